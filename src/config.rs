@@ -1,0 +1,5 @@
+//! (being built)
+
+pub mod acme;
+pub mod dns;
+pub mod span;

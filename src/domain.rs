@@ -1,0 +1,20 @@
+//! What autocertd is about, without any of the machinery: identifiers, names, keys, certificates, attempts and the
+//! decisions about them. Everything here is pure; it knows no tokio, no SQL and no HTTP.
+
+pub mod attempt;
+pub mod auto_certificate;
+pub mod back_off;
+pub mod certificate;
+pub mod disposition;
+pub mod email;
+pub mod fault;
+pub mod id;
+pub mod key_algorithm;
+pub mod moment;
+pub mod name;
+pub mod plan;
+pub mod provider;
+pub mod resource;
+pub mod server_url;
+pub mod state;
+pub mod token;

@@ -1,0 +1,97 @@
+//! Addresses of ACME resources.
+
+use std::fmt;
+
+use url::Url;
+
+/// The directory URL of an ACME server (RFC 8555 section 7.1.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerUrl(String);
+
+/// What is wrong with an ACME server's address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidServerUrl {
+    /// It is no absolute URL at all.
+    #[error("{0:?} is not a URL; give the ACME directory, such as https://acme-v02.api.letsencrypt.org/directory")]
+    NotAUrl(String),
+    /// It is a URL, but not one over TLS.
+    #[error("{0:?} is not an https URL")]
+    NotHttps(String),
+    /// It carries a user name or a password, which would end in logs and responses.
+    #[error("the URL carries a user name or password; remove it")]
+    Credentials,
+}
+
+/// Whether a server may be spoken to without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// Only `https`.
+    Refused,
+    /// `http` too, which the settings allow for tests.
+    Allowed,
+}
+
+impl ServerUrl {
+    /// Reads the address of an ACME server.
+    ///
+    /// # Errors
+    /// Where it is no absolute `https` URL (or `http` where that is allowed), or carries credentials.
+    pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidServerUrl> {
+        let url = Url::parse(text).map_err(|_| InvalidServerUrl::NotAUrl(text.to_owned()))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(InvalidServerUrl::Credentials);
+        }
+        match (url.scheme(), plain_http) {
+            ("https", _) | ("http", PlainHttp::Allowed) => Ok(Self(text.to_owned())),
+            _ => Err(InvalidServerUrl::NotHttps(text.to_owned())),
+        }
+    }
+
+    /// The URL as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The URL of an order, used verbatim as the CA gave it (RFC 8555 section 7.1.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderUrl(String);
+
+impl OrderUrl {
+    /// The URL as the CA gave it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for OrderUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Display for OrderUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_unless_the_settings_allow_more() {
+        assert!(ServerUrl::parse("https://ca.example/dir", PlainHttp::Refused).is_ok());
+        assert!(ServerUrl::parse("http://ca.example/dir", PlainHttp::Allowed).is_ok());
+        assert!(matches!(ServerUrl::parse("http://ca.example/dir", PlainHttp::Refused), Err(InvalidServerUrl::NotHttps(_))));
+        assert!(matches!(ServerUrl::parse("ca.example", PlainHttp::Refused), Err(InvalidServerUrl::NotAUrl(_))));
+        assert!(matches!(ServerUrl::parse("https://u:p@ca.example", PlainHttp::Refused), Err(InvalidServerUrl::Credentials)));
+    }
+}

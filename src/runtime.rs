@@ -1,0 +1,7 @@
+//! What every part stands on: the clock, randomness, the wake and the lifecycle. It knows nothing of certificates
+//! but moments, and imports no other room but `domain`.
+
+pub mod clock;
+pub mod lifecycle;
+pub mod randomness;
+pub mod wake;
