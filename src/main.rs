@@ -1,1 +1,2 @@
-fn main(){}
+//! autocertd's binary.
+fn main() {}

@@ -1,1 +1,92 @@
-//! (being built)
+//! An auto-certificate: the wish for a certificate that is kept fresh, and how it stands.
+
+use crate::domain::attempt::StageKind;
+use crate::domain::back_off::Trouble;
+use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
+use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::moment::Moment;
+use crate::domain::name::{DnsName, RequestedName, names_to_order};
+use crate::domain::resource::{Audit, ResourceName};
+
+/// The most subject alternative names that one auto-certificate may have.
+pub const MAX_SUBJECT_ALTERNATIVE_NAMES: usize = 10;
+
+/// An auto-certificate as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAutoCertificate {
+    /// Its name for people.
+    pub name: ResourceName,
+    /// Who shall issue.
+    pub provider: ProviderId,
+    /// The main name.
+    pub common_name: RequestedName,
+    /// The kind of key.
+    pub key_algorithm: KeyAlgorithm,
+    /// Further names, in the order in which they were sent; at most [`MAX_SUBJECT_ALTERNATIVE_NAMES`].
+    pub subject_alternative_names: Vec<RequestedName>,
+}
+
+/// A stored auto-certificate.
+#[derive(Clone, Debug)]
+pub struct AutoCertificate {
+    /// Its identity.
+    pub id: AutoCertificateId,
+    /// Its name for people.
+    pub name: ResourceName,
+    /// Who issues.
+    pub provider: ProviderId,
+    /// The main name.
+    pub common_name: RequestedName,
+    /// The kind of key.
+    pub key_algorithm: KeyAlgorithm,
+    /// Further names, in the order in which they were sent.
+    pub subject_alternative_names: Vec<RequestedName>,
+    /// Who made and changed it.
+    pub audit: Audit,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+impl AutoCertificate {
+    /// Every name that a certificate must serve.
+    pub fn names(&self) -> impl Iterator<Item = &DnsName> {
+        std::iter::once(&self.common_name).chain(&self.subject_alternative_names).map(RequestedName::name)
+    }
+
+    /// What an order asks for.
+    pub fn names_to_order(&self) -> Vec<DnsName> {
+        names_to_order(self.names())
+    }
+}
+
+/// How an auto-certificate stands: the facts on which the plan and the state rest.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The newest certificate that was issued for it and is not deleted.
+    pub newest: Option<NewestCertificate>,
+    /// When the last order succeeded, whether its certificate is still there or not.
+    pub last_issued: Option<Moment>,
+    /// What went wrong since the last success.
+    pub trouble: Option<Trouble>,
+    /// How far the open attempt is, where there is one.
+    pub open_attempt: Option<StageKind>,
+    /// Whether someone works on it right now.
+    pub running: bool,
+    /// Whether a person asked for a new certificate, due or not.
+    pub renewal_requested: bool,
+    /// When TXT records that no open attempt needs are to be removed; absent where there are none.
+    pub clean_up_at: Option<Moment>,
+    /// Whether it was deleted and only waits for its TXT records to be gone.
+    pub deleted: bool,
+}
+
+/// The facts of the newest certificate that a decision needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewestCertificate {
+    /// Its identity.
+    pub id: CertificateId,
+    /// The start of its validity.
+    pub not_before: Moment,
+    /// The end of its validity.
+    pub not_after: Moment,
+}

@@ -1,1 +1,57 @@
-//! (being built)
+//! A certificate of the API: uploaded by a person, or issued for an auto-certificate.
+
+use secrecy::SecretString;
+
+use crate::domain::id::{AutoCertificateId, CertificateId};
+use crate::domain::leaf::Leaf;
+use crate::domain::resource::{Audit, ResourceName};
+
+/// A certificate together with its private key, read and found to match.
+#[derive(Clone, Debug)]
+pub struct NewCertificate {
+    /// Its name for people.
+    pub name: ResourceName,
+    /// The certificate, PEM, as it was given.
+    pub certificate: String,
+    /// Its chain, PEM, as it was given.
+    pub chain: String,
+    /// Its private key, PEM, as it was given.
+    pub private_key: SecretString,
+    /// What the certificate says.
+    pub leaf: Leaf,
+}
+
+/// A stored certificate. Its private key stays sealed in the store.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Its identity.
+    pub id: CertificateId,
+    /// Its name for people.
+    pub name: ResourceName,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The common name by which it is found: the auto-certificate's for an issued one, else the subject's.
+    pub common_name: String,
+    /// The certificate, PEM, as it was given.
+    pub certificate: String,
+    /// Its chain, PEM, as it was given.
+    pub chain: String,
+    /// What the certificate says.
+    pub leaf: Leaf,
+    /// Who made and changed it.
+    pub audit: Audit,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A person uploaded it.
+    Uploaded,
+    /// It was issued for an auto-certificate.
+    Issued {
+        /// The auto-certificate, which may be deleted by now.
+        auto_certificate: AutoCertificateId,
+        /// The newest certificate of the same auto-certificate: itself, or the one that superseded it.
+        newest: CertificateId,
+    },
+}

@@ -1,1 +1,52 @@
-//! (being built)
+//! A provider: an ACME CA together with the account that autocertd has there.
+
+use secrecy::SecretString;
+
+use crate::domain::back_off::Trouble;
+use crate::domain::email::Email;
+use crate::domain::id::ProviderId;
+use crate::domain::resource::{Audit, ResourceName};
+use crate::domain::server_url::ServerUrl;
+
+/// The binding of an ACME account to an account that the CA knows already (RFC 8555 section 7.3.4).
+#[derive(Clone, Debug)]
+pub struct ExternalAccountBinding {
+    /// The key identifier that the CA gave.
+    pub key_id: String,
+    /// The HMAC key that the CA gave, in base64url.
+    pub key_secret: SecretString,
+}
+
+/// A provider as it is asked for.
+#[derive(Clone, Debug)]
+pub struct NewProvider {
+    /// Its name for people.
+    pub name: ResourceName,
+    /// The contact of its account.
+    pub email: Email,
+    /// Its directory.
+    pub server: ServerUrl,
+    /// The external account, where the CA wants one.
+    pub external_account: Option<ExternalAccountBinding>,
+}
+
+/// A stored provider.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its identity.
+    pub id: ProviderId,
+    /// Its name for people.
+    pub name: ResourceName,
+    /// The contact of its account.
+    pub email: Email,
+    /// Its directory.
+    pub server: ServerUrl,
+    /// The key identifier of the external account, where one was given. The key itself stays in the store.
+    pub external_account_key_id: Option<String>,
+    /// Who made and changed it.
+    pub audit: Audit,
+    /// The account's URL at the CA, once it is registered.
+    pub account_url: Option<String>,
+    /// What keeps the account from being registered.
+    pub trouble: Option<Trouble>,
+}

@@ -1,1 +1,166 @@
-//! (being built)
+//! The state of a resource as the API shows it, computed from how it stands. Nothing of it is stored.
+
+use crate::domain::auto_certificate::Standing;
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Disposition;
+use crate::domain::moment::Moment;
+use crate::domain::plan::{Action, plan};
+use crate::domain::provider::Provider;
+
+/// The states of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// On its way; also while attempts fail in ways that are tried again.
+    Provisioning,
+    /// As it should be.
+    Available,
+    /// A person must act, or the newest certificate has expired.
+    Failed,
+}
+
+impl State {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provisioning => "PROVISIONING",
+            Self::Available => "AVAILABLE",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// A state with words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The state.
+    pub state: State,
+    /// What is going on and what comes next; never holds a secret.
+    pub message: String,
+}
+
+/// The state of an auto-certificate.
+///
+/// It is available only while its newest certificate is valid. Clients take `FAILED` as final, so a passing fault never
+/// shows it.
+pub fn of_auto_certificate(standing: &Standing, now: Moment) -> Report {
+    let serving = standing.newest.filter(|newest| now < newest.not_after);
+    let state = match (serving, standing.newest) {
+        (Some(_), _) => State::Available,
+        (None, _) if standing.running => State::Provisioning,
+        (None, Some(_)) => State::Failed,
+        (None, None) if needs_a_person(standing.trouble.as_ref()) => State::Failed,
+        (None, None) => State::Provisioning,
+    };
+    Report { state, message: words(standing, now) }
+}
+
+/// The state of a provider: available once stored; failed where the CA refuses the account.
+pub fn of_provider(provider: &Provider) -> Report {
+    match (&provider.account_url, &provider.trouble) {
+        (Some(_), _) => Report { state: State::Available, message: "the ACME account is registered".to_owned() },
+        (None, None) => {
+            Report { state: State::Available, message: "the ACME account is about to be registered".to_owned() }
+        }
+        (None, Some(trouble)) => Report {
+            state: if needs_a_person(Some(trouble)) { State::Failed } else { State::Available },
+            message: format!("the ACME account is not registered yet: {}", of_trouble(trouble)),
+        },
+    }
+}
+
+/// The state of a certificate: what is stored is available, expired or not.
+pub fn of_certificate(not_after: Moment, now: Moment) -> Report {
+    let tense = if now < not_after { "valid until" } else { "expired at" };
+    Report { state: State::Available, message: format!("{tense} {not_after}") }
+}
+
+fn needs_a_person(trouble: Option<&Trouble>) -> bool {
+    trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator)
+}
+
+fn words(standing: &Standing, now: Moment) -> String {
+    let plan = plan(standing, now);
+    let mut parts = Vec::new();
+    if let Some(newest) = standing.newest {
+        let tense = if now < newest.not_after { "valid until" } else { "the newest certificate expired at" };
+        parts.push(format!("{tense} {}", newest.not_after));
+    }
+    if let Some(stage) = standing.open_attempt.filter(|_| standing.running) {
+        parts.push(stage.doing().to_owned());
+    } else if let Some(trouble) = &standing.trouble {
+        parts.push(of_trouble(trouble));
+    } else {
+        parts.push(match plan.action {
+            Action::Idle => format!("{} at {}", plan.reason, plan.next_look),
+            Action::Start | Action::Resume(_) | Action::CleanUp | Action::Purge => plan.reason.to_string(),
+        });
+    }
+    parts.join("; ")
+}
+
+fn of_trouble(trouble: &Trouble) -> String {
+    format!("{} (failure {}, next try at {})", trouble.last, trouble.failures, trouble.next_try)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+    use crate::domain::auto_certificate::NewestCertificate;
+    use crate::domain::disposition::Failure;
+
+    const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
+
+    fn newest(left: Duration) -> NewestCertificate {
+        NewestCertificate {
+            id: uuid::Uuid::nil().into(),
+            not_before: NOW + left - Duration::days(90),
+            not_after: NOW + left,
+        }
+    }
+
+    fn trouble(failure: Failure) -> Trouble {
+        Trouble::after(None, failure, NOW, None, 0.5)
+    }
+
+    fn state(standing: &Standing) -> State {
+        of_auto_certificate(standing, NOW).state
+    }
+
+    #[test]
+    fn a_passing_fault_never_shows_as_failed_before_the_first_certificate() {
+        assert_eq!(state(&Standing::default()), State::Provisioning);
+        assert_eq!(
+            state(&Standing { trouble: Some(trouble(Failure::retry("x"))), ..Standing::default() }),
+            State::Provisioning
+        );
+        assert_eq!(
+            state(&Standing { trouble: Some(trouble(Failure::restart("x"))), ..Standing::default() }),
+            State::Provisioning
+        );
+        assert_eq!(
+            state(&Standing { trouble: Some(trouble(Failure::operator("x"))), ..Standing::default() }),
+            State::Failed
+        );
+    }
+
+    #[test]
+    fn a_valid_certificate_is_available_whatever_happens_to_its_renewal() {
+        let standing = Standing {
+            newest: Some(newest(Duration::days(20))),
+            trouble: Some(trouble(Failure::operator("CAA forbids"))),
+            ..Standing::default()
+        };
+        let report = of_auto_certificate(&standing, NOW);
+        assert_eq!(report.state, State::Available);
+        assert!(report.message.contains("CAA forbids") && report.message.contains("next try"), "{}", report.message);
+    }
+
+    #[test]
+    fn an_expired_one_has_failed_until_someone_works_on_it() {
+        let expired = Standing { newest: Some(newest(Duration::seconds(-1))), ..Standing::default() };
+        assert_eq!(state(&Standing { running: true, ..expired.clone() }), State::Provisioning);
+        assert_eq!(state(&expired), State::Failed);
+    }
+}

@@ -1,1 +1,49 @@
-//! (being built)
+//! API tokens: who may speak to the API, and what for.
+
+use crate::domain::id::TokenId;
+use crate::domain::moment::Moment;
+use crate::domain::resource::{Actor, ResourceName};
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Full,
+    /// Only look.
+    ReadOnly,
+}
+
+impl Scope {
+    /// The name in the store and in listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::ReadOnly => "read-only",
+        }
+    }
+
+    /// Reads the name in the store.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Full, Self::ReadOnly].into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
+/// A token without its secret, of which only a hash is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its identity, which is also part of its text.
+    pub id: TokenId,
+    /// Its name, which becomes `createdBy`.
+    pub name: ResourceName,
+    /// What it may do.
+    pub scope: Scope,
+    /// When it was made.
+    pub created: Moment,
+}
+
+impl Token {
+    /// The holder, as audits name it.
+    pub fn actor(&self) -> Actor {
+        Actor { name: self.name.to_string(), id: self.id.uuid() }
+    }
+}
