@@ -1,0 +1,55 @@
+# autocertd. The two commands: `make demo` and `make test`. Both install what they need, say what they do, and may be run
+# again at any time.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: ## Obtain and renew a real certificate from a local ACME server (KEEP=1 stays up)
+	@tools/require-toolchain
+	@tools/install-pebble
+	cargo build --bin autocertd --example demo
+	cargo run --quiet --example demo -- $(if $(KEEP),--keep)
+
+.PHONY: test
+test: tools fmt lint unit docs deny ## Run every check and every test
+
+.PHONY: tools
+tools: ## Install what the tests need
+	@tools/require-toolchain
+	@tools/install-pebble
+	@tools/install-postgres
+	@tools/install-python-sdk
+	@tools/install-cargo-deny
+
+.PHONY: fmt
+fmt: ## Check the formatting
+	cargo fmt --all --check
+
+.PHONY: lint
+lint: ## Run clippy with warnings as errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: unit
+unit: ## Run all tests: unit, store, wire, end to end, SDK
+	cargo test --workspace --locked
+
+.PHONY: docs
+docs: ## Build the documentation of the code with warnings as errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+.PHONY: deny
+deny: ## Check licences, bans and sources, without a network
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo-deny --offline check licenses bans sources
+
+.PHONY: bench
+bench: ## Measure a release binary: start-up, idle memory, size
+	tools/measure
+
+.PHONY: release
+release: ## Build the release binary
+	cargo build --release --locked --bin autocertd
