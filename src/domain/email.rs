@@ -72,20 +72,7 @@ mod tests {
 
     #[test]
     fn lists_names_and_headers_are_refused() {
-        for text in [
-            "",
-            "a",
-            "a@",
-            "@b.de",
-            "a@b",
-            "a b@c.de",
-            "A <a@b.de>",
-            "a@b.de,c@d.de",
-            "mailto:a@b.de",
-            "a@b.de?cc=c@d.de",
-            "a@-b.de",
-            "a..b@c.de",
-        ] {
+        for text in ["", "a", "a@", "@b.de", "a@b", "a b@c.de", "A <a@b.de>", "a@b.de,c@d.de", "mailto:a@b.de", "a@b.de?cc=c@d.de", "a@-b.de", "a..b@c.de"] {
             assert!(text.parse::<Email>().is_err(), "{text} was taken");
         }
     }

@@ -49,10 +49,7 @@ impl FromStr for KeyAlgorithm {
     type Err = UnknownKeyAlgorithm;
 
     fn from_str(text: &str) -> Result<Self, UnknownKeyAlgorithm> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == text)
-            .ok_or_else(|| UnknownKeyAlgorithm(text.to_owned()))
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == text).ok_or_else(|| UnknownKeyAlgorithm(text.to_owned()))
     }
 }
 

@@ -90,14 +90,8 @@ mod tests {
     fn only_https_unless_the_settings_allow_more() {
         assert!(ServerUrl::parse("https://ca.example/dir", PlainHttp::Refused).is_ok());
         assert!(ServerUrl::parse("http://ca.example/dir", PlainHttp::Allowed).is_ok());
-        assert!(matches!(
-            ServerUrl::parse("http://ca.example/dir", PlainHttp::Refused),
-            Err(InvalidServerUrl::NotHttps(_))
-        ));
+        assert!(matches!(ServerUrl::parse("http://ca.example/dir", PlainHttp::Refused), Err(InvalidServerUrl::NotHttps(_))));
         assert!(matches!(ServerUrl::parse("ca.example", PlainHttp::Refused), Err(InvalidServerUrl::NotAUrl(_))));
-        assert!(matches!(
-            ServerUrl::parse("https://u:p@ca.example", PlainHttp::Refused),
-            Err(InvalidServerUrl::Credentials)
-        ));
+        assert!(matches!(ServerUrl::parse("https://u:p@ca.example", PlainHttp::Refused), Err(InvalidServerUrl::Credentials)));
     }
 }
