@@ -168,14 +168,10 @@ impl DnsError {
     /// What the fault means for the next step.
     pub const fn disposition(&self) -> Disposition {
         match self {
-            Self::Setting { .. } | Self::NoZone { .. } | Self::Unauthorized { .. } | Self::Conflict { .. } => {
-                Disposition::Operator
-            }
             Self::Busy { not_before, .. } => Disposition::Retry { not_before: *not_before },
-            // A zone can be removed and made anew between the look at the list and the call.
-            Self::Rejected { status: 404, .. } => Disposition::RETRY,
-            Self::Rejected { .. } => Disposition::Operator,
-            Self::Unreachable { .. }
+            // A 404: a zone can be removed and made anew between the look at the list and the call.
+            Self::Rejected { status: 404, .. }
+            | Self::Unreachable { .. }
             | Self::Unreadable { .. }
             | Self::ZoneChanged { .. }
             | Self::Unconfirmed { .. }
@@ -184,6 +180,11 @@ impl DnsError {
             | Self::Unpublished { .. }
             | Self::NoNameServers { .. }
             | Self::NotVisible { .. } => Disposition::RETRY,
+            Self::Setting { .. }
+            | Self::NoZone { .. }
+            | Self::Unauthorized { .. }
+            | Self::Conflict { .. }
+            | Self::Rejected { .. } => Disposition::Operator,
         }
     }
 }

@@ -105,7 +105,7 @@ async fn faults_that_last_end_after_a_few_tries() {
 async fn a_call_that_hangs_is_given_up_and_repeated() {
     let bench = Bench::with_timeout(Span::millis(200)).await;
     bench.cloud.add_zone("example.test");
-    bench.cloud.fault(1, "GET", "/zones", Fault::Slow(std::time::Duration::from_secs(3_600)));
+    bench.cloud.fault(1, "GET", "/zones", Fault::Slow(std::time::Duration::from_hours(1)));
     assert_eq!(bench.adapter.zone_for(NAME).await.unwrap().name, "example.test");
     assert_eq!(bench.count("GET", "/zones"), 2);
 }
@@ -180,9 +180,11 @@ async fn the_token_is_in_no_log() {
     bench.cloud.add_zone("example.test");
     let log = Log::default();
     let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false)
-        .with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
     let guard = tracing::subscriber::set_default(subscriber);
 
     bench.cloud.fault(1, "POST", "/zones", Fault::Status(503));

@@ -1,5 +1,8 @@
 //! The DNS adapters and the wait for name servers, over real HTTP and real DNS packets against the local Cloud DNS.
 
+#![expect(clippy::unwrap_used, reason = "tests end where something unforeseen happens")]
+
+mod cloud_dns;
 mod faults;
 mod propagation;
 mod records;

@@ -117,7 +117,7 @@ async fn answers_too_long_for_udp_are_fetched_over_tcp() {
 #[tokio::test]
 async fn a_server_that_keeps_silent_is_named() {
     let cloud = with_two_values().await;
-    cloud.slow_dns(Duration::from_secs(3_600));
+    cloud.slow_dns(Duration::from_hours(1));
     let error = impatient(&[cloud.dns_addr()])
         .await_visible(&zone("example.test", &[]), NAME, &values(&["one"]))
         .await

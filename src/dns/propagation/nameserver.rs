@@ -169,3 +169,40 @@ fn absolute(name: &str) -> String {
 }
 
 const DNS_PORT: u16 = 53;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use autocertd_support::cloud_dns::CloudDns;
+
+    use super::*;
+
+    const NAME: &str = "_acme-challenge.example.test";
+    const PATIENCE: Duration = Duration::from_millis(200);
+
+    /// How a server with these addresses lags behind the value that `cloud` shows.
+    async fn lag(addresses: &[SocketAddr]) -> Option<Lagging> {
+        let server = Nameserver { name: Some("ns.example.test".to_owned()), addresses: addresses.to_vec() };
+        server.lag(NAME, &["value".to_owned()], PATIENCE).await
+    }
+
+    #[tokio::test]
+    async fn one_right_address_is_enough_unless_another_answers_otherwise() {
+        let cloud = CloudDns::start().await.unwrap();
+        let zone = cloud.add_zone("example.test");
+        cloud.add_record(&zone, "_acme-challenge", "TXT", "value");
+        let right = cloud.dns_addr();
+        let behind = cloud.add_lagging_server().await.unwrap();
+        let silent = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let silent = silent.local_addr().unwrap();
+
+        assert_eq!(lag(&[right]).await, None);
+        assert_eq!(lag(&[silent, right]).await, None);
+        let otherwise = lag(&[right, behind.addr()]).await.unwrap();
+        assert_eq!(otherwise.server, format!("ns.example.test at {}", behind.addr()));
+        let unreached = lag(&[silent]).await.unwrap();
+        assert!(unreached.answered.starts_with("gives no answer"), "{unreached}");
+        assert_eq!(lag(&[]).await.unwrap().to_string(), "ns.example.test (has no address)");
+    }
+}

@@ -58,7 +58,6 @@ impl CloudDns {
     }
 
     /// The token that the API accepts.
-    #[expect(clippy::unused_self, reason = "the token belongs to one Cloud DNS, even if all have the same")]
     pub const fn token(&self) -> &'static str {
         state::TOKEN
     }

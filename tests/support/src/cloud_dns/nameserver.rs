@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_net::runtime::Time;
-use hickory_proto::op::{Metadata, ResponseCode};
+use hickory_proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA, TXT};
 use hickory_proto::rr::{LowerName, Name, RData, Record as DnsRecord, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
@@ -61,14 +61,11 @@ impl RequestHandler for Answerer {
             builder.edns(edns);
         }
         let response = builder.build(metadata, &answer.records, [], &answer.soa, []);
-        match handle.send_response(response).await {
-            Ok(info) => info,
-            Err(_) => {
-                // The asker has gone; hickory wants to hear how it ended.
-                metadata.response_code = ResponseCode::ServFail;
-                hickory_proto::op::Header { metadata, counts: hickory_proto::op::HeaderCounts::default() }.into()
-            }
-        }
+        handle.send_response(response).await.unwrap_or_else(|_| {
+            // The asker has gone; hickory wants to hear how it ended.
+            metadata.response_code = ResponseCode::ServFail;
+            Header { metadata, counts: HeaderCounts::default() }.into()
+        })
     }
 }
 
