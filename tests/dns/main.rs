@@ -1,1 +1,76 @@
-//! (being built)
+//! The DNS adapters and the wait for name servers, over real HTTP and real DNS packets against the local Cloud DNS.
+
+#![expect(clippy::unwrap_used, reason = "tests end where something unforeseen happens")]
+
+mod cloud_dns;
+mod faults;
+mod propagation;
+mod records;
+mod zones;
+
+use std::sync::Arc;
+
+use autocertd::config::dns::IonosSection;
+use autocertd::config::span::Span;
+use autocertd::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use autocertd::dns::ionos::Ionos;
+use autocertd::domain::moment::Moment;
+use autocertd::runtime::clock::TurnedClock;
+use autocertd::runtime::randomness::Randomness;
+use autocertd_support::cloud_dns::CloudDns;
+use secrecy::SecretString;
+
+/// A local Cloud DNS and an adapter that speaks to it, with a clock that stands still.
+struct Bench {
+    cloud: CloudDns,
+    clock: Arc<TurnedClock>,
+    adapter: Ionos,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        Self::with_timeout(Span::seconds(30)).await
+    }
+
+    async fn with_timeout(timeout: Span) -> Self {
+        let cloud = CloudDns::start().await.unwrap();
+        let clock = Arc::new(TurnedClock::starting_at(START));
+        let adapter = adapter(&cloud, cloud.token(), timeout, &clock);
+        Self { cloud, clock, adapter }
+    }
+
+    /// Presents a value at a name, in the zone that serves it.
+    async fn present(&self, name: &str, content: &str) -> (Zone, RecordId) {
+        let zone = self.adapter.zone_for(name).await.unwrap();
+        let record = self.adapter.present(&zone.id, &txt(name, content)).await.unwrap();
+        (zone, record)
+    }
+
+    /// How many requests of this kind the API has seen.
+    fn count(&self, method: &str, path: &str) -> usize {
+        self.cloud.requests().iter().filter(|request| request.method == method && request.path == path).count()
+    }
+
+    /// The contents of all TXT records, sorted.
+    fn contents(&self) -> Vec<String> {
+        let mut contents: Vec<String> = self.cloud.txt_records().into_iter().map(|record| record.content).collect();
+        contents.sort();
+        contents
+    }
+}
+
+fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<TurnedClock>) -> Ionos {
+    let section = IonosSection { endpoint: cloud.http_url(), timeout, ..IonosSection::default() };
+    Ionos::new(&section, &SecretString::from(token), clock.clone(), Randomness::from_seed(1)).unwrap()
+}
+
+fn txt(name: &str, content: &str) -> TxtRecord {
+    TxtRecord { name: name.to_owned(), content: content.to_owned() }
+}
+
+fn zone_id(id: &str) -> ZoneId {
+    id.to_owned().into()
+}
+
+/// 2023-11-14T22:13:20Z, a Tuesday.
+const START: Moment = Moment::from_micros(1_700_000_000_000_000);

@@ -1,0 +1,241 @@
+//! What can go wrong between a TXT record and the name servers that must show it, and what each fault means.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::config::span::Span;
+use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::moment::Moment;
+
+/// A fault of a DNS service, or of the wait for its name servers. No text in it holds the token.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// A setting cannot be used.
+    #[error("{setting} cannot be used: {reason}")]
+    Setting {
+        /// The key in the settings.
+        setting: &'static str,
+        /// Why, and what would do.
+        reason: String,
+    },
+    /// No enabled zone holds the name, also after the list of zones was read anew.
+    #[error(
+        "{adapter}: no enabled zone holds {name}; create or enable its zone, or give a token that may see it ({zones} zones were seen)"
+    )]
+    NoZone {
+        /// Who was asked.
+        adapter: &'static str,
+        /// The name that no zone holds.
+        name: String,
+        /// How many zones the token sees.
+        zones: usize,
+    },
+    /// The token is missing a right, wrong or expired.
+    #[error("{adapter}: {call} was refused with status {status}{said}; give a token that is valid and may manage DNS")]
+    Unauthorized {
+        /// Who was asked.
+        adapter: &'static str,
+        /// Method and path.
+        call: String,
+        /// The HTTP status, 401 or 403.
+        status: u16,
+        /// What the answer said.
+        said: Said,
+    },
+    /// There was no answer.
+    #[error("{adapter}: {call} got no answer; it is tried again, check the network if this lasts")]
+    Unreachable {
+        /// Who was asked.
+        adapter: &'static str,
+        /// Method and path.
+        call: String,
+        /// What the HTTP client says.
+        source: reqwest::Error,
+    },
+    /// The service is overloaded or broken at the moment.
+    #[error("{adapter}: {call} was answered with status {status}{said}; it is tried again later")]
+    Busy {
+        /// Who was asked.
+        adapter: &'static str,
+        /// Method and path.
+        call: String,
+        /// The HTTP status, 429 or 5xx.
+        status: u16,
+        /// What the answer said.
+        said: Said,
+        /// The moment that `Retry-After` named.
+        not_before: Option<Moment>,
+    },
+    /// The service does not take the request.
+    #[error("{adapter}: {call} was rejected with status {status}{said}; look at the zone in the DNS service")]
+    Rejected {
+        /// Who was asked.
+        adapter: &'static str,
+        /// Method and path.
+        call: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the answer said.
+        said: Said,
+    },
+    /// The answer to a read is not what it should be.
+    #[error("{adapter}: the answer to {call} cannot be read; it is tried again, check the endpoint if this lasts")]
+    Unreadable {
+        /// Who was asked.
+        adapter: &'static str,
+        /// Method and path.
+        call: String,
+        /// What the JSON reader says.
+        source: serde_json::Error,
+    },
+    /// The zone that was found earlier no longer holds the name.
+    #[error("{adapter}: zone {zone} is gone or does not hold {name}; the zone is looked for again")]
+    ZoneChanged {
+        /// Who was asked.
+        adapter: &'static str,
+        /// The name of the record.
+        name: String,
+        /// The id of the zone.
+        zone: String,
+    },
+    /// Another record stands in the way.
+    #[error("{adapter}: no TXT record can stand at {name}{said}; remove the record beside it, usually a CNAME")]
+    Conflict {
+        /// Who was asked.
+        adapter: &'static str,
+        /// The name of the record.
+        name: String,
+        /// What the answer said.
+        said: Said,
+    },
+    /// The record was accepted but does not show up.
+    #[error("{adapter}: the TXT record at {name} was accepted but is not listed; it is looked for again")]
+    Unconfirmed {
+        /// Who was asked.
+        adapter: &'static str,
+        /// The name of the record.
+        name: String,
+    },
+    /// The service says that it failed to publish the record.
+    #[error(
+        "{adapter}: publishing record {record} failed there; it is tried again with a new record, ask the service's support if this lasts"
+    )]
+    RecordFailed {
+        /// Who was asked.
+        adapter: &'static str,
+        /// The id of the record.
+        record: String,
+    },
+    /// The record was removed by somebody else before it was published.
+    #[error("{adapter}: record {record} was removed before it was published; see what else manages this zone")]
+    RecordGone {
+        /// Who was asked.
+        adapter: &'static str,
+        /// The id of the record.
+        record: String,
+    },
+    /// The record was accepted but not published in time.
+    #[error("{adapter}: record {record} is still not published after {waited}; it is tried again")]
+    Unpublished {
+        /// Who was asked.
+        adapter: &'static str,
+        /// The id of the record.
+        record: String,
+        /// How long was waited.
+        waited: Span,
+    },
+    /// The name servers of a zone are unknown.
+    #[error("the name servers of {zone} cannot be found; check dns.propagation.resolvers and the zone's delegation")]
+    NoNameServers {
+        /// The zone's name.
+        zone: String,
+        /// What the resolver says.
+        source: Box<hickory_net::NetError>,
+    },
+    /// Not all name servers show the values in time.
+    #[error("after {waited} the TXT records at {name} are not visible on {}; it is tried again", listed(.lagging))]
+    NotVisible {
+        /// The name of the records.
+        name: String,
+        /// How long was waited.
+        waited: Span,
+        /// The servers that lag.
+        lagging: Vec<Lagging>,
+    },
+}
+
+impl DnsError {
+    /// What the fault means for the next step.
+    pub const fn disposition(&self) -> Disposition {
+        match self {
+            Self::Busy { not_before, .. } => Disposition::Retry { not_before: *not_before },
+            // A 404: a zone can be removed and made anew between the look at the list and the call.
+            Self::Rejected { status: 404, .. }
+            | Self::Unreachable { .. }
+            | Self::Unreadable { .. }
+            | Self::ZoneChanged { .. }
+            | Self::Unconfirmed { .. }
+            | Self::RecordFailed { .. }
+            | Self::RecordGone { .. }
+            | Self::Unpublished { .. }
+            | Self::NoNameServers { .. }
+            | Self::NotVisible { .. } => Disposition::RETRY,
+            Self::Setting { .. }
+            | Self::NoZone { .. }
+            | Self::Unauthorized { .. }
+            | Self::Conflict { .. }
+            | Self::Rejected { .. } => Disposition::Operator,
+        }
+    }
+}
+
+impl From<DnsError> for Failure {
+    fn from(error: DnsError) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self { disposition: error.disposition(), message }
+    }
+}
+
+/// What a service said in words with an answer that was no success; prints nothing where it said nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said(String);
+
+impl Said {
+    /// The words of an answer, cut to a length that messages can bear, without control characters.
+    pub(super) fn new(words: &str) -> Self {
+        Self(words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_SAID).collect())
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
+    }
+}
+
+/// A name server that does not show what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lagging {
+    /// The server's name or address.
+    pub server: String,
+    /// What it answered, in words.
+    pub answered: String,
+}
+
+impl fmt::Display for Lagging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.server, self.answered)
+    }
+}
+
+fn listed(lagging: &[Lagging]) -> String {
+    lagging.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+const LONGEST_SAID: usize = 300;

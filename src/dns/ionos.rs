@@ -1,0 +1,157 @@
+//! IONOS Cloud DNS. Filters of its lists match parts of names, a 202 is a promise, and answers may lack a body: all
+//! matches are made here, exactly, and what was created is looked for where the answer does not tell.
+
+mod client;
+mod wire;
+mod zones;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+use self::client::Client;
+use self::wire::{RecordResource, TXT, txt_body};
+use self::zones::{Zones, all_pages, relative_name};
+use crate::config::dns::IonosSection;
+use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use crate::dns::error::DnsError;
+use crate::runtime::clock::SharedClock;
+use crate::runtime::randomness::Randomness;
+
+/// The zones of one IONOS contract, as far as a token sees them.
+pub struct Ionos {
+    client: Client,
+    zones: Zones,
+}
+
+impl Ionos {
+    /// An adapter that uses `token`.
+    ///
+    /// # Errors
+    /// [`DnsError::Setting`] where the endpoint or the token cannot be used. Nothing is asked over the network yet.
+    pub fn new(
+        section: &IonosSection,
+        token: &SecretString,
+        clock: SharedClock,
+        randomness: Randomness,
+    ) -> Result<Self, DnsError> {
+        Ok(Self { client: Client::new(section, token, clock, randomness)?, zones: Zones::default() })
+    }
+
+    /// Looks before it creates, so that it can be repeated whatever became of an earlier try.
+    async fn adopt_or_create(
+        &self,
+        zone: &ZoneId,
+        relative_name: &str,
+        record: &TxtRecord,
+    ) -> Result<RecordId, DnsError> {
+        if let Some(id) = self.adoptable(zone, relative_name, record).await? {
+            return Ok(id);
+        }
+        let body = txt_body(relative_name, &record.content);
+        let created = self.client.post::<RecordResource>(&["zones", zone.as_str(), "records"], &body).await;
+        let nothing_found = match created {
+            Ok(Some(created)) => return Ok(created.id.into()),
+            Ok(None) => DnsError::Unconfirmed { adapter: NAME, name: record.name.clone() },
+            Err(DnsError::Rejected { status: 409, said, .. }) => {
+                DnsError::Conflict { adapter: NAME, name: record.name.clone(), said }
+            }
+            Err(error) => return Err(error),
+        };
+        self.adoptable(zone, relative_name, record).await?.ok_or(nothing_found)
+    }
+
+    /// A record of equal content that is not on its way out. A failed one is adopted too: so it is journaled, and
+    /// removed with the attempt.
+    async fn adoptable(
+        &self,
+        zone: &ZoneId,
+        relative_name: &str,
+        record: &TxtRecord,
+    ) -> Result<Option<RecordId>, DnsError> {
+        let equal = self.equal_records(zone, relative_name, record).await?;
+        let found = equal
+            .into_iter()
+            .find(|found| found.properties.enabled != Some(false) && found.state() != Some("DESTROYING"));
+        Ok(found.map(|found| found.id.into()))
+    }
+
+    /// All records of exactly this zone, name and content.
+    async fn equal_records(
+        &self,
+        zone: &ZoneId,
+        relative_name: &str,
+        record: &TxtRecord,
+    ) -> Result<Vec<RecordResource>, DnsError> {
+        let mut filters = vec![("filter.zoneId", zone.to_string()), ("filter.type", TXT.to_owned())];
+        if !relative_name.is_empty() {
+            filters.push(("filter.name", relative_name.to_owned()));
+        }
+        let mut records: Vec<RecordResource> = all_pages(&self.client, &["records"], &filters).await?;
+        records.retain(|found| found.is(zone.as_str(), relative_name, &record.content));
+        Ok(records)
+    }
+
+    async fn remove_equal_records(
+        &self,
+        zone: &ZoneId,
+        relative_name: &str,
+        record: &TxtRecord,
+    ) -> Result<(), DnsError> {
+        for found in self.equal_records(zone, relative_name, record).await? {
+            self.client.delete(&["zones", zone.as_str(), "records", &found.id]).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Adapter for Ionos {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn zone_for(&self, name: &str) -> Result<Zone, DnsError> {
+        self.zones.serving(&self.client, name).await
+    }
+
+    async fn present(&self, zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
+        let zone_name = self.zones.name_of(&self.client, zone).await?;
+        let relative = zone_name.as_deref().and_then(|zone_name| relative_name(&record.name, zone_name));
+        let Some(relative) = relative else {
+            return Err(DnsError::ZoneChanged { adapter: NAME, name: record.name.clone(), zone: zone.to_string() });
+        };
+        self.client.retried(|| self.adopt_or_create(zone, relative, record)).await
+    }
+
+    async fn is_published(&self, zone: &ZoneId, record: &RecordId) -> Result<bool, DnsError> {
+        let path = ["zones", zone.as_str(), "records", record.as_str()];
+        let found = self.client.retried(|| self.client.get::<RecordResource>(&path, &[])).await;
+        let gone = || DnsError::RecordGone { adapter: NAME, record: record.to_string() };
+        let found = found.map_err(|error| match error {
+            DnsError::Rejected { status: 404, .. } => gone(),
+            other => other,
+        })?;
+        match found.state() {
+            Some("PROVISIONING") => Ok(false),
+            Some("FAILED") => Err(DnsError::RecordFailed { adapter: NAME, record: record.to_string() }),
+            Some("DESTROYING") => Err(gone()),
+            // AVAILABLE, the older CREATED and words yet unknown: the look at the name servers decides.
+            _ => Ok(true),
+        }
+    }
+
+    async fn remove(&self, zone: &ZoneId, id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError> {
+        if let Some(id) = id {
+            let path = ["zones", zone.as_str(), "records", id.as_str()];
+            return self.client.retried(|| self.client.delete(&path)).await;
+        }
+        let zone_name = self.zones.name_of(&self.client, zone).await?;
+        let Some(relative) = zone_name.as_deref().and_then(|zone_name| relative_name(&record.name, zone_name)) else {
+            tracing::warn!(adapter = NAME, %zone, name = record.name, "the zone is gone, and the TXT record with it");
+            return Ok(());
+        };
+        self.client.retried(|| self.remove_equal_records(zone, relative, record)).await
+    }
+}
+
+const NAME: &str = "ionos";

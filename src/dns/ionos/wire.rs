@@ -1,0 +1,149 @@
+//! Bodies of the Cloud DNS API, read leniently: what a newer or older server leaves out or adds does no harm.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::dns::error::Said;
+
+/// One page of a list.
+#[derive(Deserialize)]
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    /// The limit that the server applied, which may be lower than the one asked for.
+    pub(super) limit: Option<usize>,
+}
+
+/// Something that lists hold.
+#[derive(Deserialize)]
+pub(super) struct Resource<P, M> {
+    pub(super) id: String,
+    pub(super) properties: P,
+    pub(super) metadata: Option<M>,
+}
+
+pub(super) type ZoneResource = Resource<ZoneProperties, ZoneMetadata>;
+pub(super) type RecordResource = Resource<RecordProperties, RecordMetadata>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ZoneProperties {
+    pub(super) zone_name: String,
+    pub(super) enabled: Option<bool>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ZoneMetadata {
+    pub(super) state: Option<String>,
+    pub(super) nameservers: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RecordProperties {
+    /// Relative to the zone, empty at its apex.
+    pub(super) name: Option<String>,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) content: Option<String>,
+    pub(super) enabled: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RecordMetadata {
+    pub(super) state: Option<String>,
+    pub(super) zone_id: Option<String>,
+}
+
+impl RecordResource {
+    pub(super) fn state(&self) -> Option<&str> {
+        self.metadata.as_ref()?.state.as_deref()
+    }
+
+    /// Whether this is exactly the TXT record of that zone, name and content; the filters of lists match parts.
+    pub(super) fn is(&self, zone: &str, relative_name: &str, content: &str) -> bool {
+        let zone_id = self.metadata.as_ref().and_then(|metadata| metadata.zone_id.as_deref());
+        zone_id.is_none_or(|id| id == zone)
+            && self.properties.kind.eq_ignore_ascii_case(TXT)
+            && self.properties.name.as_deref().unwrap_or_default().eq_ignore_ascii_case(relative_name)
+            && unquoted(self.properties.content.as_deref().unwrap_or_default()) == unquoted(content)
+    }
+}
+
+/// The body that creates a TXT record.
+pub(super) fn txt_body(relative_name: &str, content: &str) -> Value {
+    json!({"properties": {"name": relative_name, "type": TXT, "content": content, "ttl": TTL, "enabled": true}})
+}
+
+/// An answer that is no success.
+#[derive(Deserialize)]
+pub(super) struct ErrorBody {
+    messages: Vec<ErrorMessage>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorMessage {
+    error_code: Option<String>,
+    message: Option<String>,
+}
+
+impl ErrorBody {
+    /// The messages of an error body; nothing where it is something else, such as a gateway's page.
+    pub(super) fn said(body: &[u8]) -> Said {
+        let Ok(Self { messages }) = serde_json::from_slice(body) else { return Said::default() };
+        let words: Vec<String> = messages
+            .into_iter()
+            .map(|said| [said.error_code, said.message].into_iter().flatten().collect::<Vec<_>>().join(": "))
+            .collect();
+        Said::new(&words.join("; "))
+    }
+}
+
+/// TXT content in its raw form, whether it was written raw or as the quoted strings of a zone file.
+fn unquoted(content: &str) -> String {
+    let content = content.trim();
+    content
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .map_or_else(|| content.to_owned(), |inner| inner.replace("\" \"", "").replace("\\\"", "\""))
+}
+
+pub(super) const TXT: &str = "TXT";
+/// The shortest that the API takes, in seconds.
+const TTL: u32 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_make_no_difference() {
+        for content in ["abc-def", "\"abc-def\"", " \"abc\" \"-def\" "] {
+            assert_eq!(unquoted(content), "abc-def");
+        }
+        assert_eq!(unquoted("\"say \\\"hi\\\"\""), "say \"hi\"");
+        assert_eq!(unquoted("\""), "\"");
+    }
+
+    #[test]
+    fn an_error_body_becomes_words_and_a_gateways_page_none() {
+        let body = br#"{"httpStatus": 400, "messages": [{"errorCode": "paas-1", "message": "bad\nname"}, {}]}"#;
+        assert_eq!(ErrorBody::said(body).to_string(), " (paas-1: bad name; )");
+        assert_eq!(ErrorBody::said(b"<html>").to_string(), "");
+        let long = serde_json::json!({"messages": [{"message": "x".repeat(5_000)}]}).to_string();
+        assert!(ErrorBody::said(long.as_bytes()).to_string().len() < 320);
+    }
+
+    #[test]
+    fn a_record_matches_exactly_or_not_at_all() {
+        let record: RecordResource = serde_json::from_value(json!({
+            "id": "r", "properties": {"name": "_Acme-Challenge.www", "type": "TXT", "content": "\"v\""},
+            "metadata": {"zoneId": "z", "state": "AVAILABLE"}
+        }))
+        .unwrap();
+        assert!(record.is("z", "_acme-challenge.www", "v"));
+        assert!(!record.is("y", "_acme-challenge.www", "v"));
+        assert!(!record.is("z", "_acme-challenge", "v"));
+        assert!(!record.is("z", "_acme-challenge.www", "V"));
+    }
+}

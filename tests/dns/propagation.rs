@@ -1,0 +1,157 @@
+//! The wait until all name servers show what was published.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use autocertd::config::dns::PropagationSection;
+use autocertd::config::span::Span;
+use autocertd::dns::DnsError;
+use autocertd::dns::adapter::Zone;
+use autocertd::dns::propagation::Propagation;
+use autocertd::domain::disposition::Disposition;
+use autocertd_support::cloud_dns::CloudDns;
+
+use crate::zone_id;
+
+const NAME: &str = "_acme-challenge.example.test";
+
+/// Long enough for any machine; what waits so long has failed.
+fn patient(servers: &[SocketAddr]) -> Propagation {
+    Propagation::new(&PropagationSection { timeout: Span::seconds(60), ..section(servers) })
+}
+
+fn impatient(servers: &[SocketAddr]) -> Propagation {
+    Propagation::new(&section(servers))
+}
+
+fn section(servers: &[SocketAddr]) -> PropagationSection {
+    PropagationSection {
+        timeout: Span::millis(300),
+        first_pause: Span::millis(5),
+        longest_pause: Span::millis(20),
+        servers: servers.to_vec(),
+        resolvers: Vec::new(),
+    }
+}
+
+fn zone(name: &str, nameservers: &[&str]) -> Zone {
+    let nameservers = nameservers.iter().map(ToString::to_string).collect();
+    Zone { id: zone_id("zone"), name: name.to_owned(), nameservers }
+}
+
+fn values(values: &[&str]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+/// A Cloud DNS whose zone shows two values.
+async fn with_two_values() -> CloudDns {
+    let cloud = CloudDns::start().await.unwrap();
+    let zone = cloud.add_zone("example.test");
+    cloud.add_record(&zone, "_acme-challenge", "TXT", "one");
+    cloud.add_record(&zone, "_acme-challenge", "TXT", "two");
+    cloud
+}
+
+#[tokio::test]
+async fn values_that_all_servers_show_are_visible() {
+    let cloud = with_two_values().await;
+    let second = cloud.add_lagging_server().await.unwrap();
+    second.catch_up();
+    let propagation = patient(&[cloud.dns_addr(), second.addr()]);
+    propagation.await_visible(&zone("example.test", &[]), NAME, &values(&["one", "two"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_lags_is_named_with_its_answer_and_waited_for() {
+    let cloud = with_two_values().await;
+    let second = cloud.add_lagging_server().await.unwrap();
+    let servers = [cloud.dns_addr(), second.addr()];
+    let (zone, values) = (zone("example.test", &[]), values(&["one", "two"]));
+
+    let error = impatient(&servers).await_visible(&zone, NAME, &values).await.unwrap_err();
+    let DnsError::NotVisible { lagging, .. } = &error else { panic!("{error:?}") };
+    let named: Vec<&str> = lagging.iter().map(|lagging| lagging.server.as_str()).collect();
+    assert_eq!(named, [second.addr().to_string()]);
+    assert_eq!(error.disposition(), Disposition::RETRY);
+    let text = error.to_string();
+    assert!(text.contains("after 300ms") && text.contains(NAME) && text.contains("Non-Existent Domain"), "{text}");
+
+    let propagation = patient(&servers);
+    let (visible, ()) = tokio::join!(propagation.await_visible(&zone, NAME, &values), async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        second.catch_up();
+    });
+    visible.unwrap();
+}
+
+#[tokio::test]
+async fn one_of_two_values_is_not_enough() {
+    let cloud = with_two_values().await;
+    let error = impatient(&[cloud.dns_addr()])
+        .await_visible(&zone("example.test", &[]), NAME, &values(&["one", "three"]))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("lacks 1 of 2 values and shows 1 others"), "{error}");
+}
+
+#[tokio::test]
+async fn records_that_reach_dns_late_are_waited_for() {
+    let cloud = CloudDns::start().await.unwrap();
+    cloud.delay_records_in_dns(Duration::from_millis(50));
+    let id = cloud.add_zone("example.test");
+    cloud.add_record(&id, "_acme-challenge", "TXT", "one");
+    patient(&[cloud.dns_addr()]).await_visible(&zone("example.test", &[]), NAME, &values(&["one"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_too_long_for_udp_are_fetched_over_tcp() {
+    let cloud = CloudDns::start().await.unwrap();
+    let id = cloud.add_zone("example.test");
+    let long: Vec<String> = (0..60).map(|number| format!("{number:0>43}")).collect();
+    for content in &long {
+        cloud.add_record(&id, "_acme-challenge", "TXT", content);
+    }
+    patient(&[cloud.dns_addr()]).await_visible(&zone("example.test", &[]), NAME, &long).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_silent_is_named() {
+    let cloud = with_two_values().await;
+    cloud.slow_dns(Duration::from_hours(1));
+    let error = impatient(&[cloud.dns_addr()])
+        .await_visible(&zone("example.test", &[]), NAME, &values(&["one"]))
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("{} (gives no answer", cloud.dns_addr())), "{text}");
+}
+
+/// The servers of the zone answer at port 53, where none listens here: that they are named shows that they were found.
+#[tokio::test]
+async fn servers_are_found_by_the_zones_ns_records() {
+    let cloud = with_two_values().await;
+    let section = PropagationSection { resolvers: vec![cloud.dns_addr()], ..section(&[]) };
+    let zone = zone("example.test", &["ns.of-the-service.test"]);
+    let error = Propagation::new(&section).await_visible(&zone, NAME, &values(&["one"])).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("ns1.cloud-dns.test at 127.0.0.1:53"), "{text}");
+    assert!(text.contains("ns2.cloud-dns.test at 127.0.0.1:53"), "{text}");
+    assert!(!text.contains("of-the-service"), "{text}");
+}
+
+#[tokio::test]
+async fn without_ns_records_the_servers_that_the_service_names_are_asked() {
+    let cloud = with_two_values().await;
+    let section = PropagationSection { resolvers: vec![cloud.dns_addr()], ..section(&[]) };
+    let named = zone("undelegated.test", &["ns2.cloud-dns.test.", "ns.nowhere.test"]);
+    let error = Propagation::new(&section).await_visible(&named, NAME, &values(&["one"])).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("at 127.0.0.1:53") && text.contains("ns.nowhere.test (has no address)"), "{text}");
+
+    let error = Propagation::new(&section)
+        .await_visible(&zone("undelegated.test", &[]), NAME, &values(&["one"]))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, DnsError::NoNameServers { .. }), "{error:?}");
+    assert_eq!(error.disposition(), Disposition::RETRY);
+}

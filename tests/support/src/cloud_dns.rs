@@ -1,0 +1,181 @@
+//! A local Cloud DNS: the API over real HTTP, and an authoritative name server on UDP and TCP for its zones, with
+//! faults on demand. Several tests may share one with zones of their own. Dropping it ends all its tasks.
+
+mod api;
+mod fault;
+mod lifecycle;
+mod nameserver;
+mod state;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use hickory_server::Server;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinHandle;
+
+pub use self::fault::Fault;
+pub use self::lifecycle::Provisioning;
+use self::nameserver::{Answerer, View};
+use self::state::State;
+pub use self::state::{RecordView, Request};
+
+/// A running Cloud DNS.
+pub struct CloudDns {
+    state: Arc<State>,
+    primary: Arc<View>,
+    http: SocketAddr,
+    dns: SocketAddr,
+    serving: JoinHandle<()>,
+    nameservers: Mutex<Vec<Server<Answerer>>>,
+}
+
+impl CloudDns {
+    /// Starts one on free loopback ports.
+    ///
+    /// # Errors
+    /// Where no port can be bound.
+    pub async fn start() -> anyhow::Result<Self> {
+        let state = Arc::new(State::default());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding the API of the Cloud DNS")?;
+        let http = listener.local_addr()?;
+        let serving = tokio::spawn(api::serve(listener, Arc::clone(&state)));
+        let primary = Arc::new(View::default());
+        let (server, dns) = start_nameserver(&state, &primary).await?;
+        Ok(Self { state, primary, http, dns, serving, nameservers: Mutex::new(vec![server]) })
+    }
+
+    /// The base URL of the API.
+    pub fn http_url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// The address of the name server, on UDP and TCP.
+    pub const fn dns_addr(&self) -> SocketAddr {
+        self.dns
+    }
+
+    /// The token that the API accepts.
+    pub const fn token(&self) -> &'static str {
+        state::TOKEN
+    }
+
+    /// Adds an enabled zone; returns its id.
+    pub fn add_zone(&self, name: &str) -> String {
+        self.state.add_zone(name, true)
+    }
+
+    /// Adds a zone that is not enabled; returns its id.
+    pub fn add_disabled_zone(&self, name: &str) -> String {
+        self.state.add_zone(name, false)
+    }
+
+    /// Removes a zone with its records.
+    pub fn remove_zone(&self, zone: &str) {
+        self.state.remove_zone(zone);
+    }
+
+    /// Adds a record that is available at once, as if a person had made it; returns its id. `name` is relative to the
+    /// zone.
+    pub fn add_record(&self, zone: &str, name: &str, kind: &str, content: &str) -> String {
+        self.state.add_available_record(zone, name, kind, content)
+    }
+
+    /// All records of a zone.
+    pub fn records(&self, zone: &str) -> Vec<RecordView> {
+        self.state.records().into_iter().filter(|record| record.zone == zone).collect()
+    }
+
+    /// All TXT records of all zones.
+    pub fn txt_records(&self) -> Vec<RecordView> {
+        self.state.records().into_iter().filter(|record| record.kind == "TXT").collect()
+    }
+
+    /// All requests so far, in their order.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.requests()
+    }
+
+    /// Lets the next `times` requests with this method, and a path that begins with `path`, meet `fault`. Faults of one
+    /// request come in the order in which they were set.
+    pub fn fault(&self, times: usize, method: &str, path: &str, fault: Fault) {
+        self.state.arm(times, method, path, fault);
+    }
+
+    /// How new records become available. From the start it is after one read.
+    pub fn provision(&self, how: Provisioning) {
+        self.state.provision(how);
+    }
+
+    /// Lets the name server show new records so much after they became available.
+    pub fn delay_records_in_dns(&self, lag: Duration) {
+        self.primary.lag(lag);
+    }
+
+    /// Lets the name server take so long for each answer.
+    pub fn slow_dns(&self, delay: Duration) {
+        self.primary.slow(delay);
+    }
+
+    /// Starts a second name server for the same zones, which shows no records until it is told to catch up.
+    ///
+    /// # Errors
+    /// Where no port can be bound.
+    pub async fn add_lagging_server(&self) -> anyhow::Result<LaggingServer> {
+        let view = Arc::new(View::default());
+        view.lag(Duration::MAX);
+        let (server, addr) = start_nameserver(&self.state, &view).await?;
+        self.nameservers.lock().unwrap_or_else(PoisonError::into_inner).push(server);
+        Ok(LaggingServer { view, addr })
+    }
+}
+
+impl Drop for CloudDns {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// A name server that is behind the others.
+pub struct LaggingServer {
+    view: Arc<View>,
+    addr: SocketAddr,
+}
+
+impl LaggingServer {
+    /// Its address, on UDP and TCP.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Lets it show from now on what the others show.
+    pub fn catch_up(&self) {
+        self.view.lag(Duration::ZERO);
+    }
+}
+
+async fn start_nameserver(state: &Arc<State>, view: &Arc<View>) -> anyhow::Result<(Server<Answerer>, SocketAddr)> {
+    let (udp, tcp, addr) = bind_both().await?;
+    let mut server = Server::new(Answerer::new(Arc::clone(state), Arc::clone(view)));
+    server.register_socket(udp);
+    server.register_listener(tcp, IDLE_CONNECTION, RESPONSE_BUFFER);
+    Ok((server, addr))
+}
+
+/// A port that is free on TCP may be taken on UDP: another one is tried then.
+async fn bind_both() -> anyhow::Result<(UdpSocket, TcpListener, SocketAddr)> {
+    for _ in 0..BIND_TRIES {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding a name server")?;
+        let addr = tcp.local_addr()?;
+        if let Ok(udp) = UdpSocket::bind(addr).await {
+            return Ok((udp, tcp, addr));
+        }
+    }
+    anyhow::bail!("no port is free on both UDP and TCP")
+}
+
+const BIND_TRIES: usize = 50;
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+const RESPONSE_BUFFER: usize = 32;
