@@ -1,1 +1,17 @@
-//! (being built)
+//! The seam to certificate authorities that speak ACME (RFC 8555): accounts, orders, challenges and what a CA's refusal
+//! means. It keeps nothing: whoever calls stores credentials and order URLs, and does so before the next call.
+
+mod account;
+mod client;
+mod directory;
+mod error;
+mod nonce;
+mod order;
+mod problem;
+mod transport;
+
+pub use account::{AccountCredentials, ExternalAccountBinding, PreparedAccount, Registration};
+pub use client::{AcmeClient, UnusableAcmeSettings};
+pub use error::{AcmeError, NameProblem, Refusal, Trouble, Unreachable, Waiting};
+pub use order::{AcmeAccount, Authorization, AuthorizationState, Dns01, Order, OrderState};
+pub use problem::{Problem, ProblemKind, Step, Subproblem};

@@ -1,0 +1,347 @@
+//! Accounts that survive a crash at any moment. instant-acme makes the account's key only while it registers, so the
+//! registration is signed first and held back: its key can be stored before the CA hears of it. That matters with an
+//! external account binding, whose key is often good for one registration only.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::LOCATION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use instant_acme::{
+    Account, BodyWrapper, BytesResponse, Error as ProtocolError, ExternalAccountKey, HttpClient, Key, NewAccount,
+};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::acme::client::AcmeClient;
+use crate::acme::directory::terms_of_service;
+use crate::acme::error::AcmeError;
+use crate::acme::nonce::past_bad_nonces;
+use crate::acme::problem::{ProblemKind, Step};
+use crate::acme::transport::{Exchange, bytes_response};
+use crate::domain::email::Email;
+use crate::domain::server_url::ServerUrl;
+
+/// What an account is registered with.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// The CA's directory.
+    pub server: ServerUrl,
+    /// The contact.
+    pub email: Email,
+    /// The binding to an account that the CA's owner knows, where the CA wants one.
+    pub eab: Option<ExternalAccountBinding>,
+}
+
+/// An external account binding, RFC 8555 section 7.3.4.
+#[derive(Clone, Debug)]
+pub struct ExternalAccountBinding {
+    /// The key's name at the CA.
+    pub key_id: String,
+    /// The MAC key in base64url, with or without padding.
+    pub key_secret: SecretString,
+}
+
+/// A registration that is signed, but not sent.
+pub struct PreparedAccount {
+    exchange: Exchange,
+    pending: SecretString,
+    url: Uri,
+    request: Bytes,
+}
+
+/// An account with its key, as the store seals it.
+#[derive(Clone)]
+pub struct AccountCredentials {
+    json: SecretString,
+    url: String,
+    server: String,
+}
+
+impl AcmeClient {
+    /// Makes a fresh account key and signs the registration with it, without sending it.
+    ///
+    /// The order of things: store [`PreparedAccount::credentials`] (sealed), then [`Self::send_registration`], then
+    /// store what that returns. Found after a crash, the stored ones go to [`Self::recover_registration`] first.
+    /// [`AcmeError::BadNonce`] from sending means that the CA did nothing: the caller prepares and stores anew, for the
+    /// nonce is part of what was signed.
+    ///
+    /// # Errors
+    /// Where the CA cannot be reached or the binding's key is not base64url.
+    pub async fn prepare_registration(&self, registration: &Registration) -> Result<PreparedAccount, AcmeError> {
+        let binding = registration.eab.as_ref().map(ExternalAccountBinding::key).transpose()?;
+        let exchange = self.exchange(&registration.server)?;
+        let holding = Holding { exchange: exchange.clone(), held: Arc::default() };
+        let contact = registration.email.contact_url();
+        let account = NewAccount {
+            contact: &[&contact],
+            terms_of_service_agreed: self.settings.accept_terms_of_service,
+            only_return_existing: false,
+        };
+        let (_, credentials) = Account::builder_with_http(Box::new(holding.clone()))
+            .create(&account, registration.server.to_string(), binding.as_ref())
+            .await
+            .map_err(|error| AcmeError::from_protocol(Step::Account, error))?;
+        let pending = serialized(&credentials)?;
+        let (url, request) = holding.take().ok_or(AcmeError::UnusableCredentials("nothing was signed"))?;
+        Ok(PreparedAccount { exchange, pending, url, request })
+    }
+
+    /// Sends a registration whose credentials are stored.
+    ///
+    /// # Errors
+    /// Where the CA refuses or cannot be reached. After a failure other than a refusal the account may exist.
+    pub async fn send_registration(&self, prepared: PreparedAccount) -> Result<AccountCredentials, AcmeError> {
+        let PreparedAccount { exchange, pending, url, request } = prepared;
+        let answer = match exchange.post(&url, request).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.with_terms(&exchange, AcmeError::from_exchange(Step::Account, error)).await),
+        };
+        let location = answer.headers().get(LOCATION).and_then(|url| url.to_str().ok());
+        let url = location.ok_or_else(|| AcmeError::Unreadable {
+            step: Step::Account,
+            cause: "it does not say where the account is".to_owned(),
+        })?;
+        let mut stored = StoredAccount::read(&pending)?;
+        url.clone_into(&mut stored.id);
+        AccountCredentials::from_stored(serialized(&stored)?)
+    }
+
+    /// Finds out whether a registration that was prepared and stored reached the CA; `None` where it did not, so that it
+    /// can be prepared anew, with the same external account binding.
+    ///
+    /// # Errors
+    /// Where the CA cannot be asked. Then nothing is known, and nothing may be registered anew.
+    pub async fn recover_registration(
+        &self,
+        server: &ServerUrl,
+        pending: &SecretString,
+    ) -> Result<Option<AccountCredentials>, AcmeError> {
+        let stored = StoredAccount::read(pending)?;
+        let exchange = self.exchange(server)?;
+        let found = past_bad_nonces!(
+            Account::builder_with_http(Box::new(exchange.clone()))
+                .from_key(stored.key()?, server.to_string())
+                .await
+                .map_err(|error| AcmeError::from_protocol(Step::Account, error))
+        );
+        match found {
+            Ok((_, credentials)) => AccountCredentials::from_stored(serialized(&credentials)?).map(Some),
+            Err(error) if error.kind() == Some(ProblemKind::AccountDoesNotExist) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Recognises a refusal that has its reason in terms which nobody accepted. CAs word it in several types.
+    async fn with_terms(&self, exchange: &Exchange, error: AcmeError) -> AcmeError {
+        let AcmeError::Refused { step, refusal } = error else { return error };
+        let kind = refusal.kind();
+        let words = refusal.problem.as_ref().map(|problem| problem.detail.to_lowercase()).unwrap_or_default();
+        let about_terms = matches!(kind, Some(ProblemKind::AgreementRequired | ProblemKind::UserActionRequired))
+            || words.contains("terms of service")
+            || words.contains("agree");
+        if self.settings.accept_terms_of_service || !about_terms {
+            return AcmeError::Refused { step, refusal };
+        }
+        let terms = exchange.directory().await.ok().and_then(|document| terms_of_service(&document));
+        AcmeError::TermsNotAccepted { terms, refusal }
+    }
+}
+
+impl PreparedAccount {
+    /// The account's key, to be stored before the registration is sent.
+    pub const fn credentials(&self) -> &SecretString {
+        &self.pending
+    }
+}
+
+impl fmt::Debug for PreparedAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedAccount").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl AccountCredentials {
+    /// Reads credentials as they were stored.
+    ///
+    /// # Errors
+    /// Where they are not whole, or belong to a registration that was never sent.
+    pub fn from_stored(json: SecretString) -> Result<Self, AcmeError> {
+        let mut stored = StoredAccount::read(&json)?;
+        if stored.id == PENDING {
+            return Err(AcmeError::UnusableCredentials("it was prepared, but never registered"));
+        }
+        stored.key()?;
+        Ok(Self { json, url: std::mem::take(&mut stored.id), server: std::mem::take(&mut stored.directory) })
+    }
+
+    /// The account's URL, which CAA records may pin (RFC 8657).
+    pub fn account_url(&self) -> &str {
+        &self.url
+    }
+
+    /// The directory of the CA that the account is with.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The whole, key included, for sealing.
+    pub fn expose(&self) -> &str {
+        self.json.expose_secret()
+    }
+
+    pub(super) fn to_protocol(&self) -> Result<instant_acme::AccountCredentials, AcmeError> {
+        serde_json::from_str(self.expose()).map_err(|_| AcmeError::UnusableCredentials("it cannot be read"))
+    }
+}
+
+impl fmt::Debug for AccountCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountCredentials").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl ExternalAccountBinding {
+    fn key(&self) -> Result<ExternalAccountKey, AcmeError> {
+        let key = Zeroizing::new(
+            TOLERANT_BASE64_URL
+                .decode(self.key_secret.expose_secret().trim())
+                .map_err(|_| AcmeError::UnusableBinding)?,
+        );
+        if key.is_empty() {
+            return Err(AcmeError::UnusableBinding);
+        }
+        Ok(ExternalAccountKey::new(self.key_id.clone(), &key))
+    }
+}
+
+/// instant-acme's stored form, of which we set the account's URL once it is known.
+#[derive(Deserialize, Serialize)]
+struct StoredAccount {
+    id: String,
+    key_pkcs8: String,
+    directory: String,
+}
+
+impl StoredAccount {
+    fn read(json: &SecretString) -> Result<Self, AcmeError> {
+        serde_json::from_str(json.expose_secret()).map_err(|_| AcmeError::UnusableCredentials("it cannot be read"))
+    }
+
+    fn key(&self) -> Result<(Key, PrivateKeyDer<'static>), AcmeError> {
+        let unusable = AcmeError::UnusableCredentials("its key is not usable");
+        let Ok(der) = BASE64_URL_SAFE_NO_PAD.decode(&self.key_pkcs8) else { return Err(unusable) };
+        let der = PrivatePkcs8KeyDer::from(der);
+        let Ok(key) = Key::from_pkcs8_der(der.clone_key()) else { return Err(unusable) };
+        Ok((key, PrivateKeyDer::Pkcs8(der)))
+    }
+}
+
+impl Drop for StoredAccount {
+    fn drop(&mut self) {
+        self.key_pkcs8.zeroize();
+    }
+}
+
+/// The way to a CA on which directory and nonces pass, while the registration itself is held back and answered as if it
+/// had been taken.
+#[derive(Clone)]
+struct Holding {
+    exchange: Exchange,
+    held: Arc<Mutex<Option<(Uri, Bytes)>>>,
+}
+
+impl Holding {
+    fn take(&self) -> Option<(Uri, Bytes)> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl HttpClient for Holding {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, ProtocolError>> + Send>> {
+        if request.method() != Method::POST {
+            return self.exchange.request(request);
+        }
+        let held = Arc::clone(&self.held);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = match body.collect().await {
+                Ok(body) => body.to_bytes(),
+                Err(never) => match never {},
+            };
+            *held.lock().unwrap_or_else(PoisonError::into_inner) = Some((parts.uri, body));
+            let mut answer = Response::new(Bytes::from_static(b"{}"));
+            *answer.status_mut() = StatusCode::CREATED;
+            answer.headers_mut().insert(LOCATION, HeaderValue::from_static(PENDING));
+            Ok(bytes_response(answer))
+        })
+    }
+}
+
+fn serialized(credentials: &impl Serialize) -> Result<SecretString, AcmeError> {
+    serde_json::to_string(credentials)
+        .map(SecretString::from)
+        .map_err(|_| AcmeError::UnusableCredentials("it cannot be written"))
+}
+
+/// The URL of an account that no CA knows yet (RFC 6761 keeps the domain from ever existing).
+const PENDING: &str = "https://pending.invalid/";
+
+const TOLERANT_BASE64_URL: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding(secret: &str) -> ExternalAccountBinding {
+        ExternalAccountBinding { key_id: "kid".to_owned(), key_secret: SecretString::from(secret.to_owned()) }
+    }
+
+    #[test]
+    fn the_bindings_key_is_taken_with_and_without_padding() {
+        for secret in ["c2VjcmV0LWtleQ", "c2VjcmV0LWtleQ==", " c2VjcmV0LWtleQ\n", "_-_-"] {
+            assert!(binding(secret).key().is_ok(), "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_is_refused_without_showing_it() {
+        for secret in ["not/base64url", "", "s p a c e"] {
+            let error = binding(secret).key().err().unwrap();
+            assert!(secret.is_empty() || !format!("{error} {error:?}").contains(secret));
+        }
+        assert!(!format!("{:?}", binding("c2VjcmV0LWtleQ")).contains("c2Vj"));
+    }
+
+    #[test]
+    fn credentials_that_were_never_registered_are_no_account() {
+        let (_, der) = Key::generate_pkcs8().unwrap();
+        let json = |id: &str| {
+            let key = BASE64_URL_SAFE_NO_PAD.encode(der.secret_pkcs8_der());
+            SecretString::from(format!(
+                r#"{{"id": "{id}", "key_pkcs8": "{key}", "directory": "https://ca.example/dir"}}"#
+            ))
+        };
+        assert!(AccountCredentials::from_stored(json(PENDING)).is_err());
+        let stored = AccountCredentials::from_stored(json("https://ca.example/acct/1")).unwrap();
+        assert_eq!((stored.account_url(), stored.server()), ("https://ca.example/acct/1", "https://ca.example/dir"));
+        assert!(!format!("{stored:?}").contains("key_pkcs8"));
+        assert!(AccountCredentials::from_stored(SecretString::from("{}".to_owned())).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! What all work with CAs shares: the HTTP client with its trust and bounds, and the pace of polling.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::Uri;
+use reqwest::Certificate;
+use reqwest::redirect::Policy;
+
+use crate::acme::directory::Directories;
+use crate::acme::error::AcmeError;
+use crate::acme::transport::{Exchange, Transport};
+use crate::config::acme::AcmeSection;
+use crate::domain::server_url::ServerUrl;
+use crate::runtime::clock::SharedClock;
+
+/// The client for every CA. Cheap to clone; clones share connections and directories.
+#[derive(Clone)]
+pub struct AcmeClient {
+    pub(super) settings: Arc<AcmeSection>,
+    transport: Transport,
+}
+
+/// Settings with which no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableAcmeSettings {
+    /// A file of `extra_roots` cannot be read.
+    #[error("cannot read {path}, which extra_roots in [acme] names")]
+    UnreadableRoot {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: std::io::Error,
+    },
+    /// A file of `extra_roots` holds no certificate.
+    #[error("{path} holds no PEM certificate, though extra_roots in [acme] names it")]
+    NoRoot {
+        /// The file.
+        path: PathBuf,
+    },
+    /// TLS cannot be set up.
+    #[error(
+        "cannot set up TLS; install the system's CA certificates (package ca-certificates) or name roots in extra_roots in [acme]"
+    )]
+    Tls(#[source] reqwest::Error),
+}
+
+impl AcmeClient {
+    /// A client with these settings.
+    ///
+    /// # Errors
+    /// Where an extra root cannot be read, or the system has no trusted roots at all.
+    pub fn new(settings: &AcmeSection, clock: SharedClock) -> Result<Self, UnusableAcmeSettings> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
+            .timeout(settings.timeout.duration())
+            .redirect(Policy::none())
+            .https_only(!settings.allow_http)
+            .tls_certs_merge(extra_roots(settings)?)
+            .build()
+            .map_err(UnusableAcmeSettings::Tls)?;
+        let transport = Transport { http, clock, directories: Arc::new(Directories::default()) };
+        Ok(Self { settings: Arc::new(settings.clone()), transport })
+    }
+
+    /// A way of its own to one CA.
+    pub(super) fn exchange(&self, server: &ServerUrl) -> Result<Exchange, AcmeError> {
+        let unusable = || AcmeError::UnusableServer(server.to_string());
+        let directory: Uri = server.as_str().parse().map_err(|_| unusable())?;
+        // instant-acme parses it again, and panics where that fails.
+        directory.host().ok_or_else(unusable)?;
+        Ok(Exchange::new(self.transport.clone(), directory))
+    }
+
+    pub(super) const fn clock(&self) -> &SharedClock {
+        &self.transport.clock
+    }
+}
+
+fn extra_roots(settings: &AcmeSection) -> Result<Vec<Certificate>, UnusableAcmeSettings> {
+    let mut roots = Vec::new();
+    for path in &settings.extra_roots {
+        let pem =
+            std::fs::read(path).map_err(|error| UnusableAcmeSettings::UnreadableRoot { path: path.clone(), error })?;
+        match Certificate::from_pem_bundle(&pem) {
+            Ok(found) if !found.is_empty() => roots.extend(found),
+            _ => return Err(UnusableAcmeSettings::NoRoot { path: path.clone() }),
+        }
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::SystemClock;
+
+    #[test]
+    fn extra_roots_that_cannot_be_used_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (missing, empty) = (folder.path().join("missing.pem"), folder.path().join("empty.pem"));
+        std::fs::write(&empty, "no certificate").unwrap();
+        for (path, words) in [(missing, "cannot read"), (empty, "holds no PEM certificate")] {
+            let settings = AcmeSection { extra_roots: vec![path.clone()], ..AcmeSection::default() };
+            let error = AcmeClient::new(&settings, Arc::new(SystemClock)).err().unwrap().to_string();
+            assert!(error.contains(words) && error.contains(path.to_str().unwrap()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The directories of CAs, kept for a few minutes so that not every attempt begins by fetching one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::Uri;
+use serde::Deserialize;
+use time::Duration;
+
+use crate::domain::moment::Moment;
+
+/// Directories by their URL. Only what could be read is kept.
+#[derive(Debug, Default)]
+pub(super) struct Directories(Mutex<HashMap<Uri, (Moment, Bytes)>>);
+
+impl Directories {
+    /// The document that was kept, where it is still fresh.
+    pub(super) fn fresh(&self, url: &Uri, now: Moment) -> Option<Bytes> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, document) = kept.get(url)?;
+        (*since <= now && now - *since < FRESH).then(|| document.clone())
+    }
+
+    /// Keeps a document, where it is a directory that requests can be sent by; else says what is wrong with it.
+    pub(super) fn keep(&self, url: &Uri, now: Moment, document: Bytes) -> Result<(), String> {
+        let directory: Directory = serde_json::from_slice(&document).map_err(|error| error.to_string())?;
+        // instant-acme builds requests from these without a second look, and panics where they are no URLs.
+        for (name, listed) in [
+            ("newNonce", &directory.new_nonce),
+            ("newAccount", &directory.new_account),
+            ("newOrder", &directory.new_order),
+        ] {
+            if !listed.parse::<Uri>().is_ok_and(|url| url.host().is_some() && url.scheme().is_some()) {
+                return Err(format!("{name} is no URL"));
+            }
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(url.clone(), (now, document));
+        Ok(())
+    }
+
+    /// Has the directory fetched anew the next time.
+    pub(super) fn forget(&self, url: &Uri) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(url);
+    }
+}
+
+/// Where a directory document says that the CA's terms are, RFC 8555 section 7.1.1.
+pub(super) fn terms_of_service(document: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Directory>(document).ok()?.meta.terms_of_service
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Directory {
+    new_nonce: String,
+    new_account: String,
+    new_order: String,
+    #[serde(default)]
+    meta: Meta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    terms_of_service: Option<String>,
+}
+
+const FRESH: Duration = Duration::minutes(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"newNonce": "https://ca.example/n", "newAccount": "https://ca.example/a",
+        "newOrder": "https://ca.example/o", "meta": {"termsOfService": "https://ca.example/tos"}}"#;
+
+    #[test]
+    fn a_directory_is_fresh_for_some_minutes_and_not_before_it_was_read() {
+        let (directories, url) = (Directories::default(), Uri::from_static("https://ca.example/dir"));
+        let now = Moment::from_micros(0);
+        assert_eq!(directories.fresh(&url, now), None);
+        directories.keep(&url, now, Bytes::from_static(DOCUMENT.as_bytes())).unwrap();
+        assert!(directories.fresh(&url, now + Duration::minutes(4)).is_some());
+        assert!(directories.fresh(&url, now + Duration::minutes(5)).is_none());
+        assert!(directories.fresh(&url, now - Duration::minutes(1)).is_none());
+        directories.forget(&url);
+        assert!(directories.fresh(&url, now).is_none());
+    }
+
+    #[test]
+    fn what_is_no_directory_is_not_kept() {
+        let (directories, url) = (Directories::default(), Uri::from_static("https://ca.example/dir"));
+        let no_url = DOCUMENT.replace("https://ca.example/n", "not a url");
+        for document in ["<html>", "{}", no_url.as_str()] {
+            assert!(
+                directories.keep(&url, Moment::from_micros(0), Bytes::copy_from_slice(document.as_bytes())).is_err()
+            );
+        }
+        assert_eq!(directories.fresh(&url, Moment::from_micros(0)), None);
+        assert_eq!(terms_of_service(DOCUMENT.as_bytes()).as_deref(), Some("https://ca.example/tos"));
+    }
+}

@@ -1,0 +1,356 @@
+//! Why a step with a CA did not succeed, and what that means. Display gives the CA's own words and what a person can do.
+
+use std::fmt;
+
+use instant_acme::Error as ProtocolError;
+
+use crate::acme::problem::{PROVIDER_DOWN, Problem, ProblemKind, Step};
+use crate::acme::transport::ExchangeError;
+use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::moment::Moment;
+
+/// Why a step with a CA did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum AcmeError {
+    /// The CA answered with an error.
+    #[error("{} {}{}", .refusal.host(), Refused(*.step, .refusal), advice(.refusal.advice(*.step)))]
+    Refused {
+        /// What was asked for.
+        step: Step,
+        /// The answer.
+        refusal: Box<Refusal>,
+    },
+    /// The CA asked for another nonce more often than is reasonable; before an account exists, at the first time.
+    #[error("the CA refused every nonce that it had given; the request was not carried out and is sent again later")]
+    BadNonce,
+    /// The CA wants its terms accepted.
+    #[error(
+        "{} wants its terms of service accepted: {refusal}; read {} and set accept_terms_of_service = true in [acme]",
+        .refusal.host(), .terms.as_deref().unwrap_or("them on the CA's pages")
+    )]
+    TermsNotAccepted {
+        /// Where the directory says that they are.
+        terms: Option<String>,
+        /// The CA's answer.
+        refusal: Box<Refusal>,
+    },
+    /// The order failed, with the reasons that the CA gives for its names.
+    #[error("the CA could not validate the order: {}{}", listed(.0), advice(first_advice(.0)))]
+    OrderFailed(Vec<NameProblem>),
+    /// The CA does not offer DNS-01 for a name.
+    #[error("the CA offers no dns-01 challenge for {name}, only {}; use another CA for it", .offered.join(", "))]
+    ChallengeNotOffered {
+        /// The name.
+        name: String,
+        /// The types that the CA offers.
+        offered: Vec<String>,
+    },
+    /// The CA did not finish within `poll_timeout`.
+    #[error("the CA has not {waiting} yet{}; the same order is looked at again", also(.problems))]
+    TooSlow {
+        /// What was waited for.
+        waiting: Waiting,
+        /// The moment at which the CA asked to be looked at again.
+        not_before: Option<Moment>,
+        /// What the CA says about single names so far.
+        problems: Vec<NameProblem>,
+    },
+    /// The CA could not be spoken to.
+    #[error(transparent)]
+    Unreachable(Box<Unreachable>),
+    /// The CA answered with success, but not as RFC 8555 says.
+    #[error(
+        "the CA was to {step}, but its answer cannot be read ({cause}); check that the server's URL is that of an ACME directory"
+    )]
+    Unreadable {
+        /// What was asked for.
+        step: Step,
+        /// What is wrong with the answer.
+        cause: String,
+    },
+    /// The chain is not acceptable.
+    #[error("the certificate chain from the CA is refused: {0}")]
+    UnacceptableChain(&'static str),
+    /// The directory URL is none that requests can be sent to.
+    #[error("the server {0} is not a URL that requests can be sent to; correct the provider")]
+    UnusableServer(String),
+    /// The key of the external account binding is not base64url.
+    #[error("the key of the external account binding is not base64url (RFC 4648 section 5); copy it again from the CA")]
+    UnusableBinding,
+    /// The stored account cannot be read.
+    #[error("the stored account cannot be used ({0}); restore it from a backup")]
+    UnusableCredentials(&'static str),
+    /// The program is stopping, or nobody waits any more.
+    #[error("the wait for the CA was given up, because the work was stopped; it resumes from the same order")]
+    Cancelled,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// All names to be validated.
+    Ready,
+    /// The certificate to be issued.
+    Certificate,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ready => "validated all names",
+            Self::Certificate => "issued the certificate",
+        })
+    }
+}
+
+/// A CA's answer with an error status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was asked.
+    pub url: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The problem document, where the body is one.
+    pub problem: Option<Problem>,
+    /// The moment of `Retry-After`.
+    pub retry_after: Option<Moment>,
+    /// The beginning of a body that is no problem document.
+    pub excerpt: String,
+}
+
+/// The problem of a name in an order, or of the whole order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameProblem {
+    /// The name, `None` where it is about the order.
+    pub name: Option<String>,
+    /// What the CA says.
+    pub problem: Problem,
+}
+
+/// How a CA could not be spoken to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{host} could not be reached: {trouble}{}{}", .cause.as_deref().map(|cause| format!(" ({cause})")).unwrap_or_default(), advice(trouble.advice()))]
+pub struct Unreachable {
+    /// Host and port.
+    pub host: String,
+    /// What failed.
+    pub trouble: Trouble,
+    /// The root of the failure, in the words of the part that saw it.
+    pub cause: Option<String>,
+}
+
+/// What failed on the way to a CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The host's name does not resolve.
+    Dns,
+    /// Nothing listens there, or no route leads there.
+    Connect,
+    /// No trust, or no common ground.
+    Tls,
+    /// No whole answer within the time-out.
+    TimedOut,
+    /// The connection ended in the middle.
+    Broken,
+    /// The URL is not one that may be called.
+    Forbidden,
+}
+
+impl Trouble {
+    const fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Tls => Some("a private CA's root belongs into extra_roots in [acme]"),
+            Self::Forbidden => Some("ACME is spoken over https; allow_http in [acme] is for tests"),
+            Self::Dns | Self::Connect | Self::TimedOut | Self::Broken => None,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "its name does not resolve",
+            Self::Connect => "no connection",
+            Self::Tls => "TLS failed",
+            Self::TimedOut => "no answer in time",
+            Self::Broken => "the connection broke off",
+            Self::Forbidden => "the URL may not be called",
+        })
+    }
+}
+
+impl AcmeError {
+    /// What it means for the next step.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Refused { step, refusal } => refusal.disposition(*step),
+            Self::OrderFailed(problems) => {
+                let operator =
+                    |named: &NameProblem| named.problem.disposition(Step::Validation) == Disposition::Operator;
+                if problems.iter().any(operator) { Disposition::Operator } else { Disposition::Restart }
+            }
+            Self::TooSlow { not_before, .. } => Disposition::Retry { not_before: *not_before },
+            Self::BadNonce | Self::Cancelled => Disposition::RETRY,
+            Self::Unreachable(unreachable) if unreachable.trouble == Trouble::Forbidden => Disposition::Operator,
+            Self::Unreachable(_) | Self::Unreadable { .. } | Self::UnacceptableChain(_) => PROVIDER_DOWN,
+            Self::TermsNotAccepted { .. }
+            | Self::ChallengeNotOffered { .. }
+            | Self::UnusableServer(_)
+            | Self::UnusableBinding
+            | Self::UnusableCredentials(_) => Disposition::Operator,
+        }
+    }
+
+    /// The kind of problem that the CA gave as its answer.
+    pub fn kind(&self) -> Option<ProblemKind> {
+        match self {
+            Self::Refused { refusal, .. } | Self::TermsNotAccepted { refusal, .. } => refusal.kind(),
+            Self::BadNonce => Some(ProblemKind::BadNonce),
+            _ => None,
+        }
+    }
+
+    pub(super) fn from_exchange(step: Step, error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Refused { step: own, refusal } => {
+                if refusal.kind() == Some(ProblemKind::BadNonce) {
+                    return Self::BadNonce;
+                }
+                Self::Refused { step: own.unwrap_or(step), refusal }
+            }
+            ExchangeError::Unreachable(unreachable) => Self::Unreachable(unreachable),
+            ExchangeError::Unreadable { step: own, cause } => Self::Unreadable { step: own.unwrap_or(step), cause },
+        }
+    }
+
+    pub(super) fn from_protocol(step: Step, error: ProtocolError) -> Self {
+        match error {
+            ProtocolError::Other(error) => match error.downcast::<ExchangeError>() {
+                Ok(error) => Self::from_exchange(step, *error),
+                Err(error) => Self::Unreadable { step, cause: error.to_string() },
+            },
+            // The transport passes on no other refusal, so that any other problem was found inside an object.
+            ProtocolError::Api(problem) => {
+                let problem = Problem::from(&problem);
+                match problem.kind {
+                    ProblemKind::BadNonce => Self::BadNonce,
+                    _ => Self::OrderFailed(vec![NameProblem { name: None, problem }]),
+                }
+            }
+            ProtocolError::KeyRejected | ProtocolError::Crypto => Self::UnusableCredentials("its key is not usable"),
+            error => Self::Unreadable { step, cause: error.to_string() },
+        }
+    }
+}
+
+impl From<AcmeError> for Failure {
+    fn from(error: AcmeError) -> Self {
+        Self { disposition: error.disposition(), message: error.to_string() }
+    }
+}
+
+impl Refusal {
+    /// The kind of its problem.
+    pub fn kind(&self) -> Option<ProblemKind> {
+        self.problem.as_ref().map(|problem| problem.kind)
+    }
+
+    /// What it means for the next step: first the status, then the type of the problem.
+    fn disposition(&self, step: Step) -> Disposition {
+        let not_before = self.retry_after;
+        match (self.status, &self.problem) {
+            (429, _) if not_before.is_none() && self.is_paused() => Disposition::Operator,
+            (429 | 408, _) => Disposition::Retry { not_before },
+            (500.., _) => Disposition::ProviderDown { not_before },
+            _ if matches!(step, Step::Directory | Step::Nonce) => Disposition::ProviderDown { not_before },
+            (404 | 410, _) if step.belongs_to_an_order() => Disposition::Restart,
+            (_, Some(problem)) => match problem.disposition(step) {
+                Disposition::Retry { .. } => Disposition::Retry { not_before },
+                Disposition::ProviderDown { .. } => Disposition::ProviderDown { not_before },
+                settled => settled,
+            },
+            // Whatever answered is not the ACME server: a proxy, a redirect, a page of the CA's web server.
+            (_, None) => Disposition::ProviderDown { not_before },
+        }
+    }
+
+    /// Let's Encrypt pauses names that fail for too long; only a person can undo that.
+    fn is_paused(&self) -> bool {
+        let detail = self.problem.as_ref().map(|problem| problem.detail.to_lowercase()).unwrap_or_default();
+        ["pause", "temporarily prevented"].iter().any(|word| detail.contains(word))
+    }
+
+    fn advice(&self, step: Step) -> Option<&'static str> {
+        match self.status {
+            429 if self.retry_after.is_none() && self.is_paused() => {
+                Some("follow the CA's words to lift the pause, then ask for a renewal")
+            }
+            429 | 500.. => None,
+            300..400 => Some("give the provider the directory URL that the CA redirects to"),
+            _ => self.problem.as_ref().and_then(|problem| problem.advice(step)),
+        }
+    }
+
+    fn host(&self) -> &str {
+        host_of(&self.url)
+    }
+}
+
+/// The answer alone: status, words and `Retry-After`.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)?;
+        match &self.problem {
+            Some(problem) => write!(f, ", {problem}")?,
+            None if self.excerpt.is_empty() => {}
+            None => write!(f, ", {:?}", self.excerpt)?,
+        }
+        self.retry_after.map_or(Ok(()), |moment| write!(f, "; not before {moment}"))
+    }
+}
+
+impl fmt::Display for NameProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}: ")?;
+        }
+        self.problem.fmt(f)
+    }
+}
+
+struct Refused<'a>(Step, &'a Refusal);
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(step, refusal) = self;
+        let verb = if refusal.status >= 500 { "could not" } else { "refused to" };
+        write!(f, "{verb} {step}: {refusal}")
+    }
+}
+
+fn advice(advice: Option<&'static str>) -> String {
+    advice.map(|advice| format!(". What to do: {advice}")).unwrap_or_default()
+}
+
+fn first_advice(problems: &[NameProblem]) -> Option<&'static str> {
+    problems.iter().find_map(|named| named.problem.advice(Step::Validation))
+}
+
+fn listed(problems: &[NameProblem]) -> String {
+    if problems.is_empty() {
+        return "it gives no reason".to_owned();
+    }
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn also(problems: &[NameProblem]) -> String {
+    if problems.is_empty() { String::new() } else { format!(" ({})", listed(problems)) }
+}
+
+pub(super) fn host_of(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    after_scheme.split(['/', '?', '#']).next().unwrap_or(after_scheme)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use time::Duration;
+
+use super::*;
+
+const LATER: Moment = Moment::from_micros(1_700_000_000_000_000);
+
+fn refusal(status: u16, body: &str, retry_after: Option<Moment>) -> Box<Refusal> {
+    let problem = Problem::read(body.as_bytes());
+    let excerpt = if problem.is_some() { String::new() } else { body.to_owned() };
+    Box::new(Refusal { url: "https://ca.example/acme/x".to_owned(), status, problem, retry_after, excerpt })
+}
+
+fn refused(step: Step, status: u16, kind: &str, retry_after: Option<Moment>) -> AcmeError {
+    let body = format!(r#"{{"type": "urn:ietf:params:acme:error:{kind}", "detail": "words of the CA"}}"#);
+    AcmeError::Refused { step, refusal: refusal(status, &body, retry_after) }
+}
+
+fn failed(kind: &str) -> AcmeError {
+    let body = format!(r#"{{"type": "urn:ietf:params:acme:error:{kind}", "detail": "words of the CA"}}"#);
+    let problem = Problem::read(body.as_bytes()).unwrap();
+    AcmeError::OrderFailed(vec![NameProblem { name: Some("*.example.com".to_owned()), problem }])
+}
+
+#[test]
+fn the_status_decides_before_the_type() {
+    let down = |not_before| Disposition::ProviderDown { not_before };
+    let retry = |not_before| Disposition::Retry { not_before };
+    for (error, expected) in [
+        (refused(Step::NewOrder, 429, "rateLimited", Some(LATER)), retry(Some(LATER))),
+        (refused(Step::NewOrder, 429, "rateLimited", None), retry(None)),
+        (refused(Step::NewOrder, 429, "malformed", Some(LATER)), retry(Some(LATER))),
+        (refused(Step::NewOrder, 503, "rateLimited", Some(LATER)), down(Some(LATER))),
+        (refused(Step::Finalize, 500, "serverInternal", None), down(None)),
+        (refused(Step::Account, 500, "unauthorized", None), down(None)),
+        (refused(Step::Directory, 404, "malformed", None), down(None)),
+        (refused(Step::Nonce, 404, "malformed", None), down(None)),
+        (refused(Step::Order, 404, "malformed", None), Disposition::Restart),
+        (refused(Step::Order, 404, "accountDoesNotExist", None), Disposition::Restart),
+        (refused(Step::NewOrder, 404, "malformed", None), Disposition::Operator),
+        (refused(Step::NewOrder, 409, "alreadyReplaced", None), Disposition::Restart),
+        (refused(Step::Finalize, 403, "orderNotReady", None), Disposition::Restart),
+        (refused(Step::Account, 401, "unauthorized", None), Disposition::Operator),
+        (refused(Step::Account, 403, "externalAccountRequired", None), Disposition::Operator),
+    ] {
+        assert_eq!(error.disposition(), expected, "{error}");
+    }
+}
+
+#[test]
+fn a_paused_name_needs_a_person_and_a_rate_limit_does_not() {
+    let body = r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail":
+        "Your account is temporarily prevented from requesting certificates for example.com. Please visit: https://portal.example/unpause"}"#;
+    let paused = |retry_after| AcmeError::Refused { step: Step::NewOrder, refusal: refusal(429, body, retry_after) };
+    assert_eq!(paused(None).disposition(), Disposition::Operator);
+    assert_eq!(paused(Some(LATER)).disposition(), Disposition::Retry { not_before: Some(LATER) });
+    assert!(paused(None).to_string().contains("https://portal.example/unpause"));
+}
+
+#[test]
+fn what_is_not_the_acme_server_is_the_providers_trouble() {
+    for status in [301, 400, 403, 502, 503] {
+        let error =
+            AcmeError::Refused { step: Step::NewOrder, refusal: refusal(status, "<html>busy</html>", Some(LATER)) };
+        assert_eq!(error.disposition(), Disposition::ProviderDown { not_before: Some(LATER) }, "{status}");
+        assert!(error.to_string().contains("busy"), "{error}");
+    }
+}
+
+#[test]
+fn a_failed_validation_wants_a_new_order_unless_a_person_must_act() {
+    for kind in
+        ["dns", "unauthorized", "incorrectResponse", "connection", "tls", "serverInternal", "rateLimited", "malformed"]
+    {
+        assert_eq!(failed(kind).disposition(), Disposition::Restart, "{kind}");
+    }
+    for kind in ["caa", "rejectedIdentifier", "unsupportedIdentifier", "badCSR", "badPublicKey"] {
+        assert_eq!(failed(kind).disposition(), Disposition::Operator, "{kind}");
+    }
+    assert_eq!(AcmeError::OrderFailed(Vec::new()).disposition(), Disposition::Restart);
+}
+
+#[test]
+fn every_other_case_has_its_disposition() {
+    let unreachable =
+        |trouble| AcmeError::Unreachable(Box::new(Unreachable { host: "ca.example".to_owned(), trouble, cause: None }));
+    let refusal = refusal(403, "{}", None);
+    for (error, expected) in [
+        (unreachable(Trouble::Dns), PROVIDER_DOWN),
+        (unreachable(Trouble::Connect), PROVIDER_DOWN),
+        (unreachable(Trouble::Tls), PROVIDER_DOWN),
+        (unreachable(Trouble::TimedOut), PROVIDER_DOWN),
+        (unreachable(Trouble::Broken), PROVIDER_DOWN),
+        (unreachable(Trouble::Forbidden), Disposition::Operator),
+        (AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".to_owned() }, PROVIDER_DOWN),
+        (AcmeError::UnacceptableChain("it has a key"), PROVIDER_DOWN),
+        (AcmeError::BadNonce, Disposition::RETRY),
+        (AcmeError::Cancelled, Disposition::RETRY),
+        (
+            AcmeError::TooSlow {
+                waiting: Waiting::Ready,
+                not_before: Some(LATER + Duration::HOUR),
+                problems: Vec::new(),
+            },
+            Disposition::Retry { not_before: Some(LATER + Duration::HOUR) },
+        ),
+        (AcmeError::TermsNotAccepted { terms: None, refusal }, Disposition::Operator),
+        (
+            AcmeError::ChallengeNotOffered { name: "a.example".to_owned(), offered: vec!["http-01".to_owned()] },
+            Disposition::Operator,
+        ),
+        (AcmeError::UnusableServer("nonsense".to_owned()), Disposition::Operator),
+        (AcmeError::UnusableBinding, Disposition::Operator),
+        (AcmeError::UnusableCredentials("it cannot be read"), Disposition::Operator),
+    ] {
+        assert_eq!(error.disposition(), expected, "{error}");
+    }
+}
+
+#[test]
+fn a_refusal_reads_as_the_cas_words_and_what_to_do() {
+    assert_eq!(
+        refused(Step::NewOrder, 403, "caa", None).to_string(),
+        "ca.example refused to take the order: HTTP 403, words of the CA (caa). \
+         What to do: let the CA issue in the CAA records of the name, or remove them"
+    );
+    assert_eq!(
+        refused(Step::NewOrder, 503, "rateLimited", Some(LATER)).to_string(),
+        "ca.example could not take the order: HTTP 503, words of the CA (rateLimited); not before 2023-11-14T22:13:20Z"
+    );
+    assert_eq!(
+        failed("dns").to_string(),
+        "the CA could not validate the order: *.example.com: words of the CA (dns). \
+         What to do: look at the TXT records that all name servers of the zone give for _acme-challenge"
+    );
+    let failure = Failure::from(refused(Step::NewOrder, 429, "rateLimited", Some(LATER)));
+    assert_eq!(failure.disposition, Disposition::Retry { not_before: Some(LATER) });
+    assert!(failure.message.contains("words of the CA"));
+}

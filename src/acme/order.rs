@@ -1,0 +1,395 @@
+//! Orders of an account: made, resumed by their URL, proven by DNS-01, finalized and downloaded, from whatever state the
+//! CA has them in. Each order has a connection state of its own, so that one order's `Retry-After` holds up no other.
+
+use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, NewOrder, OrderStatus};
+use time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::acme::account::AccountCredentials;
+use crate::acme::client::AcmeClient;
+use crate::acme::error::{AcmeError, NameProblem, Waiting};
+use crate::acme::nonce::past_bad_nonces;
+use crate::acme::order::chain::only_certificates;
+use crate::acme::problem::{Problem, ProblemKind, Step};
+use crate::acme::transport::Exchange;
+use crate::domain::name::DnsName;
+use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
+
+mod chain;
+
+/// An account that can order.
+#[derive(Clone)]
+pub struct AcmeAccount {
+    client: AcmeClient,
+    server: ServerUrl,
+    credentials: AccountCredentials,
+}
+
+/// An order at the CA.
+pub struct Order {
+    client: AcmeClient,
+    exchange: Exchange,
+    inner: instant_acme::Order,
+    state: OrderState,
+    /// Whether authorizations were read, which instant-acme then keeps as they were.
+    authorizations_read: bool,
+}
+
+/// The state of an order, RFC 8555 section 7.1.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderState {
+    /// Names are still to be validated.
+    Pending,
+    /// All names are validated; the CSR is awaited.
+    Ready,
+    /// The certificate is being issued.
+    Processing,
+    /// The certificate is issued.
+    Valid,
+    /// The order is beyond use.
+    Invalid,
+}
+
+/// The authorization for one name of an order, RFC 8555 section 7.1.4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorization {
+    /// The name without `*.`.
+    pub name: String,
+    /// Whether it is for the wildcard below the name.
+    pub wildcard: bool,
+    /// Its state.
+    pub state: AuthorizationState,
+    /// The DNS-01 challenge; always there while the authorization is pending.
+    pub dns01: Option<Dns01>,
+    url: String,
+    /// Whether its DNS-01 challenge was answered already.
+    answered: bool,
+    problem: Option<Problem>,
+}
+
+/// The state of an authorization, RFC 8555 section 7.1.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizationState {
+    /// To be validated.
+    Pending,
+    /// Validated, perhaps for an earlier order.
+    Valid,
+    /// Failed, expired, revoked or deactivated.
+    Unusable,
+}
+
+/// A DNS-01 challenge, RFC 8555 section 8.4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns01 {
+    /// What the TXT record at `_acme-challenge.<name>` holds.
+    pub txt_value: String,
+}
+
+impl AcmeClient {
+    /// The account with these credentials, once its CA's directory can be read.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read or the credentials are not usable.
+    pub async fn account(&self, credentials: &AccountCredentials) -> Result<AcmeAccount, AcmeError> {
+        // The settings may have changed since; the transport refuses plain HTTP where it is no longer allowed.
+        let server = ServerUrl::parse(credentials.server(), PlainHttp::Allowed)
+            .map_err(|_| AcmeError::UnusableServer(credentials.server().to_owned()))?;
+        let account = AcmeAccount { client: self.clone(), server, credentials: credentials.clone() };
+        account.open().await?;
+        Ok(account)
+    }
+}
+
+impl AcmeAccount {
+    /// The account's URL.
+    pub fn url(&self) -> &str {
+        self.credentials.account_url()
+    }
+
+    /// Makes an order. This is not idempotent: the URL is to be stored before anything else is done.
+    ///
+    /// # Errors
+    /// Where the CA refuses or cannot be reached. Then an order may have been made all the same.
+    pub async fn new_order(&self, names: &[DnsName]) -> Result<Order, AcmeError> {
+        let (account, exchange) = self.open().await?;
+        let identifiers: Vec<Identifier> = names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
+        let request = NewOrder::new(&identifiers);
+        let inner = past_bad_nonces!(
+            account.new_order(&request).await.map_err(|error| AcmeError::from_protocol(Step::NewOrder, error))
+        )?;
+        Ok(self.order_of(inner, exchange))
+    }
+
+    /// An order that was made before.
+    ///
+    /// # Errors
+    /// Where the CA no longer has it, refuses or cannot be reached.
+    pub async fn order(&self, url: &OrderUrl) -> Result<Order, AcmeError> {
+        let (account, exchange) = self.open().await?;
+        let inner = past_bad_nonces!(
+            account.order(url.to_string()).await.map_err(|error| AcmeError::from_protocol(Step::Order, error))
+        )?;
+        Ok(self.order_of(inner, exchange))
+    }
+
+    async fn open(&self) -> Result<(instant_acme::Account, Exchange), AcmeError> {
+        let exchange = self.client.exchange(&self.server)?;
+        let account = instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
+            .from_credentials(self.credentials.to_protocol()?)
+            .await
+            .map_err(|error| AcmeError::from_protocol(Step::Directory, error))?;
+        Ok((account, exchange))
+    }
+
+    fn order_of(&self, mut inner: instant_acme::Order, exchange: Exchange) -> Order {
+        let state = inner.state().status.into();
+        Order { client: self.client.clone(), exchange, inner, state, authorizations_read: false }
+    }
+}
+
+impl Order {
+    /// The order's URL, by which it can be resumed.
+    pub fn url(&self) -> OrderUrl {
+        OrderUrl::from(self.inner.url().to_owned())
+    }
+
+    /// The state at the last look.
+    pub const fn state(&self) -> OrderState {
+        self.state
+    }
+
+    /// The authorizations as they are now.
+    ///
+    /// # Errors
+    /// Where one is pending without a DNS-01 challenge, or the CA refuses or cannot be reached.
+    pub async fn authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
+        if self.authorizations_read {
+            self.refresh().await?;
+        }
+        past_bad_nonces!(self.read_authorizations().await)
+    }
+
+    /// Tells the CA that the TXT record of a pending authorization is there. Where that was done already, or the
+    /// authorization is settled, nothing happens.
+    ///
+    /// # Errors
+    /// Where the CA refuses or cannot be reached, or has found at once that the record is not there.
+    pub async fn answer(&mut self, authorization: &Authorization) -> Result<(), AcmeError> {
+        if !authorization.awaits_answer() {
+            return Ok(());
+        }
+        match self.send_answer(authorization).await {
+            // CAs refuse the second answer to a challenge; the first one may have been sent before a crash.
+            Err(error) if error.kind() == Some(ProblemKind::Malformed) => {
+                let now = self.authorizations().await?;
+                let still_awaited = now.iter().any(|other| other.url == authorization.url && other.awaits_answer());
+                if still_awaited { Err(error) } else { Ok(()) }
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Waits until all names are validated.
+    ///
+    /// # Errors
+    /// Where a validation failed, the CA takes longer than `poll_timeout`, or the wait is cancelled.
+    pub async fn await_ready(&mut self, cancelled: &CancellationToken) -> Result<(), AcmeError> {
+        cancelled.run_until_cancelled(self.poll(Waiting::Ready)).await.unwrap_or(Err(AcmeError::Cancelled))
+    }
+
+    /// Sends the CSR. An order that is finalized already is left as it is.
+    ///
+    /// # Errors
+    /// Where the CA refuses or cannot be reached.
+    pub async fn finalize(&mut self, csr_der: &[u8]) -> Result<(), AcmeError> {
+        if matches!(self.state, OrderState::Processing | OrderState::Valid) {
+            return Ok(());
+        }
+        past_bad_nonces!(
+            self.inner.finalize_csr(csr_der).await.map_err(|error| AcmeError::from_protocol(Step::Finalize, error))
+        )?;
+        self.note_state();
+        Ok(())
+    }
+
+    /// Waits for the certificate of a finalized order, and downloads its chain as PEM.
+    ///
+    /// # Errors
+    /// Where the order failed, the chain is not acceptable, the CA takes longer than `poll_timeout`, or the wait is cancelled.
+    pub async fn await_certificate(&mut self, cancelled: &CancellationToken) -> Result<String, AcmeError> {
+        let whole = async {
+            self.poll(Waiting::Certificate).await?;
+            past_bad_nonces!(
+                self.inner.certificate().await.map_err(|error| AcmeError::from_protocol(Step::Certificate, error))
+            )
+        };
+        let pem = cancelled.run_until_cancelled(whole).await.unwrap_or(Err(AcmeError::Cancelled))?;
+        let pem = pem.ok_or(AcmeError::UnacceptableChain("there is none"))?;
+        only_certificates(&pem)?;
+        Ok(pem)
+    }
+
+    async fn poll(&mut self, waiting: Waiting) -> Result<(), AcmeError> {
+        let settings = self.client.settings.clone();
+        let deadline = Instant::now() + settings.poll_timeout.duration();
+        let mut own_pause = settings.first_poll.duration();
+        loop {
+            match (self.state, waiting) {
+                (OrderState::Valid, _) | (OrderState::Ready | OrderState::Processing, Waiting::Ready) => return Ok(()),
+                (OrderState::Invalid, _) => return Err(AcmeError::OrderFailed(self.problems().await?)),
+                (OrderState::Pending | OrderState::Ready | OrderState::Processing, _) => {}
+            }
+            let asked_for = self.exchange.retry_after();
+            let pause = asked_for.map_or(own_pause, |moment| {
+                let span = (moment - self.client.clock().now()).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+                span.unsigned_abs()
+            });
+            if Instant::now() + pause > deadline {
+                // What single names lack is worth a look, but no other error.
+                let problems = self.problems().await.unwrap_or_default();
+                return Err(AcmeError::TooSlow { waiting, not_before: asked_for, problems });
+            }
+            tokio::time::sleep(pause).await;
+            own_pause = (own_pause * 2).min(settings.longest_poll.duration());
+            self.refresh().await?;
+        }
+    }
+
+    async fn refresh(&mut self) -> Result<(), AcmeError> {
+        past_bad_nonces!(
+            self.inner.refresh().await.map(|_| ()).map_err(|error| AcmeError::from_protocol(Step::Order, error))
+        )?;
+        self.authorizations_read = false;
+        self.note_state();
+        Ok(())
+    }
+
+    fn note_state(&mut self) {
+        self.state = self.inner.state().status.into();
+    }
+
+    async fn read_authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
+        self.authorizations_read = true;
+        let mut read = Vec::new();
+        let mut authorizations = self.inner.authorizations();
+        while let Some(next) = authorizations.next().await {
+            let handle = next.map_err(|error| AcmeError::from_protocol(Step::Authorization, error))?;
+            read.push(Authorization::of(handle)?);
+        }
+        Ok(read)
+    }
+
+    async fn send_answer(&mut self, authorization: &Authorization) -> Result<(), AcmeError> {
+        self.authorizations_read = true;
+        let mut authorizations = self.inner.authorizations();
+        while let Some(next) = authorizations.next().await {
+            let mut handle = next.map_err(|error| AcmeError::from_protocol(Step::Authorization, error))?;
+            if handle.url() != authorization.url {
+                continue;
+            }
+            let Some(mut challenge) = handle.challenge(ChallengeType::Dns01) else { return Ok(()) };
+            return past_bad_nonces!(
+                challenge.set_ready().await.map_err(|error| AcmeError::from_protocol(Step::Challenge, error))
+            )
+            .map_err(|error| named(error, authorization));
+        }
+        Ok(())
+    }
+
+    /// What the CA says about the order and its names.
+    async fn problems(&mut self) -> Result<Vec<NameProblem>, AcmeError> {
+        let authorizations = self.authorizations().await?;
+        let of_names = authorizations.into_iter().filter_map(|authorization| {
+            let name = Some(authorization.full_name());
+            authorization.problem.map(|problem| NameProblem { name, problem })
+        });
+        let mut problems: Vec<NameProblem> = of_names.collect();
+        if let Some(problem) = &self.inner.state().error {
+            problems.push(NameProblem { name: None, problem: problem.into() });
+        }
+        Ok(problems)
+    }
+}
+
+impl Authorization {
+    fn of(handle: instant_acme::AuthorizationHandle<'_>) -> Result<Self, AcmeError> {
+        // Bound anew, so that its lifetime can shrink to what `challenge` borrows it for.
+        let mut handle = handle;
+        let url = handle.url().to_owned();
+        let (name, wildcard) = match handle.identifier() {
+            identifier if let Identifier::Dns(name) = identifier.identifier => (name.clone(), identifier.wildcard),
+            identifier => (identifier.to_string(), false),
+        };
+        let state = handle.status.into();
+        let offered: Vec<String> = handle.challenges.iter().map(|challenge| type_name(&challenge.r#type)).collect();
+        let problem = handle.challenges.iter().find_map(|challenge| challenge.error.as_ref()).map(Problem::from);
+        let dns01 = handle.challenge(ChallengeType::Dns01);
+        let answered = dns01.as_ref().is_some_and(|challenge| challenge.status != ChallengeStatus::Pending);
+        let dns01 = dns01.map(|challenge| Dns01 { txt_value: challenge.key_authorization().dns_value() });
+        if state == AuthorizationState::Pending && dns01.is_none() {
+            return Err(AcmeError::ChallengeNotOffered { name, offered });
+        }
+        Ok(Self { name, wildcard, state, dns01, url, answered, problem })
+    }
+
+    /// Whether its DNS-01 challenge is still to be answered.
+    pub fn awaits_answer(&self) -> bool {
+        self.state == AuthorizationState::Pending && self.dns01.is_some() && !self.answered
+    }
+
+    fn full_name(&self) -> String {
+        if self.wildcard { format!("*.{}", self.name) } else { self.name.clone() }
+    }
+}
+
+impl From<OrderStatus> for OrderState {
+    fn from(status: OrderStatus) -> Self {
+        match status {
+            OrderStatus::Pending => Self::Pending,
+            OrderStatus::Ready => Self::Ready,
+            OrderStatus::Processing => Self::Processing,
+            OrderStatus::Valid => Self::Valid,
+            OrderStatus::Invalid => Self::Invalid,
+        }
+    }
+}
+
+impl From<AuthorizationStatus> for AuthorizationState {
+    fn from(status: AuthorizationStatus) -> Self {
+        match status {
+            AuthorizationStatus::Pending => Self::Pending,
+            AuthorizationStatus::Valid => Self::Valid,
+            AuthorizationStatus::Invalid
+            | AuthorizationStatus::Revoked
+            | AuthorizationStatus::Expired
+            | AuthorizationStatus::Deactivated => Self::Unusable,
+        }
+    }
+}
+
+/// Says which name a problem is about that came back inside the challenge.
+fn named(error: AcmeError, authorization: &Authorization) -> AcmeError {
+    let AcmeError::OrderFailed(problems) = error else { return error };
+    let name = Some(authorization.full_name());
+    AcmeError::OrderFailed(
+        problems.into_iter().map(|known| NameProblem { name: name.clone(), problem: known.problem }).collect(),
+    )
+}
+
+fn type_name(challenge: &ChallengeType) -> String {
+    match challenge {
+        ChallengeType::Http01 => "http-01".to_owned(),
+        ChallengeType::Dns01 => "dns-01".to_owned(),
+        ChallengeType::TlsAlpn01 => "tls-alpn-01".to_owned(),
+        ChallengeType::DeviceAttest01 => "device-attest-01".to_owned(),
+        ChallengeType::Unknown(name) => name.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A CA that asks for no pause is not asked in a tight loop.
+const SHORTEST_PAUSE: Duration = Duration::milliseconds(200);
+
+/// A CA that asks for a long pause may be done earlier.
+const LONGEST_PAUSE: Duration = Duration::minutes(1);

@@ -1,0 +1,271 @@
+//! One HTTP exchange with a CA. It keeps what instant-acme drops (status, `Retry-After`, bodies that are no JSON), bounds
+//! time and size, follows no redirect, and logs method, URL and status, never a body.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClient};
+use time::macros::format_description;
+use time::{Duration, PrimitiveDateTime};
+
+use crate::acme::directory::Directories;
+use crate::acme::error::{Refusal, Trouble, Unreachable, host_of};
+use crate::acme::problem::{Problem, ProblemKind, Step};
+use crate::domain::moment::Moment;
+use crate::runtime::clock::SharedClock;
+
+/// The way to all CAs: one pool of connections, one cache of directories.
+#[derive(Clone)]
+pub(super) struct Transport {
+    pub(super) http: reqwest::Client,
+    pub(super) clock: SharedClock,
+    pub(super) directories: Arc<Directories>,
+}
+
+/// The way to one CA for one piece of work, which remembers the latest `Retry-After`.
+#[derive(Clone)]
+pub(super) struct Exchange {
+    transport: Transport,
+    directory: Uri,
+    retry_after: Arc<Mutex<Option<Moment>>>,
+}
+
+/// Why an exchange gave no usable answer. The step is set where the request itself tells it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExchangeError {
+    #[error("{refusal}")]
+    Refused { step: Option<Step>, refusal: Box<Refusal> },
+    #[error("{0}")]
+    Unreachable(Box<Unreachable>),
+    #[error("{cause}")]
+    Unreadable { step: Option<Step>, cause: String },
+}
+
+impl Exchange {
+    pub(super) fn new(transport: Transport, directory: Uri) -> Self {
+        Self { transport, directory, retry_after: Arc::default() }
+    }
+
+    /// The moment of `Retry-After` in the latest answer.
+    pub(super) fn retry_after(&self) -> Option<Moment> {
+        *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory, from the cache where it is fresh.
+    pub(super) async fn directory(&self) -> Result<Bytes, ExchangeError> {
+        let directories = &self.transport.directories;
+        if let Some(cached) = directories.fresh(&self.directory, self.transport.clock.now()) {
+            return Ok(cached);
+        }
+        let answer = self.send(Method::GET, &self.directory, HeaderMap::new(), Bytes::new()).await?;
+        let document = self.judge(&Method::GET, &self.directory, answer)?.into_body();
+        directories
+            .keep(&self.directory, self.transport.clock.now(), document.clone())
+            .map_err(|cause| ExchangeError::Unreadable { step: Some(Step::Directory), cause })?;
+        Ok(document)
+    }
+
+    /// Sends a request that is signed already.
+    pub(super) async fn post(&self, url: &Uri, jws: Bytes) -> Result<Response<Bytes>, ExchangeError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jose+json"));
+        let answer = self.send(Method::POST, url, headers, jws).await?;
+        self.judge(&Method::POST, url, answer)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, ExchangeError> {
+        let request = self.transport.http.request(method.clone(), url.to_string()).headers(headers).body(body);
+        match received(request).await {
+            Ok(Some(answer)) => {
+                tracing::debug!(%method, %url, status = answer.status().as_u16(), "ACME exchange");
+                Ok(answer)
+            }
+            Ok(None) => {
+                let cause = format!("it is longer than {LONGEST_BODY} bytes");
+                Err(ExchangeError::Unreadable { step: own_step(&method), cause })
+            }
+            Err(error) => {
+                self.transport.directories.forget(&self.directory);
+                let unreachable = unreachable(url, &error);
+                tracing::debug!(%method, %url, trouble = %unreachable.trouble, cause = unreachable.cause, "ACME exchange failed");
+                Err(ExchangeError::Unreachable(Box::new(unreachable)))
+            }
+        }
+    }
+
+    /// Tells success from refusal, and takes `Retry-After` out: instant-acme's own reading of it can overflow.
+    fn judge(&self, method: &Method, url: &Uri, mut answer: Response<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
+        let retry_after = answer.headers_mut().remove(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| moment(value.to_str().ok()?, self.transport.clock.now()));
+        *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = retry_after;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let problem = Problem::read(answer.body());
+        if problem.is_none() {
+            // What answers is not the ACME server, or no longer at this URL.
+            self.transport.directories.forget(&self.directory);
+        }
+        let excerpt = if problem.is_some() { String::new() } else { excerpt(answer.body()) };
+        let refusal = Refusal { url: url.to_string(), status: answer.status().as_u16(), problem, retry_after, excerpt };
+        Err(ExchangeError::Refused { step: own_step(method), refusal: Box::new(refusal) })
+    }
+
+    async fn perform(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, ExchangeError> {
+        let (mut parts, body) = request.into_parts();
+        if parts.method == Method::GET && parts.uri == self.directory {
+            return self.directory().await.map(Response::new);
+        }
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(never) => match never {},
+        };
+        // The client's own name is sent instead.
+        parts.headers.remove(USER_AGENT);
+        let answer = self.send(parts.method.clone(), &parts.uri, parts.headers, body).await?;
+        if is_bad_nonce(&answer) {
+            // instant-acme tries again with the nonce of this very answer, RFC 8555 section 6.5.
+            return Ok(answer);
+        }
+        self.judge(&parts.method, &parts.uri, answer)
+    }
+}
+
+impl HttpClient for Exchange {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, ProtocolError>> + Send>> {
+        let exchange = self.clone();
+        Box::pin(async move {
+            match exchange.perform(request).await {
+                Ok(answer) => Ok(bytes_response(answer)),
+                Err(error) => Err(ProtocolError::Other(Box::new(error))),
+            }
+        })
+    }
+}
+
+pub(super) fn bytes_response(answer: Response<Bytes>) -> BytesResponse {
+    let (parts, body) = answer.into_parts();
+    BytesResponse { parts, body: Box::new(body) }
+}
+
+/// The whole answer; `None` where it is too long.
+async fn received(request: reqwest::RequestBuilder) -> Result<Option<Response<Bytes>>, reqwest::Error> {
+    let mut answer = request.send().await?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LONGEST_BODY {
+            return Ok(None);
+        }
+    }
+    let mut whole = Response::new(body.freeze());
+    *whole.status_mut() = answer.status();
+    *whole.headers_mut() = answer.headers().clone();
+    Ok(Some(whole))
+}
+
+fn is_bad_nonce(answer: &Response<Bytes>) -> bool {
+    answer.status() == StatusCode::BAD_REQUEST
+        && Problem::read(answer.body()).is_some_and(|problem| problem.kind == ProblemKind::BadNonce)
+}
+
+/// Only POSTs depend on what is being done; instant-acme asks for nonces by HEAD and for nothing but directories by GET.
+fn own_step(method: &Method) -> Option<Step> {
+    match *method {
+        Method::HEAD => Some(Step::Nonce),
+        Method::GET => Some(Step::Directory),
+        _ => None,
+    }
+}
+
+fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
+    let chain: Vec<&(dyn StdError + 'static)> = std::iter::successors(error.source(), |&error| error.source()).collect();
+    let trouble = if error.is_timeout() {
+        Trouble::TimedOut
+    } else if error.is_builder() {
+        Trouble::Forbidden
+    } else if chain.iter().any(|error| is_tls(*error)) {
+        Trouble::Tls
+    } else if error.is_connect() && chain.iter().any(|error| error.to_string().starts_with("dns error")) {
+        Trouble::Dns
+    } else if error.is_connect() {
+        Trouble::Connect
+    } else {
+        Trouble::Broken
+    };
+    Unreachable { host: host_of(&url.to_string()).to_owned(), trouble, cause: chain.last().map(ToString::to_string) }
+}
+
+/// Connectors wrap rustls' errors into I/O errors, which do not show them as their source.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// Reads `Retry-After`: seconds or an HTTP date, RFC 9110 section 10.2.3.
+fn moment(value: &str, now: Moment) -> Option<Moment> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds = value.parse().unwrap_or(i64::MAX).min(LONGEST_WAIT.whole_seconds());
+        return Some(now + Duration::seconds(seconds));
+    }
+    let date = PrimitiveDateTime::parse(
+        value,
+        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"),
+    );
+    Some(date.ok()?.assume_utc().into())
+}
+
+/// One line of a body that is not what it should be.
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * LONGEST_EXCERPT)]).into_owned();
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    words.join(" ").chars().take(LONGEST_EXCERPT).collect()
+}
+
+/// A chain of a dozen certificates is far shorter.
+const LONGEST_BODY: usize = 1024 * 1024;
+
+/// Characters of a body that end in messages.
+const LONGEST_EXCERPT: usize = 200;
+
+/// What a `Retry-After` of nonsense counts as.
+const LONGEST_WAIT: Duration = Duration::days(366);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now = Moment::from_micros(1_700_000_000_000_000);
+        assert_eq!(moment("120", now), Some(now + Duration::seconds(120)));
+        assert_eq!(moment("Tue, 14 Nov 2023 22:15:20 GMT", now), Some(now + Duration::seconds(120)));
+        assert_eq!(moment("99999999999999999999", now), Some(now + LONGEST_WAIT));
+        for nonsense in ["", "-1", "soon", "Tue, 14 Nov 2023"] {
+            assert_eq!(moment(nonsense, now), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_excerpt_is_one_short_line() {
+        assert_eq!(excerpt(b"<html>\r\n <b>503</b>\x07 busy"), "<html> <b>503</b> busy");
+        assert_eq!(excerpt("\u{e4}".repeat(5_000).as_bytes()).chars().count(), LONGEST_EXCERPT);
+    }
+}
