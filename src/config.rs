@@ -3,3 +3,4 @@
 pub mod acme;
 pub mod dns;
 pub mod span;
+pub mod store;
