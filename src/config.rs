@@ -1,5 +1,6 @@
 //! (being built)
 
 pub mod acme;
+pub mod api;
 pub mod dns;
 pub mod span;
