@@ -4,3 +4,4 @@ pub mod acme;
 pub mod api;
 pub mod dns;
 pub mod span;
+pub mod store;

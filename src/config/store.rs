@@ -1,0 +1,214 @@
+//! Where the data lives and what seals it: the `[store]` and `[keys]` sections.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+/// The `[store]` section.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSection {
+    /// The database: `sqlite:/path/to/file` or `postgres://user@host/database`. Without it, a SQLite file in the state
+    /// directory. A password belongs into [`Self::url_file`].
+    #[serde(deserialize_with = "secret")]
+    pub url: Option<SecretString>,
+    /// A file that holds the URL, for one with a password in it.
+    pub url_file: Option<PathBuf>,
+    /// The most connections at once.
+    pub max_connections: u32,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self { url: None, url_file: None, max_connections: DEFAULT_CONNECTIONS }
+    }
+}
+
+impl StoreSection {
+    /// The settings of the store, with its file in `state_directory` where nothing else is said.
+    ///
+    /// # Errors
+    /// Where the section contradicts itself, its file cannot be read or its URL is none of a database.
+    pub fn settings(&self, state_directory: &Path) -> Result<StoreSettings, InvalidStoreSection> {
+        let url = match (&self.url, &self.url_file) {
+            (Some(_), Some(_)) => return Err(InvalidStoreSection::TwoUrls),
+            (Some(url), None) => StoreUrl::parse(url.expose_secret())?,
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path)
+                    .map(SecretString::from)
+                    .map_err(|source| InvalidStoreSection::UrlFile { path: path.clone(), source })?;
+                StoreUrl::parse(text.expose_secret().trim())?
+            }
+            (None, None) => StoreUrl::sqlite(state_directory.join(DEFAULT_FILE)),
+        };
+        match self.max_connections {
+            0 => Err(InvalidStoreSection::NoConnections),
+            max_connections => Ok(StoreSettings { url, max_connections }),
+        }
+    }
+}
+
+/// The `[keys]` section.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeysSection {
+    /// The file with the keys that seal private keys and credentials; `master.key` in the state directory without it.
+    pub file: Option<PathBuf>,
+}
+
+impl KeysSection {
+    /// The key file's path.
+    pub fn path(&self, state_directory: &Path) -> PathBuf {
+        self.file.clone().unwrap_or_else(|| state_directory.join(DEFAULT_KEY_FILE))
+    }
+}
+
+/// What is wrong with the `[store]` section.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidStoreSection {
+    /// Both ways to give the URL were used.
+    #[error("store.url and store.url_file are both set; keep one of them")]
+    TwoUrls,
+    /// The file of the URL cannot be read.
+    #[error("store.url_file {} cannot be read", path.display())]
+    UrlFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The URL is none of a database.
+    #[error(transparent)]
+    Url(#[from] InvalidStoreUrl),
+    /// No connection is allowed.
+    #[error("store.max_connections is 0; allow at least 1")]
+    NoConnections,
+}
+
+/// Where and how to open the store.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The database.
+    pub url: StoreUrl,
+    /// The most connections at once, at least 1.
+    pub max_connections: u32,
+}
+
+/// The database of the store. Neither Debug nor Display show a password.
+#[derive(Clone)]
+pub enum StoreUrl {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database by its URL, which may hold a password.
+    Postgres(SecretString),
+}
+
+/// A text that is no URL of a database. It says nothing of the text, which may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store's URL is neither sqlite:/path/to/file nor postgres://user@host/database")]
+pub struct InvalidStoreUrl;
+
+impl StoreUrl {
+    /// Reads `sqlite:<path>`, `sqlite://<path>`, `postgres://...` or `postgresql://...`.
+    ///
+    /// # Errors
+    /// Where the text is none of these.
+    pub fn parse(text: &str) -> Result<Self, InvalidStoreUrl> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let names_a_file = !path.is_empty() && !path.contains('?') && path != ":memory:";
+            return if names_a_file { Ok(Self::sqlite(path)) } else { Err(InvalidStoreUrl) };
+        }
+        let url = Url::parse(text).map_err(|_| InvalidStoreUrl)?;
+        match (url.scheme(), url.cannot_be_a_base()) {
+            ("postgres" | "postgresql", false) => Ok(Self::Postgres(SecretString::from(text.to_owned()))),
+            _ => Err(InvalidStoreUrl),
+        }
+    }
+
+    /// A SQLite file.
+    pub fn sqlite(path: impl Into<PathBuf>) -> Self {
+        Self::Sqlite(path.into())
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => match Url::parse(url.expose_secret()) {
+                // Parameters may carry a password too, so only the place is shown.
+                Ok(url) => write!(f, "postgres://{}{}", url.host_str().unwrap_or_default(), url.path()),
+                Err(_) => f.write_str("postgres:"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Taken as it is and parsed later: an error at this place would quote the settings' line, password and all.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    String::deserialize(deserializer).map(|text| Some(SecretString::from(text)))
+}
+
+/// SQLite writes one at a time anyway.
+const DEFAULT_CONNECTIONS: u32 = 4;
+const DEFAULT_FILE: &str = "autocertd.db";
+const DEFAULT_KEY_FILE: &str = "master.key";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(text: &str) -> StoreSection {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn without_settings_it_is_a_file_in_the_state_directory() {
+        let settings = section("").settings(Path::new("/var/lib/autocertd")).unwrap();
+        assert_eq!(settings.url.to_string(), "sqlite:/var/lib/autocertd/autocertd.db");
+        assert_eq!(settings.max_connections, 4);
+        assert_eq!(KeysSection::default().path(Path::new("/s")), Path::new("/s/master.key"));
+    }
+
+    #[test]
+    fn a_password_shows_nowhere() {
+        let section = section("url = 'postgres://me:hunter2@db.example/certs?password=hunter2'");
+        let settings = section.settings(Path::new("/s")).unwrap();
+        assert_eq!(settings.url.to_string(), "postgres://db.example/certs");
+        let wrong = self::section("url = 'mysql://me:hunter2@db.example/certs'");
+        let error = wrong.settings(Path::new("/s")).unwrap_err();
+        let shown = format!("{section:?} {settings:?} {wrong:?} {error:?} {error}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_url_comes_from_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("url");
+        std::fs::write(&file, "postgres://me:hunter2@db.example/certs\n").unwrap();
+        let from_file = StoreSection { url_file: Some(file), ..StoreSection::default() };
+        assert!(matches!(from_file.settings(folder.path()).unwrap().url, StoreUrl::Postgres(_)));
+        let both = StoreSection { url: Some("sqlite:/x".to_owned().into()), ..from_file };
+        assert!(matches!(both.settings(folder.path()), Err(InvalidStoreSection::TwoUrls)));
+        let missing = StoreSection { url_file: Some("/nonexistent".into()), ..StoreSection::default() };
+        assert!(matches!(missing.settings(folder.path()), Err(InvalidStoreSection::UrlFile { .. })));
+    }
+
+    #[test]
+    fn what_names_no_database_is_refused() {
+        for text in ["", "sqlite:", "sqlite::memory:", "sqlite:/x?mode=ro", "mysql://h/d", "postgres:x", "/var/x.db"] {
+            assert!(StoreUrl::parse(text).is_err(), "{text} was taken");
+        }
+        assert!(toml::from_str::<StoreSection>("colour = 'red'").is_err());
+    }
+}
