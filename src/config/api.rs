@@ -21,11 +21,7 @@ pub struct ApiSection {
 
 impl Default for ApiSection {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8440)),
-            request_timeout: Span::seconds(30),
-            socket: None,
-        }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8440)), request_timeout: Span::seconds(30), socket: None }
     }
 }
 

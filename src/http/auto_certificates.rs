@@ -89,23 +89,28 @@ pub(crate) struct AutoCertificateCreate {
 }
 
 /// What a new auto-certificate is.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = AutoCertificateCreateProperties)]
 struct NewAutoCertificateProperties {
     /// The id of the provider that shall issue.
+    #[serde(default)]
     #[schema(value_type = String, required = true, format = "uuid")]
     provider: Field<String>,
     /// The main name: a DNS name or a wildcard.
+    #[serde(default)]
     #[schema(value_type = String, required = true, example = "www.example.com")]
     common_name: Field<String>,
     /// The kind of key.
+    #[serde(default)]
     #[schema(schema_with = key_algorithm_schema, required = true)]
     key_algorithm: Field<String>,
     /// The name of the auto-certificate: 1 to 255 characters.
+    #[serde(default)]
     #[schema(value_type = String, required = true, example = "My certificate")]
     name: Field<String>,
     /// Further DNS names and wildcards.
+    #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 10)]
     subject_alternative_names: Field<Vec<Field<String>>>,
 }
@@ -138,7 +143,7 @@ async fn create(
     match api.store.create_auto_certificate(&body.checked()?, &actor, limit).await? {
         Creation::Created(created) => {
             api.wake.nudge();
-            Ok((StatusCode::CREATED, Json(AutoCertificateRead::at(created, api.clock.now()))))
+            Ok((StatusCode::CREATED, Json(AutoCertificateRead::at(*created, api.clock.now()))))
         }
         Creation::UnknownProvider => {
             let mut faults = Faults::default();
@@ -262,5 +267,4 @@ impl Wire for NewAutoCertificateProperties {}
 const KIND: &str = "autocertificate";
 const PROVIDER: &str = "properties.provider";
 const NAMES: &str = "properties.subjectAlternativeNames";
-const COLLECTION: Identity =
-    Identity { id: uuid!("0c9a4a4e-6d4c-4f5e-8a57-2d0b8f3f1c22"), href: "/auto-certificates" };
+const COLLECTION: Identity = Identity { id: uuid!("0c9a4a4e-6d4c-4f5e-8a57-2d0b8f3f1c22"), href: "/auto-certificates" };

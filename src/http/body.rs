@@ -31,7 +31,9 @@ impl<S: Send + Sync, T: Wire> FromRequest<S> for Body<T> {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unread(&rejection))?;
         match serde_json::from_slice(&bytes).map_err(ApiError::BrokenJson)? {
             Field::Given(body) => Ok(Self(body)),
-            Field::Absent | Field::IllTyped => Err(ApiError::Body(vec![Fault(format!("the body must be {}", T::KIND))])),
+            Field::Absent | Field::IllTyped => {
+                Err(ApiError::Body(vec![Fault(format!("the body must be {}", T::KIND))]))
+            }
         }
     }
 }

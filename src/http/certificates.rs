@@ -4,7 +4,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -102,20 +102,24 @@ pub(crate) struct CertificateCreate {
 }
 
 /// What a new certificate is.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = CertificateCreateProperties)]
 struct NewCertificateProperties {
     /// The name of the certificate: 1 to 255 characters.
+    #[serde(default)]
     #[schema(value_type = String, required = true, example = "My certificate")]
     name: Field<String>,
     /// The certificate, PEM.
+    #[serde(default)]
     #[schema(value_type = String, required = true)]
     certificate: Field<String>,
     /// Its chain, PEM. It is not validated.
+    #[serde(default)]
     #[schema(value_type = String, required = true)]
     certificate_chain: Field<String>,
     /// Its private key, PEM and not encrypted. It is never returned.
+    #[serde(default)]
     #[schema(value_type = String, required = true, write_only)]
     private_key: Field<String>,
 }
@@ -129,8 +133,7 @@ async fn list(
     query: ListQuery<CertificateFilter>,
 ) -> Result<Collection<CertificateRead>, ApiError> {
     let filter = &query.filter;
-    let listing =
-        api.store.certificates(query.page(), filter.common_name.as_deref(), filter.auto_certificate).await?;
+    let listing = api.store.certificates(query.page(), filter.common_name.as_deref(), filter.auto_certificate).await?;
     let now = api.clock.now();
     Ok(Collection::page(COLLECTION, &query, listing, |found| CertificateRead::at(found, now)))
 }
@@ -225,7 +228,10 @@ impl CertificateCreate {
         let certificate = faults.read("properties.certificate", sent.certificate, readable);
         let chain = faults.read("properties.certificateChain", sent.certificate_chain, without_key);
         let private_key = faults.required(PRIVATE_KEY, sent.private_key).map(SecretString::from);
-        let key_fault = certificate.as_ref().zip(private_key.as_ref()).and_then(|((_, leaf), key)| leaf.check_key(key.expose_secret()).err());
+        let key_fault = certificate
+            .as_ref()
+            .zip(private_key.as_ref())
+            .and_then(|((_, leaf), key)| leaf.check_key(key.expose_secret()).err());
         if let Some(fault) = &key_fault {
             faults.add(PRIVATE_KEY, fault);
         }

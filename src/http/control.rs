@@ -8,12 +8,12 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::back_off::Trouble;
-use crate::domain::id::{AutoCertificateId, CertificateId};
+use crate::domain::id::{AutoCertificateId, CertificateId, ParseIdError};
 use crate::http::Api;
 use crate::http::body::{Body, Wire};
 use crate::http::errors::{ApiError, Fault};
 use crate::http::query::Parameters;
-use crate::store::{self, NewestSummary, Progress};
+use crate::store::{NewestSummary, Progress};
 
 /// The path of renewals.
 pub const RENEWALS: &str = "/control/renewals";
@@ -107,10 +107,7 @@ pub struct NewestIssued {
 }
 
 /// Asks for renewals; how they stood is read first, so that no end of a run goes unseen.
-async fn renew(
-    State(api): State<Api>,
-    Body(request): Body<RenewalRequest>,
-) -> Result<Json<RenewalAnswer>, ApiError> {
+async fn renew(State(api): State<Api>, Body(request): Body<RenewalRequest>) -> Result<Json<RenewalAnswer>, ApiError> {
     let (mut ids, mut unknown) = (Vec::new(), Vec::new());
     for name in &request.names {
         let matching = api.store.matching_auto_certificates(name).await?;
@@ -147,7 +144,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Ids {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let ids: Result<_, _> = Parameters::of(parts).all("id").map(str::parse).collect();
-        ids.map(Self).map_err(|error: crate::domain::id::ParseIdError| ApiError::Query(vec![Fault(format!("id: {error}"))]))
+        ids.map(Self).map_err(|error: ParseIdError| ApiError::Query(vec![Fault(format!("id: {error}"))]))
     }
 }
 

@@ -111,7 +111,7 @@ fn error(status: u16) -> (String, RefOr<Response>) {
         503 => response.header(
             "Retry-After",
             HeaderBuilder::new()
-                .schema(ObjectBuilder::new().schema_type(Type::Integer).build())
+                .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
                 .description(Some("After how many seconds to try again"))
                 .build(),
         ),

@@ -80,33 +80,39 @@ pub(crate) struct ProviderCreate {
 }
 
 /// What a new provider is.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = ProviderCreateProperties)]
 struct NewProviderProperties {
     /// The name of the provider: 1 to 255 characters.
+    #[serde(default)]
     #[schema(value_type = String, required = true, example = "Let's Encrypt")]
     name: Field<String>,
     /// The contact of its ACME account: one plain address.
+    #[serde(default)]
     #[schema(value_type = String, required = true, example = "admin@example.com")]
     email: Field<String>,
     /// The `https` URL of its ACME directory.
+    #[serde(default)]
     #[schema(value_type = String, required = true, example = "https://acme-v02.api.letsencrypt.org/directory")]
     server: Field<String>,
     /// An account that the CA knows already, where it wants one.
+    #[serde(default)]
     #[schema(value_type = Option<NewExternalAccount>)]
     external_account_binding: Field<NewExternalAccount>,
 }
 
 /// An account that the CA knows already. Give both members or neither.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = ProviderExternalAccountBinding)]
 struct NewExternalAccount {
     /// The key identifier that the CA gave.
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
     key_id: Field<String>,
     /// The HMAC key that the CA gave, in base64url. It is never returned.
+    #[serde(default)]
     #[schema(value_type = Option<String>, write_only)]
     key_secret: Field<String>,
 }
@@ -185,7 +191,9 @@ impl From<Provider> for ProviderRead {
                 name: provider.name.to_string(),
                 email: provider.email.to_string(),
                 server: provider.server.to_string(),
-                external_account_binding: provider.external_account_key_id.map(|key_id| ExternalAccountKeyId { key_id }),
+                external_account_binding: provider
+                    .external_account_key_id
+                    .map(|key_id| ExternalAccountKeyId { key_id }),
             },
         }
     }

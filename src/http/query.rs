@@ -134,13 +134,7 @@ impl Parameters {
         self.all(name).next()
     }
 
-    fn number(
-        &self,
-        name: &str,
-        default: u32,
-        range: std::ops::RangeInclusive<u32>,
-        faults: &mut Vec<Fault>,
-    ) -> u32 {
+    fn number(&self, name: &str, default: u32, range: std::ops::RangeInclusive<u32>, faults: &mut Vec<Fault>) -> u32 {
         let Some(text) = self.get(name) else { return default };
         text.parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
             faults.push(Fault(format!("{name}: must be a whole number from {} to {}", range.start(), range.end())));

@@ -19,7 +19,9 @@ impl Api {
     /// The API for root and the user `owner` on the same machine, with `/control` beside it.
     pub fn local_router(self, owner: u32) -> Router {
         let all = Router::from(public()).merge(control::routes());
-        self.dressed(all.layer(middleware::from_fn(move |peer, request, next| auth::by_peer(owner, peer, request, next))))
+        self.dressed(
+            all.layer(middleware::from_fn(move |peer, request, next| auth::by_peer(owner, peer, request, next))),
+        )
     }
 
     /// What both doors have in common.
@@ -45,8 +47,5 @@ fn resources() -> OpenApiRouter<Api> {
 
 /// What needs none.
 fn open() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(health::alive))
-        .routes(routes!(health::ready))
-        .routes(routes!(openapi::read))
+    OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready)).routes(routes!(openapi::read))
 }
