@@ -15,7 +15,7 @@ mod patch;
 mod path;
 mod providers;
 mod query;
-mod request;
+pub mod request;
 mod router;
 pub mod server;
 

@@ -39,19 +39,15 @@ impl<S: Send + Sync, T: Wire> FromRequest<S> for Body<T> {
 }
 
 /// A member of a request as it came. A JSON `null` counts as absent.
+#[derive(Default)]
 pub(crate) enum Field<T> {
     /// It was not sent.
+    #[default]
     Absent,
     /// It was sent, but as something else.
     IllTyped,
     /// It was sent.
     Given(T),
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 impl<'de, T: Wire> Deserialize<'de> for Field<T> {
@@ -126,7 +122,7 @@ impl Faults {
 
     /// The text at `path`, parsed.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, path: &str, field: Field<String>) -> Option<T> {
-        self.read(path, field, |text| text.parse())
+        self.read(path, field, str::parse)
     }
 
     /// The text at `path`, as `read` understands it.

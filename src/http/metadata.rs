@@ -60,6 +60,7 @@ impl Metadata {
 }
 
 /// RFC 3339 in UTC with a `Z`: a numeric offset breaks the Go clients.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in references")]
 pub(crate) fn as_text<S: Serializer>(moment: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(moment)
 }

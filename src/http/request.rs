@@ -18,7 +18,7 @@ use crate::http::errors::{ApiError, ErrorBody};
 use crate::runtime::randomness::Randomness;
 
 /// `operations` with all of it around them.
-pub(crate) fn observed(operations: Router, api: Api) -> Router {
+pub fn observed(operations: Router, api: Api) -> Router {
     operations
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(api.request_timeout.duration(), limited))
@@ -57,6 +57,7 @@ async fn limited(State(limit): State<Duration>, request: Request, next: Next) ->
     answer.unwrap_or_else(|_| ApiError::TimedOut.into_response())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands in the box")]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("without words"), "an operation panicked; this is a defect of autocertd");
