@@ -6,13 +6,22 @@ mod accounts;
 mod attempts;
 mod auto_certificates;
 mod certificates;
+mod dialect;
+mod documents;
 mod error;
 mod journal;
+mod key_check;
 mod key_ring;
 mod lease;
+mod migrations;
+mod presence;
 mod progress;
 mod providers;
 mod rotation;
+mod row;
+mod seal;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod work;
 
@@ -28,17 +37,42 @@ pub use providers::Deletion;
 pub use rotation::Resealed;
 pub use work::{Claim, RunOutcome};
 
+use std::borrow::Cow;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyPool, Executor, Transaction};
+use url::Url;
+
+use crate::domain::moment::Moment;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
+use crate::store::dialect::Dialect;
+use crate::store::presence::Presence;
 
 /// The store. Clones share one pool.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
-#[derive(Debug)]
-struct Inner;
+struct Inner {
+    pool: AnyPool,
+    dialect: Dialect,
+    keys: KeyRing,
+    clock: SharedClock,
+    randomness: Randomness,
+    /// Owns the leases of this process.
+    instance: String,
+    /// At a SQLite file only.
+    presence: Option<Presence>,
+}
 
 /// A part of a listing: so many items behind so many others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +93,8 @@ pub struct Listing<T> {
 }
 
 impl Store {
-    /// Opens the store, brings its tables up to date and checks that the key ring is the one it was sealed with.
+    /// Opens the store, brings its tables up to date and checks that the key ring is the one it was sealed with. A
+    /// SQLite file is made where there is none, for its owner alone.
     ///
     /// # Errors
     /// Where the database cannot be reached or brought up to date, or the keys are not its own.
@@ -69,11 +104,93 @@ impl Store {
         clock: SharedClock,
         randomness: Randomness,
     ) -> Result<Self, StoreError> {
-        todo!("{settings:?} {keys:?} {} {}", clock.now(), randomness.uuid())
+        sqlx::any::install_default_drivers();
+        let instance = randomness.uuid();
+        let (dialect, url, _opening, presence) = match &settings.url {
+            StoreUrl::Postgres(url) => (Dialect::Postgres, url.clone(), None, None),
+            StoreUrl::Sqlite(path) => {
+                let path = prepare_file(path)?;
+                let opening = presence::opening(&path).await?;
+                let presence = Presence::register(&path, instance)?;
+                (Dialect::Sqlite, sqlite_url(&path)?, Some(opening), Some(presence))
+            }
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move { connection.execute(dialect.greeting()).await.map(|_| ()) })
+            })
+            .connect_with(url.expose_secret().parse::<AnyConnectOptions>()?)
+            .await?;
+        migrations::run(&pool, dialect).await?;
+        let instance = instance.to_string();
+        let store = Self(Arc::new(Inner { pool, dialect, keys, clock, randomness, instance, presence }));
+        store.check_keys().await?;
+        Ok(store)
     }
 
     /// Closes the connections, after which every call fails.
     pub async fn close(&self) {
-        todo!()
+        self.0.pool.close().await;
+    }
+
+    /// A statement; see [`Dialect::sql`].
+    fn query(&self, text: impl Into<Cow<'static, str>>) -> Query<'static, Any, AnyArguments> {
+        sqlx::query(self.0.dialect.sql(text))
+    }
+
+    /// A transaction that writes.
+    async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        Ok(self.0.pool.begin_with(self.0.dialect.begin()).await?)
+    }
+
+    fn now(&self) -> Moment {
+        self.0.clock.now()
     }
 }
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("dialect", &self.0.dialect).field("instance", &self.0.instance).finish()
+    }
+}
+
+impl Page {
+    /// One more than asked for, which tells whether others follow.
+    const fn fetch_limit(self) -> i64 {
+        self.limit as i64 + 1
+    }
+
+    fn listing<T>(
+        self,
+        rows: &[AnyRow],
+        read: impl Fn(&AnyRow) -> Result<T, StoreError>,
+    ) -> Result<Listing<T>, StoreError> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let items = rows.iter().take(limit).map(read).collect::<Result<_, _>>()?;
+        Ok(Listing { items, more: rows.len() > limit })
+    }
+}
+
+/// Makes the file where there is none, so that only its owner can read it, and gives its full path.
+fn prepare_file(path: &Path) -> Result<std::path::PathBuf, StoreError> {
+    let failed = |source| StoreError::File { path: path.to_owned(), source };
+    let path = std::path::absolute(path).map_err(failed)?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+        _ => Ok(path),
+    }
+}
+
+/// The path as sqlx wants it, with every character that means something in a URL encoded.
+fn sqlite_url(path: &Path) -> Result<SecretString, StoreError> {
+    let url = Url::from_file_path(path).map_err(|()| StoreError::File {
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidInput, "the path is not absolute"),
+    })?;
+    Ok(SecretString::from(url.as_str().replacen("file:", "sqlite:", 1)))
+}
+
+/// How long a call waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);

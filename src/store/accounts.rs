@@ -1,11 +1,19 @@
-//! The ACME accounts of providers. Every write asks for the provider's lease.
+//! The ACME accounts of providers, sealed. Every write asks for the provider's lease.
 
 use secrecy::SecretString;
+use sqlx::Any;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
 
 use crate::domain::back_off::Trouble;
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
 use crate::domain::provider::ExternalAccountBinding;
+use crate::store::documents;
+use crate::store::lease::{fenced, free};
+use crate::store::providers::{TABLE, eab_key_secret};
+use crate::store::row::Record;
+use crate::store::seal::Place;
 use crate::store::{ProviderLease, Store, StoreError};
 
 /// The account of a provider.
@@ -34,7 +42,22 @@ impl Store {
     /// # Errors
     /// Where the database fails or a secret cannot be opened.
     pub async fn account(&self, id: ProviderId) -> Result<Option<Account>, StoreError> {
-        todo!("{id}")
+        let row = id.to_string();
+        let Some(found) = self.query(GET).bind(row.clone()).fetch_optional(&self.0.pool).await? else {
+            return Ok(None);
+        };
+        let record = Record::new(&found, TABLE);
+        let open = |place: Place<'_>| {
+            let sealed = record.optional_bytes(place.column)?;
+            Ok::<_, StoreError>(sealed.map(|sealed| self.0.keys.open(place, &sealed)).transpose()?)
+        };
+        let registered = record.optional_text("account_url")?.zip(open(credentials(&row))?);
+        let external = record.optional_text("eab_key_id")?.zip(open(eab_key_secret(&row))?);
+        Ok(Some(Account {
+            registered: registered.map(|(url, credentials)| RegisteredAccount { url, credentials }),
+            pending: open(pending_credentials(&row))?,
+            external_account: external.map(|(key_id, key_secret)| ExternalAccountBinding { key_id, key_secret }),
+        }))
     }
 
     /// Claims at most `limit` of the providers whose account is to be registered by `now`, the longest due first.
@@ -42,7 +65,14 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn claim_due_providers(&self, now: Moment, limit: u32) -> Result<Vec<ProviderLease>, StoreError> {
-        todo!("{now} {limit}")
+        let claimed = self
+            .query(CLAIM_DUE)
+            .bind(self.0.instance.clone())
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.pool)
+            .await?;
+        claimed.iter().map(|row| read_lease(&Record::new(row, TABLE))).collect()
     }
 
     /// Claims this provider, due or not; nothing where someone else has it or there is none.
@@ -50,7 +80,9 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn claim_provider(&self, id: ProviderId) -> Result<Option<ProviderLease>, StoreError> {
-        todo!("{id}")
+        let claimed =
+            self.query(CLAIM).bind(self.0.instance.clone()).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
+        claimed.map(|row| read_lease(&Record::new(&row, TABLE))).transpose()
     }
 
     /// Keeps credentials before anything else happens to them.
@@ -62,7 +94,9 @@ impl Store {
         lease: &ProviderLease,
         credentials: &SecretString,
     ) -> Result<(), StoreError> {
-        todo!("{lease:?} {credentials:?}")
+        let sealed = self.0.keys.seal(pending_credentials(&lease.id.to_string()), credentials)?;
+        let stored = self.fenced_query(STORE_PENDING, lease).bind(sealed).execute(&self.0.pool).await?;
+        fenced(stored.rows_affected())
     }
 
     /// Keeps a registered account, which also clears pending credentials and trouble.
@@ -75,7 +109,10 @@ impl Store {
         url: &str,
         credentials: &SecretString,
     ) -> Result<(), StoreError> {
-        todo!("{lease:?} {url} {credentials:?}")
+        let sealed = self.0.keys.seal(self::credentials(&lease.id.to_string()), credentials)?;
+        let stored =
+            self.fenced_query(STORE_ACCOUNT, lease).bind(sealed).bind(url.to_owned()).execute(&self.0.pool).await?;
+        fenced(stored.rows_affected())
     }
 
     /// Notes what keeps the account from being registered, and when to try again.
@@ -83,7 +120,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn record_provider_trouble(&self, lease: &ProviderLease, trouble: &Trouble) -> Result<(), StoreError> {
-        todo!("{lease:?} {trouble:?}")
+        let stored = self
+            .fenced_query(RECORD_TROUBLE, lease)
+            .bind(documents::of_trouble(trouble))
+            .bind(trouble.next_try.micros())
+            .execute(&self.0.pool)
+            .await?;
+        fenced(stored.rows_affected())
     }
 
     /// The earliest moment at which an account that nobody works on is to be registered.
@@ -91,6 +134,58 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn earliest_provider_look(&self) -> Result<Option<Moment>, StoreError> {
-        todo!()
+        let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
     }
 }
+
+impl Store {
+    /// A statement whose first three values are those of the fence.
+    fn fenced_query(&self, text: &'static str, lease: &ProviderLease) -> Query<'static, Any, AnyArguments> {
+        self.query(text).bind(lease.id.to_string()).bind(self.0.instance.clone()).bind(lease.epoch)
+    }
+}
+
+fn read_lease(record: &Record<'_>) -> Result<ProviderLease, StoreError> {
+    Ok(ProviderLease { id: record.parsed("id")?, epoch: record.number("lease_epoch")? })
+}
+
+const fn credentials(row: &str) -> Place<'_> {
+    Place { table: TABLE, column: "account_credentials", row }
+}
+
+const fn pending_credentials(row: &str) -> Place<'_> {
+    Place { table: TABLE, column: "pending_credentials", row }
+}
+
+const GET: &str = "\
+    SELECT id, account_url, account_credentials, pending_credentials, eab_key_id, eab_key_secret \
+    FROM providers WHERE id = $1";
+/// The lease is asked for twice: between the look and the write another session may have claimed the row.
+pub(super) const CLAIM_DUE: &str = concat!(
+    "WITH due AS MATERIALIZED (SELECT id FROM providers WHERE next_look <= $2 AND ",
+    free!(),
+    " ORDER BY next_look LIMIT $3) ",
+    "UPDATE providers SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
+    "WHERE id IN (SELECT id FROM due) AND ",
+    free!(),
+    " RETURNING id, lease_epoch"
+);
+const CLAIM: &str = concat!(
+    "UPDATE providers SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
+    "WHERE id = $2 AND ",
+    free!(),
+    " RETURNING id, lease_epoch"
+);
+const STORE_PENDING: &str =
+    "UPDATE providers SET pending_credentials = $4 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+const STORE_ACCOUNT: &str = "\
+    UPDATE providers SET account_credentials = $4, account_url = $5, pending_credentials = NULL, trouble = NULL, \
+    next_look = NULL WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+const RECORD_TROUBLE: &str =
+    "UPDATE providers SET trouble = $4, next_look = $5 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+pub(super) const EARLIEST: &str = concat!(
+    "SELECT id, next_look FROM providers WHERE next_look IS NOT NULL AND ",
+    free!(),
+    " ORDER BY next_look LIMIT 1"
+);

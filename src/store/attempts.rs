@@ -1,19 +1,47 @@
 //! Attempts, stage by stage. Every write asks for the lease.
 
-use crate::domain::attempt::{Attempt, Stage};
+use sqlx::{Any, Transaction};
+
+use crate::domain::attempt::{
+    Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, SigningRequest, Stage, StageKind, Stored,
+};
 use crate::domain::certificate::NewCertificate;
 use crate::domain::disposition::Failure;
 use crate::domain::id::{AttemptId, AutoCertificateId, CertificateId};
 use crate::domain::moment::Moment;
+use crate::domain::name::DnsName;
+use crate::domain::resource::Actor;
+use crate::domain::server_url::OrderUrl;
+use crate::store::certificates::Source;
+use crate::store::documents;
+use crate::store::row::Record;
+use crate::store::seal::Place;
 use crate::store::{Lease, Store, StoreError};
 
 impl Store {
-    /// Stores an attempt at its beginning, which also fulfils the wish for a renewal.
+    /// Stores an attempt at its beginning, which also fulfils the wish for a renewal. Earlier attempts that left no
+    /// record in the DNS are forgotten.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where another attempt is open or the database fails.
     pub async fn begin_attempt(&self, lease: &Lease, attempt: &Attempt) -> Result<(), StoreError> {
-        todo!("{lease:?} {attempt:?}")
+        let id = lease.id.to_string();
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        self.fulfil_request(&mut transaction, lease).await?;
+        self.query(FORGET_EARLIER).bind(id.clone()).execute(&mut *transaction).await?;
+        self.query(INSERT)
+            .bind(attempt.id.to_string())
+            .bind(id)
+            .bind(attempt.provider.to_string())
+            .bind(documents::of_texts(attempt.names.iter().map(ToString::to_string)))
+            .bind(attempt.key_algorithm.as_str())
+            .bind(attempt.reason.clone())
+            .bind(attempt.started.micros())
+            .bind(StageKind::Planned.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
     }
 
     /// The attempt that is not over, where there is one.
@@ -21,15 +49,19 @@ impl Store {
     /// # Errors
     /// Where the database fails or the key cannot be opened.
     pub async fn open_attempt(&self, id: AutoCertificateId) -> Result<Option<Attempt>, StoreError> {
-        todo!("{id}")
+        let row = self.query(GET_OPEN).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
+        row.map(|row| self.read_attempt(&Record::new(&row, TABLE))).transpose()
     }
 
-    /// Stores the next stage of an open attempt.
+    /// Stores the next stage of an open attempt; [`Stage::Stored`] ends it, for which there is [`Self::store_issued`].
     ///
     /// # Errors
     /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], or where the database fails.
     pub async fn advance(&self, lease: &Lease, attempt: AttemptId, stage: &Stage) -> Result<(), StoreError> {
-        todo!("{lease:?} {attempt} {stage:?}")
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        self.write_stage(&mut transaction, lease, attempt, stage).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Ends an open attempt that failed beyond use; its records are to be removed and its key is forgotten.
@@ -37,7 +69,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], or where the database fails.
     pub async fn end_attempt(&self, lease: &Lease, attempt: AttemptId, failure: &Failure) -> Result<(), StoreError> {
-        todo!("{lease:?} {attempt} {failure}")
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        let ended = self
+            .query(END)
+            .bind(attempt.to_string())
+            .bind(lease.id.to_string())
+            .bind(self.now().micros())
+            .bind(documents::of_failure(failure))
+            .execute(&mut *transaction)
+            .await?;
+        if ended.rows_affected() == 0 {
+            return Err(StoreError::AttemptOver(attempt));
+        }
+        self.free_records(&mut transaction, lease, self.now()).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Stores what was issued and ends the attempt, all in one. Asked again for the same attempt it gives the same
@@ -52,6 +98,161 @@ impl Store {
         new: &NewCertificate,
         now: Moment,
     ) -> Result<CertificateId, StoreError> {
-        todo!("{lease:?} {attempt:?} {new:?} {now}")
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        let row = self
+            .query(GET_STORED)
+            .bind(lease.id.to_string())
+            .bind(attempt.id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?
+            .ok_or(StoreError::AttemptOver(attempt.id))?;
+        let record = Record::new(&row, "auto_certificates");
+        if let Some(stored) = record.optional_parsed("certificate_id")? {
+            return Ok(stored);
+        }
+        let common_name = record.text("common_name")?;
+        let source = Source { auto_certificate: Some(lease.id), common_name: &common_name };
+        let id = self.insert_certificate(&mut transaction, new, source, &Actor::autocertd(), now).await?;
+        self.write_stage(&mut transaction, lease, attempt.id, &Stage::Stored(Stored { certificate: id })).await?;
+        self.query("UPDATE auto_certificates SET last_issued = $2, trouble = NULL WHERE id = $1")
+            .bind(lease.id.to_string())
+            .bind(now.micros())
+            .execute(&mut *transaction)
+            .await?;
+        self.free_records(&mut transaction, lease, now).await?;
+        transaction.commit().await?;
+        Ok(id)
     }
 }
+
+impl Store {
+    /// Writes a stage with its data over the one before it. What is over keeps no key.
+    async fn write_stage(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        lease: &Lease,
+        attempt: AttemptId,
+        stage: &Stage,
+    ) -> Result<(), StoreError> {
+        let data = StageData::of(stage);
+        let row = attempt.to_string();
+        let key = data.request.map(|request| self.0.keys.seal(private_key(&row), &request.private_key)).transpose()?;
+        let written = self
+            .query(WRITE_STAGE)
+            .bind(row)
+            .bind(lease.id.to_string())
+            .bind(stage.kind().as_str())
+            .bind(data.order.map(ToString::to_string))
+            .bind(key)
+            .bind(data.request.map(|request| request.csr.clone()))
+            .bind(data.chain.map(ToOwned::to_owned))
+            .bind(data.certificate.map(|id| id.to_string()))
+            .bind(data.certificate.map(|_| self.now().micros()))
+            .execute(&mut **transaction)
+            .await?;
+        if written.rows_affected() == 0 { Err(StoreError::AttemptOver(attempt)) } else { Ok(()) }
+    }
+
+    /// Makes the records that no open attempt needs due for their removal.
+    async fn free_records(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        lease: &Lease,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        self.query(FREE_RECORDS).bind(lease.id.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
+        Ok(())
+    }
+
+    fn read_attempt(&self, record: &Record<'_>) -> Result<Attempt, StoreError> {
+        let id = record.parsed::<AttemptId>("id")?;
+        Ok(Attempt {
+            id,
+            auto_certificate: record.parsed("auto_certificate_id")?,
+            provider: record.parsed("provider_id")?,
+            names: record.texts::<DnsName>("names")?,
+            key_algorithm: record.parsed("key_algorithm")?,
+            reason: record.text("reason")?,
+            started: record.moment("started_at")?,
+            stage: self.read_stage(record, id)?,
+        })
+    }
+
+    fn read_stage(&self, record: &Record<'_>, id: AttemptId) -> Result<Stage, StoreError> {
+        let kind = record.known("stage", StageKind::from_name(&record.text("stage")?))?;
+        let order = || record.text("order_url").map(OrderUrl::from);
+        let request = || {
+            let sealed = record.bytes("private_key")?;
+            let private_key = self.0.keys.open(private_key(&id.to_string()), &sealed)?;
+            Ok::<_, StoreError>(SigningRequest { private_key, csr: record.bytes("csr")? })
+        };
+        Ok(match kind {
+            StageKind::Planned => Stage::Planned(Planned),
+            StageKind::Ordered => Stage::Ordered(Ordered { order: order()? }),
+            StageKind::Presented => Stage::Presented(Presented { order: order()? }),
+            StageKind::Answered => Stage::Answered(Answered { order: order()? }),
+            StageKind::Ready => Stage::Ready(Ready { order: order()? }),
+            StageKind::Finalizing => Stage::Finalizing(Finalizing { order: order()?, request: request()? }),
+            StageKind::Issued => {
+                Stage::Issued(Issued { order: order()?, request: request()?, chain: record.text("chain")? })
+            }
+            StageKind::Stored => Stage::Stored(Stored { certificate: record.parsed("certificate_id")? }),
+        })
+    }
+}
+
+/// The data of a stage, column by column.
+#[derive(Clone, Copy, Default)]
+struct StageData<'a> {
+    order: Option<&'a OrderUrl>,
+    request: Option<&'a SigningRequest>,
+    chain: Option<&'a str>,
+    certificate: Option<CertificateId>,
+}
+
+impl<'a> StageData<'a> {
+    fn of(stage: &'a Stage) -> Self {
+        match stage {
+            Stage::Planned(Planned) => Self::default(),
+            Stage::Ordered(Ordered { order })
+            | Stage::Presented(Presented { order })
+            | Stage::Answered(Answered { order })
+            | Stage::Ready(Ready { order }) => Self { order: Some(order), ..Self::default() },
+            Stage::Finalizing(Finalizing { order, request }) => {
+                Self { order: Some(order), request: Some(request), ..Self::default() }
+            }
+            Stage::Issued(Issued { order, request, chain }) => {
+                Self { order: Some(order), request: Some(request), chain: Some(chain), certificate: None }
+            }
+            Stage::Stored(Stored { certificate }) => Self { certificate: Some(*certificate), ..Self::default() },
+        }
+    }
+}
+
+const fn private_key(row: &str) -> Place<'_> {
+    Place { table: TABLE, column: "private_key", row }
+}
+
+const TABLE: &str = "attempts";
+const FORGET_EARLIER: &str = "\
+    DELETE FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL AND NOT EXISTS \
+    (SELECT 1 FROM challenge_records r WHERE r.attempt_id = attempts.id)";
+const INSERT: &str = "\
+    INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, reason, started_at, stage) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+pub(super) const GET_OPEN: &str = "\
+    SELECT id, auto_certificate_id, provider_id, names, key_algorithm, reason, started_at, stage, order_url, \
+    private_key, csr, chain, certificate_id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NULL";
+const GET_STORED: &str = "\
+    SELECT a.id, a.common_name, t.certificate_id FROM auto_certificates a \
+    JOIN attempts t ON t.auto_certificate_id = a.id WHERE a.id = $1 AND t.id = $2";
+const WRITE_STAGE: &str = "\
+    UPDATE attempts SET stage = $3, order_url = $4, private_key = $5, csr = $6, chain = $7, certificate_id = $8, \
+    ended_at = $9 WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";
+const END: &str = "\
+    UPDATE attempts SET ended_at = $3, failure = $4, private_key = NULL, csr = NULL, chain = NULL \
+    WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";
+const FREE_RECORDS: &str = "\
+    UPDATE challenge_records SET next_try = $2 WHERE auto_certificate_id = $1 AND attempt_id IN \
+    (SELECT id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL)";

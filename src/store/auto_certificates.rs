@@ -1,8 +1,15 @@
 //! Auto-certificates and how they stand.
 
-use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+
+use crate::domain::attempt::StageKind;
+use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate, NewestCertificate, Standing};
 use crate::domain::id::AutoCertificateId;
+use crate::domain::name::{RequestedName, filter_form};
 use crate::domain::resource::{Actor, ResourceName};
+use crate::store::documents;
+use crate::store::row::Record;
 use crate::store::{Listing, Page, Store, StoreError};
 
 /// What became of the making of an auto-certificate.
@@ -27,7 +34,38 @@ impl Store {
         by: &Actor,
         limit: u32,
     ) -> Result<Creation, StoreError> {
-        todo!("{new:?} {by:?} {limit}")
+        let id = AutoCertificateId::from(self.0.randomness.uuid());
+        let mut transaction = self.begin().await?;
+        self.lock_auto_certificates(&mut transaction).await?;
+        let provider = self
+            .query("SELECT id FROM providers WHERE id = $1")
+            .bind(new.provider.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if provider.is_none() {
+            return Ok(Creation::UnknownProvider);
+        }
+        let counted = self.query(COUNT).fetch_one(&mut *transaction).await?;
+        if Record::new(&counted, TABLE).number("present")? >= i64::from(limit) {
+            return Ok(Creation::LimitReached);
+        }
+        let names = new.subject_alternative_names.iter().map(|name| name.sent().to_owned());
+        self.query(INSERT)
+            .bind(id.to_string())
+            .bind(new.name.to_string())
+            .bind(new.provider.to_string())
+            .bind(new.common_name.sent().to_owned())
+            .bind(new.common_name.name().to_string())
+            .bind(new.key_algorithm.as_str())
+            .bind(documents::of_texts(names))
+            .bind(self.now().micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        let row = self.query(get()).bind(id.to_string()).fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Creation::Created(Box::new(read(&row)?)))
     }
 
     /// The auto-certificate of this id, unless it is deleted.
@@ -35,7 +73,9 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn auto_certificate(&self, id: AutoCertificateId) -> Result<Option<AutoCertificate>, StoreError> {
-        todo!("{id}")
+        let row = self.query(get()).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
+        let found = row.as_ref().map(read).transpose()?;
+        Ok(found.filter(|auto_certificate| !auto_certificate.standing.deleted))
     }
 
     /// A page of auto-certificates, of those with this common name where one is given.
@@ -47,7 +87,12 @@ impl Store {
         page: Page,
         common_name: Option<&str>,
     ) -> Result<Listing<AutoCertificate>, StoreError> {
-        todo!("{page:?} {common_name:?}")
+        let query = match common_name {
+            None => self.query(list()),
+            Some(text) => self.query(list_with_common_name()).bind(filter_form(text)),
+        };
+        let query = query.bind(page.fetch_limit()).bind(i64::from(page.offset));
+        page.listing(&query.fetch_all(&self.0.pool).await?, read)
     }
 
     /// Gives an auto-certificate another name.
@@ -60,7 +105,22 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<AutoCertificate>, StoreError> {
-        todo!("{id} {name} {by:?}")
+        let mut transaction = self.begin().await?;
+        let renamed = self
+            .query(RENAME)
+            .bind(id.to_string())
+            .bind(name.to_string())
+            .bind(self.now().micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        if renamed.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let row = self.query(get()).bind(id.to_string()).fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        read(&row).map(Some)
     }
 
     /// Deletes an auto-certificate: it is gone for everyone but the work that cleans up behind it. Its certificates
@@ -69,7 +129,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn delete_auto_certificate(&self, id: AutoCertificateId) -> Result<bool, StoreError> {
-        todo!("{id}")
+        let deleted = self.query(DELETE).bind(id.to_string()).bind(self.now().micros()).execute(&self.0.pool).await?;
+        Ok(deleted.rows_affected() == 1)
     }
 
     /// The auto-certificates that a person may mean: by id, by name or by common name.
@@ -77,6 +138,143 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn matching_auto_certificates(&self, text: &str) -> Result<Vec<AutoCertificateId>, StoreError> {
-        todo!("{text}")
+        let id = text.parse::<AutoCertificateId>().map_or_else(|_| text.to_owned(), |id| id.to_string());
+        let rows =
+            self.query(MATCHING).bind(id).bind(text.to_owned()).bind(filter_form(text)).fetch_all(&self.0.pool).await?;
+        rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
     }
 }
+
+impl Store {
+    /// Keeps others from making auto-certificates and from deleting providers until the transaction ends.
+    pub(super) async fn lock_auto_certificates(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+    ) -> Result<(), StoreError> {
+        self.query("UPDATE locks SET taken = taken + 1 WHERE id = 'auto-certificates'")
+            .execute(&mut **transaction)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Reads a row of [`get`] or of the listings.
+pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
+    let record = Record::new(row, TABLE);
+    Ok(AutoCertificate {
+        id: record.parsed("id")?,
+        name: record.parsed("name")?,
+        provider: record.parsed("provider_id")?,
+        common_name: record.parsed("common_name")?,
+        key_algorithm: record.parsed("key_algorithm")?,
+        subject_alternative_names: record.texts::<RequestedName>("subject_alternative_names")?,
+        audit: record.audit()?,
+        standing: Standing {
+            newest: read_newest(&record)?,
+            last_issued: record.optional_moment("last_issued")?,
+            trouble: record.trouble("trouble")?,
+            open_attempt: read_stage(&record)?,
+            running: record.flag("running")?,
+            renewal_requested: record.flag("renewal_requested")?,
+            clean_up_at: record.optional_moment("clean_up_at")?,
+            deleted: record.optional_moment("deleted_at")?.is_some(),
+        },
+    })
+}
+
+/// Reads the stage of the open attempt.
+pub(super) fn read_stage(record: &Record<'_>) -> Result<Option<StageKind>, StoreError> {
+    let stage = record.optional_text("open_stage")?;
+    stage.map(|name| record.known("open_stage", StageKind::from_name(&name))).transpose()
+}
+
+fn read_newest(record: &Record<'_>) -> Result<Option<NewestCertificate>, StoreError> {
+    let Some(id) = record.optional_parsed("newest_id")? else { return Ok(None) };
+    let (not_before, not_after) = (record.moment("newest_not_before")?, record.moment("newest_not_after")?);
+    Ok(Some(NewestCertificate { id, not_before, not_after }))
+}
+
+/// A column of the newest certificate that was issued for the auto-certificate `a`.
+macro_rules! newest {
+    ($column:literal) => {
+        concat!(
+            "(SELECT c.",
+            $column,
+            " FROM certificates c WHERE c.auto_certificate_id = a.id ORDER BY c.created_at DESC, c.id DESC LIMIT 1)"
+        )
+    };
+}
+pub(super) use newest;
+
+/// The stage of the open attempt for the auto-certificate `a`.
+macro_rules! open_stage {
+    () => {
+        "(SELECT o.stage FROM attempts o WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL) AS open_stage"
+    };
+}
+pub(super) use open_stage;
+
+/// Whether someone works on the auto-certificate `a`.
+macro_rules! running {
+    () => {
+        "CASE WHEN a.lease_until > @now THEN 1 ELSE 0 END AS running"
+    };
+}
+pub(super) use running;
+
+const COLUMNS: &str = concat!(
+    "a.id, a.name, a.provider_id, a.common_name, a.key_algorithm, a.subject_alternative_names, \
+     a.created_at, a.created_by, a.created_by_id, a.modified_at, a.modified_by, a.modified_by_id, \
+     a.last_issued, a.trouble, a.renewal_requested, a.deleted_at, ",
+    running!(),
+    ", ",
+    open_stage!(),
+    ", ",
+    newest!("id"),
+    " AS newest_id, ",
+    newest!("not_before"),
+    " AS newest_not_before, ",
+    newest!("not_after"),
+    " AS newest_not_after, \
+     (SELECT MIN(r.next_try) FROM challenge_records r JOIN attempts t ON t.id = r.attempt_id \
+      WHERE r.auto_certificate_id = a.id AND (t.ended_at IS NOT NULL OR a.deleted_at IS NOT NULL)) AS clean_up_at"
+);
+
+/// One auto-certificate, deleted or not.
+pub(super) fn get() -> String {
+    format!("SELECT {COLUMNS} FROM auto_certificates a WHERE a.id = $1")
+}
+
+pub(super) fn list() -> String {
+    listing("", "LIMIT $1 OFFSET $2")
+}
+
+pub(super) fn list_with_common_name() -> String {
+    listing("AND common_name_form = $1", "LIMIT $2 OFFSET $3")
+}
+
+/// The page is chosen first, so that what is passed over costs no look at other tables.
+fn listing(filter: &str, window: &str) -> String {
+    format!(
+        "SELECT {COLUMNS} FROM (SELECT id AS page_id FROM auto_certificates WHERE deleted_at IS NULL {filter} \
+         ORDER BY created_at, id {window}) page JOIN auto_certificates a ON a.id = page.page_id \
+         ORDER BY a.created_at, a.id"
+    )
+}
+
+pub(super) const TABLE: &str = "auto_certificates";
+pub(super) const COUNT: &str = "SELECT COUNT(*) AS present FROM auto_certificates WHERE deleted_at IS NULL";
+const INSERT: &str = "\
+    INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \
+    subject_alternative_names, renewal_requested, runs, wakes, next_look, lease_epoch, \
+    created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, $8, 0, $8, $9, $10, $8, $9, $10)";
+const RENAME: &str = "\
+    UPDATE auto_certificates SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 \
+    WHERE id = $1 AND deleted_at IS NULL";
+const DELETE: &str = "\
+    UPDATE auto_certificates SET deleted_at = $2, next_look = $2, wakes = wakes + 1, renewal_requested = 0 \
+    WHERE id = $1 AND deleted_at IS NULL";
+pub(super) const MATCHING: &str = "\
+    SELECT id FROM auto_certificates \
+    WHERE deleted_at IS NULL AND (id = $1 OR name = $2 OR common_name_form = $3) ORDER BY created_at, id";

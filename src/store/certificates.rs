@@ -1,11 +1,18 @@
 //! Certificates, uploaded and issued.
 
 use secrecy::SecretString;
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+use time::Duration;
 
-use crate::domain::certificate::{Certificate, NewCertificate};
+use crate::domain::certificate::{Certificate, NewCertificate, Origin};
 use crate::domain::id::{AutoCertificateId, CertificateId};
+use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
+use crate::domain::name::filter_form;
 use crate::domain::resource::{Actor, ResourceName};
+use crate::store::row::Record;
+use crate::store::seal::Place;
 use crate::store::{Listing, Page, Store, StoreError};
 
 impl Store {
@@ -14,7 +21,12 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn upload_certificate(&self, new: &NewCertificate, by: &Actor) -> Result<Certificate, StoreError> {
-        todo!("{new:?} {by:?}")
+        let mut transaction = self.begin().await?;
+        let source = Source { auto_certificate: None, common_name: &new.leaf.common_name };
+        let id = self.insert_certificate(&mut transaction, new, source, by, self.now()).await?;
+        let row = self.query(GET).bind(id.to_string()).fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        read(&row)
     }
 
     /// The certificate of this id.
@@ -22,7 +34,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn certificate(&self, id: CertificateId) -> Result<Option<Certificate>, StoreError> {
-        todo!("{id}")
+        let row = self.query(GET).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
+        row.as_ref().map(read).transpose()
     }
 
     /// The private key of a certificate, PEM.
@@ -30,7 +43,15 @@ impl Store {
     /// # Errors
     /// Where the database fails or the key cannot be opened.
     pub async fn certificate_private_key(&self, id: CertificateId) -> Result<Option<SecretString>, StoreError> {
-        todo!("{id}")
+        let id = id.to_string();
+        let row = self
+            .query("SELECT id, private_key FROM certificates WHERE id = $1")
+            .bind(id.clone())
+            .fetch_optional(&self.0.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let sealed = Record::new(&row, TABLE).bytes("private_key")?;
+        Ok(Some(self.0.keys.open(private_key(&id), &sealed)?))
     }
 
     /// A page of certificates: of those with this common name, and of those issued for this auto-certificate, where
@@ -44,7 +65,17 @@ impl Store {
         common_name: Option<&str>,
         auto_certificate: Option<AutoCertificateId>,
     ) -> Result<Listing<Certificate>, StoreError> {
-        todo!("{page:?} {common_name:?} {auto_certificate:?}")
+        let mut query = self
+            .query(list(common_name.is_some(), auto_certificate.is_some()))
+            .bind(page.fetch_limit())
+            .bind(i64::from(page.offset));
+        if let Some(text) = common_name {
+            query = query.bind(filter_form(text));
+        }
+        if let Some(id) = auto_certificate {
+            query = query.bind(id.to_string());
+        }
+        page.listing(&query.fetch_all(&self.0.pool).await?, read)
     }
 
     /// Gives a certificate another name.
@@ -57,16 +88,42 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<Certificate>, StoreError> {
-        todo!("{id} {name} {by:?}")
+        let mut transaction = self.begin().await?;
+        let renamed = self
+            .query(RENAME)
+            .bind(id.to_string())
+            .bind(name.to_string())
+            .bind(self.now().micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        if renamed.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let row = self.query(GET).bind(id.to_string()).fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        read(&row).map(Some)
     }
 
-    /// Deletes a certificate with its private key; where it was the last of its auto-certificate, that one is looked at
-    /// at once. `false` where there is none.
+    /// Deletes a certificate with its private key. The auto-certificate of an issued one is looked at at once: it has
+    /// an older one now, or none. `false` where there is none.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn delete_certificate(&self, id: CertificateId) -> Result<bool, StoreError> {
-        todo!("{id}")
+        let mut transaction = self.begin().await?;
+        let row = self
+            .query("DELETE FROM certificates WHERE id = $1 RETURNING id, auto_certificate_id")
+            .bind(id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        if let Some(auto_certificate) = Record::new(&row, TABLE).optional_text("auto_certificate_id")? {
+            self.query(WAKE).bind(auto_certificate).bind(self.now().micros()).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Removes the issued certificates that expired 30 days before `now`, and says how many.
@@ -74,6 +131,108 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn remove_expired(&self, now: Moment) -> Result<u64, StoreError> {
-        todo!("{now}")
+        let removed = self.query(REMOVE_EXPIRED).bind((now - KEPT_AFTER_EXPIRY).micros()).execute(&self.0.pool).await?;
+        Ok(removed.rows_affected())
     }
 }
+
+/// Where a new certificate comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    /// What it was issued for.
+    pub(super) auto_certificate: Option<AutoCertificateId>,
+    /// The common name by which it is found.
+    pub(super) common_name: &'a str,
+}
+
+impl Store {
+    /// Stores a certificate as part of a transaction.
+    pub(super) async fn insert_certificate(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        new: &NewCertificate,
+        source: Source<'_>,
+        by: &Actor,
+        now: Moment,
+    ) -> Result<CertificateId, StoreError> {
+        let id = CertificateId::from(self.0.randomness.uuid());
+        let sealed = self.0.keys.seal(private_key(&id.to_string()), &new.private_key)?;
+        self.query(INSERT)
+            .bind(id.to_string())
+            .bind(new.name.to_string())
+            .bind(source.auto_certificate.map(|id| id.to_string()))
+            .bind(source.common_name.to_owned())
+            .bind(filter_form(source.common_name))
+            .bind(new.certificate.clone())
+            .bind(new.chain.clone())
+            .bind(sealed)
+            .bind(new.leaf.not_before.micros())
+            .bind(new.leaf.not_after.micros())
+            .bind(now.micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        Ok(id)
+    }
+}
+
+fn read(row: &AnyRow) -> Result<Certificate, StoreError> {
+    let record = Record::new(row, TABLE);
+    let certificate = record.text("certificate")?;
+    let leaf = Leaf::from_pem(&certificate).map_err(|error| record.corrupt("certificate", error))?;
+    let issued = record.optional_parsed("auto_certificate_id")?.zip(record.optional_parsed("newest_id")?);
+    Ok(Certificate {
+        id: record.parsed("id")?,
+        name: record.parsed("name")?,
+        origin: issued
+            .map_or(Origin::Uploaded, |(auto_certificate, newest)| Origin::Issued { auto_certificate, newest }),
+        common_name: record.text("common_name")?,
+        certificate,
+        chain: record.text("chain")?,
+        leaf,
+        audit: record.audit()?,
+    })
+}
+
+const fn private_key(row: &str) -> Place<'_> {
+    Place { table: TABLE, column: "private_key", row }
+}
+
+macro_rules! columns {
+    () => {
+        "c.id, c.name, c.auto_certificate_id, c.common_name, c.certificate, c.chain, \
+         c.created_at, c.created_by, c.created_by_id, c.modified_at, c.modified_by, c.modified_by_id, \
+         (SELECT n.id FROM certificates n WHERE n.auto_certificate_id = c.auto_certificate_id \
+          ORDER BY n.created_at DESC, n.id DESC LIMIT 1) AS newest_id"
+    };
+}
+
+/// The page is chosen first, so that what is passed over costs no further look.
+pub(super) fn list(by_common_name: bool, by_auto_certificate: bool) -> String {
+    let filter = match (by_common_name, by_auto_certificate) {
+        (false, false) => "",
+        (true, false) => "WHERE common_name_form = $3",
+        (false, true) => "WHERE auto_certificate_id = $3",
+        (true, true) => "WHERE common_name_form = $3 AND auto_certificate_id = $4",
+    };
+    format!(
+        "SELECT {} FROM (SELECT id AS page_id FROM certificates {filter} ORDER BY created_at, id \
+         LIMIT $1 OFFSET $2) page JOIN certificates c ON c.id = page.page_id ORDER BY c.created_at, c.id",
+        columns!()
+    )
+}
+
+const TABLE: &str = "certificates";
+const KEPT_AFTER_EXPIRY: Duration = Duration::days(30);
+pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM certificates c WHERE c.id = $1");
+const INSERT: &str = "\
+    INSERT INTO certificates (id, name, auto_certificate_id, common_name, common_name_form, certificate, chain, \
+    private_key, not_before, not_after, created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $11, $12, $13)";
+const RENAME: &str = "\
+    UPDATE certificates SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 WHERE id = $1";
+const WAKE: &str = "\
+    UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE id = $1 AND deleted_at IS NULL";
+pub(super) const REMOVE_EXPIRED: &str =
+    "DELETE FROM certificates WHERE auto_certificate_id IS NOT NULL AND not_after <= $1";

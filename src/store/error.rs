@@ -55,3 +55,51 @@ pub enum StoreError {
     #[error("challenge records are left; remove them from the DNS first")]
     RecordsLeft,
 }
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_passing(&error) { Self::Unavailable(error) } else { Self::Database(error) }
+    }
+}
+
+/// Whether the database is to blame, not the statement: the same call may succeed later.
+fn is_passing(error: &sqlx::Error) -> bool {
+    use sqlx::Error as E;
+    match error {
+        E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => true,
+        E::Database(error) => error.code().is_some_and(|code| is_passing_code(&code)),
+        _ => false,
+    }
+}
+
+/// SQLSTATEs of PostgreSQL have five characters, result codes of SQLite are shorter numbers.
+fn is_passing_code(code: &str) -> bool {
+    if code.len() == 5 {
+        return PASSING_SQL_STATES.iter().any(|class| code.starts_with(class));
+    }
+    // The lowest byte is the primary result code.
+    code.parse::<u32>().is_ok_and(|code| PASSING_SQLITE_CODES.contains(&(code & 0xff)))
+}
+
+/// Connection exceptions, refused log-ins, missing databases, serialization failures and deadlocks, insufficient
+/// resources, lock time-outs, shut-downs, a read-only replica, and system errors.
+const PASSING_SQL_STATES: [&str; 9] = ["08", "28", "3D", "40", "53", "55P03", "57P", "25006", "58"];
+/// BUSY, LOCKED, READONLY, IOERR, FULL and CANTOPEN.
+const PASSING_SQLITE_CODES: [u32; 6] = [5, 6, 8, 10, 13, 14];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passing_faults_are_told_from_refused_statements() {
+        for code in ["5", "261", "13", "14", "08006", "53300", "57P01", "40P01"] {
+            assert!(is_passing_code(code), "{code}");
+        }
+        for code in ["1", "19", "2067", "23505", "42601", "57014"] {
+            assert!(!is_passing_code(code), "{code}");
+        }
+        assert!(matches!(StoreError::from(sqlx::Error::PoolTimedOut), StoreError::Unavailable(_)));
+        assert!(matches!(StoreError::from(sqlx::Error::RowNotFound), StoreError::Database(_)));
+    }
+}

@@ -1,7 +1,10 @@
 //! The journal of challenge records: what was, or may have been, written into the DNS and is to be removed again.
 
+use sqlx::any::AnyRow;
+
 use crate::domain::id::{AttemptId, AutoCertificateId, ChallengeRecordId};
 use crate::domain::moment::Moment;
+use crate::store::row::Record;
 use crate::store::{Lease, Store, StoreError};
 
 /// A TXT record that is about to be made.
@@ -50,7 +53,22 @@ impl Store {
         lease: &Lease,
         record: &IntendedRecord<'_>,
     ) -> Result<ChallengeRecordId, StoreError> {
-        todo!("{lease:?} {record:?}")
+        let id = ChallengeRecordId::from(self.0.randomness.uuid());
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        self.query(INSERT)
+            .bind(id.to_string())
+            .bind(lease.id.to_string())
+            .bind(record.attempt.to_string())
+            .bind(record.adapter.to_owned())
+            .bind(record.zone_id.to_owned())
+            .bind(record.name.to_owned())
+            .bind(record.content.to_owned())
+            .bind(self.now().micros())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(id)
     }
 
     /// Notes the identity that the adapter gave to a record. It asks for no lease: what is true of the DNS is kept,
@@ -59,7 +77,12 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn record_presented(&self, id: ChallengeRecordId, record_id: &str) -> Result<(), StoreError> {
-        todo!("{id} {record_id}")
+        self.query("UPDATE challenge_records SET record_id = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(record_id.to_owned())
+            .execute(&self.0.pool)
+            .await?;
+        Ok(())
     }
 
     /// The records of an auto-certificate that are not known to be gone, oldest first.
@@ -67,7 +90,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn challenge_records(&self, id: AutoCertificateId) -> Result<Vec<ChallengeRecord>, StoreError> {
-        todo!("{id}")
+        self.query(LIST).bind(id.to_string()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
     }
 
     /// Forgets a record that is gone from the DNS.
@@ -75,7 +98,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn record_removed(&self, id: ChallengeRecordId) -> Result<(), StoreError> {
-        todo!("{id}")
+        self.query("DELETE FROM challenge_records WHERE id = $1").bind(id.to_string()).execute(&self.0.pool).await?;
+        Ok(())
     }
 
     /// Notes that a removal failed and when to try again.
@@ -83,6 +107,32 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn removal_failed(&self, id: ChallengeRecordId, next_try: Moment) -> Result<(), StoreError> {
-        todo!("{id} {next_try}")
+        self.query("UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(next_try.micros())
+            .execute(&self.0.pool)
+            .await?;
+        Ok(())
     }
 }
+
+fn read(row: &AnyRow) -> Result<ChallengeRecord, StoreError> {
+    let record = Record::new(row, "challenge_records");
+    Ok(ChallengeRecord {
+        id: record.parsed("id")?,
+        attempt: record.parsed("attempt_id")?,
+        adapter: record.text("adapter")?,
+        zone_id: record.text("zone_id")?,
+        record_id: record.optional_text("record_id")?,
+        name: record.text("name")?,
+        content: record.text("content")?,
+        removal_tries: record.count("removal_tries")?,
+    })
+}
+
+const INSERT: &str = "\
+    INSERT INTO challenge_records (id, auto_certificate_id, attempt_id, adapter, zone_id, name, content, \
+    removal_tries, next_try, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $8)";
+pub(super) const LIST: &str = "\
+    SELECT id, attempt_id, adapter, zone_id, record_id, name, content, removal_tries FROM challenge_records \
+    WHERE auto_certificate_id = $1 ORDER BY created_at, id";

@@ -1,24 +1,120 @@
-//! The master keys and their file.
+//! The master keys and their file: comment lines, and a line `<key id> <base64 of 32 bytes>` for each key, the active
+//! one first. The file lies outside the database, is never readable by others, and is only replaced by a rotation.
 
-use std::path::Path;
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use crate::config::store::StoreUrl;
 
-/// The keys that seal what must stay secret; the first is active.
-#[derive(Clone, Debug)]
-pub struct KeyRing;
+/// The keys that seal what must stay secret. Clones share them.
+#[derive(Clone)]
+pub struct KeyRing(Arc<Ring>);
+
+struct Ring {
+    path: PathBuf,
+    /// Never empty; the first is active.
+    keys: RwLock<Vec<Arc<MasterKey>>>,
+}
+
+/// One master key.
+pub(super) struct MasterKey {
+    pub(super) id: String,
+    pub(super) cipher: RandomizedNonceKey,
+    bytes: Zeroizing<[u8; KEY_LENGTH]>,
+}
 
 /// What is wrong with the keys.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {}
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("the master key file {} cannot be used", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is none although there should be.
+    #[error("the master key file {} is missing; bring back the one that the store was made with", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is one already, and it is never overwritten.
+    #[error("the master key file {} exists already and is never overwritten", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others may read it.
+    #[error("the master key file {} is open to others (mode {mode:o}); run: chmod 600 {}", path.display(), path.display())]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is not what a key file looks like. The line itself is never shown.
+    #[error(
+        "the master key file {} is malformed at line {line}; each key is a line `<key id> <base64 of 32 bytes>`",
+        path.display()
+    )]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, or one past the last where there is no key at all.
+        line: usize,
+    },
+    /// The store was sealed under a key that the file does not have.
+    #[error("the master key file {} has no key {id}, under which the store is sealed; bring that key back", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key's id.
+        id: String,
+    },
+    /// The key has the right id and other bytes.
+    #[error("key {id} in {} is not the one that the store was sealed with; bring that one back", path.display())]
+    WrongKey {
+        /// The file.
+        path: PathBuf,
+        /// The key's id.
+        id: String,
+    },
+    /// A sealed value is damaged, or was moved from another place.
+    #[error("the sealed value {place} cannot be opened: it is damaged or belongs elsewhere; restore it from a backup")]
+    Unreadable {
+        /// Its table, column and row.
+        place: String,
+    },
+    /// The cipher gave no result.
+    #[error("the cipher failed; this is a defect of the machine or of autocertd")]
+    Cipher,
+    /// Someone else rotates.
+    #[error("another rotation of {} is running; wait for its end", path.display())]
+    RotationRuns {
+        /// The file.
+        path: PathBuf,
+    },
+}
 
 impl KeyRing {
     /// Reads the key file.
     ///
     /// # Errors
-    /// Where it is missing, readable by others or malformed.
+    /// Where it is missing, open to others or malformed.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        todo!("{}", path.display())
+        let keys = read(path)?;
+        Ok(Self(Arc::new(Ring { path: path.to_owned(), keys: RwLock::new(keys) })))
     }
 
     /// Makes a key file with one fresh key. It never overwrites one.
@@ -26,14 +122,180 @@ impl KeyRing {
     /// # Errors
     /// Where the file exists or cannot be written.
     pub fn generate(path: &Path) -> Result<Self, KeyError> {
-        todo!("{}", path.display())
+        write_new(path, &[Arc::new(MasterKey::generate()?)])?;
+        Self::load(path)
     }
 
-    /// Reads the key file of a store, or makes one where the store is a SQLite file that does not exist yet.
+    /// Reads the key file of a store, or makes one where the store is a SQLite file that does not exist yet. A store
+    /// that exists was sealed with a key that must come back, and the replicas of a PostgreSQL one must share theirs.
     ///
     /// # Errors
     /// As [`Self::load`] and [`Self::generate`].
     pub fn of_store(path: &Path, url: &StoreUrl) -> Result<Self, KeyError> {
-        todo!("{} {url}", path.display())
+        match (Self::load(path), url) {
+            (Err(KeyError::Missing { .. }), StoreUrl::Sqlite(database)) if !database.exists() => Self::generate(path),
+            (loaded, _) => loaded,
+        }
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The key that seals.
+    pub(super) fn active(&self) -> Arc<MasterKey> {
+        Arc::clone(&self.keys()[0])
+    }
+
+    /// Every key, the active one first.
+    pub(super) fn keys(&self) -> Vec<Arc<MasterKey>> {
+        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The key of this id. One that is unknown may have been added to the file by a rotation meanwhile.
+    pub(super) fn key(&self, id: &str) -> Result<Arc<MasterKey>, KeyError> {
+        if let Some(key) = find(&self.keys(), id) {
+            return Ok(key);
+        }
+        self.reload()?;
+        find(&self.keys(), id).ok_or_else(|| KeyError::UnknownKey { path: self.path().to_owned(), id: id.to_owned() })
+    }
+
+    /// Reads the file again.
+    pub(super) fn reload(&self) -> Result<(), KeyError> {
+        let keys = read(self.path())?;
+        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    /// Keeps other rotations out for as long as the file that it gives is open.
+    pub(super) fn lock_for_rotation(&self) -> Result<File, KeyError> {
+        let folder = folder_of(self.path());
+        let handle = File::open(folder).map_err(|source| KeyError::File { path: folder.to_owned(), source })?;
+        match handle.try_lock() {
+            Ok(()) => Ok(handle),
+            Err(TryLockError::WouldBlock) => Err(KeyError::RotationRuns { path: self.path().to_owned() }),
+            Err(TryLockError::Error(source)) => Err(KeyError::File { path: folder.to_owned(), source }),
+        }
+    }
+
+    /// Puts a fresh key in front of the others.
+    pub(super) fn add_active(&self) -> Result<(), KeyError> {
+        let mut keys = self.keys();
+        keys.insert(0, Arc::new(MasterKey::generate()?));
+        self.replace(&keys)
+    }
+
+    /// Replaces the file as a whole: whoever reads it sees the old one or the new one.
+    pub(super) fn replace(&self, keys: &[Arc<MasterKey>]) -> Result<(), KeyError> {
+        let file_error = |source| KeyError::File { path: self.path().to_owned(), source };
+        let draft = self.path().with_extension("new");
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(error)),
+            _ => write_new(&draft, keys)?,
+        }
+        std::fs::rename(&draft, self.path()).and_then(|()| sync_folder(self.path())).map_err(file_error)?;
+        self.reload()
     }
 }
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.keys().iter().map(|key| key.id.clone()).collect();
+        f.debug_struct("KeyRing").field("path", &self.0.path).field("keys", &ids).finish()
+    }
+}
+
+impl MasterKey {
+    fn new(id: String, bytes: Zeroizing<[u8; KEY_LENGTH]>) -> Result<Self, KeyError> {
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM, bytes.as_slice()).map_err(|_| KeyError::Cipher)?;
+        Ok(Self { id, cipher, bytes })
+    }
+
+    fn generate() -> Result<Self, KeyError> {
+        let (mut id, mut bytes) = ([0; 8], Zeroizing::new([0; KEY_LENGTH]));
+        aws_lc_rs::rand::fill(&mut id).map_err(|_| KeyError::Cipher)?;
+        aws_lc_rs::rand::fill(bytes.as_mut_slice()).map_err(|_| KeyError::Cipher)?;
+        Self::new(id.iter().map(|byte| format!("{byte:02x}")).collect(), bytes)
+    }
+
+    /// Reads `<key id> <base64>`.
+    fn parse(line: &str) -> Option<Self> {
+        let (id, key) = line.split_once(' ')?;
+        let fits = (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let decoded = Zeroizing::new(STANDARD.decode(key.trim()).ok()?);
+        let bytes = Zeroizing::new(<[u8; KEY_LENGTH]>::try_from(decoded.as_slice()).ok()?);
+        if fits { Self::new(id.to_owned(), bytes).ok() } else { None }
+    }
+}
+
+fn find(keys: &[Arc<MasterKey>], id: &str) -> Option<Arc<MasterKey>> {
+    keys.iter().find(|key| key.id == id).cloned()
+}
+
+fn read(path: &Path) -> Result<Vec<Arc<MasterKey>>, KeyError> {
+    let file_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
+        _ => KeyError::File { path: path.to_owned(), source },
+    };
+    let file = File::open(path).map_err(file_error)?;
+    let mode = file.metadata().map_err(file_error)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::OpenToOthers { path: path.to_owned(), mode });
+    }
+    let text = Zeroizing::new(io::read_to_string(file).map_err(file_error)?);
+    let mut keys: Vec<Arc<MasterKey>> = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match MasterKey::parse(line).filter(|key| find(&keys, &key.id).is_none()) {
+            Some(key) => keys.push(Arc::new(key)),
+            None => return Err(KeyError::Malformed { path: path.to_owned(), line: index + 1 }),
+        }
+    }
+    if keys.is_empty() {
+        return Err(KeyError::Malformed { path: path.to_owned(), line: text.lines().count() + 1 });
+    }
+    Ok(keys)
+}
+
+/// Writes a file that did not exist, down to the disk.
+fn write_new(path: &Path, keys: &[Arc<MasterKey>]) -> Result<(), KeyError> {
+    let file_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
+        _ => KeyError::File { path: path.to_owned(), source },
+    };
+    let mut text = Zeroizing::new(String::with_capacity(HEADER.len() + keys.len() * MAX_LINE));
+    text.push_str(HEADER);
+    for key in keys {
+        text.push_str(&key.id);
+        text.push(' ');
+        STANDARD.encode_string(key.bytes.as_slice(), &mut text);
+        text.push('\n');
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(file_error)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_folder(path))
+        .map_err(|source| KeyError::File { path: path.to_owned(), source })
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+const KEY_LENGTH: usize = 32;
+const MAX_ID: usize = 32;
+/// A key id, a blank, 44 characters of base64 and the line's end; room that is never outgrown leaves no copies behind.
+const MAX_LINE: usize = MAX_ID + 46;
+const HEADER: &str = "\
+# The master keys of autocertd, the active one first. Without them the private keys in its store are lost:
+# keep a copy apart from the copies of the database.
+";

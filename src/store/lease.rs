@@ -1,6 +1,9 @@
-//! Leases: who may work on a row, and the fence that keeps those who lost theirs from writing.
+//! Leases: who may work on a row, and the fence that keeps those who lost theirs from writing. On PostgreSQL they run
+//! by the database's time; on SQLite the leases of a dead process are freed at once.
 
 use std::time::Duration;
+
+use sqlx::{Any, Row, Transaction};
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::store::{Store, StoreError};
@@ -8,7 +11,7 @@ use crate::store::{Store, StoreError};
 /// How long a lease lasts from its last renewal; its holder renews it at a third of that.
 pub const LEASE: Duration = Duration::from_secs(60);
 
-/// The right to work on an auto-certificate. Every write under it raises no epoch but asks for the one it was given.
+/// The right to work on an auto-certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// What is worked on.
@@ -33,7 +36,7 @@ pub struct ProviderLease {
 pub enum Tenure {
     /// It holds, and was renewed.
     Held,
-    /// It holds, but what it is for was deleted: only clean up.
+    /// It holds, and was renewed, but what it is for was deleted: only clean up.
     Deleted,
     /// Someone else has it, or nobody.
     Lost,
@@ -45,7 +48,10 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn renew_lease(&self, lease: &Lease) -> Result<Tenure, StoreError> {
-        todo!("{lease:?}")
+        let mut transaction = self.begin().await?;
+        let tenure = self.tenure(&mut transaction, lease).await?;
+        transaction.commit().await?;
+        Ok(tenure)
     }
 
     /// Renews the lease of a provider for another [`LEASE`]; [`Tenure::Lost`] also where the provider was deleted.
@@ -53,7 +59,14 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn renew_provider_lease(&self, lease: &ProviderLease) -> Result<Tenure, StoreError> {
-        todo!("{lease:?}")
+        let renewed = self
+            .query("UPDATE providers SET lease_until = @now + @lease WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3")
+            .bind(lease.id.to_string())
+            .bind(self.0.instance.clone())
+            .bind(lease.epoch)
+            .execute(&self.0.pool)
+            .await?;
+        Ok(if renewed.rows_affected() == 1 { Tenure::Held } else { Tenure::Lost })
     }
 
     /// Gives the lease of a provider back.
@@ -61,7 +74,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn release_provider(&self, lease: &ProviderLease) -> Result<(), StoreError> {
-        todo!("{lease:?}")
+        let released = self
+            .query(
+                "UPDATE providers SET lease_owner = NULL, lease_until = NULL \
+                 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3",
+            )
+            .bind(lease.id.to_string())
+            .bind(self.0.instance.clone())
+            .bind(lease.epoch)
+            .execute(&self.0.pool)
+            .await?;
+        fenced(released.rows_affected())
     }
 
     /// Frees the leases of processes that are dead, and says how many. Only SQLite can tell; on PostgreSQL they run out.
@@ -69,6 +92,76 @@ impl Store {
     /// # Errors
     /// Where the database or the folder of instances fails.
     pub async fn free_dead_leases(&self) -> Result<u64, StoreError> {
-        todo!()
+        let Some(presence) = &self.0.presence else { return Ok(0) };
+        let rows = self.query(LEASE_OWNERS).fetch_all(&self.0.pool).await?;
+        let mut instances = presence.others()?;
+        for row in rows {
+            instances.push(row.try_get("lease_owner")?);
+        }
+        instances.sort();
+        instances.dedup();
+        let mut freed = 0;
+        for instance in instances {
+            if let Some(dead) = presence.dead(&instance)? {
+                for statement in FREE_LEASES {
+                    let leases = self.query(statement).bind(instance.clone()).execute(&self.0.pool).await?;
+                    freed += leases.rows_affected();
+                }
+                dead.forget();
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Goes on only with a lease that holds. It is renewed on the way, and its row stays locked until the end of the
+    /// transaction, so that nobody can claim it between the look and the write.
+    pub(super) async fn hold(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        lease: &Lease,
+    ) -> Result<(), StoreError> {
+        match self.tenure(transaction, lease).await? {
+            Tenure::Held | Tenure::Deleted => Ok(()),
+            Tenure::Lost => Err(StoreError::LostLease),
+        }
+    }
+
+    async fn tenure(&self, transaction: &mut Transaction<'static, Any>, lease: &Lease) -> Result<Tenure, StoreError> {
+        let row = self
+            .query(
+                "UPDATE auto_certificates SET lease_until = @now + @lease \
+                 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 RETURNING deleted_at",
+            )
+            .bind(lease.id.to_string())
+            .bind(self.0.instance.clone())
+            .bind(lease.epoch)
+            .fetch_optional(&mut **transaction)
+            .await?;
+        Ok(match row.map(|row| row.try_get::<Option<i64>, _>("deleted_at")).transpose()? {
+            None => Tenure::Lost,
+            Some(None) => Tenure::Held,
+            Some(Some(_)) => Tenure::Deleted,
+        })
     }
 }
+
+/// A fenced write that changed no row was made without the lease.
+pub(super) const fn fenced(rows: u64) -> Result<(), StoreError> {
+    if rows == 0 { Err(StoreError::LostLease) } else { Ok(()) }
+}
+
+/// That nobody holds a row.
+macro_rules! free {
+    () => {
+        "(lease_until IS NULL OR lease_until <= @now)"
+    };
+}
+pub(super) use free;
+
+pub(super) const LEASE_OWNERS: &str = "\
+    SELECT lease_owner FROM auto_certificates WHERE lease_owner IS NOT NULL \
+    UNION SELECT lease_owner FROM providers WHERE lease_owner IS NOT NULL";
+const FREE_LEASES: [&str; 2] = [
+    "UPDATE auto_certificates SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1",
+    "UPDATE providers SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1",
+];

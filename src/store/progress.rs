@@ -1,10 +1,15 @@
 //! What people ask of renewals: that one be made, and how it goes.
 
+use sqlx::any::AnyRow;
+
 use crate::domain::attempt::StageKind;
 use crate::domain::back_off::Trouble;
 use crate::domain::id::{AutoCertificateId, CertificateId};
+use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::resource::ResourceName;
+use crate::store::auto_certificates::{TABLE, newest, open_stage, read_stage, running};
+use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
 /// What became of the wish for a renewal.
@@ -57,12 +62,22 @@ pub struct NewestSummary {
 }
 
 impl Store {
-    /// Asks for a new certificate, due or not.
+    /// Asks for a new certificate, due or not. While an attempt is being worked on, that one is the answer; while other
+    /// work goes on, the wish is heard at its end.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn request_renewal(&self, id: AutoCertificateId) -> Result<RenewalRequest, StoreError> {
-        todo!("{id}")
+        let mut transaction = self.begin().await?;
+        let requested =
+            self.query(REQUEST).bind(id.to_string()).bind(self.now().micros()).execute(&mut *transaction).await?;
+        let present = self.query(PRESENT).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(match (requested.rows_affected(), present) {
+            (1.., _) => RenewalRequest::Requested,
+            (0, Some(_)) => RenewalRequest::Running,
+            (0, None) => RenewalRequest::Missing,
+        })
     }
 
     /// How the renewals of these go, in the same order; those that left no trace are left out.
@@ -70,6 +85,52 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn progress(&self, ids: &[AutoCertificateId]) -> Result<Vec<Progress>, StoreError> {
-        todo!("{ids:?}")
+        let mut all = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row = self.query(GET).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
+            all.extend(row.as_ref().map(read).transpose()?);
+        }
+        Ok(all)
     }
 }
+
+fn read(row: &AnyRow) -> Result<Progress, StoreError> {
+    let record = Record::new(row, TABLE);
+    Ok(Progress {
+        id: record.parsed("id")?,
+        name: record.parsed("name")?,
+        common_name: record.text("common_name")?,
+        stage: read_stage(&record)?,
+        running: record.flag("running")?,
+        renewal_requested: record.flag("renewal_requested")?,
+        runs: record.count("runs")?,
+        trouble: record.trouble("trouble")?,
+        newest: read_newest(&record)?,
+        deleted: record.optional_moment("deleted_at")?.is_some(),
+    })
+}
+
+fn read_newest(record: &Record<'_>) -> Result<Option<NewestSummary>, StoreError> {
+    let Some(id) = record.optional_parsed("newest_id")? else { return Ok(None) };
+    let leaf = Leaf::from_pem(&record.text("newest_certificate")?)
+        .map_err(|error| record.corrupt("newest_certificate", error))?;
+    Ok(Some(NewestSummary { id, serial_number: leaf.serial_number, issuer: leaf.issuer, not_after: leaf.not_after }))
+}
+
+/// Not where an attempt is being worked on.
+const REQUEST: &str = "\
+    UPDATE auto_certificates SET renewal_requested = 1, next_look = $2, wakes = wakes + 1 \
+    WHERE id = $1 AND deleted_at IS NULL AND (lease_until IS NULL OR lease_until <= @now OR NOT EXISTS \
+    (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = auto_certificates.id AND o.ended_at IS NULL))";
+const PRESENT: &str = "SELECT id FROM auto_certificates WHERE id = $1 AND deleted_at IS NULL";
+pub(super) const GET: &str = concat!(
+    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.deleted_at, ",
+    running!(),
+    ", ",
+    open_stage!(),
+    ", ",
+    newest!("id"),
+    " AS newest_id, ",
+    newest!("certificate"),
+    " AS newest_certificate FROM auto_certificates a WHERE a.id = $1"
+);

@@ -1,8 +1,13 @@
-//! Providers.
+//! Providers, as the API knows them. Their accounts are in a file of their own.
+
+use sqlx::any::AnyRow;
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::provider::{NewProvider, Provider};
-use crate::domain::resource::{Actor, ResourceName};
+use crate::domain::resource::{Actor, Audit, ResourceName};
+use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::store::row::Record;
+use crate::store::seal::Place;
 use crate::store::{Listing, Page, Store, StoreError};
 
 /// What became of the deletion of a provider.
@@ -22,7 +27,34 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn create_provider(&self, new: &NewProvider, by: &Actor) -> Result<Provider, StoreError> {
-        todo!("{new:?} {by:?}")
+        let id = ProviderId::from(self.0.randomness.uuid());
+        let audit = Audit::new(by.clone(), self.now());
+        let external = new.external_account.as_ref();
+        let key_secret = external
+            .map(|binding| self.0.keys.seal(eab_key_secret(&id.to_string()), &binding.key_secret))
+            .transpose()?;
+        self.query(INSERT)
+            .bind(id.to_string())
+            .bind(new.name.to_string())
+            .bind(new.email.to_string())
+            .bind(new.server.to_string())
+            .bind(external.map(|binding| binding.key_id.clone()))
+            .bind(key_secret)
+            .bind(audit.created.micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&self.0.pool)
+            .await?;
+        Ok(Provider {
+            id,
+            name: new.name.clone(),
+            email: new.email.clone(),
+            server: new.server.clone(),
+            external_account_key_id: external.map(|binding| binding.key_id.clone()),
+            audit,
+            account_url: None,
+            trouble: None,
+        })
     }
 
     /// The provider of this id.
@@ -30,7 +62,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn provider(&self, id: ProviderId) -> Result<Option<Provider>, StoreError> {
-        todo!("{id}")
+        let row = self.query(GET).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
+        row.as_ref().map(read).transpose()
     }
 
     /// A page of providers.
@@ -38,7 +71,9 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn providers(&self, page: Page) -> Result<Listing<Provider>, StoreError> {
-        todo!("{page:?}")
+        let rows =
+            self.query(LIST).bind(page.fetch_limit()).bind(i64::from(page.offset)).fetch_all(&self.0.pool).await?;
+        page.listing(&rows, read)
     }
 
     /// Gives a provider another name.
@@ -51,7 +86,16 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<Provider>, StoreError> {
-        todo!("{id} {name} {by:?}")
+        let row = self
+            .query(RENAME)
+            .bind(id.to_string())
+            .bind(name.to_string())
+            .bind(self.now().micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .fetch_optional(&self.0.pool)
+            .await?;
+        row.as_ref().map(read).transpose()
     }
 
     /// Deletes a provider with its account, unless an auto-certificate that is not deleted uses it.
@@ -59,6 +103,62 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn delete_provider(&self, id: ProviderId) -> Result<Deletion, StoreError> {
-        todo!("{id}")
+        let mut transaction = self.begin().await?;
+        // Keeps out the making of an auto-certificate that would use this provider.
+        self.lock_auto_certificates(&mut transaction).await?;
+        let users = self.query(USERS).bind(id.to_string()).fetch_all(&mut *transaction).await?;
+        if !users.is_empty() {
+            let named = users.iter().map(|row| {
+                let record = Record::new(row, "auto_certificates");
+                Ok((record.parsed("id")?, record.parsed("name")?))
+            });
+            return Ok(Deletion::InUse(named.collect::<Result<_, StoreError>>()?));
+        }
+        let deleted =
+            self.query("DELETE FROM providers WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(if deleted.rows_affected() == 1 { Deletion::Deleted } else { Deletion::Missing })
     }
 }
+
+/// Where the key of the external account is sealed.
+pub(super) const fn eab_key_secret(row: &str) -> Place<'_> {
+    Place { table: TABLE, column: "eab_key_secret", row }
+}
+
+fn read(row: &AnyRow) -> Result<Provider, StoreError> {
+    let record = Record::new(row, TABLE);
+    let server = ServerUrl::parse(&record.text("server")?, PlainHttp::Allowed);
+    Ok(Provider {
+        id: record.parsed("id")?,
+        name: record.parsed("name")?,
+        email: record.parsed("email")?,
+        server: server.map_err(|error| record.corrupt("server", error))?,
+        external_account_key_id: record.optional_text("eab_key_id")?,
+        audit: record.audit()?,
+        account_url: record.optional_text("account_url")?,
+        trouble: record.trouble("trouble")?,
+    })
+}
+
+macro_rules! columns {
+    () => {
+        "id, name, email, server, eab_key_id, account_url, trouble, \
+         created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id"
+    };
+}
+
+pub(super) const TABLE: &str = "providers";
+const INSERT: &str = "\
+    INSERT INTO providers (id, name, email, server, eab_key_id, eab_key_secret, next_look, lease_epoch, \
+    created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $7, $8, $9, $7, $8, $9)";
+const GET: &str = concat!("SELECT ", columns!(), " FROM providers WHERE id = $1");
+pub(super) const LIST: &str =
+    concat!("SELECT ", columns!(), " FROM providers ORDER BY created_at, id LIMIT $1 OFFSET $2");
+const RENAME: &str = concat!(
+    "UPDATE providers SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 WHERE id = $1 RETURNING ",
+    columns!()
+);
+pub(super) const USERS: &str =
+    "SELECT id, name FROM auto_certificates WHERE provider_id = $1 AND deleted_at IS NULL ORDER BY created_at, id";

@@ -1,9 +1,16 @@
 //! Work on auto-certificates: what is due, who claims it, and how it is given back.
 
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
+use crate::store::auto_certificates::{self, TABLE, newest};
+use crate::store::documents;
+use crate::store::lease::{fenced, free};
+use crate::store::row::Record;
 use crate::store::{Lease, Store, StoreError};
 
 /// An auto-certificate that was claimed for work.
@@ -30,7 +37,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn due(&self, now: Moment) -> Result<Vec<AutoCertificateId>, StoreError> {
-        todo!("{now}")
+        let rows = self.query(DUE).bind(now.micros()).fetch_all(&self.0.pool).await?;
+        rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
     }
 
     /// Claims at most `limit` of what is due at `now`, the most urgent first: no certificate, then the least time left.
@@ -38,7 +46,22 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn claim_due(&self, now: Moment, limit: u32) -> Result<Vec<Claim>, StoreError> {
-        todo!("{now} {limit}")
+        let mut transaction = self.begin().await?;
+        let rows = self
+            .query(CLAIM_DUE)
+            .bind(self.0.instance.clone())
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *transaction)
+            .await?;
+        let mut claims = Vec::with_capacity(rows.len());
+        for row in &rows {
+            claims.push(self.read_claim(&mut transaction, row).await?);
+        }
+        transaction.commit().await?;
+        // RETURNING keeps no order.
+        claims.sort_by_key(|claim| claim.auto_certificate.standing.newest.map(|newest| newest.not_after));
+        Ok(claims)
     }
 
     /// Claims this one, due or not; nothing where it is being worked on or left no trace.
@@ -46,7 +69,17 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn claim(&self, id: AutoCertificateId) -> Result<Option<Claim>, StoreError> {
-        todo!("{id}")
+        let mut transaction = self.begin().await?;
+        let row = self
+            .query(CLAIM)
+            .bind(self.0.instance.clone())
+            .bind(id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let claim = self.read_claim(&mut transaction, &row).await?;
+        transaction.commit().await?;
+        Ok(Some(claim))
     }
 
     /// Gives the lease back and says when to look again: at once where it was woken since the claim.
@@ -54,7 +87,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn release(&self, lease: &Lease, next_look: Moment, run: RunOutcome) -> Result<(), StoreError> {
-        todo!("{lease:?} {next_look} {run:?}")
+        let released = self
+            .query(RELEASE)
+            .bind(lease.id.to_string())
+            .bind(self.0.instance.clone())
+            .bind(lease.epoch)
+            .bind(i64::from(run == RunOutcome::Finished))
+            .bind(lease.wakes)
+            .bind(next_look.micros())
+            .bind(self.now().micros())
+            .execute(&self.0.pool)
+            .await?;
+        fenced(released.rows_affected())
     }
 
     /// The earliest moment at which something that nobody works on is to be looked at.
@@ -62,7 +106,8 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn earliest_look(&self) -> Result<Option<Moment>, StoreError> {
-        todo!()
+        let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
     }
 
     /// Notes what went wrong.
@@ -70,7 +115,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn record_trouble(&self, lease: &Lease, trouble: &Trouble) -> Result<(), StoreError> {
-        todo!("{lease:?} {trouble:?}")
+        let recorded = self
+            .query("UPDATE auto_certificates SET trouble = $4 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3")
+            .bind(lease.id.to_string())
+            .bind(self.0.instance.clone())
+            .bind(lease.epoch)
+            .bind(documents::of_trouble(trouble))
+            .execute(&self.0.pool)
+            .await?;
+        fenced(recorded.rows_affected())
     }
 
     /// Takes the wish for a renewal as heard, where an open attempt that fulfils it is resumed.
@@ -78,7 +131,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn clear_renewal_request(&self, lease: &Lease) -> Result<(), StoreError> {
-        todo!("{lease:?}")
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        self.fulfil_request(&mut transaction, lease).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Removes the last trace of a deleted auto-certificate. Its certificates stay until they expire.
@@ -87,6 +143,82 @@ impl Store {
     /// [`StoreError::RecordsLeft`] where its journal is not empty or it is not deleted, [`StoreError::LostLease`], or
     /// where the database fails.
     pub async fn purge(&self, lease: &Lease) -> Result<(), StoreError> {
-        todo!("{lease:?}")
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        let left = self.query(LEFT).bind(lease.id.to_string()).fetch_optional(&mut *transaction).await?;
+        if left.is_some() {
+            return Err(StoreError::RecordsLeft);
+        }
+        for statement in PURGE {
+            self.query(statement).bind(lease.id.to_string()).execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 }
+
+impl Store {
+    /// Takes the wish for a renewal as heard; the caller holds the lease.
+    pub(super) async fn fulfil_request(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        lease: &Lease,
+    ) -> Result<(), StoreError> {
+        self.query("UPDATE auto_certificates SET renewal_requested = 0 WHERE id = $1")
+            .bind(lease.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        Ok(())
+    }
+
+    async fn read_claim(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        claimed: &AnyRow,
+    ) -> Result<Claim, StoreError> {
+        let record = Record::new(claimed, TABLE);
+        let lease =
+            Lease { id: record.parsed("id")?, epoch: record.number("lease_epoch")?, wakes: record.number("wakes")? };
+        let row = self.query(auto_certificates::get()).bind(lease.id.to_string()).fetch_one(&mut **transaction).await?;
+        Ok(Claim { auto_certificate: auto_certificates::read(&row)?, lease })
+    }
+}
+
+/// The most urgent first: without a certificate, then the least time left.
+macro_rules! urgency {
+    () => {
+        concat!("COALESCE(", newest!("not_after"), ", 0), a.next_look, a.id")
+    };
+}
+
+pub(super) const DUE: &str =
+    concat!("SELECT a.id FROM auto_certificates a WHERE a.next_look <= $1 AND ", free!(), " ORDER BY ", urgency!());
+/// The lease is asked for twice: between the look and the write another session may have claimed the row.
+pub(super) const CLAIM_DUE: &str = concat!(
+    "WITH due AS MATERIALIZED (SELECT a.id FROM auto_certificates a WHERE a.next_look <= $2 AND ",
+    free!(),
+    " ORDER BY ",
+    urgency!(),
+    " LIMIT $3) ",
+    "UPDATE auto_certificates SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
+    "WHERE id IN (SELECT id FROM due) AND ",
+    free!(),
+    " RETURNING id, lease_epoch, wakes"
+);
+const CLAIM: &str = concat!(
+    "UPDATE auto_certificates SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
+    "WHERE id = $2 AND ",
+    free!(),
+    " RETURNING id, lease_epoch, wakes"
+);
+const RELEASE: &str = "\
+    UPDATE auto_certificates SET lease_owner = NULL, lease_until = NULL, runs = runs + $4, \
+    next_look = CASE WHEN wakes = $5 THEN $6 ELSE $7 END \
+    WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+pub(super) const EARLIEST: &str =
+    concat!("SELECT id, next_look FROM auto_certificates WHERE ", free!(), " ORDER BY next_look LIMIT 1");
+/// What keeps the last trace: a record of the journal, or that it is not deleted at all.
+const LEFT: &str = "\
+    SELECT id FROM auto_certificates WHERE id = $1 AND (deleted_at IS NULL OR EXISTS \
+    (SELECT 1 FROM challenge_records r WHERE r.auto_certificate_id = auto_certificates.id))";
+const PURGE: [&str; 2] =
+    ["DELETE FROM attempts WHERE auto_certificate_id = $1", "DELETE FROM auto_certificates WHERE id = $1"];

@@ -1,0 +1,63 @@
+//! Where SQLite and PostgreSQL differ: one line each, and nowhere else.
+
+use std::borrow::Cow;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::store::lease::LEASE;
+
+/// The SQL of one of the databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// How a transaction that writes begins. SQLite takes the write lock at once: one that reads first and writes
+    /// later fails where another wrote between.
+    pub(super) const fn begin(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
+    /// The database's own time in microseconds, by which leases run. It moves on inside a transaction.
+    const fn now(self) -> &'static str {
+        match self {
+            Self::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            Self::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+        }
+    }
+
+    /// The type of bytes.
+    const fn blob(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BLOB",
+            Self::Postgres => "BYTEA",
+        }
+    }
+
+    /// What each new connection is told first.
+    pub(super) const fn greeting(self) -> &'static str {
+        match self {
+            Self::Sqlite => {
+                "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+            }
+            Self::Postgres => "",
+        }
+    }
+
+    /// The statement in this dialect: `@now`, `@lease` and `@blob` are filled in. Values are always bound, never part
+    /// of the text.
+    pub(super) fn sql(self, text: impl Into<Cow<'static, str>>) -> SqlStr {
+        let text = text.into();
+        if !text.contains('@') {
+            return AssertSqlSafe(text).into_sql_str();
+        }
+        let lease = LEASE.as_micros().to_string();
+        let filled = text.replace("@now", self.now()).replace("@lease", &lease).replace("@blob", self.blob());
+        AssertSqlSafe(filled).into_sql_str()
+    }
+}

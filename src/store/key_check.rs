@@ -1,0 +1,43 @@
+//! The check of the key ring: a known value, sealed in the database, that only the right keys can open.
+
+use secrecy::SecretString;
+
+use crate::store::row::Record;
+use crate::store::seal::{Place, split};
+use crate::store::{KeyError, Store, StoreError};
+
+impl Store {
+    /// Refuses a key ring that is not the store's. A store that is new takes the one that it is given.
+    pub(super) async fn check_keys(&self) -> Result<(), StoreError> {
+        let fresh = self.0.keys.seal(KEY_CHECK, &SecretString::from(KNOWN))?;
+        // Of replicas that start together with different keys only the first stores its value.
+        self.query("INSERT INTO facts (id, value) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING")
+            .bind(KEY_CHECK.row)
+            .bind(fresh)
+            .execute(&self.0.pool)
+            .await?;
+        let sealed = self.key_check_value().await?;
+        match self.0.keys.open(KEY_CHECK, &sealed) {
+            Err(KeyError::Unreadable { .. }) if split(&sealed).is_some() => {
+                let id = split(&sealed).map(|(id, _)| id.to_owned()).unwrap_or_default();
+                Err(KeyError::WrongKey { path: self.0.keys.path().to_owned(), id }.into())
+            }
+            opened => Ok(opened.map(|_| ())?),
+        }
+    }
+
+    /// The id of the key under which the check value is sealed: a rotation seals it anew as its last deed.
+    pub(super) async fn key_of_check(&self) -> Result<Option<String>, StoreError> {
+        Ok(split(&self.key_check_value().await?).map(|(id, _)| id.to_owned()))
+    }
+
+    async fn key_check_value(&self) -> Result<Vec<u8>, StoreError> {
+        let row =
+            self.query("SELECT id, value FROM facts WHERE id = $1").bind(KEY_CHECK.row).fetch_one(&self.0.pool).await?;
+        Record::new(&row, KEY_CHECK.table).bytes(KEY_CHECK.column)
+    }
+}
+
+/// Where the check value is.
+pub(super) const KEY_CHECK: Place<'static> = Place { table: "facts", column: "value", row: "key-check" };
+const KNOWN: &str = "autocertd";

@@ -1,0 +1,124 @@
+//! The presence of processes at a SQLite file: each keeps a file of its instance locked in a folder beside it. The
+//! operating system drops the lock with the process, so that a dead owner of leases is known at once.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::store::StoreError;
+
+/// The presence of this process; it ends with the value.
+#[derive(Debug)]
+pub(super) struct Presence {
+    folder: PathBuf,
+    own: PathBuf,
+    /// Holds the lock.
+    _file: File,
+}
+
+impl Presence {
+    /// Registers `instance` beside `database`.
+    pub(super) fn register(database: &Path, instance: Uuid) -> Result<Self, StoreError> {
+        let folder = folder_of(database)?;
+        let own = folder.join(instance.to_string());
+        loop {
+            let file = open(&own)?;
+            let still_there = match file.try_lock() {
+                // Someone who looked before the lock was taken may have found the file dead and removed it.
+                Ok(()) => is_at(&file, &own),
+                Err(TryLockError::WouldBlock) => false,
+                Err(TryLockError::Error(source)) => return Err(StoreError::File { path: own, source }),
+            };
+            if still_there {
+                return Ok(Self { folder, own, _file: file });
+            }
+        }
+    }
+
+    /// The instances that left a file behind.
+    pub(super) fn others(&self) -> Result<Vec<String>, StoreError> {
+        let failed = |source| StoreError::File { path: self.folder.clone(), source };
+        let names = std::fs::read_dir(&self.folder)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
+            .map_err(failed)?;
+        let ids = names.iter().filter_map(|name| Uuid::parse_str(name.to_str()?).ok());
+        Ok(ids.map(|id| id.to_string()).filter(|id| !self.own.ends_with(id)).collect())
+    }
+
+    /// The proof that an instance is dead; nothing where it lives.
+    pub(super) fn dead(&self, instance: &str) -> Result<Option<Dead>, StoreError> {
+        let path = self.folder.join(instance);
+        if path == self.own {
+            return Ok(None);
+        }
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Dead { path, file: None })),
+            Err(source) => return Err(StoreError::File { path, source }),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Dead { path, file: Some(file) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // A file that stays behind is found dead and removed by the next process.
+        let _removed = std::fs::remove_file(&self.own);
+    }
+}
+
+/// An instance that is dead, and stays so while this value lives.
+#[derive(Debug)]
+pub(super) struct Dead {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Dead {
+    /// Removes what it left behind.
+    pub(super) fn forget(self) {
+        if self.file.is_some() {
+            let _removed = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Keeps other processes from opening the same store at the same time, as long as the file that it gives is open.
+pub(super) async fn opening(database: &Path) -> Result<File, StoreError> {
+    let path = folder_of(database)?.join(OPENING);
+    let file = open(&path)?;
+    let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await;
+    locked.map_err(io::Error::other).flatten().map_err(|source| StoreError::File { path, source })
+}
+
+/// The folder of instances, which is made where it is missing.
+fn folder_of(database: &Path) -> Result<PathBuf, StoreError> {
+    let mut name = database.file_name().unwrap_or_default().to_owned();
+    name.push(".instances");
+    let folder = database.with_file_name(name);
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::File { path: folder, source }),
+        _ => Ok(folder),
+    }
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    options.map_err(|source| StoreError::File { path: path.to_owned(), source })
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
+const OPENING: &str = "opening";
