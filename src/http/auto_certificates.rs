@@ -57,7 +57,7 @@ struct AutoCertificateMetadata {
     common: Metadata,
     /// The id of the newest certificate; absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uuid")]
+    #[schema(value_type = String, format = "uuid", required = false)]
     last_issued_certificate: Option<CertificateId>,
 }
 

@@ -133,6 +133,11 @@ impl Faults {
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = self.required(path, field)?;
+        // PostgreSQL cannot keep it, and no property has a use for it.
+        if text.contains('\0') {
+            self.add(path, "holds a NUL character");
+            return None;
+        }
         read(&text).map_err(|fault| self.add(path, fault)).ok()
     }
 }

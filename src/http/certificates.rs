@@ -4,6 +4,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use rcgen::KeyPair;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,7 +14,7 @@ use uuid::uuid;
 
 use crate::domain::certificate::{Certificate, NewCertificate, Origin};
 use crate::domain::id::{AutoCertificateId, CertificateId};
-use crate::domain::leaf::Leaf;
+use crate::domain::leaf::{Leaf, LeafError};
 use crate::domain::moment::Moment;
 use crate::domain::resource::Actor;
 use crate::domain::state;
@@ -55,11 +56,11 @@ struct CertificateMetadata {
     common: Metadata,
     /// The id of the auto-certificate for which it was issued; absent where it was uploaded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uuid")]
+    #[schema(value_type = String, format = "uuid", required = false)]
     auto_certificate: Option<AutoCertificateId>,
     /// The id of the newest certificate of the same auto-certificate; absent where it was uploaded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uuid")]
+    #[schema(value_type = String, format = "uuid", required = false)]
     last_issued_certificate: Option<CertificateId>,
     /// Whether its validity is over.
     expired: bool,
@@ -114,7 +115,7 @@ struct NewCertificateProperties {
     #[serde(default)]
     #[schema(value_type = String, required = true)]
     certificate: Field<String>,
-    /// Its chain, PEM. It is not validated.
+    /// Its chain, PEM. Whether it leads anywhere is not looked at.
     #[serde(default)]
     #[schema(value_type = String, required = true)]
     certificate_chain: Field<String>,
@@ -226,12 +227,10 @@ impl CertificateCreate {
         let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
         let name = faults.parsed("properties.name", sent.name);
         let certificate = faults.read("properties.certificate", sent.certificate, readable);
-        let chain = faults.read("properties.certificateChain", sent.certificate_chain, without_key);
+        let chain = faults.read("properties.certificateChain", sent.certificate_chain, chained);
         let private_key = faults.required(PRIVATE_KEY, sent.private_key).map(SecretString::from);
-        let key_fault = certificate
-            .as_ref()
-            .zip(private_key.as_ref())
-            .and_then(|((_, leaf), key)| leaf.check_key(key.expose_secret()).err());
+        let leaf = certificate.as_ref().map(|(_, leaf)| leaf);
+        let key_fault = private_key.as_ref().and_then(|key| check_key(key.expose_secret(), leaf).err());
         if let Some(fault) = &key_fault {
             faults.add(PRIVATE_KEY, fault);
         }
@@ -250,12 +249,29 @@ fn readable(pem: &str) -> Result<(String, Leaf), String> {
     Leaf::from_pem(&pem).map(|leaf| (pem, leaf)).map_err(|fault| fault.to_string())
 }
 
+/// A chain is taken as it is, so long as it is one.
+fn chained(pem: &str) -> Result<String, String> {
+    let pem = without_key(pem)?;
+    match Leaf::from_pem(&pem) {
+        Err(fault @ LeafError::NoCertificate) => Err(fault.to_string()),
+        _ => Ok(pem),
+    }
+}
+
 /// Reads echo certificates and chains, so a private key that was pasted into one would be given away.
 fn without_key(pem: &str) -> Result<String, String> {
     if pem.contains("PRIVATE KEY-----") {
         return Err("holds a private key, which reads would give away; remove it".to_owned());
     }
     Ok(pem.to_owned())
+}
+
+/// A key that cannot be read is a fault also where the certificate cannot be read either.
+fn check_key(private_key: &str, leaf: Option<&Leaf>) -> Result<(), LeafError> {
+    match leaf {
+        Some(leaf) => leaf.check_key(private_key),
+        None => KeyPair::from_pem(private_key).map(|_| ()).map_err(|_| LeafError::UnreadableKey),
+    }
 }
 
 impl Wire for CertificateCreate {}

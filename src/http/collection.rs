@@ -39,12 +39,14 @@ pub(crate) struct Collection<T> {
 struct Links {
     /// The page before, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     prev: Option<String>,
     /// This page.
     #[serde(rename = "self")]
     this: String,
     /// The page after, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next: Option<String>,
 }
 

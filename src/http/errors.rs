@@ -138,8 +138,8 @@ impl ApiError {
             Self::LargeBody => "the body is over 1 MiB".to_owned(),
             Self::MediaType => "the body must be JSON: send Content-Type: application/json".to_owned(),
             Self::LimitReached(limit) => format!(
-                "there are {limit} auto-certificates, as many as the setting limits.auto_certificates allows; delete \
-                 one or raise the setting"
+                "the limit of {limit} auto-certificates is reached; delete one, or raise the setting \
+                 limits.auto_certificates"
             ),
             Self::ProviderInUse(users) => {
                 let users: Vec<String> = users.iter().map(|(id, name)| format!("{name} ({id})")).collect();

@@ -60,6 +60,7 @@ struct ProviderProperties {
     server: String,
     /// The external account, left out where none was given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     external_account_binding: Option<ExternalAccountKeyId>,
 }
 

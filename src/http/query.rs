@@ -69,8 +69,8 @@ impl Filter for NoFilter {
 }
 
 impl Filter for AutoCertificateFilter {
-    fn read(parameters: &Parameters, _: &mut Vec<Fault>) -> Self {
-        Self { common_name: parameters.get(COMMON_NAME).map(ToOwned::to_owned) }
+    fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self {
+        Self { common_name: parameters.common_name(faults) }
     }
 }
 
@@ -79,7 +79,7 @@ impl Filter for CertificateFilter {
         let auto_certificate = parameters.get(AUTO_CERTIFICATE).and_then(|text| {
             text.parse().map_err(|error| faults.push(Fault(format!("{AUTO_CERTIFICATE}: {error}")))).ok()
         });
-        Self { common_name: parameters.get(COMMON_NAME).map(ToOwned::to_owned), auto_certificate }
+        Self { common_name: parameters.common_name(faults), auto_certificate }
     }
 }
 
@@ -132,6 +132,15 @@ impl Parameters {
 
     fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
+    }
+
+    fn common_name(&self, faults: &mut Vec<Fault>) -> Option<String> {
+        let text = self.get(COMMON_NAME)?;
+        // PostgreSQL cannot compare with it, and no name has it.
+        if text.contains('\0') {
+            faults.push(Fault(format!("{COMMON_NAME}: holds a NUL character")));
+        }
+        Some(text.to_owned())
     }
 
     fn number(&self, name: &str, default: u32, range: std::ops::RangeInclusive<u32>, faults: &mut Vec<Fault>) -> u32 {

@@ -28,6 +28,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use crate::log::log;
+
 /// 2026-11-22T12:00:00Z
 const START: Moment = Moment::from_micros(1_795_348_800_000_000);
 
@@ -50,6 +52,7 @@ impl Daemon {
     }
 
     pub(crate) async fn with_limit(auto_certificates: u32) -> Self {
+        log();
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(TurnedClock::starting_at(START));
         let randomness = Randomness::from_seed(1);

@@ -14,9 +14,12 @@ use insta::assert_json_snapshot;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Body, Client, Method};
 use serde_json::json;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{Answer, Daemon, listen, provider};
+use crate::log::log;
 
 const LISTS: [&str; 3] = ["/providers", "/auto-certificates", "/certificates"];
 const NO_ID: &str = "00000000-0000-4000-8000-000000000000";
@@ -185,6 +188,22 @@ async fn an_absent_store_is_a_503_that_says_when_to_come_back() {
             assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{path}");
         }
     }
+}
+
+/// The words of the store are for the log.
+#[tokio::test]
+async fn a_damaged_row_is_a_500_that_reveals_nothing() {
+    let daemon = Daemon::start().await;
+    let path = daemon.provider().await;
+    let options = SqliteConnectOptions::new().filename(daemon.folder.path().join("test.db"));
+    let mut database = options.connect().await.unwrap();
+    sqlx::query("UPDATE providers SET email = 'damaged'").execute(&mut database).await.unwrap();
+    let answer = daemon.get(&path).await;
+    assert_json_snapshot!("damaged_row", answer.shown());
+    let id = answer.header("x-request-id");
+    let log = log().text();
+    let line = log.lines().find(|line| line.contains(id) && line.contains("ERROR")).expect("the log tells the cause");
+    assert!(line.contains("providers") && line.contains("email"), "{line}");
 }
 
 #[tokio::test]

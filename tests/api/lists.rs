@@ -55,6 +55,9 @@ async fn what_cannot_be_a_page_is_a_400_that_names_every_parameter() {
     let daemon = Daemon::start().await;
     let query = "offset=-1&limit=1001&filter.autoCertificate=x";
     assert_json_snapshot!("list_faults", daemon.get(&format!("/certificates?{query}")).await.shown());
+    for list in ["/auto-certificates", "/certificates"] {
+        assert_eq!(daemon.get(&format!("{list}?filter.commonName=a%00b")).await.status, 400);
+    }
     for query in ["limit=0", "limit=", "limit=ten", "offset=2147483648", "offset=1.5", "limit=99999999999999999999"] {
         for list in ["/providers", "/auto-certificates", "/certificates"] {
             assert_eq!(daemon.get(&format!("{list}?{query}")).await.status, 400, "{list}?{query}");

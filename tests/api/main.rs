@@ -8,6 +8,7 @@ mod daemon;
 mod errors;
 mod health;
 mod lists;
+mod log;
 mod openapi;
 mod providers;
 mod secrets;

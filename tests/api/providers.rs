@@ -63,6 +63,13 @@ async fn every_fault_is_named_at_once() {
                 "externalAccountBinding": { "keyId": "" },
             }}),
         ),
+        (
+            "nul",
+            json!({ "properties": {
+                "name": "a\0", "email": "\0ops@example.com", "server": "https://acme.example/\0",
+                "externalAccountBinding": { "keyId": "\0", "keySecret": "\0" },
+            }}),
+        ),
         ("list_for_object", json!({ "properties": ["Let's Encrypt"] })),
     ];
     for (name, body) in cases {

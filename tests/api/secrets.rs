@@ -1,22 +1,15 @@
 //! What goes in as a secret never comes out: not in an answer, not in a log.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
 use autocertd::runtime::clock::Clock;
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::daemon::{Answer, Daemon, id_of, provider, upload};
+use crate::log::log;
 
-/// On one thread, so that the log of the server is the log of the test.
 #[tokio::test]
 async fn no_answer_and_no_log_holds_a_secret() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
     let daemon = Daemon::start().await;
     let mut answers = String::new();
 
@@ -64,7 +57,7 @@ async fn no_answer_and_no_log_holds_a_secret() {
     daemon.store().close().await;
     answers += &daemon.post("/certificates", &right).await.text;
 
-    let log = log.text();
+    let log = log().text();
     assert!(log.contains("/certificates/{certificateId}") && log.contains("latency"), "the log is the server's: {log}");
     for (what, secret) in [
         ("EAB key", EAB_SECRET.to_owned()),
@@ -81,33 +74,6 @@ async fn no_answer_and_no_log_holds_a_secret() {
 /// The first whole line of a PEM's base64.
 fn middle_of(pem: &str) -> String {
     pem.lines().nth(1).expect("a PEM has lines").to_owned()
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }
 
 const EAB_SECRET: &str = "c2VjcmV0LWhtYWMta2V5LW9mLXRoZS1DQQ";
