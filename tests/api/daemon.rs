@@ -325,7 +325,7 @@ fn numbered(text: &str, seen: &mut Vec<Uuid>) -> String {
                 seen.push(id);
                 seen.len() - 1
             });
-            shown.push_str(&format!("<id {}>", number + 1));
+            shown.extend(["<id ", &(number + 1).to_string(), ">"]);
             rest = &rest[36..];
         } else {
             shown.push(first);

@@ -85,11 +85,11 @@ async fn a_read_only_token_reads_and_no_more() {
 #[tokio::test]
 async fn what_is_not_there_is_a_404_in_our_form() {
     let daemon = Daemon::start().await;
-    let patch = json!({ "properties": { "name": "x" } });
+    let rename = json!({ "properties": { "name": "x" } });
     for list in LISTS {
         for id in ["no-uuid", NO_ID, "%ff", "a%2Fb"] {
             let path = format!("{list}/{id}");
-            for answer in [daemon.get(&path).await, daemon.patch(&path, &patch).await, daemon.delete(&path).await] {
+            for answer in [daemon.get(&path).await, daemon.patch(&path, &rename).await, daemon.delete(&path).await] {
                 assert_eq!((answer.status, answer.json()["httpStatus"].as_u64()), (404, Some(404)), "{path}");
             }
         }

@@ -73,8 +73,8 @@ async fn parameters_that_mean_nothing_are_ignored_on_every_method() {
     let path = daemon.post(&format!("/providers?{query}"), &provider()).await.created();
     assert_eq!(daemon.get(&format!("/providers?{query}")).await.status, 200);
     assert_eq!(daemon.get(&format!("{path}?{query}")).await.status, 200);
-    let patch = json!({ "properties": { "name": "x", "colour": "red" }, "more": 1 });
-    assert_eq!(daemon.patch(&format!("{path}?{query}"), &patch).await.status, 200);
+    let rename = json!({ "properties": { "name": "x", "colour": "red" }, "more": 1 });
+    assert_eq!(daemon.patch(&format!("{path}?{query}"), &rename).await.status, 200);
     let deletion = daemon.request(Method::DELETE, &format!("{path}?{query}&limit=-5"));
     assert_eq!(Answer::to(deletion).await.status, 202);
 }

@@ -50,8 +50,8 @@ async fn no_answer_and_no_log_holds_a_secret() {
         }
         answers += &page.text;
     }
-    let wish = daemon.auto_certificate("www.example.com").await;
-    let issued = daemon.issue(&wish, 90).await;
+    let wanted = daemon.auto_certificate("www.example.com").await;
+    let issued = daemon.issue(&wanted, 90).await;
     answers += &daemon.get(&issued).await.text;
     let issued_key = daemon.store().certificate_private_key(id_of(&issued)).await.unwrap().unwrap();
     daemon.store().close().await;
