@@ -1,1 +1,50 @@
-//! (being built)
+//! The REST API of the Certificate Manager 2.0, over TCP for bearer tokens and over a Unix socket for the commands on
+//! the same machine. It reads and writes the store and wakes the scheduler; it issues nothing itself.
+
+mod auth;
+mod auto_certificates;
+mod body;
+mod certificates;
+mod collection;
+pub mod control;
+pub mod errors;
+mod health;
+mod metadata;
+mod openapi;
+mod patch;
+mod path;
+mod providers;
+mod query;
+pub mod request;
+mod router;
+pub mod server;
+
+pub use auth::Peer;
+pub use server::{LocalSocket, SocketError, serve, serve_unix};
+
+use crate::config::api::LimitsSection;
+use crate::config::span::Span;
+use crate::domain::server_url::PlainHttp;
+use crate::runtime::clock::SharedClock;
+use crate::runtime::randomness::Randomness;
+use crate::runtime::wake::Wake;
+use crate::store::Store;
+
+/// What the API stands on.
+#[derive(Clone)]
+pub struct Api {
+    /// Where everything is kept.
+    pub store: Store,
+    /// The time by which states are computed.
+    pub clock: SharedClock,
+    /// Where request ids come from.
+    pub randomness: Randomness,
+    /// Makes the scheduler look again after a change.
+    pub wake: Wake,
+    /// How much is taken.
+    pub limits: LimitsSection,
+    /// How long a request may take.
+    pub request_timeout: Span,
+    /// Whether providers may be spoken to without TLS.
+    pub plain_http: PlainHttp,
+}

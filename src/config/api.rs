@@ -1,0 +1,52 @@
+//! The sections `[api]` and `[limits]`: where the API listens and how much it takes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::span::Span;
+
+/// The section `[api]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSection {
+    /// The address and port of the API. It speaks plain HTTP: put a TLS proxy in front of anything but loopback.
+    pub listen: SocketAddr,
+    /// How long a request may take before it is given up with a 503.
+    pub request_timeout: Span,
+    /// The Unix socket for the commands on the same machine; by default none is made.
+    pub socket: Option<PathBuf>,
+}
+
+impl Default for ApiSection {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8440)), request_timeout: Span::seconds(30), socket: None }
+    }
+}
+
+/// The section `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsSection {
+    /// How many auto-certificates the API takes; those declared in the settings file do not count.
+    pub auto_certificates: u32,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self { auto_certificates: 50 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_section_is_the_default_and_unknown_keys_are_refused() {
+        assert_eq!(toml::from_str::<ApiSection>(""), Ok(ApiSection::default()));
+        assert_eq!(toml::from_str::<LimitsSection>("auto_certificates = 3").unwrap().auto_certificates, 3);
+        assert!(toml::from_str::<ApiSection>("lisen = '127.0.0.1:1'").unwrap_err().to_string().contains("lisen"));
+    }
+}

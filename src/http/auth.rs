@@ -1,0 +1,65 @@
+//! Who asks: the holder of a bearer token, or a user of this machine behind the Unix socket. Either way the actor goes
+//! along with the request, and a token that may only read gets no further than that.
+
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::serve::IncomingStream;
+use tokio::net::UnixListener;
+use uuid::Uuid;
+
+use crate::domain::resource::Actor;
+use crate::domain::token::Scope;
+use crate::http::Api;
+use crate::http::errors::ApiError;
+
+/// Lets in whoever holds a token, for as much as the token allows.
+pub(crate) async fn by_token(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let text = bearer(request.headers()).ok_or(ApiError::Unauthenticated)?;
+    let token = api.store.authenticate(text).await?.ok_or(ApiError::Unauthenticated)?;
+    let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    if token.scope == Scope::ReadOnly && !only_looks {
+        return Err(ApiError::ReadOnly);
+    }
+    tracing::Span::current().record("actor", token.name.as_str());
+    request.extensions_mut().insert(token.actor());
+    Ok(next.run(request).await)
+}
+
+/// Lets in root and the user `owner`.
+pub(crate) async fn by_peer(
+    owner: u32,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let uid = peer.uid.filter(|uid| *uid == ROOT || *uid == owner).ok_or(ApiError::OtherUser)?;
+    let actor = Actor { name: format!("local:{uid}"), id: Uuid::nil() };
+    tracing::Span::current().record("actor", &actor.name);
+    request.extensions_mut().insert(actor);
+    Ok(next.run(request).await)
+}
+
+/// The process at the other end of the Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its user, where the kernel tells.
+    pub uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+    }
+}
+
+/// The token of `Authorization: Bearer <token>` (RFC 6750 section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+const ROOT: u32 = 0;

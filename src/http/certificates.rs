@@ -1,0 +1,282 @@
+//! `/certificates`: what was uploaded and what was issued. A private key goes in and never comes out; the chain is
+//! not validated.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use rcgen::KeyPair;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::uuid;
+
+use crate::domain::certificate::{Certificate, NewCertificate, Origin};
+use crate::domain::id::{AutoCertificateId, CertificateId};
+use crate::domain::leaf::{Leaf, LeafError};
+use crate::domain::moment::Moment;
+use crate::domain::resource::Actor;
+use crate::domain::state;
+use crate::http::Api;
+use crate::http::body::{Body, Faults, Field, Wire};
+use crate::http::collection::{Collection, Identity};
+use crate::http::errors::ApiError;
+use crate::http::metadata::{Metadata, as_text};
+use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchErrors, ReadErrors};
+use crate::http::patch::{Patch, PatchName};
+use crate::http::path::Id;
+use crate::http::query::{CertificateFilter, ListQuery, Paging};
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, patch, delete))
+}
+
+/// A certificate as it is read.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CertificateRead {
+    /// The id of the certificate.
+    #[schema(value_type = String, format = "uuid")]
+    id: CertificateId,
+    /// Always `certificate`.
+    #[serde(rename = "type")]
+    #[schema(example = "certificate")]
+    kind: &'static str,
+    /// The path of the certificate.
+    href: String,
+    metadata: CertificateMetadata,
+    properties: CertificateProperties,
+}
+
+/// The metadata of a certificate.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct CertificateMetadata {
+    #[serde(flatten)]
+    common: Metadata,
+    /// The id of the auto-certificate for which it was issued; absent where it was uploaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = "uuid", required = false)]
+    auto_certificate: Option<AutoCertificateId>,
+    /// The id of the newest certificate of the same auto-certificate; absent where it was uploaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = "uuid", required = false)]
+    last_issued_certificate: Option<CertificateId>,
+    /// Whether its validity is over.
+    expired: bool,
+    /// The start of its validity.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
+    not_before: Moment,
+    /// The end of its validity.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
+    not_after: Moment,
+    /// Its serial number: upper-case hex byte pairs joined by colons.
+    #[schema(example = "0A:BC:01")]
+    serial_number: String,
+    /// The common name: the auto-certificate's for an issued one, else the subject's.
+    common_name: String,
+    /// The DNS names and IP addresses that it is for.
+    subject_alternative_names: Vec<String>,
+}
+
+/// A certificate with its chain.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Certificate)]
+struct CertificateProperties {
+    /// The name of the certificate.
+    name: String,
+    /// The certificate, PEM, as it was given.
+    certificate: String,
+    /// Its chain, PEM, as it was given.
+    certificate_chain: String,
+}
+
+/// A certificate to upload. `metadata` may be sent and is ignored.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct CertificateCreate {
+    #[serde(default)]
+    #[schema(value_type = NewCertificateProperties, required = true)]
+    properties: Field<NewCertificateProperties>,
+}
+
+/// What a new certificate is.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = CertificateCreateProperties)]
+struct NewCertificateProperties {
+    /// The name of the certificate: 1 to 255 characters.
+    #[serde(default)]
+    #[schema(value_type = String, required = true, example = "My certificate")]
+    name: Field<String>,
+    /// The certificate, PEM.
+    #[serde(default)]
+    #[schema(value_type = String, required = true)]
+    certificate: Field<String>,
+    /// Its chain, PEM. Whether it leads anywhere is not looked at.
+    #[serde(default)]
+    #[schema(value_type = String, required = true)]
+    certificate_chain: Field<String>,
+    /// Its private key, PEM and not encrypted. It is never returned.
+    #[serde(default)]
+    #[schema(value_type = String, required = true, write_only)]
+    private_key: Field<String>,
+}
+
+/// Lists certificates
+#[utoipa::path(get, path = "/certificates", operation_id = "certificatesGet", tag = "Certificate",
+    params(Paging, CertificateFilter),
+    responses((status = 200, description = "One page of the certificates", body = Collection<CertificateRead>), ListErrors))]
+async fn list(
+    State(api): State<Api>,
+    query: ListQuery<CertificateFilter>,
+) -> Result<Collection<CertificateRead>, ApiError> {
+    let filter = &query.filter;
+    let listing = api.store.certificates(query.page(), filter.common_name.as_deref(), filter.auto_certificate).await?;
+    let now = api.clock.now();
+    Ok(Collection::page(COLLECTION, &query, listing, |found| CertificateRead::at(found, now)))
+}
+
+/// Uploads a certificate
+#[utoipa::path(post, path = "/certificates", operation_id = "certificatesPost", tag = "Certificate",
+    request_body = CertificateCreate,
+    responses((status = 201, description = "The certificate is stored", body = CertificateRead), CreateErrors))]
+async fn create(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Body(body): Body<CertificateCreate>,
+) -> Result<(StatusCode, Json<CertificateRead>), ApiError> {
+    let uploaded = api.store.upload_certificate(&body.checked()?, &actor).await?;
+    Ok((StatusCode::CREATED, Json(CertificateRead::at(uploaded, api.clock.now()))))
+}
+
+/// Reads a certificate
+#[utoipa::path(get, path = "/certificates/{certificateId}", operation_id = "certificatesFindById", tag = "Certificate",
+    params(("certificateId" = String, Path, format = "uuid", description = "The id of the certificate")),
+    responses((status = 200, description = "The certificate", body = CertificateRead), ReadErrors))]
+async fn read(State(api): State<Api>, Id(id): Id<CertificateId>) -> Result<Json<CertificateRead>, ApiError> {
+    let found = api.store.certificate(id).await?.ok_or(ApiError::NoResource)?;
+    Ok(Json(CertificateRead::at(found, api.clock.now())))
+}
+
+/// Renames a certificate
+#[utoipa::path(patch, path = "/certificates/{certificateId}", operation_id = "certificatesPatch", tag = "Certificate",
+    params(("certificateId" = String, Path, format = "uuid", description = "The id of the certificate")),
+    request_body = Patch,
+    responses((status = 200, description = "The certificate with its new name", body = CertificateRead), PatchErrors))]
+async fn patch(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Id(id): Id<CertificateId>,
+    PatchName(name): PatchName,
+) -> Result<Json<CertificateRead>, ApiError> {
+    let renamed = api.store.rename_certificate(id, &name, &actor).await?.ok_or(ApiError::NoResource)?;
+    api.wake.nudge();
+    Ok(Json(CertificateRead::at(renamed, api.clock.now())))
+}
+
+/// Deletes a certificate; where it was the last one of its auto-certificate a new one is ordered
+#[utoipa::path(delete, path = "/certificates/{certificateId}", operation_id = "certificatesDelete", tag = "Certificate",
+    params(("certificateId" = String, Path, format = "uuid", description = "The id of the certificate")),
+    responses((status = 202, description = "The certificate is deleted"), DeleteErrors))]
+async fn delete(State(api): State<Api>, Id(id): Id<CertificateId>) -> Result<StatusCode, ApiError> {
+    if api.store.delete_certificate(id).await? {
+        api.wake.nudge();
+        Ok(StatusCode::ACCEPTED)
+    } else {
+        Err(ApiError::NoResource)
+    }
+}
+
+impl CertificateRead {
+    fn at(stored: Certificate, now: Moment) -> Self {
+        let (auto_certificate, last_issued_certificate) = match stored.origin {
+            Origin::Uploaded => (None, None),
+            Origin::Issued { auto_certificate, newest } => (Some(auto_certificate), Some(newest)),
+        };
+        let report = state::of_certificate(stored.leaf.not_after, now);
+        Self {
+            id: stored.id,
+            kind: KIND,
+            href: format!("{}/{}", COLLECTION.href, stored.id),
+            metadata: CertificateMetadata {
+                common: Metadata::new(KIND, stored.id.uuid(), stored.audit, report),
+                auto_certificate,
+                last_issued_certificate,
+                expired: stored.leaf.not_after <= now,
+                not_before: stored.leaf.not_before,
+                not_after: stored.leaf.not_after,
+                serial_number: stored.leaf.serial_number,
+                common_name: stored.common_name,
+                subject_alternative_names: stored.leaf.subject_alternative_names,
+            },
+            properties: CertificateProperties {
+                name: stored.name.to_string(),
+                certificate: stored.certificate,
+                certificate_chain: stored.chain,
+            },
+        }
+    }
+}
+
+impl CertificateCreate {
+    fn checked(self) -> Result<NewCertificate, ApiError> {
+        let mut faults = Faults::default();
+        let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
+        let name = faults.parsed("properties.name", sent.name);
+        let certificate = faults.read("properties.certificate", sent.certificate, readable);
+        let chain = faults.read("properties.certificateChain", sent.certificate_chain, chained);
+        let private_key = faults.required(PRIVATE_KEY, sent.private_key).map(SecretString::from);
+        let leaf = certificate.as_ref().map(|(_, leaf)| leaf);
+        let key_fault = private_key.as_ref().and_then(|key| check_key(key.expose_secret(), leaf).err());
+        if let Some(fault) = &key_fault {
+            faults.add(PRIVATE_KEY, fault);
+        }
+        match (name, certificate, chain, private_key, key_fault) {
+            (Some(name), Some((certificate, leaf)), Some(chain), Some(private_key), None) => {
+                Ok(NewCertificate { name, certificate, chain, private_key, leaf })
+            }
+            _ => Err(faults.into()),
+        }
+    }
+}
+
+/// A certificate together with what it says.
+fn readable(pem: &str) -> Result<(String, Leaf), String> {
+    let pem = without_key(pem)?;
+    Leaf::from_pem(&pem).map(|leaf| (pem, leaf)).map_err(|fault| fault.to_string())
+}
+
+/// A chain is taken as it is, so long as it is one.
+fn chained(pem: &str) -> Result<String, String> {
+    let pem = without_key(pem)?;
+    match Leaf::from_pem(&pem) {
+        Err(fault @ LeafError::NoCertificate) => Err(fault.to_string()),
+        _ => Ok(pem),
+    }
+}
+
+/// Reads echo certificates and chains, so a private key that was pasted into one would be given away.
+fn without_key(pem: &str) -> Result<String, String> {
+    if pem.contains("PRIVATE KEY-----") {
+        return Err("holds a private key, which reads would give away; remove it".to_owned());
+    }
+    Ok(pem.to_owned())
+}
+
+/// A key that cannot be read is a fault also where the certificate cannot be read either.
+fn check_key(private_key: &str, leaf: Option<&Leaf>) -> Result<(), LeafError> {
+    match leaf {
+        Some(leaf) => leaf.check_key(private_key),
+        None => KeyPair::from_pem(private_key).map(|_| ()).map_err(|_| LeafError::UnreadableKey),
+    }
+}
+
+impl Wire for CertificateCreate {}
+impl Wire for NewCertificateProperties {}
+
+const KIND: &str = "certificate";
+const PRIVATE_KEY: &str = "properties.privateKey";
+const COLLECTION: Identity = Identity { id: uuid!("a3d5d0f6-5a0f-4a29-b6ef-94a4c1b87d33"), href: "/certificates" };

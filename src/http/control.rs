@@ -1,0 +1,195 @@
+//! `/control`, on the Unix socket alone: what commands on the same machine ask of a running daemon. The wire types
+//! serve the commands also where no daemon runs and they ask the store themselves.
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::back_off::Trouble;
+use crate::domain::id::{AutoCertificateId, CertificateId, ParseIdError};
+use crate::http::Api;
+use crate::http::body::{Body, Wire};
+use crate::http::errors::{ApiError, Fault};
+use crate::http::query::Parameters;
+use crate::store::{NewestSummary, Progress};
+
+/// The path of renewals.
+pub const RENEWALS: &str = "/control/renewals";
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new().route(RENEWALS, get(progress).post(renew))
+}
+
+/// Asks for renewals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewalRequest {
+    /// Names, common names or ids of auto-certificates, which are renewed whether due or not; where there are none,
+    /// everything that is due.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
+/// Which renewals are on their way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewalAnswer {
+    /// What is renewed.
+    pub targets: Vec<RenewalTarget>,
+    /// Names that name nothing.
+    pub unknown: Vec<String>,
+}
+
+/// One auto-certificate that is renewed, as it stood when that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewalTarget {
+    /// Its id.
+    pub id: AutoCertificateId,
+    /// Its name.
+    pub name: String,
+    /// Its common name.
+    pub common_name: String,
+    /// How many runs had finished: a higher number later tells that one has ended since.
+    pub runs: u64,
+    /// Whether it was being worked on already.
+    pub running: bool,
+}
+
+/// How one renewal goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewalProgress {
+    /// The auto-certificate's id.
+    pub id: AutoCertificateId,
+    /// Its name.
+    pub name: String,
+    /// Its common name.
+    pub common_name: String,
+    /// The stage of the open attempt.
+    pub stage: Option<String>,
+    /// What happens in that stage, for people.
+    pub doing: Option<String>,
+    /// Whether it is being worked on right now.
+    pub running: bool,
+    /// Whether a renewal was asked for and not begun yet.
+    pub requested: bool,
+    /// How many runs have finished.
+    pub runs: u64,
+    /// What went wrong since the last success.
+    pub trouble: Option<RenewalTrouble>,
+    /// The newest certificate.
+    pub newest: Option<NewestIssued>,
+    /// Whether the auto-certificate was deleted meanwhile.
+    pub deleted: bool,
+}
+
+/// What keeps a renewal from succeeding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewalTrouble {
+    /// What happened, for people.
+    pub message: String,
+    /// When it is tried again, RFC 3339.
+    pub next_try: String,
+}
+
+/// The newest certificate of an auto-certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewestIssued {
+    /// Its id.
+    pub id: CertificateId,
+    /// Its serial number.
+    pub serial_number: String,
+    /// The end of its validity, RFC 3339.
+    pub not_after: String,
+}
+
+/// Asks for renewals; how they stood is read first, so that no end of a run goes unseen.
+async fn renew(State(api): State<Api>, Body(request): Body<RenewalRequest>) -> Result<Json<RenewalAnswer>, ApiError> {
+    let (mut ids, mut unknown) = (Vec::new(), Vec::new());
+    for name in &request.names {
+        let matching = api.store.matching_auto_certificates(name).await?;
+        if matching.is_empty() {
+            unknown.push(name.clone());
+        }
+        ids.extend(matching);
+    }
+    if request.names.is_empty() {
+        ids = api.store.due(api.clock.now()).await?;
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    let targets = api.store.progress(&ids).await?.into_iter().map(RenewalTarget::from).collect();
+    if !request.names.is_empty() {
+        for id in ids {
+            api.store.request_renewal(id).await?;
+        }
+    }
+    api.wake.nudge();
+    Ok(Json(RenewalAnswer { targets, unknown }))
+}
+
+async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
+    let found = api.store.progress(&ids).await?;
+    Ok(Json(found.into_iter().map(RenewalProgress::from).collect()))
+}
+
+/// Every `id` of a query.
+struct Ids(Vec<AutoCertificateId>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ids {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let ids: Result<_, _> = Parameters::of(parts).all("id").map(str::parse).collect();
+        ids.map(Self).map_err(|error: ParseIdError| ApiError::Query(vec![Fault(format!("id: {error}"))]))
+    }
+}
+
+impl Wire for RenewalRequest {
+    const KIND: &'static str = r#"an object such as {"names": ["www.example.com"]}"#;
+}
+
+impl From<Progress> for RenewalTarget {
+    fn from(progress: Progress) -> Self {
+        Self {
+            id: progress.id,
+            name: progress.name.to_string(),
+            common_name: progress.common_name,
+            runs: progress.runs,
+            running: progress.running,
+        }
+    }
+}
+
+impl From<Progress> for RenewalProgress {
+    fn from(progress: Progress) -> Self {
+        Self {
+            id: progress.id,
+            name: progress.name.to_string(),
+            common_name: progress.common_name,
+            stage: progress.stage.map(|stage| stage.to_string()),
+            doing: progress.stage.map(|stage| stage.doing().to_owned()),
+            running: progress.running,
+            requested: progress.renewal_requested,
+            runs: progress.runs,
+            trouble: progress.trouble.map(RenewalTrouble::from),
+            newest: progress.newest.map(NewestIssued::from),
+            deleted: progress.deleted,
+        }
+    }
+}
+
+impl From<Trouble> for RenewalTrouble {
+    fn from(trouble: Trouble) -> Self {
+        Self { message: trouble.last.message, next_try: trouble.next_try.to_string() }
+    }
+}
+
+impl From<NewestSummary> for NewestIssued {
+    fn from(newest: NewestSummary) -> Self {
+        Self { id: newest.id, serial_number: newest.serial_number, not_after: newest.not_after.to_string() }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a request gets instead of its answer: every refusal and fault, in the one form of the contract. A 500 tells
+//! nothing but the request id, which the outermost layer fills in; everything else goes to the log, once, here.
+
+use axum::Json;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::id::AutoCertificateId;
+use crate::domain::resource::ResourceName;
+use crate::store::StoreError;
+
+/// Why a request is not answered as asked.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// The token is missing, unknown or revoked.
+    Unauthenticated,
+    /// A token that may only look tried to change something.
+    ReadOnly,
+    /// Another user of this machine knocked at the Unix socket.
+    OtherUser,
+    /// No resource has this id.
+    NoResource,
+    /// No operation has this path.
+    NoRoute,
+    /// The path is right, the method is not.
+    Method,
+    /// The query has these faults.
+    Query(Vec<Fault>),
+    /// The body could not be read to its end.
+    CutBody,
+    /// The body is no JSON.
+    BrokenJson(serde_json::Error),
+    /// The body is over [`MAX_BODY`](crate::http::body::MAX_BODY).
+    LargeBody,
+    /// The content type is not JSON.
+    MediaType,
+    /// The body has these faults.
+    Body(Vec<Fault>),
+    /// There are as many auto-certificates as the settings allow.
+    LimitReached(u32),
+    /// These auto-certificates still use the provider.
+    ProviderInUse(Vec<(AutoCertificateId, ResourceName)>),
+    /// The request took longer than the settings allow.
+    TimedOut,
+    /// The store failed.
+    Store(StoreError),
+}
+
+/// One fault of a body or a query.
+#[derive(Debug)]
+pub(crate) struct Fault(pub(crate) String);
+
+/// The body of every error.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// The HTTP status of the response.
+    pub http_status: u16,
+    /// Every fault that was found.
+    pub messages: Vec<ErrorMessage>,
+}
+
+/// One message of an error.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorMessage {
+    /// A stable code for programs.
+    #[schema(example = "paas-validation-1")]
+    pub error_code: String,
+    /// Words for people.
+    pub message: String,
+}
+
+impl ErrorBody {
+    /// The body of a 500, which reveals nothing but where to look.
+    pub(crate) fn internal(request_id: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, [format!("internal error; request id {request_id}")])
+    }
+
+    fn new(status: StatusCode, code: &str, messages: impl IntoIterator<Item = String>) -> Self {
+        let messages = messages.into_iter().map(|message| ErrorMessage { error_code: code.to_owned(), message });
+        Self { http_status: status.as_u16(), messages: messages.collect() }
+    }
+}
+
+impl ApiError {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::Query(_) | Self::CutBody | Self::BrokenJson(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::ReadOnly | Self::OtherUser => StatusCode::FORBIDDEN,
+            Self::NoResource | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ProviderInUse(_) => StatusCode::CONFLICT,
+            Self::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Body(_) | Self::LimitReached(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TimedOut | Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The codes that begin with `paas-` are those of the IONOS API; the others are ours.
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "paas-auth-1",
+            Self::ReadOnly | Self::OtherUser => "paas-feature-1",
+            Self::Query(_) | Self::CutBody | Self::BrokenJson(_) => "paas-validation-1",
+            Self::NoResource => "autocertd-not-found-1",
+            Self::NoRoute => "autocertd-not-found-2",
+            Self::Method => "autocertd-method-1",
+            Self::ProviderInUse(_) => "autocertd-in-use-1",
+            Self::LargeBody => "autocertd-body-size-1",
+            Self::MediaType => "autocertd-media-type-1",
+            Self::Body(_) => "autocertd-property-1",
+            Self::LimitReached(_) => "autocertd-limit-1",
+            Self::TimedOut => "autocertd-timeout-1",
+            Self::Store(StoreError::Unavailable(_)) => "autocertd-unavailable-1",
+            Self::Store(_) => INTERNAL,
+        }
+    }
+
+    fn messages(self) -> Vec<String> {
+        let message = match self {
+            Self::Query(faults) | Self::Body(faults) => return faults.into_iter().map(|Fault(text)| text).collect(),
+            Self::Unauthenticated => "the bearer token is missing, unknown or revoked".to_owned(),
+            Self::ReadOnly => "this token may only read".to_owned(),
+            Self::OtherUser => "only root and the user of the daemon may use this socket".to_owned(),
+            Self::NoResource => "there is no such resource".to_owned(),
+            Self::NoRoute => "there is no such path; GET /openapi.json lists all of them".to_owned(),
+            Self::Method => "this path does not have this method; the Allow header lists those it has".to_owned(),
+            Self::CutBody => "the body ended too early".to_owned(),
+            Self::BrokenJson(error) => format!("the body is not valid JSON: {error}"),
+            Self::LargeBody => "the body is over 1 MiB".to_owned(),
+            Self::MediaType => "the body must be JSON: send Content-Type: application/json".to_owned(),
+            Self::LimitReached(limit) => format!(
+                "the limit of {limit} auto-certificates is reached; delete one, or raise the setting \
+                 limits.auto_certificates"
+            ),
+            Self::ProviderInUse(users) => {
+                let users: Vec<String> = users.iter().map(|(id, name)| format!("{name} ({id})")).collect();
+                format!(
+                    "auto-certificates still use this provider and would never be renewed again; delete them first: {}",
+                    users.join(", ")
+                )
+            }
+            Self::TimedOut => "the request took too long; try again".to_owned(),
+            Self::Store(_) => "the store cannot be reached at the moment; try again".to_owned(),
+        };
+        vec![message]
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Self::Store(error) = &self {
+            tracing::error!(error = error as &dyn std::error::Error, "the store failed a request");
+        }
+        let (status, code) = (self.status(), self.code());
+        let mut response = if status == StatusCode::INTERNAL_SERVER_ERROR {
+            status.into_response()
+        } else {
+            (status, Json(ErrorBody::new(status, code, self.messages()))).into_response()
+        };
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Whole seconds; clients honour nothing else.
+pub(crate) const RETRY_AFTER_SECONDS: &str = "5";
+const INTERNAL: &str = "autocertd-internal-1";

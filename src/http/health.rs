@@ -1,0 +1,72 @@
+//! `/healthz` and `/readyz`, for supervisors and load balancers.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::Api;
+use crate::http::errors::RETRY_AFTER_SECONDS;
+use crate::store::Page;
+
+/// Whether the daemon runs.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// Always `alive`.
+    #[schema(example = "alive")]
+    status: &'static str,
+}
+
+/// Whether the daemon can do its work.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// Whether requests can be served.
+    ready: bool,
+    /// What was looked at.
+    checks: Vec<Check>,
+}
+
+/// One thing that was looked at.
+#[derive(Serialize, ToSchema)]
+struct Check {
+    /// What.
+    #[schema(example = "store")]
+    name: &'static str,
+    /// Whether it is as it should be.
+    ok: bool,
+    /// What was found.
+    detail: String,
+}
+
+/// Says that the daemon runs
+#[utoipa::path(get, path = "/healthz", operation_id = "healthGet", tag = "Daemon", security(()),
+    responses((status = 200, description = "The daemon runs", body = Health)))]
+pub(crate) async fn alive() -> Json<Health> {
+    Json(Health { status: "alive" })
+}
+
+/// Says whether requests can be served
+#[utoipa::path(get, path = "/readyz", operation_id = "readinessGet", tag = "Daemon", security(()),
+    responses(
+        (status = 200, description = "Requests can be served", body = Readiness),
+        (status = 503, description = "Requests cannot be served right now", body = Readiness,
+            headers(("Retry-After" = i32, description = "After how many seconds to try again")))))]
+pub(crate) async fn ready(State(api): State<Api>) -> Response {
+    match api.store.providers(Page { offset: 0, limit: 1 }).await {
+        Ok(_) => Json(Readiness::of_store(true, "reachable".to_owned())).into_response(),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready: the store cannot be read");
+            let readiness = Readiness::of_store(false, error.to_string());
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], Json(readiness)).into_response()
+        }
+    }
+}
+
+impl Readiness {
+    fn of_store(ok: bool, detail: String) -> Self {
+        Self { ready: ok, checks: vec![Check { name: "store", ok, detail }] }
+    }
+}

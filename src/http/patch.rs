@@ -1,0 +1,47 @@
+//! The body of every PATCH: a new name. Nothing else of a resource can be changed.
+
+use axum::extract::{FromRequest, Request};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::domain::resource::ResourceName;
+use crate::http::body::{Body, Faults, Field, Wire};
+use crate::http::errors::ApiError;
+
+/// A change of a resource. `metadata` may be sent and is ignored.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Patch {
+    #[serde(default)]
+    #[schema(value_type = PatchProperties, required = true)]
+    properties: Field<PatchProperties>,
+}
+
+/// What can be changed.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = PatchName)]
+struct PatchProperties {
+    /// The new name: 1 to 255 characters.
+    #[serde(default)]
+    #[schema(value_type = String, required = true)]
+    name: Field<String>,
+}
+
+/// The new name that a [`Patch`] carries.
+pub(crate) struct PatchName(pub(crate) ResourceName);
+
+impl<S: Send + Sync> FromRequest<S> for PatchName {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let Body(patch) = Body::<Patch>::from_request(request, state).await?;
+        let mut faults = Faults::default();
+        faults
+            .required("properties", patch.properties)
+            .and_then(|properties| faults.parsed("properties.name", properties.name))
+            .map(Self)
+            .ok_or_else(|| faults.into())
+    }
+}
+
+impl Wire for Patch {}
+impl Wire for PatchProperties {}

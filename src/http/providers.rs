@@ -1,0 +1,246 @@
+//! `/providers`: the ACME CAs that issue, each with its account. The secret of an external account goes in and never
+//! comes out.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::uuid;
+
+use crate::domain::id::ProviderId;
+use crate::domain::provider::{ExternalAccountBinding, NewProvider, Provider};
+use crate::domain::resource::Actor;
+use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::state;
+use crate::http::Api;
+use crate::http::body::{Body, Faults, Field, Wire};
+use crate::http::collection::{Collection, Identity};
+use crate::http::errors::ApiError;
+use crate::http::metadata::Metadata;
+use crate::http::openapi::{CreateErrors, DeleteUsedErrors, ListErrors, PatchErrors, ReadErrors};
+use crate::http::patch::{Patch, PatchName};
+use crate::http::path::Id;
+use crate::http::query::{ListQuery, NoFilter, Paging};
+use crate::store::Deletion;
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, patch, delete))
+}
+
+/// A provider as it is read.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProviderRead {
+    /// The id of the provider.
+    #[schema(value_type = String, format = "uuid")]
+    id: ProviderId,
+    /// Always `provider`.
+    #[serde(rename = "type")]
+    #[schema(example = "provider")]
+    kind: &'static str,
+    /// The path of the provider.
+    href: String,
+    metadata: Metadata,
+    properties: ProviderProperties,
+}
+
+/// A certificate provider: an ACME CA.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Provider)]
+struct ProviderProperties {
+    /// The name of the provider.
+    name: String,
+    /// The contact of its ACME account.
+    email: String,
+    /// The URL of its ACME directory.
+    server: String,
+    /// The external account, left out where none was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    external_account_binding: Option<ExternalAccountKeyId>,
+}
+
+/// An external account as it is read: without its secret.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ExternalAccountKeyId {
+    /// The key identifier that the CA gave.
+    key_id: String,
+}
+
+/// A provider to create. `metadata` may be sent and is ignored.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct ProviderCreate {
+    #[serde(default)]
+    #[schema(value_type = NewProviderProperties, required = true)]
+    properties: Field<NewProviderProperties>,
+}
+
+/// What a new provider is.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ProviderCreateProperties)]
+struct NewProviderProperties {
+    /// The name of the provider: 1 to 255 characters.
+    #[serde(default)]
+    #[schema(value_type = String, required = true, example = "Let's Encrypt")]
+    name: Field<String>,
+    /// The contact of its ACME account: one plain address.
+    #[serde(default)]
+    #[schema(value_type = String, required = true, example = "admin@example.com")]
+    email: Field<String>,
+    /// The `https` URL of its ACME directory.
+    #[serde(default)]
+    #[schema(value_type = String, required = true, example = "https://acme-v02.api.letsencrypt.org/directory")]
+    server: Field<String>,
+    /// An account that the CA knows already, where it wants one.
+    #[serde(default)]
+    #[schema(value_type = Option<NewExternalAccount>)]
+    external_account_binding: Field<NewExternalAccount>,
+}
+
+/// An account that the CA knows already. Give both members or neither.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ProviderExternalAccountBinding)]
+struct NewExternalAccount {
+    /// The key identifier that the CA gave.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    key_id: Field<String>,
+    /// The HMAC key that the CA gave, in base64url. It is never returned.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, write_only)]
+    key_secret: Field<String>,
+}
+
+/// Lists providers
+#[utoipa::path(get, path = "/providers", operation_id = "providersGet", tag = "Provider", params(Paging),
+    responses((status = 200, description = "One page of the providers", body = Collection<ProviderRead>), ListErrors))]
+async fn list(State(api): State<Api>, query: ListQuery<NoFilter>) -> Result<Collection<ProviderRead>, ApiError> {
+    let listing = api.store.providers(query.page()).await?;
+    Ok(Collection::page(COLLECTION, &query, listing, ProviderRead::from))
+}
+
+/// Creates a provider
+#[utoipa::path(post, path = "/providers", operation_id = "providersPost", tag = "Provider",
+    request_body = ProviderCreate,
+    responses((status = 201, description = "The provider is stored", body = ProviderRead), CreateErrors))]
+async fn create(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Body(body): Body<ProviderCreate>,
+) -> Result<(StatusCode, Json<ProviderRead>), ApiError> {
+    let provider = api.store.create_provider(&body.checked(api.plain_http)?, &actor).await?;
+    api.wake.nudge();
+    Ok((StatusCode::CREATED, Json(provider.into())))
+}
+
+/// Reads a provider
+#[utoipa::path(get, path = "/providers/{providerId}", operation_id = "providersFindById", tag = "Provider",
+    params(("providerId" = String, Path, format = "uuid", description = "The id of the provider")),
+    responses((status = 200, description = "The provider", body = ProviderRead), ReadErrors))]
+async fn read(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<Json<ProviderRead>, ApiError> {
+    let provider = api.store.provider(id).await?.ok_or(ApiError::NoResource)?;
+    Ok(Json(provider.into()))
+}
+
+/// Renames a provider
+#[utoipa::path(patch, path = "/providers/{providerId}", operation_id = "providersPatch", tag = "Provider",
+    params(("providerId" = String, Path, format = "uuid", description = "The id of the provider")),
+    request_body = Patch,
+    responses((status = 200, description = "The provider with its new name", body = ProviderRead), PatchErrors))]
+async fn patch(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Id(id): Id<ProviderId>,
+    PatchName(name): PatchName,
+) -> Result<Json<ProviderRead>, ApiError> {
+    let provider = api.store.rename_provider(id, &name, &actor).await?.ok_or(ApiError::NoResource)?;
+    api.wake.nudge();
+    Ok(Json(provider.into()))
+}
+
+/// Deletes a provider that no auto-certificate uses
+#[utoipa::path(delete, path = "/providers/{providerId}", operation_id = "providersDelete", tag = "Provider",
+    params(("providerId" = String, Path, format = "uuid", description = "The id of the provider")),
+    responses((status = 202, description = "The provider is deleted"), DeleteUsedErrors))]
+async fn delete(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<StatusCode, ApiError> {
+    match api.store.delete_provider(id).await? {
+        Deletion::Deleted => {
+            api.wake.nudge();
+            Ok(StatusCode::ACCEPTED)
+        }
+        Deletion::Missing => Err(ApiError::NoResource),
+        Deletion::InUse(users) => Err(ApiError::ProviderInUse(users)),
+    }
+}
+
+impl From<Provider> for ProviderRead {
+    fn from(provider: Provider) -> Self {
+        let report = state::of_provider(&provider);
+        Self {
+            id: provider.id,
+            kind: KIND,
+            href: format!("{}/{}", COLLECTION.href, provider.id),
+            metadata: Metadata::new(KIND, provider.id.uuid(), provider.audit, report),
+            properties: ProviderProperties {
+                name: provider.name.to_string(),
+                email: provider.email.to_string(),
+                server: provider.server.to_string(),
+                external_account_binding: provider
+                    .external_account_key_id
+                    .map(|key_id| ExternalAccountKeyId { key_id }),
+            },
+        }
+    }
+}
+
+impl ProviderCreate {
+    fn checked(self, plain_http: PlainHttp) -> Result<NewProvider, ApiError> {
+        let mut faults = Faults::default();
+        let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
+        let name = faults.parsed("properties.name", sent.name);
+        let email = faults.parsed("properties.email", sent.email);
+        let server = faults.read("properties.server", sent.server, |text| ServerUrl::parse(text, plain_http));
+        let external_account = checked_external_account(&mut faults, sent.external_account_binding);
+        match (name, email, server, external_account) {
+            (Some(name), Some(email), Some(server), Some(external_account)) => {
+                Ok(NewProvider { name, email, server, external_account })
+            }
+            _ => Err(faults.into()),
+        }
+    }
+}
+
+#[expect(clippy::option_option, reason = "a fault and an absence are two things")]
+fn checked_external_account(
+    faults: &mut Faults,
+    sent: Field<NewExternalAccount>,
+) -> Option<Option<ExternalAccountBinding>> {
+    let Some(sent) = faults.optional(EXTERNAL_ACCOUNT, sent)? else { return Some(None) };
+    if matches!((&sent.key_id, &sent.key_secret), (Field::Absent, Field::Absent)) {
+        return Some(None);
+    }
+    let key_id = faults.read(&format!("{EXTERNAL_ACCOUNT}.keyId"), sent.key_id, not_empty);
+    let key_secret = faults.read(&format!("{EXTERNAL_ACCOUNT}.keySecret"), sent.key_secret, not_empty);
+    key_id
+        .zip(key_secret)
+        .map(|(key_id, key_secret)| Some(ExternalAccountBinding { key_id, key_secret: SecretString::from(key_secret) }))
+}
+
+fn not_empty(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("is empty") } else { Ok(text.to_owned()) }
+}
+
+impl Wire for ProviderCreate {}
+impl Wire for NewProviderProperties {}
+impl Wire for NewExternalAccount {}
+
+const KIND: &str = "provider";
+const EXTERNAL_ACCOUNT: &str = "properties.externalAccountBinding";
+const COLLECTION: Identity = Identity { id: uuid!("5f0c5b0e-3c54-4c0e-9d0a-7f1f0f6a2b11"), href: "/providers" };

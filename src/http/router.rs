@@ -1,0 +1,51 @@
+//! Puts the operations together behind their two doors: tokens over TCP, peer credentials over the Unix socket.
+
+use axum::extract::DefaultBodyLimit;
+use axum::{Router, middleware};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::body::MAX_BODY;
+use crate::http::errors::ApiError;
+use crate::http::{Api, auth, auto_certificates, certificates, control, health, openapi, providers, request};
+
+impl Api {
+    /// The API for whoever holds a token.
+    pub fn router(self) -> Router {
+        let guarded = Router::from(resources()).layer(middleware::from_fn_with_state(self.clone(), auth::by_token));
+        self.dressed(Router::from(open()).merge(guarded))
+    }
+
+    /// The API for root and the user `owner` on the same machine, with `/control` beside it.
+    pub fn local_router(self, owner: u32) -> Router {
+        let all = Router::from(public()).merge(control::routes());
+        self.dressed(
+            all.layer(middleware::from_fn(move |peer, request, next| auth::by_peer(owner, peer, request, next))),
+        )
+    }
+
+    /// What both doors have in common.
+    fn dressed(self, operations: Router<Self>) -> Router {
+        let operations = operations
+            .fallback(async || ApiError::NoRoute)
+            .method_not_allowed_fallback(async || ApiError::Method)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(self.clone());
+        request::observed(operations, self)
+    }
+}
+
+/// Every operation of the document.
+pub(crate) fn public() -> OpenApiRouter<Api> {
+    open().merge(resources())
+}
+
+/// What needs a token.
+fn resources() -> OpenApiRouter<Api> {
+    certificates::routes().merge(auto_certificates::routes()).merge(providers::routes())
+}
+
+/// What needs none.
+fn open() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready)).routes(routes!(openapi::read))
+}

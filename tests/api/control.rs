@@ -1,0 +1,168 @@
+//! The Unix socket: the same API for root and the daemon's own user, and `/control` beside it.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use autocertd::domain::back_off::Trouble;
+use autocertd::domain::disposition::Failure;
+use autocertd::domain::id::AutoCertificateId;
+use autocertd::http::control::{RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest};
+use autocertd::http::{LocalSocket, Peer, SocketError, serve_unix};
+use autocertd::runtime::clock::Clock;
+use autocertd::store::RunOutcome;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use insta::assert_json_snapshot;
+use reqwest::{Client, Method};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::daemon::{Answer, Daemon, id_of, provider};
+
+#[tokio::test]
+async fn the_whole_api_is_there_without_a_token() {
+    let daemon = Daemon::start().await;
+    let socket = Socket::of(&daemon).await;
+    let created = Answer::to(socket.request(Method::POST, "/providers").json(&provider())).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    let uid = std::fs::metadata(daemon.folder.path()).unwrap().uid();
+    assert_eq!(created.at("/metadata/createdBy"), format!("local:{uid}"));
+    assert_eq!(created.at("/metadata/createdByUserId"), uuid::Uuid::nil().to_string());
+    for path in ["/healthz", "/readyz", "/openapi.json", "/certificates"] {
+        assert_eq!(Answer::to(socket.request(Method::GET, path)).await.status, 200, "{path}");
+    }
+    assert_eq!(Answer::to(socket.request(Method::GET, "/nowhere")).await.status, 404);
+    assert_eq!(Answer::to(socket.request(Method::DELETE, RENEWALS)).await.status, 405);
+}
+
+#[tokio::test]
+async fn another_user_is_turned_away() {
+    let daemon = Daemon::start().await;
+    let ask = async |uid: Option<u32>| {
+        let mut request = axum::extract::Request::get("/providers").body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo(Peer { uid }));
+        daemon.api.clone().local_router(1000).oneshot(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(Some(1000)).await, 200);
+    assert_eq!(ask(Some(0)).await, 200);
+    assert_eq!(ask(Some(1001)).await, 403);
+    assert_eq!(ask(None).await, 403);
+}
+
+#[tokio::test]
+async fn named_renewals_are_asked_for_and_followed() {
+    let daemon = Daemon::start().await;
+    let socket = Socket::of(&daemon).await;
+    let path = daemon.auto_certificate("bücher.example").await;
+    daemon.issue(&path, 90).await;
+    let other = daemon.auto_certificate("b.example.com").await;
+    daemon.issue(&other, 90).await;
+    daemon.was_nudged().await;
+    let id: AutoCertificateId = id_of(&path);
+    for name in [id.to_string(), "for bücher.example".to_owned(), "xn--bcher-kva.example".to_owned()] {
+        let answer = socket.renew(&[&name, &name, "nobody"]).await;
+        assert_eq!(answer.targets.iter().map(|target| target.id).collect::<Vec<_>>(), [id], "{name}");
+        assert_eq!(answer.unknown, ["nobody"]);
+        assert!(daemon.was_nudged().await);
+    }
+    let progress = socket.progress(&[id]).await;
+    assert!(progress[0].requested && !progress[0].running);
+    assert!(!socket.progress(&[id_of(&other)]).await[0].requested);
+
+    let runs = progress[0].runs;
+    let claim = daemon.claim(&path).await;
+    daemon.begin(&claim).await;
+    let answer = Answer::to(socket.request(Method::GET, &format!("{RENEWALS}?id={id}"))).await;
+    assert_json_snapshot!("control_progress_running", answer.shown());
+    assert!(socket.renew(&[&id.to_string()]).await.targets[0].running);
+    let trouble = Trouble::after(None, Failure::retry("the CA is busy"), daemon.clock.now(), None, 0.5);
+    daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
+    daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
+    let after = &socket.progress(&[id]).await[0];
+    assert_eq!((after.runs, after.running), (runs + 1, false));
+    let told = after.trouble.as_ref().unwrap();
+    assert_eq!(
+        (told.message.as_str(), told.next_try.as_str()),
+        ("the CA is busy", trouble.next_try.to_string().as_str())
+    );
+}
+
+#[tokio::test]
+async fn without_names_everything_due_is_reported_and_nothing_forced() {
+    let daemon = Daemon::start().await;
+    let socket = Socket::of(&daemon).await;
+    let fresh = daemon.auto_certificate("a.example.com").await;
+    daemon.issue(&fresh, 90).await;
+    let due = daemon.auto_certificate("b.example.com").await;
+    daemon.was_nudged().await;
+    let answer = Answer::to(socket.request(Method::POST, RENEWALS).json(&json!({}))).await;
+    assert_json_snapshot!("control_renewals", answer.shown());
+    assert!(daemon.was_nudged().await);
+    let progress = socket.progress(&[id_of(&fresh), id_of(&due)]).await;
+    assert_eq!(progress.iter().map(|one| one.requested).collect::<Vec<_>>(), [false, false]);
+    let faulty = Answer::to(socket.request(Method::POST, RENEWALS).json(&json!({ "names": "all" }))).await;
+    assert_json_snapshot!("control_faults", faulty.shown());
+    assert_eq!(Answer::to(socket.request(Method::GET, &format!("{RENEWALS}?id=x"))).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_socket_belongs_to_one_daemon_and_is_gone_after_it() {
+    let daemon = Daemon::start().await;
+    let path = daemon.folder.path().join("api.sock");
+    let first = Socket::of(&daemon).await;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(matches!(LocalSocket::bind(&path).await, Err(SocketError::InUse(_))));
+    assert_eq!(Answer::to(first.request(Method::GET, "/healthz")).await.status, 200);
+    first.stop().await;
+    assert!(!path.exists());
+
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a dead daemon leaves its socket behind");
+    Socket::of(&daemon).await.stop().await;
+
+    std::fs::write(&path, "precious").unwrap();
+    assert!(matches!(LocalSocket::bind(&path).await, Err(SocketError::NoSocket(_))));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    let nowhere = LocalSocket::bind(Path::new("/nonexistent/api.sock")).await;
+    assert!(matches!(nowhere, Err(SocketError::Refused { .. })));
+}
+
+/// A daemon's Unix socket, and a client for it.
+struct Socket {
+    client: Client,
+    stopping: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Socket {
+    async fn of(daemon: &Daemon) -> Self {
+        let path = daemon.folder.path().join("api.sock");
+        let socket = LocalSocket::bind(&path).await.unwrap();
+        let stopping = CancellationToken::new();
+        let serving = tokio::spawn(serve_unix(socket, daemon.api.clone(), stopping.clone()));
+        Self { client: Client::builder().unix_socket(path).build().unwrap(), stopping, serving }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("http://localhost{path}"))
+    }
+
+    async fn renew(&self, names: &[&str]) -> RenewalAnswer {
+        let names = names.iter().map(ToString::to_string).collect();
+        let answer = Answer::to(self.request(Method::POST, RENEWALS).json(&RenewalRequest { names })).await;
+        serde_json::from_value(answer.json()).unwrap()
+    }
+
+    async fn progress(&self, ids: &[AutoCertificateId]) -> Vec<RenewalProgress> {
+        let query: Vec<String> = ids.iter().map(|id| format!("id={id}")).collect();
+        let answer = Answer::to(self.request(Method::GET, &format!("{RENEWALS}?{}", query.join("&")))).await;
+        serde_json::from_value(answer.json()).unwrap()
+    }
+
+    async fn stop(self) {
+        self.stopping.cancel();
+        self.serving.await.unwrap();
+    }
+}
