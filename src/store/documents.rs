@@ -10,7 +10,7 @@ use crate::store::row::Record;
 
 /// Texts as a document.
 pub(super) fn of_texts(texts: impl Iterator<Item = String>) -> String {
-    serde_json::Value::from_iter(texts).to_string()
+    texts.collect::<serde_json::Value>().to_string()
 }
 
 /// A failure as a document.

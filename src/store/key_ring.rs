@@ -217,7 +217,7 @@ impl MasterKey {
         let (mut id, mut bytes) = ([0; 8], Zeroizing::new([0; KEY_LENGTH]));
         aws_lc_rs::rand::fill(&mut id).map_err(|_| KeyError::Cipher)?;
         aws_lc_rs::rand::fill(bytes.as_mut_slice()).map_err(|_| KeyError::Cipher)?;
-        Self::new(id.iter().map(|byte| format!("{byte:02x}")).collect(), bytes)
+        Self::new(format!("{:016x}", u64::from_be_bytes(id)), bytes)
     }
 
     /// Reads `<key id> <base64>`.

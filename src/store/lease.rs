@@ -9,7 +9,7 @@ use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::store::{Store, StoreError};
 
 /// How long a lease lasts from its last renewal; its holder renews it at a third of that.
-pub const LEASE: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_mins(1);
 
 /// The right to work on an auto-certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,1 +1,109 @@
+//! How the store asks SQLite: that every look-up has its index, and that each connection is set up as it must be.
 
+use std::sync::Arc;
+
+use sqlx::{Row, SqlSafeStr};
+
+use super::*;
+use crate::runtime::clock::SystemClock;
+
+async fn fresh(folder: &Path) -> Store {
+    let keys = KeyRing::generate(&folder.join("master.key")).unwrap();
+    let settings = StoreSettings { url: StoreUrl::sqlite(folder.join("store.db")), max_connections: 4 };
+    Store::open(&settings, keys, Arc::new(SystemClock), Randomness::from_seed(1)).await.unwrap()
+}
+
+/// The steps of SQLite's plan for a statement, with every value left out.
+async fn plan(store: &Store, statement: &str) -> Vec<String> {
+    let statement = store.0.dialect.sql(format!("EXPLAIN QUERY PLAN {statement}")).into_sql_str();
+    let rows = sqlx::query(statement).fetch_all(&store.0.pool).await.unwrap();
+    rows.iter().map(|row| row.get("detail")).collect()
+}
+
+#[tokio::test]
+async fn every_look_up_has_its_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fresh(folder.path()).await;
+    for statement in [
+        providers::LIST.to_owned(),
+        providers::USERS.to_owned(),
+        accounts::CLAIM_DUE.to_owned(),
+        accounts::EARLIEST.to_owned(),
+        auto_certificates::get(),
+        auto_certificates::list(),
+        auto_certificates::list_with_common_name(),
+        auto_certificates::COUNT.to_owned(),
+        auto_certificates::MATCHING.to_owned(),
+        certificates::GET.to_owned(),
+        certificates::list(false, false),
+        certificates::list(true, false),
+        certificates::list(false, true),
+        certificates::list(true, true),
+        certificates::REMOVE_EXPIRED.to_owned(),
+        progress::GET.to_owned(),
+        work::DUE.to_owned(),
+        work::CLAIM_DUE.to_owned(),
+        work::EARLIEST.to_owned(),
+        attempts::GET_OPEN.to_owned(),
+        journal::LIST.to_owned(),
+        lease::LEASE_OWNERS.to_owned(),
+        tokens::LIST.to_owned(),
+        tokens::LIST_NAMED.to_owned(),
+    ] {
+        let steps = plan(&store, &statement).await;
+        assert!(steps.iter().any(|step| step.contains("USING")), "no index for {statement}: {steps:#?}");
+        for step in &steps {
+            // What a statement chose itself (a page, what is due) may be read whole.
+            let chosen = ["SCAN page", "SCAN due"].iter().any(|scan| step.starts_with(scan));
+            let whole_table = step.starts_with("SCAN") && !step.contains("INDEX");
+            assert!(chosen || !whole_table, "{step} in {statement}: {steps:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn listings_follow_their_index_and_sort_no_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fresh(folder.path()).await;
+    for (statement, index) in [
+        (auto_certificates::list(), "auto_certificates_in_order"),
+        (auto_certificates::list_with_common_name(), "auto_certificates_by_form"),
+        (certificates::list(false, false), "certificates_in_order"),
+        (certificates::list(true, false), "certificates_by_form"),
+        (certificates::list(false, true), "certificates_issued"),
+        (providers::LIST.to_owned(), "providers_in_order"),
+        (work::EARLIEST.to_owned(), "auto_certificates_due"),
+        (work::DUE.to_owned(), "auto_certificates_due"),
+    ] {
+        let steps = plan(&store, &statement).await;
+        assert!(steps.iter().any(|step| step.contains(index)), "{statement}: {steps:#?}");
+    }
+    let steps = plan(&store, &certificates::list(false, true)).await;
+    let newest = steps.iter().filter(|step| step.contains("SEARCH n USING")).collect::<Vec<_>>();
+    assert!(newest.iter().any(|step| step.contains("certificates_issued")), "{steps:#?}");
+}
+
+#[tokio::test]
+async fn each_connection_is_durable_and_patient() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fresh(folder.path()).await;
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        connections.push(store.0.pool.acquire().await.unwrap());
+    }
+    for connection in &mut connections {
+        for (pragma, value) in [("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5_000)] {
+            let statement = store.0.dialect.sql(format!("PRAGMA {pragma}"));
+            let row = sqlx::query(statement).fetch_one(&mut **connection).await.unwrap();
+            assert_eq!(row.get::<i64, _>(0), value, "{pragma}");
+        }
+        let mode = sqlx::query("PRAGMA journal_mode").fetch_one(&mut **connection).await.unwrap();
+        assert_eq!(mode.get::<String, _>(0), "wal");
+    }
+}
+
+#[test]
+fn a_path_with_signs_of_urls_is_taken_as_it_is() {
+    let url = sqlite_url(Path::new("/var/lib/50%/a?b#c d.db")).unwrap();
+    assert_eq!(url.expose_secret(), "sqlite:///var/lib/50%25/a%3Fb%23c%20d.db");
+}

@@ -1,1 +1,14 @@
-//! (being built)
+//! The store on both databases: real SQLite files, and a real PostgreSQL that the tests start for themselves.
+
+mod attempts;
+mod auto_certificates;
+mod certificates;
+mod house;
+mod journal;
+mod leases;
+mod opening;
+mod providers;
+mod rotation;
+mod sealing;
+mod tokens;
+mod work;

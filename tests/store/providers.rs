@@ -1,0 +1,148 @@
+//! Providers and their accounts.
+
+use autocertd::domain::back_off::Trouble;
+use autocertd::domain::disposition::Failure;
+use autocertd::store::{Creation, Deletion, Page, StoreError, Tenure};
+use secrecy::{ExposeSecret, SecretString};
+use time::Duration;
+
+use crate::house::{ALL, EAB_SECRET, House, actor, name, new_auto_certificate, new_provider, on_both};
+
+on_both! {
+    a_provider_reads_back_as_it_was_given
+    a_provider_in_use_stays_and_names_its_users
+    of_a_deletion_and_a_new_user_only_one_succeeds
+    an_account_is_kept_step_by_step
+    without_the_lease_no_account_is_written
+    accounts_are_due_until_they_are_registered
+}
+
+async fn a_provider_reads_back_as_it_was_given(house: House) {
+    let created = house.provider().await;
+    house.turn(Duration::seconds(1));
+    let second = house.store.create_provider(&new_provider("second"), &actor()).await.unwrap();
+
+    let read = house.store.provider(created.id).await.unwrap().unwrap();
+    assert_eq!((read.name.as_str(), read.email.as_str()), ("a CA", "ops@example.com"));
+    assert_eq!(read.server.as_str(), "https://ca.example/directory");
+    assert_eq!(read.external_account_key_id.as_deref(), Some("kid-1"));
+    assert_eq!(read.audit, created.audit);
+
+    let listed = house.store.providers(Page { offset: 0, limit: 1 }).await.unwrap();
+    assert_eq!((listed.items[0].id, listed.items.len(), listed.more), (created.id, 1, true));
+    let rest = house.store.providers(Page { offset: 1, limit: 1 }).await.unwrap();
+    assert_eq!((rest.items[0].id, rest.more), (second.id, false));
+
+    let renamed = house.store.rename_provider(created.id, &name("other"), &actor()).await.unwrap().unwrap();
+    assert_eq!((renamed.name.as_str(), renamed.audit.modified), ("other", house.now()));
+    assert_eq!(renamed.audit.created, created.audit.created);
+
+    assert_eq!(house.store.delete_provider(created.id).await.unwrap(), Deletion::Deleted);
+    assert_eq!(house.store.delete_provider(created.id).await.unwrap(), Deletion::Missing);
+    assert!(house.store.provider(created.id).await.unwrap().is_none());
+    assert!(house.store.rename_provider(created.id, &name("x"), &actor()).await.unwrap().is_none());
+}
+
+async fn a_provider_in_use_stays_and_names_its_users(house: House) {
+    let provider = house.provider().await;
+    let user = house.auto_certificate(provider.id, "www.example.com").await;
+    let claim = house.claim(user.id).await;
+    assert_eq!(
+        house.store.delete_provider(provider.id).await.unwrap(),
+        Deletion::InUse(vec![(user.id, user.name.clone())])
+    );
+    assert!(house.store.provider(provider.id).await.unwrap().is_some());
+
+    assert!(house.store.delete_auto_certificate(user.id).await.unwrap());
+    assert_eq!(house.store.delete_provider(provider.id).await.unwrap(), Deletion::Deleted);
+    // What still cleans up goes on without its provider.
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Tenure::Deleted);
+    house.store.purge(&claim.lease).await.unwrap();
+}
+
+async fn of_a_deletion_and_a_new_user_only_one_succeeds(house: House) {
+    for round in 0..10 {
+        let provider = house.provider().await;
+        let new = new_auto_certificate(provider.id, &format!("r{round}.example.com"));
+        let maker = actor();
+        let (created, deleted) = tokio::join!(
+            house.store.create_auto_certificate(&new, &maker, 1_000),
+            house.store.delete_provider(provider.id)
+        );
+        match (created.unwrap(), deleted.unwrap()) {
+            (Creation::Created(_), Deletion::InUse(users)) => assert_eq!(users.len(), 1),
+            (Creation::UnknownProvider, Deletion::Deleted) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn an_account_is_kept_step_by_step(house: House) {
+    let provider = house.provider().await;
+    let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
+    let account = house.store.account(provider.id).await.unwrap().unwrap();
+    assert!(account.registered.is_none() && account.pending.is_none());
+    let external = account.external_account.unwrap();
+    assert_eq!((external.key_id.as_str(), external.key_secret.expose_secret()), ("kid-1", EAB_SECRET));
+
+    let trouble = Trouble::after(None, Failure::operator("EAB refused"), house.now(), None, 0.5);
+    house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
+    assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().trouble, Some(trouble));
+
+    let credentials = SecretString::from("the account's key");
+    house.store.store_pending_account(&lease, &credentials).await.unwrap();
+    let pending = house.store.account(provider.id).await.unwrap().unwrap().pending.unwrap();
+    assert_eq!(pending.expose_secret(), credentials.expose_secret());
+
+    house.store.store_account(&lease, "https://ca.example/acct/1", &credentials).await.unwrap();
+    let account = house.store.account(provider.id).await.unwrap().unwrap();
+    let registered = account.registered.unwrap();
+    assert_eq!(registered.url, "https://ca.example/acct/1");
+    assert_eq!(registered.credentials.expose_secret(), credentials.expose_secret());
+    assert!(account.pending.is_none());
+    let provider = house.store.provider(provider.id).await.unwrap().unwrap();
+    assert_eq!((provider.account_url.as_deref(), provider.trouble), (Some("https://ca.example/acct/1"), None));
+}
+
+async fn without_the_lease_no_account_is_written(house: House) {
+    let provider = house.provider().await;
+    let stale = house.store.claim_provider(provider.id).await.unwrap().unwrap();
+    house.store.release_provider(&stale).await.unwrap();
+    let current = house.store.claim_provider(provider.id).await.unwrap().unwrap();
+    assert!(current.epoch > stale.epoch);
+
+    let secret = SecretString::from("late");
+    let trouble = Trouble::after(None, Failure::retry("late"), house.now(), None, 0.5);
+    assert!(matches!(house.store.store_pending_account(&stale, &secret).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.store_account(&stale, "url", &secret).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.record_provider_trouble(&stale, &trouble).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.release_provider(&stale).await, Err(StoreError::LostLease)));
+    assert_eq!(house.store.renew_provider_lease(&stale).await.unwrap(), Tenure::Lost);
+    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), Tenure::Held);
+
+    house.store.delete_provider(provider.id).await.unwrap();
+    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), Tenure::Lost);
+    assert!(house.store.account(provider.id).await.unwrap().is_none());
+}
+
+async fn accounts_are_due_until_they_are_registered(house: House) {
+    let provider = house.provider().await;
+    assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
+    let claimed = house.store.claim_due_providers(house.now(), 10).await.unwrap();
+    assert_eq!(claimed.iter().map(|lease| lease.id).collect::<Vec<_>>(), [provider.id]);
+    assert!(house.store.claim_due_providers(house.now(), 10).await.unwrap().is_empty());
+    assert!(house.store.claim_provider(provider.id).await.unwrap().is_none());
+    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+
+    let trouble = Trouble::after(None, Failure::retry("down"), house.now(), None, 0.5);
+    house.store.record_provider_trouble(&claimed[0], &trouble).await.unwrap();
+    house.store.release_provider(&claimed[0]).await.unwrap();
+    assert!(house.store.claim_due_providers(house.now(), 10).await.unwrap().is_empty());
+    assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(trouble.next_try));
+
+    let claimed = house.store.claim_due_providers(trouble.next_try, 10).await.unwrap();
+    house.store.store_account(&claimed[0], "https://ca.example/acct/1", &SecretString::from("k")).await.unwrap();
+    house.store.release_provider(&claimed[0]).await.unwrap();
+    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+    assert_eq!(house.store.providers(ALL).await.unwrap().items.len(), 1);
+}

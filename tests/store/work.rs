@@ -1,0 +1,201 @@
+//! Work: what is due, claims, their fence and their end.
+
+use std::collections::HashSet;
+
+use autocertd::domain::back_off::Trouble;
+use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::store::{RenewalRequest, RunOutcome, StoreError, Tenure};
+use time::Duration;
+
+use crate::house::{House, on_both};
+
+on_both! {
+    what_is_due_is_claimed_once_and_by_urgency
+    a_claim_is_given_back_with_its_next_look
+    a_wake_during_the_work_is_not_lost
+    trouble_is_kept_whole
+    a_stale_epoch_writes_nothing
+    many_who_claim_at_once_share_nothing
+    a_claim_sees_a_lease_that_is_not_committed_yet
+    nothing_is_purged_that_still_lives
+}
+
+async fn what_is_due_is_claimed_once_and_by_urgency(house: House) {
+    let provider = house.provider().await;
+    let relaxed = house.auto_certificate(provider.id, "relaxed.example.com").await.id;
+    let urgent = house.auto_certificate(provider.id, "urgent.example.com").await.id;
+    house.issue(relaxed, Duration::days(60)).await;
+    house.issue(urgent, Duration::days(50)).await;
+    let bare = house.auto_certificate(provider.id, "bare.example.com").await.id;
+    assert_eq!(house.store.due(house.now()).await.unwrap(), [bare]);
+    assert_eq!(house.store.earliest_look().await.unwrap(), Some(house.now()));
+
+    let later = house.now() + Duration::days(61);
+    assert_eq!(house.store.due(later).await.unwrap(), [bare, urgent, relaxed]);
+    let first = house.store.claim_due(later, 2).await.unwrap();
+    assert_eq!(first.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [bare, urgent]);
+    assert!(first.iter().all(|claim| claim.auto_certificate.standing.running));
+    let second = house.store.claim_due(later, 5).await.unwrap();
+    assert_eq!(second.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [relaxed]);
+    assert!(house.store.claim(bare).await.unwrap().is_none());
+    assert_eq!(house.store.earliest_look().await.unwrap(), None);
+}
+
+async fn a_claim_is_given_back_with_its_next_look(house: House) {
+    let claim = house.claimed().await;
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Tenure::Held);
+    let next = house.now() + Duration::hours(3);
+    house.store.release(&claim.lease, next, RunOutcome::Finished).await.unwrap();
+    assert_eq!(house.store.earliest_look().await.unwrap(), Some(next));
+    assert!(house.store.due(house.now()).await.unwrap().is_empty());
+    assert!(!house.reload(claim.lease.id).await.standing.running);
+    let again = house.claim(claim.lease.id).await;
+    assert!(again.lease.epoch > claim.lease.epoch);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Tenure::Lost);
+}
+
+async fn a_wake_during_the_work_is_not_lost(house: House) {
+    let claim = house.claimed().await;
+    let id = claim.lease.id;
+    // No attempt is open: the wish waits for the end of this work.
+    assert_eq!(house.store.request_renewal(id).await.unwrap(), RenewalRequest::Requested);
+    house.store.release(&claim.lease, house.now() + Duration::days(30), RunOutcome::Finished).await.unwrap();
+    assert_eq!(house.store.earliest_look().await.unwrap(), Some(house.now()));
+
+    let issued = house.issue(id, Duration::days(90)).await;
+    let claim = house.claim(id).await;
+    house.store.delete_certificate(issued).await.unwrap();
+    house.store.release(&claim.lease, house.now() + Duration::days(30), RunOutcome::Finished).await.unwrap();
+    assert_eq!(house.store.earliest_look().await.unwrap(), Some(house.now()));
+
+    let claim = house.claim(id).await;
+    house.store.delete_auto_certificate(id).await.unwrap();
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Tenure::Deleted);
+    house.store.release(&claim.lease, house.now() + Duration::days(30), RunOutcome::Interrupted).await.unwrap();
+    assert_eq!(house.store.due(house.now()).await.unwrap(), [id]);
+}
+
+async fn trouble_is_kept_whole(house: House) {
+    let claim = house.claimed().await;
+    let not_before = Some(house.now() + Duration::hours(5));
+    let dispositions = [
+        Disposition::RETRY,
+        Disposition::Retry { not_before },
+        Disposition::Operator,
+        Disposition::Restart,
+        Disposition::ProviderDown { not_before },
+    ];
+    let mut trouble = None;
+    for disposition in dispositions {
+        let failure = Failure { disposition, message: "the \"CA\" said no".to_owned() };
+        trouble = Some(Trouble::after(trouble.as_ref(), failure, house.now(), None, 0.5));
+        house.store.record_trouble(&claim.lease, trouble.as_ref().unwrap()).await.unwrap();
+        assert_eq!(house.reload(claim.lease.id).await.standing.trouble, trouble);
+        assert_eq!(house.store.progress(&[claim.lease.id]).await.unwrap()[0].trouble, trouble);
+    }
+}
+
+async fn a_stale_epoch_writes_nothing(house: House) {
+    let stale = house.claimed().await.lease;
+    house.store.release(&stale, house.now(), RunOutcome::Finished).await.unwrap();
+    let current = house.claim(stale.id).await.lease;
+    let trouble = Trouble::after(None, Failure::retry("late"), house.now(), None, 0.5);
+    let store = &house.store;
+    for refused in [
+        store.record_trouble(&stale, &trouble).await,
+        store.clear_renewal_request(&stale).await,
+        store.release(&stale, house.now(), RunOutcome::Finished).await,
+        store.purge(&stale).await,
+    ] {
+        assert!(matches!(refused, Err(StoreError::LostLease)), "{refused:?}");
+    }
+    assert_eq!(store.renew_lease(&stale).await.unwrap(), Tenure::Lost);
+    assert_eq!(store.progress(&[stale.id]).await.unwrap()[0].runs, 1);
+    assert_eq!(store.renew_lease(&current).await.unwrap(), Tenure::Held);
+
+    // Another process has the same epoch in its hands, but is not the owner.
+    let other = house.open_again().await.unwrap();
+    assert_eq!(other.renew_lease(&current).await.unwrap(), Tenure::Lost);
+    assert!(matches!(other.record_trouble(&current, &trouble).await, Err(StoreError::LostLease)));
+}
+
+async fn many_who_claim_at_once_share_nothing(house: House) {
+    let provider = house.provider().await;
+    for number in 0..40 {
+        house.auto_certificate(provider.id, &format!("n{number}.example.com")).await;
+    }
+    let other = house.open_again().await.unwrap();
+    let mut claiming = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let store = if number % 2 == 0 { house.store.clone() } else { other.clone() };
+        let now = house.now();
+        claiming.spawn(async move { store.claim_due(now, 4).await.unwrap() });
+    }
+    let claims = claiming.join_all().await;
+    assert!(claims.iter().all(|claims| claims.len() <= 4), "more was claimed than asked for");
+    let ids: Vec<_> = claims.iter().flatten().map(|claim| claim.lease.id).collect();
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "a row was claimed twice");
+    // Those who looked at the same rows as another may come back with less; the next look finds the rest.
+    let rest = house.store.claim_due(house.now(), 100).await.unwrap();
+    assert_eq!(ids.len() + rest.len(), 40);
+}
+
+/// Another session holds its claim uncommitted. PostgreSQL lets the second claim look at the same rows and then wait:
+/// only the lease predicate, asked for again, keeps it from taking them too. SQLite lets it wait before it looks.
+async fn a_claim_sees_a_lease_that_is_not_committed_yet(house: House) {
+    let provider = house.provider().await;
+    for number in 0..6 {
+        house.auto_certificate(provider.id, &format!("n{number}.example.com")).await;
+    }
+    let begin = if house.is_sqlite() { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let mut held = house.raw.begin_with(begin).await.unwrap();
+    let taken = sqlx::query(
+        "UPDATE auto_certificates SET lease_owner = 'someone', lease_until = 9000000000000000000 \
+         WHERE id IN (SELECT id FROM auto_certificates ORDER BY id LIMIT 4) RETURNING id",
+    )
+    .fetch_all(&mut *held)
+    .await
+    .unwrap();
+    assert_eq!(taken.len(), 4);
+
+    let (store, now) = (house.store.clone(), house.now());
+    let claiming = tokio::spawn(async move { store.claim_due(now, 6).await.unwrap() });
+    if house.is_sqlite() {
+        assert!(!claiming.is_finished());
+    } else {
+        wait_for_a_blocked_session(&house).await;
+    }
+    held.commit().await.unwrap();
+
+    let taken: HashSet<String> = taken.iter().map(|row| sqlx::Row::get(row, "id")).collect();
+    let claimed = claiming.await.unwrap();
+    assert!(claimed.iter().all(|claim| !taken.contains(&claim.lease.id.to_string())), "a common row");
+    let rest = house.store.claim_due(house.now(), 6).await.unwrap();
+    assert_eq!(claimed.len() + rest.len(), 2);
+}
+
+async fn wait_for_a_blocked_session(house: &House) {
+    loop {
+        let blocked = sqlx::query(
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        )
+        .fetch_one(&house.raw)
+        .await
+        .unwrap();
+        if sqlx::Row::get::<i64, _>(&blocked, 0) > 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+async fn nothing_is_purged_that_still_lives(house: House) {
+    let claim = house.claimed().await;
+    assert!(matches!(house.store.purge(&claim.lease).await, Err(StoreError::RecordsLeft)));
+    let attempt = house.attempt(&claim);
+    house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
+    house.store.delete_auto_certificate(claim.lease.id).await.unwrap();
+    house.store.purge(&claim.lease).await.unwrap();
+    assert!(house.store.open_attempt(claim.lease.id).await.unwrap().is_none(), "the attempt goes with it");
+    assert!(matches!(house.store.purge(&claim.lease).await, Err(StoreError::LostLease)));
+}
