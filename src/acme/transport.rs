@@ -194,7 +194,8 @@ fn own_step(method: &Method) -> Option<Step> {
 }
 
 fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
-    let chain: Vec<&(dyn StdError + 'static)> = std::iter::successors(error.source(), |&error| error.source()).collect();
+    let chain: Vec<&(dyn StdError + 'static)> =
+        std::iter::successors(error.source(), |&error| error.source()).collect();
     let trouble = if error.is_timeout() {
         Trouble::TimedOut
     } else if error.is_builder() {

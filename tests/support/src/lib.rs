@@ -1,1 +1,4 @@
-//! What the tests and the demo stand on.
+//! What the tests and the demo stand on: servers of the real kinds, on loopback, that end with their handles.
+
+pub mod fault_proxy;
+pub mod pebble;
