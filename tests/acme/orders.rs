@@ -3,7 +3,7 @@
 use autocertd::acme::{AcmeError, AuthorizationState, OrderState};
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::server_url::OrderUrl;
-use autocertd_support::fault_proxy::Action;
+use autocertd_support::fault_proxy::{Action, RequestInfo};
 use autocertd_support::pebble::PebbleOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -146,13 +146,8 @@ async fn redundant_and_blocked_names_are_refused_in_the_cas_words() {
     let error = account.new_order(&names(&["www.blocked.example"])).await.err().unwrap();
     assert_eq!(error.disposition(), Disposition::Operator);
     assert!(error.to_string().contains("rejectedIdentifier"), "{error}");
-    let asked: Vec<_> = stage
-        .proxy
-        .requests()
-        .iter()
-        .map(|request| request.ordered_names())
-        .filter(|names| !names.is_empty())
-        .collect();
+    let asked: Vec<_> =
+        stage.proxy.requests().iter().map(RequestInfo::ordered_names).filter(|names| !names.is_empty()).collect();
     assert_eq!(
         asked,
         [vec!["*.example.com", "www.example.com"], vec!["*.example.com", "example.com"], vec!["www.blocked.example"]]

@@ -132,26 +132,33 @@ impl Pebble {
         let child = spawn(folder.path(), options)?;
         let mut pebble =
             Self { child, folder, address, management, root_pem: tls.root_pem, issuer_root_pem: String::new() };
+        // Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
         let http = reqwest::Client::builder()
+            .user_agent("autocertd-support")
             .tls_certs_only([reqwest::Certificate::from_pem(pebble.root_pem.as_bytes())?])
             .no_proxy()
             .build()?;
+        let mut last = None;
         for _ in 0..START_TRIES {
             if pebble.child.try_wait()?.is_some() {
                 return Ok(Err(pebble.log()));
             }
-            // The management interface comes up last.
-            let roots = http.get(format!("{}/roots/0", pebble.management_url())).send().await;
-            let directory = http.get(pebble.directory_url()).send().await;
-            if let (Ok(roots), Ok(directory)) = (roots, directory)
-                && directory.status().is_success()
-            {
-                pebble.issuer_root_pem = roots.error_for_status()?.text().await?;
-                return Ok(Ok(pebble));
+            match pebble.answers(&http).await {
+                Ok(issuer_root_pem) => {
+                    pebble.issuer_root_pem = issuer_root_pem;
+                    return Ok(Ok(pebble));
+                }
+                Err(error) => last = Some(error),
             }
             tokio::time::sleep(START_PAUSE).await;
         }
-        bail!("Pebble does not answer; its log:\n{}", pebble.log())
+        bail!("Pebble does not answer ({last:?}); its log:\n{}", pebble.log())
+    }
+
+    /// The root of its issuer, once both of its interfaces answer.
+    async fn answers(&self, http: &reqwest::Client) -> reqwest::Result<String> {
+        http.get(self.directory_url()).send().await?.error_for_status()?;
+        http.get(format!("{}/roots/0", self.management_url())).send().await?.error_for_status()?.text().await
     }
 }
 
@@ -189,6 +196,7 @@ fn write_settings(
         "httpPort": UNUSED_PORT,
         "tlsPort": UNUSED_PORT,
         "ocspResponderURL": "",
+        "keyAlgorithm": "ecdsa",
         "externalAccountBindingRequired": options.eab_required,
         "externalAccountMACKeys": options.eab_keys,
         "domainBlocklist": options.blocked_names,

@@ -30,7 +30,9 @@ struct Answer {
 impl Forwarder {
     pub(super) fn new(options: &FaultProxyOptions, shared: Arc<Shared>) -> anyhow::Result<Self> {
         let roots = options.upstream_root_pem.iter().map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()));
+        // Over HTTP/2 the upstream would be named instead of what the Host header says.
         let http = reqwest::Client::builder()
+            .http1_only()
             .tls_certs_only(roots.collect::<Result<Vec<_>, _>>().context("the upstream's root")?)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
