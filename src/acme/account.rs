@@ -7,10 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine;
-use base64::alphabet::URL_SAFE;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use bytes::Bytes;
 use http::header::LOCATION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -213,11 +210,8 @@ impl fmt::Debug for AccountCredentials {
 
 impl ExternalAccountBinding {
     fn key(&self) -> Result<ExternalAccountKey, AcmeError> {
-        let key = Zeroizing::new(
-            TOLERANT_BASE64_URL
-                .decode(self.key_secret.expose_secret().trim())
-                .map_err(|_| AcmeError::UnusableBinding)?,
-        );
+        let secret = self.key_secret.expose_secret().trim().trim_end_matches('=');
+        let key = BASE64_URL_SAFE_NO_PAD.decode(secret).map(Zeroizing::new).map_err(|_| AcmeError::UnusableBinding)?;
         if key.is_empty() {
             return Err(AcmeError::UnusableBinding);
         }
@@ -299,11 +293,6 @@ fn serialized(credentials: &impl Serialize) -> Result<SecretString, AcmeError> {
 
 /// The URL of an account that no CA knows yet (RFC 6761 keeps the domain from ever existing).
 const PENDING: &str = "https://pending.invalid/";
-
-const TOLERANT_BASE64_URL: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 #[cfg(test)]
 mod tests {

@@ -305,8 +305,11 @@ impl Order {
             authorization.problem.map(|problem| NameProblem { name, problem })
         });
         let mut problems: Vec<NameProblem> = of_names.collect();
-        if let Some(problem) = &self.inner.state().error {
-            problems.push(NameProblem { name: None, problem: problem.into() });
+        // Some CAs repeat the problem of a name as that of the order.
+        if let Some(problem) = self.inner.state().error.as_ref().map(Problem::from)
+            && problems.iter().all(|named| named.problem != problem)
+        {
+            problems.push(NameProblem { name: None, problem });
         }
         Ok(problems)
     }

@@ -222,7 +222,7 @@ impl ProblemKind {
             }
             Self::UserActionRequired => "do what the CA asks for",
             Self::Malformed | Self::Unauthorized if matches!(step, Step::Account) => {
-                "check the key id and the key of the external account binding; such keys are often good only once"
+                "check the e-mail address, and key id and key of the external account binding (often good only once)"
             }
             Self::Unauthorized if matches!(step, Step::NewOrder) => {
                 "the account may be deactivated, or not allowed to order this; ask the CA"

@@ -194,7 +194,8 @@ fn own_step(method: &Method) -> Option<Step> {
 }
 
 fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
-    let chain: Vec<&(dyn StdError + 'static)> = std::iter::successors(error.source(), |&error| error.source()).collect();
+    let chain: Vec<&(dyn StdError + 'static)> =
+        std::iter::successors(error.source(), |&error| error.source()).collect();
     let trouble = if error.is_timeout() {
         Trouble::TimedOut
     } else if error.is_builder() {
@@ -211,10 +212,10 @@ fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
     Unreachable { host: host_of(&url.to_string()).to_owned(), trouble, cause: chain.last().map(ToString::to_string) }
 }
 
-/// Connectors wrap rustls' errors into I/O errors, which do not show them as their source.
+/// Connectors wrap rustls' errors into I/O errors, perhaps twice, which do not show them as their source.
 fn is_tls(error: &(dyn StdError + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
 }
 
 /// Reads `Retry-After`: seconds or an HTTP date, RFC 9110 section 10.2.3.

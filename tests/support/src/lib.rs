@@ -1,4 +1,8 @@
 //! What the tests and the demo stand on: servers of the real kinds, on loopback, that end with their handles.
 
+pub mod api;
 pub mod cloud_dns;
+pub mod daemon;
+pub mod fault_proxy;
+pub mod pebble;
 pub mod postgres;

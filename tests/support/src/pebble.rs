@@ -1,0 +1,245 @@
+//! Runs Pebble, the ACME server of the tests and the demo. It listens on loopback, keeps everything in a folder of its
+//! own and ends with its handle.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use tempfile::TempDir;
+
+use self::tls::ServerTls;
+
+pub mod tls;
+
+/// What a Pebble does besides issuing.
+#[derive(Clone, Debug)]
+pub struct PebbleOptions {
+    /// How many of a hundred good nonces it refuses. Default 0.
+    pub nonce_reject: u8,
+    /// How many of a hundred valid authorizations it takes for later orders. Default 0.
+    pub authz_reuse: u8,
+    /// How many intermediates a chain has. Default 1.
+    pub chain_length: u8,
+    /// Takes every challenge as answered. Default `false`.
+    pub always_valid: bool,
+    /// Refuses accounts without an external account binding. Default `false`.
+    pub eab_required: bool,
+    /// The keys of external account bindings: key id and key in base64url. Default none.
+    pub eab_keys: BTreeMap<String, String>,
+    /// The DNS server that it validates against; without one the system's.
+    pub dns_server: Option<SocketAddr>,
+    /// Behaves as coming versions will. Default `false`.
+    pub strict: bool,
+    /// Seconds of `Retry-After` with unfinished authorizations and orders; Pebble tosses for seconds or a date. Default 0: none.
+    pub retry_after: u32,
+    /// Names for which it refuses to issue. Default none.
+    pub blocked_names: Vec<String>,
+    /// Seconds for which its certificates are valid. Default 90 days.
+    pub validity_seconds: u64,
+}
+
+impl Default for PebbleOptions {
+    fn default() -> Self {
+        Self {
+            nonce_reject: 0,
+            authz_reuse: 0,
+            chain_length: 1,
+            always_valid: false,
+            eab_required: false,
+            eab_keys: BTreeMap::new(),
+            dns_server: None,
+            strict: false,
+            retry_after: 0,
+            blocked_names: Vec::new(),
+            validity_seconds: 90 * 86_400,
+        }
+    }
+}
+
+/// A running Pebble.
+#[derive(Debug)]
+pub struct Pebble {
+    child: Child,
+    folder: TempDir,
+    address: SocketAddr,
+    management: SocketAddr,
+    root_pem: String,
+    issuer_root_pem: String,
+}
+
+impl Pebble {
+    /// Starts a Pebble and waits until its directory answers.
+    ///
+    /// # Errors
+    /// Where there is no Pebble, or it does not come up.
+    pub async fn start(options: PebbleOptions) -> anyhow::Result<Self> {
+        let mut last = String::new();
+        for _ in 0..PORT_TRIES {
+            match Self::try_start(&options).await? {
+                Ok(pebble) => return Ok(pebble),
+                // Another process took a port between our look and Pebble's bind.
+                Err(log) => last = log,
+            }
+        }
+        bail!("Pebble ended {PORT_TRIES} times right after its start; its last log:\n{last}")
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The ACME directory.
+    pub fn directory_url(&self) -> String {
+        format!("https://{}/dir", self.address)
+    }
+
+    /// The management interface, with the roots and intermediates of its issuers.
+    pub fn management_url(&self) -> String {
+        format!("https://{}", self.management)
+    }
+
+    /// A file with the root that its HTTPS certificate chains to.
+    pub fn root_pem_path(&self) -> PathBuf {
+        self.folder.path().join(ROOT_FILE)
+    }
+
+    /// The root that its HTTPS certificate chains to.
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// The root that the certificates it issues chain to; another one at every start.
+    pub fn issuer_root_pem(&self) -> &str {
+        &self.issuer_root_pem
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join(LOG_FILE)).unwrap_or_else(|error| error.to_string())
+    }
+
+    async fn try_start(options: &PebbleOptions) -> anyhow::Result<Result<Self, String>> {
+        let folder = tempfile::tempdir()?;
+        let tls = ServerTls::generate()?;
+        let (address, management) = (free_address()?, free_address()?);
+        write_settings(folder.path(), &tls, options, address, management)?;
+        let child = spawn(folder.path(), options)?;
+        let mut pebble =
+            Self { child, folder, address, management, root_pem: tls.root_pem, issuer_root_pem: String::new() };
+        // Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
+        let http = reqwest::Client::builder()
+            .user_agent("autocertd-support")
+            .tls_certs_only([reqwest::Certificate::from_pem(pebble.root_pem.as_bytes())?])
+            .no_proxy()
+            .build()?;
+        let mut last = None;
+        for _ in 0..START_TRIES {
+            if pebble.child.try_wait()?.is_some() {
+                return Ok(Err(pebble.log()));
+            }
+            match pebble.answers(&http).await {
+                Ok(issuer_root_pem) => {
+                    pebble.issuer_root_pem = issuer_root_pem;
+                    return Ok(Ok(pebble));
+                }
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(START_PAUSE).await;
+        }
+        bail!("Pebble does not answer ({last:?}); its log:\n{}", pebble.log())
+    }
+
+    /// The root of its issuer, once both of its interfaces answer.
+    async fn answers(&self, http: &reqwest::Client) -> reqwest::Result<String> {
+        http.get(self.directory_url()).send().await?.error_for_status()?;
+        http.get(format!("{}/roots/0", self.management_url())).send().await?.error_for_status()?.text().await
+    }
+}
+
+impl Drop for Pebble {
+    fn drop(&mut self) {
+        // It may have ended already, and nobody is left to tell.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A loopback address that nothing listens at.
+///
+/// # Errors
+/// Where loopback has no free port.
+pub fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn write_settings(
+    folder: &Path,
+    tls: &ServerTls,
+    options: &PebbleOptions,
+    address: SocketAddr,
+    management: SocketAddr,
+) -> anyhow::Result<()> {
+    std::fs::write(folder.join(ROOT_FILE), &tls.root_pem)?;
+    std::fs::write(folder.join("server.pem"), &tls.certificate_pem)?;
+    std::fs::write(folder.join("server.key"), &tls.key_pem)?;
+    let settings = json!({"pebble": {
+        "listenAddress": address.to_string(),
+        "managementListenAddress": management.to_string(),
+        "certificate": folder.join("server.pem"),
+        "privateKey": folder.join("server.key"),
+        "httpPort": UNUSED_PORT,
+        "tlsPort": UNUSED_PORT,
+        "ocspResponderURL": "",
+        "keyAlgorithm": "ecdsa",
+        "externalAccountBindingRequired": options.eab_required,
+        "externalAccountMACKeys": options.eab_keys,
+        "domainBlocklist": options.blocked_names,
+        "retryAfter": {"authz": options.retry_after, "order": options.retry_after},
+        "profiles": {"default": {"description": "for tests", "validityPeriod": options.validity_seconds}},
+    }});
+    std::fs::write(folder.join(SETTINGS_FILE), serde_json::to_vec_pretty(&settings)?)?;
+    Ok(())
+}
+
+fn spawn(folder: &Path, options: &PebbleOptions) -> anyhow::Result<Child> {
+    let program = std::env::var_os("PEBBLE").unwrap_or_else(|| "pebble".into());
+    let log = File::create(folder.join(LOG_FILE))?;
+    let mut command = Command::new(&program);
+    command
+        .arg("-config")
+        .arg(folder.join(SETTINGS_FILE))
+        .env("PEBBLE_VA_NOSLEEP", "1")
+        .env("PEBBLE_VA_ALWAYS_VALID", if options.always_valid { "1" } else { "0" })
+        .env("PEBBLE_WFE_NONCEREJECT", options.nonce_reject.to_string())
+        .env("PEBBLE_AUTHZREUSE", options.authz_reuse.to_string())
+        .env("PEBBLE_CHAIN_LENGTH", options.chain_length.to_string())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    if options.strict {
+        command.arg("-strict");
+    }
+    if let Some(server) = options.dns_server {
+        command.arg("-dnsserver").arg(server.to_string());
+    }
+    command.spawn().with_context(|| {
+        format!("cannot run {}; run tools/install-pebble, or name a pebble in $PEBBLE", program.display())
+    })
+}
+
+const ROOT_FILE: &str = "root.pem";
+const SETTINGS_FILE: &str = "pebble.json";
+const LOG_FILE: &str = "pebble.log";
+
+/// For challenges that autocertd never chooses.
+const UNUSED_PORT: u16 = 1;
+
+const PORT_TRIES: u32 = 5;
+const START_TRIES: u32 = 1_000;
+const START_PAUSE: Duration = Duration::from_millis(20);

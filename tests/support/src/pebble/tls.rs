@@ -1,0 +1,44 @@
+//! Certificates for servers on loopback, below a root made on the spot.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+/// The HTTPS identity of a local server.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// The root that clients must trust.
+    pub root_pem: String,
+    /// The server's certificate.
+    pub certificate_pem: String,
+    /// The server's key.
+    pub key_pem: String,
+    /// The server's certificate in DER.
+    pub certificate_der: Vec<u8>,
+    /// The server's key in PKCS#8.
+    pub key_der: Vec<u8>,
+}
+
+impl ServerTls {
+    /// An identity for `localhost` and the loopback addresses.
+    ///
+    /// # Errors
+    /// Where keys cannot be made.
+    pub fn generate() -> Result<Self, rcgen::Error> {
+        let root_key = KeyPair::generate()?;
+        let mut root = CertificateParams::new(Vec::new())?;
+        root.distinguished_name.push(DnType::CommonName, "autocertd test root");
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let root_pem = root.self_signed(&root_key)?.pem();
+        let issuer = Issuer::new(root, root_key);
+        let key = KeyPair::generate()?;
+        let names = ["localhost", "127.0.0.1", "::1"].map(ToOwned::to_owned);
+        let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+        Ok(Self {
+            root_pem,
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate_der: certificate.der().to_vec(),
+            key_der: key.serialize_der(),
+        })
+    }
+}
