@@ -275,6 +275,9 @@ const RENAME: &str = "\
 const DELETE: &str = "\
     UPDATE auto_certificates SET deleted_at = $2, next_look = $2, wakes = wakes + 1, renewal_requested = 0 \
     WHERE id = $1 AND deleted_at IS NULL";
+/// Three look-ups, each by its index, where an OR would read all rows.
 pub(super) const MATCHING: &str = "\
-    SELECT id FROM auto_certificates \
-    WHERE deleted_at IS NULL AND (id = $1 OR name = $2 OR common_name_form = $3) ORDER BY created_at, id";
+    SELECT id, created_at FROM auto_certificates WHERE deleted_at IS NULL AND id = $1 \
+    UNION SELECT id, created_at FROM auto_certificates WHERE deleted_at IS NULL AND name = $2 \
+    UNION SELECT id, created_at FROM auto_certificates WHERE deleted_at IS NULL AND common_name_form = $3 \
+    ORDER BY created_at, id";

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -195,6 +195,7 @@ impl KeyRing {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(error)),
             _ => write_new(&draft, keys)?,
         }
+        keep_owner(self.path(), &draft).map_err(file_error)?;
         std::fs::rename(&draft, self.path()).and_then(|()| sync_folder(self.path())).map_err(file_error)?;
         self.reload()
     }
@@ -281,6 +282,15 @@ fn write_new(path: &Path, keys: &[Arc<MasterKey>]) -> Result<(), KeyError> {
         .and_then(|()| file.sync_all())
         .and_then(|()| sync_folder(path))
         .map_err(|source| KeyError::File { path: path.to_owned(), source })
+}
+
+/// Gives a file the owner of another: root may rotate the keys of a daemon that runs as someone else.
+fn keep_owner(of: &Path, to: &Path) -> io::Result<()> {
+    let (of, own) = (std::fs::metadata(of)?, std::fs::metadata(to)?);
+    if (of.uid(), of.gid()) == (own.uid(), own.gid()) {
+        return Ok(());
+    }
+    chown(to, Some(of.uid()), Some(of.gid()))
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

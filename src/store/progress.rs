@@ -69,15 +69,15 @@ impl Store {
     /// Where the database fails.
     pub async fn request_renewal(&self, id: AutoCertificateId) -> Result<RenewalRequest, StoreError> {
         let mut transaction = self.begin().await?;
+        // Waits for a beginning of an attempt that is not committed yet, so that the look below sees it.
+        let locked = self.query(LOCK).bind(id.to_string()).execute(&mut *transaction).await?;
+        if locked.rows_affected() == 0 {
+            return Ok(RenewalRequest::Missing);
+        }
         let requested =
             self.query(REQUEST).bind(id.to_string()).bind(self.now().micros()).execute(&mut *transaction).await?;
-        let present = self.query(PRESENT).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(match (requested.rows_affected(), present) {
-            (1.., _) => RenewalRequest::Requested,
-            (0, Some(_)) => RenewalRequest::Running,
-            (0, None) => RenewalRequest::Missing,
-        })
+        Ok(if requested.rows_affected() == 1 { RenewalRequest::Requested } else { RenewalRequest::Running })
     }
 
     /// How the renewals of these go, in the same order; those that left no trace are left out.
@@ -117,12 +117,12 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestSummary>, StoreError>
     Ok(Some(NewestSummary { id, serial_number: leaf.serial_number, issuer: leaf.issuer, not_after: leaf.not_after }))
 }
 
+const LOCK: &str = "UPDATE auto_certificates SET wakes = wakes WHERE id = $1 AND deleted_at IS NULL";
 /// Not where an attempt is being worked on.
 const REQUEST: &str = "\
     UPDATE auto_certificates SET renewal_requested = 1, next_look = $2, wakes = wakes + 1 \
-    WHERE id = $1 AND deleted_at IS NULL AND (lease_until IS NULL OR lease_until <= @now OR NOT EXISTS \
+    WHERE id = $1 AND (lease_until IS NULL OR lease_until <= @now OR NOT EXISTS \
     (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = auto_certificates.id AND o.ended_at IS NULL))";
-const PRESENT: &str = "SELECT id FROM auto_certificates WHERE id = $1 AND deleted_at IS NULL";
 pub(super) const GET: &str = concat!(
     "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.deleted_at, ",
     running!(),

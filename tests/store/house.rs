@@ -59,8 +59,7 @@ impl House {
     }
 
     pub(crate) async fn on_postgres() -> Self {
-        let fresh = tokio::task::spawn_blocking(|| Postgres::shared().and_then(Postgres::fresh_database));
-        let url = fresh.await.unwrap().expect("a PostgreSQL server for the tests; tools/install-postgres installs it");
+        let url = fresh_postgres().await;
         Self::with(tempfile::tempdir().unwrap(), StoreUrl::parse(&url).unwrap(), &url).await
     }
 
@@ -93,6 +92,15 @@ impl House {
     pub(crate) async fn open_again(&self) -> Result<Store, StoreError> {
         let keys = KeyRing::load(&self.key_file())?;
         Store::open(&self.settings, keys, self.clock.clone(), randomness()).await
+    }
+
+    /// A database of the same kind that nobody opened yet.
+    pub(crate) async fn another_database(&self) -> StoreSettings {
+        let url = match &self.settings.url {
+            StoreUrl::Sqlite(path) => StoreUrl::sqlite(path.with_file_name("another.db")),
+            StoreUrl::Postgres(_) => StoreUrl::parse(&fresh_postgres().await).unwrap(),
+        };
+        StoreSettings { url, ..self.settings }
     }
 
     /// Runs a statement beside the store.
@@ -150,6 +158,11 @@ impl House {
             stage: Stage::Planned(Planned),
         }
     }
+}
+
+async fn fresh_postgres() -> String {
+    let fresh = tokio::task::spawn_blocking(|| Postgres::shared().and_then(Postgres::fresh_database));
+    fresh.await.unwrap().expect("a PostgreSQL server for the tests; tools/install-postgres installs it")
 }
 
 pub(crate) fn randomness() -> Randomness {

@@ -1,5 +1,7 @@
 //! The store on both databases: real SQLite files, and a real PostgreSQL that the tests start for themselves.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod attempts;
 mod auto_certificates;
 mod certificates;

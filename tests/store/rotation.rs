@@ -1,6 +1,7 @@
 //! The rotation of the master key.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 
 use autocertd::store::{KeyError, Resealed, StoreError};
 use secrecy::ExposeSecret;
@@ -15,6 +16,7 @@ on_both! {
     keys_that_nothing_needs_any_more_go
     what_cannot_be_opened_stops_a_rotation
     two_rotations_do_not_run_at_once
+    the_key_file_keeps_its_owner_and_mode
 }
 
 /// The ids of the keys in the file, the active one first.
@@ -119,4 +121,16 @@ async fn two_rotations_do_not_run_at_once(house: House) {
     assert!(matches!(error, StoreError::Key(KeyError::RotationRuns { .. })), "{error:?}");
     drop(held);
     house.store.rotate_master_key(|_| ()).await.unwrap();
+}
+
+async fn the_key_file_keeps_its_owner_and_mode(house: House) {
+    // Only root can give a file away; others keep their own.
+    let _given = std::os::unix::fs::chown(house.key_file(), Some(65534), Some(65534));
+    let owner = || {
+        let metadata = house.key_file().metadata().unwrap();
+        (metadata.uid(), metadata.gid(), metadata.mode() & 0o777)
+    };
+    let before = owner();
+    house.store.rotate_master_key(|_| ()).await.unwrap();
+    assert_eq!((owner(), before.2), (before, 0o600));
 }

@@ -40,13 +40,10 @@ async fn fill(house: &House) -> Vec<String> {
 async fn no_secret_lies_open_in_the_database(house: House) {
     let secrets = fill(&house).await;
     let haystack = if house.is_sqlite() { files_of_sqlite(&house) } else { rows_of_postgres(&house).await };
-    // The search itself must be able to find something.
-    for open in ["https://ca.example/order/1", "_sqlx_migrations", "www.example.com"].iter().take(1) {
-        assert!(contains(&haystack, open.as_bytes()), "{open} is not found: the search is blind");
-    }
+    assert!(contains(&haystack, b"https://ca.example/order/1"), "what is no secret is not found: the search is blind");
     for secret in secrets {
         let bytes = secret.as_bytes();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         for shape in [secret.clone(), hex.to_uppercase(), hex, STANDARD.encode(bytes), URL_SAFE_NO_PAD.encode(bytes)] {
             assert!(!contains(&haystack, shape.as_bytes()), "{shape} lies open");
         }
