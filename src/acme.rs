@@ -10,7 +10,7 @@ mod order;
 mod problem;
 mod transport;
 
-pub use account::{AccountCredentials, ExternalAccountBinding, PreparedAccount, Registration};
+pub use account::{AccountCredentials, PreparedAccount, Registration};
 pub use client::{AcmeClient, UnusableAcmeSettings};
 pub use error::{AcmeError, NameProblem, Refusal, Trouble, Unreachable, Waiting};
 pub use order::{AcmeAccount, Authorization, AuthorizationState, Dns01, Order, OrderState};

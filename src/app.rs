@@ -1,1 +1,172 @@
-//! (being built)
+//! The only place where the parts are put together.
+
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+
+use crate::acme::AcmeClient;
+use crate::config::{Config, secret};
+use crate::dns::adapter::Adapter;
+use crate::dns::ionos::Ionos;
+use crate::dns::propagation::Propagation;
+use crate::domain::server_url::PlainHttp;
+use crate::domain::token::Scope;
+use crate::http::{self, Api, LocalSocket};
+use crate::issuance::{Issuance, Registrar};
+use crate::runtime::clock::{SharedClock, SystemClock};
+use crate::runtime::lifecycle::{self, Lifecycle};
+use crate::runtime::randomness::Randomness;
+use crate::runtime::wake::Wake;
+use crate::scheduler::Scheduler;
+use crate::store::{KeyRing, Store};
+
+/// The program's parts, as commands use them.
+pub struct App {
+    /// Where everything is kept.
+    pub store: Store,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// The program's life.
+    pub lifecycle: Lifecycle,
+    config: Config,
+    randomness: Randomness,
+    wake: Wake,
+}
+
+impl App {
+    /// Opens the store. At the very first start it makes the state directory, the database and the master key.
+    ///
+    /// # Errors
+    /// Where one of them cannot be made or opened; a wrong or missing key is never replaced.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        make_directory(&config.state_directory())?;
+        let clock: SharedClock = Arc::new(SystemClock);
+        let randomness = Randomness::from_system().context("the operating system gives no randomness")?;
+        let settings = config.store.settings(&config.state_directory())?;
+        let ring = KeyRing::of_store(&config.key_file(), &settings.url)?;
+        let store = Store::open(&settings, ring, Arc::clone(&clock), randomness.clone()).await?;
+        Ok(Self {
+            store,
+            clock,
+            lifecycle: Lifecycle::default(),
+            config: config.clone(),
+            randomness,
+            wake: Wake::default(),
+        })
+    }
+
+    /// The renewal daemon over this store.
+    ///
+    /// # Errors
+    /// Where the settings of ACME or DNS cannot be used.
+    pub fn scheduler(&self) -> anyhow::Result<Scheduler> {
+        let acme = AcmeClient::new(&self.config.acme, Arc::clone(&self.clock))?;
+        let issuance = Issuance {
+            store: self.store.clone(),
+            registrar: Registrar::new(self.store.clone(), acme, Arc::clone(&self.clock), self.randomness.clone()),
+            dns: self.adapter()?,
+            propagation: Propagation::new(&self.config.dns.propagation),
+            clock: Arc::clone(&self.clock),
+            randomness: self.randomness.clone(),
+        };
+        let (tasks, stopping) = (self.lifecycle.tasks().clone(), self.lifecycle.stopping());
+        Ok(Scheduler::new(issuance, self.wake.clone(), &self.config.scheduler, tasks, stopping))
+    }
+
+    /// Serves the API and renews, until the program is told to stop.
+    ///
+    /// # Errors
+    /// Where an address cannot be bound, or a part fails for good.
+    pub async fn serve(self) -> anyhow::Result<()> {
+        self.lifecycle.stop_at_signals()?;
+        self.make_first_token().await?;
+        let listen = self.config.api.listen;
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (api.listen)"))?;
+        let address = listener.local_addr()?;
+        let scheduler = self.scheduler()?;
+        let api = self.api();
+        let tasks = self.lifecycle.tasks();
+        let socket = LocalSocket::bind(&self.config.socket()).await?;
+        let api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));
+        let socket_ended = tasks.spawn(http::serve_unix(socket, api, self.lifecycle.stopping()));
+        let scheduler_ended = tasks.spawn(scheduler.run());
+        tracing::info!(%address, socket = %self.config.socket().display(), version = env!("CARGO_PKG_VERSION"), "serving");
+        lifecycle::notify_ready();
+
+        let stopping = self.lifecycle.stopping();
+        let ended: anyhow::Result<()> = tokio::select! {
+            biased;
+            () = stopping.cancelled() => Ok(()),
+            ended = api_ended => Err(anyhow::anyhow!("the API ended: {ended:?}")),
+            ended = socket_ended => Err(anyhow::anyhow!("the socket ended: {ended:?}")),
+            ended = scheduler_ended => Err(anyhow::anyhow!("the scheduler ended: {ended:?}")),
+        };
+        lifecycle::notify_stopping();
+        self.stop().await;
+        ended
+    }
+
+    /// Ends all tasks: running requests finish, running attempts park themselves.
+    pub async fn stop(&self) {
+        self.lifecycle.stop();
+        let grace = self.config.scheduler.stop_grace.duration();
+        if !self.lifecycle.drained(grace).await {
+            tracing::warn!("some work did not park itself in time; it resumes after the next start");
+        }
+        self.store.close().await;
+    }
+
+    /// Cloud DNS. Without a token the API still serves, and DNS-01 says what is missing.
+    fn adapter(&self) -> anyhow::Result<Arc<dyn Adapter>> {
+        let section = &self.config.dns.ionos;
+        let token = secret::ionos_token(section.token_file.as_deref())?.unwrap_or_else(|| {
+            tracing::warn!("no token for Cloud DNS: set dns.ionos.token_file or $IONOS_TOKEN; until then DNS-01 fails");
+            SecretString::default()
+        });
+        Ok(Arc::new(Ionos::new(section, &token, Arc::clone(&self.clock), self.randomness.clone())?))
+    }
+
+    fn api(&self) -> Api {
+        Api {
+            store: self.store.clone(),
+            clock: Arc::clone(&self.clock),
+            randomness: self.randomness.clone(),
+            wake: self.wake.clone(),
+            limits: self.config.limits.clone(),
+            request_timeout: self.config.api.request_timeout,
+            plain_http: if self.config.acme.allow_http { PlainHttp::Allowed } else { PlainHttp::Refused },
+        }
+    }
+
+    /// The first start makes a token, so that somebody can speak to the API at all.
+    async fn make_first_token(&self) -> anyhow::Result<()> {
+        if !self.store.tokens().await?.is_empty() {
+            return Ok(());
+        }
+        let path = self.config.state_directory().join(FIRST_TOKEN);
+        let (_, text) = self.store.create_token(&FIRST_TOKEN.parse()?, Scope::Full).await?;
+        write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+        tracing::info!(path = %path.display(), "first API token written; keep it and delete the file");
+        Ok(())
+    }
+}
+
+fn make_directory(path: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make the state directory {} (state_directory)", path.display()))
+}
+
+/// Replaces what an interrupted first start may have left.
+fn write_private(path: &Path, text: &SecretString) -> std::io::Result<()> {
+    let _ = std::fs::remove_file(path);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    std::io::Write::write_all(&mut file, text.expose_secret().as_bytes())?;
+    file.sync_all()
+}
+
+const FIRST_TOKEN: &str = "first-token";

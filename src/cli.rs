@@ -1,1 +1,130 @@
-//! (being built)
+//! The command line: what can be asked for, and what the exit code means.
+
+mod check_config;
+mod keys;
+mod log;
+mod owner;
+mod renew_now;
+mod serve;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains
+/// and renews its certificates by ACME and DNS-01.
+#[derive(Debug, Parser)]
+#[command(
+    name = "autocertd",
+    version,
+    arg_required_else_help = true,
+    after_help = EXAMPLES
+)]
+struct Cli {
+    /// The settings file; without one /etc/autocertd/autocertd.toml where it exists, else the defaults
+    #[arg(long, short, global = true, value_name = "FILE", env = "AUTOCERTD_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Renew once and exit: the auto-certificates that are named (by name, common name or id), due or not; without names
+    /// everything that is due. Beside a running daemon it asks the daemon and follows it
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    renew_now: Option<Vec<String>>,
+
+    /// With --renew-now: print the outcome as JSON on standard output
+    #[arg(long, requires = "renew_now")]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API and renew certificates, until SIGTERM
+    Serve,
+    /// Make, list and revoke API tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Rotate the master keys that seal private keys and secrets
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Check the settings and print what is in force
+    CheckConfig,
+    /// Ask the running daemon whether it is well; for container health checks
+    Healthcheck,
+}
+
+/// How a command ended, for the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// All went well, or there was nothing to do: 0.
+    Well,
+    /// Something failed: 1.
+    Failed,
+    /// The usage or the settings were wrong, and nothing was changed: 2.
+    Misused,
+}
+
+/// Runs the command line and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(cli.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("autocertd: {error}");
+            return Ending::Misused.into();
+        }
+    };
+    match run(cli, &config) {
+        Ok(ending) => ending.into(),
+        Err(error) => {
+            eprintln!("autocertd: {error:#}");
+            Ending::Failed.into()
+        }
+    }
+}
+
+fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
+    match (cli.renew_now, cli.command) {
+        (Some(names), None) => renew_now::run(config, &names, cli.json),
+        (Some(_), Some(_)) => {
+            eprintln!("autocertd: --renew-now stands alone; give it no command");
+            Ok(Ending::Misused)
+        }
+        (None, Some(Command::Serve)) => serve::run(config),
+        (None, Some(Command::Token(command))) => token::run(config, command),
+        (None, Some(Command::Keys(command))) => keys::run(config, &command),
+        (None, Some(Command::CheckConfig)) => check_config::run(config),
+        (None, Some(Command::Healthcheck)) => serve::healthcheck(config),
+        (None, None) => Ok(Ending::Misused),
+    }
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Well => Self::SUCCESS,
+            Ending::Failed => Self::FAILURE,
+            Ending::Misused => Self::from(2),
+        }
+    }
+}
+
+/// The runtime of a command: two workers suffice, what takes long runs on blocking threads.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  autocertd serve --config /etc/autocertd/autocertd.toml   run the API and the renewals
+  autocertd token create terraform                         make a token; it is shown once
+  autocertd --renew-now                                    renew whatever is due, then exit
+  autocertd --renew-now www.example.com --json             renew this one now, due or not
+
+Exit codes: 0 all well or nothing due, 1 something failed, 2 bad usage or settings.
+The log goes to standard error; AUTOCERTD_LOG=debug shows more of it.";

@@ -1,1 +1,180 @@
-//! (being built)
+//! One attempt at a time: an auto-certificate becomes a stored certificate, stage by stage. Every intent is stored before
+//! the remote effect that follows it, so that a crash at any moment costs nothing but time. What comes next is decided
+//! elsewhere (`domain::plan`); here it is done.
+
+mod account;
+mod challenge;
+mod course;
+mod key;
+mod tenure;
+
+use std::sync::Arc;
+
+pub use account::Registrar;
+pub use tenure::Tenure;
+
+use crate::acme::AcmeError;
+use crate::dns::DnsError;
+use crate::dns::adapter::Adapter;
+use crate::dns::propagation::Propagation;
+use crate::domain::attempt::{Attempt, Planned, Stage, StageKind};
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::plan::Reason;
+use crate::issuance::course::Course;
+use crate::runtime::clock::SharedClock;
+use crate::runtime::randomness::Randomness;
+use crate::store::{Store, StoreError};
+
+/// Why work on an auto-certificate ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// A step failed; what to do about it is known.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The program stops; the work goes on after the next start.
+    #[error("parked: the program stops")]
+    Parked,
+    /// The auto-certificate was deleted meanwhile.
+    #[error("abandoned: the auto-certificate was deleted")]
+    Abandoned,
+    /// Somebody else holds the lease now.
+    #[error("the lease was lost")]
+    Lost,
+    /// The store failed.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::LostLease => Self::Lost,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<AcmeError> for Stop {
+    fn from(error: AcmeError) -> Self {
+        match error {
+            AcmeError::Cancelled => Self::Parked,
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<DnsError> for Stop {
+    fn from(error: DnsError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Everything that an attempt needs.
+pub struct Issuance {
+    /// Where attempts and certificates are kept.
+    pub store: Store,
+    /// Hands out the accounts of providers.
+    pub registrar: Registrar,
+    /// Publishes and removes challenge records.
+    pub dns: Arc<dyn Adapter>,
+    /// Waits until records are seen.
+    pub propagation: Propagation,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// Spreads the next tries.
+    pub randomness: Randomness,
+}
+
+impl Issuance {
+    /// Starts a new attempt and carries it as far as it goes.
+    ///
+    /// # Errors
+    /// Where the work must stop. A failed step is no error: it is recorded, and the plan takes it from there.
+    pub async fn start(&self, tenure: &Tenure, subject: &AutoCertificate, reason: Reason) -> Result<(), Stop> {
+        let attempt = Attempt {
+            id: self.randomness.uuid().into(),
+            auto_certificate: subject.id,
+            provider: subject.provider,
+            names: subject.names_to_order(),
+            key_algorithm: subject.key_algorithm,
+            reason: reason.to_string(),
+            started: self.clock.now(),
+            stage: Stage::Planned(Planned),
+        };
+        self.store.begin_attempt(tenure.lease(), &attempt).await?;
+        tracing::info!(attempt = %attempt.id, %reason, "attempt begun");
+        self.carry_on(tenure, subject, attempt).await
+    }
+
+    /// Goes on with the open attempt from where it is.
+    ///
+    /// # Errors
+    /// As [`Issuance::start`].
+    pub async fn resume(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
+        if subject.standing.renewal_requested {
+            self.store.clear_renewal_request(tenure.lease()).await?;
+        }
+        let Some(attempt) = self.store.open_attempt(subject.id).await? else {
+            return Ok(());
+        };
+        tracing::info!(attempt = %attempt.id, stage = %attempt.stage.kind(), "attempt resumed");
+        self.carry_on(tenure, subject, attempt).await
+    }
+
+    /// Removes the challenge records that no open attempt needs. A record that cannot be removed is tried again later.
+    ///
+    /// # Errors
+    /// Where the work must stop.
+    pub async fn clean_up(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
+        let needed = match self.store.open_attempt(subject.id).await? {
+            Some(attempt) if !subject.standing.deleted => Some(attempt.id),
+            _ => None,
+        };
+        for record in self.store.challenge_records(subject.id).await? {
+            if Some(record.attempt) != needed {
+                self.remove(tenure, &record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_on(&self, tenure: &Tenure, subject: &AutoCertificate, attempt: Attempt) -> Result<(), Stop> {
+        let mut course = Course::new(self, tenure, subject, &attempt);
+        let mut reached = attempt.stage.kind();
+        match course.walk(attempt.stage.clone(), &mut reached).await {
+            Err(Stop::Failed(failure)) => self.record(tenure, subject, &attempt, reached, failure).await,
+            other => other,
+        }
+    }
+
+    /// Writes a failure down, with the moment of the next try.
+    async fn record(
+        &self,
+        tenure: &Tenure,
+        subject: &AutoCertificate,
+        attempt: &Attempt,
+        reached: StageKind,
+        failure: Failure,
+    ) -> Result<(), Stop> {
+        let standing = &subject.standing;
+        let expiry = standing.newest.map(|newest| newest.not_after);
+        let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
+        if over {
+            self.store.end_attempt(tenure.lease(), attempt.id, &failure).await?;
+        }
+        let jitter = self.randomness.fraction();
+        let trouble = Trouble::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);
+        tracing::warn!(
+            attempt = %attempt.id, stage = %reached, failures = trouble.failures, next_try = %trouble.next_try,
+            "attempt failed: {}", trouble.last
+        );
+        self.store.record_trouble(tenure.lease(), &trouble).await?;
+        let needs_its_records = !over && reached == StageKind::Answered;
+        if !needs_its_records {
+            self.remove_all_of(tenure, attempt).await?;
+        }
+        Ok(())
+    }
+}

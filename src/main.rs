@@ -1,2 +1,7 @@
-//! autocertd's binary.
-fn main() {}
+//! autocertd's binary: the exit code, nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    autocertd::cli::main()
+}

@@ -1,1 +1,218 @@
-//! (being built)
+//! The scheduler: looks for what is due, claims it by lease, and has it worked on within bounds. It sleeps until the
+//! earliest planned look and wakes at every change; a cron scan is the safety net behind that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::config::scheduler::SchedulerSection;
+use crate::domain::id::AutoCertificateId;
+use crate::domain::moment::Moment;
+use crate::domain::plan::{Action, plan};
+use crate::issuance::{Issuance, Stop, Tenure};
+use crate::runtime::wake::Wake;
+use crate::store::{Claim, RunOutcome, StoreError};
+
+/// Finds due work and has it done.
+#[derive(Clone)]
+pub struct Scheduler {
+    issuance: Arc<Issuance>,
+    wake: Wake,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    scan_every: Duration,
+}
+
+impl Scheduler {
+    /// A scheduler whose work is tracked by `tasks` and parks itself when `stopping` is cancelled.
+    pub fn new(
+        issuance: Issuance,
+        wake: Wake,
+        settings: &SchedulerSection,
+        tasks: TaskTracker,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self {
+            issuance: Arc::new(issuance),
+            wake,
+            permits: Arc::new(Semaphore::new(settings.concurrency.into())),
+            tasks,
+            stopping,
+            scan_every: settings.scan_every.duration(),
+        }
+    }
+
+    /// Scans and sleeps until the program stops.
+    ///
+    /// # Errors
+    /// Where the cron scan cannot be set up.
+    pub async fn run(self) -> Result<(), JobSchedulerError> {
+        let mut cron = self.start_cron().await?;
+        while !self.stopping.is_cancelled() {
+            let pause = match self.scan().await {
+                Ok(next_look) => self.pause_until(next_look),
+                Err(error) => {
+                    tracing::error!(%error, "the scan failed; it is tried again");
+                    PAUSE_AFTER_ERROR
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.wake.nudged() => {}
+                () = self.stopping.cancelled() => {}
+            }
+        }
+        cron.shutdown().await
+    }
+
+    /// Claims what is due and has it worked on; returns the earliest planned look of all the rest.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn scan(&self) -> Result<Option<Moment>, StoreError> {
+        let store = &self.issuance.store;
+        store.free_dead_leases().await?;
+        self.remove_expired().await?;
+        self.register_providers().await?;
+        let claims = store.claim_due(self.issuance.clock.now(), self.free_permits()).await?;
+        for claim in claims {
+            self.spawn(claim).await;
+        }
+        let looks = [store.earliest_look().await?, store.earliest_provider_look().await?];
+        Ok(looks.into_iter().flatten().min())
+    }
+
+    /// Claims one auto-certificate, due or not, and has it worked on; says whether it could be claimed.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn take(&self, id: AutoCertificateId) -> Result<bool, StoreError> {
+        let claim = self.issuance.store.claim(id).await?;
+        let claimed = claim.is_some();
+        if let Some(claim) = claim {
+            self.spawn(claim).await;
+        }
+        Ok(claimed)
+    }
+
+    async fn spawn(&self, claim: Claim) {
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+            return;
+        };
+        let scheduler = self.clone();
+        let span = tracing::info_span!("work", auto_certificate = %claim.auto_certificate.id, name = %claim.auto_certificate.name);
+        self.tasks.spawn(
+            async move {
+                let _permit = permit;
+                scheduler.work(&claim).await;
+                scheduler.wake.nudge();
+            }
+            .instrument(span),
+        );
+    }
+
+    /// Works on one claimed auto-certificate until its plan is to wait.
+    async fn work(&self, claim: &Claim) {
+        let tenure = Tenure::new(self.issuance.store.clone(), claim, &self.stopping);
+        let result = tokio::select! {
+            result = self.follow_plan(&tenure) => result,
+            never = tenure.keep() => match never {},
+        };
+        let released = match result {
+            Ok(()) => Ok(()),
+            Err(Stop::Lost) => {
+                tracing::warn!("the lease was lost; somebody else goes on");
+                Ok(())
+            }
+            Err(stop @ (Stop::Parked | Stop::Abandoned)) => {
+                tracing::info!("{stop}");
+                self.issuance.store.release(tenure.lease(), self.issuance.clock.now(), RunOutcome::Interrupted).await
+            }
+            Err(stop @ (Stop::Failed(_) | Stop::Store(_))) => {
+                tracing::error!("work was cut off: {stop}");
+                let soon = self.issuance.clock.now() + time::Duration::seconds(30);
+                self.issuance.store.release(tenure.lease(), soon, RunOutcome::Interrupted).await
+            }
+        };
+        if let Err(error) = released {
+            tracing::error!(%error, "the lease could not be given back; it ends by itself");
+        }
+    }
+
+    async fn follow_plan(&self, tenure: &Tenure) -> Result<(), Stop> {
+        let store = &self.issuance.store;
+        loop {
+            let subject = store.subject(tenure.lease()).await?;
+            let plan = plan(&subject.standing, self.issuance.clock.now());
+            tracing::debug!(action = ?plan.action, reason = %plan.reason, next_look = %plan.next_look, "planned");
+            match plan.action {
+                Action::Idle => return Ok(store.release(tenure.lease(), plan.next_look, RunOutcome::Finished).await?),
+                Action::Start => self.issuance.start(tenure, &subject, plan.reason).await?,
+                Action::Resume(_) => self.issuance.resume(tenure, &subject).await?,
+                Action::CleanUp => self.issuance.clean_up(tenure, &subject).await?,
+                Action::Purge => return Ok(store.purge(tenure.lease()).await?),
+            }
+        }
+    }
+}
+
+impl Scheduler {
+    /// Wakes the loop at a random second every so many minutes.
+    async fn start_cron(&self) -> Result<JobScheduler, JobSchedulerError> {
+        let second = (self.issuance.randomness.fraction() * 60.0).floor();
+        let minutes = self.scan_every.as_secs() / 60;
+        let cron = JobScheduler::new().await?;
+        let wake = self.wake.clone();
+        let scan = Job::new(format!("{second} */{minutes} * * * *"), move |_, _| wake.nudge())?;
+        cron.add(scan).await?;
+        cron.start().await?;
+        Ok(cron)
+    }
+
+    fn free_permits(&self) -> u32 {
+        u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX)
+    }
+
+    fn pause_until(&self, next_look: Option<Moment>) -> Duration {
+        let left = next_look.map(|at| at - self.issuance.clock.now());
+        left.map_or(self.scan_every, |left| left.try_into().unwrap_or(Duration::ZERO))
+            .clamp(SHORTEST_PAUSE, self.scan_every)
+    }
+
+    async fn register_providers(&self) -> Result<(), StoreError> {
+        let due = self.issuance.store.claim_due_providers(self.issuance.clock.now(), PROVIDERS_AT_ONCE).await?;
+        for lease in due {
+            let scheduler = self.clone();
+            let span = tracing::info_span!("registration", provider = %lease.id);
+            self.tasks.spawn(
+                async move {
+                    if let Err(Stop::Store(error)) = scheduler.issuance.registrar.register(&lease).await {
+                        tracing::error!(%error, "the registration could not be written down");
+                    }
+                    scheduler.wake.nudge();
+                }
+                .instrument(span),
+            );
+        }
+        Ok(())
+    }
+
+    /// Issued certificates go 30 days after they expired.
+    async fn remove_expired(&self) -> Result<(), StoreError> {
+        let removed = self.issuance.store.remove_expired(self.issuance.clock.now()).await?;
+        if removed > 0 {
+            tracing::info!(removed, "long expired certificates removed");
+        }
+        Ok(())
+    }
+}
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
+const PROVIDERS_AT_ONCE: u32 = 8;

@@ -31,7 +31,7 @@ pub use auto_certificates::Creation;
 pub use error::StoreError;
 pub use journal::{ChallengeRecord, IntendedRecord};
 pub use key_ring::{KeyError, KeyRing};
-pub use lease::{LEASE, Lease, ProviderLease, Tenure};
+pub use lease::{Hold, LEASE, Lease, ProviderLease};
 pub use progress::{NewestSummary, Progress, RenewalRequest};
 pub use providers::Deletion;
 pub use rotation::Resealed;

@@ -27,6 +27,7 @@ use crate::acme::nonce::past_bad_nonces;
 use crate::acme::problem::{ProblemKind, Step};
 use crate::acme::transport::{Exchange, bytes_response};
 use crate::domain::email::Email;
+use crate::domain::provider::ExternalAccountBinding;
 use crate::domain::server_url::ServerUrl;
 
 /// What an account is registered with.
@@ -37,16 +38,7 @@ pub struct Registration {
     /// The contact.
     pub email: Email,
     /// The binding to an account that the CA's owner knows, where the CA wants one.
-    pub eab: Option<ExternalAccountBinding>,
-}
-
-/// An external account binding, RFC 8555 section 7.3.4.
-#[derive(Clone, Debug)]
-pub struct ExternalAccountBinding {
-    /// The key's name at the CA.
-    pub key_id: String,
-    /// The MAC key in base64url, with or without padding.
-    pub key_secret: SecretString,
+    pub external_account: Option<ExternalAccountBinding>,
 }
 
 /// A registration that is signed, but not sent.
@@ -76,7 +68,7 @@ impl AcmeClient {
     /// # Errors
     /// Where the CA cannot be reached or the binding's key is not base64url.
     pub async fn prepare_registration(&self, registration: &Registration) -> Result<PreparedAccount, AcmeError> {
-        let binding = registration.eab.as_ref().map(ExternalAccountBinding::key).transpose()?;
+        let binding = registration.external_account.as_ref().map(mac_key).transpose()?;
         let exchange = self.exchange(&registration.server)?;
         let holding = Holding { exchange: exchange.clone(), held: Arc::default() };
         let contact = registration.email.contact_url();
@@ -193,12 +185,12 @@ impl AccountCredentials {
     }
 
     /// The whole, key included, for sealing.
-    pub fn expose(&self) -> &str {
-        self.json.expose_secret()
+    pub const fn sealable(&self) -> &SecretString {
+        &self.json
     }
 
     pub(super) fn to_protocol(&self) -> Result<instant_acme::AccountCredentials, AcmeError> {
-        serde_json::from_str(self.expose()).map_err(|_| AcmeError::UnusableCredentials("it cannot be read"))
+        serde_json::from_str(self.json.expose_secret()).map_err(|_| AcmeError::UnusableCredentials("it cannot be read"))
     }
 }
 
@@ -208,15 +200,14 @@ impl fmt::Debug for AccountCredentials {
     }
 }
 
-impl ExternalAccountBinding {
-    fn key(&self) -> Result<ExternalAccountKey, AcmeError> {
-        let secret = self.key_secret.expose_secret().trim().trim_end_matches('=');
-        let key = BASE64_URL_SAFE_NO_PAD.decode(secret).map(Zeroizing::new).map_err(|_| AcmeError::UnusableBinding)?;
-        if key.is_empty() {
-            return Err(AcmeError::UnusableBinding);
-        }
-        Ok(ExternalAccountKey::new(self.key_id.clone(), &key))
+/// The MAC key, given in base64url with or without padding.
+fn mac_key(binding: &ExternalAccountBinding) -> Result<ExternalAccountKey, AcmeError> {
+    let secret = binding.key_secret.expose_secret().trim().trim_end_matches('=');
+    let key = BASE64_URL_SAFE_NO_PAD.decode(secret).map(Zeroizing::new).map_err(|_| AcmeError::UnusableBinding)?;
+    if key.is_empty() {
+        return Err(AcmeError::UnusableBinding);
     }
+    Ok(ExternalAccountKey::new(binding.key_id.clone(), &key))
 }
 
 /// instant-acme's stored form, of which we set the account's URL once it is known.
@@ -305,14 +296,14 @@ mod tests {
     #[test]
     fn the_bindings_key_is_taken_with_and_without_padding() {
         for secret in ["c2VjcmV0LWtleQ", "c2VjcmV0LWtleQ==", " c2VjcmV0LWtleQ\n", "_-_-"] {
-            assert!(binding(secret).key().is_ok(), "{secret:?}");
+            assert!(mac_key(&binding(secret)).is_ok(), "{secret:?}");
         }
     }
 
     #[test]
     fn a_wrong_key_is_refused_without_showing_it() {
         for secret in ["not/base64url", "", "s p a c e"] {
-            let error = binding(secret).key().err().unwrap();
+            let error = mac_key(&binding(secret)).err().unwrap();
             assert!(secret.is_empty() || !format!("{error} {error:?}").contains(secret));
         }
         assert!(!format!("{:?}", binding("c2VjcmV0LWtleQ")).contains("c2Vj"));

@@ -4,16 +4,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 /// The `[store]` section.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSection {
     /// The database: `sqlite:/path/to/file` or `postgres://user@host/database`. Without it, a SQLite file in the state
     /// directory. A password belongs into [`Self::url_file`].
-    #[serde(deserialize_with = "secret")]
+    #[serde(deserialize_with = "secret", skip_serializing)]
     pub url: Option<SecretString>,
     /// A file that holds the URL, for one with a password in it.
     pub url_file: Option<PathBuf>,
@@ -52,7 +52,7 @@ impl StoreSection {
 }
 
 /// The `[keys]` section.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeysSection {
     /// The file with the keys that seal private keys and credentials; `master.key` in the state directory without it.

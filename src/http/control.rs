@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::back_off::Trouble;
 use crate::domain::id::{AutoCertificateId, CertificateId, ParseIdError};
+use crate::domain::moment::Moment;
 use crate::http::Api;
 use crate::http::body::{Body, Wire};
 use crate::http::errors::{ApiError, Fault};
 use crate::http::query::Parameters;
-use crate::store::{NewestSummary, Progress};
+use crate::store::{NewestSummary, Progress, Store, StoreError};
 
 /// The path of renewals.
 pub const RENEWALS: &str = "/control/renewals";
@@ -108,27 +109,40 @@ pub struct NewestIssued {
 
 /// Asks for renewals; how they stood is read first, so that no end of a run goes unseen.
 async fn renew(State(api): State<Api>, Body(request): Body<RenewalRequest>) -> Result<Json<RenewalAnswer>, ApiError> {
+    let answer = ask(&api.store, &request.names, api.clock.now()).await?;
+    api.wake.nudge();
+    Ok(Json(answer))
+}
+
+/// Asks the store for renewals: of the named ones, due or not; without names of everything that is due. Where a name is
+/// unknown nothing is asked for.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn ask(store: &Store, names: &[String], now: Moment) -> Result<RenewalAnswer, StoreError> {
     let (mut ids, mut unknown) = (Vec::new(), Vec::new());
-    for name in &request.names {
-        let matching = api.store.matching_auto_certificates(name).await?;
+    for name in names {
+        let matching = store.matching_auto_certificates(name).await?;
         if matching.is_empty() {
             unknown.push(name.clone());
         }
         ids.extend(matching);
     }
-    if request.names.is_empty() {
-        ids = api.store.due(api.clock.now()).await?;
+    if !unknown.is_empty() {
+        return Ok(RenewalAnswer { targets: Vec::new(), unknown });
+    }
+    if names.is_empty() {
+        ids = store.due(now).await?;
     }
     ids.sort_unstable();
     ids.dedup();
-    let targets = api.store.progress(&ids).await?.into_iter().map(RenewalTarget::from).collect();
-    if !request.names.is_empty() {
+    let targets = store.progress(&ids).await?.into_iter().map(RenewalTarget::from).collect();
+    if !names.is_empty() {
         for id in ids {
-            api.store.request_renewal(id).await?;
+            store.request_renewal(id).await?;
         }
     }
-    api.wake.nudge();
-    Ok(Json(RenewalAnswer { targets, unknown }))
+    Ok(RenewalAnswer { targets, unknown })
 }
 
 async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<RenewalProgress>>, ApiError> {

@@ -33,7 +33,7 @@ pub struct ProviderLease {
 
 /// Whether a lease still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tenure {
+pub enum Hold {
     /// It holds, and was renewed.
     Held,
     /// It holds, and was renewed, but what it is for was deleted: only clean up.
@@ -47,18 +47,18 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn renew_lease(&self, lease: &Lease) -> Result<Tenure, StoreError> {
+    pub async fn renew_lease(&self, lease: &Lease) -> Result<Hold, StoreError> {
         let mut transaction = self.begin().await?;
         let tenure = self.tenure(&mut transaction, lease).await?;
         transaction.commit().await?;
         Ok(tenure)
     }
 
-    /// Renews the lease of a provider for another [`LEASE`]; [`Tenure::Lost`] also where the provider was deleted.
+    /// Renews the lease of a provider for another [`LEASE`]; [`Hold::Lost`] also where the provider was deleted.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn renew_provider_lease(&self, lease: &ProviderLease) -> Result<Tenure, StoreError> {
+    pub async fn renew_provider_lease(&self, lease: &ProviderLease) -> Result<Hold, StoreError> {
         let renewed = self
             .query("UPDATE providers SET lease_until = @now + @lease WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3")
             .bind(lease.id.to_string())
@@ -66,7 +66,7 @@ impl Store {
             .bind(lease.epoch)
             .execute(&self.0.pool)
             .await?;
-        Ok(if renewed.rows_affected() == 1 { Tenure::Held } else { Tenure::Lost })
+        Ok(if renewed.rows_affected() == 1 { Hold::Held } else { Hold::Lost })
     }
 
     /// Gives the lease of a provider back.
@@ -121,12 +121,12 @@ impl Store {
         lease: &Lease,
     ) -> Result<(), StoreError> {
         match self.tenure(transaction, lease).await? {
-            Tenure::Held | Tenure::Deleted => Ok(()),
-            Tenure::Lost => Err(StoreError::LostLease),
+            Hold::Held | Hold::Deleted => Ok(()),
+            Hold::Lost => Err(StoreError::LostLease),
         }
     }
 
-    async fn tenure(&self, transaction: &mut Transaction<'static, Any>, lease: &Lease) -> Result<Tenure, StoreError> {
+    async fn tenure(&self, transaction: &mut Transaction<'static, Any>, lease: &Lease) -> Result<Hold, StoreError> {
         let row = self
             .query(
                 "UPDATE auto_certificates SET lease_until = @now + @lease \
@@ -138,9 +138,9 @@ impl Store {
             .fetch_optional(&mut **transaction)
             .await?;
         Ok(match row.map(|row| row.try_get::<Option<i64>, _>("deleted_at")).transpose()? {
-            None => Tenure::Lost,
-            Some(None) => Tenure::Held,
-            Some(Some(_)) => Tenure::Deleted,
+            None => Hold::Lost,
+            Some(None) => Hold::Held,
+            Some(Some(_)) => Hold::Deleted,
         })
     }
 }

@@ -82,6 +82,15 @@ impl Store {
         Ok(Some(claim))
     }
 
+    /// How the claimed auto-certificate stands by now.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`] where it is gone, or where the database fails.
+    pub async fn subject(&self, lease: &Lease) -> Result<AutoCertificate, StoreError> {
+        let row = self.query(auto_certificates::get()).bind(lease.id.to_string()).fetch_optional(&self.0.pool).await?;
+        row.as_ref().map(auto_certificates::read).transpose()?.ok_or(StoreError::LostLease)
+    }
+
     /// Gives the lease back and says when to look again: at once where it was woken since the claim.
     ///
     /// # Errors

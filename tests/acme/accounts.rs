@@ -24,14 +24,15 @@ async fn an_account_is_registered_in_two_steps() {
     assert_eq!(stage.proxy.count("new-account"), 1);
     assert!(credentials.account_url().starts_with(&format!("{}/my-account/", stage.proxy.url())));
 
-    let stored = AccountCredentials::from_stored(SecretString::from(credentials.expose().to_owned())).unwrap();
+    let stored =
+        AccountCredentials::from_stored(SecretString::from(credentials.sealable().expose_secret().to_owned())).unwrap();
     assert_eq!(stored.account_url(), credentials.account_url());
     let account = stage.client.account(&stored).await.unwrap();
     account.new_order(&names(&["example.com"])).await.unwrap();
 
     let found = stage.client.recover_registration(&stage.server(), &pending).await.unwrap().unwrap();
     assert_eq!(found.account_url(), credentials.account_url());
-    assert_eq!(found.expose(), credentials.expose());
+    assert_eq!(found.sealable().expose_secret(), credentials.sealable().expose_secret());
 }
 
 #[tokio::test]

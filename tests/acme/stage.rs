@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use autocertd::acme::{
-    AccountCredentials, AcmeAccount, AcmeClient, AcmeError, ExternalAccountBinding, Order, Registration,
-};
+use autocertd::acme::{AccountCredentials, AcmeAccount, AcmeClient, AcmeError, Order, Registration};
 use autocertd::config::acme::AcmeSection;
 use autocertd::config::span::Span;
 use autocertd::domain::name::DnsName;
+use autocertd::domain::provider::ExternalAccountBinding;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
 use autocertd::runtime::clock::{SharedClock, SystemClock};
 use autocertd_support::fault_proxy::FaultProxy;
@@ -47,14 +46,17 @@ impl Stage {
         server(&self.proxy.directory_url())
     }
 
-    pub(crate) fn registration(&self, eab: Option<ExternalAccountBinding>) -> Registration {
-        Registration { server: self.server(), email: "ops@example.com".parse().unwrap(), eab }
+    pub(crate) fn registration(&self, external_account: Option<ExternalAccountBinding>) -> Registration {
+        Registration { server: self.server(), email: "ops@example.com".parse().unwrap(), external_account }
     }
 
     /// Registers as a caller does: what is prepared is stored before it is sent, and prepared anew after a bad nonce.
-    pub(crate) async fn register(&self, eab: Option<ExternalAccountBinding>) -> Result<AccountCredentials, AcmeError> {
+    pub(crate) async fn register(
+        &self,
+        external_account: Option<ExternalAccountBinding>,
+    ) -> Result<AccountCredentials, AcmeError> {
         loop {
-            let prepared = self.client.prepare_registration(&self.registration(eab.clone())).await?;
+            let prepared = self.client.prepare_registration(&self.registration(external_account.clone())).await?;
             match self.client.send_registration(prepared).await {
                 Err(AcmeError::BadNonce) => {}
                 outcome => return outcome,

@@ -1,1 +1,12 @@
-//! (being built)
+//! The main job from outside: autocertd as a child process, a real Pebble behind the recording proxy, a local Cloud DNS.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails right there")]
+
+mod issuance;
+mod kill;
+mod one_shot;
+mod refusals;
+mod sdk;
+mod secrets;
+mod stops;
+mod world;

@@ -2,7 +2,7 @@
 
 use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::Failure;
-use autocertd::store::{Creation, Deletion, Page, StoreError, Tenure};
+use autocertd::store::{Creation, Deletion, Hold, Page, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
@@ -56,7 +56,7 @@ async fn a_provider_in_use_stays_and_names_its_users(house: House) {
     assert!(house.store.delete_auto_certificate(user.id).await.unwrap());
     assert_eq!(house.store.delete_provider(provider.id).await.unwrap(), Deletion::Deleted);
     // What still cleans up goes on without its provider.
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Tenure::Deleted);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Deleted);
     house.store.purge(&claim.lease).await.unwrap();
 }
 
@@ -117,11 +117,11 @@ async fn without_the_lease_no_account_is_written(house: House) {
     assert!(matches!(house.store.store_account(&stale, "url", &secret).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.record_provider_trouble(&stale, &trouble).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.release_provider(&stale).await, Err(StoreError::LostLease)));
-    assert_eq!(house.store.renew_provider_lease(&stale).await.unwrap(), Tenure::Lost);
-    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), Tenure::Held);
+    assert_eq!(house.store.renew_provider_lease(&stale).await.unwrap(), Hold::Lost);
+    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), Hold::Held);
 
     house.store.delete_provider(provider.id).await.unwrap();
-    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), Tenure::Lost);
+    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), Hold::Lost);
     assert!(house.store.account(provider.id).await.unwrap().is_none());
 }
 

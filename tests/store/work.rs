@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::store::{RenewalRequest, RunOutcome, StoreError, Tenure};
+use autocertd::store::{Hold, RenewalRequest, RunOutcome, StoreError};
 use time::Duration;
 
 use crate::house::{House, on_both};
@@ -43,7 +43,7 @@ async fn what_is_due_is_claimed_once_and_by_urgency(house: House) {
 
 async fn a_claim_is_given_back_with_its_next_look(house: House) {
     let claim = house.claimed().await;
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Tenure::Held);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held);
     let next = house.now() + Duration::hours(3);
     house.store.release(&claim.lease, next, RunOutcome::Finished).await.unwrap();
     assert_eq!(house.store.earliest_look().await.unwrap(), Some(next));
@@ -51,7 +51,7 @@ async fn a_claim_is_given_back_with_its_next_look(house: House) {
     assert!(!house.reload(claim.lease.id).await.standing.running);
     let again = house.claim(claim.lease.id).await;
     assert!(again.lease.epoch > claim.lease.epoch);
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Tenure::Lost);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Lost);
 }
 
 async fn a_wake_during_the_work_is_not_lost(house: House) {
@@ -70,7 +70,7 @@ async fn a_wake_during_the_work_is_not_lost(house: House) {
 
     let claim = house.claim(id).await;
     house.store.delete_auto_certificate(id).await.unwrap();
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Tenure::Deleted);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Deleted);
     house.store.release(&claim.lease, house.now() + Duration::days(30), RunOutcome::Interrupted).await.unwrap();
     assert_eq!(house.store.due(house.now()).await.unwrap(), [id]);
 }
@@ -109,13 +109,13 @@ async fn a_stale_epoch_writes_nothing(house: House) {
     ] {
         assert!(matches!(refused, Err(StoreError::LostLease)), "{refused:?}");
     }
-    assert_eq!(store.renew_lease(&stale).await.unwrap(), Tenure::Lost);
+    assert_eq!(store.renew_lease(&stale).await.unwrap(), Hold::Lost);
     assert_eq!(store.progress(&[stale.id]).await.unwrap()[0].runs, 1);
-    assert_eq!(store.renew_lease(&current).await.unwrap(), Tenure::Held);
+    assert_eq!(store.renew_lease(&current).await.unwrap(), Hold::Held);
 
     // Another process has the same epoch in its hands, but is not the owner.
     let other = house.open_again().await.unwrap();
-    assert_eq!(other.renew_lease(&current).await.unwrap(), Tenure::Lost);
+    assert_eq!(other.renew_lease(&current).await.unwrap(), Hold::Lost);
     assert!(matches!(other.record_trouble(&current, &trouble).await, Err(StoreError::LostLease)));
 }
 

@@ -1,0 +1,124 @@
+//! Where a renewal is asked for: at the daemon's socket, or, without a daemon, at a scheduler of this process's own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::UnixStream;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::domain::id::AutoCertificateId;
+use crate::http::control::{self, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest};
+use crate::scheduler::Scheduler;
+
+/// The daemon, spoken to over its Unix socket.
+pub(super) struct Daemon(reqwest::Client);
+
+/// Where a renewal is asked for.
+pub(super) enum Desk {
+    /// At the daemon.
+    Daemon(Daemon),
+    /// Here.
+    Local(Box<Local>),
+}
+
+/// This process's own scheduler.
+pub(super) struct Local {
+    app: App,
+    scheduler: Scheduler,
+}
+
+/// The daemon, where one answers.
+pub(super) async fn daemon(config: &Config) -> anyhow::Result<Option<Daemon>> {
+    let socket = config.socket();
+    if UnixStream::connect(&socket).await.is_err() {
+        return Ok(None);
+    }
+    let client = reqwest::Client::builder().unix_socket(Path::new(&socket)).timeout(TIMEOUT).no_proxy().build()?;
+    Ok(Some(Daemon(client)))
+}
+
+impl Desk {
+    /// The desk of the daemon, or one of this process.
+    pub(super) async fn open(config: &Config, daemon: Option<Daemon>) -> anyhow::Result<Self> {
+        if let Some(daemon) = daemon {
+            return Ok(Self::Daemon(daemon));
+        }
+        let app = App::open(config).await?;
+        app.lifecycle.stop_at_signals()?;
+        let scheduler = app.scheduler()?;
+        Ok(Self::Local(Box::new(Local { app, scheduler })))
+    }
+
+    /// Asks for the named ones, due or not; without names for everything that is due. Where a name is unknown nothing
+    /// is asked for.
+    pub(super) async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
+        match self {
+            Self::Daemon(daemon) => daemon.request(names).await,
+            Self::Local(local) => local.request(names).await,
+        }
+    }
+
+    /// How far each one is; those that are gone are left out.
+    pub(super) async fn progress(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<RenewalProgress>> {
+        match self {
+            Self::Daemon(daemon) => daemon.progress(ids).await,
+            Self::Local(local) => local.progress(ids).await,
+        }
+    }
+
+    /// Ends what this process has begun.
+    pub(super) async fn close(self) {
+        if let Self::Local(local) = self {
+            local.app.stop().await;
+        }
+    }
+}
+
+impl Daemon {
+    async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
+        let request = RenewalRequest { names: names.to_vec() };
+        let answer = self.0.post(format!("http://localhost{RENEWALS}")).json(&request).send().await;
+        read(answer).await
+    }
+
+    async fn progress(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<RenewalProgress>> {
+        let query: Vec<(&str, &AutoCertificateId)> = ids.iter().map(|id| ("id", id)).collect();
+        let answer = self.0.get(format!("http://localhost{RENEWALS}")).query(&query).send().await;
+        read(answer).await
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(answer: reqwest::Result<reqwest::Response>) -> anyhow::Result<T> {
+    let answer = answer.context("the daemon went away; `systemctl status autocertd` may tell why")?;
+    let status = answer.status();
+    if !status.is_success() {
+        bail!("the daemon answers {status}: {}", answer.text().await.unwrap_or_default());
+    }
+    answer.json().await.context("the daemon's answer cannot be read; is it of the same version?")
+}
+
+impl Local {
+    async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
+        let renewals = control::ask(&self.app.store, names, self.app.clock.now()).await?;
+        if renewals.unknown.is_empty() && names.is_empty() {
+            self.scheduler.scan().await?;
+        }
+        Ok(renewals)
+    }
+
+    /// What nobody works on yet is taken up on the way: somebody else may have held it until now.
+    async fn progress(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<RenewalProgress>> {
+        if self.app.lifecycle.stopping().is_cancelled() {
+            bail!("interrupted; what was begun goes on with the next run");
+        }
+        let progress = self.app.store.progress(ids).await?;
+        for waiting in progress.iter().filter(|progress| progress.renewal_requested && !progress.running) {
+            self.scheduler.take(waiting.id).await?;
+        }
+        Ok(progress.into_iter().map(Into::into).collect())
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(30);

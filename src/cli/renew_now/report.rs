@@ -1,0 +1,133 @@
+//! What `--renew-now` tells: one moving line per certificate on a terminal, plain lines elsewhere, and JSON for scripts.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::domain::id::AutoCertificateId;
+use crate::http::control::{RenewalProgress, RenewalTarget};
+
+/// How one renewal ended.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "outcome", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum Outcome {
+    /// There is a new certificate.
+    Renewed {
+        /// Its serial number.
+        serial_number: String,
+        /// The end of its validity.
+        not_after: String,
+    },
+    /// It failed, for now.
+    Failed {
+        /// Why.
+        message: String,
+        /// When the next try is planned.
+        next_try: Option<String>,
+    },
+    /// The auto-certificate was deleted meanwhile.
+    Deleted,
+}
+
+impl Outcome {
+    /// How a run that has ended ended.
+    pub(super) fn of(progress: &RenewalProgress) -> Self {
+        match (&progress.trouble, &progress.newest) {
+            (None, Some(newest)) => {
+                Self::Renewed { serial_number: newest.serial_number.clone(), not_after: newest.not_after.clone() }
+            }
+            (Some(trouble), _) => {
+                Self::Failed { message: trouble.message.clone(), next_try: Some(trouble.next_try.clone()) }
+            }
+            (None, None) => Self::Failed { message: "no certificate was issued".to_owned(), next_try: None },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Line {
+    id: AutoCertificateId,
+    name: String,
+    #[serde(rename = "commonName")]
+    common_name: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// Tells how the renewals go.
+pub(super) struct Report {
+    lines: Vec<Line>,
+    /// What each one was last said to be doing.
+    said: HashMap<AutoCertificateId, String>,
+    bars: HashMap<AutoCertificateId, ProgressBar>,
+    json: bool,
+}
+
+impl Report {
+    pub(super) fn new(targets: &[RenewalTarget], json: bool) -> Self {
+        let moving = !json && std::io::stderr().is_terminal();
+        let bars = if moving { bars(targets) } else { HashMap::new() };
+        Self { lines: Vec::new(), said: HashMap::new(), bars, json }
+    }
+
+    /// One has moved on, or not.
+    pub(super) fn moved(&mut self, target: &RenewalTarget, progress: &RenewalProgress) {
+        let doing = progress.doing.clone().unwrap_or_else(|| "waiting".to_owned());
+        if let Some(bar) = self.bars.get(&target.id) {
+            bar.set_message(doing);
+        } else if !self.json && self.said.get(&target.id) != Some(&doing) {
+            eprintln!("{}: {doing}", target.common_name);
+            self.said.insert(target.id, doing);
+        }
+    }
+
+    /// One has come to its end.
+    pub(super) fn ended(&mut self, target: &RenewalTarget, outcome: Outcome) {
+        let text = match &outcome {
+            Outcome::Renewed { serial_number, not_after } => {
+                format!("renewed, valid until {not_after}, serial {serial_number}")
+            }
+            Outcome::Failed { message, next_try: Some(next) } => format!("failed: {message} (next try at {next})"),
+            Outcome::Failed { message, next_try: None } => format!("failed: {message}"),
+            Outcome::Deleted => "deleted meanwhile".to_owned(),
+        };
+        if let Some(bar) = self.bars.get(&target.id) {
+            bar.finish_with_message(text);
+        } else if !self.json {
+            println!("{}: {text}", target.common_name);
+        }
+        let (id, name, common_name) = (target.id, target.name.clone(), target.common_name.clone());
+        self.lines.push(Line { id, name, common_name, outcome });
+    }
+
+    /// Sums up; says whether all went well.
+    pub(super) fn finish(self) -> anyhow::Result<bool> {
+        let renewed = self.lines.iter().filter(|line| matches!(line.outcome, Outcome::Renewed { .. })).count();
+        let failed = self.lines.len() - renewed;
+        if self.json {
+            let summary = serde_json::json!({ "renewed": renewed, "failed": failed, "renewals": self.lines });
+            println!("{}", serde_json::to_string_pretty(&summary)?);
+        } else if self.lines.is_empty() {
+            println!("nothing is due");
+        } else {
+            println!("{renewed} renewed, {failed} failed");
+        }
+        Ok(failed == 0)
+    }
+}
+
+/// One line with a spinner for each.
+fn bars(targets: &[RenewalTarget]) -> HashMap<AutoCertificateId, ProgressBar> {
+    let all = MultiProgress::new();
+    let style = ProgressStyle::with_template("{spinner} {prefix}: {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar_of = |target: &RenewalTarget| {
+        let bar = all.add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(target.common_name.clone()));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        (target.id, bar)
+    };
+    targets.iter().map(bar_of).collect()
+}

@@ -1,0 +1,103 @@
+//! `autocertd token`: who may speak to the API.
+
+use clap::Subcommand;
+use comfy_table::{Table, presets};
+use secrecy::ExposeSecret;
+
+use crate::app::App;
+use crate::cli::{Ending, log, owner, runtime};
+use crate::config::Config;
+use crate::domain::resource::ResourceName;
+use crate::domain::token::{Scope, Token};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a token and print it; it cannot be shown again
+    Create {
+        /// Its name, which becomes `createdBy` of what it makes
+        name: ResourceName,
+        /// It may look, but change nothing
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// List the tokens, without their secrets
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a token, by its id or its name; it is refused from the next request on
+    Revoke {
+        /// Its id or name
+        token: String,
+    },
+}
+
+pub(super) fn run(config: &Config, command: TokenCommand) -> anyhow::Result<Ending> {
+    owner::become_owner_of(&config.state_directory())?;
+    log::start_quietly(&config.log)?;
+    runtime()?.block_on(async {
+        let app = App::open(config).await?;
+        match command {
+            TokenCommand::Create { name, read_only } => create(&app, &name, read_only).await,
+            TokenCommand::List { json } => list(&app, json).await,
+            TokenCommand::Revoke { token } => revoke(&app, &token).await,
+        }
+    })
+}
+
+async fn create(app: &App, name: &ResourceName, read_only: bool) -> anyhow::Result<Ending> {
+    let scope = if read_only { Scope::ReadOnly } else { Scope::Full };
+    let (_, text) = app.store.create_token(name, scope).await?;
+    println!("{}", text.expose_secret());
+    Ok(Ending::Well)
+}
+
+async fn list(app: &App, json: bool) -> anyhow::Result<Ending> {
+    let tokens = app.store.tokens().await?;
+    if json {
+        let rows: Vec<_> = tokens.iter().map(json_of).collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(Ending::Well);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["ID", "NAME", "SCOPE", "CREATED"]);
+    for token in tokens {
+        let (id, created) = (token.id.to_string(), token.created.to_string());
+        table.add_row([id.as_str(), token.name.as_str(), token.scope.as_str(), created.as_str()]);
+    }
+    println!("{table}");
+    Ok(Ending::Well)
+}
+
+async fn revoke(app: &App, wanted: &str) -> anyhow::Result<Ending> {
+    let matching: Vec<Token> = app.store.tokens().await?.into_iter().filter(|token| is_meant(token, wanted)).collect();
+    match matching.as_slice() {
+        [] => {
+            eprintln!("autocertd: no token has the id or name {wanted:?}; `autocertd token list` shows them all");
+            Ok(Ending::Misused)
+        }
+        [token] => {
+            app.store.revoke_token(token.id).await?;
+            println!("revoked {} ({})", token.name, token.id);
+            Ok(Ending::Well)
+        }
+        several => {
+            eprintln!("autocertd: {} tokens have the name {wanted:?}; revoke one by its id", several.len());
+            Ok(Ending::Misused)
+        }
+    }
+}
+
+fn is_meant(token: &Token, wanted: &str) -> bool {
+    token.id.to_string() == wanted || token.name.as_str() == wanted
+}
+
+fn json_of(token: &Token) -> serde_json::Value {
+    serde_json::json!({
+        "id": token.id.to_string(),
+        "name": token.name.as_str(),
+        "scope": token.scope.as_str(),
+        "created": token.created.to_string(),
+    })
+}

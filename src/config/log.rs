@@ -1,0 +1,30 @@
+//! `[log]`: what is logged, and in which form. Logs go to standard error.
+
+use serde::{Deserialize, Serialize};
+
+/// The settings of `[log]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a list of `target=level`; default `info`.
+    pub filter: String,
+    /// The form; default `text`.
+    pub format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people; coloured on a terminal only.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::default() }
+    }
+}

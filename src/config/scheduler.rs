@@ -1,0 +1,24 @@
+//! `[scheduler]`: how the renewal daemon paces itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::span::Span;
+
+/// The settings of `[scheduler]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerSection {
+    /// How many auto-certificates are worked on at once; default 32.
+    pub concurrency: u16,
+    /// How often everything is looked through even if nothing was planned: the safety net behind planned looks, for
+    /// suspended machines and turned clocks. At a random second; between `1m` and `59m`; default `5m`.
+    pub scan_every: Span,
+    /// How long a stop waits for running work to park itself; default `10s`.
+    pub stop_grace: Span,
+}
+
+impl Default for SchedulerSection {
+    fn default() -> Self {
+        Self { concurrency: 32, scan_every: Span::seconds(300), stop_grace: Span::seconds(10) }
+    }
+}

@@ -1,0 +1,59 @@
+//! Where secrets come from: a file that a setting names, a systemd credential, or an environment variable; in this
+//! order. They are never part of the settings themselves.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use crate::config::ConfigError;
+
+/// The path of the systemd credential `name`, where systemd passed it (systemd.exec(5), `LoadCredential=`).
+pub fn credential(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    path.exists().then_some(path)
+}
+
+/// The token for IONOS Cloud DNS: `dns.ionos.token_file`, the credential `ionos-token`, or `$IONOS_TOKEN`.
+///
+/// # Errors
+/// Where the file is named but cannot be read.
+pub fn ionos_token(token_file: Option<&Path>) -> Result<Option<SecretString>, ConfigError> {
+    match token_file.map(Path::to_owned).or_else(|| credential("ionos-token")) {
+        Some(path) => read("dns.ionos.token_file", &path).map(Some),
+        None => Ok(std::env::var("IONOS_TOKEN").ok().filter(|token| !token.is_empty()).map(SecretString::from)),
+    }
+}
+
+/// Reads a secret from a file, without the line break at its end.
+///
+/// # Errors
+/// Where the file cannot be read; `key` is the setting that names it.
+pub fn read(key: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::UnreadableSecret {
+        key,
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_read_without_its_line_break() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "s3cret\n").unwrap();
+        assert_eq!(ionos_token(Some(&path)).unwrap().unwrap().expose_secret(), "s3cret");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = ionos_token(Some(Path::new("/nowhere/token"))).unwrap_err().to_string();
+        assert!(error.contains("dns.ionos.token_file") && error.contains("/nowhere/token"), "{error}");
+    }
+}

@@ -1,0 +1,174 @@
+//! DNS-01 (RFC 8555 section 8.4): the challenge records of an attempt, from the journal through the adapter to every
+//! authoritative name server, and away again.
+
+use std::collections::BTreeMap;
+
+use time::Duration;
+
+use crate::acme::Authorization;
+use crate::dns::DnsError;
+use crate::dns::adapter::{RecordId, TxtRecord, Zone};
+use crate::domain::attempt::Attempt;
+use crate::domain::disposition::Failure;
+use crate::domain::server_url::OrderUrl;
+use crate::issuance::course::Course;
+use crate::issuance::{Issuance, Stop, Tenure};
+use crate::store::{ChallengeRecord, IntendedRecord};
+
+/// A TXT record that the CA wants to see, and the zone that it belongs into.
+pub(super) struct Challenge {
+    zone: Zone,
+    record: TxtRecord,
+}
+
+impl Course<'_> {
+    /// What is still to be proven, with the zone of each record.
+    pub(super) async fn pending_challenges(&mut self, url: &OrderUrl) -> Result<Vec<Challenge>, Stop> {
+        let authorizations = self.order(url).await?.authorizations().await?;
+        let mut challenges = Vec::new();
+        for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
+            let content = txt_value(authorization)?;
+            let zone = self.zone_for(&authorization.name).await?;
+            let name = format!("_acme-challenge.{}", authorization.name);
+            challenges.push(Challenge { zone, record: TxtRecord { name, content } });
+        }
+        Ok(challenges)
+    }
+
+    /// Publishes the records and waits until all authoritative servers show them.
+    pub(super) async fn publish(&self, challenges: &[Challenge]) -> Result<(), Stop> {
+        let journal = self.issuance.store.challenge_records(self.subject.id).await?;
+        let mut presented = Vec::new();
+        for challenge in challenges {
+            let known = journal.iter().find(|entry| is_for(entry, self.attempt, challenge));
+            presented.push((challenge, self.present_one(challenge, known).await?));
+        }
+        let propagation = &self.issuance.propagation;
+        for (challenge, record) in presented {
+            self.tenure.during(propagation.await_published(&*self.issuance.dns, &challenge.zone.id, &record)).await?;
+        }
+        for (name, (zone, values)) in by_name(challenges) {
+            tracing::info!(attempt = %self.attempt.id, name, values = values.len(), "waiting for every name server");
+            self.tenure.during(propagation.await_visible(zone, name, &values)).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds the zone of a name. A zone is often made in the same minute as its auto-certificate, so for the first half
+    /// hour a missing one is tried again; after that a person must act.
+    pub(super) async fn zone_for(&self, name: &str) -> Result<Zone, Stop> {
+        let found = self.tenure.during(async { Ok::<_, Stop>(self.issuance.dns.zone_for(name).await) }).await?;
+        let age = self.issuance.clock.now() - self.attempt.started.max(self.subject.audit.created);
+        match found {
+            Err(error @ DnsError::NoZone { .. }) if age < PATIENCE_FOR_ZONES => {
+                Err(Failure::retry(error.to_string()).into())
+            }
+            found => Ok(found?),
+        }
+    }
+
+    /// The intent is stored before the call, the record's id after it.
+    async fn present_one(&self, challenge: &Challenge, known: Option<&ChallengeRecord>) -> Result<RecordId, Stop> {
+        let Challenge { zone, record } = challenge;
+        let entry = if let Some(entry) = known {
+            entry.id
+        } else {
+            let intended = IntendedRecord {
+                attempt: self.attempt.id,
+                adapter: self.issuance.dns.name(),
+                zone_id: zone.id.as_str(),
+                name: &record.name,
+                content: &record.content,
+            };
+            self.issuance.store.intend_record(self.tenure.lease(), &intended).await?
+        };
+        self.tenure.hold().await?;
+        let id = self.issuance.dns.present(&zone.id, record).await?;
+        self.issuance.store.record_presented(entry, id.as_str()).await?;
+        Ok(id)
+    }
+}
+
+impl Issuance {
+    /// Removes every challenge record of an attempt.
+    pub(super) async fn remove_all_of(&self, tenure: &Tenure, attempt: &Attempt) -> Result<(), Stop> {
+        for entry in self.store.challenge_records(attempt.auto_certificate).await? {
+            if entry.attempt == attempt.id {
+                self.remove(tenure, &entry).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes one record and then its entry in the journal. Where that fails it is tried again later.
+    pub(super) async fn remove(&self, tenure: &Tenure, entry: &ChallengeRecord) -> Result<(), Stop> {
+        tenure.hold().await?;
+        let record = TxtRecord { name: entry.name.clone(), content: entry.content.clone() };
+        let id = entry.record_id.clone().map(RecordId::from);
+        match self.dns.remove(&entry.zone_id.clone().into(), id.as_ref(), &record).await {
+            Ok(()) => {
+                self.store.record_removed(entry.id).await?;
+                tracing::debug!(name = entry.name, "challenge record removed");
+            }
+            Err(error) => {
+                let next_try = self.clock.now() + removal_pause(entry.removal_tries);
+                tracing::warn!(name = entry.name, %next_try, "challenge record not removed: {error}");
+                self.store.removal_failed(entry.id, next_try).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn txt_value(authorization: &Authorization) -> Result<String, Failure> {
+    authorization.dns01.as_ref().map(|challenge| challenge.txt_value.clone()).ok_or_else(|| {
+        Failure::operator(format!("the CA offers no dns-01 challenge for {}; use another provider", authorization.name))
+    })
+}
+
+fn is_for(entry: &ChallengeRecord, attempt: &Attempt, challenge: &Challenge) -> bool {
+    let Challenge { zone, record } = challenge;
+    entry.attempt == attempt.id
+        && entry.zone_id == zone.id.as_str()
+        && entry.name == record.name
+        && entry.content == record.content
+}
+
+/// An apex and its wildcard need two values at one name; they are waited for together.
+fn by_name(challenges: &[Challenge]) -> BTreeMap<&str, (&Zone, Vec<String>)> {
+    let mut names: BTreeMap<&str, (&Zone, Vec<String>)> = BTreeMap::new();
+    for Challenge { zone, record } in challenges {
+        names.entry(&record.name).or_insert_with(|| (zone, Vec::new())).1.push(record.content.clone());
+    }
+    names
+}
+
+/// 1 minute, doubled with each try, at most an hour.
+fn removal_pause(tries: u32) -> Duration {
+    Duration::minutes(1 << tries.min(5)).min(Duration::hours(1))
+}
+
+const PATIENCE_FOR_ZONES: Duration = Duration::minutes(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(name: &str, content: &str) -> Challenge {
+        let zone = Zone { id: "z".to_owned().into(), name: "example.com".to_owned(), nameservers: Vec::new() };
+        Challenge { zone, record: TxtRecord { name: name.to_owned(), content: content.to_owned() } }
+    }
+
+    #[test]
+    fn two_values_at_one_name_are_waited_for_together() {
+        let challenges = [challenge("a", "1"), challenge("b", "2"), challenge("a", "3")];
+        let names = by_name(&challenges);
+        assert_eq!(names["a"].1, ["1", "3"]);
+        assert_eq!(names["b"].1, ["2"]);
+    }
+
+    #[test]
+    fn removals_are_tried_again_with_growing_pauses() {
+        assert_eq!([0, 1, 3, 9].map(removal_pause), [1, 2, 8, 32].map(Duration::minutes));
+    }
+}

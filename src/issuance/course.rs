@@ -1,0 +1,213 @@
+//! The course of one attempt: from the stage where it is to its end, one step per stage.
+
+use secrecy::ExposeSecret;
+
+use crate::acme::{AcmeAccount, Order, OrderState};
+use crate::domain::attempt::{
+    Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, Stage, StageKind,
+};
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::certificate::NewCertificate;
+use crate::domain::disposition::Failure;
+use crate::domain::leaf::{Leaf, LeafError};
+use crate::domain::moment::Moment;
+use crate::domain::server_url::OrderUrl;
+use crate::issuance::key::KeyInTheMaking;
+use crate::issuance::{Issuance, Stop, Tenure};
+
+/// An attempt under way. What it keeps here besides the stage only saves requests: after a crash it is made anew.
+pub(super) struct Course<'a> {
+    pub(super) issuance: &'a Issuance,
+    pub(super) tenure: &'a Tenure,
+    pub(super) subject: &'a AutoCertificate,
+    pub(super) attempt: &'a Attempt,
+    account: Option<AcmeAccount>,
+    order: Option<Order>,
+    key: Option<KeyInTheMaking>,
+}
+
+impl<'a> Course<'a> {
+    pub(super) const fn new(
+        issuance: &'a Issuance,
+        tenure: &'a Tenure,
+        subject: &'a AutoCertificate,
+        attempt: &'a Attempt,
+    ) -> Self {
+        Self { issuance, tenure, subject, attempt, account: None, order: None, key: None }
+    }
+
+    /// Walks from `stage` to the end; `reached` tells where it was when it stopped.
+    pub(super) async fn walk(&mut self, mut stage: Stage, reached: &mut StageKind) -> Result<(), Stop> {
+        while !matches!(stage, Stage::Stored(_)) {
+            self.tenure.hold().await?;
+            stage = self.step(stage).await?;
+            *reached = stage.kind();
+            if !matches!(stage, Stage::Stored(_)) {
+                self.issuance.store.advance(self.tenure.lease(), self.attempt.id, &stage).await?;
+            }
+            tracing::info!(attempt = %self.attempt.id, stage = %reached, next = reached.doing(), "stage reached");
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, stage: Stage) -> Result<Stage, Stop> {
+        match stage {
+            Stage::Planned(planned) => self.make_order(planned).await,
+            Stage::Ordered(ordered) => self.present(ordered).await,
+            Stage::Presented(presented) => self.answer(presented).await,
+            Stage::Answered(answered) => self.await_ready(answered).await,
+            Stage::Ready(ready) => self.make_request(ready).await,
+            Stage::Finalizing(finalizing) => self.finalize(finalizing).await,
+            Stage::Issued(issued) => self.store(issued).await,
+            Stage::Stored(_) => Ok(stage),
+        }
+    }
+
+    /// The zones are looked up first: a name that no adapter serves must not cost an order.
+    async fn make_order(&mut self, planned: Planned) -> Result<Stage, Stop> {
+        for name in &self.attempt.names {
+            self.zone_for(name.base()).await?;
+        }
+        self.account().await?;
+        self.tenure.hold().await?;
+        let attempt = self.attempt;
+        let order = self.account().await?.new_order(&attempt.names).await?;
+        let url = order.url();
+        self.order = Some(order);
+        Ok(planned.ordered(url))
+    }
+
+    async fn present(&mut self, ordered: Ordered) -> Result<Stage, Stop> {
+        match self.order(&ordered.order).await?.state() {
+            OrderState::Pending => {}
+            OrderState::Invalid => return Err(invalid_order()),
+            OrderState::Ready | OrderState::Processing | OrderState::Valid => return Ok(ordered.ready()),
+        }
+        self.begin_key();
+        let challenges = self.pending_challenges(&ordered.order).await?;
+        self.publish(&challenges).await?;
+        Ok(ordered.presented())
+    }
+
+    async fn answer(&mut self, presented: Presented) -> Result<Stage, Stop> {
+        let authorizations = self.order(&presented.order).await?.authorizations().await?;
+        for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
+            self.tenure.hold().await?;
+            self.order(&presented.order).await?.answer(authorization).await?;
+        }
+        Ok(presented.answered())
+    }
+
+    async fn await_ready(&mut self, answered: Answered) -> Result<Stage, Stop> {
+        let ended = self.tenure.ended().clone();
+        let ready = self.order(&answered.order).await?.await_ready(&ended).await;
+        ready.map_err(|error| self.stop_of(error.into()))?;
+        Ok(answered.ready())
+    }
+
+    /// The key and the request are stored with the stage that comes of this, before the CA sees anything of them.
+    async fn make_request(&mut self, ready: Ready) -> Result<Stage, Stop> {
+        self.begin_key();
+        let key = self.key.take().ok_or_else(|| Failure::retry("the key is gone; it is made anew"))?;
+        Ok(ready.finalizing(key.done().await?))
+    }
+
+    /// An order that the CA has finished already is downloaded and not finalized again.
+    async fn finalize(&mut self, finalizing: Finalizing) -> Result<Stage, Stop> {
+        let ended = self.tenure.ended().clone();
+        let order = self.order(&finalizing.order).await?;
+        match order.state() {
+            OrderState::Ready => order.finalize(&finalizing.request.csr).await?,
+            OrderState::Processing | OrderState::Valid => {}
+            OrderState::Pending | OrderState::Invalid => return Err(invalid_order()),
+        }
+        let chain = order.await_certificate(&ended).await;
+        let chain = chain.map_err(|error| self.stop_of(error.into()))?;
+        Ok(finalizing.issued(chain))
+    }
+
+    /// Nothing is stored as issued that does not fit its key, its names and the present moment.
+    async fn store(&mut self, issued: Issued) -> Result<Stage, Stop> {
+        let now = self.issuance.clock.now();
+        let (leaf_pem, chain_pem) = split_chain(&issued.chain);
+        let certificate = check(leaf_pem, &issued, self.attempt, now).map_err(|error| {
+            Failure::restart(format!("the CA issued a certificate that cannot be used: {error}; a new order follows"))
+        })?;
+        let certificate = NewCertificate {
+            name: self.subject.name.with_issue_time(now),
+            certificate: leaf_pem.to_owned(),
+            chain: chain_pem.to_owned(),
+            private_key: issued.request.private_key.clone(),
+            leaf: certificate,
+        };
+        let id = self.issuance.store.store_issued(self.tenure.lease(), self.attempt, &certificate, now).await?;
+        tracing::info!(
+            certificate = %id, serial = certificate.leaf.serial_number, not_after = %certificate.leaf.not_after,
+            "certificate stored"
+        );
+        Ok(issued.stored(id))
+    }
+
+    async fn account(&mut self) -> Result<&AcmeAccount, Stop> {
+        let account = if let Some(account) = self.account.take() {
+            account
+        } else {
+            let asked = self.subject.standing.renewal_requested;
+            self.issuance.registrar.account(self.tenure, self.attempt.provider, asked).await?
+        };
+        Ok(self.account.insert(account))
+    }
+
+    /// The order, fetched where it is not at hand.
+    pub(super) async fn order(&mut self, url: &OrderUrl) -> Result<&mut Order, Stop> {
+        let order = match self.order.take() {
+            Some(order) => order,
+            None => self.account().await?.order(url).await?,
+        };
+        Ok(self.order.insert(order))
+    }
+
+    fn begin_key(&mut self) {
+        let (algorithm, names) = (self.attempt.key_algorithm, &self.attempt.names);
+        self.key.get_or_insert_with(|| KeyInTheMaking::begin(algorithm, names.clone()));
+    }
+
+    /// A wait that was cancelled ended for the tenure's reason.
+    fn stop_of(&self, stop: Stop) -> Stop {
+        if matches!(stop, Stop::Parked) { self.tenure.stop() } else { stop }
+    }
+}
+
+fn check(leaf_pem: &str, issued: &Issued, attempt: &Attempt, now: Moment) -> Result<Leaf, LeafError> {
+    let leaf = Leaf::from_pem(leaf_pem)?;
+    leaf.check_key(issued.request.private_key.expose_secret())?;
+    leaf.check_serves(&attempt.names, now)?;
+    Ok(leaf)
+}
+
+fn invalid_order() -> Stop {
+    Failure::restart("the CA declared the order invalid; a new order follows").into()
+}
+
+/// The leaf and what follows it, both PEM. A chain that is the leaf alone is its own chain.
+fn split_chain(pem: &str) -> (&str, &str) {
+    let end = pem.find(END_OF_CERTIFICATE).map_or(pem.len(), |at| at + END_OF_CERTIFICATE.len());
+    let (leaf, rest) = pem.split_at(end);
+    let rest = rest.trim_start();
+    (leaf.trim_start(), if rest.is_empty() { leaf.trim_start() } else { rest })
+}
+
+const END_OF_CERTIFICATE: &str = "-----END CERTIFICATE-----";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_split_behind_its_leaf() {
+        let block = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        let chain = format!("{}\n{}{}", block("leaf"), block("ca"), block("root"));
+        let (leaf, rest) = split_chain(&chain);
+        assert_eq!((leaf, rest.to_owned()), (block("leaf").trim_end(), block("ca") + &block("root")));
+    }
+}

@@ -1,0 +1,104 @@
+//! `autocertd --renew-now`: alone and beside a daemon, its words and its exit codes.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::world::{World, auto_certificate, newest};
+
+fn renew_now(world: &World, arguments: &[&str]) -> Output {
+    let arguments: Vec<&str> = std::iter::once("--renew-now").chain(arguments.iter().copied()).collect();
+    world.setup().command(&arguments).unwrap().output().unwrap()
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_daemon_it_asks_the_daemon_and_without_one_it_works_by_itself() {
+    let world = World::start().await;
+    world.dns.add_zone("one.example");
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.one.example"]).await;
+    let auto = daemon.api.wait_until_available(&path).await.unwrap();
+    let first = newest(&daemon, &auto).await["metadata"]["serialNumber"].clone();
+
+    let nothing_due = renew_now(&world, &[]);
+    assert!(nothing_due.status.success());
+    assert_eq!(String::from_utf8_lossy(&nothing_due.stdout), "nothing is due\n");
+
+    let beside = renew_now(&world, &["for www.one.example", "--json"]);
+    assert_eq!(beside.status.code(), Some(0), "{beside:?}");
+    let second = json_of(&beside)["renewals"][0]["serialNumber"].clone();
+    assert_ne!(first, second);
+    let auto = daemon.api.get(&path).await.unwrap();
+    assert_eq!(newest(&daemon, &auto).await["metadata"]["serialNumber"], second);
+    assert!(daemon.log().contains("a renewal was requested"), "the daemon did the work");
+
+    assert!(daemon.terminate().await.unwrap().success());
+    let alone = renew_now(&world, &["WWW.one.example", "--json"]);
+    assert_eq!(alone.status.code(), Some(0), "{alone:?}");
+    let summary = json_of(&alone);
+    assert_eq!((&summary["renewed"], &summary["failed"]), (&1.into(), &0.into()));
+    assert_ne!(summary["renewals"][0]["serialNumber"], second);
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.acme.count("finalize"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_tell_each_stage_where_there_is_no_terminal() {
+    let world = World::start().await;
+    world.dns.add_zone("lines.example");
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.lines.example"]).await;
+    daemon.api.wait_until_available(&path).await.unwrap();
+    let output = renew_now(&world, &["www.lines.example"]);
+    let (told, progress) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        told.contains("www.lines.example: renewed, valid until 20") && told.contains("1 renewed, 0 failed"),
+        "{told}"
+    );
+    assert!(progress.contains("www.lines.example: publishing the challenge records"), "{progress}");
+    assert!(!format!("{told}{progress}").contains('\u{1b}'), "colour without a terminal");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_that_is_under_way_is_followed_and_not_done_twice() {
+    let world = World::start().await;
+    world.dns.add_zone("twice.example");
+    world.dns.delay_records_in_dns(std::time::Duration::from_millis(700));
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.twice.example"]).await;
+    daemon.api.wait_until(&path, |_| world.acme.count("new-order") == 1).await.unwrap();
+    let output = renew_now(&world, &["www.twice.example", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(world.acme.count("new-order"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_exit_1_and_misuse_exits_2() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    auto_certificate(&daemon, &provider, "secp256r1", &["www.unserved.example"]).await;
+    let failed = renew_now(&world, &["www.unserved.example", "--json"]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(json_of(&failed)["renewals"][0]["message"].as_str().unwrap().contains("unserved.example"));
+
+    let unknown = renew_now(&world, &["nobody.example", "www.unserved.example"]);
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody.example"));
+
+    let setup = world.setup();
+    for arguments in [&["--renew-later"][..], &["--renew-now", "--json", "--jsonn"], &["token", "create"]] {
+        assert_eq!(setup.command(arguments).unwrap().output().unwrap().status.code(), Some(2), "{arguments:?}");
+    }
+    let mut broken = std::process::Command::new(&setup.binary);
+    let broken = broken.args(["--renew-now", "--config", "/nowhere/autocertd.toml"]).output().unwrap();
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&broken.stderr).contains("/nowhere/autocertd.toml"));
+}

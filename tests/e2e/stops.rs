@@ -1,0 +1,107 @@
+//! Stops and starts: running work parks itself, keys are never replaced, one daemon at a time.
+
+use std::time::Duration;
+
+use crate::world::{World, auto_certificate};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_parks_the_attempt_and_the_next_start_resumes_it() {
+    let world = World::start().await;
+    world.dns.add_zone("park.example");
+    world.dns.delay_records_in_dns(Duration::from_secs(2));
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.park.example"]).await;
+    daemon.api.wait_until(&path, |_| world.acme.count("new-order") == 1).await.unwrap();
+    assert!(daemon.terminate().await.unwrap().success());
+
+    let daemon = world.daemon().await;
+    daemon.api.wait_until_available(&path).await.unwrap();
+    assert_eq!(world.acme.count("new-order"), 1);
+    assert!(daemon.log().contains("attempt resumed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_or_another_master_key_is_a_refusal_and_never_replaced() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    world.provider(&daemon).await;
+    assert!(daemon.terminate().await.unwrap().success());
+    let setup = world.setup();
+    let (key, aside) = (setup.state().join("master.key"), world.folder.path().join("aside"));
+    std::fs::rename(&key, &aside).unwrap();
+
+    let missing = setup.command(&["serve"]).unwrap().output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("master.key"), "{missing:?}");
+    assert!(!key.exists(), "a key was made beside an existing database");
+
+    let other = World::start().await;
+    drop(other.daemon().await);
+    std::fs::copy(other.setup().state().join("master.key"), &key).unwrap();
+    let wrong = setup.command(&["serve"]).unwrap().output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
+
+    std::fs::rename(&aside, &key).unwrap();
+    assert!(world.daemon().await.terminate().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_daemon_is_refused_and_health_is_told() {
+    let world = World::start().await;
+    let setup = world.setup();
+    let down = setup.command(&["healthcheck"]).unwrap().output().unwrap();
+    assert_eq!(down.status.code(), Some(1));
+    let daemon = world.daemon().await;
+    assert!(setup.command(&["healthcheck"]).unwrap().status().unwrap().success());
+    let second = setup.command(&["serve"]).unwrap().output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another daemon"), "{second:?}");
+    assert!(daemon.terminate().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_made_listed_and_revoked_and_keys_rotated_beside_a_running_daemon() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let setup = world.setup();
+    let run = |arguments: &[&str]| {
+        let output = setup.command(arguments).unwrap().output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let mut reader = daemon.api.clone();
+    reader.token = run(&["token", "create", "reader", "--read-only"]);
+    assert_eq!(reader.get("/providers").await.unwrap()["items"], serde_json::json!([]));
+    assert!(reader.create("/providers", serde_json::json!({})).await.unwrap_err().to_string().contains("403"));
+    let listed = run(&["token", "list"]);
+    assert!(listed.contains("reader") && listed.contains("first-token"), "{listed}");
+    assert!(!listed.contains(&reader.token));
+
+    let provider = world.provider(&daemon).await;
+    world.dns.add_zone("rotated.example");
+    assert!(run(&["keys", "rotate"]).contains("sealed anew"));
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.rotated.example"]).await;
+    daemon.api.wait_until_available(&path).await.unwrap();
+
+    run(&["token", "revoke", "reader"]);
+    assert!(reader.get("/providers").await.unwrap_err().to_string().contains("401"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_are_checked_and_printed() {
+    let world = World::start().await;
+    let setup = world.setup();
+    let printed = setup.command(&["check-config"]).unwrap().output().unwrap();
+    let text = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.status.success() && text.contains("accept_terms_of_service = true"), "{text}");
+    assert!(!text.contains(&setup.cloud_dns_token), "{text}");
+
+    let broken = world.folder.path().join("broken.toml");
+    std::fs::write(&broken, "[acme]\naccept_terms = true\n").unwrap();
+    let refused =
+        std::process::Command::new(&setup.binary).arg("check-config").arg("-c").arg(&broken).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(words.contains("accept_terms") && words.contains("line 2"), "{words}");
+}
