@@ -1,8 +1,5 @@
 //! What the adapter makes of a service that is slow, overloaded, broken or unwilling.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use autocertd::config::dns::IonosSection;
 use autocertd::config::span::Span;
 use autocertd::dns::DnsError;
@@ -15,6 +12,7 @@ use futures_util::future::join_all;
 use secrecy::SecretString;
 use time::Duration;
 
+use crate::log::Log;
 use crate::{Bench, START, adapter, txt, zone_id};
 
 const NAME: &str = "_acme-challenge.www.example.test";
@@ -103,11 +101,11 @@ async fn faults_that_last_end_after_a_few_tries() {
 
 #[tokio::test]
 async fn a_call_that_hangs_is_given_up_and_repeated() {
-    let bench = Bench::with_timeout(Span::millis(200)).await;
+    let bench = Bench::with_timeout(Span::seconds(1)).await;
     bench.cloud.add_zone("example.test");
     bench.cloud.fault(1, "GET", "/zones", Fault::Slow(std::time::Duration::from_hours(1)));
     assert_eq!(bench.adapter.zone_for(NAME).await.unwrap().name, "example.test");
-    assert_eq!(bench.count("GET", "/zones"), 2);
+    assert!(bench.count("GET", "/zones") > 1);
 }
 
 #[tokio::test]
@@ -173,39 +171,20 @@ async fn a_request_that_is_not_taken_is_for_a_person_with_the_words_of_the_servi
     assert!(text.contains("this fault was asked for"), "{text}");
 }
 
-/// The whole log of a request, that of the HTTP client included.
+/// The whole log, that of the HTTP client and of all tests so far included.
 #[tokio::test]
 async fn the_token_is_in_no_log() {
     let bench = Bench::start().await;
     bench.cloud.add_zone("example.test");
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
 
     bench.cloud.fault(1, "POST", "/zones", Fault::Status(503));
     let (zone, record) = bench.present(NAME, "value").await;
     bench.adapter.remove(&zone.id, Some(&record), &txt(NAME, "value")).await.unwrap();
 
-    drop(guard);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("GET /zones") && text.contains("status=202"), "nothing was logged: {text}");
-    assert!(!text.contains(bench.cloud.token()), "{text}");
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    let text = Log::of_all_tests().text();
+    assert!(
+        text.contains(&format!("call=DELETE /zones/{}/records/{record} status=202", zone.id)),
+        "nothing was logged"
+    );
+    assert!(!text.contains(bench.cloud.token()), "the token was logged");
 }

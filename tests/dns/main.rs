@@ -4,6 +4,7 @@
 
 mod cloud_dns;
 mod faults;
+mod log;
 mod propagation;
 mod records;
 mod zones;
@@ -33,6 +34,7 @@ impl Bench {
     }
 
     async fn with_timeout(timeout: Span) -> Self {
+        log::Log::of_all_tests();
         let cloud = CloudDns::start().await.unwrap();
         let clock = Arc::new(TurnedClock::starting_at(START));
         let adapter = adapter(&cloud, cloud.token(), timeout, &clock);

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     const NAME: &str = "_acme-challenge.example.test";
-    const PATIENCE: Duration = Duration::from_millis(200);
+    const PATIENCE: Duration = Duration::from_secs(1);
 
     /// How a server with these addresses lags behind the value that `cloud` shows.
     async fn lag(addresses: &[SocketAddr]) -> Option<Lagging> {
