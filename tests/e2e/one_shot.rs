@@ -51,6 +51,7 @@ async fn beside_a_daemon_it_asks_the_daemon_and_without_one_it_works_by_itself()
 async fn lines_tell_each_stage_where_there_is_no_terminal() {
     let world = World::start().await;
     world.dns.add_zone("lines.example");
+    world.dns.delay_records_in_dns(std::time::Duration::from_millis(500));
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.lines.example"]).await;

@@ -100,7 +100,9 @@ async fn read<T: serde::de::DeserializeOwned>(answer: reqwest::Result<reqwest::R
 }
 
 impl Local {
+    /// What a killed process held is free from now on.
     async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
+        self.app.store.free_dead_leases().await?;
         let renewals = control::ask(&self.app.store, names, self.app.clock.now()).await?;
         if renewals.unknown.is_empty() && names.is_empty() {
             self.scheduler.scan().await?;

@@ -75,7 +75,8 @@ impl Report {
 
     /// One has moved on, or not.
     pub(super) fn moved(&mut self, target: &RenewalTarget, progress: &RenewalProgress) {
-        let doing = progress.doing.clone().unwrap_or_else(|| "waiting".to_owned());
+        let idle = if progress.running { "at work" } else { "waiting for its turn" };
+        let doing = progress.doing.clone().unwrap_or_else(|| idle.to_owned());
         if let Some(bar) = self.bars.get(&target.id) {
             bar.set_message(doing);
         } else if !self.json && self.said.get(&target.id) != Some(&doing) {

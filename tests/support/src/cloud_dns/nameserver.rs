@@ -82,7 +82,7 @@ impl Answer {
 }
 
 fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration) -> Answer {
-    let mut name = asked.to_string().trim_end_matches('.').to_owned();
+    let mut name = Name::from(asked).to_ascii().trim_end_matches('.').to_owned();
     let mut records = Vec::new();
     for _ in 0..LONGEST_CHAIN {
         if NAMESERVERS.contains(&name.as_str()) {
