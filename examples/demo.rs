@@ -98,6 +98,7 @@ impl House {
             dns_server: dns.dns_addr(),
             acme_root: pebble.root_pem_path(),
             log: "info".to_owned(),
+            more: String::new(),
         };
         let daemon = Daemon::start(&setup).await?;
         println!("autocertd        {} with a throw-away database in {}", daemon.api.base, setup.state().display());

@@ -71,14 +71,21 @@ impl Registrar {
             Err(Failure::retry(format!("{} took too long to register the account; it is tried again", provider.server))
                 .into())
         });
-        if let Err(Stop::Failed(failure)) = &result {
-            let jitter = self.randomness.fraction();
-            let trouble = Trouble::after(provider.trouble.as_ref(), failure.clone(), self.clock.now(), None, jitter);
-            tracing::warn!(provider = %provider.id, next_try = %trouble.next_try, "registration failed: {failure}");
-            self.store.record_provider_trouble(lease, &trouble).await?;
+        match &result {
+            Ok(()) => {}
+            Err(Stop::Failed(failure)) => self.record(lease, &provider, failure).await?,
+            // Nothing could be written down, so the lease ends by itself: given back it would be due again at once.
+            Err(_) => return result,
         }
         self.store.release_provider(lease).await?;
         result
+    }
+
+    async fn record(&self, lease: &ProviderLease, provider: &Provider, failure: &Failure) -> Result<(), Stop> {
+        let jitter = self.randomness.fraction();
+        let trouble = Trouble::after(provider.trouble.as_ref(), failure.clone(), self.clock.now(), None, jitter);
+        tracing::warn!(provider = %provider.id, next_try = %trouble.next_try, "registration failed: {failure}");
+        Ok(self.store.record_provider_trouble(lease, &trouble).await?)
     }
 
     async fn wait_out_trouble(&self, provider: ProviderId) -> Result<(), Stop> {

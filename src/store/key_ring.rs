@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -235,14 +235,21 @@ fn find(keys: &[Arc<MasterKey>], id: &str) -> Option<Arc<MasterKey>> {
     keys.iter().find(|key| key.id == id).cloned()
 }
 
+/// Only the owner may look. A file of root's may also be read by its group: so systemd hands out credentials and
+/// Kubernetes its secrets. The same rule as PostgreSQL's for its TLS key.
+const fn forbidden_mode(owner: u32) -> u32 {
+    if owner == ROOT { 0o037 } else { 0o077 }
+}
+
 fn read(path: &Path) -> Result<Vec<Arc<MasterKey>>, KeyError> {
     let file_error = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
         _ => KeyError::File { path: path.to_owned(), source },
     };
     let file = File::open(path).map_err(file_error)?;
-    let mode = file.metadata().map_err(file_error)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let metadata = file.metadata().map_err(file_error)?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & forbidden_mode(metadata.uid()) != 0 {
         return Err(KeyError::OpenToOthers { path: path.to_owned(), mode });
     }
     let text = Zeroizing::new(io::read_to_string(file).map_err(file_error)?);
@@ -301,6 +308,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+const ROOT: u32 = 0;
 const KEY_LENGTH: usize = 32;
 const MAX_ID: usize = 32;
 /// A key id, a blank, 44 characters of base64 and the line's end; room that is never outgrown leaves no copies behind.

@@ -6,6 +6,7 @@ mod issuance;
 mod kill;
 mod one_shot;
 mod refusals;
+mod replicas;
 mod sdk;
 mod secrets;
 mod stops;

@@ -57,6 +57,7 @@ impl World {
             dns_server: self.dns.dns_addr(),
             acme_root: self.acme.root_pem_path(),
             log: "info,autocertd=debug".to_owned(),
+            more: String::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Opening the store: files, migrations, the key check.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -147,8 +147,13 @@ fn key_files_that_are_open_or_malformed_are_refused() {
     }
     write_private(&path, &format!("# words\n\n{good}\n"));
     KeyRing::load(&path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(KeyRing::load(&path), Err(KeyError::OpenToOthers { mode: 0o640, .. })));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
+    assert!(matches!(KeyRing::load(&path), Err(KeyError::OpenToOthers { mode: 0o604, .. })));
+
+    // systemd hands out credentials as root's files that a group may read; nobody else's file may be so.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+    let owned_by_root = path.metadata().unwrap().uid() == 0;
+    assert_eq!(KeyRing::load(&path).is_ok(), owned_by_root);
 }
 
 fn write_private(path: &Path, text: &str) {

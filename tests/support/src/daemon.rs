@@ -29,6 +29,8 @@ pub struct Setup {
     pub acme_root: PathBuf,
     /// The log filter.
     pub log: String,
+    /// Further settings, as TOML sections.
+    pub more: String,
 }
 
 impl Setup {
@@ -51,6 +53,7 @@ impl Setup {
         writeln!(text, "[dns.propagation]\nservers = [\"{}\"]", self.dns_server)?;
         writeln!(text, "first_pause = \"50ms\"\nlongest_pause = \"200ms\"\ntimeout = \"20s\"")?;
         writeln!(text, "[log]\nfilter = {:?}\nformat = \"json\"", self.log)?;
+        text.push_str(&self.more);
         let path = self.folder.join("autocertd.toml");
         fs::write(&path, text)?;
         Ok(path)
