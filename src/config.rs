@@ -125,9 +125,13 @@ impl Config {
         self.state_directory.clone().or_else(from_systemd).unwrap_or_else(|| PathBuf::from(USUAL_STATE_DIRECTORY))
     }
 
-    /// Where the Unix socket of the daemon is.
+    /// Where the Unix socket of the daemon is: `api.socket`, else in `/run/autocertd` where systemd made that for the
+    /// usual state directory, else in the state directory. The daemon and its commands come to the same answer.
     pub fn socket(&self) -> PathBuf {
-        self.api.socket.clone().unwrap_or_else(|| self.state_directory().join("autocertd.sock"))
+        let state = self.state_directory();
+        let made_by_systemd = state == Path::new(USUAL_STATE_DIRECTORY) && Path::new(USUAL_RUNTIME_DIRECTORY).is_dir();
+        let folder = if made_by_systemd { PathBuf::from(USUAL_RUNTIME_DIRECTORY) } else { state };
+        self.api.socket.clone().unwrap_or_else(|| folder.join("autocertd.sock"))
     }
 
     /// Where the master keys are.
@@ -163,6 +167,8 @@ impl Config {
 
 const USUAL_PATH: &str = "/etc/autocertd/autocertd.toml";
 const USUAL_STATE_DIRECTORY: &str = "/var/lib/autocertd";
+/// `RuntimeDirectory=autocertd` of the unit.
+const USUAL_RUNTIME_DIRECTORY: &str = "/run/autocertd";
 
 #[cfg(test)]
 mod tests {
