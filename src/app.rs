@@ -24,6 +24,45 @@ use crate::runtime::wake::Wake;
 use crate::scheduler::Scheduler;
 use crate::store::{KeyRing, Store};
 
+/// What the settings of ACME and DNS come to. It is made before anything is touched, so that settings that cannot be used
+/// change nothing.
+pub struct Outside {
+    acme: AcmeClient,
+    dns: Arc<dyn Adapter>,
+    propagation: Propagation,
+}
+
+/// Settings that cannot be used; the source says which and why.
+#[derive(Debug, thiserror::Error)]
+#[error("the settings cannot be used")]
+pub struct UnusableSettings(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl UnusableSettings {
+    /// Settings that cannot be used for the reason that `error` tells.
+    pub fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl Outside {
+    /// Reads certificates and tokens that the settings name; nothing is asked over the network.
+    ///
+    /// # Errors
+    /// Where a file cannot be read, or what it holds cannot be used.
+    pub fn from_config(config: &Config) -> Result<Self, UnusableSettings> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let acme = AcmeClient::new(&config.acme, Arc::clone(&clock)).map_err(UnusableSettings::of)?;
+        let token = secret::ionos_token(config.dns.ionos.token_file.as_deref()).map_err(UnusableSettings::of)?;
+        if token.is_none() {
+            tracing::warn!("no token for Cloud DNS: set dns.ionos.token_file or $IONOS_TOKEN; until then DNS-01 fails");
+        }
+        let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
+        let dns = Ionos::new(&config.dns.ionos, token.as_ref(), clock, randomness).map_err(UnusableSettings::of)?;
+        config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
+        Ok(Self { acme, dns: Arc::new(dns), propagation: Propagation::new(&config.dns.propagation) })
+    }
+}
+
 /// The program's parts, as commands use them.
 pub struct App {
     /// Where everything is kept.
@@ -43,10 +82,10 @@ impl App {
     /// # Errors
     /// Where one of them cannot be made or opened; a wrong or missing key is never replaced.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
         make_directory(&config.state_directory())?;
         let clock: SharedClock = Arc::new(SystemClock);
         let randomness = Randomness::from_system().context("the operating system gives no randomness")?;
-        let settings = config.store.settings(&config.state_directory())?;
         let ring = KeyRing::of_store(&config.key_file(), &settings.url)?;
         let store = Store::open(&settings, ring, Arc::clone(&clock), randomness.clone()).await?;
         Ok(Self {
@@ -60,38 +99,35 @@ impl App {
     }
 
     /// The renewal daemon over this store.
-    ///
-    /// # Errors
-    /// Where the settings of ACME or DNS cannot be used.
-    pub fn scheduler(&self) -> anyhow::Result<Scheduler> {
-        let acme = AcmeClient::new(&self.config.acme, Arc::clone(&self.clock))?;
+    pub fn scheduler(&self, outside: Outside) -> Scheduler {
+        let Outside { acme, dns, propagation } = outside;
         let issuance = Issuance {
             store: self.store.clone(),
             registrar: Registrar::new(self.store.clone(), acme, Arc::clone(&self.clock), self.randomness.clone()),
-            dns: self.adapter()?,
-            propagation: Propagation::new(&self.config.dns.propagation),
+            dns,
+            propagation,
             clock: Arc::clone(&self.clock),
             randomness: self.randomness.clone(),
         };
         let (tasks, stopping) = (self.lifecycle.tasks().clone(), self.lifecycle.stopping());
-        Ok(Scheduler::new(issuance, self.wake.clone(), &self.config.scheduler, tasks, stopping))
+        Scheduler::new(issuance, self.wake.clone(), &self.config.scheduler, tasks, stopping)
     }
 
     /// Serves the API and renews, until the program is told to stop.
     ///
     /// # Errors
     /// Where an address cannot be bound, or a part fails for good.
-    pub async fn serve(self) -> anyhow::Result<()> {
+    pub async fn serve(self, outside: Outside) -> anyhow::Result<()> {
         self.lifecycle.stop_at_signals()?;
-        self.make_first_token().await?;
         let listen = self.config.api.listen;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (api.listen)"))?;
         let address = listener.local_addr()?;
-        let scheduler = self.scheduler()?;
+        let socket = LocalSocket::bind(&self.config.socket()).await?;
+        self.make_first_token().await?;
+        let scheduler = self.scheduler(outside);
         let api = self.api();
         let tasks = self.lifecycle.tasks();
-        let socket = LocalSocket::bind(&self.config.socket()).await?;
         let api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));
         let socket_ended = tasks.spawn(http::serve_unix(socket, api, self.lifecycle.stopping()));
         let scheduler_ended = tasks.spawn(scheduler.run());
@@ -119,16 +155,6 @@ impl App {
             tracing::warn!("some work did not park itself in time; it resumes after the next start");
         }
         self.store.close().await;
-    }
-
-    /// Cloud DNS. Without a token the API still serves, and DNS-01 says what is missing.
-    fn adapter(&self) -> anyhow::Result<Arc<dyn Adapter>> {
-        let section = &self.config.dns.ionos;
-        let token = secret::ionos_token(section.token_file.as_deref())?.unwrap_or_else(|| {
-            tracing::warn!("no token for Cloud DNS: set dns.ionos.token_file or $IONOS_TOKEN; until then DNS-01 fails");
-            SecretString::default()
-        });
-        Ok(Arc::new(Ionos::new(section, &token, Arc::clone(&self.clock), self.randomness.clone())?))
     }
 
     fn api(&self) -> Api {

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::UnusableSettings;
 use crate::config::Config;
 
 /// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains
@@ -49,7 +50,7 @@ enum Command {
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Rotate the master keys that seal private keys and secrets
+    /// Make and rotate the master keys that seal private keys and secrets
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Check the settings and print what is in force
@@ -75,7 +76,7 @@ pub fn main() -> ExitCode {
     let config = match Config::load(cli.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("autocertd: {error}");
+            eprintln!("autocertd: {:#}", anyhow::Error::new(error));
             return Ending::Misused.into();
         }
     };
@@ -83,7 +84,8 @@ pub fn main() -> ExitCode {
         Ok(ending) => ending.into(),
         Err(error) => {
             eprintln!("autocertd: {error:#}");
-            Ending::Failed.into()
+            let ending = if error.is::<UnusableSettings>() { Ending::Misused } else { Ending::Failed };
+            ending.into()
         }
     }
 }

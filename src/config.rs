@@ -51,7 +51,7 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the settings file {}: {source}; check the path and its permissions", .path.display())]
+    #[error("cannot read the settings file {}; check the path and its permissions", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum ConfigError {
         rule: &'static str,
     },
     /// A secret cannot be read.
-    #[error("{key}: cannot read {}: {source}", .path.display())]
+    #[error("{key}: cannot read {}", .path.display())]
     UnreadableSecret {
         /// The setting that names the file.
         key: &'static str,
@@ -155,11 +155,9 @@ impl Config {
             return out_of_range("scheduler.concurrency", "0".to_owned(), "at least 1");
         }
         let scan = self.scheduler.scan_every;
-        if !(Span::seconds(60)..=Span::seconds(59 * 60)).contains(&scan) {
-            return out_of_range("scheduler.scan_every", scan.to_string(), "between 1m and 59m");
-        }
-        if self.store.max_connections == 0 {
-            return out_of_range("store.max_connections", "0".to_owned(), "at least 1");
+        let whole_minutes = scan.duration().as_millis().is_multiple_of(60_000);
+        if !(Span::seconds(60)..=Span::seconds(59 * 60)).contains(&scan) || !whole_minutes {
+            return out_of_range("scheduler.scan_every", scan.to_string(), "whole minutes between 1m and 59m");
         }
         Ok(())
     }
@@ -206,5 +204,6 @@ mod tests {
         assert_eq!(error, "scheduler.concurrency = 0: at least 1");
         let error = parse("[scheduler]\nscan_every = \"2h\"\n").unwrap_err().to_string();
         assert!(error.contains("between 1m and 59m"), "{error}");
+        assert!(parse("[scheduler]\nscan_every = \"90s\"\n").is_err());
     }
 }

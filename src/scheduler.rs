@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -80,37 +80,37 @@ impl Scheduler {
         store.free_dead_leases().await?;
         self.remove_expired().await?;
         self.register_providers().await?;
-        let claims = store.claim_due(self.issuance.clock.now(), self.free_permits()).await?;
-        for claim in claims {
-            self.spawn(claim).await;
+        let mut permits = self.free_permits();
+        let limit = u32::try_from(permits.len()).unwrap_or(u32::MAX);
+        for claim in store.claim_due(self.issuance.clock.now(), limit).await? {
+            self.spawn(claim, permits.pop());
         }
         let looks = [store.earliest_look().await?, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 
-    /// Claims one auto-certificate, due or not, and has it worked on; says whether it could be claimed.
+    /// Claims one auto-certificate, due or not, and has it worked on, unless somebody else works on it. Says whether
+    /// there was room for it.
     ///
     /// # Errors
     /// Where the store fails.
     pub async fn take(&self, id: AutoCertificateId) -> Result<bool, StoreError> {
-        let claim = self.issuance.store.claim(id).await?;
-        let claimed = claim.is_some();
-        if let Some(claim) = claim {
-            self.spawn(claim).await;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+        let room = permit.is_some();
+        if room && let Some(claim) = self.issuance.store.claim(id).await? {
+            self.spawn(claim, permit);
         }
-        Ok(claimed)
+        Ok(room)
     }
 
-    async fn spawn(&self, claim: Claim) {
-        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
-            return;
-        };
+    /// The permit was there before the claim: what is claimed is worked on at once.
+    fn spawn(&self, claim: Claim, permit: Option<OwnedSemaphorePermit>) {
         let scheduler = self.clone();
         let span = tracing::info_span!("work", auto_certificate = %claim.auto_certificate.id, name = %claim.auto_certificate.name);
         self.tasks.spawn(
             async move {
-                let _permit = permit;
                 scheduler.work(&claim).await;
+                drop(permit);
                 scheduler.wake.nudge();
             }
             .instrument(span),
@@ -175,8 +175,8 @@ impl Scheduler {
         Ok(cron)
     }
 
-    fn free_permits(&self) -> u32 {
-        u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX)
+    fn free_permits(&self) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| Arc::clone(&self.permits).try_acquire_owned().ok()).collect()
     }
 
     fn pause_until(&self, next_look: Option<Moment>) -> Duration {

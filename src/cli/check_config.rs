@@ -1,18 +1,21 @@
-//! `autocertd check-config`: the settings that are in force.
+//! `autocertd check-config`: are the settings fit for use, and what is in force?
 
-use crate::cli::Ending;
+use crate::app::Outside;
+use crate::cli::{Ending, log};
 use crate::config::{Config, secret};
 
+/// Checks all that `serve` would refuse before it touches anything, then prints.
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
+    log::start(&config.log)?;
+    Outside::from_config(config)?;
+    let database = config.store.settings(&config.state_directory())?.url;
+    let token = secret::ionos_token(config.dns.ionos.token_file.as_deref())?;
     print!("{}", toml::to_string_pretty(config)?);
     println!("\n# in force besides:");
     println!("# state directory: {}", config.state_directory().display());
-    println!("# socket: {}", config.socket().display());
+    println!("# database: {database}");
     println!("# master keys: {}", config.key_file().display());
-    let token = secret::ionos_token(config.dns.ionos.token_file.as_deref())?;
-    println!(
-        "# Cloud DNS token: {}",
-        if token.is_some() { "found" } else { "none; DNS-01 will fail until there is one" }
-    );
+    println!("# socket: {}", config.socket().display());
+    println!("# Cloud DNS token: {}", if token.is_some() { "found" } else { "none; DNS-01 fails until there is one" });
     Ok(Ending::Well)
 }

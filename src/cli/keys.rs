@@ -5,9 +5,13 @@ use clap::Subcommand;
 use crate::app::App;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
+use crate::store::KeyRing;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
+    /// Make the master key file, for a new PostgreSQL database; beside a new SQLite file it is made by itself. One that
+    /// is there is never overwritten
+    Create,
     /// Add a new master key and seal everything under it; an interrupted rotation is finished first. The key before it
     /// stays in the key file until the next rotation
     Rotate,
@@ -16,12 +20,17 @@ pub(super) enum KeysCommand {
 pub(super) fn run(config: &Config, command: &KeysCommand) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
-    runtime()?.block_on(async {
-        let app = App::open(config).await?;
-        match command {
-            KeysCommand::Rotate => rotate(&app).await,
-        }
-    })
+    match command {
+        KeysCommand::Create => create(config),
+        KeysCommand::Rotate => runtime()?.block_on(async { rotate(&App::open(config).await?).await }),
+    }
+}
+
+fn create(config: &Config) -> anyhow::Result<Ending> {
+    let path = config.key_file();
+    KeyRing::generate(&path)?;
+    println!("{} made; back it up apart from the database, and give it to every replica", path.display());
+    Ok(Ending::Well)
 }
 
 async fn rotate(app: &App) -> anyhow::Result<Ending> {

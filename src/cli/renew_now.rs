@@ -46,9 +46,9 @@ async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, report: &mut Report) -
     let mut open: HashMap<AutoCertificateId, RenewalTarget> =
         targets.into_iter().map(|target| (target.id, target)).collect();
     while !open.is_empty() {
-        let ids: Vec<AutoCertificateId> = open.keys().copied().collect();
+        let targets: Vec<&RenewalTarget> = open.values().collect();
         let seen: HashMap<AutoCertificateId, RenewalProgress> =
-            desk.progress(&ids).await?.into_iter().map(|progress| (progress.id, progress)).collect();
+            desk.progress(&targets).await?.into_iter().map(|progress| (progress.id, progress)).collect();
         open.retain(|id, target| match seen.get(id) {
             Some(progress) if has_ended(target, progress) && !progress.deleted => {
                 report.ended(target, Outcome::of(progress));

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use crate::app::App;
+use crate::app::{App, Outside};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
     log::start(&config.log)?;
+    let outside = Outside::from_config(config)?;
     let runtime = runtime()?;
-    runtime.block_on(async { App::open(config).await?.serve().await })?;
+    runtime.block_on(async { App::open(config).await?.serve(outside).await })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(Ending::Well)
 }

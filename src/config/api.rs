@@ -15,7 +15,8 @@ pub struct ApiSection {
     pub listen: SocketAddr,
     /// How long a request may take before it is given up with a 503.
     pub request_timeout: Span,
-    /// The Unix socket for the commands on the same machine; by default none is made.
+    /// The Unix socket for the commands on the same machine; default `autocertd.sock`, in
+    /// `/run/autocertd` where systemd made that for the usual state directory, else in the state directory.
     pub socket: Option<PathBuf>,
 }
 
@@ -29,7 +30,7 @@ impl Default for ApiSection {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsSection {
-    /// How many auto-certificates the API takes; those declared in the settings file do not count.
+    /// How many auto-certificates the API takes; default 50.
     pub auto_certificates: u32,
 }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSection {
-    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a list of `target=level`; default `info`.
+    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a list of `target=level`; default
+    /// `info,tokio_cron_scheduler=warn`.
     pub filter: String,
     /// The form; default `text`.
     pub format: LogFormat,
@@ -25,6 +26,6 @@ pub enum LogFormat {
 
 impl Default for LogSection {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::default() }
+        Self { filter: "info,tokio_cron_scheduler=warn".to_owned(), format: LogFormat::default() }
     }
 }

@@ -59,13 +59,6 @@ pub struct KeysSection {
     pub file: Option<PathBuf>,
 }
 
-impl KeysSection {
-    /// The key file's path.
-    pub fn path(&self, state_directory: &Path) -> PathBuf {
-        self.file.clone().unwrap_or_else(|| state_directory.join(DEFAULT_KEY_FILE))
-    }
-}
-
 /// What is wrong with the `[store]` section.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidStoreSection {
@@ -162,7 +155,6 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretStr
 /// SQLite writes one at a time anyway.
 const DEFAULT_CONNECTIONS: u32 = 4;
 const DEFAULT_FILE: &str = "autocertd.db";
-const DEFAULT_KEY_FILE: &str = "master.key";
 
 #[cfg(test)]
 mod tests {
@@ -177,7 +169,6 @@ mod tests {
         let settings = section("").settings(Path::new("/var/lib/autocertd")).unwrap();
         assert_eq!(settings.url.to_string(), "sqlite:/var/lib/autocertd/autocertd.db");
         assert_eq!(settings.max_connections, 4);
-        assert_eq!(KeysSection::default().path(Path::new("/s")), Path::new("/s/master.key"));
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub enum DnsError {
         /// How many zones the token sees.
         zones: usize,
     },
+    /// No token was given.
+    #[error("{adapter}: there is no token; set dns.ionos.token_file or $IONOS_TOKEN and restart autocertd")]
+    NoToken {
+        /// Who was to be asked.
+        adapter: &'static str,
+    },
     /// The token is missing a right, wrong or expired.
     #[error("{adapter}: {call} was refused with status {status}{said}; give a token that is valid and may manage DNS")]
     Unauthorized {
@@ -181,6 +187,7 @@ impl DnsError {
             | Self::NoNameServers { .. }
             | Self::NotVisible { .. } => Disposition::RETRY,
             Self::Setting { .. }
+            | Self::NoToken { .. }
             | Self::NoZone { .. }
             | Self::Unauthorized { .. }
             | Self::Conflict { .. }

@@ -24,13 +24,13 @@ pub struct Ionos {
 }
 
 impl Ionos {
-    /// An adapter that uses `token`.
+    /// An adapter that uses `token`; without one every call says so.
     ///
     /// # Errors
     /// [`DnsError::Setting`] where the endpoint or the token cannot be used. Nothing is asked over the network yet.
     pub fn new(
         section: &IonosSection,
-        token: &SecretString,
+        token: Option<&SecretString>,
         clock: SharedClock,
         randomness: Randomness,
     ) -> Result<Self, DnsError> {

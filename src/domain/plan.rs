@@ -71,7 +71,7 @@ impl fmt::Display for Reason {
             Self::AttemptOpen => "an attempt is open",
             Self::BackOff => "the next try after a failure is planned",
             Self::IssuedLately => "an order succeeded less than an hour ago; the next look is planned",
-            Self::LeftoverRecords => "challenge records are left over",
+            Self::LeftoverRecords => "challenge records of an ended attempt are being removed",
             Self::Deleted => "it was deleted",
         })
     }

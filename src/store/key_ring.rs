@@ -2,7 +2,7 @@
 //! one first. The file lies outside the database, is never readable by others, and is only replaced by a rotation.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -21,8 +21,21 @@ pub struct KeyRing(Arc<Ring>);
 
 struct Ring {
     path: PathBuf,
+    loaded: RwLock<Loaded>,
+}
+
+/// The file's content.
+struct Loaded {
     /// Never empty; the first is active.
-    keys: RwLock<Vec<Arc<MasterKey>>>,
+    keys: Vec<Arc<MasterKey>>,
+    version: Version,
+}
+
+/// Tells one version of the file from another: a rotation replaces the file as a whole.
+#[derive(PartialEq, Eq)]
+struct Version {
+    inode: u64,
+    modified: (i64, i64),
 }
 
 /// One master key.
@@ -44,7 +57,7 @@ pub enum KeyError {
         source: io::Error,
     },
     /// There is none although there should be.
-    #[error("the master key file {} is missing; bring back the one that the store was made with", path.display())]
+    #[error("the master key file {} is missing; bring back the one that the store was made with (for a new PostgreSQL database make one: autocertd keys create)", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -113,8 +126,8 @@ impl KeyRing {
     /// # Errors
     /// Where it is missing, open to others or malformed.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let keys = read(path)?;
-        Ok(Self(Arc::new(Ring { path: path.to_owned(), keys: RwLock::new(keys) })))
+        let loaded = RwLock::new(read(path)?);
+        Ok(Self(Arc::new(Ring { path: path.to_owned(), loaded })))
     }
 
     /// Makes a key file with one fresh key. It never overwrites one.
@@ -143,14 +156,25 @@ impl KeyRing {
         &self.0.path
     }
 
-    /// The key that seals.
+    /// The key that seals. A rotation by another process is noticed first: the key that was active here may not be in
+    /// the file for much longer.
     pub(super) fn active(&self) -> Arc<MasterKey> {
+        if self.is_outdated()
+            && let Err(error) = self.reload()
+        {
+            tracing::warn!(%error, "the master key file has changed and cannot be read; the keys of before stay in use");
+        }
         Arc::clone(&self.keys()[0])
     }
 
     /// Every key, the active one first.
     pub(super) fn keys(&self) -> Vec<Arc<MasterKey>> {
-        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.loaded.read().unwrap_or_else(PoisonError::into_inner).keys.clone()
+    }
+
+    fn is_outdated(&self) -> bool {
+        let version = std::fs::metadata(self.path()).map(|metadata| Version::of(&metadata));
+        version.is_ok_and(|version| version != self.0.loaded.read().unwrap_or_else(PoisonError::into_inner).version)
     }
 
     /// The key of this id. One that is unknown may have been added to the file by a rotation meanwhile.
@@ -164,8 +188,8 @@ impl KeyRing {
 
     /// Reads the file again.
     pub(super) fn reload(&self) -> Result<(), KeyError> {
-        let keys = read(self.path())?;
-        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        let loaded = read(self.path())?;
+        *self.0.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
@@ -208,6 +232,12 @@ impl fmt::Debug for KeyRing {
     }
 }
 
+impl Version {
+    fn of(metadata: &Metadata) -> Self {
+        Self { inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+    }
+}
+
 impl MasterKey {
     fn new(id: String, bytes: Zeroizing<[u8; KEY_LENGTH]>) -> Result<Self, KeyError> {
         let cipher = RandomizedNonceKey::new(&AES_256_GCM, bytes.as_slice()).map_err(|_| KeyError::Cipher)?;
@@ -241,7 +271,7 @@ const fn forbidden_mode(owner: u32) -> u32 {
     if owner == ROOT { 0o037 } else { 0o077 }
 }
 
-fn read(path: &Path) -> Result<Vec<Arc<MasterKey>>, KeyError> {
+fn read(path: &Path) -> Result<Loaded, KeyError> {
     let file_error = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
         _ => KeyError::File { path: path.to_owned(), source },
@@ -252,6 +282,7 @@ fn read(path: &Path) -> Result<Vec<Arc<MasterKey>>, KeyError> {
     if mode & forbidden_mode(metadata.uid()) != 0 {
         return Err(KeyError::OpenToOthers { path: path.to_owned(), mode });
     }
+    let version = Version::of(&metadata);
     let text = Zeroizing::new(io::read_to_string(file).map_err(file_error)?);
     let mut keys: Vec<Arc<MasterKey>> = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -267,7 +298,7 @@ fn read(path: &Path) -> Result<Vec<Arc<MasterKey>>, KeyError> {
     if keys.is_empty() {
         return Err(KeyError::Malformed { path: path.to_owned(), line: text.lines().count() + 1 });
     }
-    Ok(keys)
+    Ok(Loaded { keys, version })
 }
 
 /// Writes a file that did not exist, down to the disk.

@@ -113,7 +113,7 @@ async fn a_service_that_is_not_there_is_a_passing_fault() {
     let bench = Bench::start().await;
     let section = IonosSection { endpoint: bench.cloud.http_url(), ..IonosSection::default() };
     let token = SecretString::from(bench.cloud.token());
-    let adapter = Ionos::new(&section, &token, bench.clock.clone(), Randomness::from_seed(1)).unwrap();
+    let adapter = Ionos::new(&section, Some(&token), bench.clock.clone(), Randomness::from_seed(1)).unwrap();
     drop(bench);
 
     let error = adapter.zone_for(NAME).await.unwrap_err();

@@ -63,7 +63,7 @@ impl Bench {
 
 fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<TurnedClock>) -> Ionos {
     let section = IonosSection { endpoint: cloud.http_url(), timeout, ..IonosSection::default() };
-    Ionos::new(&section, &SecretString::from(token), clock.clone(), Randomness::from_seed(1)).unwrap()
+    Ionos::new(&section, Some(&SecretString::from(token)), clock.clone(), Randomness::from_seed(1)).unwrap()
 }
 
 fn txt(name: &str, content: &str) -> TxtRecord {

@@ -5,15 +5,13 @@
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use autocertd::domain::provider::{ExternalAccountBinding, NewProvider};
-use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::{Creation, Page};
+use autocertd::domain::provider::ExternalAccountBinding;
+use autocertd::store::Page;
 use autocertd_support::daemon::{Setup, signal};
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
 use futures_util::{StreamExt, stream};
 
-use crate::world::{KEY_ID, KEY_SECRET, World, open_store};
+use crate::world::{KEY_ID, KEY_SECRET, World, open_store, store_wish_with};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -126,22 +124,8 @@ async fn proxies(world: &World) -> (FaultProxy, FaultProxy) {
 /// A store with one provider and one auto-certificate that nobody has worked on yet.
 async fn prepare(setup: &Setup, directory: &str, zone: &str) {
     let store = open_store(setup).await;
-    let provider = NewProvider {
-        name: "Pebble".parse().unwrap(),
-        email: "ops@example.com".parse().unwrap(),
-        server: ServerUrl::parse(directory, PlainHttp::Refused).unwrap(),
-        external_account: Some(ExternalAccountBinding { key_id: KEY_ID.into(), key_secret: KEY_SECRET.into() }),
-    };
-    let provider = store.create_provider(&provider, &Actor::autocertd()).await.unwrap();
-    let wish = autocertd::domain::auto_certificate::NewAutoCertificate {
-        name: "killed".parse().unwrap(),
-        provider: provider.id,
-        common_name: zone.parse().unwrap(),
-        key_algorithm: autocertd::domain::key_algorithm::KeyAlgorithm::Secp256r1,
-        subject_alternative_names: vec![format!("*.{zone}").parse().unwrap()],
-    };
-    let made = store.create_auto_certificate(&wish, &Actor::autocertd(), 50).await.unwrap();
-    assert!(matches!(made, Creation::Created(_)));
+    let binding = ExternalAccountBinding { key_id: KEY_ID.into(), key_secret: KEY_SECRET.into() };
+    store_wish_with(&store, directory, Some(binding), zone, &format!("*.{zone}")).await;
     store.close().await;
 }
 

@@ -2,9 +2,10 @@
 
 use std::process::Output;
 
+use autocertd_support::daemon::Setup;
 use serde_json::Value;
 
-use crate::world::{World, auto_certificate, newest};
+use crate::world::{World, auto_certificate, newest, open_store, store_wish};
 
 fn renew_now(world: &World, arguments: &[&str]) -> Output {
     let arguments: Vec<&str> = std::iter::once("--renew-now").chain(arguments.iter().copied()).collect();
@@ -78,6 +79,22 @@ async fn a_renewal_that_is_under_way_is_followed_and_not_done_twice() {
     let output = renew_now(&world, &["www.twice.example", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(world.acme.count("new-order"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alone_it_works_off_more_than_it_may_do_at_once() {
+    let world = World::start().await;
+    world.dns.add_zone("many.example");
+    let setup = Setup { more: "[scheduler]\nconcurrency = 1\n".to_owned(), ..world.setup() };
+    let store = open_store(&setup).await;
+    for number in 0..4 {
+        store_wish(&store, &world.directory(), &format!("w{number}.many.example")).await;
+    }
+    store.close().await;
+    let output = setup.command(&["--renew-now", "--json"]).unwrap().output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(json_of(&output)["renewed"], 4);
+    assert_eq!(world.acme.count("finalize"), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use autocertd_support::daemon::Daemon;
+
 use crate::world::{World, auto_certificate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,11 +99,39 @@ async fn settings_are_checked_and_printed() {
     assert!(printed.status.success() && text.contains("accept_terms_of_service = true"), "{text}");
     assert!(!text.contains(&setup.cloud_dns_token), "{text}");
 
-    let broken = world.folder.path().join("broken.toml");
-    std::fs::write(&broken, "[acme]\naccept_terms = true\n").unwrap();
-    let refused =
-        std::process::Command::new(&setup.binary).arg("check-config").arg("-c").arg(&broken).output().unwrap();
-    assert_eq!(refused.status.code(), Some(2));
-    let words = String::from_utf8(refused.stderr).unwrap();
-    assert!(words.contains("accept_terms") && words.contains("line 2"), "{words}");
+    for (settings, words) in [
+        ("[acme]\naccept_terms = true\n", "line 2"),
+        ("[acme]\nextra_roots = [\"/nowhere/root.pem\"]\n", "/nowhere/root.pem"),
+        ("[dns.ionos]\nendpoint = \"http://dns.example.com\"\n", "dns.ionos.endpoint"),
+        ("[dns.ionos]\ntoken_file = \"/nowhere/token\"\n", "/nowhere/token"),
+        ("[store]\nurl = \"mysql://x\"\n", "sqlite:"),
+        ("[log]\nfilter = \"a=b=c\"\n", "a=b=c"),
+    ] {
+        for command in ["check-config", "serve"] {
+            let state = world.folder.path().join("untouched");
+            let broken = world.folder.path().join("broken.toml");
+            std::fs::write(&broken, format!("state_directory = \"{}\"\n{settings}", state.display())).unwrap();
+            let refused =
+                std::process::Command::new(&setup.binary).arg(command).arg("-c").arg(&broken).output().unwrap();
+            let told = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(2), "{command} {settings}: {told}");
+            assert!(told.contains(words), "{command} {settings}: {told}");
+            assert!(!state.exists(), "{command} {settings} left something behind");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_token_for_cloud_dns_the_api_serves_and_the_message_says_what_is_missing() {
+    let world = World::start().await;
+    let setup = world.setup();
+    let settings = std::fs::read_to_string(setup.write_settings().unwrap()).unwrap();
+    let path = world.folder.path().join("no-token.toml");
+    let without: Vec<&str> = settings.lines().filter(|line| !line.starts_with("token_file")).collect();
+    std::fs::write(&path, without.join("\n")).unwrap();
+    let daemon = Daemon::start_with(&setup, &path).await.unwrap();
+    let provider = world.provider(&daemon).await;
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.token.example"]).await;
+    let failed = daemon.api.wait_until(&path, |seen| seen["metadata"]["state"] == "FAILED").await.unwrap();
+    assert!(failed["metadata"]["message"].as_str().unwrap().contains("IONOS_TOKEN"), "{failed:#}");
 }

@@ -4,9 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use autocertd::config::store::{StoreSettings, StoreUrl};
+use autocertd::domain::auto_certificate::NewAutoCertificate;
+use autocertd::domain::key_algorithm::KeyAlgorithm;
+use autocertd::domain::provider::{ExternalAccountBinding, NewProvider};
+use autocertd::domain::resource::Actor;
+use autocertd::domain::server_url::{PlainHttp, ServerUrl};
 use autocertd::runtime::clock::SystemClock;
 use autocertd::runtime::randomness::Randomness;
-use autocertd::store::{KeyRing, Store};
+use autocertd::store::{Creation, KeyRing, Store};
 use autocertd_support::cloud_dns::CloudDns;
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::FaultProxy;
@@ -111,4 +116,34 @@ pub(crate) async fn open_store(setup: &Setup) -> Store {
     let ring = KeyRing::of_store(&setup.state().join("master.key"), &url).unwrap();
     let settings = StoreSettings { url, max_connections: 2 };
     Store::open(&settings, ring, Arc::new(SystemClock), Randomness::from_system().unwrap()).await.unwrap()
+}
+
+/// Puts a provider and an auto-certificate into a store that no daemon works on.
+pub(crate) async fn store_wish(store: &Store, directory: &str, name: &str) {
+    store_wish_with(store, directory, None, name, name).await;
+}
+
+/// The same, with an external account and a second name.
+pub(crate) async fn store_wish_with(
+    store: &Store,
+    directory: &str,
+    external_account: Option<ExternalAccountBinding>,
+    name: &str,
+    alternative_name: &str,
+) {
+    let provider = NewProvider {
+        name: "Pebble".parse().unwrap(),
+        email: "ops@example.com".parse().unwrap(),
+        server: ServerUrl::parse(directory, PlainHttp::Refused).unwrap(),
+        external_account,
+    };
+    let wish = NewAutoCertificate {
+        name: format!("for {name}").parse().unwrap(),
+        provider: store.create_provider(&provider, &Actor::autocertd()).await.unwrap().id,
+        common_name: name.parse().unwrap(),
+        key_algorithm: KeyAlgorithm::Secp256r1,
+        subject_alternative_names: vec![alternative_name.parse().unwrap()],
+    };
+    let made = store.create_auto_certificate(&wish, &Actor::autocertd(), 50).await.unwrap();
+    assert!(matches!(made, Creation::Created(_)));
 }

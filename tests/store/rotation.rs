@@ -14,6 +14,7 @@ on_both! {
     an_interrupted_rotation_is_finished_first
     a_running_daemon_learns_the_new_key_by_itself
     keys_that_nothing_needs_any_more_go
+    two_rotations_beside_a_running_daemon_lose_nothing
     what_cannot_be_opened_stops_a_rotation
     two_rotations_do_not_run_at_once
     the_key_file_keeps_its_owner_and_mode
@@ -133,4 +134,16 @@ async fn the_key_file_keeps_its_owner_and_mode(house: House) {
     let before = owner();
     house.store.rotate_master_key(|_| ()).await.unwrap();
     assert_eq!((owner(), before.2), (before, 0o600));
+}
+
+async fn two_rotations_beside_a_running_daemon_lose_nothing(house: House) {
+    let daemon = house.open_again().await.unwrap();
+    for round in ["first", "second", "third"] {
+        house.store.rotate_master_key(|_| ()).await.unwrap();
+        let upload = new_certificate(round, None, house.now(), Duration::days(90));
+        let id = daemon.upload_certificate(&upload, &actor()).await.unwrap().id;
+        house.store.rotate_master_key(|_| ()).await.unwrap();
+        let key = house.open_again().await.unwrap().certificate_private_key(id).await.unwrap().unwrap();
+        assert_eq!(key.expose_secret(), upload.private_key.expose_secret(), "the {round} round");
+    }
 }

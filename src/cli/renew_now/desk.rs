@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::net::UnixStream;
 
-use crate::app::App;
+use crate::app::{App, Outside};
 use crate::config::Config;
 use crate::domain::id::AutoCertificateId;
-use crate::http::control::{self, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest};
+use crate::http::control::{self, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget};
 use crate::scheduler::Scheduler;
 
 /// The daemon, spoken to over its Unix socket.
@@ -45,9 +45,10 @@ impl Desk {
         if let Some(daemon) = daemon {
             return Ok(Self::Daemon(daemon));
         }
+        let outside = Outside::from_config(config)?;
         let app = App::open(config).await?;
         app.lifecycle.stop_at_signals()?;
-        let scheduler = app.scheduler()?;
+        let scheduler = app.scheduler(outside);
         Ok(Self::Local(Box::new(Local { app, scheduler })))
     }
 
@@ -61,10 +62,10 @@ impl Desk {
     }
 
     /// How far each one is; those that are gone are left out.
-    pub(super) async fn progress(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<RenewalProgress>> {
+    pub(super) async fn progress(&self, targets: &[&RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
         match self {
-            Self::Daemon(daemon) => daemon.progress(ids).await,
-            Self::Local(local) => local.progress(ids).await,
+            Self::Daemon(daemon) => daemon.progress(targets).await,
+            Self::Local(local) => local.progress(targets).await,
         }
     }
 
@@ -83,8 +84,8 @@ impl Daemon {
         read(answer).await
     }
 
-    async fn progress(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<RenewalProgress>> {
-        let query: Vec<(&str, &AutoCertificateId)> = ids.iter().map(|id| ("id", id)).collect();
+    async fn progress(&self, targets: &[&RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
+        let query: Vec<(&str, AutoCertificateId)> = targets.iter().map(|target| ("id", target.id)).collect();
         let answer = self.0.get(format!("http://localhost{RENEWALS}")).query(&query).send().await;
         read(answer).await
     }
@@ -103,21 +104,22 @@ impl Local {
     /// What a killed process held is free from now on.
     async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
         self.app.store.free_dead_leases().await?;
-        let renewals = control::ask(&self.app.store, names, self.app.clock.now()).await?;
-        if renewals.unknown.is_empty() && names.is_empty() {
-            self.scheduler.scan().await?;
-        }
-        Ok(renewals)
+        Ok(control::ask(&self.app.store, names, self.app.clock.now()).await?)
     }
 
-    /// What nobody works on yet is taken up on the way: somebody else may have held it until now.
-    async fn progress(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<RenewalProgress>> {
+    /// What nobody has worked on yet is taken up on the way, as far as the bounds allow: somebody else may have held it
+    /// until now.
+    async fn progress(&self, targets: &[&RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
         if self.app.lifecycle.stopping().is_cancelled() {
             bail!("interrupted; what was begun goes on with the next run");
         }
-        let progress = self.app.store.progress(ids).await?;
-        for waiting in progress.iter().filter(|progress| progress.renewal_requested && !progress.running) {
-            self.scheduler.take(waiting.id).await?;
+        let ids: Vec<AutoCertificateId> = targets.iter().map(|target| target.id).collect();
+        let progress = self.app.store.progress(&ids).await?;
+        for waiting in progress.iter().filter(|progress| !progress.running && !progress.deleted) {
+            let untouched = targets.iter().any(|target| target.id == waiting.id && target.runs == waiting.runs);
+            if (untouched || waiting.renewal_requested) && !self.scheduler.take(waiting.id).await? {
+                break;
+            }
         }
         Ok(progress.into_iter().map(Into::into).collect())
     }

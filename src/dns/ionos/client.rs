@@ -26,6 +26,8 @@ use crate::runtime::randomness::Randomness;
 pub(super) struct Client {
     http: reqwest::Client,
     endpoint: Url,
+    /// Without one nothing can be asked.
+    authorization: Option<HeaderValue>,
     clock: SharedClock,
     randomness: Randomness,
 }
@@ -33,22 +35,20 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(
         section: &IonosSection,
-        token: &SecretString,
+        token: Option<&SecretString>,
         clock: SharedClock,
         randomness: Randomness,
     ) -> Result<Self, DnsError> {
         let endpoint = endpoint(&section.endpoint)?;
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, authorization(token)?);
+        let authorization = token.map(authorization).transpose()?;
         let http = reqwest::Client::builder()
-            .default_headers(headers)
             .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
             .timeout(section.timeout.duration())
             // The token goes nowhere but to the endpoint.
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| setting("dns.ionos.endpoint", format!("no HTTP client can be made: {error}")))?;
-        Ok(Self { http, endpoint, clock, randomness })
+        Ok(Self { http, endpoint, authorization, clock, randomness })
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -113,7 +113,10 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<(String, Vec<u8>), DnsError> {
         let call = format!("{method} /{}", path.join("/"));
-        let mut request = self.http.request(method, self.url(path)).query(query);
+        let Some(authorization) = self.authorization.clone() else {
+            return Err(DnsError::NoToken { adapter: NAME });
+        };
+        let mut request = self.http.request(method, self.url(path)).query(query).header(AUTHORIZATION, authorization);
         if let Some(body) = body {
             request = request.json(body);
         }
