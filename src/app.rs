@@ -1,7 +1,7 @@
 //! The only place where the parts are put together.
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -22,7 +22,7 @@ use crate::runtime::lifecycle::{self, Lifecycle};
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
 use crate::scheduler::Scheduler;
-use crate::store::{KeyRing, Store};
+use crate::store::{KeyRing, Page, Store, StoreUrl};
 
 /// What the settings of ACME and DNS come to. It is made before anything is touched, so that settings that cannot be used
 /// change nothing.
@@ -63,6 +63,20 @@ impl Outside {
     }
 }
 
+/// Whether a store that is not there is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A mistyped path must not pass for an empty store.
+    MustExist,
+    /// This may be the first start.
+    MayBeMade,
+}
+
+/// There is no store where the settings look for it.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no database {}; check state_directory, or run `autocertd serve` once to make it", .0.display())]
+struct NoStore(PathBuf);
+
 /// The program's parts, as commands use them.
 pub struct App {
     /// Where everything is kept.
@@ -77,13 +91,18 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store. At the very first start it makes the state directory, the database and the master key.
+    /// Opens the store; where it may be made, with the state directory, the database and the master key.
     ///
     /// # Errors
     /// Where one of them cannot be made or opened; a wrong or missing key is never replaced.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+    pub async fn open(config: &Config, place: Place) -> anyhow::Result<Self> {
         let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
-        make_directory(&config.state_directory())?;
+        match (&settings.url, place) {
+            (StoreUrl::Sqlite(path), Place::MustExist) if !path.exists() => {
+                return Err(UnusableSettings::of(NoStore(path.clone())).into());
+            }
+            _ => make_directory(&config.state_directory())?,
+        }
         let clock: SharedClock = Arc::new(SystemClock);
         let randomness = Randomness::from_system().context("the operating system gives no randomness")?;
         let ring = KeyRing::of_store(&config.key_file(), &settings.url)?;
@@ -169,14 +188,19 @@ impl App {
         }
     }
 
-    /// The first start makes a token, so that somebody can speak to the API at all.
+    /// The first start makes a token, so that somebody can speak to the API at all. Where there are providers it is not
+    /// the first start, even if all tokens were revoked.
     async fn make_first_token(&self) -> anyhow::Result<()> {
-        if !self.store.tokens().await?.is_empty() {
+        let providers = self.store.providers(Page { offset: 0, limit: 1 }).await?;
+        if !self.store.tokens().await?.is_empty() || !providers.items.is_empty() {
             return Ok(());
         }
         let path = self.config.state_directory().join(FIRST_TOKEN);
-        let (_, text) = self.store.create_token(&FIRST_TOKEN.parse()?, Scope::Full).await?;
-        write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+        let (token, text) = self.store.create_token(&FIRST_TOKEN.parse()?, Scope::Full).await?;
+        if let Err(error) = write_private(&path, &text) {
+            self.store.revoke_token(token.id).await?;
+            return Err(error).with_context(|| format!("cannot write {}", path.display()));
+        }
         tracing::info!(path = %path.display(), "first API token written; keep it and delete the file");
         Ok(())
     }

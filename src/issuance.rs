@@ -25,7 +25,7 @@ use crate::domain::plan::Reason;
 use crate::issuance::course::Course;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
-use crate::store::{Store, StoreError};
+use crate::store::{ChallengeRecord, Store, StoreError};
 
 /// Why work on an auto-certificate ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -128,12 +128,15 @@ impl Issuance {
     /// # Errors
     /// Where the work must stop.
     pub async fn clean_up(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
-        let needed = match self.store.open_attempt(subject.id).await? {
-            Some(attempt) if !subject.standing.deleted => Some(attempt.id),
-            _ => None,
-        };
-        for record in self.store.challenge_records(subject.id).await? {
-            if Some(record.attempt) != needed {
+        let open = self.store.open_attempt(subject.id).await?.filter(|_| !subject.standing.deleted);
+        let is_open = |record: &ChallengeRecord| open.as_ref().is_some_and(|attempt| attempt.id == record.attempt);
+        let (needed, left): (Vec<_>, Vec<_>) =
+            self.store.challenge_records(subject.id).await?.into_iter().partition(is_open);
+        for record in left {
+            if needed.iter().any(|other| is_same_record(other, &record)) {
+                // A CA that hands out a pending order again wants the same record again.
+                self.store.record_removed(record.id).await?;
+            } else {
                 self.remove(tenure, &record).await?;
             }
         }
@@ -161,20 +164,26 @@ impl Issuance {
         let standing = &subject.standing;
         let expiry = standing.newest.map(|newest| newest.not_after);
         let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
-        if over {
-            self.store.end_attempt(tenure.lease(), attempt.id, &failure).await?;
-        }
         let jitter = self.randomness.fraction();
         let trouble = Trouble::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);
         tracing::warn!(
             attempt = %attempt.id, stage = %reached, failures = trouble.failures, next_try = %trouble.next_try,
             "attempt failed: {}", trouble.last
         );
-        self.store.record_trouble(tenure.lease(), &trouble).await?;
-        let needs_its_records = !over && reached == StageKind::Answered;
+        if over {
+            self.store.end_attempt(tenure.lease(), attempt.id, &trouble).await?;
+        } else {
+            self.store.record_trouble(tenure.lease(), &trouble).await?;
+        }
+        // From here on the CA may be looking at them.
+        let needs_its_records = !over && matches!(reached, StageKind::Presented | StageKind::Answered);
         if !needs_its_records {
             self.remove_all_of(tenure, attempt).await?;
         }
         Ok(())
     }
+}
+
+fn is_same_record(one: &ChallengeRecord, other: &ChallengeRecord) -> bool {
+    (&one.zone_id, &one.name, &one.content) == (&other.zone_id, &other.name, &other.content)
 }

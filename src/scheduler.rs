@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::config::scheduler::SchedulerSection;
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Failure;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Action, plan};
@@ -78,6 +80,10 @@ impl Scheduler {
     pub async fn scan(&self) -> Result<Option<Moment>, StoreError> {
         let store = &self.issuance.store;
         store.free_dead_leases().await?;
+        let mended = store.mend_looks(self.issuance.clock.now()).await?;
+        if mended > 0 {
+            tracing::warn!(mended, "the clock was ahead and has been set back; what it put off is looked at again");
+        }
         self.remove_expired().await?;
         self.register_providers().await?;
         let mut permits = self.free_permits();
@@ -85,7 +91,10 @@ impl Scheduler {
         for claim in store.claim_due(self.issuance.clock.now(), limit).await? {
             self.spawn(claim, permits.pop());
         }
-        let looks = [store.earliest_look().await?, store.earliest_provider_look().await?];
+        drop(permits);
+        // Without room there is nothing to look for: whoever ends wakes the loop.
+        let due = if self.permits.available_permits() > 0 { store.earliest_look().await? } else { None };
+        let looks = [due, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 
@@ -136,13 +145,23 @@ impl Scheduler {
             }
             Err(stop @ (Stop::Failed(_) | Stop::Store(_))) => {
                 tracing::error!("work was cut off: {stop}");
-                let soon = self.issuance.clock.now() + time::Duration::seconds(30);
-                self.issuance.store.release(tenure.lease(), soon, RunOutcome::Interrupted).await
+                self.note(&tenure, claim, &stop).await
             }
         };
         if let Err(error) = released {
             tracing::error!(%error, "the lease could not be given back; it ends by itself");
         }
+    }
+
+    /// A store that fails in the middle of the work is a trouble like others: shown, and tried again with growing pauses.
+    async fn note(&self, tenure: &Tenure, claim: &Claim, stop: &Stop) -> Result<(), StoreError> {
+        let (store, now) = (&self.issuance.store, self.issuance.clock.now());
+        let standing = &claim.auto_certificate.standing;
+        let expiry = standing.newest.map(|newest| newest.not_after);
+        let jitter = self.issuance.randomness.fraction();
+        let trouble = Trouble::after(standing.trouble.as_ref(), Failure::retry(stop.to_string()), now, expiry, jitter);
+        store.record_trouble(tenure.lease(), &trouble).await?;
+        store.release(tenure.lease(), trouble.next_try, RunOutcome::Finished).await
     }
 
     async fn follow_plan(&self, tenure: &Tenure) -> Result<(), Stop> {
@@ -192,8 +211,14 @@ impl Scheduler {
             let span = tracing::info_span!("registration", provider = %lease.id);
             self.tasks.spawn(
                 async move {
-                    if let Err(Stop::Store(error)) = scheduler.issuance.registrar.register(&lease).await {
-                        tracing::error!(%error, "the registration could not be written down");
+                    tokio::select! {
+                        registered = scheduler.issuance.registrar.register(&lease) => {
+                            if let Err(Stop::Store(error)) = registered {
+                                tracing::error!(%error, "the registration could not be written down");
+                            }
+                        }
+                        // What was sent is found again by the stored key.
+                        () = scheduler.stopping.cancelled() => {}
                     }
                     scheduler.wake.nudge();
                 }

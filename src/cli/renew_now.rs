@@ -50,17 +50,17 @@ async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, report: &mut Report) -
         let seen: HashMap<AutoCertificateId, RenewalProgress> =
             desk.progress(&targets).await?.into_iter().map(|progress| (progress.id, progress)).collect();
         open.retain(|id, target| match seen.get(id) {
-            Some(progress) if has_ended(target, progress) && !progress.deleted => {
-                report.ended(target, Outcome::of(progress));
-                false
-            }
-            Some(progress) if !progress.deleted => {
-                report.moved(target, progress);
-                true
-            }
-            _ => {
+            None => {
                 report.ended(target, Outcome::Deleted);
                 false
+            }
+            Some(progress) if has_ended(target, progress) => {
+                report.ended(target, Outcome::of(target, progress));
+                false
+            }
+            Some(progress) => {
+                report.moved(target, progress);
+                true
             }
         });
         tokio::time::sleep(BETWEEN_LOOKS).await;

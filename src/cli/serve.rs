@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::app::{App, Outside};
+use crate::app::{App, Outside, Place};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 
@@ -11,7 +11,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     log::start(&config.log)?;
     let outside = Outside::from_config(config)?;
     let runtime = runtime()?;
-    runtime.block_on(async { App::open(config).await?.serve(outside).await })?;
+    runtime.block_on(async { App::open(config, Place::MayBeMade).await?.serve(outside).await })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(Ending::Well)
 }

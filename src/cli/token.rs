@@ -4,7 +4,7 @@ use clap::Subcommand;
 use comfy_table::{Table, presets};
 use secrecy::ExposeSecret;
 
-use crate::app::App;
+use crate::app::{App, Place};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::resource::ResourceName;
@@ -37,7 +37,11 @@ pub(super) fn run(config: &Config, command: TokenCommand) -> anyhow::Result<Endi
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config).await?;
+        let place = match command {
+            TokenCommand::Create { .. } => Place::MayBeMade,
+            TokenCommand::List { .. } | TokenCommand::Revoke { .. } => Place::MustExist,
+        };
+        let app = App::open(config, place).await?;
         match command {
             TokenCommand::Create { name, read_only } => create(&app, &name, read_only).await,
             TokenCommand::List { json } => list(&app, json).await,

@@ -45,9 +45,9 @@ impl DnsName {
         &self.base
     }
 
-    /// Where the DNS-01 TXT record goes (RFC 8555 section 8.4), without a trailing dot.
+    /// Where the DNS-01 TXT record goes, without a trailing dot.
     pub fn challenge_name(&self) -> String {
-        format!("_acme-challenge.{}", self.base)
+        challenge_name(&self.base)
     }
 
     /// Whether a certificate for this name serves `other` too (RFC 6125 section 6.4.3): the same name, or a wildcard
@@ -126,6 +126,11 @@ impl FromStr for RequestedName {
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         Ok(Self { sent: text.to_owned(), name: text.parse()? })
     }
+}
+
+/// Where the TXT record goes that proves control of `base` (RFC 8555 section 8.4), without a trailing dot.
+pub fn challenge_name(base: &str) -> String {
+    format!("_acme-challenge.{base}")
 }
 
 /// The names that an order asks for: each once, without those that a wildcard among them covers, which a CA would

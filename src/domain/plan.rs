@@ -77,7 +77,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Decides what is to be done about one auto-certificate.
+/// Decides what is to be done about one auto-certificate. What seems to have happened in the future was written by a
+/// clock that was ahead, and puts nothing off.
 pub fn plan(standing: &Standing, now: Moment) -> Plan {
     let plan = plan_renewal(standing, now);
     match standing.clean_up_at {
@@ -105,7 +106,7 @@ fn plan_renewal(standing: &Standing, now: Moment) -> Plan {
         return act(action, Reason::Requested, now);
     }
     let (due, reason) = due(standing, now);
-    let next_try = standing.trouble.as_ref().map(|trouble| trouble.next_try);
+    let next_try = standing.trouble.as_ref().filter(|trouble| trouble.at <= now).map(|trouble| trouble.next_try);
     match next_try {
         Some(next_try) if next_try > now && next_try >= due => idle(next_try, Reason::BackOff),
         _ if due > now => idle(due, reason),
@@ -126,7 +127,7 @@ fn due(standing: &Standing, now: Moment) -> (Moment, Reason) {
             (moment, if moment <= now { Reason::LifetimeFraction } else { Reason::RenewalAhead })
         }
     };
-    match standing.last_issued.map(|issued| issued + BETWEEN_SUCCESSES) {
+    match standing.last_issued.filter(|issued| *issued <= now).map(|issued| issued + BETWEEN_SUCCESSES) {
         Some(earliest) if earliest > due.max(now) => (earliest, Reason::IssuedLately),
         _ => (due, reason),
     }
@@ -232,6 +233,14 @@ mod tests {
         assert_eq!(plan(&Standing { clean_up_at: Some(NOW), ..standing }, NOW).action, Action::CleanUp);
     }
 
+    #[test]
+    fn a_clock_that_was_ahead_puts_nothing_off() {
+        let ahead = NOW + Duration::days(400);
+        let trouble = Trouble::after(None, Failure::retry("x"), ahead, None, 0.5);
+        let standing = Standing { trouble: Some(trouble), last_issued: Some(ahead), ..Standing::default() };
+        assert_eq!(plan(&standing, NOW), act(Action::Start, Reason::NoCertificate, NOW));
+    }
+
     proptest! {
         #[test]
         fn a_renewal_is_never_later_than_its_fraction_nor_more_than_2_percent_early(bytes in any::<[u8; 16]>(), hours in 1i64..10_000) {
@@ -244,16 +253,30 @@ mod tests {
         }
 
         #[test]
-        fn a_plan_either_acts_now_or_looks_later(age in 0i64..4_000, failed in any::<bool>(), requested in any::<bool>(), issued in 0i64..300) {
+        fn a_plan_either_acts_now_or_looks_later_and_never_twice_an_hour(
+            age in 0i64..4_000,
+            failed in proptest::option::of(-500i64..500),
+            issued in proptest::option::of(-500i64..500),
+            clean_up in proptest::option::of(-500i64..500),
+            (requested, deleted, open) in any::<(bool, bool, bool)>(),
+        ) {
+            let trouble = |minutes| Trouble::after(None, Failure::retry("x"), NOW - Duration::minutes(minutes), None, 0.3);
             let standing = Standing {
-                trouble: failed.then(|| Trouble::after(None, Failure::retry("x"), NOW - Duration::minutes(issued), None, 0.3)),
+                trouble: failed.map(trouble),
                 renewal_requested: requested,
-                last_issued: Some(NOW - Duration::minutes(issued)),
+                last_issued: issued.map(|minutes| NOW - Duration::minutes(minutes)),
+                clean_up_at: clean_up.map(|minutes| NOW + Duration::minutes(minutes)),
+                open_attempt: open.then_some(StageKind::Ordered),
+                deleted,
                 ..with(newest(Duration::hours(2_160), Duration::hours(age)))
             };
             let plan = plan(&standing, NOW);
             prop_assert_eq!(plan.action == Action::Idle, plan.next_look > NOW);
-            prop_assert!(requested || issued >= 60 || plan.action != Action::Start);
+            let lately = issued.is_some_and(|minutes| (0..60).contains(&minutes));
+            prop_assert!(!lately || requested || plan.action != Action::Start);
+            prop_assert!(!deleted || matches!(plan.action, Action::Idle | Action::CleanUp | Action::Purge));
+            prop_assert!(plan.action != Action::Purge || clean_up.is_none());
+            prop_assert!(!requested || deleted || matches!(plan.action, Action::Start | Action::Resume(_)));
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct RenewalTarget {
     pub runs: u64,
     /// Whether it was being worked on already.
     pub running: bool,
+    /// The newest certificate by then: another one later tells that it was renewed.
+    pub newest: Option<CertificateId>,
 }
 
 /// How one renewal goes.
@@ -174,6 +176,7 @@ impl From<Progress> for RenewalTarget {
             common_name: progress.common_name,
             runs: progress.runs,
             running: progress.running,
+            newest: progress.newest.map(|newest| newest.id),
         }
     }
 }

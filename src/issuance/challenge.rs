@@ -10,6 +10,7 @@ use crate::dns::DnsError;
 use crate::dns::adapter::{RecordId, TxtRecord, Zone};
 use crate::domain::attempt::Attempt;
 use crate::domain::disposition::Failure;
+use crate::domain::name::challenge_name;
 use crate::domain::server_url::OrderUrl;
 use crate::issuance::course::Course;
 use crate::issuance::{Issuance, Stop, Tenure};
@@ -28,8 +29,8 @@ impl Course<'_> {
         let mut challenges = Vec::new();
         for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
             let content = txt_value(authorization)?;
-            let zone = self.zone_for(&authorization.name).await?;
-            let name = format!("_acme-challenge.{}", authorization.name);
+            let name = challenge_name(&authorization.name);
+            let zone = self.zone_for(&name).await?;
             challenges.push(Challenge { zone, record: TxtRecord { name, content } });
         }
         Ok(challenges)
@@ -54,7 +55,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Finds the zone of a name. A zone is often made in the same minute as its auto-certificate, so for the first half
+    /// Finds the zone that holds a challenge record's name, which may be a zone of its own. A zone is often made in the same minute as its auto-certificate, so for the first half
     /// hour a missing one is tried again; after that a person must act.
     pub(super) async fn zone_for(&self, name: &str) -> Result<Zone, Stop> {
         let found = self.tenure.during(async { Ok::<_, Stop>(self.issuance.dns.zone_for(name).await) }).await?;

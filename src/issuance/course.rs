@@ -1,5 +1,8 @@
 //! The course of one attempt: from the stage where it is to its end, one step per stage.
 
+use std::time::Duration;
+
+use backon::{ConstantBuilder, Retryable};
 use secrecy::ExposeSecret;
 
 use crate::acme::{AcmeAccount, Order, OrderState};
@@ -8,12 +11,13 @@ use crate::domain::attempt::{
 };
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::certificate::NewCertificate;
-use crate::domain::disposition::Failure;
+use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::leaf::{Leaf, LeafError};
 use crate::domain::moment::Moment;
 use crate::domain::server_url::OrderUrl;
 use crate::issuance::key::KeyInTheMaking;
 use crate::issuance::{Issuance, Stop, Tenure};
+use crate::store::StoreError;
 
 /// An attempt under way. What it keeps here besides the stage only saves requests: after a crash it is made anew.
 pub(super) struct Course<'a> {
@@ -43,11 +47,18 @@ impl<'a> Course<'a> {
             stage = self.step(stage).await?;
             *reached = stage.kind();
             if !matches!(stage, Stage::Stored(_)) {
-                self.issuance.store.advance(self.tenure.lease(), self.attempt.id, &stage).await?;
+                self.write_down(&stage).await?;
             }
             tracing::info!(attempt = %self.attempt.id, stage = %reached, next = reached.doing(), "stage reached");
         }
         Ok(())
+    }
+
+    /// A database that is busy for a moment must not cost an order whose URL is not stored yet.
+    async fn write_down(&self, stage: &Stage) -> Result<(), StoreError> {
+        let patience = ConstantBuilder::default().with_delay(Duration::from_secs(1)).with_max_times(10);
+        let write = || self.issuance.store.advance(self.tenure.lease(), self.attempt.id, stage);
+        write.retry(patience).when(|error| matches!(error, StoreError::Unavailable { .. })).await
     }
 
     async fn step(&mut self, stage: Stage) -> Result<Stage, Stop> {
@@ -66,7 +77,7 @@ impl<'a> Course<'a> {
     /// The zones are looked up first: a name that no adapter serves must not cost an order.
     async fn make_order(&mut self, planned: Planned) -> Result<Stage, Stop> {
         for name in &self.attempt.names {
-            self.zone_for(name.base()).await?;
+            self.zone_for(&name.challenge_name()).await?;
         }
         self.account().await?;
         self.tenure.hold().await?;
@@ -78,10 +89,12 @@ impl<'a> Course<'a> {
     }
 
     async fn present(&mut self, ordered: Ordered) -> Result<Stage, Stop> {
-        match self.order(&ordered.order).await?.state() {
-            OrderState::Pending => {}
-            OrderState::Invalid => return Err(invalid_order()),
-            OrderState::Ready | OrderState::Processing | OrderState::Valid => return Ok(ordered.ready()),
+        let ended = self.tenure.ended().clone();
+        let order = self.order(&ordered.order).await?;
+        if order.state() != OrderState::Pending {
+            // An invalid one ends here, in the CA's own words.
+            order.await_ready(&ended).await?;
+            return Ok(ordered.ready());
         }
         self.begin_key();
         let challenges = self.pending_challenges(&ordered.order).await?;
@@ -118,8 +131,9 @@ impl<'a> Course<'a> {
         let order = self.order(&finalizing.order).await?;
         match order.state() {
             OrderState::Ready => order.finalize(&finalizing.request.csr).await?,
-            OrderState::Processing | OrderState::Valid => {}
-            OrderState::Pending | OrderState::Invalid => return Err(invalid_order()),
+            OrderState::Pending => return Err(unproven_order()),
+            // An invalid one ends below, in the CA's own words.
+            OrderState::Processing | OrderState::Valid | OrderState::Invalid => {}
         }
         let chain = order.await_certificate(&ended).await;
         let chain = chain.map_err(|error| self.stop_of(error.into()))?;
@@ -130,15 +144,13 @@ impl<'a> Course<'a> {
     async fn store(&mut self, issued: Issued) -> Result<Stage, Stop> {
         let now = self.issuance.clock.now();
         let (leaf_pem, chain_pem) = split_chain(&issued.chain);
-        let certificate = check(leaf_pem, &issued, self.attempt, now).map_err(|error| {
-            Failure::restart(format!("the CA issued a certificate that cannot be used: {error}; a new order follows"))
-        })?;
+        let leaf = check(leaf_pem, &issued, self.attempt, now).map_err(failure_of)?;
         let certificate = NewCertificate {
             name: self.subject.name.with_issue_time(now),
             certificate: leaf_pem.to_owned(),
             chain: chain_pem.to_owned(),
             private_key: issued.request.private_key.clone(),
-            leaf: certificate,
+            leaf,
         };
         let id = self.issuance.store.store_issued(self.tenure.lease(), self.attempt, &certificate, now).await?;
         tracing::info!(
@@ -185,8 +197,21 @@ fn check(leaf_pem: &str, issued: &Issued, attempt: &Attempt, now: Moment) -> Res
     Ok(leaf)
 }
 
-fn invalid_order() -> Stop {
-    Failure::restart("the CA declared the order invalid; a new order follows").into()
+/// A certificate that is not valid yet is kept until it is: the clock is behind, and another order would not help.
+fn failure_of(error: LeafError) -> Failure {
+    match error {
+        LeafError::NotNow { not_before, now, .. } if now < not_before => Failure {
+            disposition: Disposition::Retry { not_before: Some(not_before) },
+            message: format!("the issued certificate waits to be stored: {error}"),
+        },
+        error => {
+            Failure::restart(format!("the CA issued a certificate that cannot be used: {error}; a new order follows"))
+        }
+    }
+}
+
+fn unproven_order() -> Stop {
+    Failure::restart("the CA wants proof again for an order that was proven; a new order follows").into()
 }
 
 /// The leaf and what follows it, both PEM. A chain that is the leaf alone is its own chain.

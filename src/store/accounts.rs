@@ -14,6 +14,7 @@ use crate::store::lease::{fenced, free};
 use crate::store::providers::{TABLE, eab_key_secret};
 use crate::store::row::Record;
 use crate::store::seal::Place;
+use crate::store::work::LONGEST_LOOK_AHEAD;
 use crate::store::{ProviderLease, Store, StoreError};
 
 /// The account of a provider.
@@ -110,9 +111,20 @@ impl Store {
         credentials: &SecretString,
     ) -> Result<(), StoreError> {
         let sealed = self.0.keys.seal(self::credentials(&lease.id.to_string()), credentials)?;
-        let stored =
-            self.fenced_query(STORE_ACCOUNT, lease).bind(sealed).bind(url.to_owned()).execute(&self.0.pool).await?;
-        fenced(stored.rows_affected())
+        let mut transaction = self.begin().await?;
+        let stored = self
+            .fenced_query(STORE_ACCOUNT, lease)
+            .bind(sealed)
+            .bind(url.to_owned())
+            .execute(&mut *transaction)
+            .await?;
+        fenced(stored.rows_affected())?;
+        self.query(FORGET_TROUBLE)
+            .bind(lease.id.to_string())
+            .bind(self.now().micros())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Notes what keeps the account from being registered, and when to try again.
@@ -123,7 +135,7 @@ impl Store {
         let stored = self
             .fenced_query(RECORD_TROUBLE, lease)
             .bind(documents::of_trouble(trouble))
-            .bind(trouble.next_try.micros())
+            .bind(trouble.next_try.min(self.now() + LONGEST_LOOK_AHEAD).micros())
             .execute(&self.0.pool)
             .await?;
         fenced(stored.rows_affected())
@@ -182,6 +194,10 @@ const STORE_PENDING: &str =
 const STORE_ACCOUNT: &str = "\
     UPDATE providers SET account_credentials = $4, account_url = $5, pending_credentials = NULL, trouble = NULL, \
     next_look = NULL WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+/// Without the account nothing could be ordered; whatever was wrong until now is worth a new look.
+const FORGET_TROUBLE: &str = "\
+    UPDATE auto_certificates SET trouble = NULL, next_look = $2, wakes = wakes + 1 \
+    WHERE provider_id = $1 AND trouble IS NOT NULL AND deleted_at IS NULL";
 const RECORD_TROUBLE: &str =
     "UPDATE providers SET trouble = $4, next_look = $5 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 pub(super) const EARLIEST: &str = concat!(

@@ -5,8 +5,8 @@ use sqlx::{Any, Transaction};
 use crate::domain::attempt::{
     Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, SigningRequest, Stage, StageKind, Stored,
 };
+use crate::domain::back_off::Trouble;
 use crate::domain::certificate::NewCertificate;
-use crate::domain::disposition::Failure;
 use crate::domain::id::{AttemptId, AutoCertificateId, CertificateId};
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
@@ -64,11 +64,11 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Ends an open attempt that failed beyond use; its records are to be removed and its key is forgotten.
+    /// Ends an open attempt that failed beyond use and notes the trouble, in one; its records are to be removed and its key is forgotten.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], or where the database fails.
-    pub async fn end_attempt(&self, lease: &Lease, attempt: AttemptId, failure: &Failure) -> Result<(), StoreError> {
+    pub async fn end_attempt(&self, lease: &Lease, attempt: AttemptId, trouble: &Trouble) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         let ended = self
@@ -76,12 +76,13 @@ impl Store {
             .bind(attempt.to_string())
             .bind(lease.id.to_string())
             .bind(self.now().micros())
-            .bind(documents::of_failure(failure))
+            .bind(documents::of_failure(&trouble.last))
             .execute(&mut *transaction)
             .await?;
         if ended.rows_affected() == 0 {
             return Err(StoreError::AttemptOver(attempt));
         }
+        self.write_trouble(&mut transaction, lease, trouble).await?;
         self.free_records(&mut transaction, lease, self.now()).await?;
         Ok(transaction.commit().await?)
     }
@@ -113,7 +114,8 @@ impl Store {
         }
         let common_name = record.text("common_name")?;
         let source = Source { auto_certificate: Some(lease.id), common_name: &common_name };
-        let id = self.insert_certificate(&mut transaction, new, source, &Actor::autocertd(), now).await?;
+        let created = now.max(self.after_newest(&mut transaction, lease).await?);
+        let id = self.insert_certificate(&mut transaction, new, source, &Actor::autocertd(), created).await?;
         self.write_stage(&mut transaction, lease, attempt.id, &Stage::Stored(Stored { certificate: id })).await?;
         self.query("UPDATE auto_certificates SET last_issued = $2, trouble = NULL WHERE id = $1")
             .bind(lease.id.to_string())
@@ -152,6 +154,18 @@ impl Store {
             .execute(&mut **transaction)
             .await?;
         if written.rows_affected() == 0 { Err(StoreError::AttemptOver(attempt)) } else { Ok(()) }
+    }
+
+    /// The earliest moment of creation by which a certificate is the newest of its auto-certificate, even where the
+    /// clock was set back.
+    async fn after_newest(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        lease: &Lease,
+    ) -> Result<Moment, StoreError> {
+        let newest = self.query(NEWEST).bind(lease.id.to_string()).fetch_optional(&mut **transaction).await?;
+        let created = newest.map(|row| Record::new(&row, "certificates").moment("created_at")).transpose()?;
+        Ok(created.map_or(Moment::from_micros(0), |created| created + time::Duration::MICROSECOND))
     }
 
     /// Makes the records that no open attempt needs due for their removal.
@@ -253,6 +267,8 @@ const WRITE_STAGE: &str = "\
 const END: &str = "\
     UPDATE attempts SET ended_at = $3, failure = $4, private_key = NULL, csr = NULL, chain = NULL \
     WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";
+const NEWEST: &str = "\
+    SELECT created_at FROM certificates WHERE auto_certificate_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
 const FREE_RECORDS: &str = "\
     UPDATE challenge_records SET next_try = $2 WHERE auto_certificate_id = $1 AND attempt_id IN \
     (SELECT id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL)";

@@ -135,7 +135,17 @@ impl KeyRing {
     /// # Errors
     /// Where the file exists or cannot be written.
     pub fn generate(path: &Path) -> Result<Self, KeyError> {
-        write_new(path, &[Arc::new(MasterKey::generate()?)])?;
+        let draft = path.with_extension("new");
+        let file_error = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
+            _ => KeyError::File { path: path.to_owned(), source },
+        };
+        // A link is made only where there is no file yet, and what it leads to is whole.
+        discard(&draft)?;
+        write_new(&draft, &[Arc::new(MasterKey::generate()?)])?;
+        let linked = std::fs::hard_link(&draft, path).and_then(|()| sync_folder(path)).map_err(file_error);
+        discard(&draft)?;
+        linked?;
         Self::load(path)
     }
 
@@ -215,10 +225,8 @@ impl KeyRing {
     pub(super) fn replace(&self, keys: &[Arc<MasterKey>]) -> Result<(), KeyError> {
         let file_error = |source| KeyError::File { path: self.path().to_owned(), source };
         let draft = self.path().with_extension("new");
-        match std::fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(error)),
-            _ => write_new(&draft, keys)?,
-        }
+        discard(&draft)?;
+        write_new(&draft, keys)?;
         keep_owner(self.path(), &draft).map_err(file_error)?;
         std::fs::rename(&draft, self.path()).and_then(|()| sync_folder(self.path())).map_err(file_error)?;
         self.reload()
@@ -320,6 +328,16 @@ fn write_new(path: &Path, keys: &[Arc<MasterKey>]) -> Result<(), KeyError> {
         .and_then(|()| file.sync_all())
         .and_then(|()| sync_folder(path))
         .map_err(|source| KeyError::File { path: path.to_owned(), source })
+}
+
+/// Removes what an interrupted write may have left.
+fn discard(draft: &Path) -> Result<(), KeyError> {
+    match std::fs::remove_file(draft) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(KeyError::File { path: draft.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Gives a file the owner of another: root may rotate the keys of a daemon that runs as someone else.

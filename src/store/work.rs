@@ -56,7 +56,12 @@ impl Store {
             .await?;
         let mut claims = Vec::with_capacity(rows.len());
         for row in &rows {
-            claims.push(self.read_claim(&mut transaction, row).await?);
+            match self.read_claim(&mut transaction, row).await {
+                Ok(claim) => claims.push(claim),
+                // One damaged row must not hold up the others. Its lease lapses, and it is looked at again then.
+                Err(error @ StoreError::CorruptRow { .. }) => tracing::error!(%error, "a row cannot be worked on"),
+                Err(error) => return Err(error),
+            }
         }
         transaction.commit().await?;
         // RETURNING keeps no order.
@@ -91,7 +96,8 @@ impl Store {
         row.as_ref().map(auto_certificates::read).transpose()?.ok_or(StoreError::LostLease)
     }
 
-    /// Gives the lease back and says when to look again: at once where it was woken since the claim.
+    /// Gives the lease back and says when to look again, at most a day ahead: at once where it was
+    /// woken since the claim.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
@@ -103,7 +109,7 @@ impl Store {
             .bind(lease.epoch)
             .bind(i64::from(run == RunOutcome::Finished))
             .bind(lease.wakes)
-            .bind(next_look.micros())
+            .bind(next_look.min(self.now() + LONGEST_LOOK_AHEAD).micros())
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;
@@ -119,20 +125,33 @@ impl Store {
         row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
     }
 
+    /// Looks again at what is planned so far ahead that only a clock which was ahead can have planned it; says how many
+    /// rows that were.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn mend_looks(&self, now: Moment) -> Result<u64, StoreError> {
+        let beyond = now + LONGEST_LOOK_AHEAD + time::Duration::HOUR;
+        let mut mended = 0;
+        for (find, mend) in MEND {
+            let found = self.query(find).bind(beyond.micros()).fetch_optional(&self.0.pool).await?;
+            if found.is_some() {
+                let written = self.query(mend).bind(beyond.micros()).bind(now.micros()).execute(&self.0.pool).await?;
+                mended += written.rows_affected();
+            }
+        }
+        Ok(mended)
+    }
+
     /// Notes what went wrong.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn record_trouble(&self, lease: &Lease, trouble: &Trouble) -> Result<(), StoreError> {
-        let recorded = self
-            .query("UPDATE auto_certificates SET trouble = $4 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3")
-            .bind(lease.id.to_string())
-            .bind(self.0.instance.clone())
-            .bind(lease.epoch)
-            .bind(documents::of_trouble(trouble))
-            .execute(&self.0.pool)
-            .await?;
-        fenced(recorded.rows_affected())
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        self.write_trouble(&mut transaction, lease, trouble).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Takes the wish for a renewal as heard, where an open attempt that fulfils it is resumed.
@@ -179,6 +198,21 @@ impl Store {
         Ok(())
     }
 
+    /// Writes a trouble down; the caller holds the lease.
+    pub(super) async fn write_trouble(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        lease: &Lease,
+        trouble: &Trouble,
+    ) -> Result<(), StoreError> {
+        self.query("UPDATE auto_certificates SET trouble = $2 WHERE id = $1")
+            .bind(lease.id.to_string())
+            .bind(documents::of_trouble(trouble))
+            .execute(&mut **transaction)
+            .await?;
+        Ok(())
+    }
+
     async fn read_claim(
         &self,
         transaction: &mut Transaction<'static, Any>,
@@ -191,6 +225,21 @@ impl Store {
         Ok(Claim { auto_certificate: auto_certificates::read(&row)?, lease })
     }
 }
+
+/// Everything is looked at once a day at least, so that a clock that was wrong for a while cannot put a renewal off.
+pub(super) const LONGEST_LOOK_AHEAD: time::Duration = time::Duration::DAY;
+
+/// Rows that are planned too far ahead: is there one, and what makes them due.
+pub(super) const MEND: [(&str, &str); 2] = [
+    (
+        "SELECT id FROM auto_certificates WHERE next_look > $1 LIMIT 1",
+        "UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE next_look > $1",
+    ),
+    (
+        "SELECT id FROM providers WHERE next_look > $1 AND trouble IS NOT NULL LIMIT 1",
+        "UPDATE providers SET next_look = $2, trouble = NULL WHERE next_look > $1",
+    ),
+];
 
 /// The most urgent first: without a certificate, then the least time left.
 macro_rules! urgency {

@@ -62,9 +62,15 @@ async fn named_renewals_are_asked_for_and_followed() {
     daemon.was_nudged().await;
     let id: AutoCertificateId = id_of(&path);
     for name in [id.to_string(), "for bücher.example".to_owned(), "xn--bcher-kva.example".to_owned()] {
-        let answer = socket.renew(&[&name, &name, "nobody"]).await;
+        let refused = socket.renew(&[&name, "nobody"]).await;
+        assert_eq!((refused.targets.len(), refused.unknown), (0, vec!["nobody".to_owned()]));
+        assert!(
+            !socket.progress(&[id]).await[0].requested || name != id.to_string(),
+            "an unknown name changes nothing"
+        );
+        let answer = socket.renew(&[&name, &name]).await;
         assert_eq!(answer.targets.iter().map(|target| target.id).collect::<Vec<_>>(), [id], "{name}");
-        assert_eq!(answer.unknown, ["nobody"]);
+        assert!(answer.unknown.is_empty());
         assert!(daemon.was_nudged().await);
     }
     let progress = socket.progress(&[id]).await;

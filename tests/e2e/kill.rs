@@ -173,7 +173,7 @@ fn line(verdict: &Verdict) -> String {
 
 const AT_ONCE: usize = 3;
 /// What is asked again until the other side is done, so that its number differs from run to run.
-const POLLED: [&str; 3] = ["order", "authz", "dns-get-record"];
+const POLLED: [&str; 2] = ["order", "dns-get-record"];
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
 /// What an issuance sends, registration included.
 const EVERY_KIND: [&str; 14] = [

@@ -1,15 +1,23 @@
 //! `autocertd --renew-now`: alone and beside a daemon, its words and its exit codes.
 
 use std::process::Output;
+use std::time::Duration;
 
 use autocertd_support::daemon::Setup;
 use serde_json::Value;
 
 use crate::world::{World, auto_certificate, newest, open_store, store_wish};
 
-fn renew_now(world: &World, arguments: &[&str]) -> Output {
+async fn renew_now(world: &World, arguments: &[&str]) -> Output {
+    renew_now_with(&world.setup(), arguments).await
+}
+
+/// A pass that hangs fails the test.
+async fn renew_now_with(setup: &Setup, arguments: &[&str]) -> Output {
     let arguments: Vec<&str> = std::iter::once("--renew-now").chain(arguments.iter().copied()).collect();
-    world.setup().command(&arguments).unwrap().output().unwrap()
+    let mut command = tokio::process::Command::from(setup.command(&arguments).unwrap());
+    let pass = command.kill_on_drop(true).output();
+    tokio::time::timeout(Duration::from_mins(1), pass).await.expect("a pass ends").unwrap()
 }
 
 fn json_of(output: &Output) -> Value {
@@ -26,11 +34,11 @@ async fn beside_a_daemon_it_asks_the_daemon_and_without_one_it_works_by_itself()
     let auto = daemon.api.wait_until_available(&path).await.unwrap();
     let first = newest(&daemon, &auto).await["metadata"]["serialNumber"].clone();
 
-    let nothing_due = renew_now(&world, &[]);
+    let nothing_due = renew_now(&world, &[]).await;
     assert!(nothing_due.status.success());
     assert_eq!(String::from_utf8_lossy(&nothing_due.stdout), "nothing is due\n");
 
-    let beside = renew_now(&world, &["for www.one.example", "--json"]);
+    let beside = renew_now(&world, &["for www.one.example", "--json"]).await;
     assert_eq!(beside.status.code(), Some(0), "{beside:?}");
     let second = json_of(&beside)["renewals"][0]["serialNumber"].clone();
     assert_ne!(first, second);
@@ -39,7 +47,7 @@ async fn beside_a_daemon_it_asks_the_daemon_and_without_one_it_works_by_itself()
     assert!(daemon.log().contains("a renewal was requested"), "the daemon did the work");
 
     assert!(daemon.terminate().await.unwrap().success());
-    let alone = renew_now(&world, &["WWW.one.example", "--json"]);
+    let alone = renew_now(&world, &["WWW.one.example", "--json"]).await;
     assert_eq!(alone.status.code(), Some(0), "{alone:?}");
     let summary = json_of(&alone);
     assert_eq!((&summary["renewed"], &summary["failed"]), (&1.into(), &0.into()));
@@ -52,12 +60,12 @@ async fn beside_a_daemon_it_asks_the_daemon_and_without_one_it_works_by_itself()
 async fn lines_tell_each_stage_where_there_is_no_terminal() {
     let world = World::start().await;
     world.dns.add_zone("lines.example");
-    world.dns.delay_records_in_dns(std::time::Duration::from_millis(500));
+    world.dns.delay_records_in_dns(Duration::from_millis(500));
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.lines.example"]).await;
     daemon.api.wait_until_available(&path).await.unwrap();
-    let output = renew_now(&world, &["www.lines.example"]);
+    let output = renew_now(&world, &["www.lines.example"]).await;
     let (told, progress) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(
         told.contains("www.lines.example: renewed, valid until 20") && told.contains("1 renewed, 0 failed"),
@@ -71,12 +79,12 @@ async fn lines_tell_each_stage_where_there_is_no_terminal() {
 async fn a_renewal_that_is_under_way_is_followed_and_not_done_twice() {
     let world = World::start().await;
     world.dns.add_zone("twice.example");
-    world.dns.delay_records_in_dns(std::time::Duration::from_millis(700));
+    world.dns.delay_records_in_dns(Duration::from_millis(700));
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.twice.example"]).await;
     daemon.api.wait_until(&path, |_| world.acme.count("new-order") == 1).await.unwrap();
-    let output = renew_now(&world, &["www.twice.example", "--json"]);
+    let output = renew_now(&world, &["www.twice.example", "--json"]).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(world.acme.count("new-order"), 1);
 }
@@ -91,7 +99,7 @@ async fn alone_it_works_off_more_than_it_may_do_at_once() {
         store_wish(&store, &world.directory(), &format!("w{number}.many.example")).await;
     }
     store.close().await;
-    let output = setup.command(&["--renew-now", "--json"]).unwrap().output().unwrap();
+    let output = renew_now_with(&setup, &["--json"]).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(json_of(&output)["renewed"], 4);
     assert_eq!(world.acme.count("finalize"), 4);
@@ -103,11 +111,11 @@ async fn failures_exit_1_and_misuse_exits_2() {
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
     auto_certificate(&daemon, &provider, "secp256r1", &["www.unserved.example"]).await;
-    let failed = renew_now(&world, &["www.unserved.example", "--json"]);
+    let failed = renew_now(&world, &["www.unserved.example", "--json"]).await;
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     assert!(json_of(&failed)["renewals"][0]["message"].as_str().unwrap().contains("unserved.example"));
 
-    let unknown = renew_now(&world, &["nobody.example", "www.unserved.example"]);
+    let unknown = renew_now(&world, &["nobody.example", "www.unserved.example"]).await;
     assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody.example"));
 

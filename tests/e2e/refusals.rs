@@ -1,6 +1,11 @@
 //! What a CA or a DNS refuses, and how the API shows it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use autocertd_support::fault_proxy::Action;
 use autocertd_support::pebble::PebbleOptions;
+use axum::body::Bytes;
+use axum::http::HeaderMap;
 use serde_json::json;
 
 use crate::world::{KEY_SECRET, World, auto_certificate};
@@ -97,4 +102,34 @@ async fn deleting_while_an_order_runs_abandons_it_and_removes_its_records() {
     daemon.api.delete(&format!("/providers/{provider}")).await.unwrap();
     daemon.api.wait_until("/auto-certificates", |_| world.leftovers().is_empty()).await.unwrap();
     assert_eq!(world.acme.count("finalize"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_that_stumbles_at_the_answer_finds_the_records_still_there_at_the_next_try() {
+    let world = World::start().await;
+    world.dns.add_zone("stumble.example");
+    world.acme.set_hook(Box::new({
+        let stumbled = AtomicBool::new(false);
+        move |request| {
+            if request.kind == "challenge" && !stumbled.swap(true, Ordering::SeqCst) {
+                return Action::Respond(503, HeaderMap::new(), Bytes::from_static(b"come back later"));
+            }
+            Action::Pass
+        }
+    }));
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["stumble.example", "*.stumble.example"]).await;
+    let told = daemon
+        .api
+        .wait_until(&path, |seen| seen["metadata"]["message"].as_str().unwrap().contains("503"))
+        .await
+        .unwrap();
+    assert_eq!(told["metadata"]["state"], "PROVISIONING", "{told:#}");
+    assert_eq!(world.leftovers().len(), 2, "the CA may be looking at them");
+
+    let output = world.setup().command(&["--renew-now", "stumble.example"]).unwrap().output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((world.acme.count("new-order"), world.acme.count("finalize")), (1, 1));
+    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
 }

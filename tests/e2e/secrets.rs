@@ -5,6 +5,7 @@ use std::path::Path;
 
 use aws_lc_rs::digest;
 use base64::Engine;
+use base64::engine::GeneralPurpose;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
@@ -24,8 +25,8 @@ impl Secret {
         let hex: Vec<String> = raw.iter().map(|byte| format!("{byte:02x}")).collect();
         let hex = hex.concat();
         let mut forms = vec![raw.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
-        for engine in [&BASE64_STANDARD, &BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE, &BASE64_URL_SAFE_NO_PAD] {
-            forms.push(engine.encode(raw).into_bytes());
+        for engine in [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD] {
+            forms.extend((0..3).map(|shift| in_the_middle(engine, raw, shift)));
         }
         Self { what, forms }
     }
@@ -33,6 +34,16 @@ impl Secret {
     fn is_in(&self, text: &[u8]) -> bool {
         self.forms.iter().any(|form| text.windows(form.len()).any(|window| window == form))
     }
+}
+
+/// How `raw` looks within something longer that is encoded, beginning `shift` bytes behind a boundary of three: without
+/// the characters at either end that depend on what stands beside it.
+fn in_the_middle(engine: &GeneralPurpose, raw: &[u8], shift: usize) -> Vec<u8> {
+    let padded = [&vec![0; shift], raw].concat();
+    let encoded = engine.encode(&padded);
+    let begin = (shift * 4).div_ceil(3);
+    let end = padded.len() * 4 / 3;
+    encoded.as_bytes()[begin..end].to_vec()
 }
 
 /// A private key by its PEM text, its DER, and the secret number within.
@@ -113,6 +124,11 @@ fn the_search_finds_what_is_planted(secrets: &[Secret]) {
         assert!(!secret.is_in(noise.as_ref()));
         for form in &secret.forms {
             assert!(secret.is_in(&[noise.as_ref(), form, noise.as_ref()].concat()), "{}", secret.what);
+        }
+        for shift in 0..3 {
+            let longer = [&noise.as_ref()[..shift], &secret.forms[0], noise.as_ref()].concat();
+            assert!(secret.is_in(BASE64_STANDARD.encode(&longer).as_bytes()), "{} at {shift}", secret.what);
+            assert!(secret.is_in(BASE64_URL_SAFE.encode(&longer).as_bytes()), "{} at {shift}", secret.what);
         }
     }
 }

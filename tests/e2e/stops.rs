@@ -94,13 +94,19 @@ async fn tokens_are_made_listed_and_revoked_and_keys_rotated_beside_a_running_da
 async fn settings_are_checked_and_printed() {
     let world = World::start().await;
     let setup = world.setup();
+    for arguments in [&["--renew-now"][..], &["token", "list"], &["keys", "rotate"]] {
+        let nowhere = setup.command(arguments).unwrap().output().unwrap();
+        assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
+        assert!(String::from_utf8_lossy(&nowhere.stderr).contains("there is no database"), "{nowhere:?}");
+        assert!(!setup.state().exists());
+    }
     let printed = setup.command(&["check-config"]).unwrap().output().unwrap();
     let text = String::from_utf8(printed.stdout).unwrap();
     assert!(printed.status.success() && text.contains("accept_terms_of_service = true"), "{text}");
     assert!(!text.contains(&setup.cloud_dns_token), "{text}");
 
     for (settings, words) in [
-        ("[acme]\naccept_terms = true\n", "line 2"),
+        ("[acme]\naccept_terms = true\n", "line 3"),
         ("[acme]\nextra_roots = [\"/nowhere/root.pem\"]\n", "/nowhere/root.pem"),
         ("[dns.ionos]\nendpoint = \"http://dns.example.com\"\n", "dns.ionos.endpoint"),
         ("[dns.ionos]\ntoken_file = \"/nowhere/token\"\n", "/nowhere/token"),

@@ -8,7 +8,7 @@ use autocertd::store::{Lease, RunOutcome, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
-use crate::house::{House, new_certificate, on_both};
+use crate::house::{House, new_certificate, on_both, trouble_of};
 
 on_both! {
     every_stage_reads_back_with_its_data
@@ -98,7 +98,7 @@ async fn a_failed_attempt_leaves_no_key_and_room_for_the_next(house: House) {
     assert!(store.begin_attempt(lease, &second).await.is_err(), "only one attempt is open");
     assert_eq!(open(&house, lease).await.id, first.id);
 
-    store.end_attempt(lease, first.id, &Failure::restart("the order expired")).await.unwrap();
+    store.end_attempt(lease, first.id, &trouble_of(Failure::restart("the order expired"))).await.unwrap();
     assert!(store.open_attempt(lease.id).await.unwrap().is_none());
     let kept =
         sqlx::query("SELECT id FROM attempts WHERE private_key IS NOT NULL").fetch_all(&house.raw).await.unwrap();
@@ -121,9 +121,9 @@ async fn an_attempt_that_is_over_takes_no_stage(house: House) {
     assert!(over(store.store_issued(lease, &attempt, &new, house.now()).await.map(|_| ())));
 
     store.begin_attempt(lease, &attempt).await.unwrap();
-    store.end_attempt(lease, attempt.id, &Failure::restart("gone")).await.unwrap();
+    store.end_attempt(lease, attempt.id, &trouble_of(Failure::restart("gone"))).await.unwrap();
     assert!(over(store.advance(lease, attempt.id, &stage).await));
-    assert!(over(store.end_attempt(lease, attempt.id, &Failure::restart("twice")).await));
+    assert!(over(store.end_attempt(lease, attempt.id, &trouble_of(Failure::restart("twice"))).await));
     assert!(over(store.store_issued(lease, &attempt, &new, house.now()).await.map(|_| ())));
     assert!(store.certificates(crate::house::ALL, None, None).await.unwrap().items.is_empty(), "half a step stayed");
 }
@@ -141,7 +141,7 @@ async fn a_stale_epoch_stores_no_stage(house: House) {
         store.begin_attempt(&stale, &house.attempt(&current)).await,
         store.advance(&stale, attempt.id, &Planned.ordered(order())).await,
         store.advance(&stale, attempt.id, &stored).await,
-        store.end_attempt(&stale, attempt.id, &Failure::retry("late")).await,
+        store.end_attempt(&stale, attempt.id, &trouble_of(Failure::retry("late"))).await,
         store.store_issued(&stale, &attempt, &new, house.now()).await.map(|_| ()),
     ] {
         assert!(matches!(refused, Err(StoreError::LostLease)), "{refused:?}");

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use autocertd::domain::attempt::{Attempt, Planned, Stage};
 use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
+use autocertd::domain::back_off::Trouble;
 use autocertd::domain::certificate::NewCertificate;
+use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::leaf::Leaf;
@@ -227,3 +229,8 @@ pub(crate) fn new_certificate(
 pub(crate) const START: Moment = Moment::from_micros(1_800_000_000_000_000);
 pub(crate) const EAB_SECRET: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 pub(crate) const ALL: Page = Page { offset: 0, limit: 1_000 };
+
+/// A first trouble that began with `failure`.
+pub(crate) fn trouble_of(failure: Failure) -> Trouble {
+    Trouble::after(None, failure, Moment::from_micros(0), None, 0.5)
+}

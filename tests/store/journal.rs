@@ -5,7 +5,7 @@ use autocertd::domain::id::{AttemptId, ChallengeRecordId};
 use autocertd::store::{Claim, IntendedRecord, RunOutcome, StoreError};
 use time::Duration;
 
-use crate::house::{House, new_certificate, on_both};
+use crate::house::{House, new_certificate, on_both, trouble_of};
 
 on_both! {
     a_record_is_noted_before_and_after_it_is_made
@@ -56,7 +56,7 @@ async fn records_are_cleaned_up_once_nobody_needs_them(house: House) {
     assert_eq!(clean_up_at().await, None, "the open attempt needs them");
 
     house.turn(Duration::minutes(1));
-    house.store.end_attempt(&claim.lease, attempt, &Failure::restart("gone")).await.unwrap();
+    house.store.end_attempt(&claim.lease, attempt, &trouble_of(Failure::restart("gone"))).await.unwrap();
     assert_eq!(clean_up_at().await, Some(house.now()));
     let later = house.now() + Duration::minutes(10);
     house.store.removal_failed(one, later).await.unwrap();

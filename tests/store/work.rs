@@ -18,6 +18,9 @@ on_both! {
     many_who_claim_at_once_share_nothing
     a_claim_sees_a_lease_that_is_not_committed_yet
     nothing_is_purged_that_still_lives
+    one_damaged_row_holds_up_no_other
+    what_a_clock_ahead_put_off_is_looked_at_again
+    the_last_issued_is_the_newest_even_after_the_clock_was_set_back
 }
 
 async fn what_is_due_is_claimed_once_and_by_urgency(house: House) {
@@ -198,4 +201,37 @@ async fn nothing_is_purged_that_still_lives(house: House) {
     house.store.purge(&claim.lease).await.unwrap();
     assert!(house.store.open_attempt(claim.lease.id).await.unwrap().is_none(), "the attempt goes with it");
     assert!(matches!(house.store.purge(&claim.lease).await, Err(StoreError::LostLease)));
+}
+
+async fn one_damaged_row_holds_up_no_other(house: House) {
+    let provider = house.provider().await;
+    house.auto_certificate(provider.id, "bad.example.com").await;
+    let good = house.auto_certificate(provider.id, "good.example.com").await.id;
+    let damaged = "UPDATE auto_certificates SET trouble = '{}' WHERE common_name = 'bad.example.com'";
+    assert_eq!(house.tamper(damaged).await, 1);
+    let claims = house.store.claim_due(house.now(), 10).await.unwrap();
+    assert_eq!(claims.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [good]);
+}
+
+async fn what_a_clock_ahead_put_off_is_looked_at_again(house: House) {
+    house.turn(Duration::days(365));
+    let claim = house.claimed().await;
+    let far = house.now() + Duration::days(60);
+    house.store.release(&claim.lease, far, RunOutcome::Finished).await.unwrap();
+    assert_eq!(house.store.earliest_look().await.unwrap(), Some(house.now() + Duration::days(1)), "a look a day");
+    assert_eq!(house.store.mend_looks(house.now()).await.unwrap(), 0);
+
+    house.turn(Duration::days(-365));
+    assert!(house.store.due(house.now()).await.unwrap().is_empty());
+    assert_eq!(house.store.mend_looks(house.now()).await.unwrap(), 1);
+    assert_eq!(house.store.due(house.now()).await.unwrap(), [claim.lease.id]);
+}
+
+async fn the_last_issued_is_the_newest_even_after_the_clock_was_set_back(house: House) {
+    let provider = house.provider().await;
+    let id = house.auto_certificate(provider.id, "a.example.com").await.id;
+    house.issue(id, Duration::days(90)).await;
+    house.turn(Duration::hours(-2));
+    let second = house.issue(id, Duration::days(90)).await;
+    assert_eq!(house.reload(id).await.standing.newest.unwrap().id, second);
 }

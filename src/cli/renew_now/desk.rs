@@ -1,12 +1,13 @@
 //! Where a renewal is asked for: at the daemon's socket, or, without a daemon, at a scheduler of this process's own.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::UnixStream;
 
-use crate::app::{App, Outside};
+use crate::app::{App, Outside, Place};
 use crate::config::Config;
 use crate::domain::id::AutoCertificateId;
 use crate::http::control::{self, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget};
@@ -32,8 +33,13 @@ pub(super) struct Local {
 /// The daemon, where one answers.
 pub(super) async fn daemon(config: &Config) -> anyhow::Result<Option<Daemon>> {
     let socket = config.socket();
-    if UnixStream::connect(&socket).await.is_err() {
-        return Ok(None);
+    match UnixStream::connect(&socket).await {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error) => {
+            let hint = "run this as root or as the user of the daemon";
+            return Err(error).with_context(|| format!("cannot reach the daemon at {}; {hint}", socket.display()));
+        }
     }
     let client = reqwest::Client::builder().unix_socket(Path::new(&socket)).timeout(TIMEOUT).no_proxy().build()?;
     Ok(Some(Daemon(client)))
@@ -46,7 +52,7 @@ impl Desk {
             return Ok(Self::Daemon(daemon));
         }
         let outside = Outside::from_config(config)?;
-        let app = App::open(config).await?;
+        let app = App::open(config, Place::MustExist).await?;
         app.lifecycle.stop_at_signals()?;
         let scheduler = app.scheduler(outside);
         Ok(Self::Local(Box::new(Local { app, scheduler })))
@@ -115,7 +121,7 @@ impl Local {
         }
         let ids: Vec<AutoCertificateId> = targets.iter().map(|target| target.id).collect();
         let progress = self.app.store.progress(&ids).await?;
-        for waiting in progress.iter().filter(|progress| !progress.running && !progress.deleted) {
+        for waiting in progress.iter().filter(|progress| !progress.running) {
             let untouched = targets.iter().any(|target| target.id == waiting.id && target.runs == waiting.runs);
             if (untouched || waiting.renewal_requested) && !self.scheduler.take(waiting.id).await? {
                 break;

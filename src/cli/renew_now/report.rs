@@ -28,14 +28,18 @@ pub(super) enum Outcome {
         /// When the next try is planned.
         next_try: Option<String>,
     },
-    /// The auto-certificate was deleted meanwhile.
+    /// It was looked at, and no new certificate was needed: challenge records were to be removed, or the like.
+    NothingToDo,
+    /// The auto-certificate was deleted.
     Deleted,
 }
 
 impl Outcome {
     /// How a run that has ended ended.
-    pub(super) fn of(progress: &RenewalProgress) -> Self {
+    pub(super) fn of(target: &RenewalTarget, progress: &RenewalProgress) -> Self {
         match (&progress.trouble, &progress.newest) {
+            _ if progress.deleted => Self::Deleted,
+            (None, Some(newest)) if target.newest == Some(newest.id) => Self::NothingToDo,
             (None, Some(newest)) => {
                 Self::Renewed { serial_number: newest.serial_number.clone(), not_after: newest.not_after.clone() }
             }
@@ -93,7 +97,8 @@ impl Report {
             }
             Outcome::Failed { message, next_try: Some(next) } => format!("failed: {message} (next try at {next})"),
             Outcome::Failed { message, next_try: None } => format!("failed: {message}"),
-            Outcome::Deleted => "deleted meanwhile".to_owned(),
+            Outcome::NothingToDo => "nothing to do".to_owned(),
+            Outcome::Deleted => "deleted".to_owned(),
         };
         if let Some(bar) = self.bars.get(&target.id) {
             bar.finish_with_message(text);
@@ -106,8 +111,9 @@ impl Report {
 
     /// Sums up; says whether all went well.
     pub(super) fn finish(self) -> anyhow::Result<bool> {
-        let renewed = self.lines.iter().filter(|line| matches!(line.outcome, Outcome::Renewed { .. })).count();
-        let failed = self.lines.len() - renewed;
+        let count = |is: fn(&Outcome) -> bool| self.lines.iter().filter(|line| is(&line.outcome)).count();
+        let renewed = count(|outcome| matches!(outcome, Outcome::Renewed { .. }));
+        let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. }));
         if self.json {
             let summary = serde_json::json!({ "renewed": renewed, "failed": failed, "renewals": self.lines });
             println!("{}", serde_json::to_string_pretty(&summary)?);
