@@ -55,7 +55,7 @@ async fn main() -> anyhow::Result<()> {
     show(&second)?;
     println!("lastIssuedCertificate moved from {} to {}", text(&first["id"]), text(&second["id"]));
 
-    heading("Look around");
+    heading(if keep { "Look around" } else { "Look around (while it is up: make demo KEEP=1)" });
     house.show_curl_lines(&path);
     if keep {
         println!("\nUp until Ctrl-C.");
