@@ -59,7 +59,7 @@ impl Course<'_> {
     /// hour a missing one is tried again; after that a person must act.
     pub(super) async fn zone_for(&self, name: &str) -> Result<Zone, Stop> {
         let found = self.tenure.during(async { Ok::<_, Stop>(self.issuance.dns.zone_for(name).await) }).await?;
-        let age = self.issuance.clock.now() - self.attempt.started.max(self.subject.audit.created);
+        let age = self.issuance.clock.now() - self.subject.audit.created;
         match found {
             Err(error @ DnsError::NoZone { .. }) if age < PATIENCE_FOR_ZONES => {
                 Err(Failure::retry(error.to_string()).into())

@@ -9,14 +9,10 @@ use crate::store::{KeyError, Store, StoreError};
 impl Store {
     /// Refuses a key ring that is not the store's. A store that is new takes the one that it is given.
     pub(super) async fn check_keys(&self) -> Result<(), StoreError> {
-        let fresh = self.0.keys.seal(KEY_CHECK, &SecretString::from(KNOWN))?;
-        // Of replicas that start together with different keys only the first stores its value.
-        self.query("INSERT INTO facts (id, value) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING")
-            .bind(KEY_CHECK.row)
-            .bind(fresh)
-            .execute(&self.0.pool)
-            .await?;
-        let sealed = self.key_check_value().await?;
+        let sealed = match self.key_check_value().await? {
+            Some(sealed) => sealed,
+            None => self.store_key_check().await?,
+        };
         match self.0.keys.open(KEY_CHECK, &sealed) {
             Err(KeyError::Unreadable { .. }) if split(&sealed).is_some() => {
                 let id = split(&sealed).map(|(id, _)| id.to_owned()).unwrap_or_default();
@@ -28,13 +24,25 @@ impl Store {
 
     /// The id of the key under which the check value is sealed: a rotation seals it anew as its last deed.
     pub(super) async fn key_of_check(&self) -> Result<Option<String>, StoreError> {
-        Ok(split(&self.key_check_value().await?).map(|(id, _)| id.to_owned()))
+        let sealed = self.key_check_value().await?;
+        Ok(sealed.as_deref().and_then(split).map(|(id, _)| id.to_owned()))
     }
 
-    async fn key_check_value(&self) -> Result<Vec<u8>, StoreError> {
-        let row =
-            self.query("SELECT id, value FROM facts WHERE id = $1").bind(KEY_CHECK.row).fetch_one(&self.0.pool).await?;
-        Record::new(&row, KEY_CHECK.table).bytes(KEY_CHECK.column)
+    /// Of replicas that start together with different keys only the first stores its value.
+    async fn store_key_check(&self) -> Result<Vec<u8>, StoreError> {
+        let fresh = self.0.keys.seal(KEY_CHECK, &SecretString::from(KNOWN))?;
+        self.query("INSERT INTO facts (id, value) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING")
+            .bind(KEY_CHECK.row)
+            .bind(fresh.clone())
+            .execute(&self.0.pool)
+            .await?;
+        Ok(self.key_check_value().await?.unwrap_or(fresh))
+    }
+
+    async fn key_check_value(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let select = self.query("SELECT id, value FROM facts WHERE id = $1").bind(KEY_CHECK.row);
+        let row = select.fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, KEY_CHECK.table).bytes(KEY_CHECK.column)).transpose()
     }
 }
 

@@ -17,7 +17,13 @@ async fn two_replicas_share_the_work_and_never_do_it_twice() {
     let without_key = setup("one").command(&["serve"]).unwrap().output().unwrap();
     assert_eq!(without_key.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&without_key.stderr).contains("shared.key"), "{without_key:?}");
-    autocertd::store::KeyRing::generate(&key).unwrap();
+    let create = || setup("one").command(&["keys", "create"]).unwrap().output().unwrap();
+    assert!(create().status.success());
+    let again = create();
+    assert!(
+        !again.status.success() && String::from_utf8_lossy(&again.stderr).contains("never overwritten"),
+        "{again:?}"
+    );
 
     let one = Daemon::start(&setup("one")).await.unwrap();
     std::fs::create_dir_all(setup("two").state()).unwrap();
