@@ -1,5 +1,6 @@
 //! Stops and starts: running work parks itself, keys are never replaced, one daemon at a time.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::time::Duration;
 
 use autocertd_support::daemon::Daemon;
@@ -141,3 +142,37 @@ async fn without_a_token_for_cloud_dns_the_api_serves_and_the_message_says_what_
     let failed = daemon.api.wait_until(&path, |seen| seen["metadata"]["state"] == "FAILED").await.unwrap();
     assert!(failed["metadata"]["message"].as_str().unwrap().contains("IONOS_TOKEN"), "{failed:#}");
 }
+
+/// Where root runs this, the state belongs to another user, as a service's does; else the two are the same and nothing may
+/// change either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_leave_every_file_to_the_owner_of_the_state_directory() {
+    let world = World::start().await;
+    let setup = world.setup();
+    let settings = setup.write_settings().unwrap();
+    std::fs::create_dir(setup.state()).unwrap();
+    let own = setup.state().metadata().unwrap().uid();
+    let owner = if own == 0 { NOBODY } else { own };
+    chown(setup.state(), Some(owner), None).unwrap();
+    // The checkout may be closed to that user.
+    let binary = world.folder.path().join("autocertd-binary");
+    std::fs::copy(&setup.binary, &binary).unwrap();
+    let readable = std::fs::Permissions::from_mode(0o755);
+    for path in [world.folder.path(), &setup.folder, &settings, &setup.folder.join("ionos-token"), &binary] {
+        std::fs::set_permissions(path, readable.clone()).unwrap();
+    }
+    for (arguments, exit) in [(&["token", "create", "ops"][..], 0), (&["--renew-now"], 0), (&["keys", "rotate"], 0)] {
+        let mut command = std::process::Command::new(&binary);
+        let output = command.arg("--config").arg(&settings).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {output:?}");
+    }
+    let mut seen = 0;
+    for entry in std::fs::read_dir(setup.state()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().uid(), owner, "{}", entry.path().display());
+        seen += 1;
+    }
+    assert!(seen >= 3, "database, locks and key");
+}
+
+const NOBODY: u32 = 65_534;
