@@ -66,15 +66,18 @@ pub(super) struct Report {
     lines: Vec<Line>,
     /// What each one was last said to be doing.
     said: HashMap<AutoCertificateId, String>,
+    /// The moving lines of those under way; none without a terminal.
     bars: HashMap<AutoCertificateId, ProgressBar>,
+    terminal: MultiProgress,
     json: bool,
 }
 
 impl Report {
     pub(super) fn new(targets: &[RenewalTarget], json: bool) -> Self {
         let moving = !json && std::io::stderr().is_terminal();
-        let bars = if moving { bars(targets) } else { HashMap::new() };
-        Self { lines: Vec::new(), said: HashMap::new(), bars, json }
+        let terminal = MultiProgress::new();
+        let bars = if moving { bars(&terminal, targets) } else { HashMap::new() };
+        Self { lines: Vec::new(), said: HashMap::new(), bars, terminal, json }
     }
 
     /// One has moved on, or not.
@@ -100,10 +103,11 @@ impl Report {
             Outcome::NothingToDo => "nothing to do".to_owned(),
             Outcome::Deleted => "deleted".to_owned(),
         };
-        if let Some(bar) = self.bars.get(&target.id) {
-            bar.finish_with_message(text);
-        } else if !self.json {
-            println!("{}: {text}", target.common_name);
+        if let Some(bar) = self.bars.remove(&target.id) {
+            bar.finish_and_clear();
+        }
+        if !self.json {
+            self.terminal.suspend(|| println!("{}: {text}", target.common_name));
         }
         let (id, name, common_name) = (target.id, target.name.clone(), target.common_name.clone());
         self.lines.push(Line { id, name, common_name, outcome });
@@ -127,12 +131,12 @@ impl Report {
 }
 
 /// One line with a spinner for each.
-fn bars(targets: &[RenewalTarget]) -> HashMap<AutoCertificateId, ProgressBar> {
-    let all = MultiProgress::new();
+fn bars(terminal: &MultiProgress, targets: &[RenewalTarget]) -> HashMap<AutoCertificateId, ProgressBar> {
     let style = ProgressStyle::with_template("{spinner} {prefix}: {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar_of = |target: &RenewalTarget| {
-        let bar = all.add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(target.common_name.clone()));
+        let bar =
+            terminal.add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(target.common_name.clone()));
         bar.enable_steady_tick(Duration::from_millis(120));
         (target.id, bar)
     };
