@@ -37,6 +37,7 @@ lint: ## Run clippy with warnings as errors
 .PHONY: unit
 unit: ## Run all tests: unit, store, wire, end to end, SDK
 	cargo test --workspace --locked
+	@echo "Killed before and after every request of an issuance, and resumed:" && cat target/tmp/kill-report.txt
 
 .PHONY: docs
 docs: ## Build the documentation of the code with warnings as errors

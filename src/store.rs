@@ -17,6 +17,7 @@ mod migrations;
 mod presence;
 mod progress;
 mod providers;
+mod renaming;
 mod rotation;
 mod row;
 mod seal;

@@ -9,6 +9,7 @@ use crate::domain::id::AutoCertificateId;
 use crate::domain::name::{RequestedName, filter_form};
 use crate::domain::resource::{Actor, ResourceName};
 use crate::store::documents;
+use crate::store::renaming::Renaming;
 use crate::store::row::Record;
 use crate::store::{Listing, Page, Store, StoreError};
 
@@ -105,22 +106,7 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<AutoCertificate>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let renamed = self
-            .query(RENAME)
-            .bind(id.to_string())
-            .bind(name.to_string())
-            .bind(self.now().micros())
-            .bind(by.name.clone())
-            .bind(by.id.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        if renamed.rows_affected() == 0 {
-            return Ok(None);
-        }
-        let row = self.query(get()).bind(id.to_string()).fetch_one(&mut *transaction).await?;
-        transaction.commit().await?;
-        read(&row).map(Some)
+        self.rename(Renaming { rename: RENAME, get: get(), read }, id.to_string(), name, by).await
     }
 
     /// Deletes an auto-certificate: it is gone for everyone but the work that cleans up behind it. Its certificates

@@ -11,6 +11,7 @@ use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::name::filter_form;
 use crate::domain::resource::{Actor, ResourceName};
+use crate::store::renaming::Renaming;
 use crate::store::row::Record;
 use crate::store::seal::Place;
 use crate::store::{Listing, Page, Store, StoreError};
@@ -88,22 +89,7 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<Certificate>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let renamed = self
-            .query(RENAME)
-            .bind(id.to_string())
-            .bind(name.to_string())
-            .bind(self.now().micros())
-            .bind(by.name.clone())
-            .bind(by.id.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        if renamed.rows_affected() == 0 {
-            return Ok(None);
-        }
-        let row = self.query(GET).bind(id.to_string()).fetch_one(&mut *transaction).await?;
-        transaction.commit().await?;
-        read(&row).map(Some)
+        self.rename(Renaming { rename: RENAME, get: GET.to_owned(), read }, id.to_string(), name, by).await
     }
 
     /// Deletes a certificate with its private key. The auto-certificate of an issued one is looked at at once: it has

@@ -6,6 +6,7 @@ use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::provider::{NewProvider, Provider};
 use crate::domain::resource::{Actor, Audit, ResourceName};
 use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::store::renaming::Renaming;
 use crate::store::row::Record;
 use crate::store::seal::Place;
 use crate::store::{Listing, Page, Store, StoreError};
@@ -86,16 +87,7 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<Provider>, StoreError> {
-        let row = self
-            .query(RENAME)
-            .bind(id.to_string())
-            .bind(name.to_string())
-            .bind(self.now().micros())
-            .bind(by.name.clone())
-            .bind(by.id.to_string())
-            .fetch_optional(&self.0.pool)
-            .await?;
-        row.as_ref().map(read).transpose()
+        self.rename(Renaming { rename: RENAME, get: GET.to_owned(), read }, id.to_string(), name, by).await
     }
 
     /// Deletes a provider with its account, unless an auto-certificate that is not deleted uses it.
@@ -156,9 +148,7 @@ const INSERT: &str = "\
 const GET: &str = concat!("SELECT ", columns!(), " FROM providers WHERE id = $1");
 pub(super) const LIST: &str =
     concat!("SELECT ", columns!(), " FROM providers ORDER BY created_at, id LIMIT $1 OFFSET $2");
-const RENAME: &str = concat!(
-    "UPDATE providers SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 WHERE id = $1 RETURNING ",
-    columns!()
-);
+const RENAME: &str =
+    "UPDATE providers SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 WHERE id = $1";
 pub(super) const USERS: &str =
     "SELECT id, name FROM auto_certificates WHERE provider_id = $1 AND deleted_at IS NULL ORDER BY created_at, id";

@@ -1,6 +1,6 @@
 //! SIGKILL before and after every ACME and DNS request of one issuance. The proxies do the counting and the killing; the
 //! next run must come to exactly one certificate, with one finalize, one order (two only where the kill fell between
-//! sending it and storing its URL), and no record left behind.
+//! sending it and storing its URL), and no record left behind. The report is in `target/tmp/kill-report.txt`.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -57,7 +57,7 @@ async fn a_kill_at_any_request_costs_nothing_but_time() {
     let runs = kills.into_iter().map(|(number, kill)| run(&world, number, Some(kill)));
     let verdicts: Vec<Verdict> = stream::iter(runs).buffered(AT_ONCE).collect().await;
     let report: Vec<String> = verdicts.iter().map(line).collect();
-    println!("{}", report.join("\n"));
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/kill-report.txt"), report.join("\n") + "\n").unwrap();
 
     let bad: Vec<&Verdict> = verdicts.iter().filter(|verdict| !is_right(verdict)).collect();
     assert!(bad.is_empty(), "{}\n{bad:#?}", report.join("\n"));
