@@ -154,6 +154,9 @@ impl Config {
         if self.scheduler.concurrency == 0 {
             return out_of_range("scheduler.concurrency", "0".to_owned(), "at least 1");
         }
+        if self.api.request_timeout < Span::seconds(1) {
+            return out_of_range("api.request_timeout", self.api.request_timeout.to_string(), "at least 1s");
+        }
         let scan = self.scheduler.scan_every;
         let whole_minutes = scan.duration().as_millis().is_multiple_of(60_000);
         if !(Span::seconds(60)..=Span::seconds(59 * 60)).contains(&scan) || !whole_minutes {

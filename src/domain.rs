@@ -16,5 +16,6 @@ pub mod plan;
 pub mod provider;
 pub mod resource;
 pub mod server_url;
+mod shown;
 pub mod state;
 pub mod token;

@@ -170,15 +170,12 @@ impl Issuance {
             attempt = %attempt.id, stage = %reached, failures = trouble.failures, next_try = %trouble.next_try,
             "attempt failed: {}", trouble.last
         );
+        // An attempt that stays open keeps its records: slow name servers go on spreading them. Those of an ended one are
+        // left over, which is what the plan sees next.
         if over {
             self.store.end_attempt(tenure.lease(), attempt.id, &trouble).await?;
         } else {
             self.store.record_trouble(tenure.lease(), &trouble).await?;
-        }
-        // From here on the CA may be looking at them.
-        let needs_its_records = !over && matches!(reached, StageKind::Presented | StageKind::Answered);
-        if !needs_its_records {
-            self.remove_all_of(tenure, attempt).await?;
         }
         Ok(())
     }

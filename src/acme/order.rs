@@ -248,7 +248,12 @@ impl Order {
             if Instant::now() + pause > deadline {
                 // What single names lack is worth a look, but no other error.
                 let problems = self.problems().await.unwrap_or_default();
-                return Err(AcmeError::TooSlow { waiting, not_before: asked_for, problems });
+                // A hint on how to pace a poll is no ban: it must not put a renewal off for a day.
+                return Err(AcmeError::TooSlow {
+                    waiting,
+                    not_before: asked_for.map(|moment| moment.min(self.client.clock().now() + LONGEST_PAUSE)),
+                    problems,
+                });
             }
             tokio::time::sleep(pause).await;
             own_pause = (own_pause * 2).min(settings.longest_poll.duration());

@@ -166,6 +166,8 @@ impl ProblemKind {
         match self {
             Self::BadNonce | Self::RateLimited if !matches!(step, Step::Validation) => Disposition::RETRY,
             Self::ServerInternal if !matches!(step, Step::Validation) => PROVIDER_DOWN,
+            // Boulder refuses names at newOrder; step-ca says so of a TXT record that it has not seen yet.
+            Self::RejectedIdentifier if matches!(step, Step::Validation) => Disposition::Restart,
             Self::AccountDoesNotExist
             | Self::AgreementRequired
             | Self::AlreadyRevoked
@@ -407,7 +409,7 @@ mod tests {
             ("malformed", "operator", "restart", "restart"),
             ("orderNotReady", "restart", "restart", "restart"),
             ("rateLimited", "retry", "retry", "restart"),
-            ("rejectedIdentifier", "operator", "operator", "operator"),
+            ("rejectedIdentifier", "operator", "operator", "restart"),
             ("serverInternal", "provider-down", "provider-down", "restart"),
             ("tls", "restart", "restart", "restart"),
             ("unauthorized", "operator", "restart", "restart"),

@@ -229,7 +229,7 @@ fn moment(value: &str, now: Moment) -> Option<Moment> {
         value,
         format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"),
     );
-    Some(date.ok()?.assume_utc().into())
+    Some(Moment::from(date.ok()?.assume_utc()).min(now + LONGEST_WAIT))
 }
 
 /// One line of a body that is not what it should be.

@@ -57,7 +57,13 @@ impl Ionos {
             }
             Err(error) => return Err(error),
         };
-        self.adoptable(zone, relative_name, record).await?.ok_or(nothing_found)
+        let equal = self.equal_records(zone, relative_name, record).await?;
+        match equal.iter().find(|found| is_adoptable(found)) {
+            Some(found) => Ok(found.id.clone().into()),
+            None if equal.is_empty() => Err(nothing_found),
+            // One of ours is still on its way out, and for so long in the way of another.
+            None => Err(DnsError::Unconfirmed { adapter: NAME, name: record.name.clone() }),
+        }
     }
 
     /// A record of equal content that is not on its way out. A failed one is adopted too: so it is journaled, and
@@ -69,10 +75,7 @@ impl Ionos {
         record: &TxtRecord,
     ) -> Result<Option<RecordId>, DnsError> {
         let equal = self.equal_records(zone, relative_name, record).await?;
-        let found = equal
-            .into_iter()
-            .find(|found| found.properties.enabled != Some(false) && found.state() != Some("DESTROYING"));
-        Ok(found.map(|found| found.id.into()))
+        Ok(equal.into_iter().find(is_adoptable).map(|found| found.id.into()))
     }
 
     /// All records of exactly this zone, name and content.
@@ -102,6 +105,10 @@ impl Ionos {
         }
         Ok(())
     }
+}
+
+fn is_adoptable(found: &RecordResource) -> bool {
+    found.properties.enabled != Some(false) && found.state() != Some("DESTROYING")
 }
 
 #[async_trait]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::domain::shown::shown;
+
 /// One plain e-mail address: `local@domain`, without a display name, a list or a header (RFC 8555 section 7.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email(String);
@@ -29,7 +31,7 @@ impl FromStr for Email {
 
     fn from_str(text: &str) -> Result<Self, InvalidEmail> {
         let plain = text.split_once('@').is_some_and(|(local, domain)| is_local_part(local) && is_domain(domain));
-        if plain && text.len() <= MAX_LENGTH { Ok(Self(text.to_owned())) } else { Err(InvalidEmail(text.to_owned())) }
+        if plain && text.len() <= MAX_LENGTH { Ok(Self(text.to_owned())) } else { Err(InvalidEmail(shown(text))) }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::domain::shown::shown;
+
 /// A key algorithm of the Certificate Manager API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyAlgorithm {
@@ -52,7 +54,7 @@ impl FromStr for KeyAlgorithm {
         Self::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == text)
-            .ok_or_else(|| UnknownKeyAlgorithm(text.to_owned()))
+            .ok_or_else(|| UnknownKeyAlgorithm(shown(text)))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What an X.509 certificate says (RFC 5280), as far as the API and the checks of issuance ask.
 
 use rcgen::{KeyPair, PublicKeyData};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -40,7 +40,7 @@ pub enum LeafError {
     Malformed,
     /// The key cannot be read.
     #[error(
-        "the private key cannot be read; give an unencrypted PKCS#8, PKCS#1 or SEC1 PEM of an RSA, ECDSA or Ed25519 key"
+        "the private key cannot be read; give an unencrypted PKCS#8, PKCS#1 or SEC1 PEM of an RSA (2048 bits or more), ECDSA or Ed25519 key"
     )]
     UnreadableKey,
     /// The key belongs to another certificate.
@@ -77,7 +77,8 @@ impl Leaf {
     /// # Errors
     /// Where the key cannot be read, or is another one.
     pub fn check_key(&self, private_key: &str) -> Result<(), LeafError> {
-        let key = KeyPair::from_pem(private_key).map_err(|_| LeafError::UnreadableKey)?;
+        let der = PrivateKeyDer::from_pem_slice(private_key.as_bytes()).map_err(|_| LeafError::UnreadableKey)?;
+        let key = KeyPair::try_from(&der).map_err(|_| LeafError::UnreadableKey)?;
         if key.subject_public_key_info() == self.public_key { Ok(()) } else { Err(LeafError::OtherKey) }
     }
 
@@ -182,6 +183,10 @@ mod tests {
         let leaf = Leaf::from_pem(&pem).unwrap();
         assert_eq!(leaf.check_key(&KeyPair::generate().unwrap().serialize_pem()), Err(LeafError::OtherKey));
         assert_eq!(leaf.check_key("no key"), Err(LeafError::UnreadableKey));
+        let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let (pem, key) = certificate(&["b.example"], None);
+        let as_openssl_writes_it = format!("{parameters}{}", key.serialize_pem());
+        assert_eq!(Leaf::from_pem(&pem).unwrap().check_key(&as_openssl_writes_it), Ok(()));
         assert_eq!(Leaf::from_pem("nothing"), Err(LeafError::NoCertificate));
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert_eq!(Leaf::from_pem(garbage), Err(LeafError::Malformed));

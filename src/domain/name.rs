@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::domain::shown::shown;
+
 /// A DNS name or wildcard in A-label form: lower case, no trailing dot, ready for an ACME order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DnsName {
@@ -68,25 +70,25 @@ impl FromStr for DnsName {
             return Err(InvalidName::Empty);
         }
         if text.ends_with(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']) {
-            return Err(InvalidName::TrailingDot(text.to_owned()));
+            return Err(InvalidName::TrailingDot(shown(text)));
         }
         let (base, wildcard) = text.strip_prefix("*.").map_or((text, false), |base| (base, true));
         if base.contains('*') {
-            return Err(InvalidName::MisplacedWildcard(text.to_owned()));
+            return Err(InvalidName::MisplacedWildcard(shown(text)));
         }
         if base.parse::<std::net::IpAddr>().is_ok() || base.starts_with('[') {
-            return Err(InvalidName::IpAddress(text.to_owned()));
+            return Err(InvalidName::IpAddress(shown(text)));
         }
-        let base = idna::domain_to_ascii_strict(base).map_err(|_| InvalidName::Malformed(text.to_owned()))?;
+        let base = idna::domain_to_ascii_strict(base).map_err(|_| InvalidName::Malformed(shown(text)))?;
         if base.split('.').next_back().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
-            return Err(InvalidName::IpAddress(text.to_owned()));
+            return Err(InvalidName::IpAddress(shown(text)));
         }
         if !base.contains('.') {
-            return Err(InvalidName::SingleLabel(text.to_owned()));
+            return Err(InvalidName::SingleLabel(shown(text)));
         }
         let length = base.len() + if wildcard { WILDCARD.len() } else { 0 };
         if length > MAX_NAME || !base.split('.').all(is_host_label) {
-            return Err(InvalidName::Malformed(text.to_owned()));
+            return Err(InvalidName::Malformed(shown(text)));
         }
         Ok(Self { base, wildcard })
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use url::Url;
 
+use crate::domain::shown::shown;
+
 /// The directory URL of an ACME server (RFC 8555 section 7.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerUrl(String);
@@ -37,13 +39,13 @@ impl ServerUrl {
     /// # Errors
     /// Where it is no absolute `https` URL (or `http` where that is allowed), or carries credentials.
     pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidServerUrl> {
-        let url = Url::parse(text).map_err(|_| InvalidServerUrl::NotAUrl(text.to_owned()))?;
+        let url = Url::parse(text).map_err(|_| InvalidServerUrl::NotAUrl(shown(text)))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidServerUrl::Credentials);
         }
         match (url.scheme(), plain_http) {
             ("https", _) | ("http", PlainHttp::Allowed) => Ok(Self(text.to_owned())),
-            _ => Err(InvalidServerUrl::NotHttps(text.to_owned())),
+            _ => Err(InvalidServerUrl::NotHttps(shown(text))),
         }
     }
 

@@ -245,18 +245,37 @@ impl CertificateCreate {
 
 /// A certificate together with what it says.
 fn readable(pem: &str) -> Result<(String, Leaf), String> {
-    let pem = without_key(pem)?;
-    Leaf::from_pem(&pem).map(|leaf| (pem, leaf)).map_err(|fault| fault.to_string())
+    let pem = within(without_key(pem)?, LONGEST_CERTIFICATE)?;
+    let leaf = Leaf::from_pem(&pem).map_err(|fault| fault.to_string())?;
+    let spoilt = |name: &String| name.contains(char::is_control);
+    if spoilt(&leaf.common_name) || leaf.subject_alternative_names.iter().any(spoilt) {
+        return Err("a name in the certificate has a control character".to_owned());
+    }
+    Ok((pem, leaf))
 }
 
 /// A chain is taken as it is, so long as it is one.
 fn chained(pem: &str) -> Result<String, String> {
-    let pem = without_key(pem)?;
+    let pem = within(without_key(pem)?, LONGEST_CHAIN)?;
     match Leaf::from_pem(&pem) {
         Err(fault @ LeafError::NoCertificate) => Err(fault.to_string()),
         _ => Ok(pem),
     }
 }
+
+/// Lists echo every PEM of a page, so that none may be much longer than a real one.
+fn within(pem: String, longest: usize) -> Result<String, String> {
+    if pem.len() <= longest {
+        Ok(pem)
+    } else {
+        Err(format!("has {} bytes, more than the {longest} allowed", pem.len()))
+    }
+}
+
+/// In bytes; a certificate with a hundred names and an RSA key of 4096 bits has about 8 KiB.
+const LONGEST_CERTIFICATE: usize = 32 * 1024;
+/// In bytes.
+const LONGEST_CHAIN: usize = 64 * 1024;
 
 /// Reads echo certificates and chains, so a private key that was pasted into one would be given away.
 fn without_key(pem: &str) -> Result<String, String> {

@@ -59,7 +59,7 @@ pub(crate) async fn ready(State(api): State<Api>) -> Response {
         Ok(_) => Json(Readiness::of_store(true, "reachable".to_owned())).into_response(),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready: the store cannot be read");
-            let readiness = Readiness::of_store(false, error.to_string());
+            let readiness = Readiness::of_store(false, "cannot be read; the log says why".to_owned());
             (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], Json(readiness)).into_response()
         }
     }

@@ -128,6 +128,10 @@ impl Registrar {
             match self.acme.send_registration(prepared).await {
                 Ok(credentials) => return self.keep(lease, &credentials).await,
                 Err(AcmeError::BadNonce) => {}
+                Err(refusal @ (AcmeError::Refused { .. } | AcmeError::TermsNotAccepted { .. })) => {
+                    self.store.forget_pending_account(lease).await?;
+                    return Err(refusal.into());
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -91,16 +91,6 @@ impl Course<'_> {
 }
 
 impl Issuance {
-    /// Removes every challenge record of an attempt.
-    pub(super) async fn remove_all_of(&self, tenure: &Tenure, attempt: &Attempt) -> Result<(), Stop> {
-        for entry in self.store.challenge_records(attempt.auto_certificate).await? {
-            if entry.attempt == attempt.id {
-                self.remove(tenure, &entry).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Removes one record and then its entry in the journal. Where that fails it is tried again later.
     pub(super) async fn remove(&self, tenure: &Tenure, entry: &ChallengeRecord) -> Result<(), Stop> {
         tenure.hold().await?;

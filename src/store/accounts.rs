@@ -86,6 +86,15 @@ impl Store {
         claimed.map(|row| read_lease(&Record::new(&row, TABLE))).transpose()
     }
 
+    /// Forgets credentials of a registration that the CA refused: it knows no such account.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn forget_pending_account(&self, lease: &ProviderLease) -> Result<(), StoreError> {
+        let stored = self.fenced_query(STORE_PENDING, lease).bind(None::<Vec<u8>>).execute(&self.0.pool).await?;
+        fenced(stored.rows_affected())
+    }
+
     /// Keeps credentials before anything else happens to them.
     ///
     /// # Errors

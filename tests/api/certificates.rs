@@ -75,6 +75,13 @@ async fn every_fault_is_named_at_once() {
         ("unreadable_key", with("privateKey", json!("not a key"))),
         ("key_among_certificates", with("certificate", json!(format!("{certificate}{key}")))),
         ("key_in_chain", with("certificateChain", json!(format!("{certificate}{key}")))),
+        ("too_long", with("certificateChain", json!(format!("{certificate}{}", "#".repeat(64 * 1024))))),
+        ("control_character", {
+            let (spoilt, key) = self_signed(daemon.clock.now(), 1, Some("a\u{1}b.example"), &[]);
+            json!({ "properties": {
+                "name": "spoilt", "certificate": spoilt, "certificateChain": spoilt, "privateKey": key,
+            }})
+        }),
     ];
     for (name, body) in cases {
         let answer = daemon.post("/certificates", &body).await;

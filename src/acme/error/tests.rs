@@ -68,12 +68,20 @@ fn what_is_not_the_acme_server_is_the_providers_trouble() {
 
 #[test]
 fn a_failed_validation_wants_a_new_order_unless_a_person_must_act() {
-    for kind in
-        ["dns", "unauthorized", "incorrectResponse", "connection", "tls", "serverInternal", "rateLimited", "malformed"]
-    {
+    for kind in [
+        "dns",
+        "unauthorized",
+        "incorrectResponse",
+        "connection",
+        "tls",
+        "serverInternal",
+        "rateLimited",
+        "malformed",
+        "rejectedIdentifier",
+    ] {
         assert_eq!(failed(kind).disposition(), Disposition::Restart, "{kind}");
     }
-    for kind in ["caa", "rejectedIdentifier", "unsupportedIdentifier", "badCSR", "badPublicKey"] {
+    for kind in ["caa", "unsupportedIdentifier", "badCSR", "badPublicKey"] {
         assert_eq!(failed(kind).disposition(), Disposition::Operator, "{kind}");
     }
     assert_eq!(AcmeError::OrderFailed(Vec::new()).disposition(), Disposition::Restart);

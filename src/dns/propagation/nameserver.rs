@@ -61,13 +61,17 @@ pub(super) async fn of_zone(
 ) -> Result<Vec<Nameserver>, DnsError> {
     let unfound = |source| DnsError::NoNameServers { zone: zone.name.clone(), source: Box::new(source) };
     let resolver = resolver(resolvers, patience).map_err(unfound)?;
-    let names = match resolver.lookup(absolute(&zone.name), RecordType::NS).await {
-        Ok(found) => found.answers().iter().filter_map(ns_target).collect(),
-        Err(error) if zone.nameservers.is_empty() => return Err(unfound(error)),
-        Err(error) => {
-            tracing::debug!(zone = zone.name, %error, "no NS records found; asking the servers that the service names");
+    let found = resolver.lookup(absolute(&zone.name), RecordType::NS).await;
+    let found = found.map(|found| found.answers().iter().filter_map(ns_target).collect::<Vec<_>>());
+    // A referral is an answer without a name server in it. None must never pass for all of them.
+    let names = match found {
+        Ok(names) if !names.is_empty() => names,
+        _ if !zone.nameservers.is_empty() => {
+            tracing::debug!(zone = zone.name, "no NS records found; asking the servers that the service names");
             zone.nameservers.clone()
         }
+        Ok(_) => return Err(unfound(NetError::from("the resolver's answer names none"))),
+        Err(error) => return Err(unfound(error)),
     };
     let servers = names.into_iter().map(async |name| {
         let addresses = match resolver.lookup_ip(absolute(&name)).await {
