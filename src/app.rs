@@ -166,10 +166,10 @@ impl App {
         ended
     }
 
-    /// Ends all tasks: running requests finish, running attempts park themselves.
+    /// Ends all tasks: running requests finish, running attempts park themselves. The store closes behind both.
     pub async fn stop(&self) {
         self.lifecycle.stop();
-        let grace = self.config.scheduler.stop_grace.duration();
+        let grace = self.config.scheduler.stop_grace.duration().max(http::server::GRACE);
         if !self.lifecycle.drained(grace).await {
             tracing::warn!("some work did not park itself in time; it resumes after the next start");
         }

@@ -7,7 +7,8 @@ use secrecy::ExposeSecret;
 use crate::app::{App, Place};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::resource::ResourceName;
+use crate::domain::id::TokenId;
+use crate::domain::resource::{InvalidResourceName, ResourceName};
 use crate::domain::token::{Scope, Token};
 
 #[derive(Debug, Subcommand)]
@@ -75,8 +76,7 @@ async fn list(app: &App, json: bool) -> anyhow::Result<Ending> {
 }
 
 async fn revoke(app: &App, wanted: &str) -> anyhow::Result<Ending> {
-    let matching: Vec<Token> = app.store.tokens().await?.into_iter().filter(|token| is_meant(token, wanted)).collect();
-    match matching.as_slice() {
+    match matching(app, wanted).await?.as_slice() {
         [] => {
             eprintln!("autocertd: no token has the id or name {wanted:?}; `autocertd token list` shows them all");
             Ok(Ending::Misused)
@@ -93,8 +93,18 @@ async fn revoke(app: &App, wanted: &str) -> anyhow::Result<Ending> {
     }
 }
 
-fn is_meant(token: &Token, wanted: &str) -> bool {
-    token.id.to_string() == wanted || token.name.as_str() == wanted
+/// The token of this id, else those of this name.
+async fn matching(app: &App, wanted: &str) -> anyhow::Result<Vec<Token>> {
+    if let Ok(id) = wanted.parse::<TokenId>()
+        && let Some(token) = app.store.tokens().await?.into_iter().find(|token| token.id == id)
+    {
+        return Ok(vec![token]);
+    }
+    match wanted.parse() {
+        Ok(name) => Ok(app.store.tokens_named(&name).await?),
+        // No token can have what is no name.
+        Err(InvalidResourceName) => Ok(Vec::new()),
+    }
 }
 
 fn json_of(token: &Token) -> serde_json::Value {

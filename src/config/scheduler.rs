@@ -13,7 +13,7 @@ pub struct SchedulerSection {
     /// How often everything is looked through even if nothing was planned: the safety net behind planned looks, for
     /// suspended machines and turned clocks. At a random second; between `1m` and `59m`; default `5m`.
     pub scan_every: Span,
-    /// How long a stop waits for running work to park itself; default `10s`.
+    /// How long a stop waits for running work to park itself; default `10s`, which is also the least.
     pub stop_grace: Span,
 }
 
