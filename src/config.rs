@@ -3,7 +3,10 @@
 
 pub mod acme;
 pub mod api;
+pub mod declared;
+pub mod delivery;
 pub mod dns;
+mod fragment;
 pub mod log;
 pub mod scheduler;
 pub mod secret;
@@ -12,15 +15,19 @@ pub mod store;
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::acme::AcmeSection;
 use crate::config::api::{ApiSection, LimitsSection};
+use crate::config::declared::{AutoCertificateEntry, DeclaredSection, ProviderEntry};
+use crate::config::delivery::DeliveryEntry;
 use crate::config::dns::DnsSection;
 use crate::config::log::LogSection;
 use crate::config::scheduler::SchedulerSection;
 use crate::config::span::Span;
 use crate::config::store::{KeysSection, StoreSection};
+use crate::domain::declared::DeclaredKey;
 
 /// All settings, each section with its defaults.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -29,6 +36,8 @@ pub struct Config {
     /// Where the database, the master key file and the first token are kept; default `$STATE_DIRECTORY` (systemd sets
     /// it), else `/var/lib/autocertd`.
     state_directory: Option<PathBuf>,
+    /// What this instance is called among those that share a database; see [`Config::instance`].
+    instance: Option<String>,
     /// The REST API.
     pub api: ApiSection,
     /// Limits of the API.
@@ -45,6 +54,17 @@ pub struct Config {
     pub scheduler: SchedulerSection,
     /// The log.
     pub log: LogSection,
+    /// What holds for all declared resources.
+    pub declared: DeclaredSection,
+    /// Declared providers.
+    #[serde(rename = "provider")]
+    pub providers: Vec<ProviderEntry>,
+    /// Declared auto-certificates.
+    #[serde(rename = "auto_certificate")]
+    pub auto_certificates: Vec<AutoCertificateEntry>,
+    /// Where certificates go.
+    #[serde(rename = "delivery")]
+    pub deliveries: Vec<DeliveryEntry>,
 }
 
 /// Why the settings cannot be used.
@@ -77,6 +97,16 @@ pub enum ConfigError {
         value: String,
         /// What is allowed.
         rule: &'static str,
+    },
+    /// Something that the settings declare cannot be used.
+    #[error("[[{kind}]] {key}: {fault}")]
+    Declared {
+        /// Provider, `auto_certificate` or delivery.
+        kind: &'static str,
+        /// Its key.
+        key: DeclaredKey,
+        /// What is wrong, and what to do.
+        fault: String,
     },
     /// A secret cannot be read.
     #[error("{key}: cannot read {}", .path.display())]
@@ -112,11 +142,7 @@ impl Config {
     /// # Errors
     /// Where the text is malformed.
     pub fn parse(text: &str, origin: &Path) -> Result<Self, ConfigError> {
-        let malformed = |key: String, detail: String| ConfigError::Malformed { path: origin.to_owned(), key, detail };
-        let table =
-            toml::Deserializer::parse(text).map_err(|error| malformed("the file".to_owned(), error.to_string()))?;
-        serde_path_to_error::deserialize(table)
-            .map_err(|error| malformed(error.path().to_string(), error.inner().to_string()))
+        parse(text, origin)
     }
 
     /// Where the database, the master key file and the first token are kept.
@@ -143,10 +169,18 @@ impl Config {
             .unwrap_or_else(|| self.state_directory().join("master.key"))
     }
 
+    /// What this instance is called: `instance`, else the host's name where several may share a PostgreSQL database. A
+    /// SQLite file has one user, whatever the host is called.
+    pub fn instance(&self) -> String {
+        let shared = self.store.settings(&self.state_directory()).is_ok_and(|settings| settings.url.is_shared());
+        let host = || std::fs::read_to_string(HOST_NAME).ok().filter(|_| shared);
+        self.instance.clone().or_else(host).map_or_else(|| ONLY_INSTANCE.to_owned(), |name| name.trim().to_owned())
+    }
+
     fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        let mut config = Self::parse(&read_text(path)?, path)?;
+        config.read_fragments(path)?;
+        Ok(config)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -162,14 +196,28 @@ impl Config {
         if !(Span::seconds(60)..=Span::seconds(59 * 60)).contains(&scan) || !whole_minutes {
             return out_of_range("scheduler.scan_every", scan.to_string(), "whole minutes between 1m and 59m");
         }
-        Ok(())
+        self.check_declared()
     }
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+/// Reads TOML, and names the place of what is wrong.
+fn parse<T: DeserializeOwned>(text: &str, origin: &Path) -> Result<T, ConfigError> {
+    let malformed = |key: String, detail: String| ConfigError::Malformed { path: origin.to_owned(), key, detail };
+    let table = toml::Deserializer::parse(text).map_err(|error| malformed("the file".to_owned(), error.to_string()))?;
+    serde_path_to_error::deserialize(table)
+        .map_err(|error| malformed(error.path().to_string(), error.inner().to_string()))
 }
 
 const USUAL_PATH: &str = "/etc/autocertd/autocertd.toml";
 const USUAL_STATE_DIRECTORY: &str = "/var/lib/autocertd";
 /// `RuntimeDirectory=autocertd` of the unit.
 const USUAL_RUNTIME_DIRECTORY: &str = "/run/autocertd";
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+const ONLY_INSTANCE: &str = "local";
 
 #[cfg(test)]
 mod tests {
@@ -199,6 +247,48 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line() {
         let error = parse("[acme]\naccept_terms = true\n").unwrap_err().to_string();
         assert!(error.contains("acme") && error.contains("accept_terms") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn fragments_are_read_in_order_and_hold_only_what_is_declared() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = folder.path().join("autocertd.toml");
+        let fragments = folder.path().join("conf.d");
+        std::fs::create_dir(&fragments).unwrap();
+        std::fs::write(&settings, "").unwrap();
+        let delivery = |key: &str| format!("[[delivery]]\nkey = '{key}'\nhook.command = ['/bin/true']\n");
+        std::fs::write(fragments.join("20-b.toml"), delivery("b")).unwrap();
+        std::fs::write(fragments.join("10-a.toml"), delivery("a")).unwrap();
+        std::fs::write(fragments.join("README"), "no settings").unwrap();
+        let keys = |config: &Config| config.deliveries.iter().map(|entry| entry.key.to_string()).collect::<Vec<_>>();
+        assert_eq!(keys(&Config::load(Some(&settings)).unwrap()), ["a", "b"]);
+
+        std::fs::write(fragments.join("30-c.toml"), delivery("a")).unwrap();
+        let error = Config::load(Some(&settings)).unwrap_err().to_string();
+        assert_eq!(error, "[[delivery]] a: there are two of this key; give each its own");
+        std::fs::write(fragments.join("30-c.toml"), "[api]\n").unwrap();
+        let error = Config::load(Some(&settings)).unwrap_err().to_string();
+        assert!(error.contains("30-c.toml") && error.contains("api"), "{error}");
+    }
+
+    #[test]
+    fn what_is_declared_must_fit_together() {
+        let provider = "[[provider]]\nkey = 'le'\nemail = 'a@example.com'\nserver = 'https://ca.example/directory'\n";
+        let wish = |provider: &str| {
+            format!("[[auto_certificate]]\nkey = 'w'\nprovider = '{provider}'\ncommon_name = 'a.example'\n")
+        };
+        assert!(parse(&format!("{provider}{}", wish("le"))).is_ok());
+        assert!(parse(&wish("3f2504e0-4f89-41d3-9a0c-0305e82c3301")).is_ok());
+        let error = parse(&format!("{provider}{}", wish("lee"))).unwrap_err().to_string();
+        assert!(error.contains("[[auto_certificate]] w") && error.contains("\"lee\""), "{error}");
+        let error = parse(&format!("{provider}staging = 'other'\n")).unwrap_err().to_string();
+        assert!(error.contains("[[provider]] le") && error.contains("staging"), "{error}");
+        assert!(
+            parse("[[delivery]]\nkey = 'x'\n")
+                .unwrap_err()
+                .to_string()
+                .starts_with("[[delivery]] x: it delivers nothing")
+        );
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! autocertd: a self-hosted Certificate Manager with an ACME renewal daemon behind it.
 //!
-//! Imports run one way: `main -> cli -> app -> {http, scheduler, config}`, `scheduler -> {issuance, store}`,
-//! `issuance -> {acme, dns, store}`, `http -> store`, all of them `-> {domain, runtime}`. `acme`, `dns` and `store`
+//! Imports run one way: `main -> cli -> app -> {http, scheduler, config}`, `scheduler -> {issuance, deliver, store}`,
+//! `issuance -> {acme, dns, store}`, `deliver -> store`, `http -> store`, all of them `-> {domain, runtime}`. `acme`, `dns` and `store`
 //! never import one another. A test holds this.
 
 pub mod acme;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod deliver;
 pub mod dns;
 pub mod domain;
 pub mod http;

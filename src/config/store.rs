@@ -105,6 +105,11 @@ pub enum StoreUrl {
 pub struct InvalidStoreUrl;
 
 impl StoreUrl {
+    /// Whether several hosts may share the database.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// Reads `sqlite:<path>`, `sqlite://<path>`, `postgres://...` or `postgresql://...`.
     ///
     /// # Errors

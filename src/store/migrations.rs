@@ -36,4 +36,7 @@ impl MigrationSource<'static> for Embedded {
     }
 }
 
-const FILES: [(i64, &str, &str); 1] = [(1, "first tables", include_str!("migrations/0001_first_tables.sql"))];
+const FILES: [(i64, &str, &str); 2] = [
+    (1, "first tables", include_str!("migrations/0001_first_tables.sql")),
+    (2, "declared and delivered", include_str!("migrations/0002_declared_and_delivered.sql")),
+];

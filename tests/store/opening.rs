@@ -26,7 +26,7 @@ async fn opening_again_changes_nothing(house: House) {
         assert!(matches!(again.provider(provider.id).await, Err(StoreError::Unavailable(_))));
     }
     let applied = sqlx::query("SELECT version FROM _sqlx_migrations").fetch_all(&house.raw).await.unwrap();
-    assert_eq!(applied.len(), 1);
+    assert_eq!(applied.len(), 2);
 }
 
 async fn many_open_at_once(house: House) {
@@ -68,7 +68,7 @@ async fn a_key_under_another_id_is_missed_by_its_id(house: House) {
 }
 
 async fn a_store_from_the_future_is_refused(house: House) {
-    house.tamper("UPDATE _sqlx_migrations SET version = 9999").await;
+    house.tamper("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 1").await;
     assert!(matches!(house.open_again().await, Err(StoreError::Migration(_))));
 }
 

@@ -1,0 +1,47 @@
+//! Delivery: what is issued is brought to where it is used. Each delivery is carried out on its own, tried again on its
+//! own, and never causes an order. When it is due is decided elsewhere (`domain::delivery`); here it is done.
+
+pub mod parcel;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+pub use parcel::{Addressee, Parcel};
+
+use crate::domain::disposition::Failure;
+use crate::domain::moment::Moment;
+
+/// A place to which certificates are delivered. Each call is safe to repeat: what is there already is not done twice.
+#[async_trait]
+pub trait Delivery: Debug + Send + Sync {
+    /// Brings the certificate there and has it taken up. `receipt` is what the last delivery left to be remembered.
+    ///
+    /// # Errors
+    /// What failed, for people; it is tried again, and what was served before is served on.
+    async fn deliver(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<Delivered, Failure>;
+
+    /// Whether what was delivered is still there and in use.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    async fn is_in_place(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<bool, Failure>;
+
+    /// Prepares the place before there is a certificate, where the settings ask for it.
+    ///
+    /// # Errors
+    /// What failed, for people.
+    async fn prepare(&self, _addressee: &Addressee) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// How a delivery ended well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// What the place must remember until the next delivery; holds no secret.
+    pub receipt: Option<Value>,
+    /// When there is something left to do there, such as the removal of what was superseded.
+    pub look_again: Option<Moment>,
+}
