@@ -1,5 +1,7 @@
 //! The only place where the parts are put together.
 
+mod reload;
+
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::acme::AcmeClient;
 use crate::config::{Config, secret};
+use crate::deliver::dispatch::{Dispatch, Target};
 use crate::dns::adapter::Adapter;
 use crate::dns::ionos::Ionos;
 use crate::dns::propagation::Propagation;
@@ -21,15 +24,16 @@ use crate::runtime::clock::{SharedClock, SystemClock};
 use crate::runtime::lifecycle::{self, Lifecycle};
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Work};
 use crate::store::{KeyRing, Page, Store, StoreUrl};
 
-/// What the settings of ACME and DNS come to. It is made before anything is touched, so that settings that cannot be used
+/// What the settings of ACME, DNS and deliveries come to. It is made before anything is touched, so that settings that cannot be used
 /// change nothing.
 pub struct Outside {
     acme: AcmeClient,
     dns: Arc<dyn Adapter>,
     propagation: Propagation,
+    deliveries: Vec<Target>,
 }
 
 /// Settings that cannot be used; the source says which and why.
@@ -59,7 +63,8 @@ impl Outside {
         let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
         let dns = Ionos::new(&config.dns.ionos, token.as_ref(), clock, randomness).map_err(UnusableSettings::of)?;
         config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
-        Ok(Self { acme, dns: Arc::new(dns), propagation: Propagation::new(&config.dns.propagation) })
+        let propagation = Propagation::new(&config.dns.propagation);
+        Ok(Self { acme, dns: Arc::new(dns), propagation, deliveries: Vec::new() })
     }
 }
 
@@ -119,7 +124,13 @@ impl App {
 
     /// The renewal daemon over this store.
     pub fn scheduler(&self, outside: Outside) -> Scheduler {
-        let Outside { acme, dns, propagation } = outside;
+        let (tasks, stopping) = (self.lifecycle.tasks().clone(), self.lifecycle.stopping());
+        Scheduler::new(self.work(outside), self.wake.clone(), &self.config.scheduler, tasks, stopping)
+    }
+
+    fn work(&self, outside: Outside) -> Work {
+        let Outside { acme, dns, propagation, deliveries } = outside;
+        let dispatch = Dispatch::new(self.store.clone(), Arc::clone(&self.clock), self.randomness.clone(), deliveries);
         let issuance = Issuance {
             store: self.store.clone(),
             registrar: Registrar::new(self.store.clone(), acme, Arc::clone(&self.clock), self.randomness.clone()),
@@ -128,16 +139,16 @@ impl App {
             clock: Arc::clone(&self.clock),
             randomness: self.randomness.clone(),
         };
-        let (tasks, stopping) = (self.lifecycle.tasks().clone(), self.lifecycle.stopping());
-        Scheduler::new(issuance, self.wake.clone(), &self.config.scheduler, tasks, stopping)
+        Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch) }
     }
 
-    /// Serves the API and renews, until the program is told to stop.
+    /// Serves the API and renews, until the program is told to stop. SIGHUP makes it read its settings anew.
     ///
     /// # Errors
     /// Where an address cannot be bound, or a part fails for good.
     pub async fn serve(self, outside: Outside) -> anyhow::Result<()> {
         self.lifecycle.stop_at_signals()?;
+        let mut hangups = lifecycle::hangups()?;
         let listen = self.config.api.listen;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (api.listen)"))?;
@@ -147,19 +158,22 @@ impl App {
         let scheduler = self.scheduler(outside);
         let api = self.api();
         let tasks = self.lifecycle.tasks();
-        let api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));
-        let socket_ended = tasks.spawn(http::serve_unix(socket, api, self.lifecycle.stopping()));
-        let scheduler_ended = tasks.spawn(scheduler.run());
+        let mut api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));
+        let mut socket_ended = tasks.spawn(http::serve_unix(socket, api, self.lifecycle.stopping()));
+        let mut scheduler_ended = tasks.spawn(scheduler.clone().run());
         tracing::info!(%address, socket = %self.config.socket().display(), version = env!("CARGO_PKG_VERSION"), "serving");
         lifecycle::notify_ready();
 
         let stopping = self.lifecycle.stopping();
-        let ended: anyhow::Result<()> = tokio::select! {
-            biased;
-            () = stopping.cancelled() => Ok(()),
-            ended = api_ended => Err(anyhow::anyhow!("the API ended: {ended:?}")),
-            ended = socket_ended => Err(anyhow::anyhow!("the socket ended: {ended:?}")),
-            ended = scheduler_ended => Err(anyhow::anyhow!("the scheduler ended: {ended:?}")),
+        let ended: anyhow::Result<()> = loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break Ok(()),
+                ended = &mut api_ended => break Err(anyhow::anyhow!("the API ended: {ended:?}")),
+                ended = &mut socket_ended => break Err(anyhow::anyhow!("the socket ended: {ended:?}")),
+                ended = &mut scheduler_ended => break Err(anyhow::anyhow!("the scheduler ended: {ended:?}")),
+                _ = hangups.recv() => self.reload(&scheduler).await,
+            }
         };
         lifecycle::notify_stopping();
         self.stop().await;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::config::acme::AcmeSection;
 use crate::config::api::{ApiSection, LimitsSection};
@@ -33,6 +34,9 @@ use crate::domain::declared::DeclaredKey;
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// The file that was read, and is read again.
+    #[serde(skip)]
+    origin: Option<PathBuf>,
     /// Where the database, the master key file and the first token are kept; default `$STATE_DIRECTORY` (systemd sets
     /// it), else `/var/lib/autocertd`.
     state_directory: Option<PathBuf>,
@@ -128,13 +132,46 @@ impl Config {
     /// Where the file cannot be read, is malformed, or a value is out of its range.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let usual = Path::new(USUAL_PATH);
-        let config = match path {
+        let mut config = match path {
             Some(path) => Self::read(path)?,
             None if usual.exists() => Self::read(usual)?,
             None => Self::default(),
         };
         config.check()?;
+        config.origin = path.map(Path::to_owned);
         Ok(config)
+    }
+
+    /// Reads the settings anew, from where they were read.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_again(&self) -> Result<Self, ConfigError> {
+        Self::load(self.origin.as_deref())
+    }
+
+    /// The sections in which `fresh` differs although they hold from start to stop.
+    pub fn changed_for_the_next_start(&self, fresh: &Self) -> Vec<&'static str> {
+        let before = self.fixed_sections();
+        before
+            .into_iter()
+            .zip(fresh.fixed_sections())
+            .filter(|(one, other)| one != other)
+            .map(|(one, _)| one.0)
+            .collect()
+    }
+
+    fn fixed_sections(&self) -> [(&'static str, Value); 8] {
+        [
+            ("state_directory", json!(self.state_directory)),
+            ("instance", json!(self.instance)),
+            ("api", json!(self.api)),
+            ("limits", json!(self.limits)),
+            ("store", json!(self.store)),
+            ("keys", json!(self.keys)),
+            ("scheduler", json!(self.scheduler)),
+            ("log", json!(self.log)),
+        ]
     }
 
     /// Reads settings from TOML text; `origin` is named in errors.

@@ -1,6 +1,7 @@
 //! Delivery: what is issued is brought to where it is used. Each delivery is carried out on its own, tried again on its
 //! own, and never causes an order. When it is due is decided elsewhere (`domain::delivery`); here it is done.
 
+pub mod dispatch;
 pub mod parcel;
 
 use std::fmt::Debug;

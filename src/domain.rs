@@ -6,6 +6,7 @@ pub mod auto_certificate;
 pub mod back_off;
 pub mod certificate;
 pub mod declared;
+pub mod delivery;
 pub mod disposition;
 pub mod email;
 pub mod id;

@@ -1,7 +1,9 @@
 //! The scheduler: looks for what is due, claims it by lease, and has it worked on within bounds. It sleeps until the
 //! earliest planned look and wakes at every change; a cron scan is the safety net behind that.
 
-use std::sync::Arc;
+mod deliveries;
+
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,19 +13,32 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::config::scheduler::SchedulerSection;
+use crate::deliver::dispatch::Dispatch;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Failure;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Action, plan};
 use crate::issuance::{Issuance, Stop, Tenure};
+use crate::runtime::lifecycle;
 use crate::runtime::wake::Wake;
+use crate::scheduler::deliveries::Deliveries;
 use crate::store::{Claim, RunOutcome, StoreError};
+
+/// What the settings come to, and a reload replaces. What is under way goes on with what it began with.
+#[derive(Clone)]
+pub struct Work {
+    /// Obtains certificates.
+    pub issuance: Arc<Issuance>,
+    /// Delivers them.
+    pub dispatch: Arc<Dispatch>,
+}
 
 /// Finds due work and has it done.
 #[derive(Clone)]
 pub struct Scheduler {
-    issuance: Arc<Issuance>,
+    work: Arc<RwLock<Work>>,
+    deliveries: Deliveries,
     wake: Wake,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -34,14 +49,15 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler whose work is tracked by `tasks` and parks itself when `stopping` is cancelled.
     pub fn new(
-        issuance: Issuance,
+        work: Work,
         wake: Wake,
         settings: &SchedulerSection,
         tasks: TaskTracker,
         stopping: CancellationToken,
     ) -> Self {
         Self {
-            issuance: Arc::new(issuance),
+            work: Arc::new(RwLock::new(work)),
+            deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
             wake,
             permits: Arc::new(Semaphore::new(settings.concurrency.into())),
             tasks,
@@ -50,7 +66,14 @@ impl Scheduler {
         }
     }
 
-    /// Scans and sleeps until the program stops.
+    /// Goes on with other settings. What they deliver is looked at anew.
+    pub fn replace(&self, work: Work) {
+        *self.work.write().unwrap_or_else(PoisonError::into_inner) = work;
+        self.deliveries.look_at_all();
+        self.wake.nudge();
+    }
+
+    /// Scans and sleeps until the program stops, and feeds the watchdog of systemd on the way.
     ///
     /// # Errors
     /// Where the cron scan cannot be set up.
@@ -64,8 +87,9 @@ impl Scheduler {
                     PAUSE_AFTER_ERROR
                 }
             };
+            let hunger = lifecycle::feed_watchdog();
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(hunger.map_or(pause, |hunger| pause.min(hunger))) => {}
                 () = self.wake.nudged() => {}
                 () = self.stopping.cancelled() => {}
             }
@@ -78,23 +102,25 @@ impl Scheduler {
     /// # Errors
     /// Where the store fails.
     pub async fn scan(&self) -> Result<Option<Moment>, StoreError> {
-        let store = &self.issuance.store;
+        let Work { issuance, dispatch } = self.current();
+        let store = &issuance.store;
         store.free_dead_leases().await?;
-        let mended = store.mend_looks(self.issuance.clock.now()).await?;
+        let mended = store.mend_looks(issuance.clock.now()).await?;
         if mended > 0 {
             tracing::warn!(mended, "the clock was ahead and has been set back; what it put off is looked at again");
         }
-        self.remove_expired().await?;
-        self.register_providers().await?;
+        remove_expired(&issuance).await?;
+        self.register_providers(&issuance).await?;
         let mut permits = self.free_permits();
         let limit = u32::try_from(permits.len()).unwrap_or(u32::MAX);
-        for claim in store.claim_due(self.issuance.clock.now(), limit).await? {
-            self.spawn(claim, permits.pop());
+        for claim in store.claim_due(issuance.clock.now(), limit).await? {
+            self.spawn(&issuance, claim, permits.pop());
         }
         drop(permits);
         // Without room there is nothing to look for: whoever ends wakes the loop.
         let due = if self.permits.available_permits() > 0 { store.earliest_look().await? } else { None };
-        let looks = [due, store.earliest_provider_look().await?];
+        let delivery = self.deliveries.scan(&issuance.store, &dispatch).await?;
+        let looks = [due, delivery, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 
@@ -106,85 +132,46 @@ impl Scheduler {
     pub async fn take(&self, id: AutoCertificateId) -> Result<bool, StoreError> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
         let room = permit.is_some();
-        if room && let Some(claim) = self.issuance.store.claim(id).await? {
-            self.spawn(claim, permit);
+        let issuance = self.current().issuance;
+        if room && let Some(claim) = issuance.store.claim(id).await? {
+            self.spawn(&issuance, claim, permit);
         }
         Ok(room)
     }
 
+    /// Claims the deliveries that are due and has them carried out, as far as there is room; gives the moment of the
+    /// earliest look at all others.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn deliver_due(&self) -> Result<Option<Moment>, StoreError> {
+        let Work { issuance, dispatch } = self.current();
+        self.deliveries.scan(&issuance.store, &dispatch).await
+    }
+
+    fn current(&self) -> Work {
+        self.work.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The permit was there before the claim: what is claimed is worked on at once.
-    fn spawn(&self, claim: Claim, permit: Option<OwnedSemaphorePermit>) {
-        let scheduler = self.clone();
+    fn spawn(&self, issuance: &Arc<Issuance>, claim: Claim, permit: Option<OwnedSemaphorePermit>) {
+        let (issuance, stopping, wake) = (Arc::clone(issuance), self.stopping.clone(), self.wake.clone());
         let span = tracing::info_span!("work", auto_certificate = %claim.auto_certificate.id, name = %claim.auto_certificate.name);
         self.tasks.spawn(
             async move {
-                scheduler.work(&claim).await;
+                work(&issuance, &claim, &stopping).await;
                 drop(permit);
-                scheduler.wake.nudge();
+                wake.nudge();
             }
             .instrument(span),
         );
-    }
-
-    /// Works on one claimed auto-certificate until its plan is to wait.
-    async fn work(&self, claim: &Claim) {
-        let tenure = Tenure::new(self.issuance.store.clone(), claim, &self.stopping);
-        let result = tokio::select! {
-            result = self.follow_plan(&tenure) => result,
-            never = tenure.keep() => match never {},
-        };
-        let released = match result {
-            Ok(()) => Ok(()),
-            Err(Stop::Lost) => {
-                tracing::warn!("the lease was lost; somebody else goes on");
-                Ok(())
-            }
-            Err(stop @ (Stop::Parked | Stop::Abandoned)) => {
-                tracing::info!("{stop}");
-                self.issuance.store.release(tenure.lease(), self.issuance.clock.now(), RunOutcome::Interrupted).await
-            }
-            Err(stop @ (Stop::Failed(_) | Stop::Store(_))) => {
-                tracing::error!("work was cut off: {stop}");
-                self.note(&tenure, claim, &stop).await
-            }
-        };
-        if let Err(error) = released {
-            tracing::error!(%error, "the lease could not be given back; it ends by itself");
-        }
-    }
-
-    /// A store that fails in the middle of the work is a trouble like others: shown, and tried again with growing pauses.
-    async fn note(&self, tenure: &Tenure, claim: &Claim, stop: &Stop) -> Result<(), StoreError> {
-        let (store, now) = (&self.issuance.store, self.issuance.clock.now());
-        let standing = &claim.auto_certificate.standing;
-        let expiry = standing.newest.map(|newest| newest.not_after);
-        let jitter = self.issuance.randomness.fraction();
-        let trouble = Trouble::after(standing.trouble.as_ref(), Failure::retry(stop.to_string()), now, expiry, jitter);
-        store.record_trouble(tenure.lease(), &trouble).await?;
-        store.release(tenure.lease(), trouble.next_try, RunOutcome::Finished).await
-    }
-
-    async fn follow_plan(&self, tenure: &Tenure) -> Result<(), Stop> {
-        let store = &self.issuance.store;
-        loop {
-            let subject = store.subject(tenure.lease()).await?;
-            let plan = plan(&subject.standing, self.issuance.clock.now());
-            tracing::debug!(action = ?plan.action, reason = %plan.reason, next_look = %plan.next_look, "planned");
-            match plan.action {
-                Action::Idle => return Ok(store.release(tenure.lease(), plan.next_look, RunOutcome::Finished).await?),
-                Action::Start => self.issuance.start(tenure, &subject, plan.reason).await?,
-                Action::Resume(_) => self.issuance.resume(tenure, &subject).await?,
-                Action::CleanUp => self.issuance.clean_up(tenure, &subject).await?,
-                Action::Purge => return Ok(store.purge(tenure.lease()).await?),
-            }
-        }
     }
 }
 
 impl Scheduler {
     /// Wakes the loop at a random second every so many minutes.
     async fn start_cron(&self) -> Result<JobScheduler, JobSchedulerError> {
-        let second = (self.issuance.randomness.fraction() * 60.0).floor();
+        let second = (self.current().issuance.randomness.fraction() * 60.0).floor();
         let minutes = self.scan_every.as_secs() / 60;
         let cron = JobScheduler::new().await?;
         let wake = self.wake.clone();
@@ -199,43 +186,97 @@ impl Scheduler {
     }
 
     fn pause_until(&self, next_look: Option<Moment>) -> Duration {
-        let left = next_look.map(|at| at - self.issuance.clock.now());
+        let left = next_look.map(|at| at - self.current().issuance.clock.now());
         left.map_or(self.scan_every, |left| left.try_into().unwrap_or(Duration::ZERO))
             .clamp(SHORTEST_PAUSE, self.scan_every)
     }
 
-    async fn register_providers(&self) -> Result<(), StoreError> {
-        let due = self.issuance.store.claim_due_providers(self.issuance.clock.now(), PROVIDERS_AT_ONCE).await?;
+    async fn register_providers(&self, issuance: &Arc<Issuance>) -> Result<(), StoreError> {
+        let due = issuance.store.claim_due_providers(issuance.clock.now(), PROVIDERS_AT_ONCE).await?;
         for lease in due {
-            let scheduler = self.clone();
+            let (issuance, stopping, wake) = (Arc::clone(issuance), self.stopping.clone(), self.wake.clone());
             let span = tracing::info_span!("registration", provider = %lease.id);
             self.tasks.spawn(
                 async move {
                     tokio::select! {
-                        registered = scheduler.issuance.registrar.register(&lease) => {
+                        registered = issuance.registrar.register(&lease) => {
                             if let Err(Stop::Store(error)) = registered {
                                 tracing::error!(%error, "the registration could not be written down");
                             }
                         }
                         // What was sent is found again by the stored key.
-                        () = scheduler.stopping.cancelled() => {}
+                        () = stopping.cancelled() => {}
                     }
-                    scheduler.wake.nudge();
+                    wake.nudge();
                 }
                 .instrument(span),
             );
         }
         Ok(())
     }
+}
 
-    /// Issued certificates go 30 days after they expired.
-    async fn remove_expired(&self) -> Result<(), StoreError> {
-        let removed = self.issuance.store.remove_expired(self.issuance.clock.now()).await?;
-        if removed > 0 {
-            tracing::info!(removed, "long expired certificates removed");
+/// Works on one claimed auto-certificate until its plan is to wait.
+async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) {
+    let tenure = Tenure::new(issuance.store.clone(), claim, stopping);
+    let result = tokio::select! {
+        result = follow_plan(issuance, &tenure) => result,
+        never = tenure.keep() => match never {},
+    };
+    let released = match result {
+        Ok(()) => Ok(()),
+        Err(Stop::Lost) => {
+            tracing::warn!("the lease was lost; somebody else goes on");
+            Ok(())
         }
-        Ok(())
+        Err(stop @ (Stop::Parked | Stop::Abandoned)) => {
+            tracing::info!("{stop}");
+            issuance.store.release(tenure.lease(), issuance.clock.now(), RunOutcome::Interrupted).await
+        }
+        Err(stop @ (Stop::Failed(_) | Stop::Store(_))) => {
+            tracing::error!("work was cut off: {stop}");
+            note(issuance, &tenure, claim, &stop).await
+        }
+    };
+    if let Err(error) = released {
+        tracing::error!(%error, "the lease could not be given back; it ends by itself");
     }
+}
+
+/// A store that fails in the middle of the work is a trouble like others: shown, and tried again with growing pauses.
+async fn note(issuance: &Issuance, tenure: &Tenure, claim: &Claim, stop: &Stop) -> Result<(), StoreError> {
+    let (store, now) = (&issuance.store, issuance.clock.now());
+    let standing = &claim.auto_certificate.standing;
+    let expiry = standing.newest.map(|newest| newest.not_after);
+    let jitter = issuance.randomness.fraction();
+    let trouble = Trouble::after(standing.trouble.as_ref(), Failure::retry(stop.to_string()), now, expiry, jitter);
+    store.record_trouble(tenure.lease(), &trouble).await?;
+    store.release(tenure.lease(), trouble.next_try, RunOutcome::Finished).await
+}
+
+async fn follow_plan(issuance: &Issuance, tenure: &Tenure) -> Result<(), Stop> {
+    let store = &issuance.store;
+    loop {
+        let subject = store.subject(tenure.lease()).await?;
+        let plan = plan(&subject.standing, issuance.clock.now());
+        tracing::debug!(action = ?plan.action, reason = %plan.reason, next_look = %plan.next_look, "planned");
+        match plan.action {
+            Action::Idle => return Ok(store.release(tenure.lease(), plan.next_look, RunOutcome::Finished).await?),
+            Action::Start => issuance.start(tenure, &subject, plan.reason).await?,
+            Action::Resume(_) => issuance.resume(tenure, &subject).await?,
+            Action::CleanUp => issuance.clean_up(tenure, &subject).await?,
+            Action::Purge => return Ok(store.purge(tenure.lease()).await?),
+        }
+    }
+}
+
+/// Issued certificates go 30 days after they expired.
+async fn remove_expired(issuance: &Issuance) -> Result<(), StoreError> {
+    let removed = issuance.store.remove_expired(issuance.clock.now()).await?;
+    if removed > 0 {
+        tracing::info!(removed, "long expired certificates removed");
+    }
+    Ok(())
 }
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);

@@ -68,6 +68,10 @@ id!(
     ChallengeRecordId
 );
 id!(
+    /// Names the delivery of one auto-certificate to one place.
+    DeliveryId
+);
+id!(
     /// Names an API token.
     TokenId
 );

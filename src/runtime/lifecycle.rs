@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,6 +56,14 @@ impl Lifecycle {
     }
 }
 
+/// Each SIGHUP, which asks for the settings to be read anew.
+///
+/// # Errors
+/// Where the signal handler cannot be installed.
+pub fn hangups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
 /// Tells systemd that start-up is complete; without systemd it does nothing.
 pub fn notify_ready() {
     notify(&[NotifyState::Ready]);
@@ -64,6 +72,33 @@ pub fn notify_ready() {
 /// Tells systemd that the stop has begun; without systemd it does nothing.
 pub fn notify_stopping() {
     notify(&[NotifyState::Stopping]);
+}
+
+/// Tells systemd that settings are read anew, and that this is over when the value is dropped.
+pub fn notify_reloading() -> Reloading {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "no monotonic time for systemd"),
+    }
+    Reloading
+}
+
+/// A reload under way.
+#[derive(Debug)]
+#[must_use]
+pub struct Reloading;
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        notify_ready();
+    }
+}
+
+/// Tells systemd that the scheduler is alive; gives the span after which it must hear so again, where it watches.
+pub fn feed_watchdog() -> Option<Duration> {
+    let patience = sd_notify::watchdog_enabled()?;
+    notify(&[NotifyState::Watchdog]);
+    Some(patience / 2)
 }
 
 fn notify(states: &[NotifyState]) {

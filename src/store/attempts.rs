@@ -123,6 +123,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         self.free_records(&mut transaction, lease, now).await?;
+        self.wake_deliveries(&mut transaction, lease.id).await?;
         transaction.commit().await?;
         Ok(id)
     }

@@ -106,7 +106,9 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<AutoCertificate>, StoreError> {
-        self.rename(Renaming { rename: RENAME, get: get(), read }, id.to_string(), name, by).await
+        let renamed = self.rename(Renaming { rename: RENAME, get: get(), read }, id.to_string(), name, by).await?;
+        self.query(CHANGE_ROSTER).execute(&self.0.pool).await?;
+        Ok(renamed)
     }
 
     /// Deletes an auto-certificate: it is gone for everyone but the work that cleans up behind it. Its certificates
@@ -132,14 +134,13 @@ impl Store {
 }
 
 impl Store {
-    /// Keeps others from making auto-certificates and from deleting providers until the transaction ends.
+    /// Keeps others from making auto-certificates and from deleting providers until the transaction ends, and tells that
+    /// the roster changes.
     pub(super) async fn lock_auto_certificates(
         &self,
         transaction: &mut Transaction<'static, Any>,
     ) -> Result<(), StoreError> {
-        self.query("UPDATE locks SET taken = taken + 1 WHERE id = 'auto-certificates'")
-            .execute(&mut **transaction)
-            .await?;
+        self.query(CHANGE_ROSTER).execute(&mut **transaction).await?;
         Ok(())
     }
 }
@@ -249,6 +250,7 @@ fn listing(filter: &str, window: &str) -> String {
 }
 
 pub(super) const TABLE: &str = "auto_certificates";
+const CHANGE_ROSTER: &str = "UPDATE locks SET taken = taken + 1 WHERE id = 'auto-certificates'";
 pub(super) const COUNT: &str = "SELECT COUNT(*) AS present FROM auto_certificates WHERE deleted_at IS NULL";
 const INSERT: &str = "\
     INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \

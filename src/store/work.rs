@@ -5,6 +5,7 @@ use sqlx::{Any, Transaction};
 
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Disposition;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::store::auto_certificates::{self, TABLE, newest};
@@ -143,6 +144,26 @@ impl Store {
         Ok(mended)
     }
 
+    /// Forgets the troubles that wait for a person, who may just have acted, and makes their rows due; says how many.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn look_again_at_what_waits_for_a_person(&self) -> Result<u64, StoreError> {
+        let mut waiting = 0;
+        for (table, troubled, forget) in TROUBLED {
+            for row in self.query(troubled).fetch_all(&self.0.pool).await? {
+                let record = Record::new(&row, table);
+                let trouble = record.trouble("trouble")?;
+                if trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator) {
+                    let id = record.text("id")?;
+                    let forgotten = self.query(forget).bind(id).bind(self.now().micros()).execute(&self.0.pool).await?;
+                    waiting += forgotten.rows_affected();
+                }
+            }
+        }
+        Ok(waiting)
+    }
+
     /// Notes what went wrong.
     ///
     /// # Errors
@@ -230,7 +251,7 @@ impl Store {
 pub(super) const LONGEST_LOOK_AHEAD: time::Duration = time::Duration::DAY;
 
 /// Rows that are planned too far ahead: is there one, and what makes them due.
-pub(super) const MEND: [(&str, &str); 2] = [
+pub(super) const MEND: [(&str, &str); 3] = [
     (
         "SELECT id FROM auto_certificates WHERE next_look > $1 LIMIT 1",
         "UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE next_look > $1",
@@ -238,6 +259,24 @@ pub(super) const MEND: [(&str, &str); 2] = [
     (
         "SELECT id FROM providers WHERE next_look > $1 AND trouble IS NOT NULL LIMIT 1",
         "UPDATE providers SET next_look = $2, trouble = NULL WHERE next_look > $1",
+    ),
+    (
+        "SELECT id FROM deliveries WHERE next_look > $1 LIMIT 1",
+        "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE next_look > $1",
+    ),
+];
+
+/// Rows in trouble, and what makes one of them due without it.
+const TROUBLED: [(&str, &str, &str); 2] = [
+    (
+        TABLE,
+        "SELECT id, trouble FROM auto_certificates WHERE trouble IS NOT NULL AND deleted_at IS NULL",
+        "UPDATE auto_certificates SET trouble = NULL, next_look = $2, wakes = wakes + 1 WHERE id = $1",
+    ),
+    (
+        "providers",
+        "SELECT id, trouble FROM providers WHERE trouble IS NOT NULL",
+        "UPDATE providers SET trouble = NULL, next_look = $2 WHERE id = $1",
     ),
 ];
 
@@ -278,5 +317,8 @@ pub(super) const EARLIEST: &str =
 const LEFT: &str = "\
     SELECT id FROM auto_certificates WHERE id = $1 AND (deleted_at IS NULL OR EXISTS \
     (SELECT 1 FROM challenge_records r WHERE r.auto_certificate_id = auto_certificates.id))";
-const PURGE: [&str; 2] =
-    ["DELETE FROM attempts WHERE auto_certificate_id = $1", "DELETE FROM auto_certificates WHERE id = $1"];
+const PURGE: [&str; 3] = [
+    "DELETE FROM deliveries WHERE auto_certificate_id = $1",
+    "DELETE FROM attempts WHERE auto_certificate_id = $1",
+    "DELETE FROM auto_certificates WHERE id = $1",
+];

@@ -37,3 +37,4 @@ CREATE UNIQUE INDEX deliveries_of_auto_certificate ON deliveries (auto_certifica
 CREATE UNIQUE INDEX deliveries_labelled ON deliveries (target, instance, label);
 CREATE INDEX deliveries_due ON deliveries (target, instance, next_look);
 CREATE INDEX deliveries_leased ON deliveries (lease_owner) WHERE lease_owner IS NOT NULL;
+CREATE INDEX deliveries_by_look ON deliveries (next_look);

@@ -1,0 +1,32 @@
+//! The reload: settings are read anew and put into force while everything goes on. Settings that cannot be used change
+//! nothing.
+
+use crate::app::{App, Outside};
+use crate::runtime::lifecycle;
+use crate::scheduler::Scheduler;
+
+impl App {
+    /// Reads the settings anew. What cannot be used is logged, and what was in force before stays so.
+    pub(super) async fn reload(&self, scheduler: &Scheduler) {
+        let _reloading = lifecycle::notify_reloading();
+        match self.take_settings(scheduler).await {
+            Ok(()) => tracing::info!("settings read anew"),
+            Err(error) => tracing::error!("the settings were not taken, and those before stay in force: {error:#}"),
+        }
+    }
+
+    async fn take_settings(&self, scheduler: &Scheduler) -> anyhow::Result<()> {
+        let fresh = self.config.load_again()?;
+        let outside = Outside::from_config(&fresh)?;
+        for section in self.config.changed_for_the_next_start(&fresh) {
+            tracing::warn!(section, "changed settings that come into force with the next start");
+        }
+        scheduler.replace(self.work(outside));
+        let waiting = self.store.look_again_at_what_waits_for_a_person().await?;
+        if waiting > 0 {
+            tracing::info!(waiting, "what waited for a person is tried again");
+        }
+        self.wake.nudge();
+        Ok(())
+    }
+}

@@ -1,0 +1,284 @@
+//! The dispatch: which deliveries are due, and how one is carried out. A failed one is written down with the moment of its
+//! next try; what was served before is served on.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::deliver::{Addressee, Delivered, Delivery, Parcel};
+use crate::domain::back_off::Trouble;
+use crate::domain::declared::DeclaredKey;
+use crate::domain::delivery::{Deliverable, DeliveryAction, DeliveryStanding, LONGEST_IDLE, plan_delivery};
+use crate::domain::disposition::Failure;
+use crate::domain::moment::Moment;
+use crate::domain::pattern::Pattern;
+use crate::domain::window::Window;
+use crate::runtime::clock::SharedClock;
+use crate::runtime::randomness::Randomness;
+use crate::store::{
+    DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow, Hold, LEASE, RosterEntry, RosterTarget, Store,
+    StoreError,
+};
+
+/// A declared delivery, ready for use.
+#[derive(Debug)]
+pub struct Target {
+    /// Its key.
+    pub key: DeclaredKey,
+    /// Whose rows it serves; empty where it is served once per fleet.
+    pub instance: String,
+    /// Which auto-certificates it is for; all where it is empty.
+    pub matching: Vec<Pattern>,
+    /// When a renewed certificate may be activated.
+    pub window: Option<Window>,
+    /// Tells one version of its settings from another.
+    pub settings: String,
+    /// The place.
+    pub delivery: Box<dyn Delivery>,
+}
+
+impl Target {
+    /// Whether it is for this auto-certificate.
+    fn wants(&self, entry: &RosterEntry) -> bool {
+        let named = |pattern: &Pattern| {
+            pattern.matches(entry.name.as_str())
+                || entry.key.as_ref().is_some_and(|key| pattern.matches(key.as_str()))
+                || pattern.matches_common_name(entry.common_name.sent())
+        };
+        self.matching.is_empty() || self.matching.iter().any(named)
+    }
+}
+
+/// A delivery that is to be worked on.
+pub struct Job {
+    target: Arc<Target>,
+    claim: DeliveryClaim,
+}
+
+impl Job {
+    /// How it stood when it was claimed.
+    pub const fn row(&self) -> &DeliveryRow {
+        &self.claim.row
+    }
+}
+
+/// Why work on a delivery ended before its end.
+enum Stop {
+    Parked,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Finds what is to be delivered and delivers it.
+pub struct Dispatch {
+    store: Store,
+    clock: SharedClock,
+    randomness: Randomness,
+    targets: Vec<Arc<Target>>,
+}
+
+impl Dispatch {
+    /// A dispatch to these targets.
+    pub fn new(store: Store, clock: SharedClock, randomness: Randomness, targets: Vec<Target>) -> Self {
+        Self { store, clock, randomness, targets: targets.into_iter().map(Arc::new).collect() }
+    }
+
+    /// The targets.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().map(AsRef::as_ref)
+    }
+
+    /// Brings the rows in line with the targets.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        let wants: Vec<_> = self.targets.iter().map(|target| |entry: &RosterEntry| target.wants(entry)).collect();
+        let roster: Vec<_> = self
+            .targets
+            .iter()
+            .zip(&wants)
+            .map(|(target, wants)| RosterTarget { key: &target.key, instance: &target.instance, wants })
+            .collect();
+        self.store.sync_deliveries(&roster).await
+    }
+
+    /// Makes everything due: nobody knows what became of it meanwhile.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn look_at_all(&self) -> Result<(), StoreError> {
+        for target in &self.targets {
+            self.store.wake_deliveries_of(&target.key, &target.instance).await?;
+        }
+        Ok(())
+    }
+
+    /// Claims at most `limit` of what is due.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn claim_due(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let mut jobs = Vec::new();
+        for target in &self.targets {
+            let left = u32::try_from(limit - jobs.len()).unwrap_or(u32::MAX);
+            if left == 0 {
+                break;
+            }
+            let now = self.clock.now();
+            let claims = self.store.claim_due_deliveries(&target.key, &target.instance, now, left).await?;
+            jobs.extend(claims.into_iter().map(|claim| Job { target: Arc::clone(target), claim }));
+        }
+        Ok(jobs)
+    }
+
+    /// The earliest moment at which something that nobody works on is to be looked at.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn earliest_look(&self) -> Result<Option<Moment>, StoreError> {
+        let mut earliest: Option<Moment> = None;
+        for target in &self.targets {
+            let look = self.store.earliest_delivery_look(&target.key, &target.instance).await?;
+            earliest = earliest.into_iter().chain(look).min();
+        }
+        Ok(earliest)
+    }
+
+    /// Works on one delivery until its plan is to wait, or the program stops.
+    pub async fn work(&self, job: &Job, stopping: &CancellationToken) {
+        let lease = &job.claim.lease;
+        let worked = tokio::select! {
+            worked = self.follow_plan(job) => worked,
+            () = stopping.cancelled() => Err(Stop::Parked),
+            lost = self.keep(lease) => Err(Stop::Store(lost)),
+        };
+        let released = match worked {
+            Ok(next_look) => self.store.release_delivery(lease, next_look).await,
+            Err(Stop::Parked) => self.store.release_delivery(lease, self.clock.now()).await,
+            Err(Stop::Store(error)) => Err(error),
+        };
+        if let Err(error) = released {
+            tracing::error!(%error, "a delivery could not be written down; it is looked at again when its lease ends");
+        }
+    }
+}
+
+impl Dispatch {
+    /// Does what the plan says; gives the moment of the next look.
+    async fn follow_plan(&self, job: &Job) -> Result<Moment, Stop> {
+        let Job { target, claim } = job;
+        let row = &claim.row;
+        let standing = DeliveryStanding { settings_changed: row.settings != target.settings, ..row.standing.clone() };
+        let plan = plan_delivery(&standing, target.window.as_ref(), self.clock.now());
+        tracing::debug!(action = ?plan.action, reason = %plan.reason, next_look = %plan.next_look, "planned");
+        match plan.action {
+            DeliveryAction::Idle => Ok(plan.next_look),
+            DeliveryAction::Prepare => {
+                let prepared = target.delivery.prepare(&addressee(row)).await;
+                self.settle(job, prepared.map(|()| None)).await
+            }
+            DeliveryAction::Check => match row.standing.newest {
+                Some(newest) => self.check(job, newest).await,
+                None => Ok(plan.next_look + LONGEST_IDLE),
+            },
+            DeliveryAction::Deliver(_) => match row.standing.newest {
+                Some(newest) => {
+                    tracing::info!(reason = %plan.reason, certificate = %newest.id, "delivering");
+                    self.deliver(job, newest).await
+                }
+                None => Ok(plan.next_look + LONGEST_IDLE),
+            },
+        }
+    }
+
+    /// Looks whether the newest certificate is in place, and delivers it anew where it is not.
+    async fn check(&self, job: &Job, newest: Deliverable) -> Result<Moment, Stop> {
+        let Some(parcel) = self.parcel(&job.claim.row, newest).await? else { return Ok(self.clock.now()) };
+        match job.target.delivery.is_in_place(&parcel, job.claim.row.receipt.as_ref()).await {
+            Ok(true) => self.settle(job, Ok(None)).await,
+            Ok(false) => {
+                tracing::warn!("what was delivered is not in place any more; it is delivered again");
+                self.deliver(job, newest).await
+            }
+            Err(failure) => self.settle(job, Err(failure)).await,
+        }
+    }
+
+    async fn deliver(&self, job: &Job, certificate: Deliverable) -> Result<Moment, Stop> {
+        let row = &job.claim.row;
+        let Some(parcel) = self.parcel(row, certificate).await? else { return Ok(self.clock.now()) };
+        match job.target.delivery.deliver(&parcel, row.receipt.as_ref()).await {
+            Ok(Delivered { receipt, look_again }) => {
+                let delivered = DeliveredCertificate { certificate, settings: job.target.settings.clone(), receipt };
+                self.store.record_delivered(&job.claim.lease, &delivered).await?;
+                tracing::info!(certificate = %certificate.id, not_after = %certificate.not_after, "delivered");
+                Ok(look_again.unwrap_or(self.clock.now() + LONGEST_IDLE))
+            }
+            Err(failure) => self.settle(job, Err(failure)).await,
+        }
+    }
+
+    /// Writes down how it went; gives the moment of the next look.
+    async fn settle(&self, job: &Job, ended: Result<Option<Moment>, Failure>) -> Result<Moment, Stop> {
+        let Job { claim: DeliveryClaim { row, lease }, .. } = job;
+        let now = self.clock.now();
+        match ended {
+            Ok(next_look) => {
+                if row.standing.trouble.is_some() {
+                    self.store.record_delivery_trouble(lease, None).await?;
+                }
+                Ok(next_look.unwrap_or(now + LONGEST_IDLE))
+            }
+            Err(failure) => {
+                let expiry = row.standing.delivered.map(|delivered| delivered.not_after);
+                let previous = row.standing.trouble.as_ref();
+                let trouble = Trouble::after(previous, failure, now, expiry, self.randomness.fraction());
+                tracing::warn!(failures = trouble.failures, next_try = %trouble.next_try, "delivery failed: {}", trouble.last);
+                self.store.record_delivery_trouble(lease, Some(&trouble)).await?;
+                Ok(trouble.next_try)
+            }
+        }
+    }
+
+    /// The certificate with its key; nothing where it was deleted meanwhile.
+    async fn parcel(&self, row: &DeliveryRow, certificate: Deliverable) -> Result<Option<Parcel>, Stop> {
+        let stored = self.store.certificate(certificate.id).await?;
+        let key = self.store.certificate_private_key(certificate.id).await?;
+        Ok(stored.zip(key).map(|(stored, private_key)| Parcel {
+            addressee: addressee(row),
+            certificate: stored.id,
+            leaf_pem: stored.certificate,
+            chain_pem: stored.chain,
+            private_key,
+            leaf: stored.leaf,
+        }))
+    }
+
+    /// Renews the lease at a third of its life; ends where it is lost.
+    async fn keep(&self, lease: &DeliveryLease) -> StoreError {
+        loop {
+            tokio::time::sleep(LEASE / 3).await;
+            match self.store.renew_delivery_lease(lease).await {
+                Ok(Hold::Held | Hold::Deleted) => {}
+                Ok(Hold::Lost) => return StoreError::LostLease,
+                Err(error) => tracing::warn!(%error, "the lease of a delivery could not be renewed"),
+            }
+        }
+    }
+}
+
+fn addressee(row: &DeliveryRow) -> Addressee {
+    Addressee {
+        id: row.auto_certificate,
+        name: row.name.clone(),
+        key: row.key.clone(),
+        label: row.label.clone(),
+        names: row.names.clone(),
+    }
+}

@@ -1,0 +1,243 @@
+//! The plan for one delivery of one auto-certificate: what to do now or when to look again, and why. A pure function of
+//! how it stands, the deploy window and the moment.
+
+use std::fmt;
+
+use time::Duration;
+
+use crate::domain::back_off::Trouble;
+use crate::domain::declared::DeclaredKey;
+use crate::domain::id::CertificateId;
+use crate::domain::moment::Moment;
+use crate::domain::name::DnsName;
+use crate::domain::window::Window;
+
+/// How a delivery stands: the facts on which its plan rests.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryStanding {
+    /// The newest certificate that was issued for the auto-certificate.
+    pub newest: Option<Deliverable>,
+    /// The certificate that was delivered last.
+    pub delivered: Option<Deliverable>,
+    /// Whether the delivery's settings changed since.
+    pub settings_changed: bool,
+    /// What went wrong since the last success.
+    pub trouble: Option<Trouble>,
+    /// Whether the auto-certificate was deleted. What was delivered stays where it is.
+    pub deleted: bool,
+}
+
+/// The facts of a certificate that a delivery's plan needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deliverable {
+    /// Its identity.
+    pub id: CertificateId,
+    /// When it was stored.
+    pub created: Moment,
+    /// The end of its validity.
+    pub not_after: Moment,
+}
+
+/// What is to be done, why, and when to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryPlan {
+    /// What to do now.
+    pub action: DeliveryAction,
+    /// Why; reads in words.
+    pub reason: DeliveryReason,
+    /// When to look again: now where there is something to do.
+    pub next_look: Moment,
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryAction {
+    /// Nothing.
+    Idle,
+    /// Prepare the place for the first certificate.
+    Prepare,
+    /// Look whether what was delivered is still there.
+    Check,
+    /// Deliver this certificate.
+    Deliver(CertificateId),
+}
+
+/// Why the plan is as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryReason {
+    /// There is no certificate that is valid.
+    NothingToDeliver,
+    /// Nothing was delivered yet.
+    First,
+    /// There is a newer certificate than the one that was delivered.
+    Newer,
+    /// The delivery's settings changed.
+    SettingsChanged,
+    /// The deploy window is not open yet.
+    Window,
+    /// The certificate in use is about to expire, window or not.
+    ExpiryNear,
+    /// The newest certificate was delivered.
+    UpToDate,
+    /// The last failure's pause is not over.
+    BackOff,
+    /// The auto-certificate was deleted.
+    Deleted,
+}
+
+impl fmt::Display for DeliveryReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NothingToDeliver => "there is no valid certificate to deliver yet",
+            Self::First => "nothing was delivered yet",
+            Self::Newer => "there is a newer certificate",
+            Self::SettingsChanged => "the delivery's settings changed",
+            Self::Window => "the deploy window is not open yet",
+            Self::ExpiryNear => "the certificate in use is about to expire, so the deploy window is not waited for",
+            Self::UpToDate => "the newest certificate was delivered",
+            Self::BackOff => "the next try after a failure is planned",
+            Self::Deleted => "the auto-certificate was deleted",
+        })
+    }
+}
+
+/// Decides what is to be done about one delivery. Trouble that seems to lie in the future was written by a clock that was
+/// ahead, and puts nothing off.
+pub fn plan_delivery(standing: &DeliveryStanding, window: Option<&Window>, now: Moment) -> DeliveryPlan {
+    let plan = plan_without_trouble(standing, window, now);
+    match standing.trouble.as_ref().filter(|trouble| trouble.at <= now && trouble.next_try > now) {
+        Some(trouble) if plan.action != DeliveryAction::Idle => idle(trouble.next_try, DeliveryReason::BackOff),
+        _ => plan,
+    }
+}
+
+fn plan_without_trouble(standing: &DeliveryStanding, window: Option<&Window>, now: Moment) -> DeliveryPlan {
+    if standing.deleted {
+        return idle(now + LONGEST_IDLE, DeliveryReason::Deleted);
+    }
+    let Some(newest) = standing.newest.filter(|newest| now < newest.not_after) else {
+        let prepare = standing.delivered.is_none();
+        let action = if prepare { DeliveryAction::Prepare } else { DeliveryAction::Idle };
+        let next_look = if prepare { now } else { now + LONGEST_IDLE };
+        return DeliveryPlan { action, reason: DeliveryReason::NothingToDeliver, next_look };
+    };
+    let deliver = |reason| DeliveryPlan { action: DeliveryAction::Deliver(newest.id), reason, next_look: now };
+    match standing.delivered {
+        None => deliver(DeliveryReason::First),
+        Some(delivered) if newest.created > delivered.created => match activation(delivered, window, now) {
+            (at, _) if at > now => idle(at, DeliveryReason::Window),
+            (_, reason) => deliver(reason),
+        },
+        Some(_) if standing.settings_changed => deliver(DeliveryReason::SettingsChanged),
+        Some(_) => DeliveryPlan { action: DeliveryAction::Check, reason: DeliveryReason::UpToDate, next_look: now },
+    }
+}
+
+/// The name of a certificate's folder: the key that the settings give it, else its common name with `_` for a wildcard's
+/// star. Fit for a file.
+pub fn label(key: Option<&DeclaredKey>, common_name: &DnsName) -> String {
+    key.map_or_else(|| common_name.to_string().replace('*', "_"), ToString::to_string)
+}
+
+/// When a newer certificate may take the place of the delivered one, and why then.
+fn activation(delivered: Deliverable, window: Option<&Window>, now: Moment) -> (Moment, DeliveryReason) {
+    let opens = window.map_or(now, |window| window.opens(now));
+    let latest = delivered.not_after - (delivered.not_after - delivered.created) / LEAST_SHARE_LEFT;
+    if opens > latest { (latest.max(now), DeliveryReason::ExpiryNear) } else { (opens, DeliveryReason::Newer) }
+}
+
+const fn idle(until: Moment, reason: DeliveryReason) -> DeliveryPlan {
+    DeliveryPlan { action: DeliveryAction::Idle, reason, next_look: until }
+}
+
+/// What is in place is looked at once a day.
+pub const LONGEST_IDLE: Duration = Duration::DAY;
+/// A window is not waited for once less than this share of a certificate's time in use is left.
+const LEAST_SHARE_LEFT: i32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::disposition::Failure;
+
+    /// 2027-01-15 08:00 UTC, a Friday.
+    const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
+
+    fn certificate(number: u128, age: Duration, lifetime: Duration) -> Deliverable {
+        let created = NOW - age;
+        Deliverable { id: uuid::Uuid::from_u128(number).into(), created, not_after: created + lifetime }
+    }
+
+    fn renewed(left: Duration) -> DeliveryStanding {
+        let life = Duration::days(90);
+        DeliveryStanding {
+            newest: Some(certificate(2, Duration::ZERO, life)),
+            delivered: Some(certificate(1, life - left, life)),
+            ..DeliveryStanding::default()
+        }
+    }
+
+    fn plan(standing: &DeliveryStanding, window: Option<&str>) -> DeliveryPlan {
+        let window = window.map(|text| text.parse::<Window>().unwrap());
+        plan_delivery(standing, window.as_ref(), NOW)
+    }
+
+    #[test]
+    fn a_first_certificate_waits_for_no_window() {
+        let standing = DeliveryStanding { delivered: None, ..renewed(Duration::days(30)) };
+        let planned = plan(&standing, Some("Sat 02:00-03:00"));
+        let expected = DeliveryAction::Deliver(uuid::Uuid::from_u128(2).into());
+        assert_eq!((planned.action, planned.reason), (expected, DeliveryReason::First));
+    }
+
+    #[test]
+    fn a_renewed_one_waits_for_its_window_unless_expiry_is_near() {
+        let saturday = NOW + Duration::hours(18);
+        let waiting = plan(&renewed(Duration::days(30)), Some("Sat 02:00-03:00"));
+        assert_eq!(waiting, idle(saturday, DeliveryReason::Window));
+        assert_eq!(plan(&renewed(Duration::days(30)), None).reason, DeliveryReason::Newer);
+        let urgent = plan(&renewed(Duration::days(8)), Some("Sat 02:00-03:00"));
+        assert_eq!((urgent.next_look, urgent.reason), (NOW, DeliveryReason::ExpiryNear));
+    }
+
+    #[test]
+    fn what_is_in_place_is_looked_at_and_other_settings_deliver_again() {
+        let newest = renewed(Duration::days(30)).newest;
+        let standing = DeliveryStanding { newest, delivered: newest, ..DeliveryStanding::default() };
+        assert_eq!(plan(&standing, None).action, DeliveryAction::Check);
+        let changed = DeliveryStanding { settings_changed: true, ..standing };
+        assert_eq!(plan(&changed, None).reason, DeliveryReason::SettingsChanged);
+    }
+
+    #[test]
+    fn an_older_certificate_never_takes_the_place_of_a_newer_one() {
+        let DeliveryStanding { newest, delivered, .. } = renewed(Duration::days(30));
+        let standing = DeliveryStanding { newest: delivered, delivered: newest, ..DeliveryStanding::default() };
+        assert_eq!(plan(&standing, None).action, DeliveryAction::Check);
+    }
+
+    #[test]
+    fn without_a_valid_certificate_the_place_is_prepared_once_and_left_alone_later() {
+        assert_eq!(plan(&DeliveryStanding::default(), None).action, DeliveryAction::Prepare);
+        let expired = Some(certificate(1, Duration::days(90), Duration::days(89)));
+        let standing = DeliveryStanding { newest: expired, delivered: expired, ..DeliveryStanding::default() };
+        assert_eq!(plan(&standing, None).action, DeliveryAction::Idle);
+    }
+
+    #[test]
+    fn a_folder_is_called_by_key_or_common_name() {
+        let name: DnsName = "*.Example.com".parse().unwrap();
+        assert_eq!(label(None, &name), "_.example.com");
+        assert_eq!(label(Some(&"www".parse().unwrap()), &name), "www");
+    }
+
+    #[test]
+    fn a_failure_waits_and_a_clock_that_was_ahead_puts_nothing_off() {
+        let trouble = Trouble::after(None, Failure::retry("x"), NOW, None, 0.5);
+        let standing = DeliveryStanding { trouble: Some(trouble.clone()), ..renewed(Duration::days(30)) };
+        assert_eq!(plan(&standing, None), idle(trouble.next_try, DeliveryReason::BackOff));
+        let ahead = Trouble { at: NOW + Duration::DAY, next_try: NOW + Duration::days(2), ..trouble };
+        let standing = DeliveryStanding { trouble: Some(ahead), ..standing };
+        assert_eq!(plan(&standing, None).reason, DeliveryReason::Newer);
+    }
+}

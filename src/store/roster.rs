@@ -1,0 +1,171 @@
+//! Which auto-certificate is delivered where: the rows of deliveries follow what the settings declare.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::{Any, Transaction};
+
+use crate::domain::declared::DeclaredKey;
+use crate::domain::delivery::label;
+use crate::domain::id::{AutoCertificateId, DeliveryId};
+use crate::domain::name::RequestedName;
+use crate::domain::resource::ResourceName;
+use crate::store::row::Record;
+use crate::store::{Store, StoreError};
+
+/// A target whose rows are to be brought in line.
+pub struct RosterTarget<'a> {
+    /// The key of the declared delivery.
+    pub key: &'a DeclaredKey,
+    /// Whose rows; empty for what is delivered once per fleet.
+    pub instance: &'a str,
+    /// Whether an auto-certificate is delivered there.
+    pub wants: &'a (dyn Fn(&RosterEntry) -> bool + Send + Sync),
+}
+
+/// What a delivery goes by when it says which auto-certificates it is for.
+#[derive(Clone, Debug)]
+pub struct RosterEntry {
+    /// The auto-certificate.
+    pub id: AutoCertificateId,
+    /// Its name.
+    pub name: ResourceName,
+    /// Its key, where the settings declare it.
+    pub key: Option<DeclaredKey>,
+    /// Its common name.
+    pub common_name: RequestedName,
+}
+
+/// A row that is there.
+struct Present {
+    id: DeliveryId,
+    auto_certificate: AutoCertificateId,
+    label: String,
+}
+
+impl Store {
+    /// A number that changes whenever auto-certificates come, go or get another name.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn roster_version(&self) -> Result<i64, StoreError> {
+        let row =
+            self.query("SELECT id, taken FROM locks WHERE id = 'auto-certificates'").fetch_one(&self.0.pool).await?;
+        Record::new(&row, "locks").number("taken")
+    }
+
+    /// Gives each target a row for each auto-certificate that it wants, and takes away what it wants no longer. Rows of
+    /// instances that have not been there for a month go too.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn sync_deliveries(&self, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        self.query(FORGET).bind((self.now() - FORGOTTEN_AFTER).micros()).execute(&mut *transaction).await?;
+        let roster = self.roster(&mut transaction).await?;
+        for target in targets {
+            self.sync_target(&mut transaction, target, &roster).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    async fn sync_target(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        target: &RosterTarget<'_>,
+        roster: &[RosterEntry],
+    ) -> Result<(), StoreError> {
+        let present = self.present(transaction, target).await?;
+        let wanted: HashMap<AutoCertificateId, &RosterEntry> =
+            roster.iter().filter(|entry| (target.wants)(entry)).map(|entry| (entry.id, entry)).collect();
+        let mut labels = HashSet::new();
+        for row in &present {
+            if wanted.contains_key(&row.auto_certificate) {
+                labels.insert(row.label.clone());
+            } else {
+                self.query("DELETE FROM deliveries WHERE id = $1")
+                    .bind(row.id.to_string())
+                    .execute(&mut **transaction)
+                    .await?;
+            }
+        }
+        let served: HashSet<AutoCertificateId> = present.iter().map(|row| row.auto_certificate).collect();
+        for entry in roster.iter().filter(|entry| wanted.contains_key(&entry.id) && !served.contains(&entry.id)) {
+            let usual = label(entry.key.as_ref(), entry.common_name.name());
+            let label = if labels.contains(&usual) { format!("{usual}-{}", entry.id) } else { usual };
+            self.insert_delivery(transaction, target, entry.id, &label).await?;
+            labels.insert(label);
+        }
+        Ok(())
+    }
+
+    /// All that is not deleted, in the order of its making.
+    async fn roster(&self, transaction: &mut Transaction<'static, Any>) -> Result<Vec<RosterEntry>, StoreError> {
+        let rows = self.query(ROSTER).fetch_all(&mut **transaction).await?;
+        let read = |row| {
+            let record = Record::new(row, "auto_certificates");
+            Ok(RosterEntry {
+                id: record.parsed("id")?,
+                name: record.parsed("name")?,
+                key: record.optional_parsed("declared_key")?,
+                common_name: record.parsed("common_name")?,
+            })
+        };
+        let read_or_skip = |row| match read(row) {
+            Err(error @ StoreError::CorruptRow { .. }) => {
+                tracing::error!(%error, "an auto-certificate cannot be delivered");
+                None
+            }
+            read => Some(read),
+        };
+        rows.iter().filter_map(read_or_skip).collect()
+    }
+
+    async fn present(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        target: &RosterTarget<'_>,
+    ) -> Result<Vec<Present>, StoreError> {
+        let rows = self
+            .query(PRESENT)
+            .bind(target.key.to_string())
+            .bind(target.instance.to_owned())
+            .fetch_all(&mut **transaction)
+            .await?;
+        let read = |row| {
+            let record = Record::new(row, "deliveries");
+            let (id, auto_certificate) = (record.parsed("id")?, record.parsed("auto_certificate_id")?);
+            Ok(Present { id, auto_certificate, label: record.text("label")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn insert_delivery(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        target: &RosterTarget<'_>,
+        auto_certificate: AutoCertificateId,
+        label: &str,
+    ) -> Result<(), StoreError> {
+        self.query(INSERT)
+            .bind(self.0.randomness.uuid().to_string())
+            .bind(auto_certificate.to_string())
+            .bind(target.key.to_string())
+            .bind(target.instance.to_owned())
+            .bind(label.to_owned())
+            .bind(self.now().micros())
+            .execute(&mut **transaction)
+            .await?;
+        Ok(())
+    }
+}
+
+const ROSTER: &str = "\
+    SELECT id, name, declared_key, common_name FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id";
+const PRESENT: &str = "SELECT id, auto_certificate_id, label FROM deliveries WHERE target = $1 AND instance = $2";
+/// Someone else of the fleet may have been faster.
+const INSERT: &str = "\
+    INSERT INTO deliveries (id, auto_certificate_id, target, instance, label, settings, runs, wakes, next_look, \
+    lease_epoch) VALUES ($1, $2, $3, $4, $5, '', 0, 0, $6, 0) ON CONFLICT DO NOTHING";
+/// Whoever serves a row looks at it once a day.
+const FORGET: &str = "DELETE FROM deliveries WHERE next_look < $1 AND lease_owner IS NULL";
+const FORGOTTEN_AFTER: time::Duration = time::Duration::days(30);
