@@ -130,7 +130,8 @@ impl App {
 
     fn work(&self, outside: Outside) -> Work {
         let Outside { acme, dns, propagation, deliveries } = outside;
-        let dispatch = Dispatch::new(self.store.clone(), Arc::clone(&self.clock), self.randomness.clone(), deliveries);
+        let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());
+        let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries);
         let issuance = Issuance {
             store: self.store.clone(),
             registrar: Registrar::new(self.store.clone(), acme, Arc::clone(&self.clock), self.randomness.clone()),
@@ -196,6 +197,7 @@ impl App {
             clock: Arc::clone(&self.clock),
             randomness: self.randomness.clone(),
             wake: self.wake.clone(),
+            instance: self.config.instance(),
             limits: self.config.limits.clone(),
             request_timeout: self.config.api.request_timeout,
             plain_http: if self.config.acme.allow_http { PlainHttp::Allowed } else { PlainHttp::Refused },

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app::UnusableSettings;
+use crate::cli::renew_now::Wish;
 use crate::config::Config;
 
 /// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains
@@ -34,6 +35,11 @@ struct Cli {
     /// everything that is due. Beside a running daemon it asks the daemon and follows it
     #[arg(long, value_name = "NAME", num_args = 0..)]
     renew_now: Option<Vec<String>>,
+
+    /// With --renew-now: wait until what is valid now is also delivered and verified, as far as this machine and the fleet
+    /// are concerned. Without a daemon that is so anyway
+    #[arg(long, requires = "renew_now")]
+    wait_delivered: bool,
 
     /// With --renew-now: print the outcome as JSON on standard output
     #[arg(long, requires = "renew_now")]
@@ -68,6 +74,8 @@ enum Ending {
     Failed,
     /// The usage or the settings were wrong, and nothing was changed: 2.
     Misused,
+    /// All went well, but a delivery waits for its deploy window: 3.
+    Waiting,
 }
 
 /// Runs the command line and says how it ended.
@@ -92,7 +100,9 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
     match (cli.renew_now, cli.command) {
-        (Some(names), None) => renew_now::run(config, &names, cli.json),
+        (Some(names), None) => {
+            renew_now::run(config, &Wish { names, json: cli.json, wait_delivered: cli.wait_delivered })
+        }
         (Some(_), Some(_)) => {
             eprintln!("autocertd: --renew-now stands alone; give it no command");
             Ok(Ending::Misused)
@@ -112,6 +122,7 @@ impl From<Ending> for ExitCode {
             Ending::Well => Self::SUCCESS,
             Ending::Failed => Self::FAILURE,
             Ending::Misused => Self::from(2),
+            Ending::Waiting => Self::from(3),
         }
     }
 }
@@ -128,5 +139,6 @@ Examples:
   autocertd --renew-now                                    renew whatever is due, then exit
   autocertd --renew-now www.example.com --json             renew this one now, due or not
 
-Exit codes: 0 all well or nothing due, 1 something failed, 2 bad usage or settings.
+Exit codes: 0 all well or nothing due, 1 something failed, 2 bad usage or settings, 3 renewed, but a delivery waits for
+its deploy window.
 The log goes to standard error; AUTOCERTD_LOG=debug shows more of it.";

@@ -41,6 +41,8 @@ pub struct Api {
     pub randomness: Randomness,
     /// Makes the scheduler look again after a change.
     pub wake: Wake,
+    /// What this instance is called, whose deliveries are shown.
+    pub instance: String,
     /// How much is taken.
     pub limits: LimitsSection,
     /// How long a request may take.

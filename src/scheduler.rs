@@ -149,6 +149,11 @@ impl Scheduler {
         self.deliveries.scan(&issuance.store, &dispatch).await
     }
 
+    /// Whether no delivery is under way.
+    pub fn delivers_nothing(&self) -> bool {
+        self.deliveries.are_idle()
+    }
+
     fn current(&self) -> Work {
         self.work.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,8 +1,12 @@
-//! The log: set up once, on standard error.
+//! The log: set up once, on standard error or in systemd's journal.
 
 use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
 
-use tracing_subscriber::EnvFilter;
+use anyhow::Context;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::app::UnusableSettings;
 use crate::config::log::{LogFormat, LogSection};
@@ -28,11 +32,36 @@ struct BadFilter {
 fn start_with(section: &LogSection, filter: &str) -> anyhow::Result<()> {
     let filter = std::env::var("AUTOCERTD_LOG").unwrap_or_else(|_| filter.to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|source| UnusableSettings::of(BadFilter { filter, source }))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let layer = layer(section.format).context("the journal cannot be reached (log.format)")?;
+    let started = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    started.context("the log could not be started")
+}
+
+type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn layer(format: LogFormat) -> std::io::Result<LogLayer> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let started = match section.format {
-        LogFormat::Text => builder.with_ansi(colour).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| anyhow::anyhow!("the log could not be started: {error}"))
+    Ok(match format {
+        LogFormat::Json => Box::new(lines.json().flatten_event(true)),
+        LogFormat::Journald => Box::new(journal()?),
+        LogFormat::Auto if is_journal() => match journal() {
+            Ok(journal) => Box::new(journal),
+            Err(_) => Box::new(lines.with_ansi(false)),
+        },
+        LogFormat::Auto | LogFormat::Text => Box::new(lines.with_ansi(colour)),
+    })
+}
+
+/// The journal, with the fields of an entry under our own name.
+fn journal() -> std::io::Result<tracing_journald::Layer> {
+    let layer = tracing_journald::layer()?;
+    Ok(layer.with_field_prefix(Some("AUTOCERTD".to_owned())).with_syslog_identifier("autocertd".to_owned()))
+}
+
+/// Whether standard error is the stream that systemd connected to the journal (systemd.exec(5), `$JOURNAL_STREAM`).
+fn is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stderr = std::fs::metadata("/proc/self/fd/2");
+    stderr.is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }

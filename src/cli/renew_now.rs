@@ -12,9 +12,20 @@ use crate::cli::renew_now::report::{Outcome, Report};
 use crate::cli::{Ending, log};
 use crate::config::Config;
 use crate::domain::id::AutoCertificateId;
-use crate::http::control::{RenewalProgress, RenewalTarget};
+use crate::http::control::{DeliveryProgress, DeliveryState, RenewalProgress, RenewalTarget};
 
-pub(super) fn run(config: &Config, names: &[String], json: bool) -> anyhow::Result<Ending> {
+/// What `--renew-now` is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// Which auto-certificates, due or not; without any whatever is due.
+    pub(super) names: Vec<String>,
+    /// Whether the outcome is JSON.
+    pub(super) json: bool,
+    /// Whether deliveries are waited for.
+    pub(super) wait_delivered: bool,
+}
+
+pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
     let runtime = crate::cli::runtime()?;
     let daemon = runtime.block_on(desk::daemon(config))?;
     if daemon.is_none() {
@@ -23,22 +34,41 @@ pub(super) fn run(config: &Config, names: &[String], json: bool) -> anyhow::Resu
     log::start_quietly(&config.log)?;
     runtime.block_on(async {
         let desk = Desk::open(config, daemon).await?;
-        let ending = renew(&desk, names, json).await;
+        let ending = renew(&desk, wish).await;
         desk.close().await;
         ending
     })
 }
 
-async fn renew(desk: &Desk, names: &[String], json: bool) -> anyhow::Result<Ending> {
-    let renewals = desk.request(names).await?;
+async fn renew(desk: &Desk, wish: &Wish) -> anyhow::Result<Ending> {
+    let renewals = desk.request(&wish.names).await?;
     if !renewals.unknown.is_empty() {
         let unknown = renewals.unknown.join(", ");
         eprintln!("autocertd: no auto-certificate has the name, common name or id: {unknown}; nothing was renewed");
         return Ok(Ending::Misused);
     }
-    let mut report = Report::new(&renewals.targets, json);
+    let ids: Vec<AutoCertificateId> = renewals.targets.iter().map(|target| target.id).collect();
+    let mut report = Report::new(&renewals.targets, wish.json);
     follow(desk, renewals.targets, &mut report).await?;
-    Ok(if report.finish()? { Ending::Well } else { Ending::Failed })
+    // Without a daemon nobody else would deliver.
+    if wish.wait_delivered || desk.is_local() {
+        report.delivered(wait_for_deliveries(desk, &ids).await?);
+    }
+    report.finish()
+}
+
+/// Looks again and again until nothing is left to do now; gives how each delivery stands by then.
+async fn wait_for_deliveries(desk: &Desk, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
+    loop {
+        let deliveries = desk.deliveries(ids).await?;
+        let open = |delivery: &DeliveryProgress| {
+            matches!(delivery.state, DeliveryState::Running | DeliveryState::Planned { later: false, .. })
+        };
+        if !desk.delivers() && !deliveries.iter().any(open) {
+            return Ok(deliveries);
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
 }
 
 /// Looks again and again until every one has come to its end.

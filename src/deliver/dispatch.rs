@@ -79,13 +79,20 @@ pub struct Dispatch {
     store: Store,
     clock: SharedClock,
     randomness: Randomness,
+    instance: String,
     targets: Vec<Arc<Target>>,
 }
 
 impl Dispatch {
-    /// A dispatch to these targets.
-    pub fn new(store: Store, clock: SharedClock, randomness: Randomness, targets: Vec<Target>) -> Self {
-        Self { store, clock, randomness, targets: targets.into_iter().map(Arc::new).collect() }
+    /// A dispatch of this instance to these targets.
+    pub fn new(
+        store: Store,
+        clock: SharedClock,
+        randomness: Randomness,
+        instance: String,
+        targets: Vec<Target>,
+    ) -> Self {
+        Self { store, clock, randomness, instance, targets: targets.into_iter().map(Arc::new).collect() }
     }
 
     /// The targets.
@@ -105,7 +112,7 @@ impl Dispatch {
             .zip(&wants)
             .map(|(target, wants)| RosterTarget { key: &target.key, instance: &target.instance, wants })
             .collect();
-        self.store.sync_deliveries(&roster).await
+        self.store.sync_deliveries(&self.instance, &roster).await
     }
 
     /// Makes everything due: nobody knows what became of it meanwhile.

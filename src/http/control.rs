@@ -1,6 +1,10 @@
 //! `/control`, on the Unix socket alone: what commands on the same machine ask of a running daemon. The wire types
 //! serve the commands also where no daemon runs and they ask the store themselves.
 
+mod deliveries;
+
+pub use deliveries::{DELIVERIES, DeliveryProgress, DeliveryState, deliveries_of};
+
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::routing::get;
@@ -20,7 +24,7 @@ use crate::store::{NewestSummary, Progress, Store, StoreError};
 pub const RENEWALS: &str = "/control/renewals";
 
 pub(crate) fn routes() -> Router<Api> {
-    Router::new().route(RENEWALS, get(progress).post(renew))
+    Router::new().route(RENEWALS, get(progress).post(renew)).route(DELIVERIES, get(deliveries::progress))
 }
 
 /// Asks for renewals.
@@ -142,6 +146,7 @@ pub async fn ask(store: &Store, names: &[String], now: Moment) -> Result<Renewal
     if !names.is_empty() {
         for id in ids {
             store.request_renewal(id).await?;
+            store.request_deliveries(id).await?;
         }
     }
     Ok(RenewalAnswer { targets, unknown })

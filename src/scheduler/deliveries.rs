@@ -30,6 +30,10 @@ impl Deliveries {
         Self { permits, in_line_with: Arc::new(AtomicI64::new(NEVER)), wake, tasks, stopping }
     }
 
+    pub(super) fn are_idle(&self) -> bool {
+        self.permits.available_permits() == AT_ONCE
+    }
+
     /// Makes the next scan bring all rows in line and look at them all.
     pub(super) fn look_at_all(&self) {
         self.in_line_with.store(NEVER, Ordering::SeqCst);

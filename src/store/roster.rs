@@ -9,6 +9,7 @@ use crate::domain::delivery::label;
 use crate::domain::id::{AutoCertificateId, DeliveryId};
 use crate::domain::name::RequestedName;
 use crate::domain::resource::ResourceName;
+use crate::store::dialect::Dialect;
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
@@ -53,19 +54,41 @@ impl Store {
         Record::new(&row, "locks").number("taken")
     }
 
-    /// Gives each target a row for each auto-certificate that it wants, and takes away what it wants no longer. Rows of
-    /// instances that have not been there for a month go too.
+    /// Gives each target a row for each auto-certificate that it wants, and takes away what it wants no longer, as well as
+    /// what this instance has at other targets. Rows of instances that have not been there for a month go too.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn sync_deliveries(&self, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
+    pub async fn sync_deliveries(&self, instance: &str, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
+        self.remove_undeclared(&mut transaction, instance, targets).await?;
         self.query(FORGET).bind((self.now() - FORGOTTEN_AFTER).micros()).execute(&mut *transaction).await?;
         let roster = self.roster(&mut transaction).await?;
         for target in targets {
             self.sync_target(&mut transaction, target, &roster).await?;
         }
         Ok(transaction.commit().await?)
+    }
+
+    /// A target of the fleet that is not declared here may be declared elsewhere, unless the database is a file.
+    async fn remove_undeclared(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        instance: &str,
+        targets: &[RosterTarget<'_>],
+    ) -> Result<(), StoreError> {
+        let fleet = if self.0.dialect == Dialect::Sqlite { "" } else { instance };
+        for own in [instance, fleet] {
+            let rows = self.query(TARGETS).bind(own.to_owned()).fetch_all(&mut **transaction).await?;
+            for row in &rows {
+                let target = Record::new(row, "deliveries").text("target")?;
+                if !targets.iter().any(|declared| declared.key.as_str() == target && declared.instance == own) {
+                    let remove = "DELETE FROM deliveries WHERE target = $1 AND instance = $2";
+                    self.query(remove).bind(target).bind(own.to_owned()).execute(&mut **transaction).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn sync_target(
@@ -161,6 +184,7 @@ impl Store {
 
 const ROSTER: &str = "\
     SELECT id, name, declared_key, common_name FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id";
+const TARGETS: &str = "SELECT DISTINCT target FROM deliveries WHERE instance = $1";
 const PRESENT: &str = "SELECT id, auto_certificate_id, label FROM deliveries WHERE target = $1 AND instance = $2";
 /// Someone else of the fleet may have been faster.
 const INSERT: &str = "\

@@ -66,6 +66,7 @@ impl Daemon {
             store,
             clock: clock.clone(),
             randomness,
+            instance: "local".to_owned(),
             wake: Wake::default(),
             limits: LimitsSection { auto_certificates },
             request_timeout: Span::seconds(30),

@@ -5,12 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::app::{App, Outside, Place};
 use crate::config::Config;
 use crate::domain::id::AutoCertificateId;
-use crate::http::control::{self, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget};
+use crate::http::control::{
+    self, DELIVERIES, DeliveryProgress, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget,
+};
 use crate::scheduler::Scheduler;
 
 /// The daemon, spoken to over its Unix socket.
@@ -28,6 +31,7 @@ pub(super) enum Desk {
 pub(super) struct Local {
     app: App,
     scheduler: Scheduler,
+    instance: String,
 }
 
 /// The daemon, where one answers.
@@ -55,7 +59,7 @@ impl Desk {
         let app = App::open(config, Place::MustExist).await?;
         app.lifecycle.stop_at_signals()?;
         let scheduler = app.scheduler(outside);
-        Ok(Self::Local(Box::new(Local { app, scheduler })))
+        Ok(Self::Local(Box::new(Local { app, scheduler, instance: config.instance() })))
     }
 
     /// Asks for the named ones, due or not; without names for everything that is due. Where a name is unknown nothing
@@ -75,6 +79,25 @@ impl Desk {
         }
     }
 
+    /// Whether nobody else carries out what is to be delivered.
+    pub(super) const fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
+    /// How far the deliveries of each one are. Without a daemon they are carried out here, as are all others that are
+    /// due.
+    pub(super) async fn deliveries(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
+        match self {
+            Self::Daemon(daemon) => daemon.deliveries(ids).await,
+            Self::Local(local) => local.deliveries(ids).await,
+        }
+    }
+
+    /// Whether a delivery is under way here.
+    pub(super) fn delivers(&self) -> bool {
+        matches!(self, Self::Local(local) if !local.scheduler.delivers_nothing())
+    }
+
     /// Ends what this process has begun.
     pub(super) async fn close(self) {
         if let Self::Local(local) = self {
@@ -91,13 +114,25 @@ impl Daemon {
     }
 
     async fn progress(&self, targets: &[&RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
-        let query: Vec<(&str, AutoCertificateId)> = targets.iter().map(|target| ("id", target.id)).collect();
-        let answer = self.0.get(format!("http://localhost{RENEWALS}")).query(&query).send().await;
+        self.look(RENEWALS, targets.iter().map(|target| target.id)).await
+    }
+
+    async fn deliveries(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
+        self.look(DELIVERIES, ids.iter().copied()).await
+    }
+
+    async fn look<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        ids: impl Iterator<Item = AutoCertificateId>,
+    ) -> anyhow::Result<T> {
+        let query: Vec<(&str, AutoCertificateId)> = ids.map(|id| ("id", id)).collect();
+        let answer = self.0.get(format!("http://localhost{path}")).query(&query).send().await;
         read(answer).await
     }
 }
 
-async fn read<T: serde::de::DeserializeOwned>(answer: reqwest::Result<reqwest::Response>) -> anyhow::Result<T> {
+async fn read<T: DeserializeOwned>(answer: reqwest::Result<reqwest::Response>) -> anyhow::Result<T> {
     let answer = answer.context("the daemon went away; `systemctl status autocertd` may tell why")?;
     let status = answer.status();
     if !status.is_success() {
@@ -128,6 +163,14 @@ impl Local {
             }
         }
         Ok(progress.into_iter().map(Into::into).collect())
+    }
+
+    async fn deliveries(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
+        if self.app.lifecycle.stopping().is_cancelled() {
+            bail!("interrupted; what was not delivered is delivered with the next run");
+        }
+        self.scheduler.deliver_due().await?;
+        Ok(control::deliveries_of(&self.app.store, &self.instance, ids, self.app.clock.now()).await?)
     }
 }
 

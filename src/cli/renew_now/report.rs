@@ -7,8 +7,9 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::cli::Ending;
 use crate::domain::id::AutoCertificateId;
-use crate::http::control::{RenewalProgress, RenewalTarget};
+use crate::http::control::{DeliveryProgress, DeliveryState, RenewalProgress, RenewalTarget};
 
 /// How one renewal ended.
 #[derive(Clone, Debug, Serialize)]
@@ -64,6 +65,7 @@ struct Line {
 /// Tells how the renewals go.
 pub(super) struct Report {
     lines: Vec<Line>,
+    deliveries: Vec<DeliveryProgress>,
     /// What each one was last said to be doing.
     said: HashMap<AutoCertificateId, String>,
     /// The moving lines of those under way; none without a terminal.
@@ -77,7 +79,7 @@ impl Report {
         let moving = !json && std::io::stderr().is_terminal();
         let terminal = MultiProgress::new();
         let bars = if moving { bars(&terminal, targets) } else { HashMap::new() };
-        Self { lines: Vec::new(), said: HashMap::new(), bars, terminal, json }
+        Self { lines: Vec::new(), deliveries: Vec::new(), said: HashMap::new(), bars, terminal, json }
     }
 
     /// One has moved on, or not.
@@ -113,20 +115,45 @@ impl Report {
         self.lines.push(Line { id, name, common_name, outcome });
     }
 
-    /// Sums up; says whether all went well.
-    pub(super) fn finish(self) -> anyhow::Result<bool> {
+    /// So the deliveries stand at the end.
+    pub(super) fn delivered(&mut self, deliveries: Vec<DeliveryProgress>) {
+        for delivery in deliveries.iter().filter(|_| !self.json) {
+            let (name, place) = (&delivery.name, &delivery.delivery);
+            match &delivery.state {
+                DeliveryState::Delivered => println!("{name}: delivered to {place}"),
+                DeliveryState::Failed { message, next_try } => {
+                    println!("{name}: delivery to {place} failed: {message} (next try at {next_try})");
+                }
+                DeliveryState::Planned { at, .. } => println!("{name}: delivered to {place} at {at}, in its window"),
+                DeliveryState::NothingToDeliver | DeliveryState::Running => {}
+            }
+        }
+        self.deliveries = deliveries;
+    }
+
+    /// Sums up.
+    pub(super) fn finish(self) -> anyhow::Result<Ending> {
         let count = |is: fn(&Outcome) -> bool| self.lines.iter().filter(|line| is(&line.outcome)).count();
         let renewed = count(|outcome| matches!(outcome, Outcome::Renewed { .. }));
         let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. }));
+        let stand = |is: fn(&DeliveryState) -> bool| self.deliveries.iter().any(|delivery| is(&delivery.state));
+        let undelivered = stand(|state| matches!(state, DeliveryState::Failed { .. }));
+        let waiting = stand(|state| matches!(state, DeliveryState::Planned { .. }));
         if self.json {
-            let summary = serde_json::json!({ "renewed": renewed, "failed": failed, "renewals": self.lines });
+            let summary = serde_json::json!({
+                "renewed": renewed, "failed": failed, "renewals": self.lines, "deliveries": self.deliveries,
+            });
             println!("{}", serde_json::to_string_pretty(&summary)?);
         } else if self.lines.is_empty() {
             println!("nothing is due");
         } else {
             println!("{renewed} renewed, {failed} failed");
         }
-        Ok(failed == 0)
+        Ok(match (failed > 0 || undelivered, waiting) {
+            (true, _) => Ending::Failed,
+            (false, true) => Ending::Waiting,
+            (false, false) => Ending::Well,
+        })
     }
 }
 

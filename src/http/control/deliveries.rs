@@ -1,0 +1,101 @@
+//! How deliveries go, for those who wait for them.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::id::AutoCertificateId;
+use crate::domain::moment::Moment;
+use crate::http::Api;
+use crate::http::control::Ids;
+use crate::http::errors::ApiError;
+use crate::store::{DeliveryRow, Store, StoreError};
+
+/// The path of deliveries.
+pub const DELIVERIES: &str = "/control/deliveries";
+
+/// How one delivery goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryProgress {
+    /// The auto-certificate's id.
+    pub id: AutoCertificateId,
+    /// The auto-certificate's name.
+    pub name: String,
+    /// Where it goes: the key of a `[[delivery]]`.
+    pub delivery: String,
+    /// How it stands.
+    #[serde(flatten)]
+    pub state: DeliveryState,
+}
+
+/// How a delivery stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum DeliveryState {
+    /// There is no valid certificate.
+    NothingToDeliver,
+    /// The newest certificate is where it should be.
+    Delivered,
+    /// It is being worked on.
+    Running,
+    /// It waits for its moment: its turn, or its deploy window.
+    Planned {
+        /// When, RFC 3339.
+        at: String,
+        /// Whether that moment is still to come.
+        later: bool,
+    },
+    /// It failed, for now.
+    Failed {
+        /// What happened, for people.
+        message: String,
+        /// When it is tried again, RFC 3339.
+        next_try: String,
+    },
+}
+
+/// How the deliveries of these auto-certificates go: those of this instance and those of the fleet.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn deliveries_of(
+    store: &Store,
+    instance: &str,
+    ids: &[AutoCertificateId],
+    now: Moment,
+) -> Result<Vec<DeliveryProgress>, StoreError> {
+    let mut all = Vec::new();
+    for id in ids {
+        let rows = store.deliveries(*id, instance).await?;
+        all.extend(rows.into_iter().map(|row| DeliveryProgress {
+            id: row.auto_certificate,
+            name: row.name.to_string(),
+            delivery: row.target.to_string(),
+            state: DeliveryState::of(&row, now),
+        }));
+    }
+    Ok(all)
+}
+
+pub(super) async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<DeliveryProgress>>, ApiError> {
+    Ok(Json(deliveries_of(&api.store, &api.instance, &ids, api.clock.now()).await?))
+}
+
+impl DeliveryState {
+    fn of(row: &DeliveryRow, now: Moment) -> Self {
+        let standing = &row.standing;
+        let Some(newest) = standing.newest.filter(|newest| now < newest.not_after) else {
+            return Self::NothingToDeliver;
+        };
+        let up_to_date = standing.delivered.is_some_and(|delivered| delivered.created >= newest.created);
+        match &standing.trouble {
+            _ if row.running => Self::Running,
+            Some(trouble) => {
+                Self::Failed { message: trouble.last.message.clone(), next_try: trouble.next_try.to_string() }
+            }
+            None if up_to_date => Self::Delivered,
+            None => Self::Planned { at: row.next_look.to_string(), later: row.next_look > now },
+        }
+    }
+}
