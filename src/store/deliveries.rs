@@ -263,11 +263,7 @@ impl Store {
         transaction: &mut Transaction<'static, Any>,
         id: AutoCertificateId,
     ) -> Result<(), StoreError> {
-        self.query("UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE auto_certificate_id = $1")
-            .bind(id.to_string())
-            .bind(self.now().micros())
-            .execute(&mut **transaction)
-            .await?;
+        self.query(WAKE).bind(id.to_string()).bind(self.now().micros()).execute(&mut **transaction).await?;
         Ok(())
     }
 
@@ -330,7 +326,7 @@ fn get() -> String {
     format!("{SELECT} WHERE d.id = $1")
 }
 
-fn of_auto_certificate() -> String {
+pub(super) fn of_auto_certificate() -> String {
     format!("{SELECT} WHERE d.auto_certificate_id = $1 AND d.instance IN ($2, '') ORDER BY d.target, d.instance")
 }
 
@@ -361,6 +357,7 @@ const RECORD_DELIVERED: &str = "\
     UPDATE deliveries SET certificate_id = $4, certificate_created_at = $5, certificate_not_after = $6, \
     delivered_at = $7, settings = $8, receipt = $9, trouble = NULL \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+pub(super) const WAKE: &str = "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE auto_certificate_id = $1";
 const RELEASE: &str = "\
     UPDATE deliveries SET lease_owner = NULL, lease_until = NULL, runs = runs + 1, \
     next_look = CASE WHEN wakes = $4 THEN $5 ELSE $6 END \

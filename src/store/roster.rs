@@ -185,11 +185,12 @@ impl Store {
 const ROSTER: &str = "\
     SELECT id, name, declared_key, common_name FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id";
 const TARGETS: &str = "SELECT DISTINCT target FROM deliveries WHERE instance = $1";
-const PRESENT: &str = "SELECT id, auto_certificate_id, label FROM deliveries WHERE target = $1 AND instance = $2";
+pub(super) const PRESENT: &str =
+    "SELECT id, auto_certificate_id, label FROM deliveries WHERE target = $1 AND instance = $2";
 /// Someone else of the fleet may have been faster.
 const INSERT: &str = "\
     INSERT INTO deliveries (id, auto_certificate_id, target, instance, label, settings, runs, wakes, next_look, \
     lease_epoch) VALUES ($1, $2, $3, $4, $5, '', 0, 0, $6, 0) ON CONFLICT DO NOTHING";
 /// Whoever serves a row looks at it once a day.
-const FORGET: &str = "DELETE FROM deliveries WHERE next_look < $1 AND lease_owner IS NULL";
+pub(super) const FORGET: &str = "DELETE FROM deliveries WHERE next_look < $1 AND lease_owner IS NULL";
 const FORGOTTEN_AFTER: time::Duration = time::Duration::days(30);

@@ -1,0 +1,171 @@
+//! Deliveries: who gets a row, what is due, and what is written down.
+
+use autocertd::domain::disposition::Failure;
+use autocertd::domain::id::AutoCertificateId;
+use autocertd::store::{
+    DeliveredCertificate, DeliveryClaim, DeliveryRow, Hold, RosterEntry, RosterTarget, Store, StoreError,
+};
+use serde_json::json;
+use time::Duration;
+
+use crate::house::{House, name, on_both, trouble_of};
+
+on_both! {
+    rows_follow_what_is_declared
+    two_of_one_name_get_folders_of_their_own
+    rows_of_another_instance_are_left_alone
+    a_certificate_makes_its_deliveries_due
+    what_was_delivered_is_remembered
+    a_stale_lease_writes_nothing
+    a_person_who_asks_ends_the_pause
+    a_purge_takes_the_rows_along
+    the_roster_changes_with_every_coming_going_and_naming
+}
+
+async fn rows_follow_what_is_declared(house: House) {
+    let (one, other) = two(&house).await;
+    sync(&house.store, "here", &[("web", &|_| true), ("mail", &|entry| entry.common_name.sent() == "b.example.com")])
+        .await;
+    assert_eq!(targets(&house, one).await, ["web"]);
+    assert_eq!(targets(&house, other).await, ["mail", "web"]);
+
+    sync(&house.store, "here", &[("web", &|entry| entry.name.as_str() == "for b.example.com")]).await;
+    assert!(targets(&house, one).await.is_empty());
+    assert_eq!(targets(&house, other).await, ["web"]);
+}
+
+async fn two_of_one_name_get_folders_of_their_own(house: House) {
+    let provider = house.provider().await;
+    let first = house.auto_certificate(provider.id, "*.example.com").await.id;
+    house.turn(Duration::seconds(1));
+    let second = house.auto_certificate(provider.id, "*.example.com").await.id;
+    for _ in 0..2 {
+        sync(&house.store, "here", &[("web", &|_| true)]).await;
+        assert_eq!(rows(&house, first).await[0].label, "_.example.com");
+        assert_eq!(rows(&house, second).await[0].label, format!("_.example.com-{second}"));
+    }
+}
+
+async fn rows_of_another_instance_are_left_alone(house: House) {
+    let (one, _) = two(&house).await;
+    sync(&house.store, "there", &[("web", &|_| true)]).await;
+    sync(&house.store, "here", &[("web", &|_| true)]).await;
+    sync(&house.store, "here", &[]).await;
+    assert!(rows(&house, one).await.is_empty());
+    assert_eq!(house.store.deliveries(one, "there").await.unwrap().len(), 1);
+
+    house.turn(Duration::days(31));
+    sync(&house.store, "here", &[]).await;
+    assert!(house.store.deliveries(one, "there").await.unwrap().is_empty(), "nobody looked at it for a month");
+}
+
+async fn a_certificate_makes_its_deliveries_due(house: House) {
+    let (one, _) = two(&house).await;
+    sync(&house.store, "here", &[("web", &|entry| entry.common_name.sent() == "a.example.com")]).await;
+    let claim = claim(&house).await;
+    assert_eq!((claim.row.auto_certificate, claim.row.names[0].to_string()), (one, "a.example.com".to_owned()));
+    assert!(claim.row.running && claim.row.standing.newest.is_none());
+    assert!(house.store.claim_due_deliveries(&key("web"), "here", house.now(), 9).await.unwrap().is_empty());
+
+    // What is issued during the work is looked at right behind it.
+    let issued = house.issue(one, Duration::days(90)).await;
+    house.store.release_delivery(&claim.lease, house.now() + Duration::hours(5)).await.unwrap();
+    assert_eq!(house.store.earliest_delivery_look(&key("web"), "here").await.unwrap(), Some(house.now()));
+    let again = self::claim(&house).await;
+    assert_eq!(again.row.standing.newest.map(|newest| newest.id), Some(issued));
+    house.store.release_delivery(&again.lease, house.now() + Duration::hours(5)).await.unwrap();
+    let later = Some(house.now() + Duration::hours(5));
+    assert_eq!(house.store.earliest_delivery_look(&key("web"), "here").await.unwrap(), later);
+}
+
+async fn what_was_delivered_is_remembered(house: House) {
+    let (one, _) = two(&house).await;
+    sync(&house.store, "here", &[("web", &|entry| entry.common_name.sent() == "a.example.com")]).await;
+    house.issue(one, Duration::days(90)).await;
+    let claim = claim(&house).await;
+    house.store.record_delivery_trouble(&claim.lease, Some(&trouble_of(Failure::retry("disk full")))).await.unwrap();
+    assert_eq!(rows(&house, one).await[0].standing.trouble.as_ref().unwrap().last.message, "disk full");
+    let certificate = claim.row.standing.newest.unwrap();
+    let delivered =
+        DeliveredCertificate { certificate, settings: "v1".to_owned(), receipt: Some(json!({ "remote": "x" })) };
+    house.store.record_delivered(&claim.lease, &delivered).await.unwrap();
+    house.store.release_delivery(&claim.lease, house.now() + Duration::DAY).await.unwrap();
+    let row = rows(&house, one).await.remove(0);
+    assert_eq!(row.standing.delivered, Some(certificate));
+    assert_eq!((row.settings.as_str(), row.receipt, row.runs), ("v1", delivered.receipt, 1));
+    assert!(row.standing.trouble.is_none() && !row.running);
+}
+
+async fn a_stale_lease_writes_nothing(house: House) {
+    two(&house).await;
+    sync(&house.store, "here", &[("web", &|entry| entry.common_name.sent() == "a.example.com")]).await;
+    let claim = claim(&house).await;
+    assert_eq!(house.store.renew_delivery_lease(&claim.lease).await.unwrap(), Hold::Held);
+    house.tamper("UPDATE deliveries SET lease_epoch = lease_epoch + 1").await;
+    assert_eq!(house.store.renew_delivery_lease(&claim.lease).await.unwrap(), Hold::Lost);
+    let lost = |written: Result<(), StoreError>| assert!(matches!(written, Err(StoreError::LostLease)));
+    lost(house.store.record_delivery_trouble(&claim.lease, None).await);
+    lost(house.store.release_delivery(&claim.lease, house.now()).await);
+}
+
+async fn a_person_who_asks_ends_the_pause(house: House) {
+    let (one, _) = two(&house).await;
+    sync(&house.store, "here", &[("web", &|entry| entry.common_name.sent() == "a.example.com")]).await;
+    let claim = claim(&house).await;
+    house.store.record_delivery_trouble(&claim.lease, Some(&trouble_of(Failure::retry("x")))).await.unwrap();
+    house.store.release_delivery(&claim.lease, house.now() + Duration::hours(9)).await.unwrap();
+    house.store.request_deliveries(one).await.unwrap();
+    let again = self::claim(&house).await;
+    assert!(again.row.standing.trouble.is_none());
+}
+
+async fn a_purge_takes_the_rows_along(house: House) {
+    let (one, _) = two(&house).await;
+    sync(&house.store, "here", &[("web", &|_| true)]).await;
+    house.store.delete_auto_certificate(one).await.unwrap();
+    assert!(rows(&house, one).await[0].standing.deleted);
+    let claim = house.claim(one).await;
+    house.store.purge(&claim.lease).await.unwrap();
+    assert!(rows(&house, one).await.is_empty());
+}
+
+async fn the_roster_changes_with_every_coming_going_and_naming(house: House) {
+    let before = house.store.roster_version().await.unwrap();
+    let (one, _) = two(&house).await;
+    let made = house.store.roster_version().await.unwrap();
+    house.store.rename_auto_certificate(one, &name("another"), &crate::house::actor()).await.unwrap();
+    let renamed = house.store.roster_version().await.unwrap();
+    assert!(before < made && made < renamed, "{before} {made} {renamed}");
+}
+
+type Wants<'a> = &'a (dyn Fn(&RosterEntry) -> bool + Send + Sync);
+
+async fn sync(store: &Store, instance: &str, declared: &[(&str, Wants<'_>)]) {
+    let keys: Vec<_> = declared.iter().map(|(target, wants)| (key(target), *wants)).collect();
+    let targets: Vec<_> = keys.iter().map(|(key, wants)| RosterTarget { key, instance, wants: *wants }).collect();
+    store.sync_deliveries(instance, &targets).await.unwrap();
+}
+
+async fn two(house: &House) -> (AutoCertificateId, AutoCertificateId) {
+    let provider = house.provider().await;
+    let one = house.auto_certificate(provider.id, "a.example.com").await.id;
+    (one, house.auto_certificate(provider.id, "b.example.com").await.id)
+}
+
+async fn claim(house: &House) -> DeliveryClaim {
+    let mut claims = house.store.claim_due_deliveries(&key("web"), "here", house.now(), 9).await.unwrap();
+    assert_eq!(claims.len(), 1);
+    claims.remove(0)
+}
+
+async fn rows(house: &House, id: AutoCertificateId) -> Vec<DeliveryRow> {
+    house.store.deliveries(id, "here").await.unwrap()
+}
+
+async fn targets(house: &House, id: AutoCertificateId) -> Vec<String> {
+    rows(house, id).await.into_iter().map(|row| row.target.to_string()).collect()
+}
+
+fn key(text: &str) -> autocertd::domain::declared::DeclaredKey {
+    text.parse().unwrap()
+}
