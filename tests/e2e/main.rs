@@ -6,6 +6,7 @@ mod issuance;
 mod kill;
 mod one_shot;
 mod refusals;
+mod reload;
 mod replicas;
 mod sdk;
 mod secrets;
