@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and what the exit code means.
 
 mod check_config;
+mod deliveries;
 mod keys;
 mod log;
 mod owner;
@@ -59,6 +60,8 @@ enum Command {
     /// Make and rotate the master keys that seal private keys and secrets
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
+    Deliveries(deliveries::DeliveriesCommand),
     /// Check the settings and print what is in force
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
@@ -110,6 +113,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Serve)) => serve::run(config),
         (None, Some(Command::Token(command))) => token::run(config, command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
+        (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
         (None, Some(Command::Healthcheck)) => serve::healthcheck(config),
         (None, None) => Ok(Ending::Misused),
