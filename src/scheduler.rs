@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -112,6 +113,20 @@ impl Scheduler {
         Ok(room)
     }
 
+    /// Registers the accounts that are due, tells changed contacts, and waits until that is done or has failed, which is
+    /// kept with the provider.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn settle_providers(&self) -> Result<(), StoreError> {
+        for registration in self.register_providers().await? {
+            if let Err(error) = registration.await {
+                tracing::error!(%error, "a registration broke off");
+            }
+        }
+        Ok(())
+    }
+
     /// The permit was there before the claim: what is claimed is worked on at once.
     fn spawn(&self, claim: Claim, permit: Option<OwnedSemaphorePermit>) {
         let scheduler = self.clone();
@@ -204,12 +219,13 @@ impl Scheduler {
             .clamp(SHORTEST_PAUSE, self.scan_every)
     }
 
-    async fn register_providers(&self) -> Result<(), StoreError> {
+    async fn register_providers(&self) -> Result<Vec<JoinHandle<()>>, StoreError> {
         let due = self.issuance.store.claim_due_providers(self.issuance.clock.now(), PROVIDERS_AT_ONCE).await?;
+        let mut begun = Vec::with_capacity(due.len());
         for lease in due {
             let scheduler = self.clone();
             let span = tracing::info_span!("registration", provider = %lease.id);
-            self.tasks.spawn(
+            let registration = self.tasks.spawn(
                 async move {
                     tokio::select! {
                         registered = scheduler.issuance.registrar.register(&lease) => {
@@ -224,8 +240,9 @@ impl Scheduler {
                 }
                 .instrument(span),
             );
+            begun.push(registration);
         }
-        Ok(())
+        Ok(begun)
     }
 
     /// Issued certificates go 30 days after they expired.

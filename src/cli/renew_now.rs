@@ -24,8 +24,9 @@ pub(super) fn run(config: &Config, names: &[String], json: bool) -> anyhow::Resu
     runtime.block_on(async {
         let desk = Desk::open(config, daemon).await?;
         let ending = renew(&desk, names, json).await;
-        desk.close().await;
-        ending
+        let closed = desk.close().await;
+        let ending = ending?;
+        closed.map(|()| ending)
     })
 }
 
