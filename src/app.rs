@@ -16,7 +16,6 @@ use crate::deliver::dispatch::{Dispatch, Target};
 use crate::dns::adapter::Adapter;
 use crate::dns::ionos::Ionos;
 use crate::dns::propagation::Propagation;
-use crate::domain::server_url::PlainHttp;
 use crate::domain::token::Scope;
 use crate::http::{self, Api, LocalSocket};
 use crate::issuance::{Issuance, Registrar};
@@ -25,10 +24,10 @@ use crate::runtime::lifecycle::{self, Lifecycle};
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
 use crate::scheduler::{Scheduler, Work};
-use crate::store::{KeyRing, Page, Store, StoreUrl};
+use crate::store::{KeyRing, Page, Store, StoreError, StoreUrl};
 
-/// What the settings of ACME, DNS and deliveries come to. It is made before anything is touched, so that settings that cannot be used
-/// change nothing.
+/// What the settings of ACME, DNS and deliveries come to. It is made before anything is touched, so that settings that
+/// cannot be used change nothing.
 pub struct Outside {
     acme: AcmeClient,
     dns: Arc<dyn Adapter>,
@@ -49,7 +48,7 @@ impl UnusableSettings {
 }
 
 impl Outside {
-    /// Reads certificates and tokens that the settings name; nothing is asked over the network.
+    /// Reads certificates and tokens that the settings name, and what they declare; nothing is asked over the network.
     ///
     /// # Errors
     /// Where a file cannot be read, or what it holds cannot be used.
@@ -63,6 +62,7 @@ impl Outside {
         let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
         let dns = Ionos::new(&config.dns.ionos, token.as_ref(), clock, randomness).map_err(UnusableSettings::of)?;
         config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
+        config.declared().map_err(UnusableSettings::of)?;
         let propagation = Propagation::new(&config.dns.propagation);
         Ok(Self { acme, dns: Arc::new(dns), propagation, deliveries: Vec::new() })
     }
@@ -143,6 +143,29 @@ impl App {
         Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch) }
     }
 
+    /// Makes what is stored agree with what `config` declares, and says how many changes that took: at the start, and
+    /// again with settings that were read anew.
+    ///
+    /// # Errors
+    /// [`UnusableSettings`] where something declared cannot be used, or where the store fails. Then nothing was changed.
+    pub async fn reconcile(&self, config: &Config) -> anyhow::Result<usize> {
+        let declared = config.declared().map_err(UnusableSettings::of)?;
+        let changes = self.store.reconcile(&declared).await.map_err(|error| match error {
+            error @ (StoreError::UnknownProvider { .. } | StoreError::UndeclaredProvider { .. }) => {
+                UnusableSettings::of(error).into()
+            }
+            error => anyhow::Error::new(error),
+        })?;
+        let words: Vec<String> = changes.words().collect();
+        for change in &words {
+            tracing::info!("{change}");
+        }
+        if !words.is_empty() {
+            self.wake.nudge();
+        }
+        Ok(words.len())
+    }
+
     /// Serves the API and renews, until the program is told to stop. SIGHUP makes it read its settings anew.
     ///
     /// # Errors
@@ -156,6 +179,7 @@ impl App {
         let address = listener.local_addr()?;
         let socket = LocalSocket::bind(&self.config.socket()).await?;
         self.make_first_token().await?;
+        self.reconcile(&self.config).await?;
         let scheduler = self.scheduler(outside);
         let api = self.api();
         let tasks = self.lifecycle.tasks();
@@ -200,7 +224,7 @@ impl App {
             instance: self.config.instance(),
             limits: self.config.limits.clone(),
             request_timeout: self.config.api.request_timeout,
-            plain_http: if self.config.acme.allow_http { PlainHttp::Allowed } else { PlainHttp::Refused },
+            plain_http: self.config.acme.plain_http(),
         }
     }
 

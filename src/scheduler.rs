@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -154,6 +155,20 @@ impl Scheduler {
         self.deliveries.are_idle()
     }
 
+    /// Registers the accounts that are due, tells changed contacts, and waits until that is done or has failed, which is
+    /// kept with the provider.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn settle_providers(&self) -> Result<(), StoreError> {
+        for registration in self.register_providers(&self.current().issuance).await? {
+            if let Err(error) = registration.await {
+                tracing::error!(%error, "a registration broke off");
+            }
+        }
+        Ok(())
+    }
+
     fn current(&self) -> Work {
         self.work.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -196,12 +211,13 @@ impl Scheduler {
             .clamp(SHORTEST_PAUSE, self.scan_every)
     }
 
-    async fn register_providers(&self, issuance: &Arc<Issuance>) -> Result<(), StoreError> {
+    async fn register_providers(&self, issuance: &Arc<Issuance>) -> Result<Vec<JoinHandle<()>>, StoreError> {
         let due = issuance.store.claim_due_providers(issuance.clock.now(), PROVIDERS_AT_ONCE).await?;
+        let mut begun = Vec::with_capacity(due.len());
         for lease in due {
             let (issuance, stopping, wake) = (Arc::clone(issuance), self.stopping.clone(), self.wake.clone());
             let span = tracing::info_span!("registration", provider = %lease.id);
-            self.tasks.spawn(
+            let registration = self.tasks.spawn(
                 async move {
                     tokio::select! {
                         registered = issuance.registrar.register(&lease) => {
@@ -216,8 +232,9 @@ impl Scheduler {
                 }
                 .instrument(span),
             );
+            begun.push(registration);
         }
-        Ok(())
+        Ok(begun)
     }
 }
 

@@ -6,6 +6,7 @@ mod accounts;
 mod attempts;
 mod auto_certificates;
 mod certificates;
+mod declared;
 mod deliveries;
 mod dialect;
 mod documents;

@@ -13,6 +13,7 @@ use crate::acme::nonce::past_bad_nonces;
 use crate::acme::order::chain::only_certificates;
 use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::acme::transport::Exchange;
+use crate::domain::email::Email;
 use crate::domain::name::DnsName;
 use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
 
@@ -105,6 +106,18 @@ impl AcmeAccount {
     /// The account's URL.
     pub fn url(&self) -> &str {
         self.credentials.account_url()
+    }
+
+    /// Tells the CA the contact of the account, in place of any that it had.
+    ///
+    /// # Errors
+    /// Where the CA refuses or cannot be reached. Told again it does no harm.
+    pub async fn tell_contact(&self, email: &Email) -> Result<(), AcmeError> {
+        let (account, _) = self.open().await?;
+        let contact = email.contact_url();
+        past_bad_nonces!(
+            account.update_contacts(&[&contact]).await.map_err(|error| AcmeError::from_protocol(Step::Contact, error))
+        )
     }
 
     /// Makes an order. This is not idempotent: the URL is to be stored before anything else is done.

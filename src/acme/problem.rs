@@ -15,6 +15,8 @@ pub enum Step {
     Nonce,
     /// Registering or finding the account, section 7.3.
     Account,
+    /// Changing the contact of the account, section 7.3.2.
+    Contact,
     /// Making the order, section 7.4.
     NewOrder,
     /// Looking at an order that was made before.
@@ -34,7 +36,7 @@ pub enum Step {
 impl Step {
     /// Whether a fresh order would begin this step anew.
     pub(super) const fn belongs_to_an_order(self) -> bool {
-        !matches!(self, Self::Directory | Self::Nonce | Self::Account | Self::NewOrder)
+        !matches!(self, Self::Directory | Self::Nonce | Self::Account | Self::Contact | Self::NewOrder)
     }
 }
 
@@ -44,6 +46,7 @@ impl fmt::Display for Step {
             Self::Directory => "show its directory",
             Self::Nonce => "give a nonce",
             Self::Account => "register the account",
+            Self::Contact => "take the new contact",
             Self::NewOrder => "take the order",
             Self::Order => "show the order",
             Self::Authorization => "show an authorization",

@@ -21,6 +21,7 @@ impl App {
         for section in self.config.changed_for_the_next_start(&fresh) {
             tracing::warn!(section, "changed settings that come into force with the next start");
         }
+        self.reconcile(&fresh).await?;
         scheduler.replace(self.work(outside));
         let waiting = self.store.look_again_at_what_waits_for_a_person().await?;
         if waiting > 0 {

@@ -35,8 +35,9 @@ pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
     runtime.block_on(async {
         let desk = Desk::open(config, daemon).await?;
         let ending = renew(&desk, wish).await;
-        desk.close().await;
-        ending
+        let closed = desk.close().await;
+        let ending = ending?;
+        closed.map(|()| ending)
     })
 }
 

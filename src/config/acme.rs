@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::span::Span;
+use crate::domain::server_url::PlainHttp;
 
 /// Settings of the ACME client, the same for every provider.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -24,6 +25,13 @@ pub struct AcmeSection {
     pub first_poll: Span,
     /// The longest pause between two looks at an order, where the CA names none. Default `10s`.
     pub longest_poll: Span,
+}
+
+impl AcmeSection {
+    /// Whether a provider may have a server without TLS.
+    pub const fn plain_http(&self) -> PlainHttp {
+        if self.allow_http { PlainHttp::Allowed } else { PlainHttp::Refused }
+    }
 }
 
 impl Default for AcmeSection {

@@ -1,13 +1,19 @@
 //! `[[provider]]` and `[[auto_certificate]]`: resources that the settings declare, beside those that the API makes.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::path::PathBuf;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, ConfigError};
-use crate::domain::declared::DeclaredKey;
+use crate::config::{Config, ConfigError, secret};
+use crate::domain::auto_certificate::check_count;
+use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
 use crate::domain::id::ProviderId;
+use crate::domain::provider::{ExternalAccountBinding, NewProvider};
+use crate::domain::resource::without_nul;
+use crate::domain::server_url::{PlainHttp, ServerUrl};
 
 /// `[declared]`: what holds for all declared resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -70,13 +76,82 @@ pub struct AutoCertificateEntry {
     pub key_algorithm: String,
 }
 
+impl ProviderEntry {
+    fn read(&self, plain_http: PlainHttp) -> Result<DeclaredProvider, ConfigError> {
+        let place = Place { kind: "provider", key: &self.key };
+        let external_account = self.external_account.as_ref().map(|entry| entry.read(&place)).transpose()?;
+        let provider = NewProvider {
+            name: place.read("name", self.name.as_deref().unwrap_or(self.key.as_str()), str::parse)?,
+            email: place.read("email", &self.email, str::parse)?,
+            server: place.read("server", &self.server, |text| ServerUrl::parse(text, plain_http))?,
+            external_account,
+        };
+        Ok(DeclaredProvider { key: self.key.clone(), provider, staging: self.staging.clone() })
+    }
+}
+
+impl ExternalAccountEntry {
+    fn read(&self, place: &Place<'_>) -> Result<ExternalAccountBinding, ConfigError> {
+        let secret = secret::read("external_account.key_secret_file of a [[provider]]", &self.key_secret_file)?;
+        let read_secret = |text: &str| ExternalAccountBinding::part(text).map(SecretString::from);
+        Ok(ExternalAccountBinding {
+            key_id: place.read("external_account.key_id", &self.key_id, ExternalAccountBinding::part)?,
+            key_secret: place.read("external_account.key_secret_file", secret.expose_secret(), read_secret)?,
+        })
+    }
+}
+
 impl AutoCertificateEntry {
+    fn read(&self, providers: &HashSet<&DeclaredKey>) -> Result<DeclaredAutoCertificate, ConfigError> {
+        let place = Place { kind: "auto_certificate", key: &self.key };
+        let others = &self.subject_alternative_names;
+        check_count(others.len()).or_else(|error| place.fault("subject_alternative_names", error))?;
+        let others = others.iter().map(|name| place.read("subject_alternative_names", name, str::parse));
+        Ok(DeclaredAutoCertificate {
+            key: self.key.clone(),
+            name: place.read("name", self.name.as_deref().unwrap_or(self.key.as_str()), str::parse)?,
+            provider: self.reference(providers)?,
+            common_name: place.read("common_name", &self.common_name, str::parse)?,
+            key_algorithm: place.read("key_algorithm", &self.key_algorithm, str::parse)?,
+            subject_alternative_names: others.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The provider that it names: a declared one, where there is one of that key.
+    fn reference(&self, providers: &HashSet<&DeclaredKey>) -> Result<ProviderReference, ConfigError> {
+        if let Some(key) = self.provider.parse().ok().filter(|key| providers.contains(key)) {
+            return Ok(ProviderReference::Key(key));
+        }
+        let words = "is neither the key of a [[provider]] nor the id of one that the API made";
+        let unknown = |_| fault("auto_certificate", &self.key, format!("provider = {:?} {words}", self.provider));
+        self.provider.parse::<ProviderId>().map(ProviderReference::Id).or_else(unknown)
+    }
+
     fn usual_key_algorithm() -> String {
         "secp256r1".to_owned()
     }
 }
 
 impl Config {
+    /// What is declared, each value read by the rules of the API, each secret from its file.
+    ///
+    /// # Errors
+    /// Where a value or a secret cannot be used.
+    pub fn declared(&self) -> Result<Declared, ConfigError> {
+        let plain_http = self.acme.plain_http();
+        let keys: HashSet<&DeclaredKey> = self.providers.iter().map(|entry| &entry.key).collect();
+        Ok(Declared {
+            instance: self.instance(),
+            prune: self.declared.prune,
+            providers: self.providers.iter().map(|entry| entry.read(plain_http)).collect::<Result<_, _>>()?,
+            auto_certificates: self
+                .auto_certificates
+                .iter()
+                .map(|entry| entry.read(&keys))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
     /// Looks whether what is declared fits together. What each value says is read where it is used.
     pub(super) fn check_declared(&self) -> Result<(), ConfigError> {
         let providers = unique("provider", self.providers.iter().map(|entry| &entry.key))?;
@@ -88,16 +163,34 @@ impl Config {
             }
         }
         for entry in &self.auto_certificates {
-            let declared = entry.provider.parse().is_ok_and(|key: DeclaredKey| providers.contains(&key));
-            if !declared && entry.provider.parse::<ProviderId>().is_err() {
-                let words = "is neither the key of a [[provider]] nor the id of one that the API made";
-                return fault("auto_certificate", &entry.key, format!("provider = {:?} {words}", entry.provider));
-            }
+            entry.reference(&providers)?;
         }
         for entry in &self.deliveries {
             entry.check().or_else(|error| fault("delivery", &entry.key, error.to_string()))?;
         }
         Ok(())
+    }
+}
+
+/// Where a value stands, for what is said of it.
+struct Place<'a> {
+    kind: &'static str,
+    key: &'a DeclaredKey,
+}
+
+impl Place<'_> {
+    fn read<T, E: Display>(
+        &self,
+        setting: &str,
+        text: &str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, ConfigError> {
+        let text = without_nul(text).or_else(|error| self.fault(setting, error))?;
+        read(text).or_else(|error| self.fault(setting, error))
+    }
+
+    fn fault<T>(&self, setting: &str, error: impl Display) -> Result<T, ConfigError> {
+        fault(self.kind, self.key, format!("{setting}: {error}"))
     }
 }
 
@@ -116,4 +209,82 @@ fn unique<'a>(
 
 fn fault<T>(kind: &'static str, key: &DeclaredKey, fault: String) -> Result<T, ConfigError> {
     Err(ConfigError::Declared { kind, key: key.clone(), fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const LETS_ENCRYPT: &str = "[[provider]]\nkey = 'le'\nemail = 'a@example.com'\nserver = 'https://ca.example/dir'\n";
+    const WWW: &str = "[[auto_certificate]]\nkey = 'www'\nprovider = 'le'\ncommon_name = 'www.example.com'\n";
+
+    fn declared(text: &str) -> Result<Declared, ConfigError> {
+        Config::parse(text, Path::new("test.toml")).unwrap().declared()
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let declared = declared(&format!("{LETS_ENCRYPT}staging = 'le'\n{WWW}")).unwrap();
+        let (provider, wish) = (&declared.providers[0], &declared.auto_certificates[0]);
+        assert_eq!((provider.provider.name.as_str(), wish.name.as_str()), ("le", "www"));
+        assert_eq!(provider.staging.as_ref().map(DeclaredKey::as_str), Some("le"));
+        assert!(provider.provider.external_account.is_none() && wish.subject_alternative_names.is_empty());
+        assert_eq!(
+            (wish.key_algorithm.as_str(), &wish.provider),
+            ("secp256r1", &ProviderReference::Key(provider.key.clone()))
+        );
+        assert!(!declared.prune);
+    }
+
+    #[test]
+    fn the_secret_of_an_external_account_comes_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("eab-key");
+        let bound = |key_id: &str| {
+            let path = path.display();
+            declared(&format!(
+                "{LETS_ENCRYPT}external_account = {{ key_id = \"{key_id}\", key_secret_file = '{path}' }}\n"
+            ))
+        };
+        let error = bound("kid").unwrap_err().to_string();
+        assert!(error.contains("key_secret_file") && error.contains("eab-key"), "{error}");
+        std::fs::write(&path, "c2VjcmV0\n").unwrap();
+        let binding = bound("kid").unwrap().providers.remove(0).provider.external_account.unwrap();
+        assert_eq!((binding.key_id.as_str(), binding.key_secret.expose_secret()), ("kid", "c2VjcmV0"));
+        assert_eq!(bound(" ").unwrap_err().to_string(), "[[provider]] le: external_account.key_id: is empty");
+        std::fs::write(&path, "\n").unwrap();
+        assert_eq!(
+            bound("kid").unwrap_err().to_string(),
+            "[[provider]] le: external_account.key_secret_file: is empty"
+        );
+    }
+
+    #[test]
+    fn a_value_that_the_api_would_refuse_is_named_with_its_key() {
+        let eleven: Vec<String> = (0..11).map(|number| format!("'n{number}.example.com'")).collect();
+        let eleven = format!("{LETS_ENCRYPT}{WWW}subject_alternative_names = [{}]\n", eleven.join(", "));
+        for (text, words) in [
+            (LETS_ENCRYPT.replace("a@example.com", "Ada <a@example.com>"), "[[provider]] le: email: "),
+            (
+                LETS_ENCRYPT.replace("https", "http"),
+                "[[provider]] le: server: \"http://ca.example/dir\" is not an https URL",
+            ),
+            (
+                LETS_ENCRYPT.replace("'https://ca.example/dir'", "\"https://ca.example/\\u0000\""),
+                "server: holds a NUL character",
+            ),
+            (format!("{LETS_ENCRYPT}name = ' '\n"), "[[provider]] le: name: "),
+            (format!("{LETS_ENCRYPT}{WWW}key_algorithm = 'RSA'\n"), "[[auto_certificate]] www: key_algorithm: "),
+            (format!("{LETS_ENCRYPT}{}", WWW.replace("www.example.com", "192.0.2.1")), "www: common_name: "),
+            (format!("{LETS_ENCRYPT}{WWW}subject_alternative_names = ['a.example.']\n"), "ends with a dot"),
+            (eleven, "www: subject_alternative_names: has 11 names; at most 10 are taken"),
+        ] {
+            let error = declared(&text).unwrap_err().to_string();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        let plain = LETS_ENCRYPT.replace("https", "http");
+        assert!(declared(&format!("{plain}[acme]\nallow_http = true\n")).is_ok());
+    }
 }

@@ -11,6 +11,19 @@ use crate::domain::resource::{Audit, ResourceName};
 /// The most subject alternative names that one auto-certificate may have.
 pub const MAX_SUBJECT_ALTERNATIVE_NAMES: usize = 10;
 
+/// More subject alternative names than one auto-certificate may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("has {0} names; at most {MAX_SUBJECT_ALTERNATIVE_NAMES} are taken")]
+pub struct TooManyNames(usize);
+
+/// Looks whether one auto-certificate may have so many subject alternative names.
+///
+/// # Errors
+/// Where they are more than [`MAX_SUBJECT_ALTERNATIVE_NAMES`].
+pub const fn check_count(names: usize) -> Result<(), TooManyNames> {
+    if names > MAX_SUBJECT_ALTERNATIVE_NAMES { Err(TooManyNames(names)) } else { Ok(()) }
+}
+
 /// An auto-certificate as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAutoCertificate {
@@ -61,6 +74,7 @@ impl AutoCertificate {
 
 /// How an auto-certificate stands: the facts on which the plan and the state rest.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of one another")]
 pub struct Standing {
     /// The newest certificate that was issued for it and is not deleted.
     pub newest: Option<NewestCertificate>,
@@ -74,6 +88,8 @@ pub struct Standing {
     pub running: bool,
     /// Whether a person asked for a new certificate, due or not.
     pub renewal_requested: bool,
+    /// Whether its names, key or provider were changed since its newest certificate was ordered.
+    pub intent_changed: bool,
     /// When TXT records that no open attempt needs are to be removed; absent where there are none.
     pub clean_up_at: Option<Moment>,
     /// Whether it was deleted and only waits for its TXT records to be gone.

@@ -1,9 +1,70 @@
-//! What the settings declare: the keys by which it is known from one start to the next.
+//! What the settings declare, each value parsed, and the keys by which it is known from one start to the next. What is
+//! to be done about it, [`compare`] says.
+
+mod comparison;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use comparison::{Change, Changes, Consequence, Kept, Property, Stored, compare};
+
+use crate::domain::id::ProviderId;
+use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::name::RequestedName;
+use crate::domain::provider::NewProvider;
+use crate::domain::resource::ResourceName;
+
+/// All that the settings of one instance declare. No key is there twice in a list.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// The instance whose settings they are.
+    pub instance: String,
+    /// Whether what is declared no longer is deleted.
+    pub prune: bool,
+    /// The providers.
+    pub providers: Vec<DeclaredProvider>,
+    /// The auto-certificates.
+    pub auto_certificates: Vec<DeclaredAutoCertificate>,
+}
+
+/// A provider that the settings declare.
+#[derive(Clone, Debug)]
+pub struct DeclaredProvider {
+    /// Its key.
+    pub key: DeclaredKey,
+    /// What it shall be.
+    pub provider: NewProvider,
+    /// The key of the declared provider with which a rehearsal is made in its place.
+    pub staging: Option<DeclaredKey>,
+}
+
+/// An auto-certificate that the settings declare.
+#[derive(Clone, Debug)]
+pub struct DeclaredAutoCertificate {
+    /// Its key.
+    pub key: DeclaredKey,
+    /// Its name for people.
+    pub name: ResourceName,
+    /// Who shall issue.
+    pub provider: ProviderReference,
+    /// The main name.
+    pub common_name: RequestedName,
+    /// The kind of key.
+    pub key_algorithm: KeyAlgorithm,
+    /// Further names, as many as the API takes.
+    pub subject_alternative_names: Vec<RequestedName>,
+}
+
+/// How an auto-certificate names its provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderReference {
+    /// One of the declared providers.
+    Key(DeclaredKey),
+    /// One that the API made.
+    Id(ProviderId),
+}
 
 /// The key of something that the settings declare: stable while everything else about it may change, and fit for the
 /// name of a file. 1 to 64 letters, digits, `.`, `_` and `-`, the first of them a letter or a digit.

@@ -40,6 +40,8 @@ pub enum Action {
 pub enum Reason {
     /// A person asked for it.
     Requested,
+    /// Names, key or provider were changed.
+    IntentChanged,
     /// There is no certificate.
     NoCertificate,
     /// The newest certificate has expired.
@@ -64,6 +66,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Requested => "a renewal was requested",
+            Self::IntentChanged => "names, key or provider were changed in the settings",
             Self::NoCertificate => "there is no certificate yet",
             Self::Expired => "the newest certificate has expired",
             Self::LifetimeFraction => "the renewal is due by its lifetime",
@@ -118,6 +121,10 @@ fn plan_renewal(standing: &Standing, now: Moment) -> Plan {
 fn due(standing: &Standing, now: Moment) -> (Moment, Reason) {
     if standing.open_attempt.is_some() {
         return (now, Reason::AttemptOpen);
+    }
+    // Decision 3: another wish is no repetition, so that the hour between successes does not count.
+    if standing.intent_changed {
+        return (now, Reason::IntentChanged);
     }
     let (due, reason) = match &standing.newest {
         None => (now, Reason::NoCertificate),
@@ -205,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_intent_is_due_at_once_and_waits_only_after_failures() {
+        let fresh = with(newest(Duration::days(90), Duration::minutes(1)));
+        let changed = Standing { intent_changed: true, ..fresh };
+        assert_eq!(plan(&changed, NOW), act(Action::Start, Reason::IntentChanged, NOW));
+        let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
+        let refused = Standing { trouble: Some(trouble.clone()), ..changed };
+        assert_eq!(plan(&refused, NOW), idle(trouble.next_try, Reason::BackOff));
+        assert_eq!(plan(&refused, trouble.next_try), act(Action::Start, Reason::IntentChanged, trouble.next_try));
+    }
+
+    #[test]
     fn a_failure_waits_unless_someone_asks() {
         let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
         let standing =
@@ -258,12 +276,13 @@ mod tests {
             failed in proptest::option::of(-500i64..500),
             issued in proptest::option::of(-500i64..500),
             clean_up in proptest::option::of(-500i64..500),
-            (requested, deleted, open) in any::<(bool, bool, bool)>(),
+            (requested, changed, deleted, open) in any::<(bool, bool, bool, bool)>(),
         ) {
             let trouble = |minutes| Trouble::after(None, Failure::retry("x"), NOW - Duration::minutes(minutes), None, 0.3);
             let standing = Standing {
                 trouble: failed.map(trouble),
                 renewal_requested: requested,
+                intent_changed: changed,
                 last_issued: issued.map(|minutes| NOW - Duration::minutes(minutes)),
                 clean_up_at: clean_up.map(|minutes| NOW + Duration::minutes(minutes)),
                 open_attempt: open.then_some(StageKind::Ordered),
@@ -273,7 +292,7 @@ mod tests {
             let plan = plan(&standing, NOW);
             prop_assert_eq!(plan.action == Action::Idle, plan.next_look > NOW);
             let lately = issued.is_some_and(|minutes| (0..60).contains(&minutes));
-            prop_assert!(!lately || requested || plan.action != Action::Start);
+            prop_assert!(!lately || requested || changed || plan.action != Action::Start);
             prop_assert!(!deleted || matches!(plan.action, Action::Idle | Action::CleanUp | Action::Purge));
             prop_assert!(plan.action != Action::Purge || clean_up.is_none());
             prop_assert!(!requested || deleted || matches!(plan.action, Action::Start | Action::Resume(_)));

@@ -17,6 +17,21 @@ pub struct ExternalAccountBinding {
     pub key_secret: SecretString,
 }
 
+/// A part of an external account that says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is empty")]
+pub struct EmptyPart;
+
+impl ExternalAccountBinding {
+    /// Reads a part of it, key identifier or key, just as the CA gave it.
+    ///
+    /// # Errors
+    /// Where it is empty or blank.
+    pub fn part(text: &str) -> Result<String, EmptyPart> {
+        if text.trim().is_empty() { Err(EmptyPart) } else { Ok(text.to_owned()) }
+    }
+}
+
 /// A provider as it is asked for.
 #[derive(Clone, Debug)]
 pub struct NewProvider {

@@ -4,7 +4,7 @@ use crate::domain::auto_certificate::Standing;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
-use crate::domain::plan::{Action, plan};
+use crate::domain::plan::{Action, Reason, plan};
 use crate::domain::provider::Provider;
 
 /// The states of the API.
@@ -57,7 +57,14 @@ pub fn of_auto_certificate(standing: &Standing, now: Moment) -> Report {
 /// The state of a provider: available once stored; failed where the CA refuses the account.
 pub fn of_provider(provider: &Provider) -> Report {
     match (&provider.account_url, &provider.trouble) {
-        (Some(_), _) => Report { state: State::Available, message: "the ACME account is registered".to_owned() },
+        (Some(_), None) => Report { state: State::Available, message: "the ACME account is registered".to_owned() },
+        (Some(_), Some(trouble)) => Report {
+            state: State::Available,
+            message: format!(
+                "the ACME account is registered; its new contact is not told yet: {}",
+                of_trouble(trouble)
+            ),
+        },
         (None, None) => {
             Report { state: State::Available, message: "the ACME account is about to be registered".to_owned() }
         }
@@ -85,11 +92,15 @@ fn words(standing: &Standing, now: Moment) -> String {
         let tense = if now < newest.not_after { "valid until" } else { "the newest certificate expired at" };
         parts.push(format!("{tense} {}", newest.not_after));
     }
+    // Until then the newest certificate is not what is asked for.
+    if standing.intent_changed {
+        parts.push(Reason::IntentChanged.to_string());
+    }
     if let Some(stage) = standing.open_attempt.filter(|_| standing.running) {
         parts.push(stage.doing().to_owned());
     } else if let Some(trouble) = &standing.trouble {
         parts.push(of_trouble(trouble));
-    } else {
+    } else if plan.reason != Reason::IntentChanged {
         parts.push(match plan.action {
             Action::Idle => format!("{} at {}", plan.reason, plan.next_look),
             Action::Start | Action::Resume(_) | Action::CleanUp | Action::Purge => plan.reason.to_string(),
@@ -155,6 +166,18 @@ mod tests {
         let report = of_auto_certificate(&standing, NOW);
         assert_eq!(report.state, State::Available);
         assert!(report.message.contains("CAA forbids") && report.message.contains("next try"), "{}", report.message);
+    }
+
+    #[test]
+    fn a_changed_intent_is_told_beside_what_is_served() {
+        let serving = newest(Duration::days(20));
+        let changed = Standing { newest: Some(serving), intent_changed: true, ..Standing::default() };
+        let report = of_auto_certificate(&changed, NOW);
+        let expected = format!("valid until {}; {}", serving.not_after, Reason::IntentChanged);
+        assert_eq!((report.state, report.message), (State::Available, expected.clone()));
+        let refused = Standing { trouble: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
+        let message = of_auto_certificate(&refused, NOW).message;
+        assert!(message.starts_with(&expected) && message.contains("CAA forbids"), "{message}");
     }
 
     #[test]

@@ -11,7 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::uuid;
 
-use crate::domain::auto_certificate::{AutoCertificate, MAX_SUBJECT_ALTERNATIVE_NAMES, NewAutoCertificate};
+use crate::domain::auto_certificate::{
+    AutoCertificate, MAX_SUBJECT_ALTERNATIVE_NAMES, NewAutoCertificate, check_count,
+};
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
@@ -23,7 +25,7 @@ use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity};
 use crate::http::errors::ApiError;
 use crate::http::metadata::{Metadata, enumeration};
-use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchErrors, ReadErrors};
+use crate::http::openapi::{CreateErrors, DeleteHeldErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::Id;
 use crate::http::query::{AutoCertificateFilter, ListQuery, Paging};
@@ -171,7 +173,7 @@ async fn read(State(api): State<Api>, Id(id): Id<AutoCertificateId>) -> Result<J
     request_body = Patch,
     responses(
         (status = 200, description = "The auto-certificate with its new name", body = AutoCertificateRead),
-        PatchErrors))]
+        PatchHeldErrors))]
 async fn patch(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
@@ -187,7 +189,7 @@ async fn patch(
 #[utoipa::path(delete, path = "/auto-certificates/{autoCertificateId}", operation_id = "autoCertificatesDelete",
     tag = "AutoCertificate",
     params(("autoCertificateId" = String, Path, format = "uuid", description = "The id of the auto-certificate")),
-    responses((status = 202, description = "The auto-certificate is deleted"), DeleteErrors))]
+    responses((status = 202, description = "The auto-certificate is deleted"), DeleteHeldErrors))]
 async fn delete(State(api): State<Api>, Id(id): Id<AutoCertificateId>) -> Result<StatusCode, ApiError> {
     if api.store.delete_auto_certificate(id).await? {
         api.wake.nudge();
@@ -245,8 +247,8 @@ impl AutoCertificateCreate {
 fn checked_names(faults: &mut Faults, sent: Field<Vec<Field<String>>>) -> Option<Vec<RequestedName>> {
     let sent = faults.optional(NAMES, sent)?.unwrap_or_default();
     let count = sent.len();
-    if count > MAX_SUBJECT_ALTERNATIVE_NAMES {
-        faults.add(NAMES, format_args!("has {count} names; at most {MAX_SUBJECT_ALTERNATIVE_NAMES} are taken"));
+    if let Err(fault) = check_count(count) {
+        faults.add(NAMES, fault);
     }
     let names: Vec<RequestedName> = sent
         .into_iter()

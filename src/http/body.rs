@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::domain::resource::without_nul;
 use crate::http::errors::{ApiError, Fault};
 
 /// The longest body that is read, in bytes.
@@ -133,12 +134,8 @@ impl Faults {
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = self.required(path, field)?;
-        // PostgreSQL cannot keep it, and no property has a use for it.
-        if text.contains('\0') {
-            self.add(path, "holds a NUL character");
-            return None;
-        }
-        read(&text).map_err(|fault| self.add(path, fault)).ok()
+        let text = without_nul(&text).map_err(|fault| self.add(path, fault)).ok()?;
+        read(text).map_err(|fault| self.add(path, fault)).ok()
     }
 }
 

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::domain::declared::DeclaredKey;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::resource::ResourceName;
 use crate::store::StoreError;
@@ -43,6 +44,8 @@ pub(crate) enum ApiError {
     LimitReached(u32),
     /// These auto-certificates still use the provider.
     ProviderInUse(Vec<(AutoCertificateId, ResourceName)>),
+    /// The settings file declares the resource under this key.
+    Declared(DeclaredKey),
     /// The request took longer than the settings allow.
     TimedOut,
     /// The store failed.
@@ -95,7 +98,7 @@ impl ApiError {
             Self::ReadOnly | Self::OtherUser => StatusCode::FORBIDDEN,
             Self::NoResource | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ProviderInUse(_) => StatusCode::CONFLICT,
+            Self::ProviderInUse(_) | Self::Declared(_) => StatusCode::CONFLICT,
             Self::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(_) | Self::LimitReached(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -114,6 +117,7 @@ impl ApiError {
             Self::NoRoute => "autocertd-not-found-2",
             Self::Method => "autocertd-method-1",
             Self::ProviderInUse(_) => "autocertd-in-use-1",
+            Self::Declared(_) => "autocertd-declared-1",
             Self::LargeBody => "autocertd-body-size-1",
             Self::MediaType => "autocertd-media-type-1",
             Self::Body(_) => "autocertd-property-1",
@@ -148,6 +152,7 @@ impl ApiError {
                     users.join(", ")
                 )
             }
+            Self::Declared(key) => format!("the settings file declares this under the key {key}; change it there"),
             Self::TimedOut => "the request took too long; try again".to_owned(),
             Self::Store(_) => "the store cannot be reached at the moment; try again".to_owned(),
         };
@@ -157,7 +162,10 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        match error {
+            StoreError::Declared(key) => Self::Declared(key),
+            error => Self::Store(error),
+        }
     }
 }
 

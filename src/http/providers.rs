@@ -21,7 +21,7 @@ use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity};
 use crate::http::errors::ApiError;
 use crate::http::metadata::Metadata;
-use crate::http::openapi::{CreateErrors, DeleteUsedErrors, ListErrors, PatchErrors, ReadErrors};
+use crate::http::openapi::{CreateErrors, DeleteHeldErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::Id;
 use crate::http::query::{ListQuery, NoFilter, Paging};
@@ -153,7 +153,7 @@ async fn read(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<Json<Pro
 #[utoipa::path(patch, path = "/providers/{providerId}", operation_id = "providersPatch", tag = "Provider",
     params(("providerId" = String, Path, format = "uuid", description = "The id of the provider")),
     request_body = Patch,
-    responses((status = 200, description = "The provider with its new name", body = ProviderRead), PatchErrors))]
+    responses((status = 200, description = "The provider with its new name", body = ProviderRead), PatchHeldErrors))]
 async fn patch(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
@@ -168,7 +168,7 @@ async fn patch(
 /// Deletes a provider that no auto-certificate uses
 #[utoipa::path(delete, path = "/providers/{providerId}", operation_id = "providersDelete", tag = "Provider",
     params(("providerId" = String, Path, format = "uuid", description = "The id of the provider")),
-    responses((status = 202, description = "The provider is deleted"), DeleteUsedErrors))]
+    responses((status = 202, description = "The provider is deleted"), DeleteHeldErrors))]
 async fn delete(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<StatusCode, ApiError> {
     match api.store.delete_provider(id).await? {
         Deletion::Deleted => {
@@ -226,15 +226,12 @@ fn checked_external_account(
     if matches!((&sent.key_id, &sent.key_secret), (Field::Absent, Field::Absent)) {
         return Some(None);
     }
-    let key_id = faults.read(&format!("{EXTERNAL_ACCOUNT}.keyId"), sent.key_id, not_empty);
-    let key_secret = faults.read(&format!("{EXTERNAL_ACCOUNT}.keySecret"), sent.key_secret, not_empty);
+    let key_id = faults.read(&format!("{EXTERNAL_ACCOUNT}.keyId"), sent.key_id, ExternalAccountBinding::part);
+    let key_secret =
+        faults.read(&format!("{EXTERNAL_ACCOUNT}.keySecret"), sent.key_secret, ExternalAccountBinding::part);
     key_id
         .zip(key_secret)
         .map(|(key_id, key_secret)| Some(ExternalAccountBinding { key_id, key_secret: SecretString::from(key_secret) }))
-}
-
-fn not_empty(text: &str) -> Result<String, &'static str> {
-    if text.trim().is_empty() { Err("is empty") } else { Ok(text.to_owned()) }
 }
 
 impl Wire for ProviderCreate {}

@@ -13,7 +13,7 @@ use crate::domain::provider::Provider;
 use crate::issuance::{Stop, Tenure};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
-use crate::store::{LEASE, ProviderLease, Store};
+use crate::store::{LEASE, ProviderLease, RegisteredAccount, Store};
 
 /// Registers accounts, and hands out those that are registered.
 pub struct Registrar {
@@ -51,14 +51,18 @@ impl Registrar {
                 self.wait_out_trouble(provider).await?;
             }
             match self.store.claim_provider(provider).await? {
-                Some(lease) => self.register(&lease).await?,
+                Some(lease) => match self.register(&lease).await {
+                    // The provider was changed in the meantime: what it is by now counts.
+                    Err(Stop::Lost) => {}
+                    registered => registered?,
+                },
                 None => tenure.during(nap()).await?,
             }
         }
     }
 
-    /// Registers the account under `lease` and gives the lease back. A failure is kept with the provider, where the API
-    /// shows it.
+    /// Registers the account under `lease`, or tells the CA its changed contact, and gives the lease back. A failure is
+    /// kept with the provider, where the API shows it.
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached.
@@ -68,8 +72,7 @@ impl Registrar {
         };
         let within_the_lease = timeout(LEASE * 3 / 4, self.obtain(lease, &provider)).await;
         let result = within_the_lease.unwrap_or_else(|_| {
-            Err(Failure::retry(format!("{} took too long to register the account; it is tried again", provider.server))
-                .into())
+            Err(Failure::retry(format!("{} took too long over the account; it is tried again", provider.server)).into())
         });
         match &result {
             Ok(()) => {}
@@ -84,7 +87,7 @@ impl Registrar {
     async fn record(&self, lease: &ProviderLease, provider: &Provider, failure: &Failure) -> Result<(), Stop> {
         let jitter = self.randomness.fraction();
         let trouble = Trouble::after(provider.trouble.as_ref(), failure.clone(), self.clock.now(), None, jitter);
-        tracing::warn!(provider = %provider.id, next_try = %trouble.next_try, "registration failed: {failure}");
+        tracing::warn!(provider = %provider.id, next_try = %trouble.next_try, "the account is not as it should be: {failure}");
         Ok(self.store.record_provider_trouble(lease, &trouble).await?)
     }
 
@@ -108,7 +111,10 @@ impl Registrar {
         let Some(account) = self.store.account(provider.id).await? else {
             return Ok(());
         };
-        if account.registered.is_some() {
+        if let Some(registered) = account.registered {
+            if account.contact_changed {
+                self.tell_contact(lease, provider, registered).await?;
+            }
             return Ok(());
         }
         if let Some(pending) = &account.pending
@@ -136,6 +142,19 @@ impl Registrar {
             }
         }
         Err(Failure::retry(format!("{} refused every nonce; it is tried again", provider.server)).into())
+    }
+
+    async fn tell_contact(
+        &self,
+        lease: &ProviderLease,
+        provider: &Provider,
+        registered: RegisteredAccount,
+    ) -> Result<(), Stop> {
+        let credentials = AccountCredentials::from_stored(registered.credentials)?;
+        self.acme.account(&credentials).await?.tell_contact(&provider.email).await?;
+        self.store.contact_told(lease).await?;
+        tracing::info!(provider = %lease.id, account = registered.url, "the CA knows the new contact");
+        Ok(())
     }
 
     async fn keep(&self, lease: &ProviderLease, credentials: &AccountCredentials) -> Result<(), Stop> {

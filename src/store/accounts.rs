@@ -24,6 +24,8 @@ pub struct Account {
     pub registered: Option<RegisteredAccount>,
     /// The credentials of a registration that was begun and may or may not have reached the CA.
     pub pending: Option<SecretString>,
+    /// Whether the CA is still to be told the present contact.
+    pub contact_changed: bool,
     /// The external account to bind it to, where the CA wants one.
     pub external_account: Option<ExternalAccountBinding>,
 }
@@ -56,6 +58,7 @@ impl Store {
         let external = record.optional_text("eab_key_id")?.zip(open(eab_key_secret(&row))?);
         Ok(Some(Account {
             registered: registered.map(|(url, credentials)| RegisteredAccount { url, credentials }),
+            contact_changed: record.flag("contact_changed")?,
             pending: open(pending_credentials(&row))?,
             external_account: external.map(|(key_id, key_secret)| ExternalAccountBinding { key_id, key_secret }),
         }))
@@ -109,7 +112,8 @@ impl Store {
         fenced(stored.rows_affected())
     }
 
-    /// Keeps a registered account, which also clears pending credentials and trouble.
+    /// Keeps a registered account, which also clears pending credentials and trouble. Where its contact was changed in
+    /// the meantime, that is due next.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
@@ -125,6 +129,7 @@ impl Store {
             .fenced_query(STORE_ACCOUNT, lease)
             .bind(sealed)
             .bind(url.to_owned())
+            .bind(self.now().micros())
             .execute(&mut *transaction)
             .await?;
         fenced(stored.rows_affected())?;
@@ -136,7 +141,16 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Notes what keeps the account from being registered, and when to try again.
+    /// Notes that the CA knows the present contact.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn contact_told(&self, lease: &ProviderLease) -> Result<(), StoreError> {
+        let stored = self.fenced_query(CONTACT_TOLD, lease).execute(&self.0.pool).await?;
+        fenced(stored.rows_affected())
+    }
+
+    /// Notes what keeps the account from being registered or its contact from being told, and when to try again.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
@@ -180,7 +194,7 @@ const fn pending_credentials(row: &str) -> Place<'_> {
 }
 
 const GET: &str = "\
-    SELECT id, account_url, account_credentials, pending_credentials, eab_key_id, eab_key_secret \
+    SELECT id, account_url, account_credentials, pending_credentials, contact_changed, eab_key_id, eab_key_secret \
     FROM providers WHERE id = $1";
 /// The lease is asked for twice: between the look and the write another session may have claimed the row.
 pub(super) const CLAIM_DUE: &str = concat!(
@@ -202,7 +216,11 @@ const STORE_PENDING: &str =
     "UPDATE providers SET pending_credentials = $4 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 const STORE_ACCOUNT: &str = "\
     UPDATE providers SET account_credentials = $4, account_url = $5, pending_credentials = NULL, trouble = NULL, \
-    next_look = NULL WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+    next_look = CASE WHEN contact_changed = 1 THEN CAST($6 AS BIGINT) END \
+    WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+const CONTACT_TOLD: &str = "\
+    UPDATE providers SET contact_changed = 0, trouble = NULL, next_look = NULL \
+    WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 /// Without the account nothing could be ordered; whatever was wrong until now is worth a new look.
 const FORGET_TROUBLE: &str = "\
     UPDATE auto_certificates SET trouble = NULL, next_look = $2, wakes = wakes + 1 \

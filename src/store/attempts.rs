@@ -7,6 +7,7 @@ use crate::domain::attempt::{
 };
 use crate::domain::back_off::Trouble;
 use crate::domain::certificate::NewCertificate;
+use crate::domain::disposition::Failure;
 use crate::domain::id::{AttemptId, AutoCertificateId, CertificateId};
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
@@ -83,7 +84,7 @@ impl Store {
             return Err(StoreError::AttemptOver(attempt));
         }
         self.write_trouble(&mut transaction, lease, trouble).await?;
-        self.free_records(&mut transaction, lease, self.now()).await?;
+        self.free_records(&mut transaction, lease.id, self.now()).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -117,12 +118,12 @@ impl Store {
         let created = now.max(self.after_newest(&mut transaction, lease).await?);
         let id = self.insert_certificate(&mut transaction, new, source, &Actor::autocertd(), created).await?;
         self.write_stage(&mut transaction, lease, attempt.id, &Stage::Stored(Stored { certificate: id })).await?;
-        self.query("UPDATE auto_certificates SET last_issued = $2, trouble = NULL WHERE id = $1")
+        self.query("UPDATE auto_certificates SET last_issued = $2, trouble = NULL, intent_changed = 0 WHERE id = $1")
             .bind(lease.id.to_string())
             .bind(now.micros())
             .execute(&mut *transaction)
             .await?;
-        self.free_records(&mut transaction, lease, now).await?;
+        self.free_records(&mut transaction, lease.id, now).await?;
         self.wake_deliveries(&mut transaction, lease.id).await?;
         transaction.commit().await?;
         Ok(id)
@@ -169,14 +170,30 @@ impl Store {
         Ok(created.map_or(Moment::from_micros(0), |created| created + time::Duration::MICROSECOND))
     }
 
-    /// Makes the records that no open attempt needs due for their removal.
-    async fn free_records(
+    /// Ends the open attempt, where there is one; the caller fenced off whoever works on it.
+    pub(super) async fn end_open_attempt(
         &self,
         transaction: &mut Transaction<'static, Any>,
-        lease: &Lease,
+        id: AutoCertificateId,
+        failure: &Failure,
+    ) -> Result<(), StoreError> {
+        self.query(END_OPEN)
+            .bind(id.to_string())
+            .bind(self.now().micros())
+            .bind(documents::of_failure(failure))
+            .execute(&mut **transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Makes the records that no open attempt needs due for their removal.
+    pub(super) async fn free_records(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        id: AutoCertificateId,
         now: Moment,
     ) -> Result<(), StoreError> {
-        self.query(FREE_RECORDS).bind(lease.id.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
+        self.query(FREE_RECORDS).bind(id.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
         Ok(())
     }
 
@@ -268,6 +285,9 @@ const WRITE_STAGE: &str = "\
 const END: &str = "\
     UPDATE attempts SET ended_at = $3, failure = $4, private_key = NULL, csr = NULL, chain = NULL \
     WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";
+const END_OPEN: &str = "\
+    UPDATE attempts SET ended_at = $2, failure = $3, private_key = NULL, csr = NULL, chain = NULL \
+    WHERE auto_certificate_id = $1 AND ended_at IS NULL";
 const NEWEST: &str = "\
     SELECT created_at FROM certificates WHERE auto_certificate_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
 const FREE_RECORDS: &str = "\

@@ -25,7 +25,7 @@ pub enum Creation {
 }
 
 impl Store {
-    /// Stores an auto-certificate, due at once, unless `limit` of them are there already.
+    /// Stores an auto-certificate, due at once, unless `limit` of them are there already; declared ones do not count.
     ///
     /// # Errors
     /// Where the database fails.
@@ -35,35 +35,16 @@ impl Store {
         by: &Actor,
         limit: u32,
     ) -> Result<Creation, StoreError> {
-        let id = AutoCertificateId::from(self.0.randomness.uuid());
         let mut transaction = self.begin().await?;
         self.lock_auto_certificates(&mut transaction).await?;
-        let provider = self
-            .query("SELECT id FROM providers WHERE id = $1")
-            .bind(new.provider.to_string())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if provider.is_none() {
+        if !self.has_provider(&mut transaction, new.provider).await? {
             return Ok(Creation::UnknownProvider);
         }
         let counted = self.query(COUNT).fetch_one(&mut *transaction).await?;
         if Record::new(&counted, TABLE).number("present")? >= i64::from(limit) {
             return Ok(Creation::LimitReached);
         }
-        let names = new.subject_alternative_names.iter().map(|name| name.sent().to_owned());
-        self.query(INSERT)
-            .bind(id.to_string())
-            .bind(new.name.to_string())
-            .bind(new.provider.to_string())
-            .bind(new.common_name.sent().to_owned())
-            .bind(new.common_name.name().to_string())
-            .bind(new.key_algorithm.as_str())
-            .bind(documents::of_texts(names))
-            .bind(self.now().micros())
-            .bind(by.name.clone())
-            .bind(by.id.to_string())
-            .execute(&mut *transaction)
-            .await?;
+        let id = self.insert_auto_certificate(&mut transaction, new, by).await?;
         let row = self.query(get()).bind(id.to_string()).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(Creation::Created(Box::new(read(&row)?)))
@@ -99,14 +80,15 @@ impl Store {
     /// Gives an auto-certificate another name.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// [`StoreError::Declared`], or where the database fails.
     pub async fn rename_auto_certificate(
         &self,
         id: AutoCertificateId,
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<AutoCertificate>, StoreError> {
-        let renamed = self.rename(Renaming { rename: RENAME, get: get(), read }, id.to_string(), name, by).await?;
+        let how = Renaming { rename: RENAME, declarable: Some(TABLE), get: get(), read };
+        let renamed = self.rename(how, id.to_string(), name, by).await?;
         self.query(CHANGE_ROSTER).execute(&self.0.pool).await?;
         Ok(renamed)
     }
@@ -115,9 +97,15 @@ impl Store {
     /// stay. `false` where there is none.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// [`StoreError::Declared`], or where the database fails.
     pub async fn delete_auto_certificate(&self, id: AutoCertificateId) -> Result<bool, StoreError> {
-        let deleted = self.query(DELETE).bind(id.to_string()).bind(self.now().micros()).execute(&self.0.pool).await?;
+        let mut transaction = self.begin().await?;
+        // Keeps out settings that declare it just now.
+        self.lock_auto_certificates(&mut transaction).await?;
+        self.refuse_declared(&mut transaction, TABLE, id.to_string()).await?;
+        let now = self.now().micros();
+        let deleted = self.query(DELETE).bind(id.to_string()).bind(now).execute(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(deleted.rows_affected() == 1)
     }
 
@@ -143,6 +131,31 @@ impl Store {
         self.query(CHANGE_ROSTER).execute(&mut **transaction).await?;
         Ok(())
     }
+
+    /// Stores an auto-certificate of a provider that is there, due at once.
+    pub(super) async fn insert_auto_certificate(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        new: &NewAutoCertificate,
+        by: &Actor,
+    ) -> Result<AutoCertificateId, StoreError> {
+        let id = AutoCertificateId::from(self.0.randomness.uuid());
+        let names = new.subject_alternative_names.iter().map(|name| name.sent().to_owned());
+        self.query(INSERT)
+            .bind(id.to_string())
+            .bind(new.name.to_string())
+            .bind(new.provider.to_string())
+            .bind(new.common_name.sent().to_owned())
+            .bind(new.common_name.name().to_string())
+            .bind(new.key_algorithm.as_str())
+            .bind(documents::of_texts(names))
+            .bind(self.now().micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        Ok(id)
+    }
 }
 
 /// Reads a row of [`get`] or of the listings.
@@ -163,6 +176,7 @@ pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
             open_attempt: read_stage(&record)?,
             running: record.flag("running")?,
             renewal_requested: record.flag("renewal_requested")?,
+            intent_changed: record.flag("intent_changed")?,
             clean_up_at: record.optional_moment("clean_up_at")?,
             deleted: record.optional_moment("deleted_at")?.is_some(),
         },
@@ -212,7 +226,7 @@ pub(super) use running;
 const COLUMNS: &str = concat!(
     "a.id, a.name, a.provider_id, a.common_name, a.key_algorithm, a.subject_alternative_names, \
      a.created_at, a.created_by, a.created_by_id, a.modified_at, a.modified_by, a.modified_by_id, \
-     a.last_issued, a.trouble, a.renewal_requested, a.deleted_at, ",
+     a.last_issued, a.trouble, a.renewal_requested, a.intent_changed, a.deleted_at, ",
     running!(),
     ", ",
     open_stage!(),
@@ -251,7 +265,8 @@ fn listing(filter: &str, window: &str) -> String {
 
 pub(super) const TABLE: &str = "auto_certificates";
 const CHANGE_ROSTER: &str = "UPDATE locks SET taken = taken + 1 WHERE id = 'auto-certificates'";
-pub(super) const COUNT: &str = "SELECT COUNT(*) AS present FROM auto_certificates WHERE deleted_at IS NULL";
+pub(super) const COUNT: &str =
+    "SELECT COUNT(*) AS present FROM auto_certificates WHERE deleted_at IS NULL AND declared_by IS NULL";
 const INSERT: &str = "\
     INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \
     subject_alternative_names, renewal_requested, runs, wakes, next_look, lease_epoch, \
@@ -259,9 +274,11 @@ const INSERT: &str = "\
     VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, $8, 0, $8, $9, $10, $8, $9, $10)";
 const RENAME: &str = "\
     UPDATE auto_certificates SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 \
-    WHERE id = $1 AND deleted_at IS NULL";
-const DELETE: &str = "\
-    UPDATE auto_certificates SET deleted_at = $2, next_look = $2, wakes = wakes + 1, renewal_requested = 0 \
+    WHERE id = $1 AND deleted_at IS NULL AND declared_by IS NULL";
+pub(super) const DECLARE: &str = "UPDATE auto_certificates SET declared_key = $2, declared_by = $3 WHERE id = $1";
+pub(super) const DELETE: &str = "\
+    UPDATE auto_certificates SET deleted_at = $2, next_look = $2, wakes = wakes + 1, renewal_requested = 0, \
+    declared_by = NULL \
     WHERE id = $1 AND deleted_at IS NULL";
 /// Three look-ups, each by its index, where an OR would read all rows.
 pub(super) const MATCHING: &str = "\

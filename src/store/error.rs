@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use crate::domain::id::AttemptId;
+use crate::domain::declared::DeclaredKey;
+use crate::domain::id::{AttemptId, ProviderId};
 use crate::store::key_ring::KeyError;
 
 /// A failed operation of the store.
@@ -51,6 +52,25 @@ pub enum StoreError {
     /// The attempt is over, or was never begun.
     #[error("attempt {0} is over or unknown; look at the auto-certificate again")]
     AttemptOver(AttemptId),
+    /// The settings declare it: it is changed there.
+    #[error("the settings file declares this under the key {0}; change it there")]
+    Declared(DeclaredKey),
+    /// A declared auto-certificate names a provider that there is not.
+    #[error("[[auto_certificate]] {key}: there is no provider {provider}; GET /providers lists them")]
+    UnknownProvider {
+        /// The key of the auto-certificate.
+        key: DeclaredKey,
+        /// The provider that it names.
+        provider: ProviderId,
+    },
+    /// A declared auto-certificate names a provider that is not declared.
+    #[error("[[auto_certificate]] {key}: {provider} is the key of no [[provider]]")]
+    UndeclaredProvider {
+        /// The key of the auto-certificate.
+        key: DeclaredKey,
+        /// The key of the provider that it names.
+        provider: DeclaredKey,
+    },
     /// Challenge records are left, so that the last trace must stay.
     #[error("challenge records are left; remove them from the DNS first")]
     RecordsLeft,

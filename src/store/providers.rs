@@ -1,6 +1,7 @@
 //! Providers, as the API knows them. Their accounts are in a file of their own.
 
 use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::provider::{NewProvider, Provider};
@@ -28,34 +29,10 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn create_provider(&self, new: &NewProvider, by: &Actor) -> Result<Provider, StoreError> {
-        let id = ProviderId::from(self.0.randomness.uuid());
-        let audit = Audit::new(by.clone(), self.now());
-        let external = new.external_account.as_ref();
-        let key_secret = external
-            .map(|binding| self.0.keys.seal(eab_key_secret(&id.to_string()), &binding.key_secret))
-            .transpose()?;
-        self.query(INSERT)
-            .bind(id.to_string())
-            .bind(new.name.to_string())
-            .bind(new.email.to_string())
-            .bind(new.server.to_string())
-            .bind(external.map(|binding| binding.key_id.clone()))
-            .bind(key_secret)
-            .bind(audit.created.micros())
-            .bind(by.name.clone())
-            .bind(by.id.to_string())
-            .execute(&self.0.pool)
-            .await?;
-        Ok(Provider {
-            id,
-            name: new.name.clone(),
-            email: new.email.clone(),
-            server: new.server.clone(),
-            external_account_key_id: external.map(|binding| binding.key_id.clone()),
-            audit,
-            account_url: None,
-            trouble: None,
-        })
+        let mut transaction = self.begin().await?;
+        let provider = self.insert_provider(&mut transaction, new, by).await?;
+        transaction.commit().await?;
+        Ok(provider)
     }
 
     /// The provider of this id.
@@ -80,24 +57,31 @@ impl Store {
     /// Gives a provider another name.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// [`StoreError::Declared`], or where the database fails.
     pub async fn rename_provider(
         &self,
         id: ProviderId,
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<Provider>, StoreError> {
-        self.rename(Renaming { rename: RENAME, get: GET.to_owned(), read }, id.to_string(), name, by).await
+        self.rename(
+            Renaming { rename: RENAME, declarable: Some(TABLE), get: GET.to_owned(), read },
+            id.to_string(),
+            name,
+            by,
+        )
+        .await
     }
 
     /// Deletes a provider with its account, unless an auto-certificate that is not deleted uses it.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// [`StoreError::Declared`], or where the database fails.
     pub async fn delete_provider(&self, id: ProviderId) -> Result<Deletion, StoreError> {
         let mut transaction = self.begin().await?;
         // Keeps out the making of an auto-certificate that would use this provider.
         self.lock_auto_certificates(&mut transaction).await?;
+        self.refuse_declared(&mut transaction, TABLE, id.to_string()).await?;
         let users = self.query(USERS).bind(id.to_string()).fetch_all(&mut *transaction).await?;
         if !users.is_empty() {
             let named = users.iter().map(|row| {
@@ -106,10 +90,57 @@ impl Store {
             });
             return Ok(Deletion::InUse(named.collect::<Result<_, StoreError>>()?));
         }
-        let deleted =
-            self.query("DELETE FROM providers WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
+        let deleted = self.query(DELETE).bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(if deleted.rows_affected() == 1 { Deletion::Deleted } else { Deletion::Missing })
+    }
+}
+
+impl Store {
+    /// Stores a provider; its account is to be registered at once.
+    pub(super) async fn insert_provider(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        new: &NewProvider,
+        by: &Actor,
+    ) -> Result<Provider, StoreError> {
+        let id = ProviderId::from(self.0.randomness.uuid());
+        let audit = Audit::new(by.clone(), self.now());
+        let external = new.external_account.as_ref();
+        let key_secret = external
+            .map(|binding| self.0.keys.seal(eab_key_secret(&id.to_string()), &binding.key_secret))
+            .transpose()?;
+        self.query(INSERT)
+            .bind(id.to_string())
+            .bind(new.name.to_string())
+            .bind(new.email.to_string())
+            .bind(new.server.to_string())
+            .bind(external.map(|binding| binding.key_id.clone()))
+            .bind(key_secret)
+            .bind(audit.created.micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        Ok(Provider {
+            id,
+            name: new.name.clone(),
+            email: new.email.clone(),
+            server: new.server.clone(),
+            external_account_key_id: external.map(|binding| binding.key_id.clone()),
+            audit,
+            account_url: None,
+            trouble: None,
+        })
+    }
+
+    pub(super) async fn has_provider(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        id: ProviderId,
+    ) -> Result<bool, StoreError> {
+        let found = self.query("SELECT id FROM providers WHERE id = $1").bind(id.to_string());
+        Ok(found.fetch_optional(&mut **transaction).await?.is_some())
     }
 }
 
@@ -148,7 +179,10 @@ const INSERT: &str = "\
 const GET: &str = concat!("SELECT ", columns!(), " FROM providers WHERE id = $1");
 pub(super) const LIST: &str =
     concat!("SELECT ", columns!(), " FROM providers ORDER BY created_at, id LIMIT $1 OFFSET $2");
-const RENAME: &str =
-    "UPDATE providers SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 WHERE id = $1";
+const RENAME: &str = "\
+    UPDATE providers SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 \
+    WHERE id = $1 AND declared_by IS NULL";
+pub(super) const DELETE: &str = "DELETE FROM providers WHERE id = $1";
+pub(super) const DECLARE: &str = "UPDATE providers SET declared_key = $2, declared_by = $3 WHERE id = $1";
 pub(super) const USERS: &str =
     "SELECT id, name FROM auto_certificates WHERE provider_id = $1 AND deleted_at IS NULL ORDER BY created_at, id";

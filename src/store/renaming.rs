@@ -1,14 +1,18 @@
 //! The one change that the API makes to what is stored: another name, with who gave it and when.
 
 use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
 
 use crate::domain::resource::{Actor, ResourceName};
+use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
 /// How a table's rows are renamed and read.
 pub(super) struct Renaming<T> {
     /// Sets name, moment and actor (`$2` to `$5`) of the row `$1`.
     pub(super) rename: &'static str,
+    /// The table, where the settings can declare its rows.
+    pub(super) declarable: Option<&'static str>,
     /// Selects the row `$1`.
     pub(super) get: String,
     /// Reads what is selected.
@@ -16,7 +20,7 @@ pub(super) struct Renaming<T> {
 }
 
 impl Store {
-    /// Renames a row and reads it as it is by then; nothing where there is none.
+    /// Renames a row and reads it as it is by then; nothing where there is none. What the settings declare is refused.
     pub(super) async fn rename<T>(
         &self,
         how: Renaming<T>,
@@ -35,10 +39,26 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         if renamed.rows_affected() == 0 {
+            if let Some(table) = how.declarable {
+                self.refuse_declared(&mut transaction, table, id).await?;
+            }
             return Ok(None);
         }
         let row = self.query(how.get).bind(id).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
         (how.read)(&row).map(Some)
+    }
+
+    /// Goes on only where the settings do not declare this row of `table`.
+    pub(super) async fn refuse_declared(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        table: &'static str,
+        id: String,
+    ) -> Result<(), StoreError> {
+        let declared = format!("SELECT id, declared_key FROM {table} WHERE id = $1 AND declared_by IS NOT NULL");
+        let row = self.query(declared).bind(id).fetch_optional(&mut **transaction).await?;
+        let key = row.map(|row| Record::new(&row, table).parsed("declared_key")).transpose()?;
+        key.map_or(Ok(()), |key| Err(StoreError::Declared(key)))
     }
 }

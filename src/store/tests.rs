@@ -52,6 +52,7 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         roster::FORGET.to_owned(),
         attempts::GET_OPEN.to_owned(),
         journal::LIST.to_owned(),
+        declared::AT_WORK.to_owned(),
         tokens::LIST_NAMED.to_owned(),
     ] {
         let steps = plan(&store, &statement).await;
@@ -72,6 +73,9 @@ async fn what_is_listed_whole_follows_an_index() {
         certificates::list(false, false),
         work::EARLIEST.to_owned(),
         lease::LEASE_OWNERS.to_owned(),
+        declared::PROVIDERS.to_owned(),
+        declared::AUTO_CERTIFICATES.to_owned(),
+        declared::IN_USE.to_owned(),
         tokens::LIST.to_owned(),
     ] {
         let steps = plan(&store, &statement).await;

@@ -5,6 +5,7 @@
 mod attempts;
 mod auto_certificates;
 mod certificates;
+mod declared;
 mod deliveries;
 mod house;
 mod journal;

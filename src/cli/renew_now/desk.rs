@@ -56,8 +56,11 @@ impl Desk {
             return Ok(Self::Daemon(daemon));
         }
         let outside = Outside::from_config(config)?;
-        let app = App::open(config, Place::MustExist).await?;
+        // What the settings declare needs nothing that somebody made before.
+        let declares = !config.auto_certificates.is_empty();
+        let app = App::open(config, if declares { Place::MayBeMade } else { Place::MustExist }).await?;
         app.lifecycle.stop_at_signals()?;
+        app.reconcile(config).await?;
         let scheduler = app.scheduler(outside);
         Ok(Self::Local(Box::new(Local { app, scheduler, instance: config.instance() })))
     }
@@ -98,11 +101,12 @@ impl Desk {
         matches!(self, Self::Local(local) if !local.scheduler.delivers_nothing())
     }
 
-    /// Ends what this process has begun.
-    pub(super) async fn close(self) {
-        if let Self::Local(local) = self {
-            local.app.stop().await;
-        }
+    /// Ends what this process has begun, once the accounts are as they should be: nobody else may come to see to them.
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        let Self::Local(local) = self else { return Ok(()) };
+        let settled = local.scheduler.settle_providers().await;
+        local.app.stop().await;
+        Ok(settled?)
     }
 }
 

@@ -1,0 +1,333 @@
+//! What is declared beside what is stored, and what is to be done about the difference. A pure function: what it says,
+//! done, leaves nothing to say.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use secrecy::ExposeSecret;
+
+use crate::domain::auto_certificate::NewAutoCertificate;
+use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::name::{DnsName, RequestedName, names_to_order};
+use crate::domain::provider::{ExternalAccountBinding, NewProvider};
+
+/// What is stored of all that settings declare, or declared once.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// The providers with a key.
+    pub providers: Vec<Kept<ProviderId, NewProvider>>,
+    /// The auto-certificates with a key.
+    pub auto_certificates: Vec<Kept<AutoCertificateId, NewAutoCertificate>>,
+    /// The providers that auto-certificates without a key use.
+    pub in_use: HashSet<ProviderId>,
+}
+
+/// A stored resource with a key.
+#[derive(Clone, Debug)]
+pub struct Kept<I, P> {
+    /// Its identity.
+    pub id: I,
+    /// Its key.
+    pub key: DeclaredKey,
+    /// The instance whose settings declare it; none where none does any more.
+    pub declared_by: Option<String>,
+    /// What it is by now.
+    pub properties: P,
+}
+
+/// What is to be done, in this order. [`Display`](fmt::Display) of each tells it to people.
+#[derive(Clone, Debug)]
+pub struct Changes<'a> {
+    /// About providers.
+    pub providers: Vec<Change<'a, ProviderId, DeclaredProvider>>,
+    /// About auto-certificates.
+    pub auto_certificates: Vec<Change<'a, AutoCertificateId, DeclaredAutoCertificate>>,
+}
+
+/// What is to be done about one resource.
+#[derive(Clone, Debug)]
+pub enum Change<'a, I, W> {
+    /// It is made.
+    Create(&'a W),
+    /// It becomes what is declared, in place.
+    Align {
+        /// Which one.
+        id: I,
+        /// What it becomes.
+        to: &'a W,
+        /// What differs; nothing where it only has to be noted whose it is.
+        changed: Vec<Property>,
+        /// What follows.
+        consequence: Consequence,
+        /// The other instance that declared it until now.
+        taken_from: Option<String>,
+    },
+    /// It is declared no longer, and stays.
+    Undeclare {
+        /// Which one.
+        id: I,
+        /// Its key.
+        key: DeclaredKey,
+        /// Whether it stays for the one reason that it is in use.
+        in_use: bool,
+    },
+    /// It is declared no longer, and deleted.
+    Delete {
+        /// Which one.
+        id: I,
+        /// Its key.
+        key: DeclaredKey,
+    },
+}
+
+/// A property in which what is declared and what is stored may differ, by its name in the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Property {
+    /// The name for people.
+    Name,
+    /// The contact of the account.
+    Email,
+    /// The directory.
+    Server,
+    /// The external account.
+    ExternalAccount,
+    /// Who issues.
+    Provider,
+    /// The main name.
+    CommonName,
+    /// The further names.
+    SubjectAlternativeNames,
+    /// The kind of key.
+    KeyAlgorithm,
+}
+
+/// What follows of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// Nothing.
+    Nothing,
+    /// The account, where there is one, gets another contact.
+    NewContact,
+    /// The next registration binds to another external account.
+    NewBinding,
+    /// There is another account, at another CA; orders of the old one are over.
+    NewAccount,
+    /// A certificate is ordered, while the one before serves on.
+    NewCertificate,
+}
+
+/// Compares. What other instances declare is left alone, unless these settings have its key: then they take it over.
+pub fn compare<'a>(declared: &'a Declared, stored: &Stored) -> Changes<'a> {
+    let ids: HashMap<&DeclaredKey, ProviderId> = stored.providers.iter().map(|kept| (&kept.key, kept.id)).collect();
+    let provider_of = |wish: &DeclaredAutoCertificate| match &wish.provider {
+        ProviderReference::Key(key) => ids.get(key).copied(),
+        ProviderReference::Id(id) => Some(*id),
+    };
+    let differ = |wish: &DeclaredAutoCertificate, kept: &NewAutoCertificate| {
+        differing_auto_certificate(wish, provider_of(wish), kept)
+    };
+    let auto_certificates =
+        changes(declared, &declared.auto_certificates, &stored.auto_certificates, differ, |_| false);
+
+    let mut in_use: HashSet<ProviderId> = stored.in_use.clone();
+    in_use.extend(declared.auto_certificates.iter().filter_map(provider_of));
+    in_use.extend(stored.auto_certificates.iter().filter(|kept| stays(kept, &auto_certificates)).filter_map(|kept| {
+        let redeclared = declared.auto_certificates.iter().any(|wish| wish.key == kept.key);
+        (!redeclared).then_some(kept.properties.provider)
+    }));
+    let providers =
+        changes(declared, &declared.providers, &stored.providers, differing_provider, |id| in_use.contains(&id));
+    Changes { providers, auto_certificates }
+}
+
+impl Changes<'_> {
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.providers.is_empty() && self.auto_certificates.is_empty()
+    }
+
+    /// Each of them in words.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        let providers = self.providers.iter().map(ToString::to_string);
+        providers.chain(self.auto_certificates.iter().map(ToString::to_string))
+    }
+}
+
+fn changes<'a, I: Copy, P, W: Wish>(
+    declared: &Declared,
+    wishes: &'a [W],
+    stored: &[Kept<I, P>],
+    differ: impl Fn(&W, &P) -> (Vec<Property>, Consequence),
+    in_use: impl Fn(I) -> bool,
+) -> Vec<Change<'a, I, W>> {
+    let kept: HashMap<&DeclaredKey, &Kept<I, P>> = stored.iter().map(|kept| (&kept.key, kept)).collect();
+    let wished: HashSet<&DeclaredKey> = wishes.iter().map(Wish::key).collect();
+    let made_or_aligned = wishes.iter().filter_map(|wish| {
+        let Some(kept) = kept.get(wish.key()) else { return Some(Change::Create(wish)) };
+        let (changed, consequence) = differ(wish, &kept.properties);
+        let taken_from = kept.declared_by.clone().filter(|instance| *instance != declared.instance);
+        let is_noted = kept.declared_by.as_ref() == Some(&declared.instance);
+        let aligned = changed.is_empty() && is_noted;
+        (!aligned).then_some(Change::Align { id: kept.id, to: wish, changed, consequence, taken_from })
+    });
+    let own = |kept: &&Kept<I, P>| kept.declared_by.as_ref() == Some(&declared.instance);
+    let dropped = stored.iter().filter(own).filter(|kept| !wished.contains(&kept.key)).map(|kept| {
+        let (id, key, in_use) = (kept.id, kept.key.clone(), declared.prune && in_use(kept.id));
+        if declared.prune && !in_use { Change::Delete { id, key } } else { Change::Undeclare { id, key, in_use } }
+    });
+    made_or_aligned.chain(dropped).collect()
+}
+
+/// Whether an auto-certificate is there also after these changes.
+fn stays<W>(kept: &Kept<AutoCertificateId, NewAutoCertificate>, changes: &[Change<'_, AutoCertificateId, W>]) -> bool {
+    !changes.iter().any(|change| matches!(change, Change::Delete { id, .. } if *id == kept.id))
+}
+
+fn differing_provider(wish: &DeclaredProvider, kept: &NewProvider) -> (Vec<Property>, Consequence) {
+    let wish = &wish.provider;
+    let bound_alike = same_binding(wish.external_account.as_ref(), kept.external_account.as_ref());
+    let changed = only_true([
+        (Property::Name, wish.name != kept.name),
+        (Property::Email, wish.email != kept.email),
+        (Property::Server, wish.server != kept.server),
+        (Property::ExternalAccount, !bound_alike),
+    ]);
+    let consequence = if changed.contains(&Property::Server) {
+        Consequence::NewAccount
+    } else if changed.contains(&Property::Email) {
+        Consequence::NewContact
+    } else if changed.contains(&Property::ExternalAccount) {
+        Consequence::NewBinding
+    } else {
+        Consequence::Nothing
+    };
+    (changed, consequence)
+}
+
+/// `provider` is the one that the wish names, where it is stored already.
+fn differing_auto_certificate(
+    wish: &DeclaredAutoCertificate,
+    provider: Option<ProviderId>,
+    kept: &NewAutoCertificate,
+) -> (Vec<Property>, Consequence) {
+    let changed = only_true([
+        (Property::Name, wish.name != kept.name),
+        (Property::Provider, provider != Some(kept.provider)),
+        (Property::CommonName, wish.common_name != kept.common_name),
+        (Property::SubjectAlternativeNames, wish.subject_alternative_names != kept.subject_alternative_names),
+        (Property::KeyAlgorithm, wish.key_algorithm != kept.key_algorithm),
+    ]);
+    // Another way to write the same names is stored, and costs no certificate.
+    let same_names = wish.common_name.name() == kept.common_name.name()
+        && ordered(&wish.common_name, &wish.subject_alternative_names)
+            == ordered(&kept.common_name, &kept.subject_alternative_names);
+    let same_intent =
+        same_names && !changed.contains(&Property::Provider) && !changed.contains(&Property::KeyAlgorithm);
+    (changed, if same_intent { Consequence::Nothing } else { Consequence::NewCertificate })
+}
+
+fn ordered(common_name: &RequestedName, others: &[RequestedName]) -> HashSet<DnsName> {
+    names_to_order(std::iter::once(common_name).chain(others).map(RequestedName::name)).into_iter().collect()
+}
+
+fn same_binding(one: Option<&ExternalAccountBinding>, other: Option<&ExternalAccountBinding>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            one.key_id == other.key_id && one.key_secret.expose_secret() == other.key_secret.expose_secret()
+        }
+        _ => false,
+    }
+}
+
+fn only_true<const N: usize>(properties: [(Property, bool); N]) -> Vec<Property> {
+    properties.into_iter().filter_map(|(property, differs)| differs.then_some(property)).collect()
+}
+
+/// What can be declared.
+trait Wish {
+    /// What people call it.
+    const KIND: &'static str;
+
+    fn key(&self) -> &DeclaredKey;
+}
+
+impl Wish for DeclaredProvider {
+    const KIND: &'static str = "provider";
+
+    fn key(&self) -> &DeclaredKey {
+        &self.key
+    }
+}
+
+impl Wish for DeclaredAutoCertificate {
+    const KIND: &'static str = "auto-certificate";
+
+    fn key(&self) -> &DeclaredKey {
+        &self.key
+    }
+}
+
+impl<I, W: Wish> fmt::Display for Change<'_, I, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = W::KIND;
+        match self {
+            Self::Create(wish) => write!(f, "declared {kind} {}: made", wish.key()),
+            Self::Align { to, changed, consequence, taken_from, .. } => {
+                write!(f, "declared {kind} {}: ", to.key())?;
+                match (changed.as_slice(), taken_from) {
+                    ([], None) => f.write_str("declared again")?,
+                    ([], Some(_)) => {}
+                    (changed, _) => {
+                        let names: Vec<&str> = changed.iter().map(|property| property.as_str()).collect();
+                        write!(f, "{} changed{}", names.join(", "), consequence.words())?;
+                    }
+                }
+                let parted = if changed.is_empty() { "" } else { "; " };
+                taken_from.as_ref().map_or(Ok(()), |other| write!(f, "{parted}taken over from instance {other}"))
+            }
+            Self::Undeclare { key, in_use: false, .. } => {
+                write!(f, "{kind} {key} is declared no longer: it stays, and the API may change and delete it")
+            }
+            Self::Undeclare { key, in_use: true, .. } => {
+                write!(
+                    f,
+                    "{kind} {key} is declared no longer: auto-certificates use it, so it stays until the API deletes it"
+                )
+            }
+            Self::Delete { key, .. } => write!(f, "{kind} {key} is declared no longer: deleted"),
+        }
+    }
+}
+
+impl Property {
+    /// Its name in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Email => "email",
+            Self::Server => "server",
+            Self::ExternalAccount => "external_account",
+            Self::Provider => "provider",
+            Self::CommonName => "common_name",
+            Self::SubjectAlternativeNames => "subject_alternative_names",
+            Self::KeyAlgorithm => "key_algorithm",
+        }
+    }
+}
+
+impl Consequence {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::NewContact => "; its CA is told the new contact",
+            Self::NewBinding => "; the next registration uses it",
+            Self::NewAccount => "; a new account is registered there",
+            Self::NewCertificate => "; a new certificate is ordered, and the old one serves until it is there",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

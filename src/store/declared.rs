@@ -1,0 +1,340 @@
+//! What settings declare, brought into the store: all in one transaction, under the lock of auto-certificates, so that a
+//! reader sees the settings before or after and nothing between.
+
+use std::collections::HashMap;
+
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+
+use crate::domain::auto_certificate::NewAutoCertificate;
+use crate::domain::declared::{
+    Change, Changes, Consequence, Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, Kept,
+    ProviderReference, Stored, compare,
+};
+use crate::domain::disposition::Failure;
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::name::RequestedName;
+use crate::domain::provider::{ExternalAccountBinding, NewProvider};
+use crate::domain::resource::Actor;
+use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::store::providers::eab_key_secret;
+use crate::store::row::Record;
+use crate::store::{Store, StoreError, auto_certificates, documents, providers};
+
+impl Store {
+    /// Makes what is stored agree with what is declared, and says what had to be done for it: nothing at the second
+    /// time. What it is about keeps its id, its history and, at the same server, its account.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownProvider`], or where the database fails; then nothing was changed.
+    pub async fn reconcile<'a>(&self, declared: &'a Declared) -> Result<Changes<'a>, StoreError> {
+        let mut transaction = self.begin().await?;
+        self.lock_auto_certificates(&mut transaction).await?;
+        self.check_providers(&mut transaction, declared).await?;
+        let stored = self.read_declared(&mut transaction).await?;
+        let changes = compare(declared, &stored);
+        if !changes.is_empty() {
+            self.apply(&mut transaction, declared, &stored, &changes).await?;
+            transaction.commit().await?;
+        }
+        Ok(changes)
+    }
+}
+
+impl Store {
+    /// A provider that is named by its id was made by the API, and may be gone.
+    async fn check_providers(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        declared: &Declared,
+    ) -> Result<(), StoreError> {
+        for wish in &declared.auto_certificates {
+            if let ProviderReference::Id(provider) = wish.provider
+                && !self.has_provider(transaction, provider).await?
+            {
+                return Err(StoreError::UnknownProvider { key: wish.key.clone(), provider });
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_declared(&self, transaction: &mut Transaction<'static, Any>) -> Result<Stored, StoreError> {
+        let providers = self.query(PROVIDERS).fetch_all(&mut **transaction).await?;
+        let auto_certificates = self.query(AUTO_CERTIFICATES).fetch_all(&mut **transaction).await?;
+        let in_use = self.query(IN_USE).fetch_all(&mut **transaction).await?;
+        Ok(Stored {
+            providers: providers.iter().map(|row| self.read_provider(row)).collect::<Result<_, _>>()?,
+            auto_certificates: auto_certificates.iter().map(read_auto_certificate).collect::<Result<_, _>>()?,
+            in_use: in_use
+                .iter()
+                .map(|row| Record::new(row, providers::TABLE).parsed("id"))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn read_provider(&self, row: &AnyRow) -> Result<Kept<ProviderId, NewProvider>, StoreError> {
+        let record = Record::new(row, providers::TABLE);
+        let id = record.text("id")?;
+        let server = ServerUrl::parse(&record.text("server")?, PlainHttp::Allowed);
+        let key_secret = record.optional_bytes("eab_key_secret")?;
+        let key_secret = key_secret.map(|sealed| self.0.keys.open(eab_key_secret(&id), &sealed)).transpose()?;
+        let external_account = record.optional_text("eab_key_id")?.zip(key_secret);
+        Ok(Kept {
+            id: record.parsed("id")?,
+            key: record.parsed("declared_key")?,
+            declared_by: record.optional_text("declared_by")?,
+            properties: NewProvider {
+                name: record.parsed("name")?,
+                email: record.parsed("email")?,
+                server: server.map_err(|error| record.corrupt("server", error))?,
+                external_account: external_account
+                    .map(|(key_id, key_secret)| ExternalAccountBinding { key_id, key_secret }),
+            },
+        })
+    }
+
+    async fn apply(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        declared: &Declared,
+        stored: &Stored,
+        changes: &Changes<'_>,
+    ) -> Result<(), StoreError> {
+        let by = declared.instance.as_str();
+        let mut ids: HashMap<&DeclaredKey, ProviderId> =
+            stored.providers.iter().map(|kept| (&kept.key, kept.id)).collect();
+        for change in &changes.providers {
+            match change {
+                Change::Create(wish) => {
+                    let id = self.insert_provider(transaction, &wish.provider, &Actor::autocertd()).await?.id;
+                    self.declare(transaction, providers::DECLARE, id.to_string(), &wish.key, by).await?;
+                    ids.insert(&wish.key, id);
+                }
+                Change::Align { id, to, changed, consequence, .. } => {
+                    if !changed.is_empty() {
+                        self.align_provider(transaction, *id, to, *consequence).await?;
+                    }
+                    self.declare(transaction, providers::DECLARE, id.to_string(), &to.key, by).await?;
+                }
+                Change::Undeclare { id, .. } => {
+                    self.query(UNDECLARE_PROVIDER).bind(id.to_string()).execute(&mut **transaction).await?;
+                }
+                Change::Delete { id, .. } => {
+                    self.query(providers::DELETE).bind(id.to_string()).execute(&mut **transaction).await?;
+                }
+            }
+        }
+        for change in &changes.auto_certificates {
+            match change {
+                Change::Create(wish) => {
+                    let new = resolved(wish, &ids)?;
+                    let id = self.insert_auto_certificate(transaction, &new, &Actor::autocertd()).await?;
+                    self.declare(transaction, auto_certificates::DECLARE, id.to_string(), &wish.key, by).await?;
+                }
+                Change::Align { id, to, changed, consequence, .. } => {
+                    if !changed.is_empty() {
+                        self.align_auto_certificate(transaction, *id, &resolved(to, &ids)?, *consequence).await?;
+                    }
+                    self.declare(transaction, auto_certificates::DECLARE, id.to_string(), &to.key, by).await?;
+                }
+                Change::Undeclare { id, .. } => {
+                    self.query(UNDECLARE_AUTO_CERTIFICATE).bind(id.to_string()).execute(&mut **transaction).await?;
+                }
+                Change::Delete { id, .. } => {
+                    let now = self.now().micros();
+                    let delete = self.query(auto_certificates::DELETE).bind(id.to_string()).bind(now);
+                    delete.execute(&mut **transaction).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes by which key and by whose settings a row is declared.
+    async fn declare(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        declare: &'static str,
+        id: String,
+        key: &DeclaredKey,
+        by: &str,
+    ) -> Result<(), StoreError> {
+        let declare = self.query(declare).bind(id).bind(key.to_string()).bind(by.to_owned());
+        declare.execute(&mut **transaction).await?;
+        Ok(())
+    }
+
+    async fn align_provider(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        id: ProviderId,
+        to: &DeclaredProvider,
+        consequence: Consequence,
+    ) -> Result<(), StoreError> {
+        let (row, now) = (id.to_string(), self.now().micros());
+        let external = to.provider.external_account.as_ref();
+        let sealed = external.map(|binding| self.0.keys.seal(eab_key_secret(&row), &binding.key_secret)).transpose()?;
+        let by = Actor::autocertd();
+        self.query(ALIGN_PROVIDER)
+            .bind(row.clone())
+            .bind(to.provider.name.to_string())
+            .bind(to.provider.email.to_string())
+            .bind(to.provider.server.to_string())
+            .bind(external.map(|binding| binding.key_id.clone()))
+            .bind(sealed)
+            .bind(now)
+            .bind(by.name)
+            .bind(by.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        let follow = match consequence {
+            Consequence::Nothing | Consequence::NewCertificate => return Ok(()),
+            Consequence::NewContact => NEW_CONTACT,
+            Consequence::NewBinding => NEW_BINDING,
+            Consequence::NewAccount => NEW_ACCOUNT,
+        };
+        self.query(follow).bind(row.clone()).bind(now).execute(&mut **transaction).await?;
+        if consequence == Consequence::NewAccount {
+            // Their orders are the old account's.
+            for user in self.query(AT_WORK).bind(row).fetch_all(&mut **transaction).await? {
+                let user = Record::new(&user, auto_certificates::TABLE).parsed("id")?;
+                self.begin_anew(transaction, user, LOOK_ANEW).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn align_auto_certificate(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        id: AutoCertificateId,
+        to: &NewAutoCertificate,
+        consequence: Consequence,
+    ) -> Result<(), StoreError> {
+        let by = Actor::autocertd();
+        self.query(ALIGN_AUTO_CERTIFICATE)
+            .bind(id.to_string())
+            .bind(to.name.to_string())
+            .bind(to.provider.to_string())
+            .bind(to.common_name.sent().to_owned())
+            .bind(to.common_name.name().to_string())
+            .bind(to.key_algorithm.as_str())
+            .bind(documents::of_texts(to.subject_alternative_names.iter().map(|name| name.sent().to_owned())))
+            .bind(self.now().micros())
+            .bind(by.name)
+            .bind(by.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        if consequence == Consequence::NewCertificate {
+            self.begin_anew(transaction, id, CHANGE_INTENT).await?;
+        }
+        Ok(())
+    }
+
+    /// Fences off whoever works on an auto-certificate and ends the open attempt, whose records are to be removed.
+    async fn begin_anew(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        id: AutoCertificateId,
+        fence: &'static str,
+    ) -> Result<(), StoreError> {
+        let now = self.now();
+        self.query(fence).bind(id.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
+        let failure = Failure::restart("the settings ask for something else by now");
+        self.end_open_attempt(transaction, id, &failure).await?;
+        self.free_records(transaction, id, now).await
+    }
+}
+
+fn read_auto_certificate(row: &AnyRow) -> Result<Kept<AutoCertificateId, NewAutoCertificate>, StoreError> {
+    let record = Record::new(row, auto_certificates::TABLE);
+    Ok(Kept {
+        id: record.parsed("id")?,
+        key: record.parsed("declared_key")?,
+        declared_by: record.optional_text("declared_by")?,
+        properties: NewAutoCertificate {
+            name: record.parsed("name")?,
+            provider: record.parsed("provider_id")?,
+            common_name: record.parsed("common_name")?,
+            key_algorithm: record.parsed("key_algorithm")?,
+            subject_alternative_names: record.texts::<RequestedName>("subject_alternative_names")?,
+        },
+    })
+}
+
+/// The wish with the id of its provider.
+fn resolved(
+    wish: &DeclaredAutoCertificate,
+    ids: &HashMap<&DeclaredKey, ProviderId>,
+) -> Result<NewAutoCertificate, StoreError> {
+    let provider = match &wish.provider {
+        ProviderReference::Id(id) => *id,
+        ProviderReference::Key(key) => {
+            let known = ids.get(key).copied();
+            known.ok_or_else(|| StoreError::UndeclaredProvider { key: wish.key.clone(), provider: key.clone() })?
+        }
+    };
+    Ok(NewAutoCertificate {
+        name: wish.name.clone(),
+        provider,
+        common_name: wish.common_name.clone(),
+        key_algorithm: wish.key_algorithm,
+        subject_alternative_names: wish.subject_alternative_names.clone(),
+    })
+}
+
+pub(super) const PROVIDERS: &str = "\
+    SELECT id, declared_key, declared_by, name, email, server, eab_key_id, eab_key_secret FROM providers \
+    WHERE declared_key IS NOT NULL ORDER BY declared_key";
+pub(super) const AUTO_CERTIFICATES: &str = "\
+    SELECT id, declared_key, declared_by, name, provider_id, common_name, key_algorithm, subject_alternative_names \
+    FROM auto_certificates WHERE declared_key IS NOT NULL AND deleted_at IS NULL ORDER BY declared_key";
+/// Of the providers with a key, those that auto-certificates without one use.
+pub(super) const IN_USE: &str = "\
+    SELECT p.id FROM providers p WHERE p.declared_key IS NOT NULL AND EXISTS (SELECT 1 FROM auto_certificates a \
+    WHERE a.provider_id = p.id AND a.deleted_at IS NULL AND a.declared_key IS NULL)";
+/// The auto-certificates of a provider with an open attempt.
+pub(super) const AT_WORK: &str = "\
+    SELECT a.id FROM auto_certificates a WHERE a.provider_id = $1 AND a.deleted_at IS NULL AND EXISTS \
+    (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL)";
+const UNDECLARE_PROVIDER: &str = "UPDATE providers SET declared_by = NULL WHERE id = $1";
+const UNDECLARE_AUTO_CERTIFICATE: &str = "UPDATE auto_certificates SET declared_by = NULL WHERE id = $1";
+const ALIGN_PROVIDER: &str = "\
+    UPDATE providers SET name = $2, email = $3, server = $4, eab_key_id = $5, eab_key_secret = $6, \
+    modified_at = $7, modified_by = $8, modified_by_id = $9 WHERE id = $1";
+/// That nobody goes on with what was read before.
+macro_rules! fence {
+    () => {
+        "lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1"
+    };
+}
+/// An account that may be there already, registered or about to be, has the old contact.
+const NEW_CONTACT: &str = concat!(
+    "UPDATE providers SET contact_changed = CASE WHEN account_url IS NULL AND pending_credentials IS NULL \
+     THEN 0 ELSE 1 END, trouble = NULL, next_look = $2, ",
+    fence!(),
+    " WHERE id = $1"
+);
+const NEW_BINDING: &str = concat!(
+    "UPDATE providers SET trouble = NULL, next_look = $2, ",
+    fence!(),
+    " WHERE id = $1 AND account_url IS NULL"
+);
+const NEW_ACCOUNT: &str = concat!(
+    "UPDATE providers SET account_url = NULL, account_credentials = NULL, pending_credentials = NULL, \
+     contact_changed = 0, trouble = NULL, next_look = $2, ",
+    fence!(),
+    " WHERE id = $1"
+);
+const ALIGN_AUTO_CERTIFICATE: &str = "\
+    UPDATE auto_certificates SET name = $2, provider_id = $3, common_name = $4, common_name_form = $5, \
+    key_algorithm = $6, subject_alternative_names = $7, modified_at = $8, modified_by = $9, modified_by_id = $10 \
+    WHERE id = $1";
+/// What went wrong with the old wish says nothing of the new one.
+const CHANGE_INTENT: &str = concat!(
+    "UPDATE auto_certificates SET intent_changed = 1, trouble = NULL, next_look = $2, wakes = wakes + 1, ",
+    fence!(),
+    " WHERE id = $1"
+);
+const LOOK_ANEW: &str =
+    concat!("UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1, ", fence!(), " WHERE id = $1");
