@@ -54,3 +54,19 @@ bench: ## Measure a release binary: start-up, idle memory, size
 .PHONY: release
 release: ## Build the release binary
 	cargo build --release --locked --bin autocertd
+
+.PHONY: static
+static: ## Build the static release binary of package and image
+	@tools/require-toolchain
+	@tools/build-static
+
+.PHONY: deb
+deb: static ## Build the Debian package
+	@tools/install-cargo-deb
+	@tools/build-deb
+
+.PHONY: dist-test
+dist-test: ## Test package, units and image, made from one static binary
+	@tools/require-toolchain
+	@tools/install-dist
+	@tools/dist-test
