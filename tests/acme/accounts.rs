@@ -8,6 +8,7 @@ use autocertd::acme::{AccountCredentials, AcmeError, ProblemKind};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd_support::fault_proxy::Action;
 use autocertd_support::pebble::PebbleOptions;
+use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::stage::{Stage, binding, names};
@@ -144,6 +145,23 @@ async fn no_secret_reaches_a_log_or_a_debug_form() {
     }
 }
 
+#[tokio::test]
+async fn a_new_contact_is_told_under_the_same_account() {
+    let stage = Stage::start_trusting().await;
+    let account = stage.account().await;
+    account.tell_contact(&"new@example.com".parse().unwrap()).await.unwrap();
+    let told = stage.proxy.requests().into_iter().rfind(|request| request.kind == "account").unwrap();
+    assert_eq!(told.payload.unwrap(), serde_json::json!({ "contact": ["mailto:new@example.com"] }));
+
+    stage.proxy.set_hook(Box::new(|request| match request.kind {
+        "account" => Action::Respond(400, HeaderMap::new(), INVALID_CONTACT.into()),
+        _ => Action::Pass,
+    }));
+    let failure = Failure::from(account.tell_contact(&"new@example.com".parse().unwrap()).await.unwrap_err());
+    assert_eq!(failure.disposition, Disposition::Operator, "{failure}");
+    assert!(failure.message.contains("refused to take the new contact"), "{failure}");
+}
+
 fn bound() -> PebbleOptions {
     PebbleOptions {
         eab_required: true,
@@ -175,3 +193,4 @@ impl Write for Log {
 const KEY_ID: &str = "kid-1";
 const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 const OTHER_KEY: &str = "b10lLJs8l1GPIzsLP0s6pMt8O0XVGnfTaCeROxQM0BIt2XrJMDHJZBM5NuQmQJQH";
+const INVALID_CONTACT: &str = r#"{"type": "urn:ietf:params:acme:error:invalidContact", "detail": "no such domain"}"#;

@@ -7,6 +7,7 @@ mod auto_certificates;
 mod certificates;
 mod control;
 mod daemon;
+mod declared;
 mod errors;
 mod health;
 mod lists;

@@ -162,7 +162,7 @@ fn changes<'a, I: Copy, P, W: Wish>(
     in_use: impl Fn(I) -> bool,
 ) -> Vec<Change<'a, I, W>> {
     let kept: HashMap<&DeclaredKey, &Kept<I, P>> = stored.iter().map(|kept| (&kept.key, kept)).collect();
-    let wished: HashSet<&DeclaredKey> = wishes.iter().map(Wish::key).collect();
+    let named: HashSet<&DeclaredKey> = wishes.iter().map(Wish::key).collect();
     let made_or_aligned = wishes.iter().filter_map(|wish| {
         let Some(kept) = kept.get(wish.key()) else { return Some(Change::Create(wish)) };
         let (changed, consequence) = differ(wish, &kept.properties);
@@ -172,7 +172,7 @@ fn changes<'a, I: Copy, P, W: Wish>(
         (!aligned).then_some(Change::Align { id: kept.id, to: wish, changed, consequence, taken_from })
     });
     let own = |kept: &&Kept<I, P>| kept.declared_by.as_ref() == Some(&declared.instance);
-    let dropped = stored.iter().filter(own).filter(|kept| !wished.contains(&kept.key)).map(|kept| {
+    let dropped = stored.iter().filter(own).filter(|kept| !named.contains(&kept.key)).map(|kept| {
         let (id, key, in_use) = (kept.id, kept.key.clone(), declared.prune && in_use(kept.id));
         if declared.prune && !in_use { Change::Delete { id, key } } else { Change::Undeclare { id, key, in_use } }
     });

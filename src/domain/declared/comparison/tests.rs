@@ -52,7 +52,7 @@ fn apply(stored: &Stored, declared: &Declared, next_id: &mut u128) -> Stored {
     let by = Some(declared.instance.clone());
     for change in changes.providers {
         let properties = |wish: &DeclaredProvider| wish.provider.clone();
-        apply_one(&mut after.providers, change, by.as_ref(), &mut || fresh().into(), properties);
+        apply_one(&mut after.providers, &change, by.as_ref(), &mut || fresh().into(), properties);
     }
     let ids: HashMap<DeclaredKey, ProviderId> =
         after.providers.iter().map(|kept| (kept.key.clone(), kept.id)).collect();
@@ -67,14 +67,14 @@ fn apply(stored: &Stored, declared: &Declared, next_id: &mut u128) -> Stored {
             key_algorithm: wish.key_algorithm,
             subject_alternative_names: wish.subject_alternative_names.clone(),
         };
-        apply_one(&mut after.auto_certificates, change, by.as_ref(), &mut || fresh().into(), properties);
+        apply_one(&mut after.auto_certificates, &change, by.as_ref(), &mut || fresh().into(), properties);
     }
     after
 }
 
 fn apply_one<I: Copy + PartialEq, P, W: Wish>(
     rows: &mut Vec<Kept<I, P>>,
-    change: Change<'_, I, W>,
+    change: &Change<'_, I, W>,
     by: Option<&String>,
     fresh: &mut impl FnMut() -> I,
     properties: impl Fn(&W) -> P,
@@ -85,11 +85,11 @@ fn apply_one<I: Copy + PartialEq, P, W: Wish>(
             rows.push(Kept { id, key, declared_by: by.cloned(), properties: properties(wish) });
         }
         Change::Align { id, to, .. } => {
-            let row = rows.iter_mut().find(|row| row.id == id).unwrap();
+            let row = rows.iter_mut().find(|row| row.id == *id).unwrap();
             (row.declared_by, row.properties) = (by.cloned(), properties(to));
         }
-        Change::Undeclare { id, .. } => rows.iter_mut().find(|row| row.id == id).unwrap().declared_by = None,
-        Change::Delete { id, .. } => rows.retain(|row| row.id != id),
+        Change::Undeclare { id, .. } => rows.iter_mut().find(|row| row.id == *id).unwrap().declared_by = None,
+        Change::Delete { id, .. } => rows.retain(|row| row.id != *id),
     }
 }
 
