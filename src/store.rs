@@ -24,6 +24,7 @@ mod seal;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unserved;
 mod work;
 
 pub use crate::config::store::{StoreSettings, StoreUrl};
@@ -36,6 +37,7 @@ pub use lease::{Hold, LEASE, Lease, ProviderLease};
 pub use progress::{NewestSummary, Progress, RenewalRequest};
 pub use providers::Deletion;
 pub use rotation::Resealed;
+pub use unserved::Unserved;
 pub use work::{Claim, RunOutcome};
 
 use std::borrow::Cow;
