@@ -65,7 +65,12 @@ enum Command {
     /// Check the settings and print what is in force
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
-    Healthcheck,
+    Healthcheck {
+        /// Whether every auto-certificate is issued and valid, too; for start-up probes, so that what needs the
+        /// certificates starts behind them. Without any auto-certificate there is nothing to wait for
+        #[arg(long)]
+        issued: bool,
+    },
 }
 
 /// How a command ended, for the exit code.
@@ -115,7 +120,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
-        (None, Some(Command::Healthcheck)) => serve::healthcheck(config),
+        (None, Some(Command::Healthcheck { issued })) => serve::healthcheck(config, issued),
         (None, None) => Ok(Ending::Misused),
     }
 }

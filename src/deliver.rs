@@ -1,8 +1,11 @@
 //! Delivery: what is issued is brought to where it is used. Each delivery is carried out on its own, tried again on its
 //! own, and never causes an order. When it is due is decided elsewhere (`domain::delivery`); here it is done.
 
+pub mod certificate_manager;
 pub mod dispatch;
+pub mod kubernetes;
 pub mod parcel;
+mod service;
 
 use std::fmt::Debug;
 

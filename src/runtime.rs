@@ -1,6 +1,7 @@
-//! What every part stands on: the clock, randomness, the wake and the lifecycle. It knows nothing of certificates
+//! What every part stands on: the clock, randomness, bearer tokens, the wake and the lifecycle. It knows nothing of certificates
 //! but moments, and imports no other room but `domain`.
 
+pub mod bearer;
 pub mod clock;
 pub mod lifecycle;
 pub mod randomness;

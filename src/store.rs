@@ -27,6 +27,7 @@ mod seal;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unserved;
 mod work;
 
 pub use crate::config::store::{StoreSettings, StoreUrl};
@@ -41,6 +42,7 @@ pub use progress::{NewestSummary, Progress, RenewalRequest};
 pub use providers::Deletion;
 pub use roster::{RosterEntry, RosterTarget};
 pub use rotation::Resealed;
+pub use unserved::Unserved;
 pub use work::{Claim, RunOutcome};
 
 use std::borrow::Cow;

@@ -11,13 +11,12 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClient};
-use time::macros::format_description;
-use time::{Duration, PrimitiveDateTime};
 
 use crate::acme::directory::Directories;
 use crate::acme::error::{Refusal, Trouble, Unreachable, host_of};
 use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::domain::moment::Moment;
+use crate::domain::retry_after::retry_after;
 use crate::runtime::clock::SharedClock;
 
 /// The way to all CAs: one pool of connections, one cache of directories.
@@ -107,8 +106,8 @@ impl Exchange {
 
     /// Tells success from refusal, and takes `Retry-After` out: instant-acme's own reading of it can overflow.
     fn judge(&self, method: &Method, url: &Uri, mut answer: Response<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
-        let retry_after = answer.headers_mut().remove(RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| moment(value.to_str().ok()?, self.transport.clock.now()));
+        let asked = answer.headers_mut().remove(RETRY_AFTER);
+        let retry_after = asked.and_then(|value| retry_after(value.to_str().ok()?, self.transport.clock.now()));
         *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = retry_after;
         if answer.status().is_success() {
             return Ok(answer);
@@ -218,20 +217,6 @@ fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
 }
 
-/// Reads `Retry-After`: seconds or an HTTP date, RFC 9110 section 10.2.3.
-fn moment(value: &str, now: Moment) -> Option<Moment> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        let seconds = value.parse().unwrap_or(i64::MAX).min(LONGEST_WAIT.whole_seconds());
-        return Some(now + Duration::seconds(seconds));
-    }
-    let date = PrimitiveDateTime::parse(
-        value,
-        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"),
-    );
-    Some(Moment::from(date.ok()?.assume_utc()).min(now + LONGEST_WAIT))
-}
-
 /// One line of a body that is not what it should be.
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4 * LONGEST_EXCERPT)]).into_owned();
@@ -246,23 +231,9 @@ const LONGEST_BODY: usize = 1024 * 1024;
 /// Characters of a body that end in messages.
 const LONGEST_EXCERPT: usize = 200;
 
-/// What a `Retry-After` of nonsense counts as.
-const LONGEST_WAIT: Duration = Duration::days(366);
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_read_in_both_forms() {
-        let now = Moment::from_micros(1_700_000_000_000_000);
-        assert_eq!(moment("120", now), Some(now + Duration::seconds(120)));
-        assert_eq!(moment("Tue, 14 Nov 2023 22:15:20 GMT", now), Some(now + Duration::seconds(120)));
-        assert_eq!(moment("99999999999999999999", now), Some(now + LONGEST_WAIT));
-        for nonsense in ["", "-1", "soon", "Tue, 14 Nov 2023"] {
-            assert_eq!(moment(nonsense, now), None, "{nonsense}");
-        }
-    }
 
     #[test]
     fn an_excerpt_is_one_short_line() {

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
+
 use crate::app::{App, Outside, Place};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
+use crate::http::control::{ISSUED, IssuedAnswer, Missing};
 
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
@@ -16,23 +19,42 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     Ok(Ending::Well)
 }
 
-/// Asks the daemon over its Unix socket.
-pub(super) fn healthcheck(config: &Config) -> anyhow::Result<Ending> {
+/// Asks the daemon over its Unix socket: whether it is well, or whether every auto-certificate is in service.
+pub(super) fn healthcheck(config: &Config, issued: bool) -> anyhow::Result<Ending> {
     let socket = config.socket();
+    let path = if issued { ISSUED } else { "/healthz" };
     runtime()?.block_on(async {
         let client = reqwest::Client::builder().unix_socket(socket.as_path()).timeout(TIMEOUT).no_proxy().build()?;
-        match client.get("http://localhost/healthz").send().await {
-            Ok(answer) if answer.status().is_success() => Ok(Ending::Well),
-            Ok(answer) => {
+        match client.get(format!("http://localhost{path}")).send().await {
+            Ok(answer) if !answer.status().is_success() => {
                 eprintln!("autocertd: the daemon answers {}", answer.status());
                 Ok(Ending::Failed)
             }
+            Ok(answer) if issued => Ok(judged(&answer.json().await.context("the daemon's answer cannot be read")?)),
+            Ok(_) => Ok(Ending::Well),
             Err(_) => {
                 eprintln!("autocertd: no daemon answers at {}", socket.display());
                 Ok(Ending::Failed)
             }
         }
     })
+}
+
+fn judged(answer: &IssuedAnswer) -> Ending {
+    for Missing { name, common_name, message, .. } in &answer.missing {
+        eprintln!("autocertd: {name} ({common_name}) is not in service: {message}");
+    }
+    match (answer.missing.as_slice(), answer.total) {
+        ([], 0) => {
+            println!("there are no auto-certificates, and so nothing to wait for");
+            Ending::Well
+        }
+        ([], total) => {
+            println!("all in service: {total}");
+            Ending::Well
+        }
+        _ => Ending::Failed,
+    }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(5);

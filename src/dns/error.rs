@@ -1,11 +1,11 @@
 //! What can go wrong between a TXT record and the name servers that must show it, and what each fault means.
 
-use std::error::Error;
 use std::fmt;
 
 use crate::config::span::Span;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
+use crate::domain::said::Said;
 
 /// A fault of a DNS service, or of the wait for its name servers. No text in it holds the token.
 #[derive(Debug, thiserror::Error)]
@@ -198,31 +198,7 @@ impl DnsError {
 
 impl From<DnsError> for Failure {
     fn from(error: DnsError) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self { disposition: error.disposition(), message }
-    }
-}
-
-/// What a service said in words with an answer that was no success; prints nothing where it said nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said(String);
-
-impl Said {
-    /// The words of an answer, cut to a length that messages can bear, without control characters.
-    pub(super) fn new(words: &str) -> Self {
-        Self(words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_SAID).collect())
-    }
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
+        Self::of(&error, error.disposition())
     }
 }
 
@@ -244,5 +220,3 @@ impl fmt::Display for Lagging {
 fn listed(lagging: &[Lagging]) -> String {
     lagging.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
-
-const LONGEST_SAID: usize = 300;

@@ -1,5 +1,6 @@
 //! What a failure means for the next step.
 
+use std::error::Error;
 use std::fmt;
 
 use crate::domain::moment::Moment;
@@ -79,6 +80,12 @@ impl Failure {
         Self { disposition: Disposition::Operator, message: message.into() }
     }
 
+    /// What an error means, in its own words and those of its sources.
+    pub fn of(error: &(dyn Error + 'static), disposition: Disposition) -> Self {
+        let chain = std::iter::successors(Some(error), |&error| error.source());
+        Self { disposition, message: chain.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
+    }
+
     /// A fault that a new order mends.
     pub fn restart(message: impl Into<String>) -> Self {
         Self { disposition: Disposition::Restart, message: message.into() }
@@ -91,4 +98,4 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}

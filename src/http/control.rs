@@ -11,9 +11,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
 use crate::domain::id::{AutoCertificateId, CertificateId, ParseIdError};
 use crate::domain::moment::Moment;
+use crate::domain::state;
 use crate::http::Api;
 use crate::http::body::{Body, Wire};
 use crate::http::errors::{ApiError, Fault};
@@ -22,9 +24,14 @@ use crate::store::{NewestSummary, Progress, Store, StoreError};
 
 /// The path of renewals.
 pub const RENEWALS: &str = "/control/renewals";
+/// The path of the question whether all is issued.
+pub const ISSUED: &str = "/control/issued";
 
 pub(crate) fn routes() -> Router<Api> {
-    Router::new().route(RENEWALS, get(progress).post(renew)).route(DELIVERIES, get(deliveries::progress))
+    Router::new()
+        .route(RENEWALS, get(progress).post(renew))
+        .route(DELIVERIES, get(deliveries::progress))
+        .route(ISSUED, get(issued))
 }
 
 /// Asks for renewals.
@@ -113,6 +120,29 @@ pub struct NewestIssued {
     pub not_after: String,
 }
 
+/// Whether every auto-certificate is in service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedAnswer {
+    /// How many auto-certificates there are.
+    pub total: u64,
+    /// Those that are not in service.
+    pub missing: Vec<Missing>,
+}
+
+/// An auto-certificate that is not in service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Missing {
+    /// Its id.
+    pub id: AutoCertificateId,
+    /// Its name.
+    pub name: String,
+    /// Its common name.
+    pub common_name: String,
+    /// How it stands, for people.
+    pub message: String,
+}
+
 /// Asks for renewals; how they stood is read first, so that no end of a run goes unseen.
 async fn renew(State(api): State<Api>, Body(request): Body<RenewalRequest>) -> Result<Json<RenewalAnswer>, ApiError> {
     let answer = ask(&api.store, &request.names, api.clock.now()).await?;
@@ -157,6 +187,14 @@ async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<Rene
     Ok(Json(found.into_iter().map(RenewalProgress::from).collect()))
 }
 
+/// Tells which auto-certificates are not in service.
+async fn issued(State(api): State<Api>) -> Result<Json<IssuedAnswer>, ApiError> {
+    let now = api.clock.now();
+    let unserved = api.store.unserved(now).await?;
+    let missing = unserved.lacking.into_iter().map(|lacking| Missing::at(lacking, now)).collect();
+    Ok(Json(IssuedAnswer { total: unserved.total, missing }))
+}
+
 /// Every `id` of a query.
 struct Ids(Vec<AutoCertificateId>);
 
@@ -171,6 +209,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Ids {
 
 impl Wire for RenewalRequest {
     const KIND: &'static str = r#"an object such as {"names": ["www.example.com"]}"#;
+}
+
+impl Missing {
+    fn at(lacking: AutoCertificate, now: Moment) -> Self {
+        Self {
+            id: lacking.id,
+            message: state::of_auto_certificate(&lacking.standing, now).message,
+            name: lacking.name.to_string(),
+            common_name: lacking.common_name.sent().to_owned(),
+        }
+    }
 }
 
 impl From<Progress> for RenewalTarget {

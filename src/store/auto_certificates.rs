@@ -223,7 +223,7 @@ macro_rules! running {
 }
 pub(super) use running;
 
-const COLUMNS: &str = concat!(
+pub(super) const COLUMNS: &str = concat!(
     "a.id, a.name, a.provider_id, a.common_name, a.key_algorithm, a.subject_alternative_names, \
      a.created_at, a.created_by, a.created_by_id, a.modified_at, a.modified_by, a.modified_by_id, \
      a.last_issued, a.trouble, a.renewal_requested, a.intent_changed, a.deleted_at, ",

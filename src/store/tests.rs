@@ -71,6 +71,7 @@ async fn what_is_listed_whole_follows_an_index() {
         auto_certificates::list(),
         auto_certificates::COUNT.to_owned(),
         certificates::list(false, false),
+        unserved::list(),
         work::EARLIEST.to_owned(),
         lease::LEASE_OWNERS.to_owned(),
         declared::PROVIDERS.to_owned(),

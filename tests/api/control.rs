@@ -6,7 +6,7 @@ use std::path::Path;
 use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::AutoCertificateId;
-use autocertd::http::control::{RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest};
+use autocertd::http::control::{ISSUED, IssuedAnswer, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest};
 use autocertd::http::{LocalSocket, Peer, SocketError, serve_unix};
 use autocertd::runtime::clock::Clock;
 use autocertd::store::RunOutcome;
@@ -114,6 +114,31 @@ async fn without_names_everything_due_is_reported_and_nothing_forced() {
 }
 
 #[tokio::test]
+async fn what_is_not_in_service_is_told_with_how_it_stands() {
+    let daemon = Daemon::start().await;
+    let socket = Socket::of(&daemon).await;
+    assert_eq!(socket.issued().await, IssuedAnswer::default());
+    let served = daemon.auto_certificate("bücher.example").await;
+    let deleted = daemon.auto_certificate("deleted.example").await;
+    daemon.delete(&deleted).await;
+    let waiting = socket.issued().await;
+    assert_eq!((waiting.total, waiting.missing.len()), (1, 1));
+    let missing = &waiting.missing[0];
+    assert_eq!((missing.id, missing.common_name.as_str()), (id_of(&served), "bücher.example"));
+    assert_eq!(missing.name, "for bücher.example");
+
+    daemon.issue(&served, 90).await;
+    assert_eq!(socket.issued().await, IssuedAnswer { total: 1, missing: Vec::new() });
+    daemon.clock.turn(time::Duration::days(90));
+    let expired = socket.issued().await;
+    assert!(expired.missing[0].message.contains("the newest certificate expired at"), "{expired:?}");
+    daemon.issue(&served, 90).await;
+    assert!(socket.issued().await.missing.is_empty());
+    daemon.clock.turn(time::Duration::days(-3));
+    assert_eq!(socket.issued().await.missing.len(), 1, "what is not valid yet serves nobody");
+}
+
+#[tokio::test]
 async fn a_socket_belongs_to_one_daemon_and_is_gone_after_it() {
     let daemon = Daemon::start().await;
     let path = daemon.folder.path().join("api.sock");
@@ -158,6 +183,11 @@ impl Socket {
     async fn renew(&self, names: &[&str]) -> RenewalAnswer {
         let names = names.iter().map(ToString::to_string).collect();
         let answer = Answer::to(self.request(Method::POST, RENEWALS).json(&RenewalRequest { names })).await;
+        serde_json::from_value(answer.json()).unwrap()
+    }
+
+    async fn issued(&self) -> IssuedAnswer {
+        let answer = Answer::to(self.request(Method::GET, ISSUED)).await;
         serde_json::from_value(answer.json()).unwrap()
     }
 

@@ -64,6 +64,34 @@ async fn a_second_daemon_is_refused_and_health_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_up_probe_waits_for_every_certificate() {
+    let world = World::start().await;
+    let setup = world.setup();
+    let probe = || setup.command(&["healthcheck", "--issued"]).unwrap().output().unwrap();
+    let down = probe();
+    assert_eq!(down.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&down.stderr).contains("no daemon answers"), "{down:?}");
+
+    let daemon = world.daemon().await;
+    let empty = probe();
+    assert_eq!(empty.status.code(), Some(0), "{empty:?}");
+    assert!(String::from_utf8_lossy(&empty.stdout).contains("nothing to wait for"), "{empty:?}");
+
+    let provider = world.provider(&daemon).await;
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.probe.example"]).await;
+    let waiting = probe();
+    assert_eq!(waiting.status.code(), Some(1), "{waiting:?}");
+    let told = String::from_utf8_lossy(&waiting.stderr);
+    assert!(told.contains("for www.probe.example (www.probe.example) is not in service: "), "{told}");
+
+    world.dns.add_zone("probe.example");
+    daemon.api.wait_until_available(&path).await.unwrap();
+    let issued = probe();
+    assert_eq!(issued.status.code(), Some(0), "{issued:?}");
+    assert!(String::from_utf8_lossy(&issued.stdout).contains("all in service: 1"), "{issued:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_made_listed_and_revoked_and_keys_rotated_beside_a_running_daemon() {
     let world = World::start().await;
     let daemon = world.daemon().await;

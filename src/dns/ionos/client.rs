@@ -6,26 +6,25 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use time::PrimitiveDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-use url::Url;
 
 use super::NAME;
-use super::wire::ErrorBody;
 use crate::config::dns::IonosSection;
-use crate::dns::error::{DnsError, Said};
+use crate::dns::error::DnsError;
+use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
+use crate::domain::retry_after::retry_after;
+use crate::domain::said::Said;
+use crate::runtime::bearer::{InvalidToken, bearer};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 
 /// The API as one token sees it.
 pub(super) struct Client {
     http: reqwest::Client,
-    endpoint: Url,
+    endpoint: Endpoint,
     /// Without one nothing can be asked.
     authorization: Option<HeaderValue>,
     clock: SharedClock,
@@ -116,7 +115,8 @@ impl Client {
         let Some(authorization) = self.authorization.clone() else {
             return Err(DnsError::NoToken { adapter: NAME });
         };
-        let mut request = self.http.request(method, self.url(path)).query(query).header(AUTHORIZATION, authorization);
+        let mut request =
+            self.http.request(method, self.endpoint.join(path)).query(query).header(AUTHORIZATION, authorization);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -137,7 +137,7 @@ impl Client {
         if status.is_success() {
             return Ok((call, body.into()));
         }
-        let said = ErrorBody::said(&body);
+        let said = Said::of_ionos(&body);
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 DnsError::Unauthorized { adapter: NAME, call, status: status.as_u16(), said }
@@ -155,92 +155,27 @@ impl Client {
             .and_then(|value| retry_after(value, self.now()));
         DnsError::Busy { adapter: NAME, call, status: status.as_u16(), said, not_before }
     }
-
-    fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.endpoint.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
-        url
-    }
 }
 
-/// `https`, or `http` on this machine alone, so that no token crosses a network in the clear.
-fn endpoint(text: &str) -> Result<Url, DnsError> {
-    let refused = || setting("dns.ionos.endpoint", format!("{text:?} is not an https URL"));
-    let url = Url::parse(text).map_err(|_| refused())?;
-    let local = match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if local => Ok(url),
-        _ => Err(refused()),
-    }
+fn endpoint(text: &str) -> Result<Endpoint, DnsError> {
+    Endpoint::parse(text).map_err(|fault| setting("dns.ionos.endpoint", fault.to_string()))
 }
 
 fn authorization(token: &SecretString) -> Result<HeaderValue, DnsError> {
-    let refused = |reason: &str| setting("the token of dns.ionos", reason.to_owned());
-    let token = token.expose_secret().trim();
-    if token.is_empty() {
-        return Err(refused("it is empty; create one in the Data Center Designer or with ionosctl"));
-    }
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| refused("it has characters that no token has; give the token alone"))?;
-    value.set_sensitive(true);
-    Ok(value)
+    bearer(token).map_err(|fault| {
+        let reason = match fault {
+            InvalidToken::Empty => "it is empty; create one in the Data Center Designer or with ionosctl".to_owned(),
+            InvalidToken::Malformed => fault.to_string(),
+        };
+        setting("the token of dns.ionos", reason)
+    })
 }
 
 const fn setting(setting: &'static str, reason: String) -> DnsError {
     DnsError::Setting { setting, reason }
 }
 
-/// RFC 9110 section 10.2.3: seconds, or a date in the form that section 5.6.7 prefers.
-fn retry_after(value: &str, now: Moment) -> Option<Moment> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse::<u32>() {
-        return Some(now + time::Duration::seconds(seconds.into()));
-    }
-    PrimitiveDateTime::parse(value, HTTP_DATE).ok().map(|date| date.assume_utc().into())
-}
-
-const HTTP_DATE: &[BorrowedFormatItem<'_>] =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const RETRIES: usize = 3;
 /// A longer `Retry-After` is left to the scheduler.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_reads_seconds_and_dates() {
-        let now = Moment::from_micros(1_700_000_000_000_000);
-        assert_eq!(retry_after("20", now), Some(now + time::Duration::seconds(20)));
-        assert_eq!(retry_after("Tue, 14 Nov 2023 22:13:25 GMT", now), Some(now + time::Duration::seconds(5)));
-        assert_eq!(retry_after("soon", now), None);
-    }
-
-    #[test]
-    fn a_token_crosses_no_network_in_the_clear() {
-        assert!(endpoint("https://dns.de-fra.ionos.com").is_ok());
-        assert!(endpoint("http://127.0.0.1:8080").is_ok());
-        for text in ["http://dns.example.com", "http://127.0.0.1.example.com", "ftp://127.0.0.1", "dns.example.com"] {
-            assert!(endpoint(text).is_err(), "{text} was taken");
-        }
-    }
-
-    #[test]
-    fn a_token_never_prints() {
-        let value = authorization(&SecretString::from("abc.def\n")).unwrap();
-        assert_eq!(value.as_bytes(), b"Bearer abc.def");
-        assert!(!format!("{value:?}").contains("abc"));
-        let error = authorization(&SecretString::from("ab\ncd")).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("ab\n"));
-    }
-}

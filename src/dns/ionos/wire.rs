@@ -3,8 +3,6 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::dns::error::Said;
-
 /// One page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page<T> {
@@ -74,31 +72,6 @@ pub(super) fn txt_body(relative_name: &str, content: &str) -> Value {
     json!({"properties": {"name": relative_name, "type": TXT, "content": content, "ttl": TTL, "enabled": true}})
 }
 
-/// An answer that is no success.
-#[derive(Deserialize)]
-pub(super) struct ErrorBody {
-    messages: Vec<ErrorMessage>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorMessage {
-    error_code: Option<String>,
-    message: Option<String>,
-}
-
-impl ErrorBody {
-    /// The messages of an error body; nothing where it is something else, such as a gateway's page.
-    pub(super) fn said(body: &[u8]) -> Said {
-        let Ok(Self { messages }) = serde_json::from_slice(body) else { return Said::default() };
-        let words: Vec<String> = messages
-            .into_iter()
-            .map(|said| [said.error_code, said.message].into_iter().flatten().collect::<Vec<_>>().join(": "))
-            .collect();
-        Said::new(&words.join("; "))
-    }
-}
-
 /// TXT content in its raw form, whether it was written raw or as the quoted strings of a zone file.
 fn unquoted(content: &str) -> String {
     let content = content.trim();
@@ -123,15 +96,6 @@ mod tests {
         }
         assert_eq!(unquoted("\"say \\\"hi\\\"\""), "say \"hi\"");
         assert_eq!(unquoted("\""), "\"");
-    }
-
-    #[test]
-    fn an_error_body_becomes_words_and_a_gateways_page_none() {
-        let body = br#"{"httpStatus": 400, "messages": [{"errorCode": "paas-1", "message": "bad\nname"}, {}]}"#;
-        assert_eq!(ErrorBody::said(body).to_string(), " (paas-1: bad name; )");
-        assert_eq!(ErrorBody::said(b"<html>").to_string(), "");
-        let long = serde_json::json!({"messages": [{"message": "x".repeat(5_000)}]}).to_string();
-        assert!(ErrorBody::said(long.as_bytes()).to_string().len() < 320);
     }
 
     #[test]

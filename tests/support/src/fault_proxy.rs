@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -78,7 +76,7 @@ impl FaultProxy {
         let acceptor = if options.tls {
             let identity = ServerTls::generate()?;
             std::fs::write(folder.path().join(ROOT_FILE), &identity.root_pem)?;
-            Some(acceptor(&identity)?)
+            Some(identity.acceptor()?)
         } else {
             None
         };
@@ -187,18 +185,6 @@ async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, forwarder: Arc<
     } else {
         let _ = http.serve_connection(TokioIo::new(stream), service).await;
     }
-}
-
-fn acceptor(identity: &ServerTls) -> anyhow::Result<TlsAcceptor> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let certificate = CertificateDer::from(identity.certificate_der.clone());
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key_der.clone()));
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .context("the proxy's own certificate")?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 const ROOT_FILE: &str = "root.pem";

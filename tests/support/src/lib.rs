@@ -4,5 +4,6 @@ pub mod api;
 pub mod cloud_dns;
 pub mod daemon;
 pub mod fault_proxy;
+pub mod kubernetes;
 pub mod pebble;
 pub mod postgres;

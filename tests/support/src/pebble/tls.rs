@@ -1,6 +1,11 @@
 //! Certificates for servers on loopback, below a root made on the spot.
 
+use std::sync::Arc;
+
+use anyhow::Context;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
 
 /// The HTTPS identity of a local server.
 #[derive(Debug)]
@@ -40,5 +45,21 @@ impl ServerTls {
             certificate_der: certificate.der().to_vec(),
             key_der: key.serialize_der(),
         })
+    }
+
+    /// What a server of this identity accepts connections with.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up.
+    pub fn acceptor(&self) -> anyhow::Result<TlsAcceptor> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let certificate = CertificateDer::from(self.certificate_der.clone());
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key_der.clone()));
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .context("the server's own certificate")?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }

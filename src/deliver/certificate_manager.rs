@@ -1,0 +1,235 @@
+//! Upload to another Certificate Manager 2.0, IONOS's own for one. Certificates there never change: each renewal becomes
+//! one more, and the one before it is removed after a grace period, in which load balancers move to the new id.
+
+mod receipt;
+mod wire;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use self::receipt::{Present, Receipt, Superseded};
+use self::wire::{Page, Remote, body};
+use crate::config::delivery::CertificateManagerEntry;
+use crate::deliver::service::{Advice, Call, Service, ServiceError, TokenFile};
+use crate::deliver::{Delivered, Delivery, Parcel};
+use crate::domain::disposition::Failure;
+use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
+use crate::domain::moment::Moment;
+use crate::domain::said::Said;
+use crate::runtime::clock::SharedClock;
+
+/// A Certificate Manager to which certificates are uploaded.
+#[derive(Debug)]
+pub struct CertificateManagerDelivery {
+    service: Service,
+    grace: time::Duration,
+    /// How long an upload may take to become available before it is looked at again later.
+    patience: Duration,
+}
+
+/// Why the settings of a Certificate Manager cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableCertificateManager {
+    /// Its address.
+    #[error("certificate_manager.endpoint cannot be used")]
+    Endpoint(#[source] InvalidEndpoint),
+    /// No client can be made.
+    #[error(
+        "certificate_manager: TLS cannot be set up; install the system's CA certificates (package ca-certificates)"
+    )]
+    Client(#[source] reqwest::Error),
+}
+
+impl CertificateManagerDelivery {
+    /// A delivery to the Certificate Manager of these settings. The token is read when it is needed.
+    ///
+    /// # Errors
+    /// Where the address cannot be used.
+    pub fn new(entry: &CertificateManagerEntry, clock: SharedClock) -> Result<Self, UnusableCertificateManager> {
+        let endpoint = Endpoint::parse(&entry.endpoint).map_err(UnusableCertificateManager::Endpoint)?;
+        let http = Service::client(entry.timeout).build().map_err(UnusableCertificateManager::Client)?;
+        let token = TokenFile { key: "certificate_manager.token_file", path: entry.token_file.clone() };
+        let advice = Advice {
+            unauthenticated: format!("write a token that is valid into {}", token.path.display()),
+            forbidden: format!(
+                "give the user of the token in {} the right to manage certificates",
+                token.path.display()
+            ),
+        };
+        let service = Service { name: NAME, http, endpoint, token, advice, said: Said::of_ionos, clock };
+        let grace = time::Duration::try_from(entry.grace.duration()).unwrap_or(time::Duration::MAX);
+        Ok(Self { service, grace, patience: entry.timeout.duration() })
+    }
+
+    /// The certificate there that is this one: the one of the last delivery, else one that an upload left whose end we
+    /// did not see, else a new one.
+    async fn ensure(&self, parcel: &Parcel, receipt: &Receipt) -> Result<Present, Failure> {
+        if let Some(known) = &receipt.present
+            && let Some(found) = self.get(&known.id).await?.filter(|found| found.is(&parcel.leaf_pem))
+        {
+            return Ok(Present { id: self.available(found).await?.id, ours: known.ours });
+        }
+        let name = parcel.addressee.name.with_issue_time(parcel.leaf.not_before);
+        if let Some(found) = self.find(parcel, name.as_str()).await? {
+            // A person may have uploaded the same certificate; such a one is used, and never removed.
+            let ours = receipt.uploaded(&found.id) || found.properties.name == name.as_str();
+            return Ok(Present { id: self.available(found).await?.id, ours });
+        }
+        let uploaded = self.upload(parcel, name.as_str()).await?;
+        tracing::info!(certificate = uploaded.id, name = name.as_str(), "uploaded to the Certificate Manager");
+        Ok(Present { id: self.available(uploaded).await?.id, ours: true })
+    }
+
+    /// Looks at all certificates of the same common name, page by page; of equal ones at that with our name first. Where
+    /// the certificate has no common name, as CAs issue them by now, there is nothing to filter by.
+    async fn find(&self, parcel: &Parcel, name: &str) -> Result<Option<Remote>, ServiceError> {
+        let (mut equal, mut offset): (Option<Remote>, usize) = (None, 0);
+        loop {
+            let mut query = vec![("offset", offset.to_string()), ("limit", PAGE.to_string())];
+            if !parcel.leaf.common_name.is_empty() {
+                query.push(("filter.commonName", parcel.leaf.common_name.clone()));
+            }
+            let call = Call { method: Method::GET, path: &[CERTIFICATES], query: &query, body: None };
+            let page: Page = self.service.ask(call).await?;
+            let returned = page.items.len();
+            for found in page.items.into_iter().filter(|found| found.is(&parcel.leaf_pem)) {
+                if found.properties.name == name {
+                    return Ok(Some(found));
+                }
+                equal.get_or_insert(found);
+            }
+            offset += returned;
+            // A server that ignores the offset must not keep us here for ever.
+            if returned < page.limit.unwrap_or(PAGE).min(PAGE) || offset > MOST || returned == 0 {
+                return Ok(equal);
+            }
+        }
+    }
+
+    async fn upload(&self, parcel: &Parcel, name: &str) -> Result<Remote, ServiceError> {
+        let body = body(parcel, name);
+        let call =
+            Call { method: Method::POST, path: &[CERTIFICATES], query: &[], body: Some(("application/json", &body)) };
+        self.service.ask(call).await
+    }
+
+    /// The certificate of this id, if there is one.
+    async fn get(&self, id: &str) -> Result<Option<Remote>, ServiceError> {
+        let call = Call { method: Method::GET, path: &[CERTIFICATES, id], query: &[], body: None };
+        match self.service.ask(call).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.rejected() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until what is there can be used.
+    async fn available(&self, mut found: Remote) -> Result<Remote, Failure> {
+        let begun = Instant::now();
+        while !found.is_available() {
+            let Remote { id, metadata, .. } = &found;
+            if metadata.state.as_deref() == Some("FAILED") {
+                let said = Said::new(metadata.message.as_deref().unwrap_or_default());
+                return Err(Failure::operator(format!(
+                    "{NAME}: certificate {id} failed there{said}; delete it there, and it is uploaded again"
+                )));
+            }
+            if begun.elapsed() >= self.patience {
+                return Err(Failure::retry(format!("{NAME}: certificate {id} is not available there yet")));
+            }
+            tokio::time::sleep(PAUSE).await;
+            found = match self.get(id).await? {
+                Some(found) => found,
+                None => return Err(Failure::retry(format!("{NAME}: certificate {id} was removed there meanwhile"))),
+            };
+        }
+        Ok(found)
+    }
+
+    /// Removes what was superseded longer ago than the grace period, and says when there is more to remove. It never
+    /// fails: the certificate in use is there.
+    async fn clear_away(&self, receipt: &mut Receipt) -> Option<Moment> {
+        let now = self.service.clock.now();
+        let (mut kept, mut next_looks, mut troubled) = (Vec::new(), Vec::new(), None);
+        for old in std::mem::take(&mut receipt.superseded) {
+            let due = old.superseded_at() + self.grace;
+            if now < due || troubled.is_some() {
+                next_looks.push(troubled.unwrap_or(due));
+                kept.push(old);
+                continue;
+            }
+            match self.remove(&old.id).await {
+                Ok(()) => tracing::info!(certificate = old.id, "removed a superseded certificate from its place"),
+                Err(error) => {
+                    if error.rejected().is_some() {
+                        next_looks.push(now + AFTER_REFUSAL);
+                    } else {
+                        let asked = error.disposition().not_before();
+                        troubled = Some(asked.unwrap_or(now + AFTER_TROUBLE).max(now));
+                        next_looks.extend(troubled);
+                    }
+                    kept.push(self.reported(old, receipt.present.as_ref(), &error));
+                }
+            }
+        }
+        receipt.superseded = kept;
+        next_looks.into_iter().min()
+    }
+
+    /// Tells of a removal that failed: once, because it is tried again and again.
+    fn reported(&self, old: Superseded, present: Option<&Present>, error: &ServiceError) -> Superseded {
+        if !old.reported {
+            let hint = "if a load balancer still uses it, let it use the present one";
+            tracing::warn!(
+                certificate = old.id,
+                present = present.map(|present| present.id.as_str()),
+                error = error as &dyn std::error::Error,
+                hint,
+                "a superseded certificate cannot be removed; it is tried again"
+            );
+        }
+        Superseded { reported: true, ..old }
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), ServiceError> {
+        let call = Call { method: Method::DELETE, path: &[CERTIFICATES, id], query: &[], body: None };
+        match self.service.send(call).await {
+            Err(error) if error.rejected() != Some(404) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Delivery for CertificateManagerDelivery {
+    async fn deliver(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<Delivered, Failure> {
+        let mut receipt = Receipt::read(receipt);
+        let present = self.ensure(parcel, &receipt).await?;
+        receipt.turn_to(present, self.service.clock.now());
+        let look_again = self.clear_away(&mut receipt).await;
+        Ok(Delivered { receipt: Some(receipt.written()), look_again })
+    }
+
+    async fn is_in_place(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<bool, Failure> {
+        let Some(present) = Receipt::read(receipt).present else { return Ok(false) };
+        let found = self.get(&present.id).await?;
+        Ok(found.is_some_and(|found| found.is_available() && found.is(&parcel.leaf_pem)))
+    }
+}
+
+const NAME: &str = "certificate_manager";
+const CERTIFICATES: &str = "certificates";
+/// Certificates per page, each with its chain.
+const PAGE: usize = 100;
+/// No more certificates are looked through than this.
+const MOST: usize = 100_000;
+/// Between two looks at an upload that is not available yet.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Until the next try to remove what is in use.
+const AFTER_REFUSAL: time::Duration = time::Duration::DAY;
+/// Until the next try to remove anything, where the service named no moment.
+const AFTER_TROUBLE: time::Duration = time::Duration::HOUR;

@@ -1,0 +1,156 @@
+//! The Secret: as it should be, and as it was found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::KubernetesError;
+use crate::deliver::Parcel;
+use crate::domain::said::Said;
+
+/// The Secret as it should be.
+pub(super) struct Wanted {
+    pub(super) name: String,
+    namespace: String,
+    annotations: BTreeMap<&'static str, String>,
+    /// In Base64, as Kubernetes writes it.
+    data: BTreeMap<&'static str, String>,
+}
+
+/// The Secret as it was found; it holds a private key and is never printed.
+#[derive(Deserialize)]
+pub(super) struct Found {
+    metadata: Metadata,
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    data: BTreeMap<String, String>,
+    #[serde(default)]
+    immutable: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    resource_version: Option<String>,
+}
+
+impl Wanted {
+    pub(super) fn of(parcel: &Parcel, name: String, namespace: String) -> Self {
+        let annotations = [
+            ("autocertd/auto-certificate", parcel.addressee.id.to_string()),
+            (LABEL, parcel.addressee.label.clone()),
+            ("autocertd/serial-number", parcel.leaf.serial_number.clone()),
+            ("autocertd/not-after", parcel.leaf.not_after.to_string()),
+        ];
+        let data = [
+            ("tls.crt", BASE64_STANDARD.encode(parcel.full_chain_pem())),
+            ("tls.key", BASE64_STANDARD.encode(parcel.private_key.expose_secret())),
+        ];
+        Self { name, namespace, annotations: annotations.into(), data: data.into() }
+    }
+
+    /// The document for the API; with a version it is only good for the Secret of that version.
+    pub(super) fn manifest(&self, version: Option<&str>) -> Value {
+        let mut manifest = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "labels": { MANAGED_BY: OURSELVES },
+                "annotations": self.annotations,
+            },
+            "type": TLS,
+            "data": self.data,
+        });
+        if let Some(version) = version {
+            manifest["metadata"]["resourceVersion"] = version.into();
+        }
+        manifest
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Found {
+    /// Whether it is ours, and for this very certificate. The label counts and not the id: an auto-certificate that is
+    /// made anew, as after the loss of a pod with its store, finds its Secret again.
+    pub(super) fn check_ours(&self, wanted: &Wanted) -> Result<(), KubernetesError> {
+        if self.metadata.labels.get(MANAGED_BY).is_none_or(|owner| owner != OURSELVES) {
+            return Err(KubernetesError::Foreign(wanted.to_string()));
+        }
+        match self.metadata.annotations.get(LABEL) {
+            Some(label) if wanted.annotations.get(LABEL) != Some(label) => {
+                Err(KubernetesError::Shared { secret: wanted.to_string(), label: label.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is as it should be; what others added does no harm.
+    pub(super) fn holds(&self, wanted: &Wanted) -> bool {
+        let held = |all: &BTreeMap<String, String>, part: &BTreeMap<&str, String>| {
+            part.iter().all(|(key, value)| all.get(*key) == Some(value))
+        };
+        self.kind == TLS && held(&self.data, &wanted.data) && held(&self.metadata.annotations, &wanted.annotations)
+    }
+
+    /// Whether Kubernetes lets it be changed at all.
+    pub(super) fn check_changeable(&self, wanted: &Wanted) -> Result<(), KubernetesError> {
+        if self.kind != TLS {
+            return Err(KubernetesError::OtherType { secret: wanted.to_string(), kind: self.kind.clone() });
+        }
+        if self.immutable { Err(KubernetesError::Immutable(wanted.to_string())) } else { Ok(()) }
+    }
+
+    pub(super) fn version(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref()
+    }
+}
+
+/// The words of a `Status`. Those about a body that cannot be read may quote it, and with it a private key.
+pub(super) fn said(body: &[u8]) -> Said {
+    match serde_json::from_slice(body) {
+        Ok(Status { reason: Some(reason), .. }) if reason == "BadRequest" => Said::new(&reason),
+        Ok(Status { message: Some(message), .. }) => Said::new(&message),
+        _ => Said::default(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Status {
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+const TLS: &str = "kubernetes.io/tls";
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+const OURSELVES: &str = "autocertd";
+/// The annotation with the label for which the Secret was made.
+const LABEL: &str = "autocertd/label";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_may_quote_a_key_are_not_passed_on() {
+        let status = |reason: &str, message: &str| json!({ "reason": reason, "message": message }).to_string();
+        assert_eq!(said(status("Forbidden", "cannot patch").as_bytes()).to_string(), " (cannot patch)");
+        assert_eq!(said(status("BadRequest", "...|LS0tLS1CRUdJTiB|...").as_bytes()).to_string(), " (BadRequest)");
+        assert_eq!(said(b"<html>").to_string(), "");
+    }
+}

@@ -1,0 +1,202 @@
+//! One call to a service that knows autocertd by a token: its time limit, the reading of its answer, and what a refusal
+//! means. It knows no certificates.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{ClientBuilder, Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::config::span::Span;
+use crate::config::{ConfigError, secret};
+use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::moment::Moment;
+use crate::domain::retry_after::retry_after;
+use crate::domain::said::Said;
+use crate::runtime::bearer::{InvalidToken, bearer};
+use crate::runtime::clock::SharedClock;
+
+/// A service as one token sees it.
+pub(super) struct Service {
+    /// What it is called in messages: the key of its settings.
+    pub(super) name: &'static str,
+    pub(super) http: reqwest::Client,
+    pub(super) endpoint: Endpoint,
+    /// Read anew for each call, because whoever runs this may exchange it at any time.
+    pub(super) token: TokenFile,
+    /// What to do about a 401 and a 403.
+    pub(super) advice: Advice,
+    /// Reads the words of an answer that is no success.
+    pub(super) said: fn(&[u8]) -> Said,
+    pub(super) clock: SharedClock,
+}
+
+/// The file that holds a token.
+#[derive(Clone, Debug)]
+pub(super) struct TokenFile {
+    /// The setting that names it.
+    pub(super) key: &'static str,
+    pub(super) path: PathBuf,
+}
+
+/// What people can do where the service does not let autocertd in.
+#[derive(Clone, Debug)]
+pub(super) struct Advice {
+    /// The token is wrong or expired.
+    pub(super) unauthenticated: String,
+    /// The token is missing a right.
+    pub(super) forbidden: String,
+}
+
+/// What is asked.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a [&'a str],
+    pub(super) query: &'a [(&'a str, String)],
+    /// A document with its content type.
+    pub(super) body: Option<(&'static str, &'a Value)>,
+}
+
+/// Why a call came to nothing. No text in it holds the token or a private key.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServiceError {
+    #[error("{service}: there is no token; it is looked for again")]
+    NoToken { service: &'static str, source: ConfigError },
+    #[error("{service}: the token in {} cannot be used; it is looked for again", .path.display())]
+    BadToken { service: &'static str, path: PathBuf, source: InvalidToken },
+    #[error("{service}: {call} was refused with status {status}{said}; {advice}")]
+    Unauthorized { service: &'static str, call: String, status: u16, said: Said, advice: String },
+    #[error("{service}: {call} got no answer; it is tried again, check the address and the network if this lasts")]
+    Unreachable { service: &'static str, call: String, source: reqwest::Error },
+    #[error("{service}: {call} was answered with status {status}{said}; it is tried again later")]
+    Busy { service: &'static str, call: String, status: u16, said: Said, not_before: Option<Moment> },
+    #[error("{service}: {call} was rejected with status {status}{said}; correct what it complains of")]
+    Rejected { service: &'static str, call: String, status: u16, said: Said },
+    #[error("{service}: the answer to {call} cannot be read; it is tried again, check the address if this lasts")]
+    Unreadable { service: &'static str, call: String, source: serde_json::Error },
+}
+
+impl Service {
+    /// What all clients have in common. A token goes nowhere but to its endpoint.
+    pub(super) fn client(timeout: Span) -> ClientBuilder {
+        reqwest::Client::builder()
+            .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
+            .timeout(timeout.duration())
+            .redirect(Policy::none())
+    }
+
+    /// One call, and what its answer of success says.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ServiceError> {
+        let named = call.to_string();
+        let body = self.send(call).await?;
+        serde_json::from_slice(&body).map_err(|source| ServiceError::Unreadable {
+            service: self.name,
+            call: named,
+            source,
+        })
+    }
+
+    /// One call, and the body of its answer of success.
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Bytes, ServiceError> {
+        let (service, named) = (self.name, call.to_string());
+        let mut request = self
+            .http
+            .request(call.method, self.endpoint.join(call.path))
+            .query(call.query)
+            .header(AUTHORIZATION, self.authorization()?);
+        if let Some((content_type, document)) = call.body {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static(content_type)).body(document.to_string());
+        }
+        let answer = async {
+            let response = request.send().await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            Ok((status, headers, response.bytes().await?))
+        };
+        let (status, headers, body) = match answer.await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let source = reqwest::Error::without_url(error);
+                tracing::debug!(service, call = named, error = %source, "no answer");
+                return Err(ServiceError::Unreachable { service, call: named, source });
+            }
+        };
+        tracing::debug!(service, call = named, status = status.as_u16(), bytes = body.len(), "answered");
+        if status.is_success() { Ok(body) } else { Err(self.refusal(named, status, &headers, &body)) }
+    }
+
+    fn authorization(&self) -> Result<HeaderValue, ServiceError> {
+        let service = self.name;
+        let token = secret::read(self.token.key, &self.token.path)
+            .map_err(|source| ServiceError::NoToken { service, source })?;
+        bearer(&token).map_err(|source| ServiceError::BadToken { service, path: self.token.path.clone(), source })
+    }
+
+    fn refusal(&self, call: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ServiceError {
+        let (service, said) = (self.name, (self.said)(body));
+        let unauthorized = |call, said, advice: &String| ServiceError::Unauthorized {
+            service,
+            call,
+            status: status.as_u16(),
+            said,
+            advice: advice.clone(),
+        };
+        match status {
+            StatusCode::UNAUTHORIZED => unauthorized(call, said, &self.advice.unauthenticated),
+            StatusCode::FORBIDDEN => unauthorized(call, said, &self.advice.forbidden),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => self.busy(call, status, said, headers),
+            status if status.is_server_error() => self.busy(call, status, said, headers),
+            status => ServiceError::Rejected { service, call, status: status.as_u16(), said },
+        }
+    }
+
+    fn busy(&self, call: String, status: StatusCode, said: Said, headers: &HeaderMap) -> ServiceError {
+        let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let not_before = asked.and_then(|value| retry_after(value, self.clock.now()));
+        ServiceError::Busy { service: self.name, call, status: status.as_u16(), said, not_before }
+    }
+}
+
+impl ServiceError {
+    /// What the fault means for the next step. A token that is missing may be on its way, from a vault for one.
+    pub(super) const fn disposition(&self) -> Disposition {
+        match self {
+            Self::Busy { not_before, .. } => Disposition::Retry { not_before: *not_before },
+            Self::NoToken { .. } | Self::BadToken { .. } | Self::Unreachable { .. } | Self::Unreadable { .. } => {
+                Disposition::RETRY
+            }
+            Self::Unauthorized { .. } | Self::Rejected { .. } => Disposition::Operator,
+        }
+    }
+
+    /// The status with which the service rejected what was asked.
+    pub(super) const fn rejected(&self) -> Option<u16> {
+        match self {
+            Self::Rejected { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        Self::of(&error, error.disposition())
+    }
+}
+
+/// Method and path, as messages name a call.
+impl fmt::Display for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} /{}", self.method, self.path.join("/"))
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("name", &self.name).field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,404 @@
+//! Uploads to another Certificate Manager: an autocertd of its own, behind a proxy that breaks what a test wants broken.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use autocertd::config::delivery::CertificateManagerEntry;
+use autocertd::deliver::certificate_manager::CertificateManagerDelivery;
+use autocertd::deliver::{Delivered, Delivery, Parcel};
+use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::moment::Moment;
+use autocertd::runtime::clock::{Clock, TurnedClock};
+use autocertd_support::daemon::{Daemon, Setup};
+use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use time::Duration;
+
+use crate::parcels::{START, parcel, with_common_name};
+
+#[tokio::test]
+async fn a_certificate_is_uploaded_once_and_its_predecessor_removed_after_the_grace_period() {
+    let bench = Bench::start().await;
+    let first = parcel("www");
+    assert!(!bench.delivery.is_in_place(&first, None).await.unwrap());
+    let mut receipt = bench.deliver(&first, None).await.receipt;
+    assert!(bench.delivery.is_in_place(&first, receipt.as_ref()).await.unwrap());
+    let there = bench.uploads().await;
+    assert_eq!(there.len(), 1);
+    assert_eq!(there[0]["properties"]["name"], "web 2026-11-22T12:00:00Z");
+    assert_eq!(there[0]["properties"]["certificate"], first.leaf_pem);
+    assert_eq!(there[0]["properties"]["certificateChain"], first.chain_pem);
+    assert_eq!(there[0]["metadata"]["serialNumber"], first.leaf.serial_number);
+
+    let again = bench.deliver(&first, receipt.as_ref()).await;
+    assert_eq!((&again.receipt, again.look_again), (&receipt, None));
+    assert_eq!(bench.count("POST"), 1);
+
+    let second = parcel("www");
+    assert!(!bench.delivery.is_in_place(&second, receipt.as_ref()).await.unwrap());
+    let superseded = bench.deliver(&second, receipt.as_ref()).await;
+    assert_eq!(superseded.look_again, Some(START + GRACE));
+    receipt = superseded.receipt;
+
+    bench.clock.turn(GRACE - Duration::SECOND);
+    let early = bench.deliver(&second, receipt.as_ref()).await;
+    assert_eq!((early.receipt, early.look_again), (receipt.clone(), Some(START + GRACE)));
+    assert_eq!(bench.uploads().await.len(), 2);
+
+    bench.clock.turn(Duration::SECOND);
+    let cleared = bench.deliver(&second, receipt.as_ref()).await;
+    assert_eq!(cleared.look_again, None);
+    let there = bench.uploads().await;
+    assert_eq!(there.len(), 1);
+    assert_eq!(there[0]["properties"]["certificate"], second.leaf_pem);
+    assert!(bench.delivery.is_in_place(&second, cleared.receipt.as_ref()).await.unwrap());
+    let kept = cleared.receipt.unwrap().to_string();
+    assert!(!kept.contains("PRIVATE") && !kept.contains(&bench.daemon.api.token), "{kept}");
+}
+
+/// Killed right after the upload, before anything could be remembered.
+#[tokio::test]
+async fn an_upload_whose_end_was_not_seen_is_found_and_not_repeated() {
+    for common_name in [None, Some("www.example.com")] {
+        let bench = Bench::start().await;
+        bench.upload_others(PAGE + 1).await;
+        let first = with_common_name("www", common_name);
+        bench.hook("POST", |_| Action::KillAfter(Box::new(|| {})));
+        assert_eq!(bench.failure(&first, None).await.disposition, Disposition::RETRY);
+        bench.pass();
+
+        let adopted = bench.deliver(&first, None).await;
+        assert_eq!(bench.count("POST"), 1, "{common_name:?}");
+        assert!(bench.delivery.is_in_place(&first, adopted.receipt.as_ref()).await.unwrap());
+
+        let second = with_common_name("www", common_name);
+        let superseded = bench.deliver(&second, adopted.receipt.as_ref()).await;
+        bench.clock.turn(GRACE);
+        bench.deliver(&second, superseded.receipt.as_ref()).await;
+        assert_eq!(bench.uploads().await.len(), 1 + PAGE + 1, "what was adopted is removed as any other of ours");
+    }
+}
+
+#[tokio::test]
+async fn what_a_person_uploaded_is_used_and_never_removed() {
+    let bench = Bench::start().await;
+    let first = parcel("www");
+    let by_hand = bench.upload("by hand", &first).await;
+    let adopted = bench.deliver(&first, None).await;
+    assert_eq!(bench.count("POST"), 0);
+    assert_eq!(adopted.receipt.as_ref().unwrap()["present"]["id"], by_hand["id"]);
+
+    let second = bench.deliver(&parcel("www"), adopted.receipt.as_ref()).await;
+    bench.clock.turn(GRACE);
+    assert_eq!(second.look_again, None);
+    assert_eq!(bench.uploads().await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_removed_there_is_uploaded_again() {
+    let bench = Bench::start().await;
+    let parcel = parcel("www");
+    let delivered = bench.deliver(&parcel, None).await;
+    bench.daemon.api.delete(&bench.path_of_present(&delivered)).await.unwrap();
+    assert!(!bench.delivery.is_in_place(&parcel, delivered.receipt.as_ref()).await.unwrap());
+    let again = bench.deliver(&parcel, delivered.receipt.as_ref()).await;
+    assert!(bench.delivery.is_in_place(&parcel, again.receipt.as_ref()).await.unwrap());
+    bench.clock.turn(GRACE);
+    let cleared = bench.deliver(&parcel, again.receipt.as_ref()).await;
+    assert_eq!(cleared.receipt.unwrap()["superseded"], json!([]), "a 404 counts as removed");
+}
+
+#[tokio::test]
+async fn what_is_still_in_use_there_is_kept_and_tried_again_a_day_later() {
+    for status in [409, 422] {
+        let bench = Bench::start().await;
+        let (first, second) = (parcel("www"), parcel("www"));
+        let receipt = bench.deliver(&first, None).await.receipt;
+        let receipt = bench.deliver(&second, receipt.as_ref()).await.receipt;
+        bench.hook("DELETE", move |_| answer(status, None));
+        bench.clock.turn(GRACE);
+        let refused = bench.deliver(&second, receipt.as_ref()).await;
+        assert_eq!(refused.look_again, Some(bench.clock.now() + Duration::DAY));
+        assert_eq!(refused.receipt.as_ref().unwrap()["superseded"][0]["reported"], true);
+        assert_eq!(bench.uploads().await.len(), 2);
+
+        bench.pass();
+        bench.clock.turn(Duration::DAY);
+        assert_eq!(bench.deliver(&second, refused.receipt.as_ref()).await.look_again, None);
+        assert_eq!(bench.uploads().await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn trouble_with_a_removal_fails_no_delivery() {
+    let bench = Bench::start().await;
+    let mut receipt = None;
+    let last = parcel("www");
+    for parcel in [&parcel("www"), &parcel("www"), &last] {
+        receipt = bench.deliver(parcel, receipt.as_ref()).await.receipt;
+    }
+    bench.clock.turn(GRACE);
+    for (retry_after, after) in [(Some("7200"), Duration::hours(2)), (None, Duration::HOUR)] {
+        let before = bench.count("DELETE");
+        bench.hook("DELETE", move |_| answer(503, retry_after));
+        let delivered = bench.deliver(&last, receipt.as_ref()).await;
+        assert_eq!(delivered.look_again, Some(bench.clock.now() + after));
+        assert_eq!(bench.count("DELETE"), before + 1, "one refusal is enough");
+        receipt = delivered.receipt;
+    }
+    bench.pass();
+    assert_eq!(bench.deliver(&last, receipt.as_ref()).await.look_again, None);
+    assert_eq!(bench.uploads().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_counts_once_it_is_available() {
+    let bench = Bench::start().await;
+    let parcel = parcel("www");
+    let delivered = bench.deliver(&parcel, None).await;
+    let path = bench.path_of_present(&delivered);
+    let mut shown = bench.daemon.api.get(&path).await.unwrap();
+    shown["metadata"]["message"] = "no such key store".into();
+    let looks = bench.count("GET");
+    for state in ["PROVISIONING", "FAILED"] {
+        shown["metadata"]["state"] = state.into();
+        let body = Bytes::from(shown.to_string());
+        bench.hook("GET", move |_| Action::Respond(200, HeaderMap::new(), body.clone()));
+        assert!(!bench.delivery.is_in_place(&parcel, delivered.receipt.as_ref()).await.unwrap(), "{state}");
+    }
+    let failure = bench.failure(&parcel, delivered.receipt.as_ref()).await;
+    assert_eq!(failure.disposition, Disposition::Operator);
+    assert!(failure.message.contains("failed there (no such key store); delete it there"), "{failure}");
+
+    shown["metadata"]["state"] = "PROVISIONING".into();
+    let (body, first) = (Bytes::from(shown.to_string()), bench.proxy.requests().len());
+    bench.hook("GET", move |request| match request.index == first {
+        true => Action::Respond(200, HeaderMap::new(), body.clone()),
+        false => Action::Pass,
+    });
+    assert_eq!(bench.deliver(&parcel, delivered.receipt.as_ref()).await, delivered);
+    assert_eq!(bench.count("GET"), looks + 5);
+}
+
+#[tokio::test]
+async fn an_upload_that_stays_unavailable_is_looked_at_again_later() {
+    let bench = Bench::with_timeout("1s").await;
+    let parcel = parcel("www");
+    let delivered = bench.deliver(&parcel, None).await;
+    let mut shown = bench.daemon.api.get(&bench.path_of_present(&delivered)).await.unwrap();
+    shown["metadata"]["state"] = "PROVISIONING".into();
+    let body = Bytes::from(shown.to_string());
+    bench.hook("GET", move |_| Action::Respond(200, HeaderMap::new(), body.clone()));
+    let failure = bench.failure(&parcel, delivered.receipt.as_ref()).await;
+    assert_eq!(failure.disposition, Disposition::RETRY);
+    assert!(failure.message.contains("is not available there yet"), "{failure}");
+}
+
+#[tokio::test]
+async fn faults_are_told_apart() {
+    let bench = Bench::start().await;
+    let parcel = parcel("www");
+    for (status, retry_after, disposition, words) in [
+        (429, Some("20"), retry_at(START + Duration::seconds(20)), "status 429 (demanded-1: on demand)"),
+        (503, Some("Sun, 22 Nov 2026 12:01:00 GMT"), retry_at(START + Duration::MINUTE), "it is tried again later"),
+        (502, None, Disposition::RETRY, "status 502"),
+        (403, None, Disposition::Operator, "the right to manage certificates"),
+        (422, None, Disposition::Operator, "POST /certificates was rejected with status 422 (demanded-1: on demand)"),
+        (301, None, Disposition::Operator, "status 301"),
+    ] {
+        bench.hook("POST", move |_| answer(status, retry_after));
+        let failure = bench.failure(&parcel, None).await;
+        assert_eq!(failure.disposition, disposition, "{failure}");
+        assert!(failure.message.starts_with("certificate_manager: ") && failure.message.contains(words), "{failure}");
+        assert!(!failure.message.contains(&bench.daemon.api.token), "{failure}");
+        assert!(!failure.message.contains(parcel.private_key.expose_secret()), "{failure}");
+    }
+    bench.hook("GET", |_| Action::Cut);
+    let failure = bench.failure(&parcel, None).await;
+    assert_eq!(failure.disposition, Disposition::RETRY);
+    assert!(failure.message.contains("GET /certificates got no answer"), "{failure}");
+    bench.hook("GET", |_| Action::Respond(200, HeaderMap::new(), Bytes::from_static(b"<html>")));
+    let failure = bench.failure(&parcel, None).await;
+    assert_eq!(failure.disposition, Disposition::RETRY);
+    assert!(failure.message.contains("cannot be read"), "{failure}");
+    assert!(bench.uploads().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_token_is_read_anew_each_time() {
+    let bench = Bench::start().await;
+    let parcel = parcel("www");
+    fs::write(bench.token_file(), "wrong-secret").unwrap();
+    let failure = bench.failure(&parcel, None).await;
+    assert_eq!(failure.disposition, Disposition::Operator);
+    assert!(
+        failure.message.contains("status 401 (paas-auth-1") && failure.message.contains("write a token"),
+        "{failure}"
+    );
+    assert!(!failure.message.contains("wrong-secret"), "{failure}");
+    for content in ["", "two\nlines"] {
+        fs::write(bench.token_file(), content).unwrap();
+        let failure = bench.failure(&parcel, None).await;
+        assert_eq!(failure.disposition, Disposition::RETRY, "{failure}");
+        assert!(failure.message.contains("cannot be used") && !failure.message.contains("two"), "{failure}");
+    }
+    fs::remove_file(bench.token_file()).unwrap();
+    let failure = bench.failure(&parcel, None).await;
+    assert_eq!(failure.disposition, Disposition::RETRY);
+    assert!(failure.message.contains("certificate_manager.token_file"), "{failure}");
+
+    fs::write(bench.token_file(), format!("{}\n", bench.daemon.api.token)).unwrap();
+    bench.deliver(&parcel, None).await;
+}
+
+#[test]
+fn an_address_that_would_show_the_token_is_refused() {
+    for endpoint in ["http://certificate-manager.example.com", "certificate-manager.example.com", "ftp://127.0.0.1"] {
+        let error = CertificateManagerDelivery::new(&entry(endpoint, PathBuf::new(), "30s"), clock()).unwrap_err();
+        let failure = Failure::of(&error, Disposition::Operator).message;
+        assert!(
+            failure.contains("certificate_manager.endpoint cannot be used: ") && failure.contains(endpoint),
+            "{failure}"
+        );
+    }
+    CertificateManagerDelivery::new(&entry("https://certificate-manager.example.com", PathBuf::new(), "30s"), clock())
+        .unwrap();
+}
+
+/// Another Certificate Manager, and a delivery to it through a proxy.
+struct Bench {
+    daemon: Daemon,
+    proxy: FaultProxy,
+    folder: TempDir,
+    clock: Arc<TurnedClock>,
+    delivery: CertificateManagerDelivery,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        Self::with_timeout("30s").await
+    }
+
+    async fn with_timeout(timeout: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let acme_root = folder.path().join("root.pem");
+        fs::write(&acme_root, parcel("root").leaf_pem).unwrap();
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        let daemon = Daemon::start(&Setup {
+            binary: PathBuf::from(env!("CARGO_BIN_EXE_autocertd")),
+            folder: folder.path().join("autocertd"),
+            cloud_dns: format!("http://{nowhere}"),
+            cloud_dns_token: "unused".to_owned(),
+            dns_server: nowhere,
+            acme_root,
+            log: "info".to_owned(),
+            more: String::new(),
+        })
+        .await
+        .unwrap();
+        let upstream = daemon.api.base.clone();
+        let proxy =
+            FaultProxy::start(FaultProxyOptions { upstream, upstream_root_pem: None, tls: false }).await.unwrap();
+        let token_file = folder.path().join(TOKEN_FILE);
+        fs::write(&token_file, &daemon.api.token).unwrap();
+        let clock = clock();
+        let entry = entry(&proxy.url(), token_file, timeout);
+        let delivery = CertificateManagerDelivery::new(&entry, clock.clone()).unwrap();
+        Self { daemon, proxy, folder, clock, delivery }
+    }
+
+    async fn deliver(&self, parcel: &Parcel, receipt: Option<&Value>) -> Delivered {
+        self.delivery.deliver(parcel, receipt).await.unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    async fn failure(&self, parcel: &Parcel, receipt: Option<&Value>) -> Failure {
+        self.delivery.deliver(parcel, receipt).await.unwrap_err()
+    }
+
+    /// What is there, as its API shows it.
+    async fn uploads(&self) -> Vec<Value> {
+        let list = self.daemon.api.get("/certificates?limit=1000").await.unwrap();
+        list["items"].as_array().unwrap().clone()
+    }
+
+    async fn upload(&self, name: &str, parcel: &Parcel) -> Value {
+        let properties = json!({
+            "name": name,
+            "certificate": parcel.leaf_pem,
+            "certificateChain": parcel.chain_pem,
+            "privateKey": parcel.private_key.expose_secret(),
+        });
+        self.daemon.api.create("/certificates", properties).await.unwrap()
+    }
+
+    /// Uploads of other people with the same names.
+    async fn upload_others(&self, count: usize) {
+        let other = with_common_name("other", Some("www.example.com"));
+        for number in 0..count {
+            self.upload(&format!("other {number}"), &other).await;
+        }
+    }
+
+    fn path_of_present(&self, delivered: &Delivered) -> String {
+        format!("/certificates/{}", delivered.receipt.as_ref().unwrap()["present"]["id"].as_str().unwrap())
+    }
+
+    /// How many requests of a method the delivery sent.
+    fn count(&self, method: &str) -> usize {
+        self.proxy.requests().iter().filter(|request| request.method == method).count()
+    }
+
+    /// Decides what happens to requests of a method.
+    fn hook(&self, method: &str, decide: impl Fn(&RequestInfo) -> Action + Send + Sync + 'static) {
+        let method: Method = method.parse().unwrap();
+        self.proxy.set_hook(Box::new(
+            move |request| {
+                if request.method == method { decide(request) } else { Action::Pass }
+            },
+        ));
+    }
+
+    fn pass(&self) {
+        self.proxy.set_hook(Box::new(|_| Action::Pass));
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.folder.path().join(TOKEN_FILE)
+    }
+}
+
+fn entry(endpoint: &str, token_file: PathBuf, timeout: &str) -> CertificateManagerEntry {
+    let grace = GRACE.whole_seconds();
+    let text = format!(
+        "endpoint = '{endpoint}'\ntoken_file = '{}'\ngrace = '{grace}s'\ntimeout = '{timeout}'",
+        token_file.display()
+    );
+    toml::from_str(&text).unwrap()
+}
+
+fn clock() -> Arc<TurnedClock> {
+    Arc::new(TurnedClock::starting_at(START))
+}
+
+/// An answer in the form of the API.
+fn answer(status: u16, retry_after: Option<&str>) -> Action {
+    let body = json!({"httpStatus": status, "messages": [{"errorCode": "demanded-1", "message": "on demand"}]});
+    let headers = retry_after.map(|value| (RETRY_AFTER, value.parse().unwrap()));
+    Action::Respond(status, HeaderMap::from_iter(headers), Bytes::from(body.to_string()))
+}
+
+fn retry_at(moment: Moment) -> Disposition {
+    Disposition::Retry { not_before: Some(moment) }
+}
+
+const GRACE: Duration = Duration::days(7);
+const TOKEN_FILE: &str = "certificate-manager-token";
+/// As many certificates as the delivery asks for at once.
+const PAGE: usize = 100;
