@@ -181,6 +181,7 @@ impl App {
         self.make_first_token().await?;
         self.reconcile(&self.config).await?;
         let scheduler = self.scheduler(outside);
+        scheduler.sync_deliveries().await?;
         let api = self.api();
         let tasks = self.lifecycle.tasks();
         let mut api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));

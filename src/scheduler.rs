@@ -140,6 +140,14 @@ impl Scheduler {
         Ok(room)
     }
 
+    /// Gives each delivery its rows, before anyone asks how it goes.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn sync_deliveries(&self) -> Result<(), StoreError> {
+        self.current().dispatch.sync().await
+    }
+
     /// Claims the deliveries that are due and has them carried out, as far as there is room; gives the moment of the
     /// earliest look at all others.
     ///

@@ -190,7 +190,7 @@ async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<Rene
 /// Tells which auto-certificates are not in service.
 async fn issued(State(api): State<Api>) -> Result<Json<IssuedAnswer>, ApiError> {
     let now = api.clock.now();
-    let unserved = api.store.unserved(now).await?;
+    let unserved = api.store.unserved(&api.instance, now).await?;
     let missing = unserved.lacking.into_iter().map(|lacking| Missing::at(lacking, now)).collect();
     Ok(Json(IssuedAnswer { total: unserved.total, missing }))
 }
@@ -213,9 +213,11 @@ impl Wire for RenewalRequest {
 
 impl Missing {
     fn at(lacking: AutoCertificate, now: Moment) -> Self {
+        let issued = lacking.standing.newest.is_some_and(|newest| now < newest.not_after);
+        let of_issuance = || state::of_auto_certificate(&lacking.standing, now).message;
         Self {
             id: lacking.id,
-            message: state::of_auto_certificate(&lacking.standing, now).message,
+            message: if issued { UNDELIVERED.to_owned() } else { of_issuance() },
             name: lacking.name.to_string(),
             common_name: lacking.common_name.sent().to_owned(),
         }
@@ -264,3 +266,5 @@ impl From<NewestSummary> for NewestIssued {
         Self { id: newest.id, serial_number: newest.serial_number, not_after: newest.not_after.to_string() }
     }
 }
+
+const UNDELIVERED: &str = "issued, but not delivered; `autocertd deliveries` tells why";
