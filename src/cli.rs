@@ -42,6 +42,11 @@ struct Cli {
     #[arg(long, requires = "renew_now")]
     wait_delivered: bool,
 
+    /// With --renew-now: say what would be done, and rehearse it with the staging provider that the real one's [[provider]]
+    /// names; nothing real is touched but challenge records, which go again
+    #[arg(long, requires = "renew_now", conflicts_with = "wait_delivered")]
+    dry_run: bool,
+
     /// With --renew-now: print the outcome as JSON on standard output
     #[arg(long, requires = "renew_now")]
     json: bool,
@@ -109,7 +114,8 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
     match (cli.renew_now, cli.command) {
         (Some(names), None) => {
-            renew_now::run(config, &Wish { names, json: cli.json, wait_delivered: cli.wait_delivered })
+            let (json, wait_delivered, dry_run) = (cli.json, cli.wait_delivered, cli.dry_run);
+            renew_now::run(config, &Wish { names, json, wait_delivered, dry_run })
         }
         (Some(_), Some(_)) => {
             eprintln!("autocertd: --renew-now stands alone; give it no command");

@@ -2,12 +2,14 @@
 //! Either way it follows each auto-certificate to its end, by what the store says of it.
 
 mod desk;
+mod rehearsal;
 mod report;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::cli::renew_now::desk::Desk;
+use crate::cli::renew_now::rehearsal::Planned;
 use crate::cli::renew_now::report::{Outcome, Report};
 use crate::cli::{Ending, log};
 use crate::config::Config;
@@ -23,9 +25,14 @@ pub(super) struct Wish {
     pub(super) json: bool,
     /// Whether deliveries are waited for.
     pub(super) wait_delivered: bool,
+    /// Whether nothing real is done.
+    pub(super) dry_run: bool,
 }
 
 pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
+    if wish.dry_run {
+        return rehearsal::run(config, wish);
+    }
     let runtime = crate::cli::runtime()?;
     let daemon = runtime.block_on(desk::daemon(config))?;
     if daemon.is_none() {
@@ -34,14 +41,14 @@ pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
     log::start_quietly(&config.log)?;
     runtime.block_on(async {
         let desk = Desk::open(config, daemon).await?;
-        let ending = renew(&desk, wish).await;
+        let ending = renew(&desk, wish, Vec::new()).await;
         let closed = desk.close().await;
         let ending = ending?;
         closed.map(|()| ending)
     })
 }
 
-async fn renew(desk: &Desk, wish: &Wish) -> anyhow::Result<Ending> {
+async fn renew(desk: &Desk, wish: &Wish, plans: Vec<Planned>) -> anyhow::Result<Ending> {
     let renewals = desk.request(&wish.names).await?;
     if !renewals.unknown.is_empty() {
         let unknown = renewals.unknown.join(", ");
@@ -49,7 +56,7 @@ async fn renew(desk: &Desk, wish: &Wish) -> anyhow::Result<Ending> {
         return Ok(Ending::Misused);
     }
     let ids: Vec<AutoCertificateId> = renewals.targets.iter().map(|target| target.id).collect();
-    let mut report = Report::new(&renewals.targets, wish.json);
+    let mut report = Report::new(&renewals.targets, plans, wish.json);
     follow(desk, renewals.targets, &mut report).await?;
     // Without a daemon nobody else would deliver.
     if wish.wait_delivered || desk.is_local() {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use crate::config::store::{KeysSection, StoreSection};
 use crate::config::{Config, ConfigError, secret};
 use crate::domain::auto_certificate::check_count;
 use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
@@ -133,6 +134,25 @@ impl AutoCertificateEntry {
 }
 
 impl Config {
+    /// The key of the declared provider with which this one is rehearsed.
+    pub fn staging_of(&self, provider: &DeclaredKey) -> Option<&DeclaredKey> {
+        self.providers.iter().find(|entry| entry.key == *provider)?.staging.as_ref()
+    }
+
+    /// The settings of a rehearsal: these auto-certificates alone, delivered nowhere, in a store of their own below the
+    /// state directory. That store stays, for the account at the staging provider and for records that a crash leaves.
+    #[must_use]
+    pub fn for_rehearsal(&self, auto_certificates: Vec<AutoCertificateEntry>) -> Self {
+        Self {
+            state_directory: Some(self.state_directory().join("rehearsal")),
+            store: StoreSection::default(),
+            keys: KeysSection::default(),
+            deliveries: Vec::new(),
+            auto_certificates,
+            ..self.clone()
+        }
+    }
+
     /// What is declared, each value read by the rules of the API, each secret from its file.
     ///
     /// # Errors

@@ -22,6 +22,25 @@ use crate::store::row::Record;
 use crate::store::{Store, StoreError, auto_certificates, documents, providers};
 
 impl Store {
+    /// The key under which the settings declare this provider, or once did.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn declared_key_of_provider(&self, id: ProviderId) -> Result<Option<DeclaredKey>, StoreError> {
+        let found = self.query("SELECT id, declared_key FROM providers WHERE id = $1").bind(id.to_string());
+        let row = found.fetch_optional(&self.0.pool).await?;
+        row.map_or(Ok(None), |row| Record::new(&row, "providers").optional_parsed("declared_key"))
+    }
+
+    /// The keys under which the settings declare auto-certificates, or once did.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn declared_keys(&self) -> Result<Vec<DeclaredKey>, StoreError> {
+        let rows = self.query(AUTO_CERTIFICATES).fetch_all(&self.0.pool).await?;
+        rows.iter().map(|row| Record::new(row, "auto_certificates").parsed("declared_key")).collect()
+    }
+
     /// Makes what is stored agree with what is declared, and says what had to be done for it: nothing at the second
     /// time. What it is about keeps its id, its history and, at the same server, its account.
     ///

@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Ending;
+use crate::cli::renew_now::rehearsal::Planned;
 use crate::domain::id::AutoCertificateId;
 use crate::http::control::{DeliveryProgress, DeliveryState, RenewalProgress, RenewalTarget};
 
@@ -65,6 +66,8 @@ struct Line {
 /// Tells how the renewals go.
 pub(super) struct Report {
     lines: Vec<Line>,
+    /// What a dry run said before.
+    plans: Vec<Planned>,
     deliveries: Vec<DeliveryProgress>,
     /// What each one was last said to be doing.
     said: HashMap<AutoCertificateId, String>,
@@ -75,11 +78,11 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(targets: &[RenewalTarget], json: bool) -> Self {
+    pub(super) fn new(targets: &[RenewalTarget], plans: Vec<Planned>, json: bool) -> Self {
         let moving = !json && std::io::stderr().is_terminal();
         let terminal = MultiProgress::new();
         let bars = if moving { bars(&terminal, targets) } else { HashMap::new() };
-        Self { lines: Vec::new(), deliveries: Vec::new(), said: HashMap::new(), bars, terminal, json }
+        Self { lines: Vec::new(), plans, deliveries: Vec::new(), said: HashMap::new(), bars, terminal, json }
     }
 
     /// One has moved on, or not.
@@ -140,10 +143,15 @@ impl Report {
         let undelivered = stand(|state| matches!(state, DeliveryState::Failed { .. }));
         let waiting = stand(|state| matches!(state, DeliveryState::Planned { .. }));
         if self.json {
-            let summary = serde_json::json!({
+            let mut summary = serde_json::json!({
                 "renewed": renewed, "failed": failed, "renewals": self.lines, "deliveries": self.deliveries,
             });
+            if !self.plans.is_empty() {
+                summary["plans"] = serde_json::json!(self.plans);
+            }
             println!("{}", serde_json::to_string_pretty(&summary)?);
+        } else if !self.plans.is_empty() {
+            println!("{renewed} rehearsed, {failed} failed; nothing real was changed");
         } else if self.lines.is_empty() {
             println!("nothing is due");
         } else {

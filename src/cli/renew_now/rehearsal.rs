@@ -1,0 +1,194 @@
+//! `--renew-now --dry-run`: what would be done, and why; and a rehearsal with the staging provider, in a store of its own,
+//! so that neither the real provider nor the real store is touched.
+
+use serde::Serialize;
+
+use crate::app::{App, Place, UnusableSettings};
+use crate::cli::deliveries::chosen;
+use crate::cli::renew_now::desk::Desk;
+use crate::cli::renew_now::{Wish, renew};
+use crate::cli::{Ending, log, owner, runtime};
+use crate::config::Config;
+use crate::config::declared::AutoCertificateEntry;
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::declared::DeclaredKey;
+use crate::domain::plan::{Action, plan};
+use crate::store::{Store, StoreUrl};
+
+/// What would be done about one auto-certificate.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Planned {
+    name: String,
+    common_name: String,
+    /// Whether a certificate would be obtained.
+    renewal: bool,
+    /// Why, or when.
+    reason: String,
+    /// The key of the provider with which it is rehearsed.
+    staging: Option<DeclaredKey>,
+}
+
+/// A plan, with what its rehearsal asks for.
+struct Subject {
+    planned: Planned,
+    wish: AutoCertificateEntry,
+}
+
+pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
+    owner::become_owner_of(&config.state_directory())?;
+    log::start_quietly(&config.log)?;
+    runtime()?.block_on(async {
+        let subjects = subjects(config, wish).await?;
+        let plans: Vec<Planned> = subjects.iter().map(|subject| subject.planned.clone()).collect();
+        if !wish.json {
+            plans.iter().for_each(Planned::print);
+        }
+        let rehearsed: Vec<AutoCertificateEntry> = subjects.into_iter().filter_map(Subject::rehearsed).collect();
+        if rehearsed.is_empty() {
+            return end_without_rehearsal(&plans, wish.json);
+        }
+        let names = rehearsed.iter().map(|entry| entry.key.to_string()).collect();
+        let stage = config.for_rehearsal(rehearsed);
+        let desk = Desk::open(&stage, None).await?;
+        let ending = renew(&desk, &Wish { names, ..wish.clone() }, plans).await;
+        let closed = desk.close().await;
+        let ending = ending?;
+        closed.map(|()| ending)
+    })
+}
+
+/// Those that are named, or else all of them: of the store, and those that are declared and not made yet.
+async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    let mut known = Vec::new();
+    let mut unknown = wish.names.clone();
+    if is_there(config)? {
+        let app = App::open(config, Place::MustExist).await?;
+        for id in chosen_of(&app.store, &mut unknown, wish.names.is_empty()).await? {
+            if let Some(stored) = app.store.auto_certificate(id).await? {
+                subjects.push(of_stored(config, &app, stored, !wish.names.is_empty()).await?);
+            }
+        }
+        known = app.store.declared_keys().await?;
+        app.store.close().await;
+    }
+    for entry in config.auto_certificates.iter().filter(|entry| !known.contains(&entry.key)) {
+        let called = |name: &String| {
+            [Some(&entry.common_name), entry.name.as_ref()].contains(&Some(name)) || entry.key.as_str() == name
+        };
+        if wish.names.is_empty() || unknown.iter().any(called) {
+            unknown.retain(|name| !called(name));
+            subjects.push(of_declared(config, entry));
+        }
+    }
+    match unknown.as_slice() {
+        [] => Ok(subjects),
+        unknown => Err(UnusableSettings::of(UnknownNames(unknown.join(", "))).into()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no auto-certificate has the name, common name or id: {0}")]
+struct UnknownNames(String);
+
+/// Whether there is a store at all; a dry run makes none.
+fn is_there(config: &Config) -> anyhow::Result<bool> {
+    let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
+    Ok(match settings.url {
+        StoreUrl::Sqlite(path) => path.exists(),
+        StoreUrl::Postgres(_) => true,
+    })
+}
+
+/// The ids that are meant; what names none of them stays in `unknown`.
+async fn chosen_of(
+    store: &Store,
+    unknown: &mut Vec<String>,
+    all: bool,
+) -> anyhow::Result<Vec<crate::domain::id::AutoCertificateId>> {
+    if all {
+        return chosen(store, &[]).await;
+    }
+    let mut named = Vec::new();
+    for name in std::mem::take(unknown) {
+        let target = if store.matching_auto_certificates(&name).await?.is_empty() { &mut *unknown } else { &mut named };
+        target.push(name);
+    }
+    if named.is_empty() { Ok(Vec::new()) } else { chosen(store, &named).await }
+}
+
+async fn of_stored(config: &Config, app: &App, stored: AutoCertificate, named: bool) -> anyhow::Result<Subject> {
+    let plan = plan(&stored.standing, app.clock.now());
+    let provider = app.store.declared_key_of_provider(stored.provider).await?;
+    let renewal = named || matches!(plan.action, Action::Start | Action::Resume(_));
+    let reason = match plan.action {
+        Action::Idle if named => "it was named".to_owned(),
+        Action::Idle => format!("{} at {}", plan.reason, plan.next_look),
+        Action::Start | Action::Resume(_) | Action::CleanUp | Action::Purge => plan.reason.to_string(),
+    };
+    let staging = provider.as_ref().and_then(|key| config.staging_of(key)).cloned();
+    let further = stored.subject_alternative_names.iter().map(|name| name.sent().to_owned()).collect();
+    let key = format!("of-{}", stored.id).parse()?;
+    Ok(Subject {
+        wish: AutoCertificateEntry {
+            key,
+            name: None,
+            provider: staging.as_ref().map(ToString::to_string).unwrap_or_default(),
+            common_name: stored.common_name.sent().to_owned(),
+            subject_alternative_names: further,
+            key_algorithm: stored.key_algorithm.as_str().to_owned(),
+        },
+        planned: Planned {
+            name: stored.name.to_string(),
+            common_name: stored.common_name.sent().to_owned(),
+            renewal,
+            reason,
+            staging,
+        },
+    })
+}
+
+fn of_declared(config: &Config, entry: &AutoCertificateEntry) -> Subject {
+    let staging = entry.provider.parse().ok().and_then(|key| config.staging_of(&key)).cloned();
+    Subject {
+        planned: Planned {
+            name: entry.name.clone().unwrap_or_else(|| entry.key.to_string()),
+            common_name: entry.common_name.clone(),
+            renewal: true,
+            reason: "it is declared and not made yet".to_owned(),
+            staging: staging.clone(),
+        },
+        wish: AutoCertificateEntry {
+            name: None,
+            provider: staging.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ..entry.clone()
+        },
+    }
+}
+
+impl Subject {
+    fn rehearsed(self) -> Option<AutoCertificateEntry> {
+        (self.planned.renewal && self.planned.staging.is_some()).then_some(self.wish)
+    }
+}
+
+impl Planned {
+    fn print(&self) {
+        let (name, reason) = (&self.common_name, &self.reason);
+        match (self.renewal, &self.staging) {
+            (false, _) => println!("{name}: nothing to do: {reason}"),
+            (true, Some(staging)) => println!("{name}: would be renewed: {reason}; rehearsed with {staging}"),
+            (true, None) => println!("{name}: would be renewed: {reason}; its provider declares no staging"),
+        }
+    }
+}
+
+fn end_without_rehearsal(plans: &[Planned], json: bool) -> anyhow::Result<Ending> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "plans": plans }))?);
+    } else {
+        println!("nothing was rehearsed, and nothing was changed");
+    }
+    Ok(Ending::Well)
+}
