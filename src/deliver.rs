@@ -1,6 +1,7 @@
 //! Delivery: what is issued is brought to where it is used. Each delivery is carried out on its own, tried again on its
 //! own, and never causes an order. When it is due is decided elsewhere (`domain::delivery`); here it is done.
 
+pub mod files;
 pub mod parcel;
 
 use std::fmt::Debug;
@@ -8,6 +9,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use files::{Files, Published};
 pub use parcel::{Addressee, Parcel};
 
 use crate::domain::disposition::Failure;

@@ -1,0 +1,5 @@
+//! Deliveries, each with what it delivers to: real folders, real processes, real sockets.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod files;
