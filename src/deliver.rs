@@ -3,6 +3,7 @@
 
 pub mod certificate_manager;
 pub mod dispatch;
+pub mod files;
 pub mod kubernetes;
 pub mod parcel;
 mod service;
@@ -12,6 +13,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use files::{Files, Published};
 pub use parcel::{Addressee, Parcel};
 
 use crate::domain::disposition::Failure;

@@ -50,7 +50,7 @@ impl Parcel {
 }
 
 /// The text, ended by a line break.
-fn lines(text: &str) -> String {
+pub(super) fn lines(text: &str) -> String {
     match text.trim_end() {
         "" => String::new(),
         text => format!("{text}\n"),

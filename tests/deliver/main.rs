@@ -1,7 +1,8 @@
-//! Deliveries over real wires: real servers, real TLS, real files.
+//! Deliveries, each with what it delivers to: real folders, real processes, real sockets.
 
-#![expect(clippy::unwrap_used, reason = "tests end where something unforeseen happens")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod certificate_manager;
+mod files;
 mod kubernetes;
 mod parcels;

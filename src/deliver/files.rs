@@ -1,0 +1,124 @@
+//! `files`: a folder per certificate with PEM files, published whole. A reader sees the old certificate with its key or
+//! the new one with its own, whatever happens in between; the previous version is kept for a roll-back.
+
+mod access;
+mod bundle;
+mod certificate_folder;
+mod contents;
+mod error;
+mod folder;
+mod placeholder;
+
+use crate::config::delivery::FilesEntry;
+use crate::deliver::files::access::Access;
+use crate::deliver::files::certificate_folder::{CertificateFolder, PLACEHOLDER};
+use crate::deliver::files::error::FilesError;
+use crate::deliver::parcel::{Addressee, Parcel};
+use crate::domain::disposition::Failure;
+
+/// The folders of one delivery.
+#[derive(Clone, Debug)]
+pub struct Files(FilesEntry);
+
+/// What a publication came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// What is live is new, or was put right; whoever serves it must take it up.
+    Changed,
+    /// It was live already.
+    Unchanged,
+}
+
+impl Files {
+    /// As the settings declare them. Owner and group are looked up each time, since they may be made later.
+    pub fn new(entry: &FilesEntry) -> Self {
+        Self(entry.clone())
+    }
+
+    /// The folder of this addressee.
+    pub fn folder_of(&self, addressee: &Addressee) -> PathBuf {
+        self.0.directory.join(&addressee.label)
+    }
+
+    /// Makes a certificate live.
+    ///
+    /// # Errors
+    /// What failed and what to do; what was live before stays so.
+    pub async fn publish(&self, parcel: &Parcel) -> Result<Published, Failure> {
+        let parcel = parcel.clone();
+        self.blocking(move |entry| {
+            let access = Access::of(entry)?;
+            let contents = contents::of(entry, &access, &parcel)?;
+            let folder = CertificateFolder::open_or_make(&entry.directory, &parcel.addressee.label, &access)?;
+            let _lock = folder.lock()?;
+            folder.publish(&parcel.certificate.to_string(), &contents, &access)
+        })
+        .await
+    }
+
+    /// Whether what is live is what would be published: the same files with the same contents, modes and owner.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub async fn is_current(&self, parcel: &Parcel) -> Result<bool, Failure> {
+        let parcel = parcel.clone();
+        self.blocking(move |entry| {
+            let access = Access::of(entry)?;
+            let contents = contents::of(entry, &access, &parcel)?;
+            let folder = CertificateFolder::open(&entry.directory, &parcel.addressee.label)?;
+            folder.map_or(Ok(false), |folder| folder.is_live(&contents, &access))
+        })
+        .await
+    }
+
+    /// Makes the certificate that was live before the present one live again. False where there is none; a placeholder
+    /// is none.
+    ///
+    /// # Errors
+    /// What failed and what to do; what was live before stays so.
+    pub async fn roll_back(&self, addressee: &Addressee) -> Result<bool, Failure> {
+        let label = addressee.label.clone();
+        self.blocking(move |entry| {
+            let Some(folder) = CertificateFolder::open(&entry.directory, &label)? else { return Ok(false) };
+            let _lock = folder.lock()?;
+            folder.roll_back()
+        })
+        .await
+    }
+
+    /// Makes a self-signed pair live where nothing is, with the common name `autocertd placeholder`.
+    ///
+    /// # Errors
+    /// What failed and what to do.
+    pub async fn place_holder(&self, addressee: &Addressee) -> Result<(), Failure> {
+        let addressee = addressee.clone();
+        self.blocking(move |entry| {
+            let access = Access::of(entry)?;
+            let contents = contents::of(entry, &access, &placeholder::parcel(&addressee)?)?;
+            // A look without the lock first, which also a folder that can only be read allows.
+            if let Some(folder) = CertificateFolder::open(&entry.directory, &addressee.label)?
+                && folder.needs_no_placeholder(&contents, &access)?
+            {
+                return Ok(());
+            }
+            let folder = CertificateFolder::open_or_make(&entry.directory, &addressee.label, &access)?;
+            let _lock = folder.lock()?;
+            if !folder.needs_no_placeholder(&contents, &access)? {
+                folder.publish(PLACEHOLDER, &contents, &access)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs on a thread that may wait for a disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&FilesEntry) -> Result<T, FilesError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let entry = self.0.clone();
+        tokio::task::spawn_blocking(move || work(&entry).map_err(|error| error.into_failure(&entry.directory)))
+            .await
+            .unwrap_or_else(|error| Err(Failure::retry(format!("publishing files was cut off: {error}"))))
+    }
+}

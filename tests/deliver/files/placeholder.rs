@@ -1,0 +1,62 @@
+//! The pair that stands in for a first certificate.
+
+use autocertd::deliver::Published;
+use autocertd::domain::leaf::Leaf;
+
+use crate::files::parcels::parcel;
+use crate::files::stand::Stand;
+
+#[tokio::test]
+async fn a_placeholder_is_readable_as_one_and_serves_the_names() {
+    let stand = Stand::with(|entry| entry.combined = true);
+    let parcel = parcel();
+    stand.files().place_holder(&parcel.addressee).await.unwrap();
+    let leaf = Leaf::from_pem(&stand.text("fullchain.pem")).unwrap();
+    assert_eq!(
+        (leaf.common_name.as_str(), leaf.issuer.as_str()),
+        ("autocertd placeholder", "CN=autocertd placeholder")
+    );
+    assert_eq!(leaf.subject_alternative_names, ["www.example.com", "*.xn--bcher-kva.example"]);
+    assert_eq!((leaf.not_before.to_string(), leaf.not_after.to_string()), validity());
+    assert_eq!(leaf.check_key(&stand.text("privkey.pem")), Ok(()));
+    assert_eq!(stand.text("chain.pem"), "");
+    assert_eq!(stand.text("combined.pem"), stand.text("fullchain.pem") + &stand.text("privkey.pem"));
+    assert_eq!(stand.link(".current").unwrap(), ".versions/placeholder");
+    assert!(!stand.files().is_current(&parcel).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_placeholder_is_replaced_and_never_comes_back() {
+    let stand = Stand::new();
+    let (files, first, second) = (stand.files(), parcel(), parcel());
+    files.place_holder(&first.addressee).await.unwrap();
+    let placed = stand.snapshot();
+    files.place_holder(&first.addressee).await.unwrap();
+    assert_eq!(stand.snapshot(), placed, "what is live stays");
+
+    assert_eq!(files.publish(&first).await.unwrap(), Published::Changed);
+    stand.assert_serves(&first);
+    assert!(!files.roll_back(&first.addressee).await.unwrap());
+    assert_eq!(stand.assert_tidy().len(), 1);
+    files.place_holder(&first.addressee).await.unwrap();
+    stand.assert_serves(&first);
+    files.publish(&second).await.unwrap();
+    assert!(files.roll_back(&first.addressee).await.unwrap());
+    stand.assert_serves(&first);
+}
+
+#[tokio::test]
+async fn a_placeholder_follows_the_settings() {
+    let mut stand = Stand::new();
+    let parcel = parcel();
+    stand.files().place_holder(&parcel.addressee).await.unwrap();
+    stand.entry.key_mode = Some(autocertd::config::delivery::Mode(0o640));
+    stand.files().place_holder(&parcel.addressee).await.unwrap();
+    assert_eq!(stand.mode("privkey.pem"), 0o640);
+    assert_eq!(stand.assert_tidy(), ["placeholder.2"]);
+    assert_eq!(stand.link(".previous"), None);
+}
+
+fn validity() -> (String, String) {
+    ("2000-01-01T00:00:00Z".to_owned(), "2099-12-31T00:00:00Z".to_owned())
+}
