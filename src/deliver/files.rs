@@ -9,6 +9,8 @@ mod error;
 mod folder;
 mod placeholder;
 
+use std::path::PathBuf;
+
 use crate::config::delivery::FilesEntry;
 use crate::deliver::files::access::Access;
 use crate::deliver::files::certificate_folder::{CertificateFolder, PLACEHOLDER};

@@ -3,3 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod files;
+mod handshakes;
+mod web_servers;
+#[path = "../e2e/world.rs"]
+mod world;
