@@ -172,27 +172,12 @@ impl CertificateManagerDelivery {
                         troubled = Some(asked.unwrap_or(now + AFTER_TROUBLE).max(now));
                         next_looks.extend(troubled);
                     }
-                    kept.push(self.reported(old, receipt.present.as_ref(), &error));
+                    kept.push(reported(old, receipt.present.as_ref(), &error));
                 }
             }
         }
         receipt.superseded = kept;
         next_looks.into_iter().min()
-    }
-
-    /// Tells of a removal that failed: once, because it is tried again and again.
-    fn reported(&self, old: Superseded, present: Option<&Present>, error: &ServiceError) -> Superseded {
-        if !old.reported {
-            let hint = "if a load balancer still uses it, let it use the present one";
-            tracing::warn!(
-                certificate = old.id,
-                present = present.map(|present| present.id.as_str()),
-                error = error as &dyn std::error::Error,
-                hint,
-                "a superseded certificate cannot be removed; it is tried again"
-            );
-        }
-        Superseded { reported: true, ..old }
     }
 
     async fn remove(&self, id: &str) -> Result<(), ServiceError> {
@@ -219,6 +204,20 @@ impl Delivery for CertificateManagerDelivery {
         let found = self.get(&present.id).await?;
         Ok(found.is_some_and(|found| found.is_available() && found.is(&parcel.leaf_pem)))
     }
+}
+
+/// Tells of a removal that failed: once, because it is tried again and again.
+fn reported(old: Superseded, present: Option<&Present>, error: &ServiceError) -> Superseded {
+    if !old.reported {
+        tracing::warn!(
+            certificate = old.id,
+            present = present.map(|present| present.id.as_str()),
+            error = error as &dyn std::error::Error,
+            "a superseded certificate cannot be removed from its place and is tried again; where a load balancer uses it, \
+             let that use the present one"
+        );
+    }
+    Superseded { reported: true, ..old }
 }
 
 const NAME: &str = "certificate_manager";

@@ -72,11 +72,7 @@ impl KubernetesDelivery {
             return Err(UnusableKubernetes::Namespace(namespace.clone()));
         }
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let server = match (&entry.server, variable(HOST), variable(PORT)) {
-            (Some(server), ..) => Endpoint::parse(server).map_err(UnusableKubernetes::Server)?,
-            (None, Some(host), Some(port)) => in_pod(&host, &port).map_err(UnusableKubernetes::Environment)?,
-            (None, ..) => return Err(UnusableKubernetes::NoServer),
-        };
+        let server = server(entry.server.as_deref(), variable(HOST), variable(PORT))?;
         Ok(Self {
             secret,
             namespace: entry.namespace.clone(),
@@ -193,6 +189,15 @@ impl Cluster {
     }
 }
 
+/// The API server of the settings, else the pod's own.
+fn server(set: Option<&str>, host: Option<String>, port: Option<String>) -> Result<Endpoint, UnusableKubernetes> {
+    match (set, host, port) {
+        (Some(server), ..) => Endpoint::parse(server).map_err(UnusableKubernetes::Server),
+        (None, Some(host), Some(port)) => in_pod(&host, &port).map_err(UnusableKubernetes::Environment),
+        (None, ..) => Err(UnusableKubernetes::NoServer),
+    }
+}
+
 /// The API server as pods know it; an IPv6 address needs its brackets.
 fn in_pod(host: &str, port: &str) -> Result<Endpoint, InvalidEndpoint> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -238,13 +243,13 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_be_used_are_named() {
-        let server = "server = 'https://10.96.0.1'";
+        let usable = "server = 'https://10.96.0.1'";
         for (text, words) in [
             ("secret = 'TLS'\n", "kubernetes.secret = \"TLS\" is no name"),
             ("secret = '{nam}-tls'\n", "{name} for the certificate's label"),
             ("namespace = 'kube/system'\n", "kubernetes.namespace = \"kube/system\" is no name"),
         ] {
-            let entry: KubernetesEntry = toml::from_str(&format!("{text}{server}")).unwrap();
+            let entry: KubernetesEntry = toml::from_str(&format!("{text}{usable}")).unwrap();
             let error = KubernetesDelivery::new(&entry, Arc::new(SystemClock)).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
@@ -253,8 +258,8 @@ mod tests {
             let error = KubernetesDelivery::new(&entry, Arc::new(SystemClock)).unwrap_err();
             assert!(matches!(error, UnusableKubernetes::Server(_)), "{error:?}");
         }
-        let entry: KubernetesEntry = toml::from_str("").unwrap();
-        let error = KubernetesDelivery::new(&entry, Arc::new(SystemClock)).unwrap_err();
-        assert!(matches!(error, UnusableKubernetes::NoServer), "{error:?}");
+        let host = Some("10.96.0.1".to_owned());
+        assert!(matches!(server(None, host.clone(), None), Err(UnusableKubernetes::NoServer)));
+        assert!(matches!(server(None, host, Some("tcp:443".into())), Err(UnusableKubernetes::Environment(_))));
     }
 }

@@ -191,7 +191,7 @@ async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<Rene
 async fn issued(State(api): State<Api>) -> Result<Json<IssuedAnswer>, ApiError> {
     let now = api.clock.now();
     let unserved = api.store.unserved(&api.instance, now).await?;
-    let missing = unserved.lacking.into_iter().map(|lacking| Missing::at(lacking, now)).collect();
+    let missing = unserved.lacking.iter().map(|lacking| Missing::at(lacking, now)).collect();
     Ok(Json(IssuedAnswer { total: unserved.total, missing }))
 }
 
@@ -212,7 +212,7 @@ impl Wire for RenewalRequest {
 }
 
 impl Missing {
-    fn at(lacking: AutoCertificate, now: Moment) -> Self {
+    fn at(lacking: &AutoCertificate, now: Moment) -> Self {
         let issued = lacking.standing.newest.is_some_and(|newest| now < newest.not_after);
         let of_issuance = || state::of_auto_certificate(&lacking.standing, now).message;
         Self {

@@ -134,7 +134,7 @@ async fn what_is_not_in_service_is_told_with_how_it_stands() {
     assert!(expired.missing[0].message.contains("the newest certificate expired at"), "{expired:?}");
     daemon.issue(&served, 90).await;
     assert!(socket.issued().await.missing.is_empty());
-    daemon.clock.turn(time::Duration::days(-3));
+    daemon.clock.turn(time::Duration::days(-92));
     assert_eq!(socket.issued().await.missing.len(), 1, "what is not valid yet serves nobody");
 }
 

@@ -1,26 +1,22 @@
 //! Uploads to another Certificate Manager: an autocertd of its own, behind a proxy that breaks what a test wants broken.
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
+mod bench;
 
-use autocertd::config::delivery::CertificateManagerEntry;
+use std::fs;
+use std::path::Path;
+
+use autocertd::deliver::Delivery;
 use autocertd::deliver::certificate_manager::CertificateManagerDelivery;
-use autocertd::deliver::{Delivered, Delivery, Parcel};
 use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::{Clock, TurnedClock};
-use autocertd_support::daemon::{Daemon, Setup};
-use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
+use autocertd::runtime::clock::Clock;
+use autocertd_support::fault_proxy::Action;
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 use time::Duration;
 
+use self::bench::{Bench, GRACE, PAGE, answer, clock, entry, path_of_present, retry_at};
 use crate::parcels::{START, parcel, with_common_name};
 
 #[tokio::test]
@@ -106,7 +102,7 @@ async fn what_was_removed_there_is_uploaded_again() {
     let bench = Bench::start().await;
     let parcel = parcel("www");
     let delivered = bench.deliver(&parcel, None).await;
-    bench.daemon.api.delete(&bench.path_of_present(&delivered)).await.unwrap();
+    bench.daemon.api.delete(&path_of_present(&delivered)).await.unwrap();
     assert!(!bench.delivery.is_in_place(&parcel, delivered.receipt.as_ref()).await.unwrap());
     let again = bench.deliver(&parcel, delivered.receipt.as_ref()).await;
     assert!(bench.delivery.is_in_place(&parcel, again.receipt.as_ref()).await.unwrap());
@@ -163,7 +159,7 @@ async fn an_upload_counts_once_it_is_available() {
     let bench = Bench::start().await;
     let parcel = parcel("www");
     let delivered = bench.deliver(&parcel, None).await;
-    let path = bench.path_of_present(&delivered);
+    let path = path_of_present(&delivered);
     let mut shown = bench.daemon.api.get(&path).await.unwrap();
     shown["metadata"]["message"] = "no such key store".into();
     let looks = bench.count("GET");
@@ -179,9 +175,8 @@ async fn an_upload_counts_once_it_is_available() {
 
     shown["metadata"]["state"] = "PROVISIONING".into();
     let (body, first) = (Bytes::from(shown.to_string()), bench.proxy.requests().len());
-    bench.hook("GET", move |request| match request.index == first {
-        true => Action::Respond(200, HeaderMap::new(), body.clone()),
-        false => Action::Pass,
+    bench.hook("GET", move |request| {
+        if request.index == first { Action::Respond(200, HeaderMap::new(), body.clone()) } else { Action::Pass }
     });
     assert_eq!(bench.deliver(&parcel, delivered.receipt.as_ref()).await, delivered);
     assert_eq!(bench.count("GET"), looks + 5);
@@ -192,7 +187,7 @@ async fn an_upload_that_stays_unavailable_is_looked_at_again_later() {
     let bench = Bench::with_timeout("1s").await;
     let parcel = parcel("www");
     let delivered = bench.deliver(&parcel, None).await;
-    let mut shown = bench.daemon.api.get(&bench.path_of_present(&delivered)).await.unwrap();
+    let mut shown = bench.daemon.api.get(&path_of_present(&delivered)).await.unwrap();
     shown["metadata"]["state"] = "PROVISIONING".into();
     let body = Bytes::from(shown.to_string());
     bench.hook("GET", move |_| Action::Respond(200, HeaderMap::new(), body.clone()));
@@ -261,144 +256,16 @@ async fn the_token_is_read_anew_each_time() {
 #[test]
 fn an_address_that_would_show_the_token_is_refused() {
     for endpoint in ["http://certificate-manager.example.com", "certificate-manager.example.com", "ftp://127.0.0.1"] {
-        let error = CertificateManagerDelivery::new(&entry(endpoint, PathBuf::new(), "30s"), clock()).unwrap_err();
+        let error = CertificateManagerDelivery::new(&entry(endpoint, Path::new("token"), "30s"), clock()).unwrap_err();
         let failure = Failure::of(&error, Disposition::Operator).message;
         assert!(
             failure.contains("certificate_manager.endpoint cannot be used: ") && failure.contains(endpoint),
             "{failure}"
         );
     }
-    CertificateManagerDelivery::new(&entry("https://certificate-manager.example.com", PathBuf::new(), "30s"), clock())
-        .unwrap();
+    CertificateManagerDelivery::new(
+        &entry("https://certificate-manager.example.com", Path::new("token"), "30s"),
+        clock(),
+    )
+    .unwrap();
 }
-
-/// Another Certificate Manager, and a delivery to it through a proxy.
-struct Bench {
-    daemon: Daemon,
-    proxy: FaultProxy,
-    folder: TempDir,
-    clock: Arc<TurnedClock>,
-    delivery: CertificateManagerDelivery,
-}
-
-impl Bench {
-    async fn start() -> Self {
-        Self::with_timeout("30s").await
-    }
-
-    async fn with_timeout(timeout: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let acme_root = folder.path().join("root.pem");
-        fs::write(&acme_root, parcel("root").leaf_pem).unwrap();
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-        let daemon = Daemon::start(&Setup {
-            binary: PathBuf::from(env!("CARGO_BIN_EXE_autocertd")),
-            folder: folder.path().join("autocertd"),
-            cloud_dns: format!("http://{nowhere}"),
-            cloud_dns_token: "unused".to_owned(),
-            dns_server: nowhere,
-            acme_root,
-            log: "info".to_owned(),
-            more: String::new(),
-        })
-        .await
-        .unwrap();
-        let upstream = daemon.api.base.clone();
-        let proxy =
-            FaultProxy::start(FaultProxyOptions { upstream, upstream_root_pem: None, tls: false }).await.unwrap();
-        let token_file = folder.path().join(TOKEN_FILE);
-        fs::write(&token_file, &daemon.api.token).unwrap();
-        let clock = clock();
-        let entry = entry(&proxy.url(), token_file, timeout);
-        let delivery = CertificateManagerDelivery::new(&entry, clock.clone()).unwrap();
-        Self { daemon, proxy, folder, clock, delivery }
-    }
-
-    async fn deliver(&self, parcel: &Parcel, receipt: Option<&Value>) -> Delivered {
-        self.delivery.deliver(parcel, receipt).await.unwrap_or_else(|failure| panic!("{failure}"))
-    }
-
-    async fn failure(&self, parcel: &Parcel, receipt: Option<&Value>) -> Failure {
-        self.delivery.deliver(parcel, receipt).await.unwrap_err()
-    }
-
-    /// What is there, as its API shows it.
-    async fn uploads(&self) -> Vec<Value> {
-        let list = self.daemon.api.get("/certificates?limit=1000").await.unwrap();
-        list["items"].as_array().unwrap().clone()
-    }
-
-    async fn upload(&self, name: &str, parcel: &Parcel) -> Value {
-        let properties = json!({
-            "name": name,
-            "certificate": parcel.leaf_pem,
-            "certificateChain": parcel.chain_pem,
-            "privateKey": parcel.private_key.expose_secret(),
-        });
-        self.daemon.api.create("/certificates", properties).await.unwrap()
-    }
-
-    /// Uploads of other people with the same names.
-    async fn upload_others(&self, count: usize) {
-        let other = with_common_name("other", Some("www.example.com"));
-        for number in 0..count {
-            self.upload(&format!("other {number}"), &other).await;
-        }
-    }
-
-    fn path_of_present(&self, delivered: &Delivered) -> String {
-        format!("/certificates/{}", delivered.receipt.as_ref().unwrap()["present"]["id"].as_str().unwrap())
-    }
-
-    /// How many requests of a method the delivery sent.
-    fn count(&self, method: &str) -> usize {
-        self.proxy.requests().iter().filter(|request| request.method == method).count()
-    }
-
-    /// Decides what happens to requests of a method.
-    fn hook(&self, method: &str, decide: impl Fn(&RequestInfo) -> Action + Send + Sync + 'static) {
-        let method: Method = method.parse().unwrap();
-        self.proxy.set_hook(Box::new(
-            move |request| {
-                if request.method == method { decide(request) } else { Action::Pass }
-            },
-        ));
-    }
-
-    fn pass(&self) {
-        self.proxy.set_hook(Box::new(|_| Action::Pass));
-    }
-
-    fn token_file(&self) -> PathBuf {
-        self.folder.path().join(TOKEN_FILE)
-    }
-}
-
-fn entry(endpoint: &str, token_file: PathBuf, timeout: &str) -> CertificateManagerEntry {
-    let grace = GRACE.whole_seconds();
-    let text = format!(
-        "endpoint = '{endpoint}'\ntoken_file = '{}'\ngrace = '{grace}s'\ntimeout = '{timeout}'",
-        token_file.display()
-    );
-    toml::from_str(&text).unwrap()
-}
-
-fn clock() -> Arc<TurnedClock> {
-    Arc::new(TurnedClock::starting_at(START))
-}
-
-/// An answer in the form of the API.
-fn answer(status: u16, retry_after: Option<&str>) -> Action {
-    let body = json!({"httpStatus": status, "messages": [{"errorCode": "demanded-1", "message": "on demand"}]});
-    let headers = retry_after.map(|value| (RETRY_AFTER, value.parse().unwrap()));
-    Action::Respond(status, HeaderMap::from_iter(headers), Bytes::from(body.to_string()))
-}
-
-fn retry_at(moment: Moment) -> Disposition {
-    Disposition::Retry { not_before: Some(moment) }
-}
-
-const GRACE: Duration = Duration::days(7);
-const TOKEN_FILE: &str = "certificate-manager-token";
-/// As many certificates as the delivery asks for at once.
-const PAGE: usize = 100;

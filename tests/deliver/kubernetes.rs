@@ -123,6 +123,13 @@ async fn what_kubernetes_never_lets_change_is_told_before_it_is_tried() {
         assert!(failure.message.contains(words) && failure.message.contains("delete it"), "{failure}");
     }
     assert!(bench.writes().is_empty());
+
+    let bench = Bench::start().await;
+    bench.delivery.deliver(&parcel, None).await.unwrap();
+    let mut opaque = bench.secret("www-tls");
+    opaque["type"] = "Opaque".into();
+    bench.cluster.put(opaque);
+    assert!(!bench.delivery.is_in_place(&parcel, None).await.unwrap(), "whatever it holds, no ingress takes it");
 }
 
 #[tokio::test]

@@ -43,12 +43,13 @@ fn is_word(text: &str) -> bool {
 
 fn fitted(label: &str, room: usize) -> String {
     let words: Vec<String> = label.split('.').map(word).filter(|word| !word.is_empty()).collect();
-    let digest: String = digest(&SHA256, label.as_bytes())
+    let digest = digest(&SHA256, label.as_bytes())
         .as_ref()
         .iter()
         .take(DIGEST_BYTES)
         .map(|byte| format!("{byte:02x}"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let readable: String = words.join(".").chars().take(room.saturating_sub(digest.len() + 1)).collect();
     match readable.trim_end_matches(['.', '-']) {
         "" => digest,
