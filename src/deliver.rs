@@ -1,7 +1,12 @@
 //! Delivery: what is issued is brought to where it is used. Each delivery is carried out on its own, tried again on its
 //! own, and never causes an order. When it is due is decided elsewhere (`domain::delivery`); here it is done.
 
+pub mod hook;
 pub mod parcel;
+mod processes;
+mod program;
+pub mod reload;
+pub mod verify;
 
 use std::fmt::Debug;
 
