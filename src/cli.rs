@@ -4,6 +4,7 @@ mod check_config;
 mod keys;
 mod log;
 mod owner;
+mod reload_helper;
 mod renew_now;
 mod serve;
 mod token;
@@ -57,6 +58,9 @@ enum Command {
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
     Healthcheck,
+    /// Reload the units for which the daemon has asked, as root; autocertd-reload.service runs it. It obeys only deliveries
+    /// with `reload.helper = true` in settings files that root alone can change
+    ReloadHelper(reload_helper::ReloadHelperArguments),
 }
 
 /// How a command ended, for the exit code.
@@ -73,7 +77,12 @@ enum Ending {
 /// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let config = match Config::load(cli.config.as_deref()) {
+    let loaded = match &cli.command {
+        // It runs as root, and reads by itself what of the settings nobody else can have written.
+        Some(Command::ReloadHelper(_)) => Ok(Config::default()),
+        _ => Config::load(cli.config.as_deref()),
+    };
+    let config = match loaded {
         Ok(config) => config,
         Err(error) => {
             eprintln!("autocertd: {:#}", anyhow::Error::new(error));
@@ -102,6 +111,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
         (None, Some(Command::Healthcheck)) => serve::healthcheck(config),
+        (None, Some(Command::ReloadHelper(arguments))) => reload_helper::run(cli.config.as_deref(), arguments),
         (None, None) => Ok(Ending::Misused),
     }
 }

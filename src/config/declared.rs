@@ -101,7 +101,7 @@ impl Config {
     }
 }
 
-fn unique<'a>(
+pub(super) fn unique<'a>(
     kind: &'static str,
     keys: impl Iterator<Item = &'a DeclaredKey>,
 ) -> Result<HashSet<&'a DeclaredKey>, ConfigError> {

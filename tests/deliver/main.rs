@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what the tests stand on fails them by a panic, as they do")]
 
+mod helper;
 mod hook;
 mod post;
 mod signal;
