@@ -13,7 +13,6 @@ pub(super) struct Process {
     parent: Pid,
     /// When it started, in ticks since the boot.
     started: u64,
-    has_ended: bool,
 }
 
 /// Those that run now.
@@ -39,7 +38,7 @@ impl Processes {
     /// Those called `name` which none of the others of that name started, the oldest first.
     pub(super) fn first_of_name(&self, name: &str) -> Vec<Process> {
         let name = &name.as_bytes()[..name.len().min(LONGEST_NAME)];
-        let is_called = |process: &Process| process.name.as_bytes() == name && !process.has_ended;
+        let is_called = |process: &Process| process.name.as_bytes() == name;
         let is_first = |process: &&Process| !self.ancestors(process).any(|pid| self.0.get(&pid).is_some_and(is_called));
         let mut first: Vec<Process> =
             self.0.values().filter(|process| is_called(process)).filter(is_first).cloned().collect();
@@ -55,7 +54,7 @@ impl Processes {
 }
 
 impl Process {
-    /// The process `pid`, where there is one.
+    /// The process `pid`, where there is one that has not ended; one that nobody has reaped yet counts as ended.
     pub(super) fn read(pid: Pid) -> Option<Self> {
         let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
         Self::parse(pid, &String::from_utf8_lossy(&stat))
@@ -66,18 +65,23 @@ impl Process {
         let (head, tail) = stat.rsplit_once(')')?;
         let (_, name) = head.split_once('(')?;
         let fields: Vec<&str> = tail.split_whitespace().collect();
+        if ENDED.contains(fields.first()?) {
+            return None;
+        }
         Some(Self {
             pid,
             name: name.to_owned(),
             parent: Pid::from_raw(fields.get(PARENT)?.parse().ok()?),
             started: fields.get(STARTED)?.parse().ok()?,
-            has_ended: matches!(*fields.first()?, "Z" | "X"),
         })
     }
 }
 
 /// `TASK_COMM_LEN` without its final NUL.
 const LONGEST_NAME: usize = 15;
+
+/// States of a process that is no more: a zombie, and one that is just being removed.
+const ENDED: [&str; 2] = ["Z", "X"];
 
 /// Fields of `/proc/<pid>/stat`, counted from the one behind the name.
 const PARENT: usize = 1;
@@ -87,13 +91,14 @@ const STARTED: usize = 19;
 mod tests {
     use super::*;
 
-    fn process(pid: i32, parent: i32, name: &str, started: u64, state: &str) -> Process {
+    fn process(pid: i32, parent: i32, name: &str, started: u64, state: &str) -> Option<Process> {
         let zeros = "0 ".repeat(STARTED - PARENT - 1);
-        Process::parse(Pid::from_raw(pid), &format!("{pid} ({name}) {state} {parent} {zeros}{started} 0 0")).unwrap()
+        Process::parse(Pid::from_raw(pid), &format!("{pid} ({name}) {state} {parent} {zeros}{started} 0 0"))
     }
 
     fn processes(all: &[(i32, i32, &str, u64, &str)]) -> Processes {
-        let all = all.iter().map(|(pid, parent, name, started, state)| process(*pid, *parent, name, *started, state));
+        let all =
+            all.iter().filter_map(|(pid, parent, name, started, state)| process(*pid, *parent, name, *started, state));
         Processes(all.map(|process| (process.pid, process)).collect())
     }
 
@@ -103,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let odd = process(7, 1, "a) S (b", 9, "S");
+        let odd = process(7, 1, "a) S (b", 9, "S").unwrap();
         assert_eq!((odd.name.as_str(), odd.parent.as_raw(), odd.started), ("a) S (b", 1, 9));
     }
 
