@@ -193,7 +193,7 @@ async fn a_helper_that_is_not_enabled_or_falls_silent_is_told() {
     let office = Office::new(DELIVERY);
     let failure = office.ask("nginx", Span::millis(300)).await.await.unwrap().unwrap_err();
     assert_eq!(failure.disposition, Disposition::Operator);
-    assert!(failure.message.contains("systemctl enable --now autocertd-reload.path"), "{failure}");
+    assert!(failure.message.contains("systemctl status autocertd-reload.path"), "{failure}");
     assert_eq!(office.requests(), [] as [String; 0], "the request was left behind");
 
     let request = office.ask("nginx", Span::millis(500)).await;

@@ -32,8 +32,8 @@ impl Requester {
             Ok(Outcome::Done) => Ok(()),
             Ok(Outcome::Failed(why)) => Err(Failure::retry(format!("autocertd-reload.service failed: {why}"))),
             Err(_) if placed.0.exists() => Err(Failure::operator(format!(
-                "nobody took the request for a reload within {timeout}; enable the helper with systemctl enable --now \
-                 autocertd-reload.path"
+                "nobody took the request for a reload within {timeout}; autocertd-reload.path may not be active: look with \
+                 systemctl status autocertd-reload.path, and start it"
             ))),
             Err(_) => Err(Failure::retry(format!(
                 "autocertd-reload.service took the request for a reload but gave no answer within {timeout}; look with \

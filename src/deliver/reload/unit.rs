@@ -104,7 +104,7 @@ const IGNORED: &str = "Running in chroot, ignoring";
 const ADVICE: [(&[&str], &str); 4] = [
     (
         &["authentication required", "Access denied", "Permission denied", "Operation not permitted"],
-        "only root may do that: set reload.helper = true and enable autocertd-reload.path, see docs/systemd.md",
+        "only root may do that: set reload.helper = true, see docs/systemd.md",
     ),
     (&["not found", "not loaded", "Invalid unit name"], "is reload.unit the name that systemctl list-units shows?"),
     (&["is masked"], "unmask the unit, or take it out of the delivery"),
