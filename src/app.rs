@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use crate::acme::AcmeClient;
 use crate::config::{Config, secret};
 use crate::deliver::dispatch::{Dispatch, Target};
+use crate::deliver::targets::targets;
 use crate::dns::adapter::Adapter;
 use crate::dns::ionos::Ionos;
 use crate::dns::propagation::Propagation;
@@ -64,7 +65,10 @@ impl Outside {
         config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
         config.declared().map_err(UnusableSettings::of)?;
         let propagation = Propagation::new(&config.dns.propagation);
-        Ok(Self { acme, dns: Arc::new(dns), propagation, deliveries: Vec::new() })
+        let (instance, clock) = (config.instance(), Arc::new(SystemClock) as SharedClock);
+        let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
+        let deliveries = targets(&config.deliveries, &instance, &clock, &randomness).map_err(UnusableSettings::of)?;
+        Ok(Self { acme, dns: Arc::new(dns), propagation, deliveries })
     }
 }
 

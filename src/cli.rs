@@ -5,6 +5,7 @@ mod deliveries;
 mod keys;
 mod log;
 mod owner;
+mod reload_helper;
 mod renew_now;
 mod serve;
 mod token;
@@ -76,6 +77,9 @@ enum Command {
         #[arg(long)]
         issued: bool,
     },
+    /// Reload the units for which the daemon has asked, as root; autocertd-reload.service runs it. It obeys only deliveries
+    /// with `reload.helper = true` in settings files that root alone can change
+    ReloadHelper(reload_helper::ReloadHelperArguments),
 }
 
 /// How a command ended, for the exit code.
@@ -94,7 +98,12 @@ enum Ending {
 /// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let config = match Config::load(cli.config.as_deref()) {
+    let loaded = match &cli.command {
+        // It runs as root, and reads by itself what of the settings nobody else can have written.
+        Some(Command::ReloadHelper(_)) => Ok(Config::default()),
+        _ => Config::load(cli.config.as_deref()),
+    };
+    let config = match loaded {
         Ok(config) => config,
         Err(error) => {
             eprintln!("autocertd: {:#}", anyhow::Error::new(error));
@@ -127,6 +136,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
         (None, Some(Command::Healthcheck { issued })) => serve::healthcheck(config, issued),
+        (None, Some(Command::ReloadHelper(arguments))) => reload_helper::run(cli.config.as_deref(), arguments),
         (None, None) => Ok(Ending::Misused),
     }
 }

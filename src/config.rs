@@ -12,6 +12,7 @@ pub mod scheduler;
 pub mod secret;
 pub mod span;
 pub mod store;
+pub mod trusted;
 
 use std::path::{Path, PathBuf};
 

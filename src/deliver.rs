@@ -4,9 +4,16 @@
 pub mod certificate_manager;
 pub mod dispatch;
 pub mod files;
+pub mod hook;
 pub mod kubernetes;
+pub mod local;
 pub mod parcel;
+mod processes;
+mod program;
+pub mod reload;
 mod service;
+pub mod targets;
+pub mod verify;
 
 use std::fmt::Debug;
 

@@ -214,7 +214,7 @@ impl Place<'_> {
     }
 }
 
-fn unique<'a>(
+pub(super) fn unique<'a>(
     kind: &'static str,
     keys: impl Iterator<Item = &'a DeclaredKey>,
 ) -> Result<HashSet<&'a DeclaredKey>, ConfigError> {

@@ -11,19 +11,19 @@ use crate::config::{Config, ConfigError, parse};
 /// What a file in `conf.d` may hold.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Fragment {
+pub(super) struct Fragment {
     #[serde(rename = "provider")]
     providers: Vec<ProviderEntry>,
     #[serde(rename = "auto_certificate")]
     auto_certificates: Vec<AutoCertificateEntry>,
     #[serde(rename = "delivery")]
-    deliveries: Vec<DeliveryEntry>,
+    pub(super) deliveries: Vec<DeliveryEntry>,
 }
 
 impl Config {
     /// Adds what the files in the folder `conf.d` beside the settings file declare.
     pub(super) fn read_fragments(&mut self, settings: &Path) -> Result<(), ConfigError> {
-        for path in fragments(&settings.with_file_name(FOLDER))? {
+        for path in files_beside(settings)? {
             let fragment: Fragment = parse(&super::read_text(&path)?, &path)?;
             self.providers.extend(fragment.providers);
             self.auto_certificates.extend(fragment.auto_certificates);
@@ -33,13 +33,15 @@ impl Config {
     }
 }
 
-/// The files of the folder whose names end in `.toml`, in order; none where there is no folder.
-fn fragments(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+/// The files of the folder `conf.d` beside the settings whose names end in `.toml`, in order; none where there is no
+/// folder.
+pub(super) fn files_beside(settings: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = settings.with_file_name(FOLDER);
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    let unreadable = |source| ConfigError::Unreadable { path: folder.to_owned(), source };
-    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(unreadable)?;
+    let unreadable = |source| ConfigError::Unreadable { path: folder.clone(), source };
+    let entries = std::fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(unreadable)?;
     let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();

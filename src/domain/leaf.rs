@@ -68,7 +68,15 @@ impl Leaf {
     /// Where there is none, or it is malformed.
     pub fn from_pem(pem: &str) -> Result<Self, LeafError> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| LeafError::NoCertificate)?;
-        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| LeafError::Malformed)?;
+        Self::from_der(&der)
+    }
+
+    /// Reads a certificate in DER.
+    ///
+    /// # Errors
+    /// Where it is malformed.
+    pub fn from_der(der: &[u8]) -> Result<Self, LeafError> {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| LeafError::Malformed)?;
         Self::from_certificate(&certificate)
     }
 

@@ -1,5 +1,6 @@
 //! The one source of randomness for ids, jitter and spreading. Keys and nonces of ciphers are made by aws-lc-rs itself.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::rngs::{StdRng, SysRng};
@@ -9,6 +10,13 @@ use uuid::Uuid;
 /// A source of random numbers that a seed makes repeatable.
 #[derive(Clone)]
 pub struct Randomness(Arc<Mutex<StdRng>>);
+
+/// Shows nothing of what comes next.
+impl fmt::Debug for Randomness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Randomness").finish_non_exhaustive()
+    }
+}
 
 impl Randomness {
     /// Seeded by the operating system.

@@ -4,5 +4,12 @@
 
 mod certificate_manager;
 mod files;
+mod helper;
+mod hook;
 mod kubernetes;
 mod parcels;
+mod post;
+mod signal;
+mod stage;
+mod unit;
+mod verify;

@@ -1,0 +1,102 @@
+//! A delivery on this very machine: files, then the hook, the reload, and a look at what is served.
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::deliver::files::{Files, Published};
+use crate::deliver::hook::{Hook, HookEnvironment};
+use crate::deliver::reload::Reload;
+use crate::deliver::verify::Verify;
+use crate::deliver::{Addressee, Delivered, Delivery, Parcel};
+use crate::domain::declared::DeclaredKey;
+use crate::domain::disposition::Failure;
+use crate::domain::fingerprint::Fingerprint;
+
+/// What is done on this machine, in the order of the fields.
+#[derive(Debug)]
+pub struct LocalDelivery {
+    /// The key of the delivery.
+    pub key: DeclaredKey,
+    /// What is published.
+    pub files: Option<Files>,
+    /// What is run.
+    pub hook: Option<Hook>,
+    /// Who is told.
+    pub reload: Option<Reload>,
+    /// Where it should be served.
+    pub verify: Option<Verify>,
+    /// Whether the previous files go back where it is not served.
+    pub rollback: bool,
+    /// Whether there are files before there is a certificate.
+    pub placeholder: bool,
+}
+
+#[async_trait]
+impl Delivery for LocalDelivery {
+    async fn deliver(&self, parcel: &Parcel, _: Option<&Value>) -> Result<Delivered, Failure> {
+        if let Some(files) = &self.files {
+            let published = files.publish(parcel).await?;
+            tracing::debug!(changed = published == Published::Changed, "files published");
+        }
+        self.take_up(parcel).await?;
+        match self.verify(parcel).await {
+            Ok(()) => Ok(Delivered::default()),
+            Err(failure) if self.rollback => Err(self.roll_back(parcel, failure).await),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn is_in_place(&self, parcel: &Parcel, _: Option<&Value>) -> Result<bool, Failure> {
+        if let Some(files) = &self.files
+            && !files.is_current(parcel).await?
+        {
+            return Ok(false);
+        }
+        let Some(verify) = &self.verify else { return Ok(true) };
+        // What cannot be seen just now is no reason to deliver anew; what serves something else is.
+        let served = verify.served(&parcel.addressee).await?;
+        Ok(Fingerprint::of_pem(&parcel.leaf_pem).is_ok_and(|wanted| wanted == served.fingerprint))
+    }
+
+    async fn prepare(&self, addressee: &Addressee) -> Result<(), Failure> {
+        match &self.files {
+            Some(files) if self.placeholder => files.place_holder(addressee).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl LocalDelivery {
+    /// Has what was published taken up.
+    async fn take_up(&self, parcel: &Parcel) -> Result<(), Failure> {
+        if let Some(hook) = &self.hook {
+            let directory = self.files.as_ref().map(|files| files.folder_of(&parcel.addressee));
+            hook.run(HookEnvironment::of(&self.key, parcel, directory.as_deref())?).await?;
+        }
+        match &self.reload {
+            Some(reload) => reload.run().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn verify(&self, parcel: &Parcel) -> Result<(), Failure> {
+        match &self.verify {
+            Some(verify) => verify.run(parcel).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the previous version back into service; gives the failure with what became of that.
+    async fn roll_back(&self, parcel: &Parcel, failure: Failure) -> Failure {
+        let Some(files) = &self.files else { return failure };
+        let ended = match files.roll_back(&parcel.addressee).await {
+            Ok(true) => match self.take_up(parcel).await {
+                Ok(()) => "the previous version went back".to_owned(),
+                Err(error) => format!("the previous files went back, but were not taken up: {error}"),
+            },
+            Ok(false) => "there is no previous version to go back to".to_owned(),
+            Err(error) => format!("the previous version could not go back: {error}"),
+        };
+        Failure { message: format!("{}; {ended}", failure.message), ..failure }
+    }
+}

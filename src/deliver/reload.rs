@@ -1,0 +1,120 @@
+//! `reload`: a service is told that there is something new: through systemd, by a signal, or by a request.
+
+pub mod desk;
+mod post;
+mod request;
+mod signal;
+pub mod unit;
+
+use std::path::PathBuf;
+
+use crate::config::delivery::{InvalidDelivery, ReloadEntry};
+use crate::config::span::Span;
+use crate::deliver::reload::desk::DeskPaths;
+use crate::deliver::reload::post::Post;
+use crate::deliver::reload::request::Requester;
+use crate::deliver::reload::signal::{Errand, Receiver};
+use crate::deliver::reload::unit::{UnitJob, UnitName};
+use crate::domain::declared::DeclaredKey;
+use crate::domain::disposition::Failure;
+use crate::runtime::randomness::Randomness;
+
+/// How a service is told.
+#[derive(Debug)]
+pub struct Reload {
+    way: Way,
+    timeout: Span,
+}
+
+#[derive(Debug)]
+enum Way {
+    Unit(UnitJob),
+    Helper(Requester),
+    Signal(Errand),
+    Post(Post),
+}
+
+/// What a reload finds around it.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The program that speaks to systemd; a bare name is looked for on the `PATH`.
+    pub systemctl: PathBuf,
+    /// Where the privileged helper is asked.
+    pub desk: DeskPaths,
+    /// Makes requests to the helper unmistakable.
+    pub randomness: Randomness,
+}
+
+impl Surroundings {
+    /// Those of an installed autocertd.
+    pub fn usual(randomness: Randomness) -> Self {
+        Self { systemctl: PathBuf::from(unit::SYSTEMCTL), desk: DeskPaths::default(), randomness }
+    }
+}
+
+/// Why a reload cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidReload {
+    /// It says nothing or too much.
+    #[error(transparent)]
+    Unclear(InvalidDelivery),
+    /// A text that is no name of a unit.
+    #[error(
+        "reload.unit: {0:?} is not the name of a unit; write it out, such as nginx.service, an instance such as \
+         haproxy@edge.service"
+    )]
+    Unit(String),
+    /// A signal that no service is reloaded by.
+    #[error("reload.signal: {0:?} is none of HUP, USR1, USR2, TERM, INT, QUIT and WINCH")]
+    Signal(String),
+    /// An address that cannot be asked.
+    #[error("reload.url: {0:?} is not an http or https URL")]
+    Url(String),
+    /// No client for it can be made.
+    #[error("reload.url: no HTTP client can be made")]
+    Client(#[source] reqwest::Error),
+}
+
+impl Reload {
+    /// The reload that the settings name for the delivery `key`.
+    ///
+    /// # Errors
+    /// Where they name none, or one that cannot be.
+    pub fn new(entry: &ReloadEntry, key: &DeclaredKey, around: &Surroundings) -> Result<Self, InvalidReload> {
+        let signal = || signal::parse(entry.signal.as_deref().unwrap_or(USUAL_SIGNAL));
+        let way = match (&entry.unit, &entry.pid_file, &entry.process, &entry.url) {
+            (Some(unit), None, None, None) if entry.helper => {
+                // The helper reads it again; what cannot be is better told here.
+                unit.parse::<UnitName>()?;
+                Way::Helper(Requester::new(key.clone(), around.desk.clone(), around.randomness.clone()))
+            }
+            (Some(unit), None, None, None) => {
+                Way::Unit(UnitJob::new(unit.parse()?, entry.restart, around.systemctl.clone()))
+            }
+            (None, Some(file), None, None) => {
+                Way::Signal(Errand { receiver: Receiver::PidFile(file.clone()), signal: signal()? })
+            }
+            (None, None, Some(name), None) => {
+                Way::Signal(Errand { receiver: Receiver::Name(name.clone()), signal: signal()? })
+            }
+            (None, None, None, Some(url)) => Way::Post(Post::new(url, entry.timeout)?),
+            _ => return Err(InvalidReload::Unclear(InvalidDelivery::ReloadWithoutTarget)),
+        };
+        Ok(Self { way, timeout: entry.timeout })
+    }
+
+    /// Tells the service. That it has been told is all that is known then: many take it up a little later.
+    ///
+    /// # Errors
+    /// Who could not be told, why, and what to do.
+    pub async fn run(&self) -> Result<(), Failure> {
+        match &self.way {
+            Way::Unit(job) => job.run(self.timeout).await,
+            Way::Helper(requester) => requester.run(self.timeout).await,
+            Way::Signal(errand) => errand.run().await,
+            Way::Post(post) => post.run().await,
+        }
+    }
+}
+
+const USUAL_SIGNAL: &str = "HUP";

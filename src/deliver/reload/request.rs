@@ -1,0 +1,88 @@
+//! The daemon's side of the privileged helper: a request is put on the desk, the answer awaited.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::span::Span;
+use crate::deliver::reload::desk::{Answer, DeskPaths, Outcome, Request};
+use crate::domain::declared::DeclaredKey;
+use crate::domain::disposition::Failure;
+use crate::runtime::randomness::Randomness;
+
+/// Asks the helper on behalf of one delivery.
+#[derive(Debug)]
+pub(super) struct Requester {
+    key: DeclaredKey,
+    desk: DeskPaths,
+    randomness: Randomness,
+}
+
+impl Requester {
+    pub(super) const fn new(key: DeclaredKey, desk: DeskPaths, randomness: Randomness) -> Self {
+        Self { key, desk, randomness }
+    }
+
+    pub(super) async fn run(&self, timeout: Span) -> Result<(), Failure> {
+        let request = Request { key: self.key.clone(), number: self.randomness.uuid() };
+        let placed = self.place(&request)?;
+        let answer = tokio::time::timeout(timeout.duration(), self.answer(&request)).await;
+        match answer {
+            Ok(Outcome::Done) => Ok(()),
+            Ok(Outcome::Failed(why)) => Err(Failure::retry(format!("autocertd-reload.service failed: {why}"))),
+            Err(_) if placed.0.exists() => Err(Failure::operator(format!(
+                "nobody took the request for a reload within {timeout}; autocertd-reload.path may not be active: look with \
+                 systemctl status autocertd-reload.path, and start it"
+            ))),
+            Err(_) => Err(Failure::retry(format!(
+                "autocertd-reload.service took the request for a reload but gave no answer within {timeout}; look with \
+                 journalctl -u autocertd-reload.service, or raise reload.timeout"
+            ))),
+        }
+    }
+
+    fn place(&self, request: &Request) -> Result<Placed, Failure> {
+        let path = self.desk.requests.join(request.to_string());
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        made.map_err(|error| {
+            let advice = match error.kind() {
+                ErrorKind::NotFound => {
+                    "install the helper, autocertd-reload.path, with its tmpfiles.d file, see docs/systemd.md"
+                }
+                ErrorKind::ReadOnlyFilesystem => "add the folder to ReadWritePaths= of autocertd.service",
+                _ => "the user that runs autocertd must be able to write there, see docs/systemd.md",
+            };
+            let folder = self.desk.requests.display();
+            Failure::operator(format!("no request for a reload can be put into {folder}: {error}; {advice}"))
+        })?;
+        Ok(Placed(path))
+    }
+
+    /// Waits for the answer.
+    async fn answer(&self, request: &Request) -> Outcome {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let text = tokio::fs::read_to_string(self.desk.answers_file()).await.unwrap_or_default();
+            let mut answers = text.lines().filter_map(|line| line.parse::<Answer>().ok());
+            if let Some(answer) = answers.find(|answer| answer.number == request.number) {
+                return answer.outcome;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// A request on the desk; taken back when nobody waits for it any more.
+struct Placed(PathBuf);
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        // The helper takes it away before it answers.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);

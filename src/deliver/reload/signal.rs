@@ -1,0 +1,134 @@
+//! A signal to a process, found by a file with its number or by its name.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::deliver::processes::{Process, Processes};
+use crate::deliver::reload::InvalidReload;
+use crate::domain::disposition::Failure;
+
+/// A signal on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Errand {
+    pub(super) receiver: Receiver,
+    pub(super) signal: Signal,
+}
+
+/// To whom.
+#[derive(Clone, Debug)]
+pub(super) enum Receiver {
+    /// The number that the file holds.
+    PidFile(PathBuf),
+    /// A name as the kernel knows it.
+    Name(String),
+}
+
+/// A process as messages name it.
+struct Named<'a>(&'a Process);
+
+/// Reads the name of a signal by which services are reloaded, with or without `SIG`.
+pub(super) fn parse(name: &str) -> Result<Signal, InvalidReload> {
+    let upper = name.to_ascii_uppercase();
+    match upper.strip_prefix("SIG").unwrap_or(&upper) {
+        "HUP" => Ok(Signal::SIGHUP),
+        "USR1" => Ok(Signal::SIGUSR1),
+        "USR2" => Ok(Signal::SIGUSR2),
+        "TERM" => Ok(Signal::SIGTERM),
+        "INT" => Ok(Signal::SIGINT),
+        "QUIT" => Ok(Signal::SIGQUIT),
+        "WINCH" => Ok(Signal::SIGWINCH),
+        _ => Err(InvalidReload::Signal(name.to_owned())),
+    }
+}
+
+impl Errand {
+    pub(super) async fn run(&self) -> Result<(), Failure> {
+        let errand = self.clone();
+        // A file may lie on a slow disk, and thousands of processes take a while to look through.
+        let sent = tokio::task::spawn_blocking(move || errand.run_blocking()).await;
+        sent.unwrap_or_else(|error| Err(Failure::retry(format!("the signal was not sent: {error}"))))
+    }
+
+    fn run_blocking(&self) -> Result<(), Failure> {
+        let process = match &self.receiver {
+            Receiver::PidFile(path) => process_in(path)?,
+            Receiver::Name(name) => process_called(name)?,
+        };
+        let sent = Named(&process);
+        match kill(process.pid, self.signal) {
+            Ok(()) => {
+                tracing::debug!(process = %sent, signal = %self.signal, "signal sent");
+                Ok(())
+            }
+            Err(Errno::EPERM) => Err(Failure::operator(format!(
+                "{} may not be sent to {sent}, which another user runs: run autocertd as that user (Compose: user, \
+                 Kubernetes: runAsUser), or as root with no capability but KILL",
+                self.signal
+            ))),
+            Err(Errno::ESRCH) => Err(Failure::retry(format!("{sent} ended before {} could be sent", self.signal))),
+            Err(error) => Err(Failure::retry(format!("{} could not be sent to {sent}: {error}", self.signal))),
+        }
+    }
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({:?})", self.0.pid, self.0.name)
+    }
+}
+
+fn process_in(path: &Path) -> Result<Process, Failure> {
+    let shown = path.display();
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST_PID_FILE).read_to_string(&mut text));
+    read.map_err(|error| {
+        let advice = "is the service running, and may autocertd read the file?";
+        Failure::retry(format!("the pid file {shown} cannot be read: {error}; {advice}"))
+    })?;
+    // Some write more lines behind it.
+    let number = text.split_whitespace().next().and_then(|word| word.parse().ok()).filter(|number: &i32| *number > 0);
+    let pid = number.map(Pid::from_raw).ok_or_else(|| {
+        Failure::retry(format!("the pid file {shown} holds no process number; is reload.pid_file the right file?"))
+    })?;
+    Process::read(pid).ok_or_else(|| {
+        let advice = "is the service running, and does autocertd share its pid namespace?";
+        Failure::retry(format!("there is no process {pid}, which the pid file {shown} names; {advice}"))
+    })
+}
+
+fn process_called(name: &str) -> Result<Process, Failure> {
+    let mut first = Processes::now().first_of_name(name).into_iter();
+    let oldest = first.next().ok_or_else(|| {
+        Failure::retry(format!(
+            "no process called {name:?} is seen; is it running, and does autocertd share its pid namespace (Compose: pid, \
+             Kubernetes: shareProcessNamespace; under systemd use reload.unit)?"
+        ))
+    })?;
+    for stranger in first {
+        tracing::warn!(process = %Named(&stranger), oldest = %Named(&oldest), "several services have this name; only the oldest is told");
+    }
+    Ok(oldest)
+}
+
+/// In bytes; the longest that is known, `PostgreSQL`'s, has a dozen short lines.
+const LONGEST_PID_FILE: u64 = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_read_with_and_without_sig() {
+        for (text, signal) in [("HUP", Signal::SIGHUP), ("SIGUSR2", Signal::SIGUSR2), ("sigwinch", Signal::SIGWINCH)] {
+            assert_eq!(parse(text).unwrap(), signal);
+        }
+        for text in ["", "KILL", "SIGSTOP", "SIGSIGHUP", "1"] {
+            assert!(parse(text).is_err(), "{text} was taken");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A systemd unit, told by systemctl(1). The daemon uses it where it may, the privileged helper for it where it may not.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use tokio::process::Command;
+
+use crate::config::span::Span;
+use crate::deliver::program;
+use crate::deliver::reload::InvalidReload;
+use crate::domain::disposition::Failure;
+
+/// The full name of a unit, systemd.unit(5); no option, no pattern, no path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitName(String);
+
+impl FromStr for UnitName {
+    type Err = InvalidReload;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReload> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+        let name = text.rsplit_once('.').filter(|(_, kind)| KINDS.contains(kind)).map(|(name, _)| name);
+        // Without its instance a template is no unit.
+        let whole =
+            name.is_some_and(|name| !name.is_empty() && !name.starts_with(['-', '.', '@']) && !name.ends_with('@'));
+        if whole && text.len() <= LONGEST && text.chars().all(fits) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidReload::Unit(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The reload or restart of a unit.
+#[derive(Clone, Debug)]
+pub struct UnitJob {
+    unit: UnitName,
+    verb: &'static str,
+    systemctl: PathBuf,
+}
+
+impl UnitJob {
+    /// A reload, where the unit can be reloaded, else its restart; or the restart in any case. A unit that does not run is
+    /// started.
+    pub const fn new(unit: UnitName, restart: bool, systemctl: PathBuf) -> Self {
+        Self { unit, verb: if restart { "restart" } else { "reload-or-restart" }, systemctl }
+    }
+
+    /// Has systemd do it and waits for the end of it.
+    ///
+    /// # Errors
+    /// What systemctl said, and what to do.
+    pub async fn run(&self, timeout: Span) -> Result<(), Failure> {
+        let mut command = Command::new(&self.systemctl);
+        command.args(["--system", "--no-ask-password", "--no-pager", "--quiet", self.verb, "--", &self.unit.0]);
+        command.env_clear().env("LC_ALL", "C.UTF-8").current_dir("/");
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        let call = format!("systemctl {} {}", self.verb, self.unit);
+        let ended = program::run(command, timeout.duration()).await.map_err(|error| {
+            let advice = "a unit can be reloaded only where systemd runs; use signal or url elsewhere";
+            Failure::operator(format!("{call} cannot be started: {error}; {advice}"))
+        })?;
+        match ended.status {
+            Some(status) if status.success() && !ended.said.contains(IGNORED) => Ok(()),
+            Some(status) => {
+                let said = ended.words();
+                Err(match advice(&ended.said) {
+                    Some(advice) => Failure::operator(format!("{call} failed ({status}); {said}; {advice}")),
+                    None => Failure::retry(format!("{call} failed ({status}); {said}")),
+                })
+            }
+            None => Err(Failure::retry(format!(
+                "{call} had not ended after {timeout}; systemd may still be at it: look with systemctl status {}, or raise \
+                 reload.timeout",
+                self.unit
+            ))),
+        }
+    }
+}
+
+/// What a person can do about what systemctl says, where it is known.
+fn advice(said: &str) -> Option<&'static str> {
+    ADVICE.iter().find(|(words, _)| words.iter().any(|words| said.contains(words))).map(|(_, advice)| *advice)
+}
+
+/// The program that speaks to systemd.
+pub const SYSTEMCTL: &str = "systemctl";
+
+const KINDS: [&str; 5] = ["service", "socket", "target", "timer", "path"];
+
+/// `UNIT_NAME_MAX` of systemd.
+const LONGEST: usize = 255;
+
+/// In a chroot systemctl does nothing and calls that a success.
+const IGNORED: &str = "Running in chroot, ignoring";
+
+const ADVICE: [(&[&str], &str); 4] = [
+    (
+        &["authentication required", "Access denied", "Permission denied", "Operation not permitted"],
+        "only root may do that: set reload.helper = true, see docs/systemd.md",
+    ),
+    (&["not found", "not loaded", "Invalid unit name"], "is reload.unit the name that systemctl list-units shows?"),
+    (&["is masked"], "unmask the unit, or take it out of the delivery"),
+    (
+        &["not been booted with systemd", "Failed to connect to bus", IGNORED],
+        "systemd does not answer here; use reload.pid_file, reload.process or reload.url instead",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_has_a_full_and_plain_name() {
+        for text in ["nginx.service", "haproxy@edge-1.service", "a\\x2db.socket", "web.target"] {
+            assert_eq!(text.parse::<UnitName>().unwrap().to_string(), text);
+        }
+        let long = format!("{}.service", "x".repeat(LONGEST));
+        for text in [
+            "",
+            "nginx",
+            ".service",
+            "--now.service",
+            "-x.service",
+            "a b.service",
+            "a/b.service",
+            "*.service",
+            "haproxy@.service",
+            "@x.service",
+            "x.service\n",
+            "ä.service",
+            "nginx.conf",
+            "a;b.service",
+            &long,
+        ] {
+            assert!(text.parse::<UnitName>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn what_systemctl_says_is_explained() {
+        let denied = advice("Failed to reload nginx.service: Interactive authentication required.").unwrap();
+        assert!(denied.contains("reload.helper = true"), "{denied}");
+        assert!(advice("Failed to restart x.service: Unit x.service not found.").unwrap().contains("reload.unit"));
+        assert_eq!(advice("Job for nginx.service failed because the control process exited."), None);
+    }
+}

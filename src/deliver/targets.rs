@@ -1,0 +1,80 @@
+//! From the settings to targets: each `[[delivery]]` becomes a place, or an error that names it.
+
+use std::error::Error;
+
+use crate::config::delivery::DeliveryEntry;
+use crate::deliver::Delivery;
+use crate::deliver::certificate_manager::CertificateManagerDelivery;
+use crate::deliver::dispatch::Target;
+use crate::deliver::files::Files;
+use crate::deliver::hook::Hook;
+use crate::deliver::kubernetes::KubernetesDelivery;
+use crate::deliver::local::LocalDelivery;
+use crate::deliver::reload::{Reload, Surroundings};
+use crate::deliver::verify::Verify;
+use crate::domain::declared::DeclaredKey;
+use crate::runtime::clock::SharedClock;
+use crate::runtime::randomness::Randomness;
+
+/// A delivery that cannot be used; the source says why.
+#[derive(Debug, thiserror::Error)]
+#[error("[[delivery]] {key}")]
+pub struct UnusableDelivery {
+    key: DeclaredKey,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+/// The targets that the settings declare, for this instance. Nothing is asked over the network.
+///
+/// # Errors
+/// The first one that cannot be used, and why.
+pub fn targets(
+    entries: &[DeliveryEntry],
+    instance: &str,
+    clock: &SharedClock,
+    randomness: &Randomness,
+) -> Result<Vec<Target>, UnusableDelivery> {
+    let around = Surroundings::usual(randomness.clone());
+    let target = |entry: &DeliveryEntry| {
+        let place =
+            place(entry, clock, &around).map_err(|source| UnusableDelivery { key: entry.key.clone(), source })?;
+        Ok(Target {
+            key: entry.key.clone(),
+            instance: if entry.is_once_per_fleet() { String::new() } else { instance.to_owned() },
+            matching: entry.matching.clone(),
+            window: entry.activate.clone(),
+            settings: settings_of(entry),
+            delivery: place,
+        })
+    };
+    entries.iter().map(target).collect()
+}
+
+fn place(
+    entry: &DeliveryEntry,
+    clock: &SharedClock,
+    around: &Surroundings,
+) -> Result<Box<dyn Delivery>, Box<dyn Error + Send + Sync>> {
+    if let Some(manager) = &entry.certificate_manager {
+        return Ok(Box::new(CertificateManagerDelivery::new(manager, clock.clone())?));
+    }
+    if let Some(kubernetes) = &entry.kubernetes {
+        return Ok(Box::new(KubernetesDelivery::new(kubernetes, clock.clone())?));
+    }
+    Ok(Box::new(LocalDelivery {
+        key: entry.key.clone(),
+        files: entry.files.as_ref().map(Files::new),
+        hook: entry.hook.as_ref().map(Hook::new).transpose()?,
+        reload: entry.reload.as_ref().map(|reload| Reload::new(reload, &entry.key, around)).transpose()?,
+        verify: entry.verify.as_ref().map(Verify::new).transpose()?,
+        rollback: entry.rollback,
+        placeholder: entry.files.as_ref().is_some_and(|files| files.placeholder),
+    }))
+}
+
+/// What tells one version of a delivery's settings from another. Which auto-certificates it is for, and when, changes
+/// nothing about what is there.
+fn settings_of(entry: &DeliveryEntry) -> String {
+    let place = DeliveryEntry { matching: Vec::new(), activate: None, ..entry.clone() };
+    serde_json::json!(place).to_string()
+}
