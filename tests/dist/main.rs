@@ -4,6 +4,5 @@
 
 mod files;
 mod handshakes;
+mod stage;
 mod web_servers;
-#[path = "../e2e/world.rs"]
-mod world;

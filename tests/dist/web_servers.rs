@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use autocertd_support::daemon::{Daemon, Setup};
 
 use crate::handshakes::Handshakes;
-use crate::world::World;
+use crate::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_serves_through_every_renewal() {
@@ -22,15 +22,15 @@ async fn haproxy_serves_through_every_renewal() {
 
 /// A placeholder lets the server start; the first certificate and each renewed one take its place.
 async fn serves_through_every_renewal(program: &str, signal: &str, start: fn(&Path, &Path, SocketAddr) -> Server) {
-    let world = World::start().await;
-    world.dns.add_zone("served.example");
+    let stage = Stage::start().await;
+    stage.dns.add_zone("served.example");
     // The placeholder is there before the first certificate: its record takes a while to be seen.
-    world.dns.delay_records_in_dns(std::time::Duration::from_secs(2));
-    let (address, folder) = (free_address(), world.folder.path().join(program));
-    let certificates = world.folder.path().join("certificates");
+    stage.dns.delay_records_in_dns(std::time::Duration::from_secs(2));
+    let (address, folder) = (free_address(), stage.folder.path().join(program));
+    let certificates = stage.folder.path().join("certificates");
     fs::create_dir_all(&folder).unwrap();
     fs::create_dir_all(&certificates).unwrap();
-    let setup = setup(&world, &certificates, &folder.join("pid"), signal, address);
+    let setup = setup(&stage, &certificates, &folder.join("pid"), signal, address);
     let daemon = Daemon::start(&setup).await.unwrap();
     let pair = certificates.join("www");
     wait_for(&pair.join("combined.pem")).await;
@@ -60,8 +60,8 @@ async fn serves_through_every_renewal(program: &str, signal: &str, start: fn(&Pa
     assert!(tally.answered > 500, "only {} handshakes", tally.answered);
 }
 
-fn setup(world: &World, certificates: &Path, pid_file: &Path, signal: &str, address: SocketAddr) -> Setup {
-    let (server, certificates, pid_file) = (world.directory(), certificates.display(), pid_file.display());
+fn setup(stage: &Stage, certificates: &Path, pid_file: &Path, signal: &str, address: SocketAddr) -> Setup {
+    let (server, certificates, pid_file) = (stage.pebble.directory_url(), certificates.display(), pid_file.display());
     let more = format!(
         r#"
 [[provider]]
@@ -81,7 +81,7 @@ reload = {{ pid_file = "{pid_file}", {signal} }}
 verify = {{ address = "{address}" }}
 "#
     );
-    Setup { binary: binary(), more, ..world.setup() }
+    stage.setup(more)
 }
 
 fn nginx(folder: &Path, pair: &Path, address: SocketAddr) -> Server {
@@ -103,7 +103,7 @@ fn haproxy(folder: &Path, pair: &Path, address: SocketAddr) -> Server {
     let settings = format!(
         "global\n stats socket {folder}/stats level admin expose-fd listeners\n\
          defaults\n mode http\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n\
-         frontend web\n bind {address} ssl crt {pair}/combined.pem\n http-request return status 200 string served\n"
+         frontend web\n bind {address} ssl crt {pair}/combined.pem\n http-request return status 200 content-type text/plain string served\n"
     );
     let path = format!("{folder}/haproxy.cfg");
     fs::write(&path, settings).unwrap();
@@ -136,11 +136,6 @@ impl Drop for Server {
         let _ = autocertd_support::daemon::signal(self.0.id(), "TERM");
         let _ = self.0.wait();
     }
-}
-
-/// The release binary where `make dist-test` made one, else that of this build.
-fn binary() -> PathBuf {
-    std::env::var_os("AUTOCERTD_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_autocertd")), PathBuf::from)
 }
 
 fn free_address() -> SocketAddr {
