@@ -21,6 +21,7 @@ mod renaming;
 mod rotation;
 mod row;
 mod seal;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -36,6 +37,7 @@ pub use lease::{Hold, LEASE, Lease, ProviderLease};
 pub use progress::{NewestSummary, Progress, RenewalRequest};
 pub use providers::Deletion;
 pub use rotation::Resealed;
+pub use takeover::{ProviderOfTakeover, TakenOver, Takeover};
 pub use work::{Claim, RunOutcome};
 
 use std::borrow::Cow;

@@ -7,18 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms that it may import.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("runtime", &["domain"]),
     ("config", &[]),
     ("acme", &["config", "domain", "runtime"]),
     ("dns", &["config", "domain", "runtime"]),
     ("store", &["config", "domain", "runtime"]),
+    ("import", &["acme", "domain"]),
     ("issuance", &["acme", "dns", "domain", "runtime", "store"]),
     ("scheduler", &["config", "domain", "issuance", "runtime", "store"]),
     ("http", &["config", "domain", "runtime", "store"]),
     ("app", &["acme", "config", "dns", "domain", "http", "issuance", "runtime", "scheduler", "store"]),
-    ("cli", &["app", "config", "domain", "http", "runtime", "scheduler", "store"]),
+    ("cli", &["app", "config", "domain", "http", "import", "runtime", "scheduler", "store"]),
     ("lib", &[]),
 ];
 

@@ -12,5 +12,6 @@ mod opening;
 mod providers;
 mod rotation;
 mod sealing;
+mod takeover;
 mod tokens;
 mod work;
