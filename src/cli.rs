@@ -1,10 +1,13 @@
 //! The command line: what can be asked for, and what the exit code means.
 
 mod check_config;
+mod export;
+mod import;
 mod keys;
 mod log;
 mod owner;
 mod renew_now;
+mod restore;
 mod serve;
 mod token;
 
@@ -53,6 +56,14 @@ enum Command {
     /// Make and rotate the master keys that seal private keys and secrets
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Take over what another ACME client keeps: names, certificates, keys and, where it can be used here, its account.
+    /// Its files are only read. Shows a plan; --yes carries it out
+    Import(import::Arguments),
+    /// Write everything into a file, its secrets sealed under the master keys; or, with --pem, the certificates with
+    /// their keys as plain files
+    Export(export::Arguments),
+    /// Bring back what `export` wrote, into a store that is empty. Shows what would come back; --yes does it
+    Restore(restore::Arguments),
     /// Check the settings and print what is in force
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
@@ -100,6 +111,9 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Serve)) => serve::run(config),
         (None, Some(Command::Token(command))) => token::run(config, command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
+        (None, Some(Command::Import(arguments))) => import::run(config, &arguments),
+        (None, Some(Command::Export(arguments))) => export::run(config, &arguments),
+        (None, Some(Command::Restore(arguments))) => restore::run(config, &arguments),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
         (None, Some(Command::Healthcheck)) => serve::healthcheck(config),
         (None, None) => Ok(Ending::Misused),

@@ -5,6 +5,7 @@
 mod accounts;
 mod attempts;
 mod auto_certificates;
+mod backup;
 mod certificates;
 mod dialect;
 mod documents;
@@ -30,6 +31,7 @@ mod work;
 pub use crate::config::store::{StoreSettings, StoreUrl};
 pub use accounts::{Account, RegisteredAccount};
 pub use auto_certificates::Creation;
+pub use backup::{Backup, BackupError, Contents, LeftOut};
 pub use error::StoreError;
 pub use journal::{ChallengeRecord, IntendedRecord};
 pub use key_ring::{KeyError, KeyRing};

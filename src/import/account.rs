@@ -54,10 +54,10 @@ impl TreeAccount {
         let foreign = |url, reason: String| Self::Foreign { url, reason };
         match (key, raw.url) {
             (Err(reason), url) => foreign(url, reason),
-            (Ok(_), None) => foreign(None, "its URL is not written down".to_owned()),
+            (Ok(_), None) => foreign(None, "the URL of the old one is not written down".to_owned()),
             (Ok(key), Some(url)) => match AccountCredentials::of_registered(&url, server, &key) {
                 Ok(credentials) => Self::Usable(credentials),
-                Err(_) => foreign(Some(url), "its key cannot be used".to_owned()),
+                Err(_) => foreign(Some(url), "the key of the old one cannot be used".to_owned()),
             },
         }
     }
@@ -76,7 +76,7 @@ impl TreeAccount {
 type Pkcs8 = Result<Zeroizing<Vec<u8>>, String>;
 
 fn key_of_pem(text: &str) -> Pkcs8 {
-    let unreadable = || "its key cannot be read".to_owned();
+    let unreadable = || "the key of the old one cannot be read".to_owned();
     let der = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| unreadable())?;
     if let Ok(pair) = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_der()) {
         return pkcs8(&pair).ok_or_else(unreadable);
@@ -87,7 +87,7 @@ fn key_of_pem(text: &str) -> Pkcs8 {
 }
 
 fn key_of_jwk(text: &str) -> Pkcs8 {
-    let unreadable = || "its key cannot be read".to_owned();
+    let unreadable = || "the key of the old one cannot be read".to_owned();
     let jwk: Jwk = serde_json::from_str(text).map_err(|_| unreadable())?;
     match (jwk.kty.as_str(), jwk.crv.as_deref()) {
         ("EC", Some("P-256")) => jwk.to_pkcs8().ok_or_else(unreadable),
@@ -97,7 +97,7 @@ fn key_of_jwk(text: &str) -> Pkcs8 {
 }
 
 fn of_kind(kind: &str) -> String {
-    format!("it has {kind} key, and autocertd signs with ECDSA on P-256")
+    format!("the old one has {kind} key, and autocertd signs with ECDSA on P-256")
 }
 
 fn pkcs8(pair: &EcdsaKeyPair) -> Option<Zeroizing<Vec<u8>>> {

@@ -55,14 +55,14 @@ fn accounts(tree: &Tree) -> Vec<(String, String)> {
 
 /// The first name of the line of `domains.txt` that this certificate is for: the one whose alias or first name it has.
 fn first_name(tree: &Tree, name: &str) -> Option<String> {
-    let lines = tree.get("domains.txt").unwrap_or_default().lines();
+    let mut lines = tree.get("domains.txt").unwrap_or_default().lines();
     let of_line = |line: &str| {
         let (names, alias) =
             line.split('#').next()?.split_once('>').map_or((line, None), |(names, alias)| (names, Some(alias)));
         let first = names.split_whitespace().next()?;
         (alias.map_or(first, str::trim) == name).then(|| first.to_owned())
     };
-    lines.filter_map(of_line).next().or_else(|| Some(name.to_owned()))
+    lines.find_map(of_line).or_else(|| Some(name.to_owned()))
 }
 
 /// How dehydrated proves names, where its settings are in the tree and say another way than DNS-01.

@@ -139,6 +139,13 @@ pub(super) struct Finding {
     pub(super) other_challenge: Option<String>,
 }
 
+impl Wish {
+    /// Whether the certificate is of no use any more.
+    pub fn is_expired(&self) -> bool {
+        self.notes.iter().any(|note| matches!(note, Note::Expired(_)))
+    }
+}
+
 impl Overrides {
     /// The server of a lineage: the one that the caller says, else the one that the tool wrote down.
     pub(super) fn server_or(&self, written: Option<&str>) -> Result<ServerUrl, Fault> {

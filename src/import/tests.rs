@@ -96,7 +96,7 @@ fn fault(lineages: &[Lineage], name: &str) -> String {
 #[test]
 fn a_tree_of_certbot_is_read_whole() {
     let found = lineages_at(Tool::Certbot, &fixture("certbot"), None);
-    let account = "account it has an RSA key, and autocertd signs with ECDSA on P-256";
+    let account = "account the old one has an RSA key, and autocertd signs with ECDSA on P-256";
     assert_eq!(
         all_shown(&found),
         [
@@ -146,7 +146,7 @@ fn a_tree_of_acme_sh_is_read_whole() {
 
 #[test]
 fn a_tree_of_dehydrated_is_read_whole() {
-    let account = "account it has an RSA key, and autocertd signs with ECDSA on P-256";
+    let account = "account the old one has an RSA key, and autocertd signs with ECDSA on P-256";
     assert_eq!(
         all_shown(&lineages_at(Tool::Dehydrated, &fixture("dehydrated"), None)),
         [

@@ -36,4 +36,6 @@ impl MigrationSource<'static> for Embedded {
     }
 }
 
+/// The version of the tables that this program makes.
+pub(super) const NEWEST: i64 = FILES[FILES.len() - 1].0;
 const FILES: [(i64, &str, &str); 1] = [(1, "first tables", include_str!("migrations/0001_first_tables.sql"))];

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod auto_certificates;
+mod backup;
 mod certificates;
 mod house;
 mod journal;
