@@ -12,6 +12,7 @@ use time::Duration;
 use super::*;
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::leaf::LeafError;
+use crate::domain::name::RequestedName;
 
 const SERVER: &str = "https://localhost:14000/dir";
 /// 2026-12-01; the certificates of the fixtures are from shortly before, and valid for thirty years.
@@ -62,7 +63,7 @@ fn shown(lineage: &Lineage) -> String {
         Err(fault) => return format!("{}: {fault}", lineage.name),
     };
     let names: Vec<&str> =
-        std::iter::once(&wish.common_name).chain(&wish.subject_alternative_names).map(|name| name.sent()).collect();
+        std::iter::once(&wish.common_name).chain(&wish.subject_alternative_names).map(RequestedName::sent).collect();
     let account = match &wish.account {
         TreeAccount::Usable(credentials) => {
             format!("usable {}", credentials.account_url().starts_with("https://localhost:14000/my-account/"))

@@ -4,6 +4,7 @@
 
 mod issuance;
 mod kill;
+mod moves;
 mod one_shot;
 mod refusals;
 mod replicas;
