@@ -83,11 +83,15 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
         }
     }
     log::start_quietly(&config.log)?;
+    for (path, reason) in tree.unreadable() {
+        eprintln!("autocertd: {path} cannot be read: {reason}");
+    }
     runtime()?.block_on(async {
         let app = App::open(config, Place::MustExist).await?;
         let lineages = import::lineages(arguments.tool.into(), &tree, &overrides, app.clock.now());
         if lineages.is_empty() {
-            say_nothing_is_there(arguments, &tree);
+            let (path, tool) = (arguments.path.display(), Tool::from(arguments.tool));
+            eprintln!("autocertd: {path} holds no certificate of {}; give {}", tool.as_str(), tool.looks_like());
             return Ok(Ending::Misused);
         }
         import(config, &app, arguments, lineages).await
@@ -147,14 +151,6 @@ fn overrides(config: &Config, arguments: &Arguments) -> Option<Overrides> {
             eprintln!("autocertd: --server: {error}");
             None
         }
-    }
-}
-
-fn say_nothing_is_there(arguments: &Arguments, tree: &Tree) {
-    let (path, tool) = (arguments.path.display(), Tool::from(arguments.tool));
-    eprintln!("autocertd: {path} holds no certificate of {}; give {}", tool.as_str(), tool.looks_like());
-    for (path, reason) in tree.unreadable() {
-        eprintln!("autocertd: {path} cannot be read: {reason}");
     }
 }
 

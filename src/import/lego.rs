@@ -2,6 +2,8 @@
 //! server is nowhere in it, only its host: of well-known CAs it is known here, of others the caller says it. Seen of
 //! version 4.9.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use url::Url;
 
@@ -12,13 +14,19 @@ use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of lego's files.
 pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
-    let names = tree.files().filter_map(|(path, _)| path.strip_prefix("certificates/")?.strip_suffix(".json"));
-    names.map(|name| (name.to_owned(), finding(tree, overrides, name))).collect()
+    let files = tree.files().filter_map(|(path, _)| path.strip_prefix("certificates/"));
+    let of_file = |file: &'_ str| {
+        let name = file.strip_suffix(".json").or_else(|| file.strip_suffix(".crt"))?;
+        (!name.ends_with(".issuer")).then(|| name.to_owned())
+    };
+    let names: BTreeSet<String> = files.filter_map(of_file).collect();
+    names.into_iter().map(|name| (name.clone(), finding(tree, overrides, &name))).collect()
 }
 
 fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<Finding, Fault> {
     let file = |ending: &str| format!("certificates/{name}.{ending}");
-    let resource: Resource = serde_json::from_str(tree.text(&file("json"))?).unwrap_or_default();
+    let resource: Resource =
+        tree.get(&file("json")).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let certificate = tree.text(&file("crt"))?.to_owned();
     let private_key = pem::private_key(tree.text(&file("key"))?)?;
     let server = overrides.server_or(directory_of(&resource.certificate_url))?;

@@ -222,6 +222,16 @@ fn several_accounts_want_to_be_told_apart() {
 }
 
 #[test]
+fn what_lego_says_of_itself_may_be_missing() {
+    let tree = copy_of("lego");
+    fs::remove_file(tree.path().join("certificates/www.example.com.json")).unwrap();
+    fs::remove_file(tree.path().join("certificates/_.example.net.crt")).unwrap();
+    let found = lineages_at(Tool::Lego, tree.path(), Some(SERVER));
+    assert_eq!(fault(&found, "_.example.net"), "certificates/_.example.net.crt is missing");
+    assert!(found[1].wish.is_ok(), "{found:?}");
+}
+
+#[test]
 fn an_expired_one_is_still_a_wish() {
     let later = NOW + Duration::days(40 * 365);
     let tree = Tree::read(&fixture("acme.sh")).unwrap();

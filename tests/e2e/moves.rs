@@ -173,6 +173,25 @@ async fn what_cannot_be_taken_is_told_and_holds_up_no_other() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_tells_what_will_be_done() {
+    let world = World::start().await;
+    let setup = world.setup();
+    succeeded(&run(&setup, &["token", "create", "ops"]));
+    let (certbot, dehydrated, lego) = (fixture("certbot"), fixture("dehydrated"), fixture("lego"));
+    let server = "https://localhost:14000/dir";
+    for (tool, arguments) in [
+        ("certbot", &["certbot", &certbot, "--email", "ops@example.com"][..]),
+        ("dehydrated", &["dehydrated", &dehydrated]),
+        ("lego", &["lego", &lego, "--server", server]),
+        ("lego_without_server", &["lego", &lego]),
+        ("lego_json", &["lego", &lego, "--server", server, "--json"]),
+    ] {
+        let planned = run(&setup, &[&["import"], arguments].concat());
+        insta::assert_snapshot!(format!("plan_{tool}"), succeeded(&planned));
+    }
+}
+
 /// What the API tells of everything.
 async fn told(daemon: &Daemon) -> Vec<Value> {
     let mut told = Vec::new();
