@@ -334,6 +334,11 @@ fn what_our_rules_refuse_is_refused_and_the_reason_told() {
     assert_eq!(wish.key_algorithm, KeyAlgorithm::Secp384r1);
     assert_eq!(wish.notes[0].to_string(), "its key is ECDSA on another curve; the next one is secp384r1");
 
+    let odd = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let wish = judged(&["www.example.com"], &odd).unwrap();
+    assert_eq!(wish.key_algorithm, KeyAlgorithm::Secp256r1);
+    assert_eq!(wish.notes[0].to_string(), "its key is neither RSA nor ECDSA; the next one is secp256r1");
+
     let own = CertificateParams::new(vec!["www.example.com".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
     let (_folder, tree) = tree_of(&[("own.pem", &format!("{}{own}", key.serialize_pem()))]);
     let found = lineages(Tool::Pem, &tree, &overrides(Some(SERVER), None), NOW);
