@@ -2,11 +2,14 @@
 
 mod check_config;
 mod deliveries;
+mod export;
+mod import;
 mod keys;
 mod log;
 mod owner;
 mod reload_helper;
 mod renew_now;
+mod restore;
 mod serve;
 mod token;
 
@@ -68,6 +71,14 @@ enum Command {
     Keys(keys::KeysCommand),
     /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
     Deliveries(deliveries::DeliveriesCommand),
+    /// Take over what another ACME client keeps: names, certificates, keys and, where it can be used here, its account.
+    /// Its files are only read. Shows a plan; --yes carries it out
+    Import(import::Arguments),
+    /// Write everything into a file, its secrets sealed under the master keys; or, with --pem, the certificates with
+    /// their keys as plain files
+    Export(export::Arguments),
+    /// Bring back what `export` wrote, into a store that is empty. Shows what would come back; --yes does it
+    Restore(restore::Arguments),
     /// Check the settings and print what is in force
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
@@ -134,6 +145,9 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Token(command))) => token::run(config, command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
+        (None, Some(Command::Import(arguments))) => import::run(config, &arguments),
+        (None, Some(Command::Export(arguments))) => export::run(config, &arguments),
+        (None, Some(Command::Restore(arguments))) => restore::run(config, &arguments),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
         (None, Some(Command::Healthcheck { issued })) => serve::healthcheck(config, issued),
         (None, Some(Command::ReloadHelper(arguments))) => reload_helper::run(cli.config.as_deref(), arguments),

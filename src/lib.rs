@@ -1,8 +1,8 @@
 //! autocertd: a self-hosted Certificate Manager with an ACME renewal daemon behind it.
 //!
 //! Imports run one way: `main -> cli -> app -> {http, scheduler, config}`, `scheduler -> {issuance, deliver, store}`,
-//! `issuance -> {acme, dns, store}`, `deliver -> store`, `http -> store`, all of them `-> {domain, runtime}`. `acme`, `dns` and `store`
-//! never import one another. A test holds this.
+//! `issuance -> {acme, dns, store}`, `deliver -> store`, `http -> store`, `cli -> import -> acme`, all of them
+//! `-> {domain, runtime}`. `acme`, `dns` and `store` never import one another. A test holds this.
 
 pub mod acme;
 pub mod app;
@@ -12,6 +12,7 @@ pub mod deliver;
 pub mod dns;
 pub mod domain;
 pub mod http;
+pub mod import;
 pub mod issuance;
 pub mod runtime;
 pub mod scheduler;

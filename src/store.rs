@@ -5,6 +5,7 @@
 mod accounts;
 mod attempts;
 mod auto_certificates;
+mod backup;
 mod certificates;
 mod declared;
 mod deliveries;
@@ -24,6 +25,7 @@ mod roster;
 mod rotation;
 mod row;
 mod seal;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -33,6 +35,7 @@ mod work;
 pub use crate::config::store::{StoreSettings, StoreUrl};
 pub use accounts::{Account, RegisteredAccount};
 pub use auto_certificates::Creation;
+pub use backup::{Backup, BackupError, Contents, LeftOut};
 pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow};
 pub use error::StoreError;
 pub use journal::{ChallengeRecord, IntendedRecord};
@@ -42,6 +45,7 @@ pub use progress::{NewestSummary, Progress, RenewalRequest};
 pub use providers::Deletion;
 pub use roster::{RosterEntry, RosterTarget};
 pub use rotation::Resealed;
+pub use takeover::{ProviderOfTakeover, TakenOver, Takeover};
 pub use unserved::Unserved;
 pub use work::{Claim, RunOutcome};
 

@@ -174,6 +174,17 @@ impl AccountCredentials {
         Ok(Self { json, url: std::mem::take(&mut stored.id), server: std::mem::take(&mut stored.directory) })
     }
 
+    /// The credentials of an account that another ACME client registered at `server`, with its key on P-256 as PKCS#8
+    /// DER. Nobody asks the CA whether it knows the account.
+    ///
+    /// # Errors
+    /// Where the key is another one.
+    pub fn of_registered(url: &str, server: &ServerUrl, key_pkcs8: &[u8]) -> Result<Self, AcmeError> {
+        let key_pkcs8 = BASE64_URL_SAFE_NO_PAD.encode(key_pkcs8);
+        let stored = StoredAccount { id: url.to_owned(), key_pkcs8, directory: server.to_string() };
+        Self::from_stored(serialized(&stored)?)
+    }
+
     /// The account's URL, which CAA records may pin (RFC 8657).
     pub fn account_url(&self) -> &str {
         &self.url

@@ -185,7 +185,8 @@ fn read_lease(record: &Record<'_>) -> Result<ProviderLease, StoreError> {
     Ok(ProviderLease { id: record.parsed("id")?, epoch: record.number("lease_epoch")? })
 }
 
-const fn credentials(row: &str) -> Place<'_> {
+/// Where the credentials of a registered account are sealed.
+pub(super) const fn credentials(row: &str) -> Place<'_> {
     Place { table: TABLE, column: "account_credentials", row }
 }
 

@@ -115,7 +115,7 @@ impl Store {
         }
         let common_name = record.text("common_name")?;
         let source = Source { auto_certificate: Some(lease.id), common_name: &common_name };
-        let created = now.max(self.after_newest(&mut transaction, lease).await?);
+        let created = now.max(self.after_newest(&mut transaction, lease.id).await?);
         let id = self.insert_certificate(&mut transaction, new, source, &Actor::autocertd(), created).await?;
         self.write_stage(&mut transaction, lease, attempt.id, &Stage::Stored(Stored { certificate: id })).await?;
         self.query("UPDATE auto_certificates SET last_issued = $2, trouble = NULL, intent_changed = 0 WHERE id = $1")
@@ -160,12 +160,12 @@ impl Store {
 
     /// The earliest moment of creation by which a certificate is the newest of its auto-certificate, even where the
     /// clock was set back.
-    async fn after_newest(
+    pub(super) async fn after_newest(
         &self,
         transaction: &mut Transaction<'static, Any>,
-        lease: &Lease,
+        id: AutoCertificateId,
     ) -> Result<Moment, StoreError> {
-        let newest = self.query(NEWEST).bind(lease.id.to_string()).fetch_optional(&mut **transaction).await?;
+        let newest = self.query(NEWEST).bind(id.to_string()).fetch_optional(&mut **transaction).await?;
         let created = newest.map(|row| Record::new(&row, "certificates").moment("created_at")).transpose()?;
         Ok(created.map_or(Moment::from_micros(0), |created| created + time::Duration::MICROSECOND))
     }

@@ -23,6 +23,25 @@ impl Dialect {
         }
     }
 
+    /// How a transaction begins that looks at everything as of one moment.
+    pub(super) const fn begin_looking(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        }
+    }
+
+    /// The names of a table's columns.
+    pub(super) const fn columns(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SELECT name FROM pragma_table_info($1)",
+            Self::Postgres => {
+                "SELECT CAST(column_name AS TEXT) AS name FROM information_schema.columns \
+                 WHERE table_schema = current_schema() AND table_name = $1"
+            }
+        }
+    }
+
     /// The database's own time in microseconds, by which leases run. It moves on inside a transaction.
     const fn now(self) -> &'static str {
         match self {

@@ -97,7 +97,7 @@ impl Store {
         target: &RosterTarget<'_>,
         roster: &[RosterEntry],
     ) -> Result<(), StoreError> {
-        let present = self.present(transaction, target).await?;
+        let present = self.rows_at(transaction, target).await?;
         let wanted: HashMap<AutoCertificateId, &RosterEntry> =
             roster.iter().filter(|entry| (target.wants)(entry)).map(|entry| (entry.id, entry)).collect();
         let mut labels = HashSet::new();
@@ -143,7 +143,7 @@ impl Store {
         rows.iter().filter_map(read_or_skip).collect()
     }
 
-    async fn present(
+    async fn rows_at(
         &self,
         transaction: &mut Transaction<'static, Any>,
         target: &RosterTarget<'_>,

@@ -133,9 +133,9 @@ struct Batch {
 
 /// A column of sealed values.
 #[derive(Clone, Copy)]
-struct Sealed {
-    table: &'static str,
-    column: &'static str,
+pub(super) struct Sealed {
+    pub(super) table: &'static str,
+    pub(super) column: &'static str,
 }
 
 impl Sealed {
@@ -150,7 +150,7 @@ fn length(prefix: &[u8]) -> i32 {
 }
 
 /// Every column of sealed values, the check value last.
-const SEALED: [Sealed; 6] = [
+pub(super) const SEALED: [Sealed; 6] = [
     Sealed { table: "providers", column: "eab_key_secret" },
     Sealed { table: "providers", column: "account_credentials" },
     Sealed { table: "providers", column: "pending_credentials" },

@@ -1,8 +1,10 @@
-//! Checks that need privileges, other programs or time. `make dist-test` runs them.
+//! Checks that need privileges, other programs or time. `make dist-test` runs them. They install nothing: each names the
+//! program or the privilege that it misses.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod files;
 mod handshakes;
+mod import;
 mod stage;
 mod web_servers;

@@ -5,6 +5,7 @@
 mod declared;
 mod issuance;
 mod kill;
+mod moves;
 mod one_shot;
 mod refusals;
 mod reload;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms that it may import.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("runtime", &["domain"]),
     ("config", &["domain"]),
@@ -15,11 +15,12 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("dns", &["config", "domain", "runtime"]),
     ("store", &["config", "domain", "runtime"]),
     ("deliver", &["config", "domain", "runtime", "store"]),
+    ("import", &["acme", "domain"]),
     ("issuance", &["acme", "dns", "domain", "runtime", "store"]),
     ("scheduler", &["config", "deliver", "domain", "issuance", "runtime", "store"]),
     ("http", &["config", "domain", "runtime", "store"]),
     ("app", &["acme", "config", "deliver", "dns", "domain", "http", "issuance", "runtime", "scheduler", "store"]),
-    ("cli", &["app", "config", "deliver", "domain", "http", "runtime", "scheduler", "store"]),
+    ("cli", &["app", "config", "deliver", "domain", "http", "import", "runtime", "scheduler", "store"]),
     ("lib", &[]),
 ];
 

@@ -162,7 +162,7 @@ impl House {
     }
 }
 
-async fn fresh_postgres() -> String {
+pub(crate) async fn fresh_postgres() -> String {
     let fresh = tokio::task::spawn_blocking(|| Postgres::shared().and_then(Postgres::fresh_database));
     fresh.await.unwrap().expect("a PostgreSQL server for the tests; tools/install-postgres installs it")
 }

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod auto_certificates;
+mod backup;
 mod certificates;
 mod declared;
 mod deliveries;
@@ -14,5 +15,6 @@ mod opening;
 mod providers;
 mod rotation;
 mod sealing;
+mod takeover;
 mod tokens;
 mod work;

@@ -1,0 +1,175 @@
+//! `autocertd export`: everything in one file, sealed as it is in the store, or the certificates as plain PEM files for
+//! those who leave. What is written appears whole or not at all, and replaces nothing unasked.
+
+mod folder;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::app::{App, Place};
+use crate::cli::export::folder::Folder;
+use crate::cli::owner::{self, Output};
+use crate::cli::{Ending, log, runtime};
+use crate::config::Config;
+use crate::store::Backup;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The file to write; - is standard output
+    #[arg(required_unless_present = "pem")]
+    file: Option<PathBuf>,
+    /// Replace the file
+    #[arg(long)]
+    force: bool,
+    /// Write the newest certificates with their keys, unsealed, into a new folder instead
+    #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["file", "force"])]
+    pem: Option<PathBuf>,
+}
+
+/// Root writes the files, wherever that may be; the owner of the store reads the store.
+pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+    if owner::was_handed_over() {
+        io::stdout().write_all(&read(config, arguments)?)?;
+        return Ok(Ending::Well);
+    }
+    let target = Target::of(arguments);
+    if let Some(words) = target.taken(arguments.force) {
+        eprintln!("autocertd: {words}");
+        return Ok(Ending::Misused);
+    }
+    let content = match owner::hand_over(&config.state_directory(), &[], Output::Kept)? {
+        Some(done) if done.ending == Ending::Well => Zeroizing::new(done.output),
+        Some(done) => return Ok(done.ending),
+        None => read(config, arguments)?,
+    };
+    match target {
+        Target::Folder(directory) => write_folder(directory, &content)?,
+        Target::File(_) | Target::Stdout => write_backup(config, target, &content, arguments.force)?,
+    }
+    Ok(Ending::Well)
+}
+
+/// Where it goes.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Folder(&'a Path),
+    File(&'a Path),
+    Stdout,
+}
+
+impl<'a> Target<'a> {
+    fn of(arguments: &'a Arguments) -> Self {
+        match (&arguments.pem, arguments.file.as_deref()) {
+            (Some(directory), _) => Self::Folder(directory),
+            (None, Some(file)) if file != Path::new("-") => Self::File(file),
+            (None, _) => Self::Stdout,
+        }
+    }
+
+    /// What is in the way.
+    fn taken(self, force: bool) -> Option<String> {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        match self {
+            Self::Folder(path) if is_there(path) => {
+                Some(format!("{} is there already; give the name of a new folder", path.display()))
+            }
+            Self::File(path) if is_there(path) && !force => {
+                Some(format!("{} is there already; give another name, or --force to replace it", path.display()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is to be written: a backup, or a folder as a document.
+fn read(config: &Config, arguments: &Arguments) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    log::start_quietly(&config.log)?;
+    runtime()?.block_on(async {
+        let app = App::open(config, Place::MustExist).await?;
+        let content = match arguments.pem {
+            Some(_) => serde_json::to_vec(&Folder::of(&app.store).await?)?,
+            None => app.store.export().await?.to_json()?,
+        };
+        app.store.close().await;
+        Ok(Zeroizing::new(content))
+    })
+}
+
+fn write_backup(config: &Config, target: Target<'_>, content: &[u8], force: bool) -> anyhow::Result<()> {
+    let backup = Backup::from_json(content)?;
+    if let Target::File(file) = target {
+        replace(file, content, force).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{}: {}", file.display(), backup.contents());
+    } else {
+        io::stdout().write_all(content)?;
+    }
+    let left_out = backup.left_out();
+    if left_out.open_attempts > 0 || left_out.challenge_records > 0 {
+        eprintln!(
+            "autocertd: left out are {} attempts under way and the notes on {} challenge records, which a store restored \
+             from this would leave in the DNS; export again when they are done",
+            left_out.open_attempts, left_out.challenge_records
+        );
+    }
+    let keys = config.key_file();
+    eprintln!(
+        "the master keys are not in it, and without them nobody can read its secrets: keep a copy of {} apart from it",
+        keys.display()
+    );
+    Ok(())
+}
+
+fn write_folder(directory: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let folder: Folder = serde_json::from_slice(content).context("what was handed over cannot be read")?;
+    let count = folder.count();
+    folder.write(directory).with_context(|| format!("cannot write {}", directory.display()))?;
+    println!("{}: {count} certificates with their private keys, which are not sealed", directory.display());
+    eprintln!("accounts, tokens and superseded certificates are not in it; export FILE has them all");
+    Ok(())
+}
+
+/// Writes a file of its owner's alone, down to the disk, and puts it in its place by a rename. Unless `force`d it takes
+/// no name that is taken.
+fn replace(file: &Path, content: &[u8], force: bool) -> io::Result<()> {
+    let private = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        options
+    };
+    let draft = draft_of(file)?;
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut written = private().open(&draft)?;
+    written.write_all(content)?;
+    written.sync_all()?;
+    if !force {
+        // Nobody takes the name between this and the rename.
+        private().open(file)?;
+    }
+    fs::rename(&draft, file)?;
+    sync_folder_of(file)
+}
+
+/// Beside the file itself, so that a rename can put it in place.
+fn draft_of(file: &Path) -> io::Result<PathBuf> {
+    let Some(name) = file.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no name of a file"));
+    };
+    let mut draft = std::ffi::OsString::from(".");
+    draft.push(name);
+    draft.push(".new");
+    Ok(file.with_file_name(draft))
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}

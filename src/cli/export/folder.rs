@@ -1,0 +1,188 @@
+//! The certificates as plain files: a folder for each auto-certificate with its newest certificate and what is wished,
+//! and one for each certificate that stands alone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use crate::cli::export::{draft_of, sync_folder_of};
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::certificate::{Certificate, Origin};
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::name::RequestedName;
+use crate::domain::provider::Provider;
+use crate::store::{Listing, Page, Store, StoreError};
+
+/// Files by their paths, two parts each.
+#[derive(Default, Deserialize, Serialize)]
+pub(super) struct Folder {
+    files: BTreeMap<String, String>,
+}
+
+/// What is wished, and what there is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wish<'a> {
+    name: &'a str,
+    common_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject_alternative_names: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_algorithm: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
+}
+
+impl Folder {
+    /// Reads it out of the store.
+    pub(super) async fn of(store: &Store) -> anyhow::Result<Self> {
+        let providers: Vec<Provider> = all(async |page| store.providers(page).await).await?;
+        let providers: HashMap<ProviderId, Provider> =
+            providers.into_iter().map(|provider| (provider.id, provider)).collect();
+        let wishes: Vec<AutoCertificate> = all(async |page| store.auto_certificates(page, None).await).await?;
+        let certificates: Vec<Certificate> = all(async |page| store.certificates(page, None, None).await).await?;
+        let living: HashSet<AutoCertificateId> = wishes.iter().map(|wish| wish.id).collect();
+        let mut folder = Self::default();
+        for wish in &wishes {
+            let newest = wish.standing.newest.map(|newest| newest.id);
+            let newest = certificates.iter().find(|certificate| Some(certificate.id) == newest);
+            let name = folder.free_name(&wish.common_name.name().to_string(), &wish.id.to_string());
+            let provider = providers.get(&wish.provider);
+            let names = wish.subject_alternative_names.iter().map(RequestedName::sent).collect();
+            let document = Wish {
+                name: wish.name.as_str(),
+                common_name: wish.common_name.sent(),
+                subject_alternative_names: Some(names),
+                key_algorithm: Some(wish.key_algorithm.as_str()),
+                server: provider.map(|provider| provider.server.as_str()),
+                email: provider.map(|provider| provider.email.as_str()),
+                account_url: provider.and_then(|provider| provider.account_url.as_deref()),
+                not_after: newest.map(|newest| newest.leaf.not_after.to_string()),
+            };
+            folder.add(store, &name, &document, newest).await?;
+        }
+        for certificate in certificates.iter().filter(|certificate| stands_alone(certificate, &living)) {
+            let name = folder.free_name(&certificate.common_name, &certificate.id.to_string());
+            let document = Wish {
+                name: certificate.name.as_str(),
+                common_name: &certificate.common_name,
+                subject_alternative_names: None,
+                key_algorithm: None,
+                server: None,
+                email: None,
+                account_url: None,
+                not_after: Some(certificate.leaf.not_after.to_string()),
+            };
+            folder.add(store, &name, &document, Some(certificate)).await?;
+        }
+        Ok(folder)
+    }
+
+    /// How many certificates are in it.
+    pub(super) fn count(&self) -> usize {
+        self.files.keys().filter(|path| path.ends_with("/privkey.pem")).count()
+    }
+
+    /// Writes it as a new folder, of its owner's alone, down to the disk, and puts it in its place by a rename.
+    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+        let private = || {
+            let mut builder = DirBuilder::new();
+            builder.mode(0o700);
+            builder
+        };
+        let draft = draft_of(directory)?;
+        match fs::remove_dir_all(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        private().create(&draft)?;
+        for (path, text) in &self.files {
+            let path = draft.join(path);
+            if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+                private().create(folder)?;
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            sync_folder_of(&path)?;
+        }
+        File::open(&draft)?.sync_all()?;
+        // Another folder that took the name meanwhile is only replaced where it is empty.
+        fs::rename(&draft, directory)?;
+        sync_folder_of(directory)
+    }
+
+    async fn add(
+        &mut self,
+        store: &Store,
+        name: &str,
+        document: &Wish<'_>,
+        certificate: Option<&Certificate>,
+    ) -> anyhow::Result<()> {
+        let mut add = |file: &str, text: String| self.files.insert(format!("{name}/{file}"), text);
+        add("certificate.json", serde_json::to_string_pretty(document)? + "\n");
+        let Some(certificate) = certificate else { return Ok(()) };
+        let key =
+            store.certificate_private_key(certificate.id).await?.context("a certificate was deleted meanwhile")?;
+        add("cert.pem", certificate.certificate.clone());
+        add("chain.pem", certificate.chain.clone());
+        let end = if certificate.certificate.ends_with('\n') { "" } else { "\n" };
+        add("fullchain.pem", format!("{}{end}{}", certificate.certificate, certificate.chain));
+        add("privkey.pem", key.expose_secret().to_owned());
+        Ok(())
+    }
+
+    /// The name of a folder for `text` that is not taken: letters, digits, dots and hyphens alone.
+    fn free_name(&self, text: &str, id: &str) -> String {
+        let plain =
+            |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c.to_ascii_lowercase() } else { '_' };
+        let name: String = text.chars().map(plain).take(LONGEST_NAME).collect();
+        let name = if name.trim_matches('.').is_empty() { "certificate".to_owned() } else { name };
+        let is_taken = self.files.contains_key(&format!("{name}/certificate.json"));
+        if is_taken || name.starts_with('.') { format!("{}-{id}", name.trim_start_matches('.')) } else { name }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.files.values_mut().for_each(Zeroize::zeroize);
+    }
+}
+
+/// Whether no auto-certificate has it: it was uploaded, or what it was issued for is deleted and it was the newest.
+fn stands_alone(certificate: &Certificate, living: &HashSet<AutoCertificateId>) -> bool {
+    match certificate.origin {
+        Origin::Uploaded => true,
+        Origin::Issued { auto_certificate, newest } => !living.contains(&auto_certificate) && newest == certificate.id,
+    }
+}
+
+/// Every page of a listing.
+async fn all<T>(page: impl AsyncFn(Page) -> Result<Listing<T>, StoreError>) -> Result<Vec<T>, StoreError> {
+    let mut items = Vec::new();
+    loop {
+        let offset = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        let listing = page(Page { offset, limit: PAGE }).await?;
+        items.extend(listing.items);
+        if !listing.more {
+            return Ok(items);
+        }
+    }
+}
+
+const PAGE: u32 = 500;
+/// With the id behind it a name stays within the 255 bytes of a file's.
+const LONGEST_NAME: usize = 200;

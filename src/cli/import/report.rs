@@ -1,0 +1,287 @@
+//! What an import will do, and what it did: a table, lines and words for people, or one JSON object.
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::import::{Lineage, Tool, TreeAccount, Wish};
+use crate::store::{ProviderOfTakeover, TakenOver};
+
+/// What becomes of a lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Outcome {
+    /// It is taken over.
+    TakenOver,
+    /// It was there, and gets the newer certificate.
+    Updated,
+    /// It was there with this certificate or a newer one.
+    Present,
+    /// It cannot be taken.
+    Refused,
+}
+
+/// Where the account comes from with which a lineage is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Account {
+    /// From the tree.
+    CarriedOver,
+    /// It is registered anew.
+    New,
+    /// From a provider that was there.
+    OfProvider,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    name: String,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(flatten)]
+    facts: Option<Facts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auto_certificate: Option<AutoCertificateId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<ProviderId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<Account>,
+    notes: Vec<String>,
+    /// What the tree says of the account, for the words about it.
+    #[serde(skip)]
+    account_in_tree: TreeAccount,
+}
+
+/// What a lineage says, where it can be read.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts {
+    common_name: String,
+    subject_alternative_names: Vec<String>,
+    key_algorithm: &'static str,
+    not_after: String,
+    serial_number: String,
+    server: String,
+    email: Option<String>,
+}
+
+/// Tells what becomes of the lineages.
+pub(super) struct Report {
+    tool: Tool,
+    lines: Vec<Line>,
+    limit: u32,
+}
+
+impl Report {
+    pub(super) fn new(tool: Tool, lineages: &[Lineage], planned: &[Option<TakenOver>], limit: u32) -> Self {
+        let lines = lineages.iter().map(Line::of).collect();
+        let mut report = Self { tool, lines, limit };
+        for (number, planned) in planned.iter().enumerate() {
+            if let Some(planned) = planned {
+                report.taken(number, planned);
+            }
+        }
+        // A rehearsal makes ids that nobody will see again.
+        for line in report.lines.iter_mut().filter(|line| line.outcome == Outcome::TakenOver) {
+            (line.auto_certificate, line.provider) = (None, None);
+        }
+        report
+    }
+
+    /// Notes what became, or will become, of one.
+    pub(super) fn taken(&mut self, number: usize, taken: &TakenOver) {
+        if let Some(line) = self.lines.get_mut(number) {
+            line.take(taken, self.limit);
+        }
+    }
+
+    pub(super) fn has_refused(&self) -> bool {
+        self.count(Outcome::Refused) > 0
+    }
+
+    pub(super) fn print_plan(&self) {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["NAME", "NAMES", "KEY", "VALID UNTIL", "SERVER", "ACCOUNT", "PLAN"]);
+        for line in &self.lines {
+            let of = |text: fn(&Facts) -> String| line.facts.as_ref().map(text).unwrap_or_default();
+            table.add_row([
+                line.name.clone(),
+                of(|facts| match facts.subject_alternative_names.len() {
+                    0 => facts.common_name.clone(),
+                    others => format!("{} +{others}", facts.common_name),
+                }),
+                of(|facts| facts.key_algorithm.to_owned()),
+                of(|facts| facts.not_after.clone()),
+                of(|facts| facts.server.clone()),
+                line.account.map_or("", Account::words).to_owned(),
+                line.outcome.plan().to_owned(),
+            ]);
+        }
+        println!("{table}");
+        for line in &self.lines {
+            for text in line.reason.iter().chain(&line.notes) {
+                println!("{}: {text}", line.name);
+            }
+        }
+    }
+
+    /// Says what is done, or how to do it.
+    pub(super) fn finish(&self, applied: bool, json: bool) -> anyhow::Result<()> {
+        let [taken, updated, present, refused] =
+            [Outcome::TakenOver, Outcome::Updated, Outcome::Present, Outcome::Refused]
+                .map(|outcome| self.count(outcome));
+        if json {
+            let document = serde_json::json!({
+                "applied": applied,
+                "takenOver": taken,
+                "updated": updated,
+                "present": present,
+                "refused": refused,
+                "lineages": self.lines,
+            });
+            println!("{}", serde_json::to_string_pretty(&document)?);
+            return Ok(());
+        }
+        if !applied {
+            println!(
+                "{taken} to take over, {updated} to update, {present} here already, {refused} that cannot be taken"
+            );
+            println!("nothing was changed; the same command with --yes carries this out");
+            return Ok(());
+        }
+        for line in &self.lines {
+            println!("{}: {}", line.name, line.outcome.done());
+        }
+        println!("{taken} taken over, {updated} updated, {present} here already, {refused} not taken");
+        if taken > 0 && self.tool != Tool::Pem {
+            println!("autocertd renews these from now on, by DNS-01; end the renewals of {} now", self.tool.as_str());
+        }
+        Ok(())
+    }
+
+    fn count(&self, outcome: Outcome) -> usize {
+        self.lines.iter().filter(|line| line.outcome == outcome).count()
+    }
+}
+
+impl Line {
+    fn of(lineage: &Lineage) -> Self {
+        let (outcome, reason, notes, account) = match &lineage.wish {
+            Ok(wish) => {
+                let notes = wish.notes.iter().map(ToString::to_string).collect();
+                (Outcome::Present, None, notes, wish.account.clone())
+            }
+            Err(fault) => (Outcome::Refused, Some(fault.to_string()), Vec::new(), TreeAccount::Unknown),
+        };
+        Self {
+            name: lineage.name.clone(),
+            outcome,
+            reason,
+            facts: lineage.wish.as_ref().ok().map(|wish| Facts::of(wish)),
+            auto_certificate: None,
+            provider: None,
+            account: None,
+            notes,
+            account_in_tree: account,
+        }
+    }
+
+    fn take(&mut self, taken: &TakenOver, limit: u32) {
+        let refused = |reason: String| (Outcome::Refused, None, Some(reason));
+        let (outcome, id, reason) = match taken {
+            TakenOver::New { auto_certificate, provider } => {
+                self.provide(provider);
+                (Outcome::TakenOver, Some(*auto_certificate), None)
+            }
+            TakenOver::Newer(id) => (Outcome::Updated, Some(*id), None),
+            TakenOver::Present(id) => (Outcome::Present, Some(*id), None),
+            TakenOver::OtherNames(id) => refused(format!(
+                "an auto-certificate of this name is here for other names ({id}); rename or delete it first"
+            )),
+            TakenOver::NoContact => {
+                refused("the files do not say the contact of its account; give it by --email".to_owned())
+            }
+            TakenOver::LimitReached => {
+                refused(format!("there are {limit} auto-certificates already (limits.auto_certificates)"))
+            }
+        };
+        (self.outcome, self.auto_certificate, self.reason) = (outcome, id, reason);
+    }
+
+    fn provide(&mut self, provider: &ProviderOfTakeover) {
+        if self.account.is_some() {
+            // The plan has said it.
+            self.provider = Some(provider.id);
+            return;
+        }
+        let in_tree = self.account_in_tree.url();
+        let (account, note) = match (&self.account_in_tree, provider.account_url.as_deref()) {
+            (_, Some(url)) if in_tree == Some(url) => (Account::CarriedOver, None),
+            (_, Some(_)) => (Account::OfProvider, Some("its provider has another ACME account".to_owned())),
+            (TreeAccount::Foreign { reason, .. }, None) => {
+                (Account::New, Some(format!("a new ACME account is registered, since {reason}")))
+            }
+            (TreeAccount::Unknown, None) => {
+                (Account::New, Some("a new ACME account is registered, since the files have none".to_owned()))
+            }
+            (TreeAccount::Usable(_), None) => (
+                Account::New,
+                Some("its provider is here already, and registers an ACME account of its own".to_owned()),
+            ),
+        };
+        self.provider = Some(provider.id);
+        self.account = Some(account);
+        self.notes.extend(note.map(|note| format!("{note}; change CAA records that name the old one (accounturi)")));
+    }
+}
+
+impl Facts {
+    fn of(wish: &Wish) -> Self {
+        Self {
+            common_name: wish.common_name.sent().to_owned(),
+            subject_alternative_names: wish
+                .subject_alternative_names
+                .iter()
+                .map(|name| name.sent().to_owned())
+                .collect(),
+            key_algorithm: wish.key_algorithm.as_str(),
+            not_after: wish.certificate.leaf.not_after.to_string(),
+            serial_number: wish.certificate.leaf.serial_number.clone(),
+            server: wish.server.to_string(),
+            email: wish.email.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl Outcome {
+    const fn plan(self) -> &'static str {
+        match self {
+            Self::TakenOver => "take over",
+            Self::Updated => "update",
+            Self::Present => "nothing to do",
+            Self::Refused => "cannot be taken",
+        }
+    }
+
+    const fn done(self) -> &'static str {
+        match self {
+            Self::TakenOver => "taken over",
+            Self::Updated => "updated with its newer certificate",
+            Self::Present => "here already, with this certificate or a newer one",
+            Self::Refused => "not taken",
+        }
+    }
+}
+
+impl Account {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::CarriedOver => "carried over",
+            Self::New => "new",
+            Self::OfProvider => "of its provider",
+        }
+    }
+}

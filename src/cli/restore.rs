@@ -1,0 +1,76 @@
+//! `autocertd restore`: what `export` wrote comes back, with the same ids, into a store that is empty. Everything is
+//! checked before anything is written, and all of it is written or nothing.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::app::{App, Place, UnusableSettings};
+use crate::cli::owner::{self, Output};
+use crate::cli::{Ending, log, runtime};
+use crate::config::Config;
+use crate::store::{Backup, BackupError, Contents, KeyRing, StoreUrl};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The file that `export` wrote; - is standard input
+    file: PathBuf,
+    /// Bring it back
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Root reads the file, which may be for its eyes only, and hands it to the owner of the store.
+pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+    let content = if owner::was_handed_over() || arguments.file.as_os_str() == "-" {
+        let mut content = Vec::new();
+        io::stdin().lock().read_to_end(&mut content)?;
+        content
+    } else {
+        match std::fs::read(&arguments.file) {
+            Ok(content) => content,
+            Err(error) => {
+                eprintln!("autocertd: {} cannot be read: {error}", arguments.file.display());
+                return Ok(Ending::Misused);
+            }
+        }
+    };
+    if !owner::was_handed_over()
+        && let Some(done) = owner::hand_over(&config.state_directory(), &content, Output::Shown)?
+    {
+        return Ok(done.ending);
+    }
+    log::start_quietly(&config.log)?;
+    let backup = Backup::from_json(&content)?;
+    // A missing key must not be made anew here, so it is asked for before the store is.
+    backup.check_secrets(&KeyRing::load(&config.key_file())?)?;
+    println!("{}, {}", backup.contents(), backup.origin());
+    runtime()?.block_on(restore(config, &backup, arguments.yes))
+}
+
+async fn restore(config: &Config, backup: &Backup, yes: bool) -> anyhow::Result<Ending> {
+    let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
+    let is_to_be_made = matches!(&settings.url, StoreUrl::Sqlite(path) if !path.exists());
+    if !is_to_be_made || yes {
+        let app = App::open(config, Place::MayBeMade).await?;
+        if app.store.has_company()? {
+            eprintln!("autocertd: another autocertd works on {}; stop it first", settings.url);
+            return Ok(Ending::Failed);
+        }
+        let contents = app.store.contents().await?;
+        if contents != Contents::default() {
+            return Err(BackupError::NotEmpty(contents).into());
+        }
+        if yes {
+            app.store.restore(backup).await?;
+            app.store.close().await;
+        }
+    }
+    if yes {
+        println!("restored into {}, with the same ids; what is due is done once the daemon runs", settings.url);
+    } else {
+        println!("nothing was changed; the same command with --yes brings this back into {}", settings.url);
+    }
+    Ok(Ending::Well)
+}

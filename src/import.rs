@@ -1,0 +1,88 @@
+//! What other ACME tools left on the disk, read and judged: a [`Tree`] of their files, and in it the [`Lineage`]s, each
+//! of them a certificate with its key and the wish behind it. A file for each tool knows where that tool keeps things;
+//! everything else is the same for all. Nothing is ever written, and nothing is asked over the network.
+
+mod account;
+mod acme_sh;
+mod certbot;
+mod dehydrated;
+mod lego;
+mod lineage;
+mod loose;
+mod pem;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use account::TreeAccount;
+pub use lineage::{Fault, Lineage, Note, Wish};
+pub use tree::{Tree, UnreadableTree};
+
+use crate::domain::email::Email;
+use crate::domain::moment::Moment;
+use crate::domain::server_url::{PlainHttp, ServerUrl};
+
+/// A tool whose tree can be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// certbot; its tree is usually `/etc/letsencrypt`.
+    Certbot,
+    /// lego; its tree is usually `.lego`.
+    Lego,
+    /// acme.sh; its tree is usually `~/.acme.sh`.
+    AcmeSh,
+    /// dehydrated; its tree is its `BASEDIR`, on Debian `/var/lib/dehydrated`.
+    Dehydrated,
+    /// No tool: PEM files in a folder, or one file with certificate, chain and key.
+    Pem,
+}
+
+impl Tool {
+    /// The name on the command line and in messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Certbot => "certbot",
+            Self::Lego => "lego",
+            Self::AcmeSh => "acme.sh",
+            Self::Dehydrated => "dehydrated",
+            Self::Pem => "pem",
+        }
+    }
+
+    /// What a tree of this tool looks like, for those who gave another folder.
+    pub const fn looks_like(self) -> &'static str {
+        match self {
+            Self::Certbot => "a folder with renewal/, live/ and accounts/, such as /etc/letsencrypt",
+            Self::Lego => "a folder with certificates/ and accounts/, such as .lego",
+            Self::AcmeSh => "a folder with ca/ and a folder for each certificate, such as ~/.acme.sh",
+            Self::Dehydrated => "a folder with certs/ and accounts/, such as /var/lib/dehydrated",
+            Self::Pem => "a file or folder with PEM certificates and their private keys",
+        }
+    }
+}
+
+/// What the person who imports knows better than the tree.
+#[derive(Clone, Debug)]
+pub struct Overrides {
+    /// The ACME server of all lineages.
+    pub server: Option<ServerUrl>,
+    /// The contact of all accounts.
+    pub email: Option<Email>,
+    /// Whether a server may be spoken to without TLS.
+    pub plain_http: PlainHttp,
+}
+
+/// The lineages of a tree, in the order of their names. What cannot be taken says why, and holds up no other.
+pub fn lineages(tool: Tool, tree: &Tree, overrides: &Overrides, now: Moment) -> Vec<Lineage> {
+    let findings = match tool {
+        Tool::Certbot => certbot::findings(tree, overrides),
+        Tool::Lego => lego::findings(tree, overrides),
+        Tool::AcmeSh => acme_sh::findings(tree, overrides),
+        Tool::Dehydrated => dehydrated::findings(tree, overrides),
+        Tool::Pem => loose::findings(tree, overrides),
+    };
+    let mut lineages: Vec<Lineage> =
+        findings.into_iter().map(|(name, finding)| Lineage::judged(name, finding, overrides, now)).collect();
+    lineages.sort_by(|one, other| one.name.cmp(&other.name));
+    lineages
+}

@@ -1,0 +1,86 @@
+//! dehydrated's tree: `certs/<name>/` and `accounts/<the server's URL in base64url>/`. A certificate does not say who
+//! issued it; where the tree has accounts at several servers the caller says it. Seen of version 0.7.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+use crate::import::account::{AccountKey, RawAccount, TreeAccount};
+use crate::import::lineage::{Fault, Finding};
+use crate::import::{Overrides, Tree, pem};
+
+/// What the tree says, by the names of the folders.
+pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
+    let accounts = accounts(tree);
+    let folders = tree.folders_in("certs").into_iter();
+    folders.map(|name| (name.to_owned(), finding(tree, overrides, &accounts, name))).collect()
+}
+
+fn finding(tree: &Tree, overrides: &Overrides, accounts: &[(String, String)], name: &str) -> Result<Finding, Fault> {
+    let certificate = tree.text(&format!("certs/{name}/cert.pem"))?.to_owned();
+    let chain = tree.get(&format!("certs/{name}/chain.pem")).map(str::to_owned);
+    let private_key = pem::private_key(tree.text(&format!("certs/{name}/privkey.pem"))?)?;
+    let only = if let [(server, _)] = accounts { Some(server.as_str()) } else { None };
+    let server = overrides.server_or(only)?;
+    let folder = accounts.iter().find(|(url, _)| url == server.as_str()).map(|(_, folder)| folder);
+    let account_file = |name: &str| tree.get(&format!("{}/{name}", folder?));
+    let registration: Registration =
+        account_file("registration_info.json").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let email = registration.contact.iter().find_map(|contact| contact.strip_prefix("mailto:"));
+    let account = account_file("account_key.pem").map_or(TreeAccount::Unknown, |key| {
+        let id = account_file("account_id.json").and_then(|text| serde_json::from_str::<AccountId>(text).ok());
+        TreeAccount::judged(RawAccount { url: id.map(|id| id.url), key: AccountKey::Pem(key) }, &server)
+    });
+    Ok(Finding {
+        certificate,
+        chain,
+        private_key,
+        first_name: first_name(tree, name),
+        email: email.map(str::to_owned),
+        account,
+        other_challenge: other_challenge(tree.get("config").unwrap_or_default()),
+        server,
+    })
+}
+
+/// The servers at which there are accounts, each with the folder of its account.
+fn accounts(tree: &Tree) -> Vec<(String, String)> {
+    let of_folder = |folder: &str| {
+        let url = String::from_utf8(URL_SAFE_NO_PAD.decode(folder.trim_end_matches('=')).ok()?).ok()?;
+        // dehydrated encodes the line with its end.
+        Some((url.trim().to_owned(), format!("accounts/{folder}")))
+    };
+    tree.folders_in("accounts").into_iter().filter_map(of_folder).collect()
+}
+
+/// The first name of the line of `domains.txt` that this certificate is for: the one whose alias or first name it has.
+fn first_name(tree: &Tree, name: &str) -> Option<String> {
+    let mut lines = tree.get("domains.txt").unwrap_or_default().lines();
+    let of_line = |line: &str| {
+        let (names, alias) =
+            line.split('#').next()?.split_once('>').map_or((line, None), |(names, alias)| (names, Some(alias)));
+        let first = names.split_whitespace().next()?;
+        (alias.map_or(first, str::trim) == name).then(|| first.to_owned())
+    };
+    lines.find_map(of_line).or_else(|| Some(name.to_owned()))
+}
+
+/// How dehydrated proves names, where its settings are in the tree and say another way than DNS-01.
+fn other_challenge(settings: &str) -> Option<String> {
+    let value = settings.lines().filter_map(|line| line.trim().strip_prefix("CHALLENGETYPE=")).next_back()?;
+    let value = value.trim_matches(['"', '\'']);
+    (value != "dns-01").then(|| value.to_uppercase())
+}
+
+/// `registration_info.json`.
+#[derive(Default, Deserialize)]
+struct Registration {
+    #[serde(default)]
+    contact: Vec<String>,
+}
+
+/// `account_id.json`.
+#[derive(Deserialize)]
+struct AccountId {
+    url: String,
+}

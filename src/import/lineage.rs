@@ -1,0 +1,308 @@
+//! A lineage: one certificate of another tool, with its key, its names and whoever issued it. What a tool's files say is
+//! a [`Finding`]; what becomes of it is judged here, by the same rules for all tools.
+
+use std::fmt;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+
+use crate::domain::auto_certificate::MAX_SUBJECT_ALTERNATIVE_NAMES;
+use crate::domain::certificate::NewCertificate;
+use crate::domain::email::{Email, InvalidEmail};
+use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::leaf::{Leaf, LeafError};
+use crate::domain::moment::Moment;
+use crate::domain::name::{InvalidName, RequestedName};
+use crate::domain::resource::{InvalidResourceName, ResourceName};
+use crate::domain::server_url::{InvalidServerUrl, ServerUrl};
+use crate::import::account::TreeAccount;
+use crate::import::{Overrides, pem};
+
+/// One certificate of a tree, and what it comes to.
+#[derive(Debug)]
+pub struct Lineage {
+    /// The tool's name for it.
+    pub name: String,
+    /// What it comes to here, or why it cannot be taken.
+    pub wish: Result<Box<Wish>, Fault>,
+}
+
+/// What a lineage comes to here: an auto-certificate, its provider, and the certificate that it begins with.
+#[derive(Debug)]
+pub struct Wish {
+    /// The auto-certificate's name.
+    pub name: ResourceName,
+    /// The first name.
+    pub common_name: RequestedName,
+    /// The other names.
+    pub subject_alternative_names: Vec<RequestedName>,
+    /// The kind of key, or the one that comes nearest to it.
+    pub key_algorithm: KeyAlgorithm,
+    /// Who issued, and shall issue.
+    pub server: ServerUrl,
+    /// The contact, where the tree or the caller says one.
+    pub email: Option<Email>,
+    /// The account at the server.
+    pub account: TreeAccount,
+    /// The present certificate.
+    pub certificate: NewCertificate,
+    /// What the person who imports should know.
+    pub notes: Vec<Note>,
+}
+
+/// What the person who imports should know of a lineage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The tool proved its names in another way than autocertd will.
+    OtherChallenge(String),
+    /// The next key will be of another kind.
+    OtherKeyKind {
+        /// The kind of the present key.
+        present: String,
+        /// The kind of the next.
+        next: KeyAlgorithm,
+    },
+    /// Only the wish is taken.
+    Expired(Moment),
+}
+
+/// Why a lineage cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A file is not there.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    Unreadable {
+        /// The file, below the folder that is imported.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The certificate or the key cannot be used.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+    /// Certificate or chain are longer than the API takes them.
+    #[error("the certificate and its chain have {0} bytes, more than the {LONGEST_CHAIN} allowed")]
+    TooLong(usize),
+    /// Nobody but its maker issued it.
+    #[error("the certificate is self-signed; no ACME server issued it")]
+    SelfSigned,
+    /// A name cannot be proven by DNS-01.
+    #[error("{0}")]
+    Name(InvalidName),
+    /// It has no names.
+    #[error("the certificate is for no DNS name")]
+    NoName,
+    /// It has too many names.
+    #[error("it has {0} names; an auto-certificate has at most {MAX_SUBJECT_ALTERNATIVE_NAMES} beside its first")]
+    TooManyNames(usize),
+    /// The tool's name cannot be a resource's.
+    #[error(transparent)]
+    ResourceName(#[from] InvalidResourceName),
+    /// The tree does not say who issued it.
+    #[error("the files do not say which ACME server issued it; give its directory by --server")]
+    NoServer,
+    /// The address of the server cannot be used.
+    #[error("the ACME server: {0}")]
+    Server(InvalidServerUrl),
+    /// The contact cannot be used.
+    #[error("the account's contact: {0}; give one by --email")]
+    Email(InvalidEmail),
+    /// Several accounts could be meant.
+    #[error("there are several accounts at the ACME server ({0}); give one by --email")]
+    SeveralAccounts(String),
+}
+
+/// What the files of a tool say of one certificate.
+pub(super) struct Finding {
+    /// The certificate, and the certificates behind it where they are in the same file.
+    pub(super) certificate: String,
+    /// The certificates behind it where they are in a file of their own.
+    pub(super) chain: Option<String>,
+    /// The private key.
+    pub(super) private_key: SecretString,
+    /// The first name, where the tool says which that is.
+    pub(super) first_name: Option<String>,
+    /// The ACME server.
+    pub(super) server: ServerUrl,
+    /// The contact, where the tree knows it.
+    pub(super) email: Option<String>,
+    /// The account at the server.
+    pub(super) account: TreeAccount,
+    /// How the names were proven, where that was not DNS-01.
+    pub(super) other_challenge: Option<String>,
+}
+
+impl Wish {
+    /// Whether the certificate is of no use any more.
+    pub fn is_expired(&self) -> bool {
+        self.notes.iter().any(|note| matches!(note, Note::Expired(_)))
+    }
+}
+
+impl Overrides {
+    /// The server of a lineage: the one that the caller says, else the one that the tool wrote down.
+    pub(super) fn server_or(&self, written: Option<&str>) -> Result<ServerUrl, Fault> {
+        match (&self.server, written) {
+            (Some(server), _) => Ok(server.clone()),
+            (None, Some(text)) => ServerUrl::parse(text, self.plain_http).map_err(Fault::Server),
+            (None, None) => Err(Fault::NoServer),
+        }
+    }
+}
+
+impl Lineage {
+    pub(super) fn judged(name: String, finding: Result<Finding, Fault>, overrides: &Overrides, now: Moment) -> Self {
+        let wish = finding.and_then(|finding| wish(&name, finding, overrides, now)).map(Box::new);
+        Self { name, wish }
+    }
+}
+
+fn wish(name: &str, finding: Finding, overrides: &Overrides, now: Moment) -> Result<Wish, Fault> {
+    let name: ResourceName = name.parse()?;
+    let mut certificates = pem::certificates(&finding.certificate);
+    if certificates.is_empty() {
+        return Err(LeafError::NoCertificate.into());
+    }
+    let certificate = certificates.remove(0);
+    let behind =
+        if certificates.is_empty() { pem::certificates(&finding.chain.unwrap_or_default()) } else { certificates };
+    let chain = behind.concat();
+    let length = certificate.len() + chain.len();
+    if length > LONGEST_CHAIN {
+        return Err(Fault::TooLong(length));
+    }
+    let leaf = Leaf::from_pem(&certificate)?;
+    leaf.check_key(finding.private_key.expose_secret())?;
+    let kind = kind_of(&certificate)?;
+    let key_algorithm = kind.nearest();
+    let (common_name, subject_alternative_names) = names(&leaf, finding.first_name.as_deref())?;
+    let email = match (&overrides.email, finding.email) {
+        (Some(email), _) => Some(email.clone()),
+        (None, Some(text)) => Some(text.parse().map_err(Fault::Email)?),
+        (None, None) => None,
+    };
+    let expired = (leaf.not_after <= now).then_some(Note::Expired(leaf.not_after));
+    let other_kind = (kind.exact() != Some(key_algorithm))
+        .then(|| Note::OtherKeyKind { present: kind.to_string(), next: key_algorithm });
+    let notes = [expired, other_kind, finding.other_challenge.map(Note::OtherChallenge)];
+    Ok(Wish {
+        common_name,
+        subject_alternative_names,
+        key_algorithm,
+        server: finding.server,
+        email,
+        account: finding.account,
+        certificate: NewCertificate {
+            name: name.with_issue_time(leaf.not_before),
+            certificate,
+            chain,
+            private_key: finding.private_key,
+            leaf,
+        },
+        name,
+        notes: notes.into_iter().flatten().collect(),
+    })
+}
+
+/// The first name and the others: what the tool calls the first, else the subject's common name, else the first one of
+/// the certificate.
+fn names(leaf: &Leaf, first: Option<&str>) -> Result<(RequestedName, Vec<RequestedName>), Fault> {
+    let parsed: Result<Vec<RequestedName>, InvalidName> =
+        leaf.subject_alternative_names.iter().map(|name| name.parse()).collect();
+    let mut names = parsed.map_err(Fault::Name)?;
+    let wanted = first.into_iter().chain([leaf.common_name.as_str()]).filter_map(|text| text.parse().ok());
+    let place =
+        wanted.into_iter().find_map(|wanted: RequestedName| names.iter().position(|name| name.name() == wanted.name()));
+    if names.is_empty() {
+        return Err(Fault::NoName);
+    }
+    let common_name = names.remove(place.unwrap_or(0));
+    if names.len() > MAX_SUBJECT_ALTERNATIVE_NAMES {
+        return Err(Fault::TooManyNames(names.len() + 1));
+    }
+    Ok((common_name, names))
+}
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyKind {
+    /// RSA with so many bits.
+    Rsa(usize),
+    /// ECDSA on a curve of so many bits.
+    Ecdsa(usize),
+    Other,
+}
+
+impl KeyKind {
+    fn exact(self) -> Option<KeyAlgorithm> {
+        match self {
+            Self::Rsa(2048) => Some(KeyAlgorithm::Rsa2048),
+            Self::Rsa(3072) => Some(KeyAlgorithm::Rsa3072),
+            Self::Rsa(4096) => Some(KeyAlgorithm::Rsa4096),
+            Self::Ecdsa(256) => Some(KeyAlgorithm::Secp256r1),
+            Self::Ecdsa(384) => Some(KeyAlgorithm::Secp384r1),
+            Self::Rsa(_) | Self::Ecdsa(_) | Self::Other => None,
+        }
+    }
+
+    /// The kind that is no weaker, or the strongest there is.
+    fn nearest(self) -> KeyAlgorithm {
+        match self {
+            Self::Rsa(..=2048) => KeyAlgorithm::Rsa2048,
+            Self::Rsa(..=3072) => KeyAlgorithm::Rsa3072,
+            Self::Rsa(_) => KeyAlgorithm::Rsa4096,
+            Self::Ecdsa(..=256) | Self::Other => KeyAlgorithm::Secp256r1,
+            Self::Ecdsa(_) => KeyAlgorithm::Secp384r1,
+        }
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa(bits) => write!(f, "RSA with {bits} bits"),
+            Self::Ecdsa(256) => f.write_str("ECDSA on P-256"),
+            Self::Ecdsa(384) => f.write_str("ECDSA on P-384"),
+            Self::Ecdsa(_) => f.write_str("ECDSA on another curve"),
+            Self::Other => f.write_str("neither RSA nor ECDSA"),
+        }
+    }
+}
+
+/// Also makes sure that somebody else signed the certificate.
+fn kind_of(certificate: &str) -> Result<KeyKind, Fault> {
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| LeafError::NoCertificate)?;
+    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| LeafError::Malformed)?;
+    if certificate.issuer() == certificate.subject() && certificate.verify_signature(None).is_ok() {
+        return Err(Fault::SelfSigned);
+    }
+    Ok(match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => KeyKind::Rsa(key.key_size()),
+        Ok(PublicKey::EC(point)) => KeyKind::Ecdsa(point.key_size()),
+        _ => KeyKind::Other,
+    })
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherChallenge(challenge) => {
+                write!(f, "its names were proven by {challenge}; from now on they are proven by DNS-01")
+            }
+            Self::OtherKeyKind { present, next } => write!(f, "its key is {present}; the next one is {next}"),
+            Self::Expired(moment) => {
+                write!(f, "it expired at {moment}; only the wish is taken, and a new one is ordered at once")
+            }
+        }
+    }
+}
+
+/// In bytes; what the API takes of certificate and chain together.
+const LONGEST_CHAIN: usize = 96 * 1024;

@@ -1,0 +1,314 @@
+//! What another tool did until now, taken over: its provider with the account, the wish, and the certificate that is in
+//! use, as one that was issued for the wish. Taken over again it changes nothing, unless the certificate is newer.
+
+use sqlx::{Any, Transaction};
+
+use crate::domain::certificate::NewCertificate;
+use crate::domain::email::Email;
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::leaf::Leaf;
+use crate::domain::name::{DnsName, RequestedName};
+use crate::domain::resource::{Actor, ResourceName};
+use crate::domain::server_url::ServerUrl;
+use crate::store::auto_certificates::{COUNT, TABLE};
+use crate::store::certificates::Source;
+use crate::store::providers;
+use crate::store::row::Record;
+use crate::store::{RegisteredAccount, Store, StoreError, accounts, documents};
+
+/// What is to be taken over.
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    /// The auto-certificate's name, by which it is known again.
+    pub name: ResourceName,
+    /// The main name.
+    pub common_name: RequestedName,
+    /// Further names.
+    pub subject_alternative_names: Vec<RequestedName>,
+    /// The kind of key.
+    pub key_algorithm: KeyAlgorithm,
+    /// Who shall issue.
+    pub server: ServerUrl,
+    /// The contact; without one, a provider must be there already.
+    pub email: Option<Email>,
+    /// The account for a provider that is made for this.
+    pub account: Option<RegisteredAccount>,
+    /// The certificate in use; none where it is of no use any more.
+    pub certificate: Option<NewCertificate>,
+}
+
+/// What became of a takeover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakenOver {
+    /// It is there now.
+    New {
+        /// The auto-certificate.
+        auto_certificate: AutoCertificateId,
+        /// Its provider.
+        provider: ProviderOfTakeover,
+    },
+    /// It was there, and has a newer certificate now.
+    Newer(AutoCertificateId),
+    /// It was there, with this certificate or a newer one.
+    Present(AutoCertificateId),
+    /// An auto-certificate of the same name is there for other names.
+    OtherNames(AutoCertificateId),
+    /// Nobody says whom the CA shall write to, and the store knows no provider, or several, at this server.
+    NoContact,
+    /// As many auto-certificates as allowed are there already.
+    LimitReached,
+}
+
+/// The provider of something that was taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderOfTakeover {
+    /// Its identity.
+    pub id: ProviderId,
+    /// Whether it was made for this.
+    pub made: bool,
+    /// Its account's URL, where it has one.
+    pub account_url: Option<String>,
+}
+
+impl Store {
+    /// Takes one over, all in one transaction. A provider with the same server and contact is used again.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn take_over(&self, wanted: &Takeover, by: &Actor, limit: u32) -> Result<TakenOver, StoreError> {
+        let mut transaction = self.begin().await?;
+        let taken = self.take_over_within(&mut transaction, wanted, by, limit).await?;
+        transaction.commit().await?;
+        Ok(taken)
+    }
+
+    /// What taking over each of them, one after the other, would come to. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn rehearse_takeovers(
+        &self,
+        wanted: &[&Takeover],
+        by: &Actor,
+        limit: u32,
+    ) -> Result<Vec<TakenOver>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut taken = Vec::with_capacity(wanted.len());
+        for one in wanted {
+            taken.push(self.take_over_within(&mut transaction, one, by, limit).await?);
+        }
+        transaction.rollback().await?;
+        Ok(taken)
+    }
+
+    async fn take_over_within(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        wanted: &Takeover,
+        by: &Actor,
+        limit: u32,
+    ) -> Result<TakenOver, StoreError> {
+        // Keeps out whoever makes an auto-certificate or deletes a provider.
+        self.lock_auto_certificates(transaction).await?;
+        if let Some(present) = self.present(transaction, wanted).await? {
+            return self.freshen(transaction, wanted, present, by).await;
+        }
+        let counted = self.query(COUNT).fetch_one(&mut **transaction).await?;
+        if Record::new(&counted, TABLE).number("present")? >= i64::from(limit) {
+            return Ok(TakenOver::LimitReached);
+        }
+        let Some(provider) = self.provider_for(transaction, wanted, by).await? else {
+            return Ok(TakenOver::NoContact);
+        };
+        let auto_certificate = self.insert_taken(transaction, wanted, provider.id, by).await?;
+        if let Some(certificate) = &wanted.certificate {
+            self.insert_in_use(transaction, auto_certificate, wanted.common_name.sent(), certificate, by).await?;
+        }
+        Ok(TakenOver::New { auto_certificate, provider })
+    }
+
+    /// The auto-certificate of this name.
+    async fn present(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        wanted: &Takeover,
+    ) -> Result<Option<Present>, StoreError> {
+        let rows = self.query(NAMED).bind(wanted.name.to_string()).fetch_all(&mut **transaction).await?;
+        let mut others = None;
+        for row in &rows {
+            let record = Record::new(row, TABLE);
+            let common_name: RequestedName = record.parsed("common_name")?;
+            let names = record.texts::<RequestedName>("subject_alternative_names")?;
+            let same_names = sorted_names(&common_name, &names)
+                == sorted_names(&wanted.common_name, &wanted.subject_alternative_names);
+            let present = Present { id: record.parsed("id")?, common_name, same_names };
+            if present.same_names {
+                return Ok(Some(present));
+            }
+            others = Some(present);
+        }
+        Ok(others)
+    }
+
+    /// Adds the certificate to an auto-certificate that is there, where it is newer than what that has.
+    async fn freshen(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        wanted: &Takeover,
+        present: Present,
+        by: &Actor,
+    ) -> Result<TakenOver, StoreError> {
+        if !present.same_names {
+            return Ok(TakenOver::OtherNames(present.id));
+        }
+        let Some(certificate) = &wanted.certificate else { return Ok(TakenOver::Present(present.id)) };
+        let newest = self.query(NEWEST).bind(present.id.to_string()).fetch_optional(&mut **transaction).await?;
+        if let Some(newest) = newest {
+            let record = Record::new(&newest, "certificates");
+            let pem = record.text("certificate")?;
+            let newest = Leaf::from_pem(&pem).map_err(|error| record.corrupt("certificate", error))?;
+            if newest.not_before >= certificate.leaf.not_before {
+                return Ok(TakenOver::Present(present.id));
+            }
+        }
+        self.insert_in_use(transaction, present.id, present.common_name.sent(), certificate, by).await?;
+        Ok(TakenOver::Newer(present.id))
+    }
+
+    /// The provider with this server and contact, made where there is none.
+    async fn provider_for(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        wanted: &Takeover,
+        by: &Actor,
+    ) -> Result<Option<ProviderOfTakeover>, StoreError> {
+        let server = wanted.server.to_string();
+        let rows = self.query(PROVIDERS_AT).bind(server.clone()).fetch_all(&mut **transaction).await?;
+        let mut found = Vec::new();
+        for row in &rows {
+            let record = Record::new(row, providers::TABLE);
+            let email: Email = record.parsed("email")?;
+            if wanted.email.as_ref().is_none_or(|wanted| *wanted == email) {
+                let account_url = record.optional_text("account_url")?;
+                found.push(ProviderOfTakeover { id: record.parsed("id")?, made: false, account_url });
+            }
+        }
+        let Some(email) = &wanted.email else {
+            return Ok(if found.len() == 1 { found.pop() } else { None });
+        };
+        if !found.is_empty() {
+            return Ok(Some(found.swap_remove(0)));
+        }
+        let id = ProviderId::from(self.0.randomness.uuid());
+        let account = wanted.account.as_ref();
+        let place = id.to_string();
+        let sealed =
+            account.map(|account| self.0.keys.seal(accounts::credentials(&place), &account.credentials)).transpose()?;
+        let account_url = account.map(|account| account.url.clone());
+        let now = self.now().micros();
+        self.query(INSERT_PROVIDER)
+            .bind(id.to_string())
+            .bind(provider_name(&server, email))
+            .bind(email.to_string())
+            .bind(server)
+            .bind(account_url.clone())
+            .bind(sealed)
+            // An account that is there needs no registration.
+            .bind(account.is_none().then_some(now))
+            .bind(now)
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        Ok(Some(ProviderOfTakeover { id, made: true, account_url }))
+    }
+
+    /// The plan looks at it at once, and goes on from the certificate that it has.
+    async fn insert_taken(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        wanted: &Takeover,
+        provider: ProviderId,
+        by: &Actor,
+    ) -> Result<AutoCertificateId, StoreError> {
+        let id = AutoCertificateId::from(self.0.randomness.uuid());
+        let names = wanted.subject_alternative_names.iter().map(|name| name.sent().to_owned());
+        self.query(INSERT)
+            .bind(id.to_string())
+            .bind(wanted.name.to_string())
+            .bind(provider.to_string())
+            .bind(wanted.common_name.sent().to_owned())
+            .bind(wanted.common_name.name().to_string())
+            .bind(wanted.key_algorithm.as_str())
+            .bind(documents::of_texts(names))
+            .bind(self.now().micros())
+            .bind(by.name.clone())
+            .bind(by.id.to_string())
+            .execute(&mut **transaction)
+            .await?;
+        Ok(id)
+    }
+
+    /// Stores a certificate as the newest one of an auto-certificate.
+    async fn insert_in_use(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        auto_certificate: AutoCertificateId,
+        common_name: &str,
+        certificate: &NewCertificate,
+        by: &Actor,
+    ) -> Result<(), StoreError> {
+        let now = self.now();
+        let created = now.max(self.after_newest(transaction, auto_certificate).await?);
+        let source = Source { auto_certificate: Some(auto_certificate), common_name };
+        self.insert_certificate(transaction, certificate, source, by, created).await?;
+        self.query(HAS_ISSUED)
+            .bind(auto_certificate.to_string())
+            .bind(certificate.leaf.not_before.min(now).micros())
+            .bind(now.micros())
+            .execute(&mut **transaction)
+            .await?;
+        Ok(())
+    }
+}
+
+/// An auto-certificate that is there already.
+struct Present {
+    id: AutoCertificateId,
+    common_name: RequestedName,
+    same_names: bool,
+}
+
+fn sorted_names<'a>(common_name: &'a RequestedName, others: &'a [RequestedName]) -> Vec<&'a DnsName> {
+    let mut names: Vec<&DnsName> = std::iter::once(common_name).chain(others).map(RequestedName::name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The server's host, and the contact, which tell providers apart.
+fn provider_name(server: &str, email: &Email) -> String {
+    let host = server.split("://").last().and_then(|rest| rest.split('/').next()).unwrap_or(server);
+    let name = format!("{host} {email}");
+    name.parse::<ResourceName>().map_or_else(|_| email.to_string(), |name| name.to_string())
+}
+
+const NAMED: &str = "\
+    SELECT id, common_name, subject_alternative_names FROM auto_certificates \
+    WHERE name = $1 AND deleted_at IS NULL ORDER BY created_at, id";
+const NEWEST: &str = "\
+    SELECT id, certificate FROM certificates WHERE auto_certificate_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
+/// A takeover is rare, and providers are few.
+const PROVIDERS_AT: &str = "SELECT id, email, account_url FROM providers WHERE server = $1 ORDER BY created_at, id";
+const INSERT_PROVIDER: &str = "\
+    INSERT INTO providers (id, name, email, server, account_url, account_credentials, next_look, lease_epoch, \
+    created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $8, $9, $10)";
+const INSERT: &str = "\
+    INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \
+    subject_alternative_names, renewal_requested, runs, wakes, next_look, lease_epoch, \
+    created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, $8, 0, $8, $9, $10, $8, $9, $10)";
+const HAS_ISSUED: &str = "\
+    UPDATE auto_certificates SET last_issued = $2, trouble = NULL, next_look = $3, wakes = wakes + 1 WHERE id = $1";
