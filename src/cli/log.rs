@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::Context;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
@@ -33,11 +33,12 @@ fn start_with(section: &LogSection, filter: &str) -> anyhow::Result<()> {
     let filter = std::env::var("AUTOCERTD_LOG").unwrap_or_else(|_| filter.to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|source| UnusableSettings::of(BadFilter { filter, source }))?;
     let layer = layer(section.format).context("the journal cannot be reached (log.format)")?;
-    let started = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    // One filter for all: a filter of the layer's own loses events behind a question of the `log` crate, as sqlx asks them.
+    let started = tracing_subscriber::registry().with(filter).with(layer).try_init();
     started.context("the log could not be started")
 }
 
-type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+type LogLayer = Box<dyn Layer<Layered<EnvFilter, Registry>> + Send + Sync>;
 
 fn layer(format: LogFormat) -> std::io::Result<LogLayer> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

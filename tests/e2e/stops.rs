@@ -66,6 +66,8 @@ async fn a_second_daemon_is_refused_and_health_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_up_probe_waits_for_every_certificate() {
     let world = World::start().await;
+    world.dns.add_zone("probe.example");
+    world.dns.delay_records_in_dns(Duration::from_secs(2));
     let setup = world.setup();
     let probe = || setup.command(&["healthcheck", "--issued"]).unwrap().output().unwrap();
     let down = probe();
@@ -84,7 +86,6 @@ async fn a_start_up_probe_waits_for_every_certificate() {
     let told = String::from_utf8_lossy(&waiting.stderr);
     assert!(told.contains("for www.probe.example (www.probe.example) is not in service: "), "{told}");
 
-    world.dns.add_zone("probe.example");
     daemon.api.wait_until_available(&path).await.unwrap();
     let issued = probe();
     assert_eq!(issued.status.code(), Some(0), "{issued:?}");
