@@ -251,7 +251,11 @@ impl App {
     }
 }
 
-fn make_directory(path: &Path) -> anyhow::Result<()> {
+/// Makes the state directory where it is missing, for its owner alone.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn make_directory(path: &Path) -> anyhow::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("cannot make the state directory {} (state_directory)", path.display()))
 }

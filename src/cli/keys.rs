@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::app::{App, Place};
+use crate::app::{App, Place, make_directory};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::store::KeyRing;
@@ -28,6 +28,7 @@ pub(super) fn run(config: &Config, command: &KeysCommand) -> anyhow::Result<Endi
 
 fn create(config: &Config) -> anyhow::Result<Ending> {
     let path = config.key_file();
+    make_directory(&config.state_directory())?;
     KeyRing::generate(&path)?;
     println!("{} made; back it up apart from the database, and give it to every replica", path.display());
     Ok(Ending::Well)

@@ -90,5 +90,5 @@ fn job_of(key: &DeclaredKey, trusted: &Trusted) -> Result<(UnitJob, Span), Strin
     entry.check().map_err(|fault| fault.to_string())?;
     let reload = entry.reload.as_ref().filter(|reload| reload.helper).ok_or("it has no reload with helper = true")?;
     let unit = reload.unit.as_deref().unwrap_or_default().parse().map_err(|fault| format!("{fault}"))?;
-    Ok((UnitJob::new(unit, reload.restart, PathBuf::from(SYSTEMCTL)), reload.timeout))
+    Ok((UnitJob::new(unit, reload, PathBuf::from(SYSTEMCTL)), reload.timeout))
 }

@@ -124,6 +124,10 @@ pub struct ReloadEntry {
     /// The name of processes to signal, as the kernel knows it; of several the one that started the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<String>,
+    /// Whether a service that does not run is left alone: it reads the files when it starts. Else a unit is started, and a
+    /// process that is not there is a failure. Default `false`.
+    #[serde(default)]
+    pub if_running: bool,
     /// The signal for `pid_file` and `process`; default `HUP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
@@ -229,7 +233,8 @@ pub enum InvalidDelivery {
     RollbackWithoutGround,
     /// `reload` says nothing or too much.
     #[error(
-        "reload needs exactly one of unit, pid_file, process and url; signal goes with pid_file and process, restart and helper with unit"
+        "reload needs exactly one of unit, pid_file, process and url; signal goes with pid_file and process, restart and \
+         helper with unit, if_running with all but url"
     )]
     ReloadWithoutTarget,
     /// A hook without a program.
@@ -281,6 +286,7 @@ impl ReloadEntry {
         ways.into_iter().filter(|set| *set).count() == 1
             && (self.signal.is_none() || by_signal)
             && (self.unit.is_some() || !(self.restart || self.helper))
+            && !(self.if_running && self.url.is_some())
     }
 }
 

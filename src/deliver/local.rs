@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::deliver::files::{Files, Published};
 use crate::deliver::hook::{Hook, HookEnvironment};
-use crate::deliver::reload::Reload;
+use crate::deliver::reload::{Reload, Told};
 use crate::deliver::verify::Verify;
 use crate::deliver::{Addressee, Delivered, Delivery, Parcel};
 use crate::domain::declared::DeclaredKey;
@@ -38,7 +38,10 @@ impl Delivery for LocalDelivery {
             let published = files.publish(parcel).await?;
             tracing::debug!(changed = published == Published::Changed, "files published");
         }
-        self.take_up(parcel).await?;
+        // Who does not run serves nothing that could be looked at.
+        if self.take_up(parcel).await? == Told::Nobody {
+            return Ok(Delivered::default());
+        }
         match self.verify(parcel).await {
             Ok(()) => Ok(Delivered::default()),
             Err(failure) if self.rollback => Err(self.roll_back(parcel, failure).await),
@@ -68,14 +71,14 @@ impl Delivery for LocalDelivery {
 
 impl LocalDelivery {
     /// Has what was published taken up.
-    async fn take_up(&self, parcel: &Parcel) -> Result<(), Failure> {
+    async fn take_up(&self, parcel: &Parcel) -> Result<Told, Failure> {
         if let Some(hook) = &self.hook {
             let directory = self.files.as_ref().map(|files| files.folder_of(&parcel.addressee));
             hook.run(HookEnvironment::of(&self.key, parcel, directory.as_deref())?).await?;
         }
         match &self.reload {
             Some(reload) => reload.run().await,
-            None => Ok(()),
+            None => Ok(Told::Service),
         }
     }
 
@@ -91,7 +94,7 @@ impl LocalDelivery {
         let Some(files) = &self.files else { return failure };
         let ended = match files.roll_back(&parcel.addressee).await {
             Ok(true) => match self.take_up(parcel).await {
-                Ok(()) => "the previous version went back".to_owned(),
+                Ok(_) => "the previous version went back".to_owned(),
                 Err(error) => format!("the previous files went back, but were not taken up: {error}"),
             },
             Ok(false) => "there is no previous version to go back to".to_owned(),

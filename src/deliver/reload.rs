@@ -34,6 +34,15 @@ enum Way {
     Post(Post),
 }
 
+/// Who was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The service.
+    Service,
+    /// Nobody: it does not run, and need not.
+    Nobody,
+}
+
 /// What a reload finds around it.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -88,15 +97,17 @@ impl Reload {
                 unit.parse::<UnitName>()?;
                 Way::Helper(Requester::new(key.clone(), around.desk.clone(), around.randomness.clone()))
             }
-            (Some(unit), None, None, None) => {
-                Way::Unit(UnitJob::new(unit.parse()?, entry.restart, around.systemctl.clone()))
-            }
-            (None, Some(file), None, None) => {
-                Way::Signal(Errand { receiver: Receiver::PidFile(file.clone()), signal: signal()? })
-            }
-            (None, None, Some(name), None) => {
-                Way::Signal(Errand { receiver: Receiver::Name(name.clone()), signal: signal()? })
-            }
+            (Some(unit), None, None, None) => Way::Unit(UnitJob::new(unit.parse()?, entry, around.systemctl.clone())),
+            (None, Some(file), None, None) => Way::Signal(Errand {
+                receiver: Receiver::PidFile(file.clone()),
+                signal: signal()?,
+                if_running: entry.if_running,
+            }),
+            (None, None, Some(name), None) => Way::Signal(Errand {
+                receiver: Receiver::Name(name.clone()),
+                signal: signal()?,
+                if_running: entry.if_running,
+            }),
             (None, None, None, Some(url)) => Way::Post(Post::new(url, entry.timeout)?),
             _ => return Err(InvalidReload::Unclear(InvalidDelivery::ReloadWithoutTarget)),
         };
@@ -107,12 +118,12 @@ impl Reload {
     ///
     /// # Errors
     /// Who could not be told, why, and what to do.
-    pub async fn run(&self) -> Result<(), Failure> {
+    pub async fn run(&self) -> Result<Told, Failure> {
         match &self.way {
-            Way::Unit(job) => job.run(self.timeout).await,
-            Way::Helper(requester) => requester.run(self.timeout).await,
+            Way::Unit(job) => job.run(self.timeout).await.map(|()| Told::Service),
+            Way::Helper(requester) => requester.run(self.timeout).await.map(|()| Told::Service),
             Way::Signal(errand) => errand.run().await,
-            Way::Post(post) => post.run().await,
+            Way::Post(post) => post.run().await.map(|()| Told::Service),
         }
     }
 }

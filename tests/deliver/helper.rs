@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use autocertd::config::delivery::ReloadEntry;
 use autocertd::config::span::Span;
 use autocertd::deliver::reload::desk::DeskPaths;
-use autocertd::deliver::reload::{Reload, Surroundings};
+use autocertd::deliver::reload::{Reload, Surroundings, Told};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 use tempfile::TempDir;
@@ -265,7 +265,7 @@ impl Office {
     }
 
     /// Asks as the daemon does; the request lies on the desk when this returns.
-    async fn ask(&self, key: &str, timeout: Span) -> JoinHandle<Result<(), Failure>> {
+    async fn ask(&self, key: &str, timeout: Span) -> JoinHandle<Result<Told, Failure>> {
         let before = self.requests().len();
         let reload = self.reload(key, timeout);
         let task = tokio::spawn(async move { reload.run().await });

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use autocertd::config::delivery::ReloadEntry;
-use autocertd::deliver::reload::{Reload, Surroundings};
+use autocertd::deliver::reload::{Reload, Surroundings, Told};
 use autocertd::domain::disposition::Failure;
 use autocertd::runtime::randomness::Randomness;
 use axum::Router;
@@ -65,7 +65,7 @@ async fn service() -> (SocketAddr, Seen) {
     (address, seen)
 }
 
-async fn reload(entry: &str) -> Result<(), Failure> {
+async fn reload(entry: &str) -> Result<Told, Failure> {
     let entry: ReloadEntry = toml::from_str(entry).unwrap();
     let around = Surroundings::usual(Randomness::from_seed(1));
     Reload::new(&entry, &"app".parse().unwrap(), &around).unwrap().run().await

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use autocertd::config::delivery::ReloadEntry;
-use autocertd::deliver::reload::{Reload, Surroundings};
+use autocertd::deliver::reload::{Reload, Surroundings, Told};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 
@@ -85,6 +85,21 @@ async fn a_process_that_is_not_there_is_a_passing_fault() {
     assert!(failure.message.contains("shareProcessNamespace"), "{failure}");
 }
 
+#[tokio::test]
+async fn who_need_not_run_is_told_when_he_runs_and_missed_when_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("app.pid");
+    let by_file = format!("pid_file = '{}'\nif_running = true", pid_file.display());
+    assert_eq!(reload(&by_file).await, Ok(Told::Nobody), "there is no file");
+    std::fs::write(&pid_file, "4194304").unwrap();
+    assert_eq!(reload(&by_file).await, Ok(Told::Nobody), "there is no process of this number");
+    assert_eq!(reload("process = 'no-such-thing'\nif_running = true").await, Ok(Told::Nobody));
+    std::fs::write(&pid_file, "no number").unwrap();
+    assert!(reload(&by_file).await.is_err(), "what is no pid file is told of");
+    std::fs::write(&pid_file, std::process::id().to_string()).unwrap();
+    assert_eq!(reload(&format!("{by_file}\nsignal = 'WINCH'")).await, Ok(Told::Service));
+}
+
 /// Root may signal everybody, so where root runs this, the look is taken by a copy of this program as another user.
 #[test]
 fn what_belongs_to_another_user_is_refused_with_advice() {
@@ -122,7 +137,7 @@ async fn await_comm(process: &Own) -> String {
     await_some("the start of the script", || std::fs::read_to_string(Path::new(&path)).ok()).await
 }
 
-async fn reload(entry: &str) -> Result<(), Failure> {
+async fn reload(entry: &str) -> Result<Told, Failure> {
     let entry: ReloadEntry = toml::from_str(entry).unwrap();
     let around = Surroundings::usual(Randomness::from_seed(1));
     Reload::new(&entry, &"nginx".parse().unwrap(), &around).unwrap().run().await

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use autocertd::config::delivery::ReloadEntry;
 use autocertd::config::span::Span;
-use autocertd::deliver::reload::{Reload, Surroundings};
+use autocertd::deliver::reload::{Reload, Surroundings, Told};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 use tempfile::TempDir;
@@ -105,7 +105,7 @@ fn stand_in(folder: &TempDir, script: &str) -> std::path::PathBuf {
     path
 }
 
-async fn reload(entry: &str, systemctl: &Path) -> Result<(), Failure> {
+async fn reload(entry: &str, systemctl: &Path) -> Result<Told, Failure> {
     let mut entry: ReloadEntry = toml::from_str(entry).unwrap();
     entry.timeout = entry.timeout.min(Span::seconds(20));
     let mut around = Surroundings::usual(Randomness::from_seed(1));

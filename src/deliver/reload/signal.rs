@@ -1,7 +1,7 @@
 //! A signal to a process, found by a file with its number or by its name.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::deliver::processes::{Process, Processes};
-use crate::deliver::reload::InvalidReload;
+use crate::deliver::reload::{InvalidReload, Told};
 use crate::domain::disposition::Failure;
 
 /// A signal on its way.
@@ -17,6 +17,8 @@ use crate::domain::disposition::Failure;
 pub(super) struct Errand {
     pub(super) receiver: Receiver,
     pub(super) signal: Signal,
+    /// Whether the receiver may be absent.
+    pub(super) if_running: bool,
 }
 
 /// To whom.
@@ -26,6 +28,14 @@ pub(super) enum Receiver {
     PidFile(PathBuf),
     /// A name as the kernel knows it.
     Name(String),
+}
+
+/// Why there is no receiver.
+enum Absence {
+    /// The service does not run, or is looked for in the wrong place.
+    NotRunning(Failure),
+    /// That cannot be told.
+    Unclear(Failure),
 }
 
 /// A process as messages name it.
@@ -47,23 +57,31 @@ pub(super) fn parse(name: &str) -> Result<Signal, InvalidReload> {
 }
 
 impl Errand {
-    pub(super) async fn run(&self) -> Result<(), Failure> {
+    pub(super) async fn run(&self) -> Result<Told, Failure> {
         let errand = self.clone();
         // A file may lie on a slow disk, and thousands of processes take a while to look through.
         let sent = tokio::task::spawn_blocking(move || errand.run_blocking()).await;
         sent.unwrap_or_else(|error| Err(Failure::retry(format!("the signal was not sent: {error}"))))
     }
 
-    fn run_blocking(&self) -> Result<(), Failure> {
-        let process = match &self.receiver {
-            Receiver::PidFile(path) => process_in(path)?,
-            Receiver::Name(name) => process_called(name)?,
+    fn run_blocking(&self) -> Result<Told, Failure> {
+        let found = match &self.receiver {
+            Receiver::PidFile(path) => process_in(path),
+            Receiver::Name(name) => process_called(name),
+        };
+        let process = match found {
+            Ok(process) => process,
+            Err(Absence::NotRunning(failure)) if self.if_running => {
+                tracing::info!("nobody is told: {failure}");
+                return Ok(Told::Nobody);
+            }
+            Err(Absence::NotRunning(failure) | Absence::Unclear(failure)) => return Err(failure),
         };
         let sent = Named(&process);
         match kill(process.pid, self.signal) {
             Ok(()) => {
                 tracing::debug!(process = %sent, signal = %self.signal, "signal sent");
-                Ok(())
+                Ok(Told::Service)
             }
             Err(Errno::EPERM) => Err(Failure::operator(format!(
                 "{} may not be sent to {sent}, which another user runs: run autocertd as that user (Compose: user, \
@@ -82,32 +100,35 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-fn process_in(path: &Path) -> Result<Process, Failure> {
+fn process_in(path: &Path) -> Result<Process, Absence> {
     let shown = path.display();
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST_PID_FILE).read_to_string(&mut text));
     read.map_err(|error| {
         let advice = "is the service running, and may autocertd read the file?";
-        Failure::retry(format!("the pid file {shown} cannot be read: {error}; {advice}"))
+        let failure = Failure::retry(format!("the pid file {shown} cannot be read: {error}; {advice}"));
+        if error.kind() == ErrorKind::NotFound { Absence::NotRunning(failure) } else { Absence::Unclear(failure) }
     })?;
     // Some write more lines behind it.
     let number = text.split_whitespace().next().and_then(|word| word.parse().ok()).filter(|number: &i32| *number > 0);
     let pid = number.map(Pid::from_raw).ok_or_else(|| {
-        Failure::retry(format!("the pid file {shown} holds no process number; is reload.pid_file the right file?"))
+        let advice = "is reload.pid_file the right file?";
+        Absence::Unclear(Failure::retry(format!("the pid file {shown} holds no process number; {advice}")))
     })?;
     Process::read(pid).ok_or_else(|| {
         let advice = "is the service running, and does autocertd share its pid namespace?";
-        Failure::retry(format!("there is no process {pid}, which the pid file {shown} names; {advice}"))
+        let words = format!("there is no process {pid}, which the pid file {shown} names; {advice}");
+        Absence::NotRunning(Failure::retry(words))
     })
 }
 
-fn process_called(name: &str) -> Result<Process, Failure> {
+fn process_called(name: &str) -> Result<Process, Absence> {
     let mut first = Processes::now().first_of_name(name).into_iter();
     let oldest = first.next().ok_or_else(|| {
-        Failure::retry(format!(
+        Absence::NotRunning(Failure::retry(format!(
             "no process called {name:?} is seen; is it running, and does autocertd share its pid namespace (Compose: pid, \
              Kubernetes: shareProcessNamespace; under systemd use reload.unit)?"
-        ))
+        )))
     })?;
     for stranger in first {
         tracing::warn!(process = %Named(&stranger), oldest = %Named(&oldest), "several services have this name; only the oldest is told");

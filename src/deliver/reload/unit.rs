@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use tokio::process::Command;
 
+use crate::config::delivery::ReloadEntry;
 use crate::config::span::Span;
 use crate::deliver::program;
 use crate::deliver::reload::InvalidReload;
@@ -48,9 +49,15 @@ pub struct UnitJob {
 
 impl UnitJob {
     /// A reload, where the unit can be reloaded, else its restart; or the restart in any case. A unit that does not run is
-    /// started.
-    pub const fn new(unit: UnitName, restart: bool, systemctl: PathBuf) -> Self {
-        Self { unit, verb: if restart { "restart" } else { "reload-or-restart" }, systemctl }
+    /// started, or left alone.
+    pub const fn new(unit: UnitName, entry: &ReloadEntry, systemctl: PathBuf) -> Self {
+        let verb = match (entry.restart, entry.if_running) {
+            (false, false) => "reload-or-restart",
+            (false, true) => "try-reload-or-restart",
+            (true, false) => "restart",
+            (true, true) => "try-restart",
+        };
+        Self { unit, verb, systemctl }
     }
 
     /// Has systemd do it and waits for the end of it.
