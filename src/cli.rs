@@ -4,11 +4,13 @@ mod check_config;
 mod deliveries;
 mod keys;
 mod log;
+mod named;
 mod owner;
 mod reload_helper;
 mod renew_now;
 mod serve;
 mod token;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app::UnusableSettings;
+use crate::cli::named::UnknownNames;
 use crate::cli::renew_now::Wish;
 use crate::config::Config;
 
@@ -68,6 +71,9 @@ enum Command {
     Keys(keys::KeysCommand),
     /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
     Deliveries(deliveries::DeliveriesCommand),
+    /// Look what is served where a delivery says `verify`, by a TLS handshake; exit code 1 where that is not what was
+    /// delivered
+    Verify(verify::VerifyCommand),
     /// Check the settings and print what is in force
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
@@ -114,8 +120,8 @@ pub fn main() -> ExitCode {
         Ok(ending) => ending.into(),
         Err(error) => {
             eprintln!("autocertd: {error:#}");
-            let ending = if error.is::<UnusableSettings>() { Ending::Misused } else { Ending::Failed };
-            ending.into()
+            let misused = error.is::<UnusableSettings>() || error.is::<UnknownNames>();
+            if misused { Ending::Misused } else { Ending::Failed }.into()
         }
     }
 }
@@ -134,6 +140,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Token(command))) => token::run(config, command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
+        (None, Some(Command::Verify(command))) => verify::run(config, &command),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
         (None, Some(Command::Healthcheck { issued })) => serve::healthcheck(config, issued),
         (None, Some(Command::ReloadHelper(arguments))) => reload_helper::run(cli.config.as_deref(), arguments),
