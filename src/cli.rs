@@ -6,12 +6,14 @@ mod export;
 mod import;
 mod keys;
 mod log;
+mod named;
 mod owner;
 mod reload_helper;
 mod renew_now;
 mod restore;
 mod serve;
 mod token;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app::UnusableSettings;
+use crate::cli::named::UnknownNames;
 use crate::cli::renew_now::Wish;
 use crate::config::Config;
 
@@ -71,6 +74,9 @@ enum Command {
     Keys(keys::KeysCommand),
     /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
     Deliveries(deliveries::DeliveriesCommand),
+    /// Look what is served where a delivery says `verify`, by a TLS handshake; exit code 1 where that is not what was
+    /// delivered
+    Verify(verify::VerifyCommand),
     /// Take over what another ACME client keeps: names, certificates, keys and, where it can be used here, its account.
     /// Its files are only read. Shows a plan; --yes carries it out
     Import(import::Arguments),
@@ -125,8 +131,8 @@ pub fn main() -> ExitCode {
         Ok(ending) => ending.into(),
         Err(error) => {
             eprintln!("autocertd: {error:#}");
-            let ending = if error.is::<UnusableSettings>() { Ending::Misused } else { Ending::Failed };
-            ending.into()
+            let misused = error.is::<UnusableSettings>() || error.is::<UnknownNames>();
+            if misused { Ending::Misused } else { Ending::Failed }.into()
         }
     }
 }
@@ -145,6 +151,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Token(command))) => token::run(config, command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
+        (None, Some(Command::Verify(command))) => verify::run(config, &command),
         (None, Some(Command::Import(arguments))) => import::run(config, &arguments),
         (None, Some(Command::Export(arguments))) => export::run(config, &arguments),
         (None, Some(Command::Restore(arguments))) => restore::run(config, &arguments),

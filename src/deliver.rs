@@ -41,6 +41,12 @@ pub trait Delivery: Debug + Send + Sync {
     /// Where that cannot be told.
     async fn is_in_place(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<bool, Failure>;
 
+    /// When something is left to do there although the certificate is in place, as the last delivery remembers it: such
+    /// as the removal of what was superseded. Another delivery does it.
+    fn unfinished(&self, _receipt: Option<&Value>) -> Option<Moment> {
+        None
+    }
+
     /// Prepares the place before there is a certificate, where the settings ask for it.
     ///
     /// # Errors

@@ -70,7 +70,6 @@ impl Scheduler {
     /// Goes on with other settings. What they deliver is looked at anew.
     pub fn replace(&self, work: Work) {
         *self.work.write().unwrap_or_else(PoisonError::into_inner) = work;
-        self.deliveries.look_at_all();
         self.wake.nudge();
     }
 
@@ -120,7 +119,7 @@ impl Scheduler {
         drop(permits);
         // Without room there is nothing to look for: whoever ends wakes the loop.
         let due = if self.permits.available_permits() > 0 { store.earliest_look().await? } else { None };
-        let delivery = self.deliveries.scan(&issuance.store, &dispatch).await?;
+        let delivery = self.deliveries.scan(&dispatch).await?;
         let looks = [due, delivery, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
@@ -154,8 +153,7 @@ impl Scheduler {
     /// # Errors
     /// Where the store fails.
     pub async fn deliver_due(&self) -> Result<Option<Moment>, StoreError> {
-        let Work { issuance, dispatch } = self.current();
-        self.deliveries.scan(&issuance.store, &dispatch).await
+        self.deliveries.scan(&self.current().dispatch).await
     }
 
     /// Whether no delivery is under way.

@@ -23,6 +23,7 @@ impl App {
         }
         self.reconcile(&fresh).await?;
         scheduler.replace(self.work(outside));
+        scheduler.sync_deliveries().await?;
         let waiting = self.store.look_again_at_what_waits_for_a_person().await?;
         if waiting > 0 {
             tracing::info!(waiting, "what waited for a person is tried again");

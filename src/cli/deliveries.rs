@@ -1,15 +1,13 @@
 //! `autocertd deliveries`: where certificates go from here, and how that goes.
 
-use anyhow::Context;
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::app::{App, Place};
+use crate::cli::named::chosen;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::id::AutoCertificateId;
 use crate::http::control::{DeliveryProgress, DeliveryState, deliveries_of};
-use crate::store::{Page, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct DeliveriesCommand {
@@ -38,35 +36,19 @@ pub(super) fn run(config: &Config, command: &DeliveriesCommand) -> anyhow::Resul
     })
 }
 
-/// The auto-certificates of these names; without names all of them.
-pub(super) async fn chosen(store: &Store, names: &[String]) -> anyhow::Result<Vec<AutoCertificateId>> {
-    let mut ids = Vec::new();
-    for name in names {
-        let matching = store.matching_auto_certificates(name).await?;
-        anyhow::ensure!(!matching.is_empty(), "no auto-certificate has the name, common name or id {name:?}");
-        ids.extend(matching);
-    }
-    let mut offset = 0;
-    while names.is_empty() {
-        let page = store.auto_certificates(Page { offset, limit: AT_ONCE }, None).await?;
-        ids.extend(page.items.iter().map(|auto_certificate| auto_certificate.id));
-        if !page.more {
-            break;
-        }
-        offset = offset.checked_add(AT_ONCE).context("too many auto-certificates")?;
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(ids)
-}
-
 fn table(deliveries: &[DeliveryProgress]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["NAME", "DELIVERY", "STATE"]);
+    let mut table = empty_table(&["NAME", "DELIVERY", "STATE"]);
     for delivery in deliveries {
         table.add_row([delivery.name.clone(), delivery.delivery.clone(), words(&delivery.state)]);
     }
+    table
+}
+
+/// A table without lines, fit for the terminal.
+pub(super) fn empty_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().copied());
     table
 }
 
@@ -79,5 +61,3 @@ fn words(state: &DeliveryState) -> String {
         DeliveryState::Failed { message, next_try } => format!("failed: {message} (next try at {next_try})"),
     }
 }
-
-const AT_ONCE: u32 = 500;

@@ -55,7 +55,9 @@ async fn renew(desk: &Desk, wish: &Wish, plans: Vec<Planned>) -> anyhow::Result<
         eprintln!("autocertd: no auto-certificate has the name, common name or id: {unknown}; nothing was renewed");
         return Ok(Ending::Misused);
     }
-    let ids: Vec<AutoCertificateId> = renewals.targets.iter().map(|target| target.id).collect();
+    // Without names a delivery that fails is told, even where nothing is due.
+    let named = renewals.targets.iter().filter(|_| !wish.names.is_empty());
+    let ids: Vec<AutoCertificateId> = named.map(|target| target.id).collect();
     let mut report = Report::new(&renewals.targets, plans, wish.json);
     follow(desk, renewals.targets, &mut report).await?;
     // Without a daemon nobody else would deliver.
@@ -65,7 +67,8 @@ async fn renew(desk: &Desk, wish: &Wish, plans: Vec<Planned>) -> anyhow::Result<
     report.finish()
 }
 
-/// Looks again and again until nothing is left to do now; gives how each delivery stands by then.
+/// Looks again and again until nothing is left to do now for these auto-certificates, or where none are named for all;
+/// gives how each delivery stands by then.
 async fn wait_for_deliveries(desk: &Desk, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
     loop {
         let deliveries = desk.deliveries(ids).await?;

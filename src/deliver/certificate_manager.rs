@@ -204,6 +204,10 @@ impl Delivery for CertificateManagerDelivery {
         let found = self.get(&present.id).await?;
         Ok(found.is_some_and(|found| found.is_available() && found.is(&parcel.leaf_pem)))
     }
+
+    fn unfinished(&self, receipt: Option<&Value>) -> Option<Moment> {
+        Receipt::read(receipt).superseded.iter().map(|old| old.superseded_at() + self.grace).min()
+    }
 }
 
 /// Tells of a removal that failed: once, because it is tried again and again.

@@ -2,13 +2,17 @@
 //! next try; what was served before is served on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::deliver::{Addressee, Delivered, Delivery, Parcel};
+use crate::deliver::{Delivered, Delivery, Parcel};
 use crate::domain::back_off::Trouble;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::delivery::{Deliverable, DeliveryAction, DeliveryStanding, LONGEST_IDLE, plan_delivery};
+use crate::domain::delivery::{
+    Deliverable, DeliveryAction, DeliveryPlan, DeliveryStanding, LONGEST_IDLE, plan_delivery,
+};
 use crate::domain::disposition::Failure;
 use crate::domain::moment::Moment;
 use crate::domain::pattern::Pattern;
@@ -49,10 +53,17 @@ impl Target {
     }
 }
 
-/// A delivery that is to be worked on.
+/// A target with room of its own: one that hangs holds up no other.
+struct Outlet {
+    target: Arc<Target>,
+    room: Arc<Semaphore>,
+}
+
+/// A delivery that is to be worked on. It takes up room until it is dropped.
 pub struct Job {
     target: Arc<Target>,
     claim: DeliveryClaim,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Job {
@@ -80,7 +91,9 @@ pub struct Dispatch {
     clock: SharedClock,
     randomness: Randomness,
     instance: String,
-    targets: Vec<Arc<Target>>,
+    outlets: Vec<Outlet>,
+    /// The version of the roster with which the rows are in line.
+    in_line_with: AtomicI64,
 }
 
 impl Dispatch {
@@ -92,12 +105,33 @@ impl Dispatch {
         instance: String,
         targets: Vec<Target>,
     ) -> Self {
-        Self { store, clock, randomness, instance, targets: targets.into_iter().map(Arc::new).collect() }
+        let outlet = |target| Outlet { target: Arc::new(target), room: Arc::new(Semaphore::new(AT_ONCE)) };
+        let outlets = targets.into_iter().map(outlet).collect();
+        Self { store, clock, randomness, instance, outlets, in_line_with: AtomicI64::new(NEVER) }
     }
 
-    /// The targets.
-    pub fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.targets.iter().map(AsRef::as_ref)
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.outlets.iter().map(|outlet| outlet.target.as_ref())
+    }
+
+    /// Brings the rows in line where auto-certificates came, went or got another name. The first time it makes everything
+    /// due, too: nobody knows what became of it meanwhile.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn keep_in_line(&self) -> Result<(), StoreError> {
+        let version = self.store.roster_version().await?;
+        let before = self.in_line_with.load(Ordering::SeqCst);
+        if before != version {
+            self.sync().await?;
+        }
+        if before == NEVER {
+            for target in self.targets() {
+                self.store.wake_deliveries_of(&target.key, &target.instance).await?;
+            }
+        }
+        self.in_line_with.store(version, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Brings the rows in line with the targets.
@@ -105,52 +139,42 @@ impl Dispatch {
     /// # Errors
     /// Where the store fails.
     pub async fn sync(&self) -> Result<(), StoreError> {
-        let wants: Vec<_> = self.targets.iter().map(|target| |entry: &RosterEntry| target.wants(entry)).collect();
+        let wants: Vec<_> = self.targets().map(|target| |entry: &RosterEntry| target.wants(entry)).collect();
         let roster: Vec<_> = self
-            .targets
-            .iter()
+            .targets()
             .zip(&wants)
             .map(|(target, wants)| RosterTarget { key: &target.key, instance: &target.instance, wants })
             .collect();
         self.store.sync_deliveries(&self.instance, &roster).await
     }
 
-    /// Makes everything due: nobody knows what became of it meanwhile.
+    /// Claims what is due, as far as there is room.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn look_at_all(&self) -> Result<(), StoreError> {
-        for target in &self.targets {
-            self.store.wake_deliveries_of(&target.key, &target.instance).await?;
-        }
-        Ok(())
-    }
-
-    /// Claims at most `limit` of what is due.
-    ///
-    /// # Errors
-    /// Where the store fails.
-    pub async fn claim_due(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+    pub async fn claim_due(&self) -> Result<Vec<Job>, StoreError> {
         let mut jobs = Vec::new();
-        for target in &self.targets {
-            let left = u32::try_from(limit - jobs.len()).unwrap_or(u32::MAX);
-            if left == 0 {
-                break;
+        for Outlet { target, room } in &self.outlets {
+            let free: Vec<_> = std::iter::from_fn(|| Arc::clone(room).try_acquire_owned().ok()).collect();
+            let limit = u32::try_from(free.len()).unwrap_or(u32::MAX);
+            if limit > 0 {
+                let now = self.clock.now();
+                let claims = self.store.claim_due_deliveries(&target.key, &target.instance, now, limit).await?;
+                let job = |(claim, room)| Job { target: Arc::clone(target), claim, _room: room };
+                jobs.extend(claims.into_iter().zip(free).map(job));
             }
-            let now = self.clock.now();
-            let claims = self.store.claim_due_deliveries(&target.key, &target.instance, now, left).await?;
-            jobs.extend(claims.into_iter().map(|claim| Job { target: Arc::clone(target), claim }));
         }
         Ok(jobs)
     }
 
-    /// The earliest moment at which something that nobody works on is to be looked at.
+    /// The earliest moment at which something that nobody works on is to be looked at, where there is room for it:
+    /// otherwise whoever ends looks for more.
     ///
     /// # Errors
     /// Where the store fails.
     pub async fn earliest_look(&self) -> Result<Option<Moment>, StoreError> {
         let mut earliest: Option<Moment> = None;
-        for target in &self.targets {
+        for Outlet { target, .. } in self.outlets.iter().filter(|outlet| outlet.room.available_permits() > 0) {
             let look = self.store.earliest_delivery_look(&target.key, &target.instance).await?;
             earliest = earliest.into_iter().chain(look).min();
         }
@@ -170,8 +194,14 @@ impl Dispatch {
             Err(Stop::Parked) => self.store.release_delivery(lease, self.clock.now()).await,
             Err(Stop::Store(error)) => Err(error),
         };
-        if let Err(error) = released {
-            tracing::error!(%error, "a delivery could not be written down; it is looked at again when its lease ends");
+        match released {
+            Ok(()) => {}
+            Err(StoreError::LostLease) => {
+                tracing::warn!("the delivery was taken away meanwhile: its settings changed, or somebody else goes on");
+            }
+            Err(error) => {
+                tracing::error!(%error, "a delivery could not be written down; it is looked at again when its lease ends");
+            }
         }
     }
 }
@@ -179,7 +209,7 @@ impl Dispatch {
 impl Dispatch {
     /// Does what the plan says; gives the moment of the next look.
     async fn follow_plan(&self, job: &Job) -> Result<Moment, Stop> {
-        let Job { target, claim } = job;
+        let Job { target, claim, .. } = job;
         let row = &claim.row;
         let standing = DeliveryStanding { settings_changed: row.settings != target.settings, ..row.standing.clone() };
         let plan = plan_delivery(&standing, target.window.as_ref(), self.clock.now());
@@ -187,12 +217,12 @@ impl Dispatch {
         match plan.action {
             DeliveryAction::Idle => Ok(plan.next_look),
             DeliveryAction::Prepare => {
-                let prepared = target.delivery.prepare(&addressee(row)).await;
+                let prepared = target.delivery.prepare(&row.into()).await;
                 self.settle(job, prepared.map(|()| None)).await
             }
-            DeliveryAction::Check => match row.standing.newest {
-                Some(newest) => self.check(job, newest).await,
-                None => Ok(plan.next_look + LONGEST_IDLE),
+            DeliveryAction::Check => match row.standing.delivered {
+                Some(delivered) => self.check(job, delivered, &plan).await,
+                None => Ok(plan.next_look),
             },
             DeliveryAction::Deliver(_) => match row.standing.newest {
                 Some(newest) => {
@@ -204,14 +234,23 @@ impl Dispatch {
         }
     }
 
-    /// Looks whether the newest certificate is in place, and delivers it anew where it is not.
-    async fn check(&self, job: &Job, newest: Deliverable) -> Result<Moment, Stop> {
-        let Some(parcel) = self.parcel(&job.claim.row, newest).await? else { return Ok(self.clock.now()) };
-        match job.target.delivery.is_in_place(&parcel, job.claim.row.receipt.as_ref()).await {
-            Ok(true) => self.settle(job, Ok(None)).await,
+    /// Looks whether the delivered certificate is in place, and delivers it anew where it is not, or where something is
+    /// left to do there. One that is stored no longer stays where it is.
+    async fn check(&self, job: &Job, delivered: Deliverable, plan: &DeliveryPlan) -> Result<Moment, Stop> {
+        let Job { target, claim: DeliveryClaim { row, .. }, .. } = job;
+        let Some(parcel) = self.parcel(row, delivered).await? else { return Ok(plan.next_look) };
+        let unfinished = target.delivery.unfinished(row.receipt.as_ref());
+        if unfinished.is_some_and(|due| due <= self.clock.now()) {
+            return self.deliver(job, delivered).await;
+        }
+        match target.delivery.is_in_place(&parcel, row.receipt.as_ref()).await {
+            Ok(true) => {
+                let next_look = unfinished.map_or(plan.next_look, |due| due.min(plan.next_look));
+                self.settle(job, Ok(Some(next_look))).await
+            }
             Ok(false) => {
                 tracing::warn!("what was delivered is not in place any more; it is delivered again");
-                self.deliver(job, newest).await
+                self.deliver(job, delivered).await
             }
             Err(failure) => self.settle(job, Err(failure)).await,
         }
@@ -258,7 +297,7 @@ impl Dispatch {
         let stored = self.store.certificate(certificate.id).await?;
         let key = self.store.certificate_private_key(certificate.id).await?;
         Ok(stored.zip(key).map(|(stored, private_key)| Parcel {
-            addressee: addressee(row),
+            addressee: row.into(),
             certificate: stored.id,
             leaf_pem: stored.certificate,
             chain_pem: stored.chain,
@@ -280,12 +319,7 @@ impl Dispatch {
     }
 }
 
-fn addressee(row: &DeliveryRow) -> Addressee {
-    Addressee {
-        id: row.auto_certificate,
-        name: row.name.clone(),
-        key: row.key.clone(),
-        label: row.label.clone(),
-        names: row.names.clone(),
-    }
-}
+/// How many deliveries to one target are carried out at once.
+const AT_ONCE: usize = 8;
+/// No version of a roster.
+const NEVER: i64 = -1;

@@ -64,6 +64,24 @@ impl Hook {
     }
 }
 
+/// What happened to the certificate of which a hook is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It was delivered.
+    Deployed,
+    /// It was taken back, and the previous version of the files is live again.
+    RolledBack,
+}
+
+impl Event {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deployed => "deployed",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+}
+
 /// The whole environment of a hook.
 #[derive(Clone, Debug)]
 pub struct HookEnvironment(Vec<(&'static str, OsString)>);
@@ -74,14 +92,19 @@ impl HookEnvironment {
     ///
     /// # Errors
     /// Where the parcel holds no certificate.
-    pub fn of(delivery: &DeclaredKey, parcel: &Parcel, directory: Option<&Path>) -> Result<Self, Failure> {
+    pub fn of(
+        event: Event,
+        delivery: &DeclaredKey,
+        parcel: &Parcel,
+        directory: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let fingerprint = Fingerprint::of_pem(&parcel.leaf_pem)
             .map_err(|error| Failure::retry(format!("the certificate to deliver cannot be read: {error}")))?;
         let addressee = &parcel.addressee;
         let names: Vec<String> = addressee.names.iter().map(ToString::to_string).collect();
         let text = OsString::from;
         let mut variables = vec![
-            ("AUTOCERTD_EVENT", text("deployed".to_owned())),
+            ("AUTOCERTD_EVENT", text(event.as_str().to_owned())),
             ("AUTOCERTD_DELIVERY", text(delivery.to_string())),
             ("AUTOCERTD_NAME", text(addressee.name.to_string())),
             ("AUTOCERTD_KEY", text(addressee.key.as_ref().map(ToString::to_string).unwrap_or_default())),

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::deliver::files::{Files, Published};
-use crate::deliver::hook::{Hook, HookEnvironment};
+use crate::deliver::hook::{Event, Hook, HookEnvironment};
 use crate::deliver::reload::{Reload, Told};
 use crate::deliver::verify::Verify;
 use crate::deliver::{Addressee, Delivered, Delivery, Parcel};
@@ -39,7 +39,7 @@ impl Delivery for LocalDelivery {
             tracing::debug!(changed = published == Published::Changed, "files published");
         }
         // Who does not run serves nothing that could be looked at.
-        if self.take_up(parcel).await? == Told::Nobody {
+        if self.take_up(Event::Deployed, parcel).await? == Told::Nobody {
             return Ok(Delivered::default());
         }
         match self.verify(parcel).await {
@@ -70,11 +70,11 @@ impl Delivery for LocalDelivery {
 }
 
 impl LocalDelivery {
-    /// Has what was published taken up.
-    async fn take_up(&self, parcel: &Parcel) -> Result<Told, Failure> {
+    /// Has what is live now taken up.
+    async fn take_up(&self, event: Event, parcel: &Parcel) -> Result<Told, Failure> {
         if let Some(hook) = &self.hook {
             let directory = self.files.as_ref().map(|files| files.folder_of(&parcel.addressee));
-            hook.run(HookEnvironment::of(&self.key, parcel, directory.as_deref())?).await?;
+            hook.run(HookEnvironment::of(event, &self.key, parcel, directory.as_deref())?).await?;
         }
         match &self.reload {
             Some(reload) => reload.run().await,
@@ -93,7 +93,7 @@ impl LocalDelivery {
     async fn roll_back(&self, parcel: &Parcel, failure: Failure) -> Failure {
         let Some(files) = &self.files else { return failure };
         let ended = match files.roll_back(&parcel.addressee).await {
-            Ok(true) => match self.take_up(parcel).await {
+            Ok(true) => match self.take_up(Event::RolledBack, parcel).await {
                 Ok(_) => "the previous version went back".to_owned(),
                 Err(error) => format!("the previous files went back, but were not taken up: {error}"),
             },

@@ -7,6 +7,7 @@ use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::leaf::Leaf;
 use crate::domain::name::DnsName;
 use crate::domain::resource::ResourceName;
+use crate::store::DeliveryRow;
 
 /// The auto-certificate that a delivery is about.
 #[derive(Clone, Debug)]
@@ -21,6 +22,18 @@ pub struct Addressee {
     pub label: String,
     /// Every name that its certificate must serve, the common name first.
     pub names: Vec<DnsName>,
+}
+
+impl From<&DeliveryRow> for Addressee {
+    fn from(row: &DeliveryRow) -> Self {
+        Self {
+            id: row.auto_certificate,
+            name: row.name.clone(),
+            key: row.key.clone(),
+            label: row.label.clone(),
+            names: row.names.clone(),
+        }
+    }
 }
 
 /// A certificate on its way.

@@ -45,7 +45,7 @@ pub struct DeliveryPlan {
     pub action: DeliveryAction,
     /// Why; reads in words.
     pub reason: DeliveryReason,
-    /// When to look again: now where there is something to do.
+    /// When to look again: now where there is something to do, and after a look whether all is in place at this moment.
     pub next_look: Moment,
 }
 
@@ -56,7 +56,7 @@ pub enum DeliveryAction {
     Idle,
     /// Prepare the place for the first certificate.
     Prepare,
-    /// Look whether what was delivered is still there.
+    /// Look whether what was delivered is still there, and bring it back where it is not.
     Check,
     /// Deliver this certificate.
     Deliver(CertificateId),
@@ -125,11 +125,13 @@ fn plan_without_trouble(standing: &DeliveryStanding, window: Option<&Window>, no
     match standing.delivered {
         None => deliver(DeliveryReason::First),
         Some(delivered) if newest.created > delivered.created => match activation(delivered, window, now) {
-            (at, _) if at > now => idle(at, DeliveryReason::Window),
+            // Where the newest one failed in its window, what is there may be half of it; that is left alone.
+            (at, _) if at > now && standing.trouble.is_some() => idle(at, DeliveryReason::Window),
+            (at, _) if at > now => check(at, DeliveryReason::Window),
             (_, reason) => deliver(reason),
         },
         Some(_) if standing.settings_changed => deliver(DeliveryReason::SettingsChanged),
-        Some(_) => DeliveryPlan { action: DeliveryAction::Check, reason: DeliveryReason::UpToDate, next_look: now },
+        Some(_) => check(now + LONGEST_IDLE, DeliveryReason::UpToDate),
     }
 }
 
@@ -144,6 +146,10 @@ fn activation(delivered: Deliverable, window: Option<&Window>, now: Moment) -> (
     let opens = window.map_or(now, |window| window.opens(now));
     let latest = delivered.not_after - (delivered.not_after - delivered.created) / LEAST_SHARE_LEFT;
     if opens > latest { (latest.max(now), DeliveryReason::ExpiryNear) } else { (opens, DeliveryReason::Newer) }
+}
+
+const fn check(then_at: Moment, reason: DeliveryReason) -> DeliveryPlan {
+    DeliveryPlan { action: DeliveryAction::Check, reason, next_look: then_at }
 }
 
 const fn idle(until: Moment, reason: DeliveryReason) -> DeliveryPlan {
@@ -194,7 +200,7 @@ mod tests {
     fn a_renewed_one_waits_for_its_window_unless_expiry_is_near() {
         let saturday = NOW + Duration::hours(18);
         let waiting = plan(&renewed(Duration::days(30)), Some("Sat 02:00-03:00"));
-        assert_eq!(waiting, idle(saturday, DeliveryReason::Window));
+        assert_eq!(waiting, check(saturday, DeliveryReason::Window));
         assert_eq!(plan(&renewed(Duration::days(30)), None).reason, DeliveryReason::Newer);
         let urgent = plan(&renewed(Duration::days(8)), Some("Sat 02:00-03:00"));
         assert_eq!((urgent.next_look, urgent.reason), (NOW, DeliveryReason::ExpiryNear));
@@ -236,6 +242,8 @@ mod tests {
         let trouble = Trouble::after(None, Failure::retry("x"), NOW, None, 0.5);
         let standing = DeliveryStanding { trouble: Some(trouble.clone()), ..renewed(Duration::days(30)) };
         assert_eq!(plan(&standing, None), idle(trouble.next_try, DeliveryReason::BackOff));
+        let over = plan_delivery(&standing, Some(&"Sat 02:00-03:00".parse().unwrap()), trouble.next_try);
+        assert_eq!((over.action, over.reason), (DeliveryAction::Idle, DeliveryReason::Window));
         let ahead = Trouble { at: NOW + Duration::DAY, next_try: NOW + Duration::days(2), ..trouble };
         let standing = DeliveryStanding { trouble: Some(ahead), ..standing };
         assert_eq!(plan(&standing, None).reason, DeliveryReason::Newer);

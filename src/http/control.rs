@@ -3,7 +3,7 @@
 
 mod deliveries;
 
-pub use deliveries::{DELIVERIES, DeliveryProgress, DeliveryState, deliveries_of};
+pub use deliveries::{DELIVERIES, DeliveryProgress, DeliveryState, deliveries_of, rows_of};
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;

@@ -15,7 +15,7 @@ use crate::store::auto_certificates::newest;
 use crate::store::documents;
 use crate::store::lease::{fenced, free};
 use crate::store::row::Record;
-use crate::store::work::LONGEST_LOOK_AHEAD;
+use crate::store::work::LONGEST_WAIT_FOR_WINDOW;
 use crate::store::{Hold, Store, StoreError};
 
 /// The right to work on a delivery.
@@ -176,7 +176,7 @@ impl Store {
         fenced(written.rows_affected())
     }
 
-    /// Gives the lease back and says when to look again, at most a day ahead: at once where it was woken since the claim.
+    /// Gives the lease back and says when to look again, at most a deploy window ahead: at once where it was woken since the claim.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
@@ -187,7 +187,7 @@ impl Store {
             .bind(self.0.instance.clone())
             .bind(lease.epoch)
             .bind(lease.wakes)
-            .bind(next_look.min(self.now() + LONGEST_LOOK_AHEAD).micros())
+            .bind(next_look.min(self.now() + LONGEST_WAIT_FOR_WINDOW).micros())
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;
@@ -252,6 +252,15 @@ impl Store {
             .bind(instance.to_owned())
             .fetch_all(&self.0.pool)
             .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Every delivery of this instance and of the fleet.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn all_deliveries(&self, instance: &str) -> Result<Vec<DeliveryRow>, StoreError> {
+        let rows = self.query(of_instance()).bind(instance.to_owned()).fetch_all(&self.0.pool).await?;
         rows.iter().map(read).collect()
     }
 }
@@ -328,6 +337,13 @@ fn get() -> String {
 
 pub(super) fn of_auto_certificate() -> String {
     format!("{SELECT} WHERE d.auto_certificate_id = $1 AND d.instance IN ($2, '') ORDER BY d.target, d.instance")
+}
+
+pub(super) fn of_instance() -> String {
+    format!(
+        "{SELECT} WHERE d.instance IN ($1, '') AND a.deleted_at IS NULL \
+         ORDER BY d.auto_certificate_id, d.target, d.instance"
+    )
 }
 
 const TABLE: &str = "deliveries";

@@ -132,9 +132,9 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn mend_looks(&self, now: Moment) -> Result<u64, StoreError> {
-        let beyond = now + LONGEST_LOOK_AHEAD + time::Duration::HOUR;
         let mut mended = 0;
-        for (find, mend) in MEND {
+        for (look_ahead, find, mend) in MEND {
+            let beyond = now + look_ahead + time::Duration::HOUR;
             let found = self.query(find).bind(beyond.micros()).fetch_optional(&self.0.pool).await?;
             if found.is_some() {
                 let written = self.query(mend).bind(beyond.micros()).bind(now.micros()).execute(&self.0.pool).await?;
@@ -250,24 +250,30 @@ impl Store {
 /// Everything is looked at once a day at least, so that a clock that was wrong for a while cannot put a renewal off.
 pub(super) const LONGEST_LOOK_AHEAD: time::Duration = time::Duration::DAY;
 
-/// Rows that are planned too far ahead: is there one, and what makes them due.
-pub(super) const MEND: [(&str, &str); 3] = [
+/// A deploy window opens at least once a week, give or take the hour of summer time.
+pub(super) const LONGEST_WAIT_FOR_WINDOW: time::Duration = time::Duration::days(8);
+
+/// How far ahead rows may be planned; is there one beyond that, and what makes them due.
+pub(super) const MEND: [(time::Duration, &str, &str); 3] = [
     (
+        LONGEST_LOOK_AHEAD,
         "SELECT id FROM auto_certificates WHERE next_look > $1 LIMIT 1",
         "UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE next_look > $1",
     ),
     (
+        LONGEST_LOOK_AHEAD,
         "SELECT id FROM providers WHERE next_look > $1 AND trouble IS NOT NULL LIMIT 1",
         "UPDATE providers SET next_look = $2, trouble = NULL WHERE next_look > $1",
     ),
     (
+        LONGEST_WAIT_FOR_WINDOW,
         "SELECT id FROM deliveries WHERE next_look > $1 LIMIT 1",
         "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE next_look > $1",
     ),
 ];
 
 /// Rows in trouble, and what makes one of them due without it.
-const TROUBLED: [(&str, &str, &str); 2] = [
+const TROUBLED: [(&str, &str, &str); 3] = [
     (
         TABLE,
         "SELECT id, trouble FROM auto_certificates WHERE trouble IS NOT NULL AND deleted_at IS NULL",
@@ -277,6 +283,11 @@ const TROUBLED: [(&str, &str, &str); 2] = [
         "providers",
         "SELECT id, trouble FROM providers WHERE trouble IS NOT NULL",
         "UPDATE providers SET trouble = NULL, next_look = $2 WHERE id = $1",
+    ),
+    (
+        "deliveries",
+        "SELECT id, trouble FROM deliveries WHERE trouble IS NOT NULL",
+        "UPDATE deliveries SET trouble = NULL, next_look = $2, wakes = wakes + 1 WHERE id = $1",
     ),
 ];
 

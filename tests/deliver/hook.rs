@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use autocertd::config::delivery::HookEntry;
 use autocertd::config::span::Span;
-use autocertd::deliver::hook::{Hook, HookEnvironment};
+use autocertd::deliver::hook::{Event, Hook, HookEnvironment};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::fingerprint::Fingerprint;
 
@@ -22,7 +22,8 @@ async fn the_environment_is_what_is_documented_and_nothing_else() {
     let seen = folder.path().join("seen");
     let parcel = some_parcel();
     let environment =
-        HookEnvironment::of(&"nginx".parse().unwrap(), &parcel, Some(Path::new("/srv/certs/shop"))).unwrap();
+        HookEnvironment::of(Event::Deployed, &"nginx".parse().unwrap(), &parcel, Some(Path::new("/srv/certs/shop")))
+            .unwrap();
     let hook = hook(&["/bin/cp", "/proc/self/environ", seen.to_str().unwrap()], LONG);
     hook.run(environment).await.unwrap();
 
@@ -148,7 +149,7 @@ fn hook(command: &[&str], timeout: Span) -> Hook {
 }
 
 fn environment() -> HookEnvironment {
-    HookEnvironment::of(&"nginx".parse().unwrap(), &some_parcel(), None).unwrap()
+    HookEnvironment::of(Event::Deployed, &"nginx".parse().unwrap(), &some_parcel(), None).unwrap()
 }
 
 fn resident_bytes() -> u64 {

@@ -1,11 +1,11 @@
-//! What these tests share: a parcel, programs made on the spot, and the patience to wait for what others do.
+//! What these tests share: a parcel, and processes of their own.
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use autocertd::deliver::{Addressee, Parcel};
 use autocertd::domain::leaf::Leaf;
+pub(crate) use autocertd_support::patience::{await_lines, await_some, write_script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{Certificate, CertificateParams, KeyPair};
@@ -42,32 +42,6 @@ pub(crate) fn some_parcel() -> Parcel {
     let names = ["www.example.com", "example.com"];
     let (certificate, key) = certificate(&names);
     parcel(&certificate, &key, &names)
-}
-
-/// Writes an executable script. Another process does it: were the file open in this one, a test that forks meanwhile would
-/// keep it open, and it could not be run (`ETXTBSY`).
-pub(crate) fn write_script(path: &Path, text: &str) {
-    let write = "printf '%s' \"$1\" > \"$2\" && chmod 755 \"$2\"";
-    let status = Command::new("/bin/sh").args(["-c", write, "sh", text]).arg(path).status().unwrap();
-    assert!(status.success());
-}
-
-/// Waits until `look` finds something.
-pub(crate) async fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what} did not happen within {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Waits until the file holds this many lines, and gives them.
-pub(crate) async fn await_lines(path: &Path, count: usize) -> Vec<String> {
-    let lines = || std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
-    await_some("enough lines", || Some(lines()).filter(|lines| lines.len() >= count)).await
 }
 
 /// The processes whose numbers the file holds, a line each.
@@ -109,5 +83,3 @@ impl Drop for Own {
 pub(crate) fn end(pid: Pid) {
     let _ = kill(pid, Signal::SIGKILL);
 }
-
-const PATIENCE: Duration = Duration::from_secs(20);

@@ -10,6 +10,7 @@ use autocertd::deliver::Parcel;
 use autocertd::deliver::verify::Verify;
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::fingerprint::Fingerprint;
+use autocertd_support::tls_server::{TlsServer, answer};
 use rcgen::{Certificate, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -138,17 +139,8 @@ async fn what_serves_no_certificate_is_explained() {
     });
     assert_told(run(gone.await, &parcel).await, "ends the connection");
 
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Nothing));
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let unwilling = respond(move |stream| {
-        let acceptor = acceptor.clone();
-        async move { drop(acceptor.accept(stream).await) }
-    });
-    assert_told(run(unwilling.await, &parcel).await, "refuses the TLS handshake with the alert");
+    let unwilling = TlsServer::start("127.0.0.1:0", &rustls::version::TLS13, Arc::new(Nothing)).await.unwrap();
+    assert_told(run(unwilling.address, &parcel).await, "refuses the TLS handshake with the alert");
 
     let entry = VerifyEntry { address: "no-such-host.invalid:443".to_owned(), server_name: None, timeout: LONG };
     let failure = Verify::new(&entry).unwrap().served(&parcel.addressee).await.unwrap_err();
@@ -192,18 +184,8 @@ impl Server {
         version: &'static SupportedProtocolVersion,
     ) -> Self {
         let shop = Arc::new(Shop { shown: Mutex::new(certified(cert, key)), asked: Mutex::default() });
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&shop) as Arc<dyn ResolvesServerCert>);
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind(local).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        answer(listener, move |stream| {
-            let acceptor = acceptor.clone();
-            async move { drop(acceptor.accept(stream).await) }
-        });
+        let shown = Arc::clone(&shop) as Arc<dyn ResolvesServerCert>;
+        let TlsServer { address } = TlsServer::start(local, version, shown).await.unwrap();
         Self { address, shop }
     }
 
@@ -250,17 +232,6 @@ async fn respond<A: Future<Output = ()> + Send + 'static>(
     let address = listener.local_addr().unwrap();
     answer(listener, each);
     address
-}
-
-fn answer<A: Future<Output = ()> + Send + 'static>(
-    listener: TcpListener,
-    each: impl Fn(TcpStream) -> A + Send + 'static,
-) {
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(each(stream));
-        }
-    });
 }
 
 const LONG: Span = Span::seconds(30);

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::app::{App, Place, UnusableSettings};
-use crate::cli::deliveries::chosen;
+use crate::cli::named::{UnknownNames, chosen, named};
 use crate::cli::renew_now::desk::Desk;
 use crate::cli::renew_now::{Wish, renew};
 use crate::cli::{Ending, log, owner, runtime};
@@ -13,7 +13,7 @@ use crate::config::declared::AutoCertificateEntry;
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::plan::{Action, plan};
-use crate::store::{Store, StoreUrl};
+use crate::store::StoreUrl;
 
 /// What would be done about one auto-certificate.
 #[derive(Clone, Debug, Serialize)]
@@ -65,7 +65,14 @@ async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> 
     let mut unknown = wish.names.clone();
     if is_there(config)? {
         let app = App::open(config, Place::MustExist).await?;
-        for id in chosen_of(&app.store, &mut unknown, wish.names.is_empty()).await? {
+        let ids = if wish.names.is_empty() {
+            chosen(&app.store, &[]).await?
+        } else {
+            let found = named(&app.store, &wish.names).await?;
+            unknown = found.unknown;
+            found.ids
+        };
+        for id in ids {
             if let Some(stored) = app.store.auto_certificate(id).await? {
                 subjects.push(of_stored(config, &app, stored, !wish.names.is_empty()).await?);
             }
@@ -82,15 +89,8 @@ async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> 
             subjects.push(of_declared(config, entry));
         }
     }
-    match unknown.as_slice() {
-        [] => Ok(subjects),
-        unknown => Err(UnusableSettings::of(UnknownNames(unknown.join(", "))).into()),
-    }
+    if unknown.is_empty() { Ok(subjects) } else { Err(UnknownNames(unknown).into()) }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("no auto-certificate has the name, common name or id: {0}")]
-struct UnknownNames(String);
 
 /// Whether there is a store at all; a dry run makes none.
 fn is_there(config: &Config) -> anyhow::Result<bool> {
@@ -99,23 +99,6 @@ fn is_there(config: &Config) -> anyhow::Result<bool> {
         StoreUrl::Sqlite(path) => path.exists(),
         StoreUrl::Postgres(_) => true,
     })
-}
-
-/// The ids that are meant; what names none of them stays in `unknown`.
-async fn chosen_of(
-    store: &Store,
-    unknown: &mut Vec<String>,
-    all: bool,
-) -> anyhow::Result<Vec<crate::domain::id::AutoCertificateId>> {
-    if all {
-        return chosen(store, &[]).await;
-    }
-    let mut named = Vec::new();
-    for name in std::mem::take(unknown) {
-        let target = if store.matching_auto_certificates(&name).await?.is_empty() { &mut *unknown } else { &mut named };
-        target.push(name);
-    }
-    if named.is_empty() { Ok(Vec::new()) } else { chosen(store, &named).await }
 }
 
 async fn of_stored(config: &Config, app: &App, stored: AutoCertificate, named: bool) -> anyhow::Result<Subject> {

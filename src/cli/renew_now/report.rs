@@ -118,17 +118,20 @@ impl Report {
         self.lines.push(Line { id, name, common_name, outcome });
     }
 
-    /// So the deliveries stand at the end.
+    /// So the deliveries stand at the end. What was delivered is told of what was worked on now, trouble of all.
     pub(super) fn delivered(&mut self, deliveries: Vec<DeliveryProgress>) {
         for delivery in deliveries.iter().filter(|_| !self.json) {
             let (name, place) = (&delivery.name, &delivery.delivery);
+            let worked_on = self.lines.iter().any(|line| line.id == delivery.id);
             match &delivery.state {
-                DeliveryState::Delivered => println!("{name}: delivered to {place}"),
+                DeliveryState::Delivered if worked_on => println!("{name}: delivered to {place}"),
                 DeliveryState::Failed { message, next_try } => {
                     println!("{name}: delivery to {place} failed: {message} (next try at {next_try})");
                 }
-                DeliveryState::Planned { at, .. } => println!("{name}: delivered to {place} at {at}, in its window"),
-                DeliveryState::NothingToDeliver | DeliveryState::Running => {}
+                DeliveryState::Planned { at, .. } => {
+                    println!("{name}: delivery to {place} is planned for {at}, in its window");
+                }
+                DeliveryState::NothingToDeliver | DeliveryState::Delivered | DeliveryState::Running => {}
             }
         }
         self.deliveries = deliveries;

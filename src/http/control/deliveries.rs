@@ -55,7 +55,8 @@ pub enum DeliveryState {
     },
 }
 
-/// How the deliveries of these auto-certificates go: those of this instance and those of the fleet.
+/// How the deliveries of these auto-certificates go, or where none are named, of all: those of this instance and those of
+/// the fleet.
 ///
 /// # Errors
 /// Where the store fails.
@@ -65,17 +66,29 @@ pub async fn deliveries_of(
     ids: &[AutoCertificateId],
     now: Moment,
 ) -> Result<Vec<DeliveryProgress>, StoreError> {
-    let mut all = Vec::new();
-    for id in ids {
-        let rows = store.deliveries(*id, instance).await?;
-        all.extend(rows.into_iter().map(|row| DeliveryProgress {
-            id: row.auto_certificate,
-            name: row.name.to_string(),
-            delivery: row.target.to_string(),
-            state: DeliveryState::of(&row, now),
-        }));
+    let rows = rows_of(store, instance, ids).await?;
+    let progress = |row: DeliveryRow| DeliveryProgress {
+        id: row.auto_certificate,
+        name: row.name.to_string(),
+        delivery: row.target.to_string(),
+        state: DeliveryState::of(&row, now),
+    };
+    Ok(rows.into_iter().map(progress).collect())
+}
+
+/// The same, as they stand.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn rows_of(store: &Store, instance: &str, ids: &[AutoCertificateId]) -> Result<Vec<DeliveryRow>, StoreError> {
+    if ids.is_empty() {
+        return store.all_deliveries(instance).await;
     }
-    Ok(all)
+    let mut rows = Vec::new();
+    for id in ids {
+        rows.extend(store.deliveries(*id, instance).await?);
+    }
+    Ok(rows)
 }
 
 pub(super) async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<DeliveryProgress>>, ApiError> {

@@ -6,5 +6,7 @@ pub mod cloud_dns;
 pub mod daemon;
 pub mod fault_proxy;
 pub mod kubernetes;
+pub mod patience;
 pub mod pebble;
 pub mod postgres;
+pub mod tls_server;
