@@ -162,6 +162,21 @@ impl Config {
             .collect()
     }
 
+    /// These settings, but with the sections of `running` that hold from start to stop.
+    #[must_use]
+    pub fn with_fixed_of(self, running: &Self) -> Self {
+        Self {
+            origin: self.origin,
+            acme: self.acme,
+            dns: self.dns,
+            declared: self.declared,
+            providers: self.providers,
+            auto_certificates: self.auto_certificates,
+            deliveries: self.deliveries,
+            ..running.clone()
+        }
+    }
+
     fn fixed_sections(&self) -> [(&'static str, Value); 8] {
         [
             ("state_directory", json!(self.state_directory)),

@@ -17,8 +17,10 @@ impl App {
 
     async fn take_settings(&self, scheduler: &Scheduler) -> anyhow::Result<()> {
         let fresh = self.config.load_again()?;
+        let changed = self.config.changed_for_the_next_start(&fresh);
+        let fresh = fresh.with_fixed_of(&self.config);
         let outside = Outside::from_config(&fresh)?;
-        for section in self.config.changed_for_the_next_start(&fresh) {
+        for section in changed {
             tracing::warn!(section, "changed settings that come into force with the next start");
         }
         self.reconcile(&fresh).await?;

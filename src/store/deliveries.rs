@@ -212,12 +212,13 @@ impl Store {
         row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
     }
 
-    /// Makes every delivery of this target and instance due: after a start nobody knows what became of them meanwhile.
+    /// Makes every delivery of this target and instance due, and forgets their pauses: after a start nobody knows what
+    /// became of them meanwhile, nor what a person has mended.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn wake_deliveries_of(&self, target: &DeclaredKey, instance: &str) -> Result<(), StoreError> {
-        self.query("UPDATE deliveries SET next_look = $3, wakes = wakes + 1 WHERE target = $1 AND instance = $2")
+        self.query(WAKE_TARGET)
             .bind(target.to_string())
             .bind(instance.to_owned())
             .bind(self.now().micros())
@@ -374,6 +375,8 @@ const RECORD_DELIVERED: &str = "\
     delivered_at = $7, settings = $8, receipt = $9, trouble = NULL \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 pub(super) const WAKE: &str = "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE auto_certificate_id = $1";
+const WAKE_TARGET: &str =
+    "UPDATE deliveries SET next_look = $3, wakes = wakes + 1, trouble = NULL WHERE target = $1 AND instance = $2";
 const RELEASE: &str = "\
     UPDATE deliveries SET lease_owner = NULL, lease_until = NULL, runs = runs + 1, \
     next_look = CASE WHEN wakes = $4 THEN $5 ELSE $6 END \
