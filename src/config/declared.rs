@@ -139,12 +139,15 @@ impl Config {
         self.providers.iter().find(|entry| entry.key == *provider)?.staging.as_ref()
     }
 
-    /// The settings of a rehearsal: these auto-certificates alone, delivered nowhere, in a store of their own below the
-    /// state directory. That store stays, for the account at the staging provider and for records that a crash leaves.
+    /// The settings of a rehearsal: these auto-certificates and their providers alone, delivered nowhere, in a store of
+    /// their own below the state directory. That store stays, for the account at the staging provider and for records that a crash leaves.
     #[must_use]
     pub fn for_rehearsal(&self, auto_certificates: Vec<AutoCertificateEntry>) -> Self {
+        let is_used =
+            |provider: &&ProviderEntry| auto_certificates.iter().any(|entry| entry.provider == provider.key.as_str());
         Self {
             state_directory: Some(self.state_directory().join("rehearsal")),
+            providers: self.providers.iter().filter(is_used).cloned().collect(),
             store: StoreSection::default(),
             keys: KeysSection::default(),
             deliveries: Vec::new(),

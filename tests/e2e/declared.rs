@@ -14,11 +14,11 @@ use crate::world::{World, newest};
 
 const NOTHING: &str = "";
 
-fn provider(directory: &str, email: &str) -> String {
+pub(crate) fn provider(directory: &str, email: &str) -> String {
     format!("[[provider]]\nkey = \"pebble\"\nemail = \"{email}\"\nserver = \"{directory}\"\n")
 }
 
-fn wish(key: &str, names: &[&str]) -> String {
+pub(crate) fn wish(key: &str, names: &[&str]) -> String {
     format!(
         "[[auto_certificate]]\nkey = \"{key}\"\nprovider = \"pebble\"\ncommon_name = \"{}\"\n\
          subject_alternative_names = {:?}\n",
@@ -28,7 +28,7 @@ fn wish(key: &str, names: &[&str]) -> String {
 }
 
 impl World {
-    fn declaring(&self, more: &str) -> Setup {
+    pub(crate) fn declaring(&self, more: &str) -> Setup {
         Setup { more: more.to_owned(), ..self.setup() }
     }
 
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// The usual provider, with the names of one auto-certificate.
-    fn usual(&self, names: &[&str]) -> String {
+    pub(crate) fn usual(&self, names: &[&str]) -> String {
         provider(&self.directory(), "ops@example.com") + &wish("www", names)
     }
 
@@ -51,14 +51,14 @@ impl World {
 }
 
 /// The path of the only resource of a collection.
-async fn only(daemon: &Daemon, collection: &str) -> String {
+pub(crate) async fn only(daemon: &Daemon, collection: &str) -> String {
     let listed = daemon.api.get(collection).await.unwrap();
     let items = listed["items"].as_array().unwrap();
     assert_eq!(items.len(), 1, "{listed:#}");
     items[0]["href"].as_str().unwrap().to_owned()
 }
 
-async fn stop(daemon: Daemon) {
+pub(crate) async fn stop(daemon: Daemon) {
     assert!(daemon.terminate().await.unwrap().success());
 }
 

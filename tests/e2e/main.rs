@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails right there")]
 
+mod activation;
 mod declared;
+mod deliveries;
+mod dry_run;
+mod fleet;
+mod hooks;
 mod issuance;
 mod kill;
 mod moves;

@@ -12,15 +12,19 @@ async fn renew_now(world: &World, arguments: &[&str]) -> Output {
     renew_now_with(&world.setup(), arguments).await
 }
 
-/// A pass that hangs fails the test.
 async fn renew_now_with(setup: &Setup, arguments: &[&str]) -> Output {
     let arguments: Vec<&str> = std::iter::once("--renew-now").chain(arguments.iter().copied()).collect();
-    let mut command = tokio::process::Command::from(setup.command(&arguments).unwrap());
+    run(setup, &arguments).await
+}
+
+/// Runs a command to its end; one that hangs fails the test.
+pub(crate) async fn run(setup: &Setup, arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::from(setup.command(arguments).unwrap());
     let pass = command.kill_on_drop(true).output();
     tokio::time::timeout(Duration::from_mins(1), pass).await.expect("a pass ends").unwrap()
 }
 
-fn json_of(output: &Output) -> Value {
+pub(crate) fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
