@@ -113,6 +113,9 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         fault: String,
     },
+    /// The instances that share a database cannot be told apart.
+    #[error("this host has no name to tell it from the others that share the database; set `instance`")]
+    NoInstance,
     /// A secret cannot be read.
     #[error("{key}: cannot read {}", .path.display())]
     UnreadableSecret {
@@ -132,14 +135,11 @@ impl Config {
     /// # Errors
     /// Where the file cannot be read, is malformed, or a value is out of its range.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let usual = Path::new(USUAL_PATH);
-        let mut config = match path {
-            Some(path) => Self::read(path)?,
-            None if usual.exists() => Self::read(usual)?,
-            None => Self::default(),
-        };
+        let origin = path.map_or_else(|| is_there(Path::new(USUAL_PATH)), |path| Ok(Some(path)))?;
+        let mut config = origin.map_or_else(|| Ok(Self::default()), Self::read)?;
         config.check()?;
-        config.origin = path.map(Path::to_owned);
+        config.origin = origin.map(Path::to_owned);
+        config.instance = Some(config.own_name()?);
         Ok(config)
     }
 
@@ -225,9 +225,21 @@ impl Config {
     /// What this instance is called: `instance`, else the host's name where several may share a PostgreSQL database. A
     /// SQLite file has one user, whatever the host is called.
     pub fn instance(&self) -> String {
+        self.instance.clone().unwrap_or_else(|| ONLY_INSTANCE.to_owned())
+    }
+
+    fn own_name(&self) -> Result<String, ConfigError> {
         let shared = self.store.settings(&self.state_directory()).is_ok_and(|settings| settings.url.is_shared());
-        let host = || std::fs::read_to_string(HOST_NAME).ok().filter(|_| shared);
-        self.instance.clone().or_else(host).map_or_else(|| ONLY_INSTANCE.to_owned(), |name| name.trim().to_owned())
+        match &self.instance {
+            Some(name) => Ok(name.trim().to_owned()),
+            None if !shared => Ok(ONLY_INSTANCE.to_owned()),
+            // By the system call: a sandbox may hide /proc/sys.
+            None => nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .filter(|name| !name.is_empty())
+                .ok_or(ConfigError::NoInstance),
+        }
     }
 
     fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -253,6 +265,12 @@ impl Config {
     }
 }
 
+/// The path, where there is something; an error is not taken for nothing.
+fn is_there(path: &Path) -> Result<Option<&Path>, ConfigError> {
+    let there = path.try_exists().map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    Ok(there.then_some(path))
+}
+
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
@@ -269,7 +287,6 @@ const USUAL_PATH: &str = "/etc/autocertd/autocertd.toml";
 const USUAL_STATE_DIRECTORY: &str = "/var/lib/autocertd";
 /// `RuntimeDirectory=autocertd` of the unit.
 const USUAL_RUNTIME_DIRECTORY: &str = "/run/autocertd";
-const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 const ONLY_INSTANCE: &str = "local";
 
 #[cfg(test)]

@@ -140,7 +140,8 @@ impl Config {
     }
 
     /// The settings of a rehearsal: these auto-certificates and their providers alone, delivered nowhere, in a store of
-    /// their own below the state directory. That store stays, for the account at the staging provider and for records that a crash leaves.
+    /// their own below the state directory. That store stays, for the account at the staging provider and for records that
+    /// a crash leaves.
     #[must_use]
     pub fn for_rehearsal(&self, auto_certificates: Vec<AutoCertificateEntry>) -> Self {
         let is_used =

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::config::declared::{AutoCertificateEntry, ProviderEntry};
 use crate::config::delivery::DeliveryEntry;
-use crate::config::{Config, ConfigError, parse};
+use crate::config::{Config, ConfigError, is_there, parse};
 
 /// What a file in `conf.d` may hold.
 #[derive(Debug, Default, Deserialize)]
@@ -37,7 +37,7 @@ impl Config {
 /// folder.
 pub(super) fn files_beside(settings: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let folder = settings.with_file_name(FOLDER);
-    if !folder.exists() {
+    if is_there(&folder)?.is_none() {
         return Ok(Vec::new());
     }
     let unreadable = |source| ConfigError::Unreadable { path: folder.clone(), source };

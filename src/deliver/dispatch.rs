@@ -192,7 +192,8 @@ impl Dispatch {
         let released = match worked {
             Ok(next_look) => self.store.release_delivery(lease, next_look).await,
             Err(Stop::Parked) => self.store.release_delivery(lease, self.clock.now()).await,
-            Err(Stop::Store(error)) => Err(error),
+            Err(Stop::Store(StoreError::LostLease)) => Err(StoreError::LostLease),
+            Err(Stop::Store(error)) => self.note(job, &error).await,
         };
         match released {
             Ok(()) => {}
@@ -264,7 +265,9 @@ impl Dispatch {
                 let delivered = DeliveredCertificate { certificate, settings: job.target.settings.clone(), receipt };
                 self.store.record_delivered(&job.claim.lease, &delivered).await?;
                 tracing::info!(certificate = %certificate.id, not_after = %certificate.not_after, "delivered");
-                Ok(look_again.unwrap_or(self.clock.now() + LONGEST_IDLE))
+                let now = self.clock.now();
+                // Whatever the other side asks for, it is not stormed.
+                Ok(look_again.map_or(now + LONGEST_IDLE, |at| at.max(now + SHORTEST_PAUSE)))
             }
             Err(failure) => self.settle(job, Err(failure)).await,
         }
@@ -289,6 +292,18 @@ impl Dispatch {
                 self.store.record_delivery_trouble(lease, Some(&trouble)).await?;
                 Ok(trouble.next_try)
             }
+        }
+    }
+
+    /// A store that fails in the middle of the work is a trouble like others: shown, and tried again with growing pauses.
+    async fn note(&self, job: &Job, error: &StoreError) -> Result<(), StoreError> {
+        tracing::error!(%error, "a delivery was cut off");
+        let failure =
+            Failure::retry(format!("the certificate could not be read or the delivery written down: {error}"));
+        match self.settle(job, Err(failure)).await {
+            Ok(next_try) => self.store.release_delivery(&job.claim.lease, next_try).await,
+            Err(Stop::Store(error)) => Err(error),
+            Err(Stop::Parked) => Ok(()),
         }
     }
 
@@ -319,6 +334,7 @@ impl Dispatch {
     }
 }
 
+const SHORTEST_PAUSE: time::Duration = time::Duration::MINUTE;
 /// How many deliveries to one target are carried out at once.
 const AT_ONCE: usize = 8;
 /// No version of a roster.

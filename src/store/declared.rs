@@ -32,13 +32,17 @@ impl Store {
         row.map_or(Ok(None), |row| Record::new(&row, "providers").optional_parsed("declared_key"))
     }
 
-    /// The keys under which the settings declare auto-certificates, or once did.
+    /// The keys under which the settings declare auto-certificates, or once did, and which these are.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn declared_keys(&self) -> Result<Vec<DeclaredKey>, StoreError> {
+    pub async fn declared_keys(&self) -> Result<Vec<(DeclaredKey, AutoCertificateId)>, StoreError> {
         let rows = self.query(AUTO_CERTIFICATES).fetch_all(&self.0.pool).await?;
-        rows.iter().map(|row| Record::new(row, "auto_certificates").parsed("declared_key")).collect()
+        let read = |row| {
+            let record = Record::new(row, "auto_certificates");
+            Ok((record.parsed("declared_key")?, record.parsed("id")?))
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Makes what is stored agree with what is declared, and says what had to be done for it: nothing at the second

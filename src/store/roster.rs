@@ -62,7 +62,7 @@ impl Store {
     pub async fn sync_deliveries(&self, instance: &str, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         self.remove_undeclared(&mut transaction, instance, targets).await?;
-        self.query(FORGET).bind((self.now() - FORGOTTEN_AFTER).micros()).execute(&mut *transaction).await?;
+        self.query(FORGET).bind(instance.to_owned()).execute(&mut *transaction).await?;
         let roster = self.roster(&mut transaction).await?;
         for target in targets {
             self.sync_target(&mut transaction, target, &roster).await?;
@@ -133,14 +133,7 @@ impl Store {
                 common_name: record.parsed("common_name")?,
             })
         };
-        let read_or_skip = |row| match read(row) {
-            Err(error @ StoreError::CorruptRow { .. }) => {
-                tracing::error!(%error, "an auto-certificate cannot be delivered");
-                None
-            }
-            read => Some(read),
-        };
-        rows.iter().filter_map(read_or_skip).collect()
+        rows.iter().filter_map(|row| readable(read(row))).collect()
     }
 
     async fn rows_at(
@@ -159,7 +152,7 @@ impl Store {
             let (id, auto_certificate) = (record.parsed("id")?, record.parsed("auto_certificate_id")?);
             Ok(Present { id, auto_certificate, label: record.text("label")? })
         };
-        rows.iter().map(read).collect()
+        rows.iter().filter_map(|row| readable(read(row))).collect()
     }
 
     async fn insert_delivery(
@@ -182,6 +175,17 @@ impl Store {
     }
 }
 
+/// What could be read; one damaged row must not hold up the others.
+fn readable<T>(read: Result<T, StoreError>) -> Option<Result<T, StoreError>> {
+    match read {
+        Err(error @ StoreError::CorruptRow { .. }) => {
+            tracing::error!(%error, "a row cannot be delivered");
+            None
+        }
+        read => Some(read),
+    }
+}
+
 const ROSTER: &str = "\
     SELECT id, name, declared_key, common_name FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id";
 const TARGETS: &str = "SELECT DISTINCT target FROM deliveries WHERE instance = $1";
@@ -191,6 +195,8 @@ pub(super) const PRESENT: &str =
 const INSERT: &str = "\
     INSERT INTO deliveries (id, auto_certificate_id, target, instance, label, settings, runs, wakes, next_look, \
     lease_epoch) VALUES ($1, $2, $3, $4, $5, '', 0, 0, $6, 0) ON CONFLICT DO NOTHING";
-/// Whoever serves a row looks at it once a day.
-pub(super) const FORGET: &str = "DELETE FROM deliveries WHERE next_look < $1 AND lease_owner IS NULL";
-const FORGOTTEN_AFTER: time::Duration = time::Duration::days(30);
+/// Whoever serves a row looks at it once a day; 30 days, in microseconds, by the database's time. Never one's own: after a
+/// long absence they are taken up as they are.
+pub(super) const FORGET: &str = "\
+    DELETE FROM deliveries WHERE next_look < @now - 2592000000000 AND lease_owner IS NULL AND instance <> '' \
+    AND instance <> $1";

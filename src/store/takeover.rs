@@ -269,7 +269,7 @@ impl Store {
             .bind(now.micros())
             .execute(&mut **transaction)
             .await?;
-        Ok(())
+        self.wake_deliveries(transaction, auto_certificate).await
     }
 }
 

@@ -17,7 +17,8 @@ pub struct Unserved {
 
 impl Store {
     /// The auto-certificates that have no certificate which is valid at `now`, or of which a delivery of this instance or
-    /// of the fleet has not delivered any that is.
+    /// of the fleet has not delivered any that is. What nobody of the fleet has looked at for an hour is served by nobody,
+    /// and does not count.
     ///
     /// # Errors
     /// Where the database fails.
@@ -39,5 +40,6 @@ pub(super) fn list() -> String {
 const LACKS: &str = "\
     NOT EXISTS (SELECT 1 FROM certificates c WHERE c.auto_certificate_id = a.id AND c.not_before <= $1 AND c.not_after > $1) \
     OR EXISTS (SELECT 1 FROM deliveries d WHERE d.auto_certificate_id = a.id AND d.instance IN ($2, '') \
-    AND (d.certificate_not_after IS NULL OR d.certificate_not_after <= $1))";
+    AND (d.certificate_not_after IS NULL OR d.certificate_not_after <= $1) \
+    AND (d.instance <> '' OR d.next_look > @now - 3600000000))";
 const TOTAL: &str = "SELECT COUNT(*) AS present FROM auto_certificates WHERE deleted_at IS NULL";

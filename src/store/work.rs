@@ -153,7 +153,14 @@ impl Store {
         for (table, troubled, forget) in TROUBLED {
             for row in self.query(troubled).fetch_all(&self.0.pool).await? {
                 let record = Record::new(&row, table);
-                let trouble = record.trouble("trouble")?;
+                let trouble = match record.trouble("trouble") {
+                    // One damaged row must not hold up the others.
+                    Err(error @ StoreError::CorruptRow { .. }) => {
+                        tracing::error!(%error, "a trouble cannot be read");
+                        continue;
+                    }
+                    read => read?,
+                };
                 if trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator) {
                     let id = record.text("id")?;
                     let forgotten = self.query(forget).bind(id).bind(self.now().micros()).execute(&self.0.pool).await?;

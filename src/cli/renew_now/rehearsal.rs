@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::config::declared::AutoCertificateEntry;
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::declared::DeclaredKey;
+use crate::domain::name::RequestedName;
 use crate::domain::plan::{Action, plan};
 use crate::store::StoreUrl;
 
@@ -72,24 +73,37 @@ async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> 
             unknown = found.unknown;
             found.ids
         };
-        for id in ids {
-            if let Some(stored) = app.store.auto_certificate(id).await? {
-                subjects.push(of_stored(config, &app, stored, !wish.names.is_empty()).await?);
-            }
-        }
         known = app.store.declared_keys().await?;
+        for id in ids {
+            let Some(stored) = app.store.auto_certificate(id).await? else { continue };
+            let key = known.iter().find(|(_, declared)| *declared == id).map(|(key, _)| key);
+            let entry = config.auto_certificates.iter().find(|entry| Some(&entry.key) == key);
+            subjects.push(match entry.filter(|entry| is_changed(entry, &stored)) {
+                Some(entry) => of_declared(config, entry, "its names or its kind of key are changed in the settings"),
+                None => of_stored(config, &app, stored, !wish.names.is_empty()).await?,
+            });
+        }
         app.store.close().await;
     }
-    for entry in config.auto_certificates.iter().filter(|entry| !known.contains(&entry.key)) {
+    for entry in config.auto_certificates.iter().filter(|entry| !known.iter().any(|(key, _)| *key == entry.key)) {
         let called = |name: &String| {
             [Some(&entry.common_name), entry.name.as_ref()].contains(&Some(name)) || entry.key.as_str() == name
         };
         if wish.names.is_empty() || unknown.iter().any(called) {
             unknown.retain(|name| !called(name));
-            subjects.push(of_declared(config, entry));
+            subjects.push(of_declared(config, entry, "it is declared and not made yet"));
         }
     }
     if unknown.is_empty() { Ok(subjects) } else { Err(UnknownNames(unknown).into()) }
+}
+
+/// Whether the settings wish for other names or another kind of key than what is stored.
+fn is_changed(entry: &AutoCertificateEntry, stored: &AutoCertificate) -> bool {
+    let sent = |name: &RequestedName| name.sent().to_owned();
+    let further: Vec<String> = stored.subject_alternative_names.iter().map(sent).collect();
+    entry.common_name != stored.common_name.sent()
+        || entry.subject_alternative_names != further
+        || entry.key_algorithm != stored.key_algorithm.as_str()
 }
 
 /// Whether there is a store at all; a dry run makes none.
@@ -132,14 +146,14 @@ async fn of_stored(config: &Config, app: &App, stored: AutoCertificate, named: b
     })
 }
 
-fn of_declared(config: &Config, entry: &AutoCertificateEntry) -> Subject {
+fn of_declared(config: &Config, entry: &AutoCertificateEntry, reason: &str) -> Subject {
     let staging = entry.provider.parse().ok().and_then(|key| config.staging_of(&key)).cloned();
     Subject {
         planned: Planned {
             name: entry.name.clone().unwrap_or_else(|| entry.key.to_string()),
             common_name: entry.common_name.clone(),
             renewal: true,
-            reason: "it is declared and not made yet".to_owned(),
+            reason: reason.to_owned(),
             staging: staging.clone(),
         },
         wish: AutoCertificateEntry {
