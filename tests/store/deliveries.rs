@@ -54,7 +54,8 @@ async fn rows_of_another_instance_are_left_alone(house: House) {
     assert!(rows(&house, one).await.is_empty());
     assert_eq!(house.store.deliveries(one, "there").await.unwrap().len(), 1);
 
-    house.turn(Duration::days(31));
+    // By the database's own time, which no test turns.
+    house.tamper("UPDATE deliveries SET next_look = 0").await;
     sync(&house.store, "here", &[]).await;
     assert!(house.store.deliveries(one, "there").await.unwrap().is_empty(), "nobody looked at it for a month");
 }
