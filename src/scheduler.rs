@@ -212,9 +212,10 @@ impl Scheduler {
     }
 
     fn pause_until(&self, next_look: Option<Moment>) -> Duration {
-        let left = next_look.map(|at| at - self.current().issuance.clock.now());
-        left.map_or(self.scan_every, |left| left.try_into().unwrap_or(Duration::ZERO))
-            .clamp(SHORTEST_PAUSE, self.scan_every)
+        let issuance = self.current().issuance;
+        let longest = if issuance.store.is_shared() { LONGEST_PAUSE_IN_A_FLEET } else { self.scan_every };
+        let left = next_look.map(|at| at - issuance.clock.now());
+        left.map_or(longest, |left| left.try_into().unwrap_or(Duration::ZERO)).clamp(SHORTEST_PAUSE, longest)
     }
 
     async fn register_providers(&self, issuance: &Arc<Issuance>) -> Result<Vec<JoinHandle<()>>, StoreError> {
@@ -308,5 +309,7 @@ async fn remove_expired(issuance: &Issuance) -> Result<(), StoreError> {
 }
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+/// What another instance has issued is delivered here, too, without anybody who would wake us.
+const LONGEST_PAUSE_IN_A_FLEET: Duration = Duration::from_secs(10);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 const PROVIDERS_AT_ONCE: u32 = 8;

@@ -142,6 +142,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether other machines may work with it, too. What they do is seen at a look only.
+    pub fn is_shared(&self) -> bool {
+        self.0.dialect == Dialect::Postgres
+    }
+
     /// Closes the connections, after which every call fails.
     pub async fn close(&self) {
         self.0.pool.close().await;

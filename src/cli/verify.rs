@@ -139,7 +139,7 @@ async fn state(app: &App, spot: &Spot<'_>) -> anyhow::Result<State> {
         return Ok(State::Another { served: served.to_string() });
     }
     let plan = plan_delivery(standing, entry.activate.as_ref(), now);
-    Ok(match (&standing.trouble, plan.reason) {
+    Ok(match (standing.hindrance(), plan.reason) {
         (Some(trouble), _) => State::Older { message: format!("the delivery failed: {}", trouble.last.message) },
         (None, DeliveryReason::Window) => State::Waiting { until: plan.next_look.to_string() },
         (None, reason) => State::Older { message: reason.to_string() },

@@ -27,6 +27,14 @@ pub struct DeliveryStanding {
     pub deleted: bool,
 }
 
+impl DeliveryStanding {
+    /// What went wrong with what is to be delivered now. What went wrong before the newest certificate was there puts
+    /// nothing off.
+    pub fn hindrance(&self) -> Option<&Trouble> {
+        self.trouble.as_ref().filter(|trouble| self.newest.is_none_or(|newest| newest.created <= trouble.at))
+    }
+}
+
 /// The facts of a certificate that a delivery's plan needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deliverable {
@@ -105,7 +113,7 @@ impl fmt::Display for DeliveryReason {
 /// ahead, and puts nothing off.
 pub fn plan_delivery(standing: &DeliveryStanding, window: Option<&Window>, now: Moment) -> DeliveryPlan {
     let plan = plan_without_trouble(standing, window, now);
-    match standing.trouble.as_ref().filter(|trouble| trouble.at <= now && trouble.next_try > now) {
+    match standing.hindrance().filter(|trouble| trouble.at <= now && trouble.next_try > now) {
         Some(trouble) if plan.action != DeliveryAction::Idle => idle(trouble.next_try, DeliveryReason::BackOff),
         _ => plan,
     }
@@ -126,7 +134,7 @@ fn plan_without_trouble(standing: &DeliveryStanding, window: Option<&Window>, no
         None => deliver(DeliveryReason::First),
         Some(delivered) if newest.created > delivered.created => match activation(delivered, window, now) {
             // Where the newest one failed in its window, what is there may be half of it; that is left alone.
-            (at, _) if at > now && standing.trouble.is_some() => idle(at, DeliveryReason::Window),
+            (at, _) if at > now && standing.hindrance().is_some() => idle(at, DeliveryReason::Window),
             (at, _) if at > now => check(at, DeliveryReason::Window),
             (_, reason) => deliver(reason),
         },
@@ -244,6 +252,9 @@ mod tests {
         assert_eq!(plan(&standing, None), idle(trouble.next_try, DeliveryReason::BackOff));
         let over = plan_delivery(&standing, Some(&"Sat 02:00-03:00".parse().unwrap()), trouble.next_try);
         assert_eq!((over.action, over.reason), (DeliveryAction::Idle, DeliveryReason::Window));
+        let before = Trouble { at: NOW - Duration::SECOND, ..trouble.clone() };
+        let newer = DeliveryStanding { trouble: Some(before), ..standing.clone() };
+        assert_eq!(plan(&newer, None).reason, DeliveryReason::Newer, "a new certificate is not put off");
         let ahead = Trouble { at: NOW + Duration::DAY, next_try: NOW + Duration::days(2), ..trouble };
         let standing = DeliveryStanding { trouble: Some(ahead), ..standing };
         assert_eq!(plan(&standing, None).reason, DeliveryReason::Newer);

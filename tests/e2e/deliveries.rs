@@ -134,28 +134,32 @@ async fn what_is_declared_and_what_is_on_the_disk_are_brought_together_again() {
     let daemon = Daemon::start(&world.declaring(&usual)).await.unwrap();
     daemon.api.wait_until_available(&only(&daemon, "/auto-certificates").await).await.unwrap();
     let issued = issued(&daemon).await;
-    let lives_in = |directory: PathBuf| {
+    let lives_in = |setup: Setup, directory: PathBuf| {
         let issued = issued.clone();
-        async move { await_some("the delivery", || (live(&directory) == issued).then_some(())).await }
+        async move {
+            await_some("the delivery", || (live(&directory) == issued).then_some(())).await;
+            let settled = run(&setup, &["--renew-now", "--wait-delivered"]).await;
+            assert_eq!(settled.status.code(), Some(0), "{settled:?}");
+        }
     };
 
     let with_one = world.declaring(&(usual.clone() + &files("web", &one)));
     hang_up(&daemon, &with_one);
-    lives_in(one.clone()).await;
+    lives_in(with_one.clone(), one.clone()).await;
 
     fs::remove_dir_all(one.join("www")).unwrap();
     hang_up(&daemon, &with_one);
-    lives_in(one.clone()).await;
+    lives_in(with_one.clone(), one.clone()).await;
 
     let with_other = world.declaring(&(usual.clone() + &files("web", &other)));
     hang_up(&daemon, &with_other);
-    lives_in(other.clone()).await;
+    lives_in(with_other.clone(), other.clone()).await;
     assert_eq!(live(&one), issued, "what was delivered before stays");
     stop(daemon).await;
 
     fs::remove_dir_all(&other).unwrap();
     let daemon = Daemon::start(&with_other).await.unwrap();
-    lives_in(other.clone()).await;
+    lives_in(with_other.clone(), other.clone()).await;
 
     let without = world.declaring(&usual);
     hang_up(&daemon, &without);

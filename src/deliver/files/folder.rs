@@ -51,10 +51,14 @@ impl Folder {
         }
     }
 
-    /// Makes a folder in this one, for nobody but this process's user yet.
+    /// Makes a folder in this one, for nobody but this process's user yet. One that somebody else makes at the same moment
+    /// will do.
     pub(super) fn make_child(&self, name: impl AsRef<OsStr>) -> Result<Self> {
         let name = name.as_ref();
-        mkdirat(&self.handle, name, Mode::S_IRWXU).map_err(|error| self.failed("make the folder", name, error))?;
+        match mkdirat(&self.handle, name, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(self.failed("make the folder", name, error)),
+        }
         self.child(name)?.ok_or_else(|| self.failed("open", name, Errno::ENOENT))
     }
 

@@ -102,7 +102,7 @@ impl DeliveryState {
             return Self::NothingToDeliver;
         };
         let up_to_date = standing.delivered.is_some_and(|delivered| delivered.created >= newest.created);
-        match &standing.trouble {
+        match standing.hindrance() {
             _ if row.running => Self::Running,
             Some(trouble) => {
                 Self::Failed { message: trouble.last.message.clone(), next_try: trouble.next_try.to_string() }

@@ -41,7 +41,7 @@ impl Setup {
     pub fn write_settings(&self) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(&self.folder)?;
         let token_file = self.folder.join("ionos-token");
-        fs::write(&token_file, &self.cloud_dns_token)?;
+        replace(&token_file, &self.cloud_dns_token)?;
         let mut text = String::new();
         writeln!(text, "state_directory = \"{}\"", self.state().display())?;
         writeln!(text, "[api]\nlisten = \"127.0.0.1:0\"")?;
@@ -55,7 +55,7 @@ impl Setup {
         writeln!(text, "[log]\nfilter = {:?}\nformat = \"json\"", self.log)?;
         text.push_str(&self.more);
         let path = self.folder.join("autocertd.toml");
-        fs::write(&path, text)?;
+        replace(&path, &text)?;
         Ok(path)
     }
 
@@ -197,6 +197,13 @@ pub fn binary_beside_example() -> anyhow::Result<PathBuf> {
     } else {
         bail!("{} is missing; run `cargo build --bin autocertd`", binary.display())
     }
+}
+
+/// Writes a file whole: a daemon may be reading it.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let draft = path.with_added_extension("new");
+    fs::write(&draft, text)?;
+    fs::rename(draft, path)
 }
 
 fn address_in(line: &str) -> Option<String> {
