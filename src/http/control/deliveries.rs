@@ -98,17 +98,28 @@ pub(super) async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Js
 impl DeliveryState {
     fn of(row: &DeliveryRow, now: Moment) -> Self {
         let standing = &row.standing;
+        if row.running {
+            return Self::Running;
+        }
+        if let Some(trouble) = standing.hindrance() {
+            let (message, next_try) = (trouble.last.message.clone(), trouble.next_try.to_string());
+            return Self::Failed { message, next_try };
+        }
         let Some(newest) = standing.newest.filter(|newest| now < newest.not_after) else {
             return Self::NothingToDeliver;
         };
-        let up_to_date = standing.delivered.is_some_and(|delivered| delivered.created >= newest.created);
-        match standing.hindrance() {
-            _ if row.running => Self::Running,
-            Some(trouble) => {
-                Self::Failed { message: trouble.last.message.clone(), next_try: trouble.next_try.to_string() }
-            }
-            None if up_to_date => Self::Delivered,
-            None => Self::Planned { at: row.next_look.to_string(), later: row.next_look > now },
+        if standing.delivered.is_some_and(|delivered| delivered.created >= newest.created) {
+            return Self::Delivered;
         }
+        // One of the fleet that is declared nowhere any more, or only on hosts that are down.
+        if row.instance.is_empty() && row.next_look + PATIENCE < now {
+            return Self::Failed { message: UNSERVED.to_owned(), next_try: row.next_look.to_string() };
+        }
+        Self::Planned { at: row.next_look.to_string(), later: row.next_look > now }
     }
 }
+
+/// How long one who serves a delivery may take to look at it.
+const PATIENCE: time::Duration = time::Duration::minutes(5);
+const UNSERVED: &str =
+    "no instance that declares this delivery is there to carry it out; start one, or declare it no longer";
