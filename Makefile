@@ -26,6 +26,7 @@ tools: ## Install what the tests need
 	@tools/install-strace
 	@tools/install-python-sdk
 	@tools/install-cargo-deny
+	@cargo fetch --quiet --locked
 
 .PHONY: fmt
 fmt: ## Check the formatting
@@ -34,6 +35,7 @@ fmt: ## Check the formatting
 .PHONY: lint
 lint: ## Run clippy with warnings as errors
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --test dist --locked -- -D warnings
 
 .PHONY: unit
 unit: ## Run all tests: unit, store, wire, end to end, SDK
@@ -69,5 +71,7 @@ deb: static ## Build the Debian package
 .PHONY: dist-test
 dist-test: ## Test package, units and image, made from one static binary
 	@tools/require-toolchain
+	@tools/install-pebble
+	@tools/install-strace
 	@tools/install-dist
 	@tools/dist-test
