@@ -310,6 +310,6 @@ async fn remove_expired(issuance: &Issuance) -> Result<(), StoreError> {
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// What another instance has issued is delivered here, too, without anybody who would wake us.
-const LONGEST_PAUSE_IN_A_FLEET: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE_IN_A_FLEET: Duration = Duration::from_secs(5);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 const PROVIDERS_AT_ONCE: u32 = 8;
