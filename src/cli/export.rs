@@ -126,7 +126,7 @@ fn write_backup(config: &Config, target: Target<'_>, content: &[u8], force: bool
 }
 
 fn write_folder(directory: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let folder: Folder = serde_json::from_slice(content).context("what was handed over cannot be read")?;
+    let folder = Folder::handed_over(content)?;
     let count = folder.count();
     folder.write(directory).with_context(|| format!("cannot write {}", directory.display()))?;
     println!("{}: {count} certificates with their private keys, which are not sealed", directory.display());
