@@ -2,9 +2,9 @@
 //! and one for each certificate that stands alone.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::cli::export::{draft_of, sync_folder_of};
+use crate::cli::export::draft::{Draft, private_folder, sync_folder_of};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::certificate::{Certificate, Origin};
 use crate::domain::id::{AutoCertificateId, ProviderId};
@@ -107,33 +107,21 @@ impl Folder {
         self.files.keys().filter(|path| path.ends_with("/privkey.pem")).count()
     }
 
-    /// Writes it as a new folder, of its owner's alone, down to the disk, and puts it in its place by a rename.
+    /// Writes it as a new folder, of its owner's alone, down to the disk; it takes no name that is taken.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
-        let private = || {
-            let mut builder = DirBuilder::new();
-            builder.mode(0o700);
-            builder
-        };
-        let draft = draft_of(directory)?;
-        match fs::remove_dir_all(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        private().create(&draft)?;
+        let draft = Draft::folder(directory)?;
         for (path, text) in &self.files {
-            let path = draft.join(path);
+            let path = draft.path().join(path);
             if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-                private().create(folder)?;
+                private_folder(folder)?;
             }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             sync_folder_of(&path)?;
         }
-        File::open(&draft)?.sync_all()?;
-        // Another folder that took the name meanwhile is only replaced where it is empty.
-        fs::rename(&draft, directory)?;
-        sync_folder_of(directory)
+        File::open(draft.path())?.sync_all()?;
+        draft.put()
     }
 
     async fn add(
