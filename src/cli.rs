@@ -24,6 +24,7 @@ use crate::app::UnusableSettings;
 use crate::cli::named::UnknownNames;
 use crate::cli::renew_now::Wish;
 use crate::config::Config;
+use crate::domain::shown::printable;
 use crate::runtime::hardening;
 
 /// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains
@@ -135,7 +136,8 @@ pub fn main() -> ExitCode {
     match run(cli, &config) {
         Ok(ending) => ending.into(),
         Err(error) => {
-            eprintln!("autocertd: {error:#}");
+            // Some of the words are an export's or a server's.
+            eprintln!("autocertd: {}", printable(&format!("{error:#}")));
             let misused = error.is::<UnusableSettings>() || error.is::<UnknownNames>();
             if misused { Ending::Misused } else { Ending::Failed }.into()
         }
