@@ -24,6 +24,8 @@ use crate::app::UnusableSettings;
 use crate::cli::named::UnknownNames;
 use crate::cli::renew_now::Wish;
 use crate::config::Config;
+use crate::domain::shown::printable;
+use crate::runtime::hardening;
 
 /// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains
 /// and renews its certificates by ACME and DNS-01.
@@ -114,6 +116,10 @@ enum Ending {
 
 /// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
+    if let Err(error) = hardening::close_to_others() {
+        eprintln!("autocertd: the process cannot be closed to others of its user: {error}");
+        return Ending::Failed.into();
+    }
     let cli = Cli::parse();
     let loaded = match &cli.command {
         // It runs as root, and reads by itself what of the settings nobody else can have written.
@@ -130,7 +136,8 @@ pub fn main() -> ExitCode {
     match run(cli, &config) {
         Ok(ending) => ending.into(),
         Err(error) => {
-            eprintln!("autocertd: {error:#}");
+            // Some of the words are an export's or a server's.
+            eprintln!("autocertd: {}", printable(&format!("{error:#}")));
             let misused = error.is::<UnusableSettings>() || error.is::<UnknownNames>();
             if misused { Ending::Misused } else { Ending::Failed }.into()
         }

@@ -1,11 +1,10 @@
 //! `autocertd export`: everything in one file, sealed as it is in the store, or the certificates as plain PEM files for
 //! those who leave. What is written appears whole or not at all, and replaces nothing unasked.
 
+mod draft;
 mod folder;
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,6 +12,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::app::{App, Place};
+use crate::cli::export::draft::Draft;
 use crate::cli::export::folder::Folder;
 use crate::cli::owner::{self, Output};
 use crate::cli::{Ending, log, runtime};
@@ -104,7 +104,7 @@ fn read(config: &Config, arguments: &Arguments) -> anyhow::Result<Zeroizing<Vec<
 fn write_backup(config: &Config, target: Target<'_>, content: &[u8], force: bool) -> anyhow::Result<()> {
     let backup = Backup::from_json(content)?;
     if let Target::File(file) = target {
-        replace(file, content, force).with_context(|| format!("cannot write {}", file.display()))?;
+        write_file(file, content, force).with_context(|| format!("cannot write {}", file.display()))?;
         println!("{}: {}", file.display(), backup.contents());
     } else {
         io::stdout().write_all(content)?;
@@ -126,7 +126,7 @@ fn write_backup(config: &Config, target: Target<'_>, content: &[u8], force: bool
 }
 
 fn write_folder(directory: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let folder: Folder = serde_json::from_slice(content).context("what was handed over cannot be read")?;
+    let folder = Folder::handed_over(content)?;
     let count = folder.count();
     folder.write(directory).with_context(|| format!("cannot write {}", directory.display()))?;
     println!("{}: {count} certificates with their private keys, which are not sealed", directory.display());
@@ -134,42 +134,10 @@ fn write_folder(directory: &Path, content: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a file of its owner's alone, down to the disk, and puts it in its place by a rename. Unless `force`d it takes
-/// no name that is taken.
-fn replace(file: &Path, content: &[u8], force: bool) -> io::Result<()> {
-    let private = || {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        options
-    };
-    let draft = draft_of(file)?;
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut written = private().open(&draft)?;
+/// Writes a file of its owner's alone, down to the disk. Unless `force`d it takes no name that is taken.
+fn write_file(file: &Path, content: &[u8], force: bool) -> io::Result<()> {
+    let (draft, mut written) = Draft::file(file)?;
     written.write_all(content)?;
     written.sync_all()?;
-    if !force {
-        // Nobody takes the name between this and the rename.
-        private().open(file)?;
-    }
-    fs::rename(&draft, file)?;
-    sync_folder_of(file)
-}
-
-/// Beside the file itself, so that a rename can put it in place.
-fn draft_of(file: &Path) -> io::Result<PathBuf> {
-    let Some(name) = file.file_name() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no name of a file"));
-    };
-    let mut draft = std::ffi::OsString::from(".");
-    draft.push(name);
-    draft.push(".new");
-    Ok(file.with_file_name(draft))
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    if force { draft.replace() } else { draft.put() }
 }

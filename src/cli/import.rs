@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::domain::email::Email;
 use crate::domain::resource::Actor;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::shown::printable;
 use crate::import::{self, Lineage, Overrides, Tool, Tree, TreeAccount, Wish};
 use crate::store::{RegisteredAccount, TakenOver, Takeover};
 
@@ -84,7 +85,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     }
     log::start_quietly(&config.log)?;
     for (path, reason) in tree.unreadable() {
-        eprintln!("autocertd: {path} cannot be read: {reason}");
+        eprintln!("autocertd: {} cannot be read: {}", printable(path), printable(reason));
     }
     runtime()?.block_on(async {
         let app = App::open(config, Place::MustExist).await?;

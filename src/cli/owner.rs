@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use nix::unistd::Uid;
 
 use crate::cli::Ending;
 
@@ -81,7 +82,7 @@ fn command_of_owner(state_directory: &Path) -> anyhow::Result<Option<OtherOwner>
     let Ok(owner) = std::fs::metadata(state_directory) else {
         return Ok(None);
     };
-    if own_uid()? != ROOT || owner.uid() == ROOT {
+    if !Uid::effective().is_root() || owner.uid() == ROOT {
         return Ok(None);
     }
     let program = std::env::current_exe().context("cannot find this program's own file")?;
@@ -92,10 +93,6 @@ fn command_of_owner(state_directory: &Path) -> anyhow::Result<Option<OtherOwner>
 
 fn cannot_become(uid: u32, state_directory: &Path) -> String {
     format!("cannot become user {uid}, the owner of {}", state_directory.display())
-}
-
-fn own_uid() -> anyhow::Result<u32> {
-    Ok(std::fs::metadata("/proc/self").context("cannot read /proc/self")?.uid())
 }
 
 const ROOT: u32 = 0;

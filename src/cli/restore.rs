@@ -44,7 +44,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     log::start_quietly(&config.log)?;
     let backup = Backup::from_json(&content)?;
     // A missing key must not be made anew here, so it is asked for before the store is.
-    backup.check_secrets(&KeyRing::load(&config.key_file())?)?;
+    backup.check(&KeyRing::load(&config.key_file())?)?;
     println!("{}, {}", backup.contents(), backup.origin());
     runtime()?.block_on(restore(config, &backup, arguments.yes))
 }

@@ -1,9 +1,11 @@
 //! What root alone declared: the deliveries that the privileged helper obeys. A file counts only where nobody but root can
 //! change it or put another in its place; what else the settings say is not looked at.
 
+use std::ffi::OsString;
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::config::declared::unique;
 use crate::config::delivery::DeliveryEntry;
@@ -64,19 +66,53 @@ impl Trusted {
     }
 }
 
-/// Looks at the file and at all folders above it, along the path as given and along the one that it leads to.
-fn find_fault(file: &Path) -> std::io::Result<Option<(PathBuf, &'static str)>> {
-    for path in [std::path::absolute(file)?, file.canonicalize()?] {
-        for (depth, place) in path.ancestors().enumerate() {
-            if let Some(fault) = fault_of(&place.symlink_metadata()?, depth) {
-                return Ok(Some((place.to_owned(), fault)));
+/// Goes to the file step by step, and looks at every folder and every link on the way: whoever can change one of them
+/// decides where the path leads.
+fn find_fault(file: &Path) -> io::Result<Option<(PathBuf, &'static str)>> {
+    let (mut place, mut links) = (PathBuf::from("/"), 0);
+    let mut ahead = steps(&std::path::absolute(file)?);
+    while let Some(step) = ahead.pop() {
+        match step {
+            Step::Top => place = PathBuf::from("/"),
+            Step::Up => _ = place.pop(),
+            Step::Into(name) => place.push(name),
+        }
+        let metadata = place.symlink_metadata()?;
+        if let Some(fault) = fault_of(&metadata, ahead.len()) {
+            return Ok(Some((place, fault)));
+        }
+        if metadata.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(io::Error::other("too many links"));
             }
+            let target = steps(&std::fs::read_link(&place)?);
+            place.pop();
+            ahead.extend(target);
         }
     }
     Ok(None)
 }
 
-/// `depth` is 0 for the file, 1 for its folder, and so on.
+/// A part of a path.
+enum Step {
+    Top,
+    Up,
+    Into(OsString),
+}
+
+/// The parts of a path, the first one last.
+fn steps(path: &Path) -> Vec<Step> {
+    let step = |component: Component<'_>| match component {
+        Component::RootDir => Some(Step::Top),
+        Component::ParentDir => Some(Step::Up),
+        Component::Normal(name) => Some(Step::Into(name.to_owned())),
+        Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().rev().filter_map(step).collect()
+}
+
+/// `depth` is the number of steps that follow: 0 for the file, 1 for its folder or the folder of a link to it, and so on.
 fn fault_of(metadata: &Metadata, depth: usize) -> Option<&'static str> {
     let writable = metadata.mode() & OTHERS_WRITE != 0;
     // In a sticky folder nobody moves or removes what root owns; yet anybody may add to it.
@@ -93,3 +129,43 @@ fn fault_of(metadata: &Metadata, depth: usize) -> Option<&'static str> {
 const ROOT: u32 = 0;
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    /// Only root can make files that are trusted.
+    #[test]
+    fn a_link_that_others_can_change_is_found_in_the_middle_of_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        if folder.path().metadata().unwrap().uid() != ROOT {
+            return;
+        }
+        for name in ["good", "open"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::write(at("good/settings"), "").unwrap();
+        symlink("../good", at("open/hop")).unwrap();
+        symlink("open/../good", at("straight")).unwrap();
+        symlink("open/hop", at("middle")).unwrap();
+        symlink("circle", at("circle")).unwrap();
+        for sound in ["good/settings", "straight/settings", "middle/settings"] {
+            assert_eq!(find_fault(&at(sound)).unwrap(), None, "{sound}");
+        }
+        chown(at("open"), Some(65_534), None).unwrap();
+        // The link and what it leads to are root's, and yet another decides where the path leads.
+        for path in ["middle/settings", "straight/settings"] {
+            let (place, fault) = find_fault(&at(path)).unwrap().unwrap();
+            assert_eq!((place, fault), (at("open"), "does not belong to root"), "{path}");
+        }
+        assert_eq!(find_fault(&at("good/settings")).unwrap(), None);
+        assert!(find_fault(&at("circle")).is_err());
+        assert!(find_fault(&at("none")).is_err());
+    }
+}

@@ -15,7 +15,8 @@ pub fn last_lines(said: &[u8]) -> String {
     lines.join(" | ")
 }
 
-fn printable(line: &str) -> String {
+/// The text on one line, without what steers terminals or turns the direction of writing.
+pub fn printable(line: &str) -> String {
     let visible: String = line.chars().map(|c| if steers(c) { ' ' } else { c }).collect();
     visible.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,12 +1,15 @@
 //! A tree of files, read once into memory: the only place of this room that touches the disk. Files are opened to be
-//! read, links to files are followed wherever they lead, and nothing but text of a reasonable size is taken.
+//! read, links are followed to what is below the top or belongs to the tree's owner, and nothing but text of a reasonable
+//! size is taken.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -33,9 +36,12 @@ pub enum UnreadableTree {
         /// What the system said.
         source: io::Error,
     },
-    /// There are more files than any tool keeps.
-    #[error("{} holds more than {MOST_FILES} files; give the tool's own folder", .0.display())]
+    /// There is more than any tool keeps.
+    #[error("{} holds more than {MOST_ENTRIES} files and folders; give the tool's own folder", .0.display())]
     TooMany(PathBuf),
+    /// The files are larger than any tool's.
+    #[error("{} holds more than {MOST_BYTES} bytes; give the tool's own folder", .0.display())]
+    TooLarge(PathBuf),
 }
 
 impl Tree {
@@ -47,21 +53,24 @@ impl Tree {
     pub fn read(path: &Path) -> Result<Self, UnreadableTree> {
         let refused = |source| UnreadableTree::Refused { path: path.to_owned(), source };
         let full = fs::canonicalize(path).map_err(refused)?;
-        let mut tree = Self::default();
-        if full.is_dir() {
-            tree.name = text_of(full.file_name());
-            let metadata = fs::metadata(&full).map_err(refused)?;
+        let metadata = fs::metadata(&full).map_err(refused)?;
+        let mut walk = Walk::from(full.clone(), &metadata);
+        if metadata.is_dir() {
+            walk.tree.name = text_of(full.file_name());
             let entries = fs::read_dir(&full).map_err(refused)?;
-            let mut seen = HashSet::from([identity(&metadata)]);
-            tree.add_folder("", entries, DEEPEST, &mut seen);
+            walk.add_folder("", entries, DEEPEST);
         } else {
-            tree.name = text_of(full.file_stem());
-            tree.add_file(text_of(full.file_name()), &full);
-            if let Some(reason) = tree.unreadable.values().next() {
+            walk.tree.name = text_of(full.file_stem());
+            walk.add_file(text_of(full.file_name()), &full);
+            if let Some(reason) = walk.tree.unreadable.values().next() {
                 return Err(refused(io::Error::other(reason.clone())));
             }
         }
-        if tree.files.len() > MOST_FILES { Err(UnreadableTree::TooMany(path.to_owned())) } else { Ok(tree) }
+        match walk.exceeded {
+            None => Ok(walk.tree),
+            Some(Bound::Entries) => Err(UnreadableTree::TooMany(path.to_owned())),
+            Some(Bound::Bytes) => Err(UnreadableTree::TooLarge(path.to_owned())),
+        }
     }
 
     /// What cannot be read, each with the reason.
@@ -106,44 +115,6 @@ impl Tree {
         names.dedup();
         names
     }
-
-    fn add_folder(&mut self, path: &str, entries: fs::ReadDir, depth: usize, seen: &mut HashSet<(u64, u64)>) {
-        for entry in entries {
-            match entry {
-                Ok(entry) => self.add_entry(path, &entry, depth, seen),
-                Err(error) => _ = self.unreadable.insert(path.to_owned(), error.to_string()),
-            }
-        }
-    }
-
-    fn add_entry(&mut self, folder: &str, entry: &fs::DirEntry, depth: usize, seen: &mut HashSet<(u64, u64)>) {
-        // No tool of ours makes names that are no UTF-8.
-        let (Ok(name), true) = (entry.file_name().into_string(), self.files.len() <= MOST_FILES) else { return };
-        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-        match fs::metadata(entry.path()) {
-            Ok(metadata) if metadata.is_dir() => {
-                // A folder is read once, so that links in a circle come to an end.
-                if depth > 0 && seen.insert(identity(&metadata)) {
-                    match fs::read_dir(entry.path()) {
-                        Ok(entries) => self.add_folder(&path, entries, depth - 1, seen),
-                        Err(error) => _ = self.unreadable.insert(path, error.to_string()),
-                    }
-                }
-            }
-            Ok(metadata) if metadata.is_file() => self.add_file(path, &entry.path()),
-            // Opening a pipe or a device may wait for ever.
-            Ok(_) => _ = self.unreadable.insert(path, "it is no regular file".to_owned()),
-            Err(error) => _ = self.unreadable.insert(path, error.to_string()),
-        }
-    }
-
-    fn add_file(&mut self, path: String, place: &Path) {
-        match read_text(place) {
-            Ok(Some(text)) => _ = self.files.insert(path, text),
-            Ok(None) => {}
-            Err(error) => _ = self.unreadable.insert(path, error.to_string()),
-        }
-    }
 }
 
 impl Drop for Tree {
@@ -158,14 +129,124 @@ fn folder_below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
     rest.split_once('/').map(|(name, _)| name)
 }
 
-/// The text of a file; nothing where it is no text.
-fn read_text(path: &Path) -> io::Result<Option<String>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(io::Error::other(format!("it has more than {LARGEST_FILE} bytes")));
+/// The way through a tree, which may be another's who wishes its reader ill.
+struct Walk {
+    tree: Tree,
+    /// The folder or file that is read, without links.
+    top: PathBuf,
+    /// Whose it is.
+    owner: u32,
+    /// A folder is read once, so that links in a circle come to an end.
+    seen: HashSet<(u64, u64)>,
+    /// Whatever was looked at.
+    entries: usize,
+    bytes: u64,
+    exceeded: Option<Bound>,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    Entries,
+    Bytes,
+}
+
+impl Walk {
+    fn from(top: PathBuf, metadata: &Metadata) -> Self {
+        let (owner, seen) = (metadata.uid(), HashSet::from([identity(metadata)]));
+        Self { tree: Tree::default(), top, owner, seen, entries: 0, bytes: 0, exceeded: None }
     }
-    Ok(std::str::from_utf8(&bytes).ok().map(str::to_owned))
+
+    fn add_folder(&mut self, path: &str, entries: fs::ReadDir, depth: usize) {
+        for entry in entries {
+            self.entries += 1;
+            if self.entries > MOST_ENTRIES {
+                self.exceeded = Some(Bound::Entries);
+            }
+            if self.exceeded.is_some() {
+                return;
+            }
+            match entry {
+                Ok(entry) => self.add_entry(path, &entry, depth),
+                Err(error) => self.skip(path.to_owned(), &error),
+            }
+        }
+    }
+
+    fn add_entry(&mut self, folder: &str, entry: &fs::DirEntry, depth: usize) {
+        // No tool of ours makes names that are no UTF-8.
+        let Ok(name) = entry.file_name().into_string() else { return };
+        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        match fs::metadata(entry.path()) {
+            Ok(metadata) if metadata.is_dir() => {
+                if depth > 0 && self.seen.insert(identity(&metadata)) {
+                    match self.entries_of(&entry.path()) {
+                        Ok(entries) => self.add_folder(&path, entries, depth - 1),
+                        Err(error) => self.skip(path, &error),
+                    }
+                }
+            }
+            Ok(metadata) if metadata.is_file() => self.add_file(path, &entry.path()),
+            Ok(_) => self.skip(path, &irregular()),
+            Err(error) => self.skip(path, &error),
+        }
+    }
+
+    fn entries_of(&self, folder: &Path) -> io::Result<fs::ReadDir> {
+        self.judge(&open(folder)?)?;
+        fs::read_dir(folder)
+    }
+
+    fn add_file(&mut self, path: String, place: &Path) {
+        match self.read_text(place) {
+            Ok(Some(text)) => _ = self.tree.files.insert(path, text),
+            Ok(None) => {}
+            Err(error) => self.skip(path, &error),
+        }
+    }
+
+    /// The text of a file; nothing where it is no text.
+    fn read_text(&mut self, path: &Path) -> io::Result<Option<String>> {
+        let file = open(path)?;
+        if !self.judge(&file)?.is_file() {
+            return Err(irregular());
+        }
+        let mut bytes = Zeroizing::new(Vec::new());
+        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+        let length = bytes.len() as u64;
+        self.bytes += length;
+        if self.bytes > MOST_BYTES {
+            self.exceeded = Some(Bound::Bytes);
+        }
+        if length > LARGEST_FILE {
+            return Err(io::Error::other(format!("it has more than {LARGEST_FILE} bytes")));
+        }
+        Ok(std::str::from_utf8(&bytes).ok().map(str::to_owned))
+    }
+
+    /// Looks at what is open, since its name may lead elsewhere by now: it is below the top, or its owner's. Root must
+    /// not fetch for somebody what that one cannot read.
+    fn judge(&self, file: &File) -> io::Result<Metadata> {
+        let metadata = file.metadata()?;
+        if metadata.uid() == self.owner {
+            return Ok(metadata);
+        }
+        let place = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        if place.starts_with(&self.top) { Ok(metadata) } else { Err(io::Error::other(ASTRAY)) }
+    }
+
+    fn skip(&mut self, path: String, error: &io::Error) {
+        self.tree.unreadable.insert(path, error.to_string());
+    }
+}
+
+/// Opening a pipe, or a device that took the place of a file, waits for nobody.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+fn irregular() -> io::Error {
+    io::Error::other("it is no regular file")
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {
@@ -178,13 +259,15 @@ fn text_of(name: Option<&std::ffi::OsStr>) -> String {
 
 /// acme.sh itself, which lies in its own tree, has 300 KiB.
 const LARGEST_FILE: u64 = 512 * 1024;
-const MOST_FILES: usize = 20_000;
+const MOST_ENTRIES: usize = 20_000;
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
 /// `accounts/<host>/<two parts of a path>/<id>/` of certbot needs five.
 const DEEPEST: usize = 6;
+const ASTRAY: &str = "it leads out of the tree, to what is not the owner's of the tree; copy it into the tree";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{chown, symlink};
 
     use super::*;
 
@@ -209,6 +292,49 @@ mod tests {
         assert!(matches!(tree.text("large"), Err(Fault::Unreadable { .. })));
         assert!(matches!(tree.text("a/none"), Err(Fault::Missing(_))));
         assert!(matches!(Tree::read(&folder.path().join("none")), Err(UnreadableTree::Refused { .. })));
+    }
+
+    /// Root reads a tree of somebody's: links must not make it fetch what that one cannot read.
+    #[test]
+    fn a_link_out_of_the_tree_leads_only_to_what_is_its_owners() {
+        let folder = tempfile::tempdir().unwrap();
+        let (outside, inside) = (folder.path().join("outside"), folder.path().join("inside"));
+        for path in [&outside, &inside] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("key.pem"), "a key").unwrap();
+        }
+        symlink("../outside/key.pem", inside.join("file.pem")).unwrap();
+        symlink("../outside", inside.join("folder")).unwrap();
+        symlink("key.pem", inside.join("sibling.pem")).unwrap();
+        let read = || {
+            let tree = Tree::read(&inside).unwrap();
+            let files: Vec<String> = tree.files().map(|(path, _)| path.to_owned()).collect();
+            let reasons: Vec<String> = tree.unreadable().map(|(path, reason)| format!("{path}: {reason}")).collect();
+            (files, reasons)
+        };
+        assert_eq!(read().0, ["file.pem", "folder/key.pem", "key.pem", "sibling.pem"]);
+        // Only root can give a tree away.
+        if chown(&inside, Some(65_534), None).is_ok() {
+            let (files, reasons) = read();
+            assert_eq!(files, ["key.pem", "sibling.pem"]);
+            assert_eq!(reasons, [format!("file.pem: {ASTRAY}"), format!("folder: {ASTRAY}")]);
+        }
+    }
+
+    #[test]
+    fn what_is_read_and_what_is_looked_at_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = vec![b'a'; usize::try_from(LARGEST_FILE).unwrap()];
+        for number in 0..=MOST_BYTES / LARGEST_FILE {
+            fs::write(folder.path().join(number.to_string()), &large).unwrap();
+        }
+        assert!(matches!(Tree::read(folder.path()), Err(UnreadableTree::TooLarge(_))));
+
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..=MOST_ENTRIES {
+            symlink("nowhere", folder.path().join(number.to_string())).unwrap();
+        }
+        assert!(matches!(Tree::read(folder.path()), Err(UnreadableTree::TooMany(_))));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! All that is worth keeping, as one document that either database can be restored from. Rows are carried column by
 //! column as the tables have them, so that a later migration adds to it by itself; what is sealed stays sealed, bound to
-//! its table, column and row id, which is why ids are kept.
+//! its table, column and row id, which is why ids are kept. The whole is authenticated under a master key.
+
+mod authentication;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::{AnyRow, AnyTypeInfoKind};
 use sqlx::{Any, Column, Row, Transaction, ValueRef};
 
+use crate::domain::shown::printable;
+use crate::store::backup::authentication::Authentication;
 use crate::store::key_ring::{KeyError, KeyRing};
 use crate::store::rotation::SEALED;
 use crate::store::row::Record;
@@ -19,8 +23,17 @@ use crate::store::{Store, StoreError, migrations};
 
 /// A copy of a store's rows. Its secrets are sealed under the master keys, which are not in it.
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Backup {
+    #[serde(flatten)]
+    document: Document,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authentication: Option<Authentication>,
+}
+
+/// What is authenticated.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
     format: String,
     version: u32,
     /// The newest migration of the tables that it was read from.
@@ -87,6 +100,9 @@ pub enum BackupError {
         /// The row's id.
         row: String,
     },
+    /// It is not as autocertd wrote it.
+    #[error("the export was changed after it was made, or does not prove that it was not; take another one")]
+    Altered,
     /// A secret does not open.
     #[error(
         "the export's secrets do not open under the present master keys; bring back the master key file that belongs to it"
@@ -107,11 +123,12 @@ impl Backup {
     /// Where it is none, or of a version that is not known here.
     pub fn from_json(text: &[u8]) -> Result<Self, BackupError> {
         let backup: Self = serde_json::from_slice(text).map_err(|error| BackupError::NotAnExport(Some(error)))?;
-        if backup.format != FORMAT || TABLES.iter().any(|table| !backup.tables.contains_key(table.name)) {
+        let document = &backup.document;
+        if document.format != FORMAT || TABLES.iter().any(|table| !document.tables.contains_key(table.name)) {
             return Err(BackupError::NotAnExport(None));
         }
-        if backup.version > VERSION || backup.schema > migrations::NEWEST {
-            return Err(BackupError::Newer { program: backup.program });
+        if document.version > VERSION || document.schema > migrations::NEWEST {
+            return Err(BackupError::Newer { program: printable(&document.program) });
         }
         Ok(backup)
     }
@@ -126,7 +143,7 @@ impl Backup {
 
     /// How much is in it.
     pub fn contents(&self) -> Contents {
-        let count = |table: &str| self.tables.get(table).map_or(0, |rows| rows.len() as u64);
+        let count = |table: &str| self.document.tables.get(table).map_or(0, |rows| rows.len() as u64);
         Contents {
             providers: count("providers"),
             auto_certificates: count("auto_certificates"),
@@ -137,21 +154,31 @@ impl Backup {
 
     /// What was under way when it was made.
     pub const fn left_out(&self) -> LeftOut {
-        self.left_out
+        self.document.left_out
     }
 
     /// When it was made, and by which version: for people.
     pub fn origin(&self) -> String {
-        format!("made at {} by autocertd {}", self.made, self.program)
+        format!("made at {} by autocertd {}", printable(&self.document.made), printable(&self.document.program))
     }
 
-    /// Opens every secret once, and keeps none.
+    /// The same, authenticated anew by these keys: for those who changed it and stand in for that.
     ///
     /// # Errors
-    /// Where one does not open under these keys.
-    pub fn check_secrets(&self, keys: &KeyRing) -> Result<(), BackupError> {
+    /// Where the keys cannot be used.
+    pub fn authenticated_by(self, keys: &KeyRing) -> Result<Self, KeyError> {
+        let authentication = Some(Authentication::of(&self.document, keys)?);
+        Ok(Self { authentication, ..self })
+    }
+
+    /// Makes sure that it is as a holder of these keys wrote it, and opens every secret once, and keeps none.
+    ///
+    /// # Errors
+    /// Where it was changed, or a secret does not open under these keys.
+    pub fn check(&self, keys: &KeyRing) -> Result<(), BackupError> {
+        self.authentication.as_ref().ok_or(BackupError::Altered)?.check(&self.document, keys)?;
         for sealed in SEALED {
-            for row in self.tables.get(sealed.table).into_iter().flatten() {
+            for row in self.document.tables.get(sealed.table).into_iter().flatten() {
                 let Some(cell) = row.get(sealed.column) else { continue };
                 let id = id_of(row);
                 let damaged = || damaged(sealed.table, sealed.column, row);
@@ -180,7 +207,7 @@ impl Store {
         }
         let open_attempts = self.counted(&mut transaction, OPEN_ATTEMPTS).await?;
         let challenge_records = self.counted(&mut transaction, CHALLENGE_RECORDS).await?;
-        Ok(Backup {
+        let document = Document {
             format: FORMAT.to_owned(),
             version: VERSION,
             schema: migrations::NEWEST,
@@ -188,7 +215,8 @@ impl Store {
             made: self.now().to_string(),
             left_out: LeftOut { open_attempts, challenge_records },
             tables,
-        })
+        };
+        Ok(Backup { document, authentication: None }.authenticated_by(&self.0.keys)?)
     }
 
     /// Brings back everything of a backup, all or nothing, into a store that is empty.
@@ -196,7 +224,7 @@ impl Store {
     /// # Errors
     /// Where the store is not empty, the backup is damaged or the database fails; then nothing was changed.
     pub async fn restore(&self, backup: &Backup) -> Result<(), BackupError> {
-        backup.check_secrets(&self.0.keys)?;
+        backup.check(&self.0.keys)?;
         let mut transaction = self.begin().await?;
         self.lock_auto_certificates(&mut transaction).await?;
         let contents = self.contents_within(&mut transaction).await?;
@@ -205,7 +233,7 @@ impl Store {
         }
         for table in TABLES {
             let known = self.columns(&mut transaction, table.name).await?;
-            for row in backup.tables.get(table.name).into_iter().flatten() {
+            for row in backup.document.tables.get(table.name).into_iter().flatten() {
                 self.restore_row(&mut transaction, table.name, &known, row).await?;
             }
         }
@@ -328,7 +356,7 @@ fn id_of(row: &BTreeMap<String, Cell>) -> &str {
 }
 
 fn damaged(table: &str, column: &str, row: &BTreeMap<String, Cell>) -> BackupError {
-    BackupError::Damaged { table: table.to_owned(), column: column.to_owned(), row: id_of(row).to_owned() }
+    BackupError::Damaged { table: table.to_owned(), column: printable(column), row: printable(id_of(row)) }
 }
 
 impl fmt::Display for Contents {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -257,6 +259,14 @@ impl MasterKey {
         aws_lc_rs::rand::fill(&mut id).map_err(|_| KeyError::Cipher)?;
         aws_lc_rs::rand::fill(bytes.as_mut_slice()).map_err(|_| KeyError::Cipher)?;
         Self::new(format!("{:016x}", u64::from_be_bytes(id)), bytes)
+    }
+
+    /// A key for authenticating what has this purpose, derived so that it tells nothing of the master key.
+    pub(super) fn authenticator(&self, purpose: &'static [u8]) -> Result<hmac::Key, KeyError> {
+        let derived = Salt::new(HKDF_SHA256, &[]).extract(self.bytes.as_slice());
+        let purpose = [purpose];
+        let key = derived.expand(&purpose, hmac::HMAC_SHA256).map_err(|_| KeyError::Cipher)?;
+        Ok(hmac::Key::from(key))
     }
 
     /// Reads `<key id> <base64>`.

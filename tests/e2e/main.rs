@@ -7,6 +7,7 @@ mod declared;
 mod deliveries;
 mod dry_run;
 mod fleet;
+mod hardening;
 mod hooks;
 mod issuance;
 mod kill;

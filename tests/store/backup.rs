@@ -14,6 +14,7 @@ on_both! {
     everything_moves_to_the_other_database_and_back
     only_an_empty_store_takes_a_backup
     a_backup_is_checked_before_anything_is_written
+    a_changed_backup_is_refused
     columns_of_other_versions_are_carried_or_take_their_defaults
     what_is_deleted_or_under_way_stays_behind
 }
@@ -111,11 +112,15 @@ async fn a_backup_is_checked_before_anything_is_written(house: House) {
     fill(&house).await;
     let good: Value = serde_json::from_slice(&exported(&house.store).await).unwrap();
     let (other, _) = other_kind(&house).await;
+    let keys = KeyRing::load(&house.key_file()).unwrap();
     let restored = async |change: &dyn Fn(&mut Value)| {
         let mut changed = good.clone();
         change(&mut changed);
         let result = match Backup::from_json(&serde_json::to_vec(&changed).unwrap()) {
-            Ok(backup) => other.restore(&backup).await,
+            Ok(backup) => {
+                assert!(matches!(other.restore(&backup).await, Err(BackupError::Altered)), "the change is not noticed");
+                other.restore(&backup.authenticated_by(&keys).unwrap()).await
+            }
             Err(error) => Err(error),
         };
         assert_eq!(other.contents().await.unwrap(), Contents::default(), "something was written");
@@ -142,8 +147,41 @@ async fn a_backup_is_checked_before_anything_is_written(house: House) {
 
     let backup = Backup::from_json(&serde_json::to_vec(&good).unwrap()).unwrap();
     let others = KeyRing::generate(&house.folder.path().join("others.key")).unwrap();
-    assert!(matches!(backup.check_secrets(&others), Err(BackupError::Sealed(_))));
+    assert!(matches!(backup.check(&others), Err(BackupError::Sealed(_))));
     other.restore(&backup).await.unwrap();
+}
+
+/// Who can write to a backup, and has no master key, cannot have a token or another server come back with it.
+async fn a_changed_backup_is_refused(house: House) {
+    fill(&house).await;
+    let good: Value = serde_json::from_slice(&exported(&house.store).await).unwrap();
+    let (other, _) = other_kind(&house).await;
+    let keys = KeyRing::generate(&house.folder.path().join("others.key")).unwrap();
+    let restored = async |change: &dyn Fn(&mut Value)| {
+        let mut changed = good.clone();
+        change(&mut changed);
+        other.restore(&Backup::from_json(&serde_json::to_vec(&changed).unwrap()).unwrap()).await
+    };
+    let token = restored(&|export| {
+        let mut token = export["tables"]["tokens"][0].clone();
+        token["id"] = json!("0b9ac1d2-6a0f-4f52-9d0f-0d3c1c5a7e11");
+        export["tables"]["tokens"].as_array_mut().unwrap().push(token);
+    });
+    assert!(matches!(token.await, Err(BackupError::Altered)));
+    let server = restored(&|export| export["tables"]["providers"][0]["server"] = json!("https://evil.example/dir"));
+    assert!(matches!(server.await, Err(BackupError::Altered)));
+    assert!(matches!(restored(&|export| export["made"] = json!("later")).await, Err(BackupError::Altered)));
+    assert!(matches!(restored(&|export| export["authentication"] = Value::Null).await, Err(BackupError::Altered)));
+    let untagged = restored(&|export| _ = export.as_object_mut().unwrap().remove("authentication"));
+    assert!(matches!(untagged.await, Err(BackupError::Altered)));
+    assert!(matches!(
+        restored(&|export| export["authentication"]["tag"] = json!("AAAA")).await,
+        Err(BackupError::Altered)
+    ));
+    let foreign = Backup::from_json(&serde_json::to_vec(&good).unwrap()).unwrap().authenticated_by(&keys).unwrap();
+    assert!(matches!(other.restore(&foreign).await, Err(BackupError::Sealed(_))));
+    assert_eq!(other.contents().await.unwrap(), Contents::default());
+    restored(&|_| {}).await.unwrap();
 }
 
 async fn columns_of_other_versions_are_carried_or_take_their_defaults(house: House) {

@@ -2,9 +2,9 @@
 //! and one for each certificate that stands alone.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::cli::export::{draft_of, sync_folder_of};
+use crate::cli::export::draft::{Draft, private_folder, sync_folder_of};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::certificate::{Certificate, Origin};
 use crate::domain::id::{AutoCertificateId, ProviderId};
@@ -91,38 +91,37 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Reads what a process of another user handed over; root writes it, and so it takes no other names than are made
+    /// here.
+    pub(super) fn handed_over(content: &[u8]) -> anyhow::Result<Self> {
+        let folder: Self = serde_json::from_slice(content).context("what was handed over cannot be read")?;
+        anyhow::ensure!(
+            folder.files.keys().all(|path| is_ours(path)),
+            "what was handed over names files that no export has; nothing was written"
+        );
+        Ok(folder)
+    }
+
     /// How many certificates are in it.
     pub(super) fn count(&self) -> usize {
         self.files.keys().filter(|path| path.ends_with("/privkey.pem")).count()
     }
 
-    /// Writes it as a new folder, of its owner's alone, down to the disk, and puts it in its place by a rename.
+    /// Writes it as a new folder, of its owner's alone, down to the disk; it takes no name that is taken.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
-        let private = || {
-            let mut builder = DirBuilder::new();
-            builder.mode(0o700);
-            builder
-        };
-        let draft = draft_of(directory)?;
-        match fs::remove_dir_all(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        private().create(&draft)?;
+        let draft = Draft::folder(directory)?;
         for (path, text) in &self.files {
-            let path = draft.join(path);
+            let path = draft.path().join(path);
             if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-                private().create(folder)?;
+                private_folder(folder)?;
             }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             sync_folder_of(&path)?;
         }
-        File::open(&draft)?.sync_all()?;
-        // Another folder that took the name meanwhile is only replaced where it is empty.
-        fs::rename(&draft, directory)?;
-        sync_folder_of(directory)
+        File::open(draft.path())?.sync_all()?;
+        draft.put()
     }
 
     async fn add(
@@ -133,7 +132,7 @@ impl Folder {
         certificate: Option<&Certificate>,
     ) -> anyhow::Result<()> {
         let mut add = |file: &str, text: String| self.files.insert(format!("{name}/{file}"), text);
-        add("certificate.json", serde_json::to_string_pretty(document)? + "\n");
+        add(WISH, serde_json::to_string_pretty(document)? + "\n");
         let Some(certificate) = certificate else { return Ok(()) };
         let key =
             store.certificate_private_key(certificate.id).await?.context("a certificate was deleted meanwhile")?;
@@ -151,7 +150,7 @@ impl Folder {
             |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c.to_ascii_lowercase() } else { '_' };
         let name: String = text.chars().map(plain).take(LONGEST_NAME).collect();
         let name = if name.trim_matches('.').is_empty() { "certificate".to_owned() } else { name };
-        let is_taken = self.files.contains_key(&format!("{name}/certificate.json"));
+        let is_taken = self.files.contains_key(&format!("{name}/{WISH}"));
         if is_taken || name.starts_with('.') { format!("{}-{id}", name.trim_start_matches('.')) } else { name }
     }
 }
@@ -160,6 +159,17 @@ impl Drop for Folder {
     fn drop(&mut self) {
         self.files.values_mut().for_each(Zeroize::zeroize);
     }
+}
+
+/// Whether it is a folder's name as [`Folder::free_name`] makes it, and in it a file that [`Folder::add`] adds.
+fn is_ours(path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    path.split_once('/').is_some_and(|(folder, file)| {
+        (1..=LONGEST_FILE_NAME).contains(&folder.len())
+            && !folder.starts_with('.')
+            && folder.bytes().all(plain)
+            && FILES.contains(&file)
+    })
 }
 
 /// Whether no auto-certificate has it: it was uploaded, or what it was issued for is deleted and it was the newest.
@@ -186,3 +196,42 @@ async fn all<T>(page: impl AsyncFn(Page) -> Result<Listing<T>, StoreError>) -> R
 const PAGE: u32 = 500;
 /// With the id behind it a name stays within the 255 bytes of a file's.
 const LONGEST_NAME: usize = 200;
+const LONGEST_FILE_NAME: usize = 255;
+const WISH: &str = "certificate.json";
+const FILES: [&str; 5] = [WISH, "cert.pem", "chain.pem", "fullchain.pem", "privkey.pem"];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_names_that_an_export_makes_are_taken_over() {
+        let handed_over = |path: &str| {
+            let content = json!({"files": {"www.example.com/cert.pem": "", path: ""}});
+            Folder::handed_over(&serde_json::to_vec(&content).unwrap())
+        };
+        for sound in ["www.example.com/privkey.pem", "_.example.net-0b1c/certificate.json"] {
+            assert!(handed_over(sound).is_ok(), "{sound}");
+        }
+        let long = format!("{}/cert.pem", "a".repeat(256));
+        for foreign in [
+            "/etc/cron.d/x",
+            "/cert.pem",
+            "../cert.pem",
+            "./cert.pem",
+            ".ssh/cert.pem",
+            "a/../cert.pem",
+            "a/b/cert.pem",
+            "a/",
+            "a/authorized_keys",
+            "cert.pem",
+            "a\nb/cert.pem",
+            "",
+            &long,
+        ] {
+            assert!(handed_over(foreign).is_err(), "{foreign:?}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::shown::printable;
 use crate::import::{Lineage, Tool, TreeAccount, Wish};
 use crate::store::{ProviderOfTakeover, TakenOver};
 
@@ -171,13 +172,13 @@ impl Line {
     fn of(lineage: &Lineage) -> Self {
         let (outcome, reason, notes, account) = match &lineage.wish {
             Ok(wish) => {
-                let notes = wish.notes.iter().map(ToString::to_string).collect();
+                let notes = wish.notes.iter().map(|note| printable(&note.to_string())).collect();
                 (Outcome::Present, None, notes, wish.account.clone())
             }
-            Err(fault) => (Outcome::Refused, Some(fault.to_string()), Vec::new(), TreeAccount::Unknown),
+            Err(fault) => (Outcome::Refused, Some(printable(&fault.to_string())), Vec::new(), TreeAccount::Unknown),
         };
         Self {
-            name: lineage.name.clone(),
+            name: printable(&lineage.name),
             outcome,
             reason,
             facts: lineage.wish.as_ref().ok().map(|wish| Facts::of(wish)),
@@ -234,7 +235,9 @@ impl Line {
         };
         self.provider = Some(provider.id);
         self.account = Some(account);
-        self.notes.extend(note.map(|note| format!("{note}; change CAA records that name the old one (accounturi)")));
+        self.notes.extend(
+            note.map(|note| format!("{}; change CAA records that name the old one (accounturi)", printable(&note))),
+        );
     }
 }
 
@@ -250,8 +253,8 @@ impl Facts {
             key_algorithm: wish.key_algorithm.as_str(),
             not_after: wish.certificate.leaf.not_after.to_string(),
             serial_number: wish.certificate.leaf.serial_number.clone(),
-            server: wish.server.to_string(),
-            email: wish.email.as_ref().map(ToString::to_string),
+            server: printable(wish.server.as_str()),
+            email: wish.email.as_ref().map(|email| printable(email.as_str())),
         }
     }
 }

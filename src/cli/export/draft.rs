@@ -1,0 +1,134 @@
+//! A draft: what is written beside its place under a name that nobody can guess, and put there once it is whole. One
+//! that never gets there goes again.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::runtime::randomness::Randomness;
+
+/// A file or folder of its owner's alone that is removed with this value, unless it was put in its place.
+pub(super) struct Draft<'a> {
+    path: PathBuf,
+    place: &'a Path,
+    is_folder: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// A new file that is to become `place`.
+    pub(super) fn file(place: &'a Path) -> io::Result<(Self, File)> {
+        let path = beside(place)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok((Self { path, place, is_folder: false }, file))
+    }
+
+    /// A new folder that is to become `place`.
+    pub(super) fn folder(place: &'a Path) -> io::Result<Self> {
+        let path = beside(place)?;
+        private_folder(&path)?;
+        Ok(Self { path, place, is_folder: true })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts it in its place where nothing is there.
+    pub(super) fn put(self) -> io::Result<()> {
+        if self.is_folder {
+            // The name is taken first: a rename replaces an empty folder, and nothing else.
+            private_folder(self.place)?;
+            fs::rename(&self.path, self.place).inspect_err(|_| _ = fs::remove_dir(self.place))?;
+        } else {
+            // A link takes no name that is taken; the draft's own name goes with this value.
+            fs::hard_link(&self.path, self.place)?;
+        }
+        sync_folder_of(self.place)
+    }
+
+    /// Puts it in its place, whatever is there.
+    pub(super) fn replace(self) -> io::Result<()> {
+        fs::rename(&self.path, self.place)?;
+        sync_folder_of(self.place)
+    }
+}
+
+/// What was put in its place is no longer there, except the second name of a file.
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        let removed = if self.is_folder { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            eprintln!("autocertd: {} is left behind, remove it: {error}", self.path.display());
+        }
+    }
+}
+
+/// A folder of its owner's alone.
+pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Brings the names in the folder of `path` down to the disk.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// In the same folder, so that a rename or a link can put it in place.
+fn beside(place: &Path) -> io::Result<PathBuf> {
+    if place.file_name().is_none_or(OsStr::is_empty) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no name of a file"));
+    }
+    Ok(place.with_file_name(format!(".autocertd-{}", Randomness::from_system()?.uuid())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names_in(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_not_put_in_its_place_goes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("out");
+        drop(Draft::file(&place).unwrap());
+        let draft = Draft::folder(&place).unwrap();
+        fs::write(draft.path().join("privkey.pem"), "a key").unwrap();
+        drop(draft);
+        assert!(names_in(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_replaced_unasked_and_no_draft_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link, full] = ["file", "link", "full"].map(|name| folder.path().join(name));
+        fs::write(&file, "another's").unwrap();
+        symlink("nowhere", &link).unwrap();
+        fs::create_dir(&full).unwrap();
+        for place in [&file, &link, &full] {
+            assert!(Draft::file(place).unwrap().0.put().is_err(), "{}", place.display());
+            assert!(Draft::folder(place).unwrap().put().is_err(), "{}", place.display());
+        }
+        assert_eq!(names_in(folder.path()), ["file", "full", "link"]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "another's");
+
+        let [new, made] = ["new", "made"].map(|name| folder.path().join(name));
+        Draft::file(&new).unwrap().0.put().unwrap();
+        Draft::folder(&made).unwrap().put().unwrap();
+        Draft::file(&file).unwrap().0.replace().unwrap();
+        assert_eq!(names_in(folder.path()), ["file", "full", "link", "made", "new"]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "");
+    }
+}
