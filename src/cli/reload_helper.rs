@@ -167,6 +167,6 @@ const SIDE_BY_SIDE: usize = 16;
 /// Between two looks at the desk while reloads run.
 const LOOK: Duration = Duration::from_millis(250);
 /// No new requests are taken after this: then the next run of the helper takes them.
-const TAKING: Duration = Duration::from_secs(60);
+const TAKING: Duration = Duration::from_mins(1);
 /// All is answered by then, before systemd ends the helper: `TimeoutStartSec=` of its unit is five minutes.
 const LONGEST: Duration = Duration::from_secs(270);

@@ -179,8 +179,11 @@ impl ServiceError {
     pub(super) const fn disposition(&self) -> Disposition {
         match self {
             Self::Busy { not_before, .. } => Disposition::Retry { not_before: *not_before },
-            Self::NoToken { .. } | Self::BadToken { .. } | Self::Unreachable { .. } => Disposition::RETRY,
-            Self::TooLong { .. } | Self::Unreadable { .. } => Disposition::RETRY,
+            Self::NoToken { .. }
+            | Self::BadToken { .. }
+            | Self::Unreachable { .. }
+            | Self::TooLong { .. }
+            | Self::Unreadable { .. } => Disposition::RETRY,
             Self::Unauthorized { .. } | Self::Rejected { .. } => Disposition::Operator,
         }
     }

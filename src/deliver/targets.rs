@@ -80,5 +80,5 @@ fn place(
 fn settings_of(entry: &DeliveryEntry) -> String {
     let place = DeliveryEntry { matching: Vec::new(), activate: None, ..entry.clone() };
     let digest = digest(&SHA256, serde_json::json!(place).to_string().as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
