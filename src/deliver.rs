@@ -20,7 +20,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use serde_json::Value;
 
-pub use files::{Files, Published};
+pub use files::{Files, Published, WentBack};
 pub use parcel::{Addressee, Parcel};
 
 use crate::domain::disposition::Failure;

@@ -2,9 +2,13 @@
 //! the desk. A request names a delivery and nothing else; what is done for it is what a file of root's says. It reads no
 //! secret, opens no file that others can change, and ends when the desk is empty.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::app::UnusableSettings;
 use crate::cli::{Ending, log, runtime};
@@ -30,25 +34,110 @@ pub(super) fn run(settings: Option<&Path>, arguments: ReloadHelperArguments) -> 
     log::start(&LogSection::default())?;
     let paths = DeskPaths { requests: arguments.requests, answers: arguments.answers };
     let desk = Desk::open(&paths).map_err(UnusableSettings::of)?;
-    let taken = desk.take()?;
-    let trusted = Trusted::load(settings).map_err(UnusableSettings::of)?;
-    for refused in &trusted.refused {
-        tracing::warn!("{refused}");
+    runtime()?.block_on(Shift::new(&desk, settings).work())
+}
+
+/// One run of the helper. Reloads run side by side, each is answered as it ends, and as long as one of them runs the desk is
+/// looked at again: a unit that hangs keeps no other waiting.
+struct Shift<'a> {
+    desk: &'a Desk,
+    settings: Option<&'a Path>,
+    waiting: VecDeque<(Reloading, Vec<Request>)>,
+    running: JoinSet<(Outcome, Vec<Request>)>,
+    begun: Instant,
+    ending: Ending,
+}
+
+impl<'a> Shift<'a> {
+    fn new(desk: &'a Desk, settings: Option<&'a Path>) -> Self {
+        let (waiting, running) = (VecDeque::new(), JoinSet::new());
+        Self { desk, settings, waiting, running, begun: Instant::now(), ending: Ending::Well }
     }
-    for name in &taken.strange {
-        tracing::warn!(name, "refused what is no request");
+
+    async fn work(mut self) -> anyhow::Result<Ending> {
+        self.take()?;
+        loop {
+            while self.running.len() < SIDE_BY_SIDE
+                && let Some((reloading, requests)) = self.waiting.pop_front()
+            {
+                let end = self.begun + LONGEST;
+                self.running.spawn(async move { (reloading.run(end).await, requests) });
+            }
+            tokio::select! {
+                ended = self.running.join_next() => match ended {
+                    Some(ended) => {
+                        let (outcome, requests) = ended?;
+                        self.answer(&outcome, requests)?;
+                    }
+                    None => return Ok(self.ending),
+                },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            // What comes later wakes the helper again.
+            if !self.running.is_empty() && self.waiting.is_empty() && self.begun.elapsed() < TAKING {
+                self.take()?;
+            }
+        }
     }
-    let mut ending = if taken.strange.is_empty() { Ending::Well } else { Ending::Failed };
-    let runtime = runtime()?;
-    for (key, requests) in by_delivery(taken.requests) {
-        let outcome = runtime.block_on(fulfil(&key, &trusted));
-        if outcome != Outcome::Done {
-            ending = Ending::Failed;
+
+    /// Takes what lies on the desk, by settings as they are now.
+    fn take(&mut self) -> anyhow::Result<()> {
+        let taken = self.desk.take()?;
+        let is_later = !self.running.is_empty();
+        if is_later && taken.requests.is_empty() && taken.strange.is_empty() {
+            return Ok(());
+        }
+        let trusted = Trusted::load(self.settings).map_err(UnusableSettings::of)?;
+        for refused in &trusted.refused {
+            tracing::warn!("{refused}");
+        }
+        for name in &taken.strange {
+            tracing::warn!(name, "refused what is no request");
+            self.ending = Ending::Failed;
+        }
+        for (key, requests) in by_delivery(taken.requests) {
+            match job_of(&key, &trusted) {
+                Ok((job, timeout)) => self.waiting.push_back((Reloading { key, job, timeout }, requests)),
+                Err(why) => {
+                    tracing::warn!(delivery = %key, why, "refused a request");
+                    self.answer(&Outcome::Failed(format!("the request was refused: {why}")), requests)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, outcome: &Outcome, requests: Vec<Request>) -> anyhow::Result<()> {
+        if *outcome != Outcome::Done {
+            self.ending = Ending::Failed;
         }
         let answer = |request: Request| Answer { number: request.number, outcome: outcome.clone() };
-        desk.answer(&requests.into_iter().map(answer).collect::<Vec<_>>())?;
+        Ok(self.desk.answer(&requests.into_iter().map(answer).collect::<Vec<_>>())?)
     }
-    Ok(ending)
+}
+
+/// The reload of one delivery's unit.
+struct Reloading {
+    key: DeclaredKey,
+    job: UnitJob,
+    timeout: Span,
+}
+
+impl Reloading {
+    /// Runs it, at the latest until `end`.
+    async fn run(self, end: Instant) -> Outcome {
+        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        match self.job.run(self.timeout.min(Span::seconds(left))).await {
+            Ok(()) => {
+                tracing::info!(delivery = %self.key, "reloaded");
+                Outcome::Done
+            }
+            Err(failure) => {
+                tracing::error!(delivery = %self.key, "{failure}");
+                Outcome::Failed(failure.message)
+            }
+        }
+    }
 }
 
 /// One reload serves all who ask for it at the same time.
@@ -63,26 +152,6 @@ fn by_delivery(requests: Vec<Request>) -> Vec<(DeclaredKey, Vec<Request>)> {
     groups
 }
 
-async fn fulfil(key: &DeclaredKey, trusted: &Trusted) -> Outcome {
-    let (job, timeout) = match job_of(key, trusted) {
-        Ok(found) => found,
-        Err(why) => {
-            tracing::warn!(delivery = %key, why, "refused a request");
-            return Outcome::Failed(format!("the request was refused: {why}"));
-        }
-    };
-    match job.run(timeout).await {
-        Ok(()) => {
-            tracing::info!(delivery = %key, "reloaded");
-            Outcome::Done
-        }
-        Err(failure) => {
-            tracing::error!(delivery = %key, "{failure}");
-            Outcome::Failed(failure.message)
-        }
-    }
-}
-
 /// What is to be done for a delivery, or why nothing is.
 fn job_of(key: &DeclaredKey, trusted: &Trusted) -> Result<(UnitJob, Span), String> {
     let found: Option<&DeliveryEntry> = trusted.deliveries.iter().find(|entry| entry.key == *key);
@@ -92,3 +161,12 @@ fn job_of(key: &DeclaredKey, trusted: &Trusted) -> Result<(UnitJob, Span), Strin
     let unit = reload.unit.as_deref().unwrap_or_default().parse().map_err(|fault| format!("{fault}"))?;
     Ok((UnitJob::new(unit, reload, PathBuf::from(SYSTEMCTL)), reload.timeout))
 }
+
+/// Reloads that run at the same time; 16 deliveries do, and more than that hardly ask at once.
+const SIDE_BY_SIDE: usize = 16;
+/// Between two looks at the desk while reloads run.
+const LOOK: Duration = Duration::from_millis(250);
+/// No new requests are taken after this: then the next run of the helper takes them.
+const TAKING: Duration = Duration::from_mins(1);
+/// All is answered by then, before systemd ends the helper: `TimeoutStartSec=` of its unit is five minutes.
+const LONGEST: Duration = Duration::from_secs(270);

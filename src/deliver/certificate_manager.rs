@@ -51,7 +51,7 @@ impl CertificateManagerDelivery {
     /// Where the address cannot be used.
     pub fn new(entry: &CertificateManagerEntry, clock: SharedClock) -> Result<Self, UnusableCertificateManager> {
         let endpoint = Endpoint::parse(&entry.endpoint).map_err(UnusableCertificateManager::Endpoint)?;
-        let http = Service::client(entry.timeout).build().map_err(UnusableCertificateManager::Client)?;
+        let http = Service::client(&endpoint, entry.timeout).build().map_err(UnusableCertificateManager::Client)?;
         let token = TokenFile { key: "certificate_manager.token_file", path: entry.token_file.clone() };
         let advice = Advice {
             unauthenticated: format!("write a token that is valid into {}", token.path.display()),
@@ -73,20 +73,21 @@ impl CertificateManagerDelivery {
         {
             return Ok(Present { id: self.available(found).await?.id, ours: known.ours });
         }
-        let name = parcel.addressee.name.with_issue_time(parcel.leaf.not_before);
-        if let Some(found) = self.find(parcel, name.as_str()).await? {
-            // A person may have uploaded the same certificate; such a one is used, and never removed.
-            let ours = receipt.uploaded(&found.id) || found.properties.name == name.as_str();
+        if let Some(found) = self.find(parcel, receipt).await? {
+            // A person, another delivery or another installation may have uploaded the same certificate, under our name,
+            // too; such a one is used, and never removed.
+            let ours = receipt.uploaded(&found.id);
             return Ok(Present { id: self.available(found).await?.id, ours });
         }
+        let name = parcel.addressee.name.with_issue_time(parcel.leaf.not_before);
         let uploaded = self.upload(parcel, name.as_str()).await?;
         tracing::info!(certificate = uploaded.id, name = name.as_str(), "uploaded to the Certificate Manager");
         Ok(Present { id: self.available(uploaded).await?.id, ours: true })
     }
 
-    /// Looks at all certificates of the same common name, page by page; of equal ones at that with our name first. Where
+    /// Looks at all certificates of the same common name, page by page; of equal ones at that of the receipt first. Where
     /// the certificate has no common name, as CAs issue them by now, there is nothing to filter by.
-    async fn find(&self, parcel: &Parcel, name: &str) -> Result<Option<Remote>, ServiceError> {
+    async fn find(&self, parcel: &Parcel, receipt: &Receipt) -> Result<Option<Remote>, ServiceError> {
         let (mut equal, mut offset): (Option<Remote>, usize) = (None, 0);
         loop {
             let mut query = vec![("offset", offset.to_string()), ("limit", PAGE.to_string())];
@@ -97,7 +98,7 @@ impl CertificateManagerDelivery {
             let page: Page = self.service.ask(call).await?;
             let returned = page.items.len();
             for found in page.items.into_iter().filter(|found| found.is(&parcel.leaf_pem)) {
-                if found.properties.name == name {
+                if receipt.uploaded(&found.id) {
                     return Ok(Some(found));
                 }
                 equal.get_or_insert(found);

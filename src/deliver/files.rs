@@ -17,6 +17,7 @@ use crate::deliver::files::certificate_folder::{CertificateFolder, PLACEHOLDER};
 use crate::deliver::files::error::FilesError;
 use crate::deliver::parcel::{Addressee, Parcel};
 use crate::domain::disposition::Failure;
+use crate::domain::moment::Moment;
 
 /// The folders of one delivery.
 #[derive(Clone, Debug)]
@@ -25,10 +26,23 @@ pub struct Files(FilesEntry);
 /// What a publication came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// What is live is new, or was put right; whoever serves it must take it up.
+    /// It took the place of another certificate, which is kept for a roll-back.
+    Replaced,
+    /// It is the first certificate, or was put right; whoever serves it must take it up.
     Changed,
     /// It was live already.
     Unchanged,
+}
+
+/// What a roll-back came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WentBack {
+    /// The previous certificate is live again.
+    Done,
+    /// There is none; a placeholder is none.
+    Nothing,
+    /// It expired at that moment, and what is live stays so.
+    Expired(Moment),
 }
 
 impl Files {
@@ -73,17 +87,18 @@ impl Files {
         .await
     }
 
-    /// Makes the certificate that was live before the present one live again. False where there is none; a placeholder
-    /// is none.
+    /// Makes the certificate that was live before the present one live again, unless it has expired at `now`.
     ///
     /// # Errors
     /// What failed and what to do; what was live before stays so.
-    pub async fn roll_back(&self, addressee: &Addressee) -> Result<bool, Failure> {
+    pub async fn roll_back(&self, addressee: &Addressee, now: Moment) -> Result<WentBack, Failure> {
         let label = addressee.label.clone();
         self.blocking(move |entry| {
-            let Some(folder) = CertificateFolder::open(&entry.directory, &label)? else { return Ok(false) };
+            let Some(folder) = CertificateFolder::open(&entry.directory, &label)? else {
+                return Ok(WentBack::Nothing);
+            };
             let _lock = folder.lock()?;
-            folder.roll_back()
+            folder.roll_back(now)
         })
         .await
     }

@@ -89,7 +89,7 @@ impl KubernetesDelivery {
             Some(namespace) => namespace.clone(),
             None => String::from_utf8_lossy(&read(&self.service_account.join("namespace"))?).trim().to_owned(),
         };
-        let mut client = Service::client(self.timeout);
+        let mut client = Service::client(&self.server, self.timeout);
         if self.server.is_https() {
             let path = self.service_account.join("ca.crt");
             let roots = Certificate::from_pem_bundle(&read(&path)?).ok().filter(|roots| !roots.is_empty());

@@ -1,9 +1,11 @@
 //! A delivery on this very machine: files, then the hook, the reload, and a look at what is served.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::deliver::files::{Files, Published};
+use crate::deliver::files::{Files, Published, WentBack};
 use crate::deliver::hook::{Event, Hook, HookEnvironment};
 use crate::deliver::reload::{Reload, Told};
 use crate::deliver::verify::Verify;
@@ -11,9 +13,9 @@ use crate::deliver::{Addressee, Delivered, Delivery, Parcel};
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
 use crate::domain::fingerprint::Fingerprint;
+use crate::runtime::clock::SharedClock;
 
 /// What is done on this machine, in the order of the fields.
-#[derive(Debug)]
 pub struct LocalDelivery {
     /// The key of the delivery.
     pub key: DeclaredKey,
@@ -29,14 +31,18 @@ pub struct LocalDelivery {
     pub rollback: bool,
     /// Whether there are files before there is a certificate.
     pub placeholder: bool,
+    /// Tells what has expired, which never goes back.
+    pub clock: SharedClock,
 }
 
 #[async_trait]
 impl Delivery for LocalDelivery {
     async fn deliver(&self, parcel: &Parcel, _: Option<&Value>) -> Result<Delivered, Failure> {
+        let mut replaced = false;
         if let Some(files) = &self.files {
             let published = files.publish(parcel).await?;
-            tracing::debug!(changed = published == Published::Changed, "files published");
+            tracing::debug!(?published, "files published");
+            replaced = published == Published::Replaced;
         }
         // Who does not run serves nothing that could be looked at.
         if self.take_up(Event::Deployed, parcel).await? == Told::Nobody {
@@ -44,7 +50,8 @@ impl Delivery for LocalDelivery {
         }
         match self.verify(parcel).await {
             Ok(()) => Ok(Delivered::default()),
-            Err(failure) if self.rollback => Err(self.roll_back(parcel, failure).await),
+            // What was live before this try has served: where it is not seen now, an older one is no remedy.
+            Err(failure) if self.rollback && replaced => Err(self.roll_back(parcel, failure).await),
             Err(failure) => Err(failure),
         }
     }
@@ -92,14 +99,21 @@ impl LocalDelivery {
     /// Puts the previous version back into service; gives the failure with what became of that.
     async fn roll_back(&self, parcel: &Parcel, failure: Failure) -> Failure {
         let Some(files) = &self.files else { return failure };
-        let ended = match files.roll_back(&parcel.addressee).await {
-            Ok(true) => match self.take_up(Event::RolledBack, parcel).await {
+        let ended = match files.roll_back(&parcel.addressee, self.clock.now()).await {
+            Ok(WentBack::Done) => match self.take_up(Event::RolledBack, parcel).await {
                 Ok(_) => "the previous version went back".to_owned(),
                 Err(error) => format!("the previous files went back, but were not taken up: {error}"),
             },
-            Ok(false) => "there is no previous version to go back to".to_owned(),
+            Ok(WentBack::Nothing) => "there is no previous version to go back to".to_owned(),
+            Ok(WentBack::Expired(at)) => format!("the previous version expired at {at}, so the new one stays"),
             Err(error) => format!("the previous version could not go back: {error}"),
         };
         Failure { message: format!("{}; {ended}", failure.message), ..failure }
+    }
+}
+
+impl fmt::Debug for LocalDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalDelivery").field("key", &self.key).finish_non_exhaustive()
     }
 }

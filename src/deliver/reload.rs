@@ -76,9 +76,9 @@ pub enum InvalidReload {
     /// A signal that no service is reloaded by.
     #[error("reload.signal: {0:?} is none of HUP, USR1, USR2, TERM, INT, QUIT and WINCH")]
     Signal(String),
-    /// An address that cannot be asked.
-    #[error("reload.url: {0:?} is not an http or https URL")]
-    Url(String),
+    /// An address that cannot be asked. It is not shown: a user, a password or a query in it may be secret.
+    #[error("reload.url is not an http or https URL; write it out, such as http://127.0.0.1:8080/reload")]
+    Url,
     /// No client for it can be made.
     #[error("reload.url: no HTTP client can be made")]
     Client(#[source] reqwest::Error),
@@ -122,7 +122,7 @@ impl Reload {
         match &self.way {
             Way::Unit(job) => job.run(self.timeout).await.map(|()| Told::Service),
             Way::Helper(requester) => requester.run(self.timeout).await.map(|()| Told::Service),
-            Way::Signal(errand) => errand.run().await,
+            Way::Signal(errand) => errand.run(self.timeout).await,
             Way::Post(post) => post.run().await.map(|()| Told::Service),
         }
     }

@@ -4,10 +4,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{ClientBuilder, Method, StatusCode};
+use reqwest::{ClientBuilder, Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -77,17 +76,24 @@ pub(super) enum ServiceError {
     Busy { service: &'static str, call: String, status: u16, said: Said, not_before: Option<Moment> },
     #[error("{service}: {call} was rejected with status {status}{said}; correct what it complains of")]
     Rejected { service: &'static str, call: String, status: u16, said: Said },
+    #[error(
+        "{service}: the answer to {call} is longer than {} MiB; it is tried again, check the address if this lasts",
+        LONGEST_ANSWER >> 20
+    )]
+    TooLong { service: &'static str, call: String },
     #[error("{service}: the answer to {call} cannot be read; it is tried again, check the address if this lasts")]
     Unreadable { service: &'static str, call: String, source: serde_json::Error },
 }
 
 impl Service {
-    /// What all clients have in common. A token goes nowhere but to its endpoint.
-    pub(super) fn client(timeout: Span) -> ClientBuilder {
-        reqwest::Client::builder()
+    /// What all clients have in common. A token goes nowhere but to its endpoint, and what is not encrypted through no
+    /// proxy, which would read it.
+    pub(super) fn client(endpoint: &Endpoint, timeout: Span) -> ClientBuilder {
+        let client = reqwest::Client::builder()
             .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout.duration())
-            .redirect(Policy::none())
+            .redirect(Policy::none());
+        if endpoint.is_https() { client } else { client.no_proxy() }
     }
 
     /// One call, and what its answer of success says.
@@ -102,7 +108,7 @@ impl Service {
     }
 
     /// One call, and the body of its answer of success.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Bytes, ServiceError> {
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, ServiceError> {
         let (service, named) = (self.name, call.to_string());
         let mut request = self
             .http
@@ -115,7 +121,8 @@ impl Service {
         let answer = async {
             let response = request.send().await?;
             let (status, headers) = (response.status(), response.headers().clone());
-            Ok((status, headers, response.bytes().await?))
+            let longest = if status.is_success() { LONGEST_ANSWER } else { LONGEST_REFUSAL };
+            Ok((status, headers, body(response, longest).await?))
         };
         let (status, headers, body) = match answer.await {
             Ok(answer) => answer,
@@ -125,8 +132,14 @@ impl Service {
                 return Err(ServiceError::Unreachable { service, call: named, source });
             }
         };
-        tracing::debug!(service, call = named, status = status.as_u16(), bytes = body.len(), "answered");
-        if status.is_success() { Ok(body) } else { Err(self.refusal(named, status, &headers, &body)) }
+        let bytes = body.as_ref().map(Vec::len);
+        tracing::debug!(service, call = named, status = status.as_u16(), bytes, "answered");
+        if status.is_success() {
+            body.ok_or(ServiceError::TooLong { service, call: named })
+        } else {
+            // The words of a refusal are short, and its status tells what to do.
+            Err(self.refusal(named, status, &headers, &body.unwrap_or_default()))
+        }
     }
 
     fn authorization(&self) -> Result<HeaderValue, ServiceError> {
@@ -166,9 +179,11 @@ impl ServiceError {
     pub(super) const fn disposition(&self) -> Disposition {
         match self {
             Self::Busy { not_before, .. } => Disposition::Retry { not_before: *not_before },
-            Self::NoToken { .. } | Self::BadToken { .. } | Self::Unreachable { .. } | Self::Unreadable { .. } => {
-                Disposition::RETRY
-            }
+            Self::NoToken { .. }
+            | Self::BadToken { .. }
+            | Self::Unreachable { .. }
+            | Self::TooLong { .. }
+            | Self::Unreadable { .. } => Disposition::RETRY,
             Self::Unauthorized { .. } | Self::Rejected { .. } => Disposition::Operator,
         }
     }
@@ -200,3 +215,20 @@ impl fmt::Debug for Service {
         f.debug_struct("Service").field("name", &self.name).field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
+
+/// The body of an answer; nothing where it is longer than `longest` bytes, the rest of which is not waited for.
+async fn body(mut response: Response, longest: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > longest {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// Bytes of an answer of success: a page of a hundred certificates, each with its chain, has about one MiB.
+const LONGEST_ANSWER: usize = 32 * 1024 * 1024;
+/// Bytes of any other answer.
+const LONGEST_REFUSAL: usize = 64 * 1024;

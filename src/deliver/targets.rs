@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use crate::config::delivery::DeliveryEntry;
 use crate::deliver::Delivery;
 use crate::deliver::certificate_manager::CertificateManagerDelivery;
@@ -69,12 +71,14 @@ fn place(
         verify: entry.verify.as_ref().map(Verify::new).transpose()?,
         rollback: entry.rollback,
         placeholder: entry.files.as_ref().is_some_and(|files| files.placeholder),
+        clock: clock.clone(),
     }))
 }
 
-/// What tells one version of a delivery's settings from another. Which auto-certificates it is for, and when, changes
-/// nothing about what is there.
+/// What tells one version of a delivery's settings from another: their SHA-256, since a URL or an argument may be secret,
+/// and this is stored. Which auto-certificates it is for, and when, changes nothing about what is there.
 fn settings_of(entry: &DeliveryEntry) -> String {
     let place = DeliveryEntry { matching: Vec::new(), activate: None, ..entry.clone() };
-    serde_json::json!(place).to_string()
+    let digest = digest(&SHA256, serde_json::json!(place).to_string().as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }

@@ -4,6 +4,7 @@ mod bench;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use autocertd::deliver::Delivery;
 use autocertd::deliver::certificate_manager::CertificateManagerDelivery;
@@ -59,7 +60,8 @@ async fn a_certificate_is_uploaded_once_and_its_predecessor_removed_after_the_gr
     assert!(!kept.contains("PRIVATE") && !kept.contains(&bench.daemon.api.token), "{kept}");
 }
 
-/// Killed right after the upload, before anything could be remembered.
+/// Killed right after the upload, before anything could be remembered. What has our name may as well be another delivery's
+/// or installation's that is in use, so it is not removed.
 #[tokio::test]
 async fn an_upload_whose_end_was_not_seen_is_found_and_not_repeated() {
     for common_name in [None, Some("www.example.com")] {
@@ -78,7 +80,7 @@ async fn an_upload_whose_end_was_not_seen_is_found_and_not_repeated() {
         let superseded = bench.deliver(&second, adopted.receipt.as_ref()).await;
         bench.clock.turn(GRACE);
         bench.deliver(&second, superseded.receipt.as_ref()).await;
-        assert_eq!(bench.uploads().await.len(), 1 + PAGE + 1, "what was adopted is removed as any other of ours");
+        assert_eq!(bench.uploads().await.len(), 2 + PAGE + 1, "what was adopted is never removed");
     }
 }
 
@@ -95,6 +97,20 @@ async fn what_a_person_uploaded_is_used_and_never_removed() {
     bench.clock.turn(GRACE);
     assert_eq!(second.look_again, None);
     assert_eq!(bench.uploads().await.len(), 2);
+}
+
+/// Two deliveries to one Certificate Manager, each with a receipt of its own.
+#[tokio::test]
+async fn what_another_delivery_uploaded_is_used_and_never_removed() {
+    let bench = Bench::start().await;
+    let (first, second) = (parcel("www"), parcel("www"));
+    let others = bench.deliver(&first, None).await;
+    let adopted = bench.deliver(&first, None).await;
+    assert_eq!(bench.count("POST"), 1);
+    let superseded = bench.deliver(&second, adopted.receipt.as_ref()).await;
+    bench.clock.turn(GRACE);
+    bench.deliver(&second, superseded.receipt.as_ref()).await;
+    assert!(bench.delivery.is_in_place(&first, others.receipt.as_ref()).await.unwrap());
 }
 
 #[tokio::test]
@@ -223,7 +239,47 @@ async fn faults_are_told_apart() {
     let failure = bench.failure(&parcel, None).await;
     assert_eq!(failure.disposition, Disposition::RETRY);
     assert!(failure.message.contains("cannot be read"), "{failure}");
+    let endless = Bytes::from(vec![b' '; 33 << 20]);
+    bench.hook("GET", move |_| Action::Respond(200, HeaderMap::new(), endless.clone()));
+    let failure = bench.failure(&parcel, None).await;
+    assert!(failure.message.contains("is longer than 32 MiB"), "{failure}");
+    let endless = Bytes::from(vec![b'x'; 1 << 20]);
+    bench.hook("GET", move |_| Action::Respond(418, HeaderMap::new(), endless.clone()));
+    let failure = bench.failure(&parcel, None).await;
+    assert!(failure.message.contains("status 418; correct"), "{failure}");
     assert!(bench.uploads().await.is_empty());
+}
+
+/// The proxy of the environment would be given token and key, so a copy of this program runs with one that nobody answers.
+#[test]
+fn what_is_not_encrypted_goes_through_no_proxy() {
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "certificate_manager::a_service_on_this_machine_is_asked_directly"]);
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(name, &address);
+    }
+    let output = command.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    proxy.set_nonblocking(true).unwrap();
+    assert!(proxy.accept().is_err(), "the proxy was asked");
+}
+
+#[tokio::test]
+#[ignore = "the test above runs it with a proxy in its environment"]
+async fn a_service_on_this_machine_is_asked_directly() {
+    let router = axum::Router::new().fallback(|| async { axum::http::StatusCode::IM_A_TEAPOT });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    fs::write(&token_file, "a-token").unwrap();
+    let delivery = CertificateManagerDelivery::new(&entry(&endpoint, &token_file, "5s"), clock()).unwrap();
+    let failure = delivery.deliver(&parcel("www"), None).await.unwrap_err();
+    assert!(failure.message.contains("status 418"), "{failure}");
 }
 
 #[tokio::test]

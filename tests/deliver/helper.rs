@@ -192,7 +192,7 @@ async fn answers_do_not_pile_up_and_everybody_may_read_them() {
 async fn a_helper_that_is_not_enabled_or_falls_silent_is_told() {
     let office = Office::new(DELIVERY);
     let failure = office.ask("nginx", Span::millis(300)).await.await.unwrap().unwrap_err();
-    assert_eq!(failure.disposition, Disposition::Operator);
+    assert_eq!(failure.disposition, Disposition::RETRY, "another reload may have held the helper up");
     assert!(failure.message.contains("systemctl status autocertd-reload.path"), "{failure}");
     assert_eq!(office.requests(), [] as [String; 0], "the request was left behind");
 
@@ -205,6 +205,28 @@ async fn a_helper_that_is_not_enabled_or_falls_silent_is_told() {
     let failure = office.reload("nginx", Span::seconds(1)).run().await.unwrap_err();
     assert_eq!(failure.disposition, Disposition::Operator);
     assert!(failure.message.contains("docs/systemd.md"), "{failure}");
+}
+
+/// Also one that is asked for only while the other hangs.
+#[tokio::test]
+async fn a_unit_that_hangs_keeps_no_other_waiting() {
+    let hanging = DELIVERY.replace("nginx", "hanging");
+    let office = Office::new(&format!("{hanging}{DELIVERY}"));
+    let (begun, release) = (office.folder().join("begun"), office.folder().join("release"));
+    let hang = format!("touch {}; while [ ! -e {} ]; do sleep 0.05; done", begun.display(), release.display());
+    let systemctl = format!("#!/bin/sh\ncase \"$*\" in *hanging*) {hang};; esac\n");
+    write_script(&office.folder().join("bin/systemctl"), &systemctl);
+    let slow = office.ask("hanging", Span::seconds(30)).await;
+    let first = office.ask("nginx", Span::seconds(30)).await;
+    let mut helper = office.command(&mut Command::new(BINARY)).spawn().unwrap();
+    first.await.unwrap().unwrap();
+    await_some("the unit that hangs", || begun.exists().then_some(())).await;
+    let second = office.ask("nginx", Span::seconds(30)).await;
+    second.await.unwrap().unwrap();
+    assert!(!slow.is_finished() && helper.try_wait().unwrap().is_none());
+    std::fs::write(release, "").unwrap();
+    slow.await.unwrap().unwrap();
+    assert!(helper.wait().unwrap().success());
 }
 
 #[tokio::test]
@@ -278,10 +300,14 @@ impl Office {
     }
 
     fn run(&self, command: &mut Command) -> Output {
+        self.command(command).output().unwrap()
+    }
+
+    fn command<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.arg("--config").arg(self.folder().join("autocertd.toml")).arg("reload-helper");
         command.arg("--requests").arg(&self.desk.requests).arg("--answers").arg(&self.desk.answers);
         let path = format!("{}:{}", self.folder().join("bin").display(), std::env::var("PATH").unwrap());
-        command.env("PATH", path).env_remove("AUTOCERTD_LOG").env_remove("AUTOCERTD_CONFIG").output().unwrap()
+        command.env("PATH", path).env_remove("AUTOCERTD_LOG").env_remove("AUTOCERTD_CONFIG")
     }
 
     fn requests(&self) -> Vec<String> {

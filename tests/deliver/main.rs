@@ -9,6 +9,7 @@ mod hook;
 mod kubernetes;
 mod parcels;
 mod post;
+mod roll_back;
 mod signal;
 mod stage;
 mod unit;

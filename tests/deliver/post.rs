@@ -44,6 +44,16 @@ async fn a_closed_port_is_told() {
     assert!(!failure.message.contains("s3cret"), "{failure}");
 }
 
+#[test]
+fn an_address_that_cannot_be_asked_is_not_shown() {
+    for url in ["unix://user:s3cret@host/?token=s3cret", "http://user:s3cret@host:x", "s3cret"] {
+        let entry: ReloadEntry = toml::from_str(&format!("url = '{url}'")).unwrap();
+        let around = Surroundings::usual(Randomness::from_seed(1));
+        let error = Reload::new(&entry, &"app".parse().unwrap(), &around).unwrap_err();
+        assert!(!error.to_string().contains("s3cret") && error.to_string().contains("reload.url"), "{error}");
+    }
+}
+
 async fn service() -> (SocketAddr, Seen) {
     let seen = Seen::default();
     let note = |State(seen): State<Seen>, headers: HeaderMap, body: Bytes| async move {

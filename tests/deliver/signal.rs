@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use autocertd::config::delivery::ReloadEntry;
 use autocertd::deliver::reload::{Reload, Surroundings, Told};
@@ -96,8 +97,31 @@ async fn who_need_not_run_is_told_when_he_runs_and_missed_when_not() {
     assert_eq!(reload("process = 'no-such-thing'\nif_running = true").await, Ok(Told::Nobody));
     std::fs::write(&pid_file, "no number").unwrap();
     assert!(reload(&by_file).await.is_err(), "what is no pid file is told of");
-    std::fs::write(&pid_file, std::process::id().to_string()).unwrap();
+    let service = Own::start(Command::new("/bin/sleep").arg("600"));
+    std::fs::write(&pid_file, service.pid().to_string()).unwrap();
     assert_eq!(reload(&format!("{by_file}\nsignal = 'WINCH'")).await, Ok(Told::Service));
+}
+
+#[tokio::test]
+async fn what_is_no_plain_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("service.pid");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in [pipe.as_path(), folder.path()] {
+        let entry = format!("pid_file = '{}'", path.display());
+        let failure = tokio::time::timeout(Duration::from_secs(20), reload(&entry)).await.unwrap().unwrap_err();
+        assert!(failure.message.contains("it is no plain file"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn autocertd_sends_itself_no_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("service.pid");
+    std::fs::write(&pid_file, std::process::id().to_string()).unwrap();
+    let failure = reload(&format!("pid_file = '{}'\nsignal = 'WINCH'", pid_file.display())).await.unwrap_err();
+    assert_eq!(failure.disposition, Disposition::Operator, "{failure}");
+    assert!(failure.message.contains("is autocertd itself"), "{failure}");
 }
 
 /// Root may signal everybody, so where root runs this, the look is taken by a copy of this program as another user.

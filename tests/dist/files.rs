@@ -69,7 +69,7 @@ async fn on_a_read_only_disk() {
     other.label = "other".to_owned();
     for failure in [
         files.publish(&new).await.unwrap_err(),
-        files.roll_back(&new.addressee).await.unwrap_err(),
+        files.roll_back(&new.addressee, new.leaf.not_before).await.unwrap_err(),
         files.place_holder(&other).await.unwrap_err(),
     ] {
         assert!(failure.message.contains("Read-only file system"), "{failure}");

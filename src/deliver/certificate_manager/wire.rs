@@ -34,8 +34,6 @@ pub(super) struct Metadata {
 #[derive(Deserialize)]
 pub(super) struct Properties {
     #[serde(default)]
-    pub(super) name: String,
-    #[serde(default)]
     certificate: String,
 }
 

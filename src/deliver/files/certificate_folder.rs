@@ -13,16 +13,19 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::path::Path;
 
 use nix::unistd::geteuid;
 use uuid::Uuid;
 
-use crate::deliver::files::Published;
 use crate::deliver::files::access::Access;
 use crate::deliver::files::contents::{Content, FULL_CHAIN, NAMES, PRIVATE_KEY};
 use crate::deliver::files::error::FilesError;
 use crate::deliver::files::folder::{Folder, Lock};
+use crate::deliver::files::{Published, WentBack};
+use crate::domain::leaf::Leaf;
+use crate::domain::moment::Moment;
 
 type Result<T> = std::result::Result<T, FilesError>;
 
@@ -67,9 +70,10 @@ impl CertificateFolder {
 
     /// Makes `contents` live, as a version of `origin`: a certificate's id, or [`PLACEHOLDER`]. Under the lock.
     pub(super) fn publish(&self, origin: &str, contents: &[Content], access: &Access) -> Result<Published> {
-        self.check_strangers(contents)?;
+        self.check_strangers(|name| contents.iter().any(|content| content.name == name))?;
         let live = self.version_at(CURRENT)?;
         let is_live = live.as_ref().map_or(Ok(false), |live| self.holds(live, contents, access))?;
+        let mut replaced = false;
         if !is_live {
             let version = self.add(origin, contents, access)?;
             if let Some(live) = live
@@ -78,12 +82,17 @@ impl CertificateFolder {
                 && self.is_whole(&live)?
             {
                 self.point(PREVIOUS, &live)?;
+                replaced = true;
             }
             self.point(CURRENT, &version)?;
         }
         let links_changed = self.link_files(|name| contents.iter().any(|content| content.name == name))?;
         self.tidy();
-        Ok(if is_live && !links_changed { Published::Unchanged } else { Published::Changed })
+        Ok(match (is_live, links_changed) {
+            _ if replaced => Published::Replaced,
+            (true, false) => Published::Unchanged,
+            _ => Published::Changed,
+        })
     }
 
     /// Whether exactly `contents` are live, with these rights.
@@ -109,19 +118,25 @@ impl CertificateFolder {
         }
     }
 
-    /// Makes the previous certificate live again; false where there is none. Under the lock.
-    pub(super) fn roll_back(&self) -> Result<bool> {
-        let Some(previous) = self.version_at(PREVIOUS)? else { return Ok(false) };
+    /// Makes the previous certificate live again, unless it has expired at `now`. Under the lock.
+    pub(super) fn roll_back(&self, now: Moment) -> Result<WentBack> {
+        let Some(previous) = self.version_at(PREVIOUS)? else { return Ok(WentBack::Nothing) };
         if self.version_at(CURRENT)?.as_ref() == Some(&previous) || !self.is_whole(&previous)? {
-            return Ok(false);
+            return Ok(WentBack::Nothing);
         }
+        let Some(leaf) = self.leaf(&previous)? else { return Ok(WentBack::Nothing) };
+        if leaf.not_after <= now {
+            return Ok(WentBack::Expired(leaf.not_after));
+        }
+        let names = self.versions.child(&previous.0)?.map_or(Ok(Vec::new()), |version| version.names())?;
+        let is_wanted = |name: &str| names.iter().any(|have| have == name);
+        self.check_strangers(is_wanted)?;
         self.point(CURRENT, &previous)?;
         self.folder.remove(PREVIOUS)?;
         self.folder.sync()?;
-        let names = self.versions.child(&previous.0)?.map_or(Ok(Vec::new()), |version| version.names())?;
-        self.link_files(|name| names.iter().any(|have| have == name))?;
+        self.link_files(is_wanted)?;
         self.tidy();
-        Ok(true)
+        Ok(WentBack::Done)
     }
 
     /// Whether the folder was made here, so that its rights follow the settings; one that somebody else made stays as it
@@ -132,10 +147,10 @@ impl CertificateFolder {
     }
 
     /// Looks whether something of somebody else stands where a link must be; nothing has been changed by then.
-    fn check_strangers(&self, contents: &[Content]) -> Result<()> {
-        for content in contents {
-            if self.folder.link(content.name)?.is_some_and(|target| target != *own_target(content.name)) {
-                return Err(FilesError::Stranger { path: self.folder.path().join(content.name) });
+    fn check_strangers(&self, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+        for name in NAMES.into_iter().filter(|name| is_wanted(name)) {
+            if self.folder.link(name)?.is_some_and(|target| target != *own_target(name)) {
+                return Err(FilesError::Stranger { path: self.folder.path().join(name) });
             }
         }
         self.version_at(PREVIOUS).map(drop)
@@ -250,6 +265,15 @@ impl CertificateFolder {
         Ok(folder.plain_file(FULL_CHAIN)?.is_some() && folder.plain_file(PRIVATE_KEY)?.is_some())
     }
 
+    /// The certificate of a version, where it can be read.
+    fn leaf(&self, version: &Version) -> Result<Option<Leaf>> {
+        let Some(folder) = self.versions.child(&version.0)? else { return Ok(None) };
+        let Some((file, _)) = folder.plain_file(FULL_CHAIN)? else { return Ok(None) };
+        let mut text = String::new();
+        let read = file.take(LONGEST_CHAIN).read_to_string(&mut text);
+        Ok(read.ok().and_then(|_| Leaf::from_pem(&text).ok()))
+    }
+
     /// Removes what is no longer needed. Where that fails, what is live is live all the same.
     fn tidy(&self) {
         if let Err(error) = self.remove_leftovers() {
@@ -344,3 +368,5 @@ const CURRENT: &str = ".current";
 const PREVIOUS: &str = ".previous";
 const DRAFT: &str = ".draft";
 const LOCK: &str = ".lock";
+/// In bytes; a chain has a handful of certificates of a few thousand each.
+const LONGEST_CHAIN: u64 = 1024 * 1024;

@@ -27,7 +27,7 @@ impl Post {
             .no_proxy()
             .build()
             .map_err(InvalidReload::Client)?;
-        Ok(Self { http, url: parsed.ok_or_else(|| InvalidReload::Url(url.to_owned()))?, timeout })
+        Ok(Self { http, url: parsed.ok_or(InvalidReload::Url)?, timeout })
     }
 
     pub(super) async fn run(&self) -> Result<(), Failure> {

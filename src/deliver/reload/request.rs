@@ -31,9 +31,10 @@ impl Requester {
         match answer {
             Ok(Outcome::Done) => Ok(()),
             Ok(Outcome::Failed(why)) => Err(Failure::retry(format!("autocertd-reload.service failed: {why}"))),
-            Err(_) if placed.0.exists() => Err(Failure::operator(format!(
-                "nobody took the request for a reload within {timeout}; autocertd-reload.path may not be active: look with \
-                 systemctl status autocertd-reload.path, and start it"
+            Err(_) if placed.0.exists() => Err(Failure::retry(format!(
+                "nobody took the request for a reload within {timeout}; either another reload holds autocertd-reload.service \
+                 up, or autocertd-reload.path is not active: look with systemctl status autocertd-reload.path \
+                 autocertd-reload.service, and start the path unit where it is not"
             ))),
             Err(_) => Err(Failure::retry(format!(
                 "autocertd-reload.service took the request for a reload but gave no answer within {timeout}; look with \

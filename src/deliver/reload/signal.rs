@@ -1,13 +1,17 @@
 //! A signal to a process, found by a file with its number or by its name.
 
 use std::fmt;
-use std::io::{ErrorKind, Read};
+use std::fs::OpenOptions;
+use std::io::{Error, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::config::span::Span;
 use crate::deliver::processes::{Process, Processes};
 use crate::deliver::reload::{InvalidReload, Told};
 use crate::domain::disposition::Failure;
@@ -57,11 +61,17 @@ pub(super) fn parse(name: &str) -> Result<Signal, InvalidReload> {
 }
 
 impl Errand {
-    pub(super) async fn run(&self) -> Result<Told, Failure> {
+    pub(super) async fn run(&self, timeout: Span) -> Result<Told, Failure> {
         let errand = self.clone();
         // A file may lie on a slow disk, and thousands of processes take a while to look through.
-        let sent = tokio::task::spawn_blocking(move || errand.run_blocking()).await;
-        sent.unwrap_or_else(|error| Err(Failure::retry(format!("the signal was not sent: {error}"))))
+        let sent = tokio::task::spawn_blocking(move || errand.run_blocking());
+        match tokio::time::timeout(timeout.duration(), sent).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Err(Failure::retry(format!("the signal was not sent: {error}"))),
+            Err(_) => Err(Failure::retry(format!(
+                "no process to signal was found within {timeout}; does the disk of reload.pid_file answer?"
+            ))),
+        }
     }
 
     fn run_blocking(&self) -> Result<Told, Failure> {
@@ -78,6 +88,11 @@ impl Errand {
             Err(Absence::NotRunning(failure) | Absence::Unclear(failure)) => return Err(failure),
         };
         let sent = Named(&process);
+        if process.pid == Pid::this() {
+            return Err(Failure::operator(format!(
+                "{sent} is autocertd itself, which is sent no signal; is it the service's own pid file or name?"
+            )));
+        }
         match kill(process.pid, self.signal) {
             Ok(()) => {
                 tracing::debug!(process = %sent, signal = %self.signal, "signal sent");
@@ -103,8 +118,7 @@ impl fmt::Display for Named<'_> {
 fn process_in(path: &Path) -> Result<Process, Absence> {
     let shown = path.display();
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST_PID_FILE).read_to_string(&mut text));
-    read.map_err(|error| {
+    read(path, &mut text).map_err(|error| {
         let advice = "is the service running, and may autocertd read the file?";
         let failure = Failure::retry(format!("the pid file {shown} cannot be read: {error}; {advice}"));
         if error.kind() == ErrorKind::NotFound { Absence::NotRunning(failure) } else { Absence::Unclear(failure) }
@@ -120,6 +134,15 @@ fn process_in(path: &Path) -> Result<Process, Absence> {
         let words = format!("there is no process {pid}, which the pid file {shown} names; {advice}");
         Absence::NotRunning(Failure::retry(words))
     })
+}
+
+/// Reads a plain file. Not to wait for the other end of a pipe that somebody put there.
+fn read(path: &Path, text: &mut String) -> std::io::Result<usize> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "it is no plain file"));
+    }
+    file.take(LONGEST_PID_FILE).read_to_string(text)
 }
 
 fn process_called(name: &str) -> Result<Process, Absence> {

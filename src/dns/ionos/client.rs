@@ -43,8 +43,9 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
             .timeout(section.timeout.duration())
-            // The token goes nowhere but to the endpoint.
-            .redirect(reqwest::redirect::Policy::none())
+            // The token goes nowhere but to the endpoint, and in the clear through no proxy.
+            .redirect(reqwest::redirect::Policy::none());
+        let http = if endpoint.is_https() { http } else { http.no_proxy() }
             .build()
             .map_err(|error| setting("dns.ionos.endpoint", format!("no HTTP client can be made: {error}")))?;
         Ok(Self { http, endpoint, authorization, clock, randomness })

@@ -7,6 +7,7 @@ use autocertd::domain::disposition::Disposition;
 
 use crate::files::parcels::parcel;
 use crate::files::stand::Stand;
+use crate::parcels::START;
 
 /// Whatever stands in the way is named, and everything stays as it was.
 #[tokio::test]
@@ -81,6 +82,25 @@ fn current_leads_out(stand: &Stand) -> PathBuf {
     std::fs::create_dir_all(stand.certificate_folder()).unwrap();
     symlink("../../elsewhere", stand.path(".current")).unwrap();
     stand.path(".current")
+}
+
+/// The previous version may have other files than the present one.
+#[tokio::test]
+async fn what_stands_in_the_way_of_a_roll_back_is_named_before_anything_changes() {
+    let mut stand = Stand::with(|entry| entry.combined = true);
+    stand.files().publish(&parcel()).await.unwrap();
+    stand.entry.combined = false;
+    let second = parcel();
+    stand.files().publish(&second).await.unwrap();
+    std::fs::write(stand.path("combined.pem"), "mine").unwrap();
+    let before = stand.snapshot();
+    let failure = stand.files().roll_back(&second.addressee, START).await.unwrap_err();
+    assert!(
+        failure.message.starts_with(&format!("{} was not made by", stand.path("combined.pem").display())),
+        "{failure}"
+    );
+    assert_eq!(stand.snapshot(), before);
+    stand.assert_serves(&second);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! The pair that stands in for a first certificate.
 
-use autocertd::deliver::Published;
+use autocertd::deliver::{Published, WentBack};
 use autocertd::domain::leaf::Leaf;
 
 use crate::files::parcels::parcel;
 use crate::files::stand::Stand;
+use crate::parcels::START;
 
 #[tokio::test]
 async fn a_placeholder_is_readable_as_one_and_serves_the_names() {
@@ -36,12 +37,12 @@ async fn a_placeholder_is_replaced_and_never_comes_back() {
 
     assert_eq!(files.publish(&first).await.unwrap(), Published::Changed);
     stand.assert_serves(&first);
-    assert!(!files.roll_back(&first.addressee).await.unwrap());
+    assert_eq!(files.roll_back(&first.addressee, START).await.unwrap(), WentBack::Nothing);
     assert_eq!(stand.assert_tidy().len(), 1);
     files.place_holder(&first.addressee).await.unwrap();
     stand.assert_serves(&first);
     files.publish(&second).await.unwrap();
-    assert!(files.roll_back(&first.addressee).await.unwrap());
+    assert_eq!(files.roll_back(&first.addressee, START).await.unwrap(), WentBack::Done);
     stand.assert_serves(&first);
 }
 

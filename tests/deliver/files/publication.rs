@@ -4,12 +4,13 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use autocertd::deliver::{Files, Parcel, Published};
+use autocertd::deliver::{Files, Parcel, Published, WentBack};
 use autocertd::domain::leaf::Leaf;
 use secrecy::ExposeSecret;
 
 use crate::files::parcels::parcel;
 use crate::files::stand::{Stand, names};
+use crate::parcels::START;
 
 #[tokio::test]
 async fn a_certificate_is_published_whole_and_only_once() {
@@ -41,21 +42,23 @@ async fn the_previous_certificate_is_kept_and_comes_back_once() {
     let stand = Stand::new();
     let files = stand.files();
     let [first, second, third] = [parcel(), parcel(), parcel()];
-    assert!(!files.roll_back(&first.addressee).await.unwrap(), "nothing was published yet");
+    let roll_back = || files.roll_back(&first.addressee, START);
+    assert_eq!(roll_back().await.unwrap(), WentBack::Nothing, "nothing was published yet");
     files.publish(&first).await.unwrap();
-    assert!(!files.roll_back(&first.addressee).await.unwrap(), "there is nothing before the first");
-    files.publish(&second).await.unwrap();
-    files.publish(&third).await.unwrap();
+    assert_eq!(roll_back().await.unwrap(), WentBack::Nothing, "there is nothing before the first");
+    for parcel in [&second, &third] {
+        assert_eq!(files.publish(parcel).await.unwrap(), Published::Replaced);
+    }
     assert_eq!(stand.link(".previous"), Some(Stand::version(&second)));
     assert_eq!(stand.assert_tidy().len(), 2);
 
-    assert!(files.roll_back(&first.addressee).await.unwrap());
+    assert_eq!(roll_back().await.unwrap(), WentBack::Done);
     stand.assert_serves(&second);
     assert!(files.is_current(&second).await.unwrap());
-    assert!(!files.roll_back(&first.addressee).await.unwrap(), "it does not go back and forth");
+    assert_eq!(roll_back().await.unwrap(), WentBack::Nothing, "it does not go back and forth");
     assert_eq!(stand.assert_tidy().len(), 1);
 
-    assert_eq!(files.publish(&third).await.unwrap(), Published::Changed);
+    assert_eq!(files.publish(&third).await.unwrap(), Published::Replaced);
     stand.assert_serves(&third);
     assert_eq!(stand.link(".previous"), Some(Stand::version(&second)));
 }
@@ -77,9 +80,21 @@ async fn another_form_of_the_same_certificate_is_no_new_certificate() {
     stand.entry.combined = false;
     assert_eq!(stand.files().publish(&second).await.unwrap(), Published::Changed);
     assert_eq!((stand.link("combined.pem"), stand.link(".current")), (None, Some(Stand::version(&second))));
-    assert!(stand.files().roll_back(&first.addressee).await.unwrap());
+    assert_eq!(stand.files().roll_back(&first.addressee, START).await.unwrap(), WentBack::Done);
     stand.assert_serves(&first);
     stand.assert_tidy();
+}
+
+#[tokio::test]
+async fn what_has_expired_never_comes_back() {
+    let stand = Stand::new();
+    let [expired, next] = [parcel(), parcel()];
+    stand.files().publish(&expired).await.unwrap();
+    stand.files().publish(&next).await.unwrap();
+    let before = stand.snapshot();
+    let ended = stand.files().roll_back(&next.addressee, expired.leaf.not_after).await.unwrap();
+    assert_eq!(ended, WentBack::Expired(expired.leaf.not_after));
+    assert_eq!(stand.snapshot(), before);
 }
 
 #[tokio::test]
