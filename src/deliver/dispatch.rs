@@ -235,8 +235,8 @@ impl Dispatch {
         }
     }
 
-    /// Looks whether the delivered certificate is in place, and delivers the newest where it is not: what a window protects
-    /// is not there then. Where something is left to do it is delivered anew. One that is stored no longer stays where it is.
+    /// Looks whether the delivered certificate is in place, and delivers it anew where it is not, or where something is
+    /// left to do there. One that is stored no longer stays where it is.
     async fn check(&self, job: &Job, delivered: Deliverable, plan: &DeliveryPlan) -> Result<Moment, Stop> {
         let Job { target, claim: DeliveryClaim { row, .. }, .. } = job;
         let Some(parcel) = self.parcel(row, delivered).await? else { return Ok(plan.next_look) };
@@ -250,9 +250,8 @@ impl Dispatch {
                 self.settle(job, Ok(Some(next_look))).await
             }
             Ok(false) => {
-                tracing::warn!("what was delivered is not in place any more; the newest certificate is delivered");
-                let newer = row.standing.newest.filter(|newest| newest.created > delivered.created);
-                self.deliver(job, newer.unwrap_or(delivered)).await
+                tracing::warn!("what was delivered is not in place any more; it is delivered again");
+                self.deliver(job, delivered).await
             }
             Err(failure) => self.settle(job, Err(failure)).await,
         }

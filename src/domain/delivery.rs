@@ -81,6 +81,8 @@ pub enum DeliveryReason {
     Newer,
     /// The delivery's settings changed.
     SettingsChanged,
+    /// The last try failed.
+    Failed,
     /// The deploy window is not open yet.
     Window,
     /// The certificate in use is about to expire, window or not.
@@ -99,7 +101,8 @@ impl fmt::Display for DeliveryReason {
             Self::NothingToDeliver => "there is no valid certificate to deliver yet",
             Self::First => "nothing was delivered yet",
             Self::Newer => "there is a newer certificate",
-            Self::SettingsChanged => "the delivery's settings changed",
+            Self::SettingsChanged => "the delivery's settings changed, or a person may have mended what failed",
+            Self::Failed => "the last try failed",
             Self::Window => "the deploy window is not open yet",
             Self::ExpiryNear => "the certificate in use is about to expire, so the deploy window is not waited for",
             Self::UpToDate => "the newest certificate was delivered",
@@ -139,6 +142,10 @@ fn plan_without_trouble(standing: &DeliveryStanding, window: Option<&Window>, no
             (_, reason) => deliver(reason),
         },
         Some(_) if standing.settings_changed => deliver(DeliveryReason::SettingsChanged),
+        // A look would find the files of a try whose hook failed.
+        Some(delivered) if newest.id == delivered.id && standing.hindrance().is_some() => {
+            deliver(DeliveryReason::Failed)
+        }
         Some(_) => check(now + LONGEST_IDLE, DeliveryReason::UpToDate),
     }
 }

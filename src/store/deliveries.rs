@@ -233,7 +233,8 @@ impl Store {
     /// Where the database fails.
     pub async fn request_deliveries(&self, id: AutoCertificateId) -> Result<(), StoreError> {
         self.query(
-            "UPDATE deliveries SET next_look = $2, wakes = wakes + 1, trouble = NULL WHERE auto_certificate_id = $1",
+            "UPDATE deliveries SET next_look = $2, wakes = wakes + 1, trouble = NULL, \
+             settings = CASE WHEN trouble IS NULL THEN settings ELSE '' END WHERE auto_certificate_id = $1",
         )
         .bind(id.to_string())
         .bind(self.now().micros())
@@ -375,8 +376,10 @@ const RECORD_DELIVERED: &str = "\
     delivered_at = $7, settings = $8, receipt = $9, trouble = NULL \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 pub(super) const WAKE: &str = "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE auto_certificate_id = $1";
-const WAKE_TARGET: &str =
-    "UPDATE deliveries SET next_look = $3, wakes = wakes + 1, trouble = NULL WHERE target = $1 AND instance = $2";
+/// What is in trouble is carried out whole, as under other settings: a look would find the files of a try whose hook failed.
+const WAKE_TARGET: &str = "\
+    UPDATE deliveries SET next_look = $3, wakes = wakes + 1, trouble = NULL, \
+    settings = CASE WHEN trouble IS NULL THEN settings ELSE '' END WHERE target = $1 AND instance = $2";
 const RELEASE: &str = "\
     UPDATE deliveries SET lease_owner = NULL, lease_until = NULL, runs = runs + 1, \
     next_look = CASE WHEN wakes = $4 THEN $5 ELSE $6 END \

@@ -294,7 +294,7 @@ const TROUBLED: [(&str, &str, &str); 3] = [
     (
         "deliveries",
         "SELECT id, trouble FROM deliveries WHERE trouble IS NOT NULL",
-        "UPDATE deliveries SET trouble = NULL, next_look = $2, wakes = wakes + 1 WHERE id = $1",
+        "UPDATE deliveries SET trouble = NULL, settings = '', next_look = $2, wakes = wakes + 1 WHERE id = $1",
     ),
 ];
 
