@@ -20,7 +20,7 @@ async fn the_process_of_a_pid_file_gets_the_signal() {
         .map(|name| format!("trap 'echo {name} >> {}' {name}\n", seen.display()))
         .concat();
     let script = format!("{traps}echo ready > {}\nwhile :; do sleep 0.02; done", seen.display());
-    let service = Own::start(Command::new("/bin/sh").args(["-c", &script]));
+    let service = Own::start(heeding_hangups("/bin/sh").args(["-c", &script]));
     await_lines(&seen, 1).await;
     let pid_file = folder.path().join("service.pid");
     // As PostgreSQL writes it, with more below; and with blanks, as Postfix does.
@@ -48,7 +48,7 @@ async fn of_a_master_and_its_workers_the_master_gets_the_signal() {
     let worker = format!("( trap 'echo worker >> {0}' HUP; echo ready >> {0}; {rest} ) &\n", seen.display());
     let master = format!("trap 'echo master >> {0}' HUP; echo ready >> {0}; {rest}\n", seen.display());
     write_script(&path, &format!("#!/bin/sh\n{worker}{worker}{worker}{master}"));
-    let service = Own::start(&mut Command::new(&path));
+    let service = Own::start(&mut heeding_hangups(path.to_str().unwrap()));
     await_lines(&seen, 4).await;
     assert!(await_comm(&service).await.starts_with("ng-"));
 
@@ -154,6 +154,13 @@ async fn another_users_process_gets_no_signal() {
     assert_eq!(failure.disposition, Disposition::Operator, "{failure}");
     assert!(failure.message.contains("SIGWINCH may not be sent to process 1"), "{failure}");
     assert!(failure.message.contains("runAsUser"), "{failure}");
+}
+
+/// A program that heeds SIGHUP even where the tests run under nohup(1): a shell cannot trap what was ignored before it.
+fn heeding_hangups(program: &str) -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", program]);
+    command
 }
 
 async fn await_comm(process: &Own) -> String {
