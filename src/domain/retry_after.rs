@@ -7,7 +7,7 @@ use time::{Duration, PrimitiveDateTime};
 use crate::domain::moment::Moment;
 
 /// Reads `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date in the form that section 5.6.7 prefers. What is
-/// beyond [`LONGEST_WAIT`] counts as that.
+/// beyond 366 days counts as that.
 pub fn retry_after(value: &str, now: Moment) -> Option<Moment> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
