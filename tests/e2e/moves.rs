@@ -132,7 +132,8 @@ async fn a_tree_of_lego_goes_on_here_with_its_account() {
     let again = run(&setup, &[&import[..], &["--yes", "--json"]].concat());
     assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap()["present"], 1, "ours is newer");
     assert_eq!(snapshot(&tree), before, "the tree was only read");
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    let href = taken["href"].as_str().unwrap();
+    daemon.api.wait_until(href, |_| world.leftovers().is_empty()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
