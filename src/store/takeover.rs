@@ -3,6 +3,7 @@
 
 use sqlx::{Any, Transaction};
 
+use crate::domain::auto_certificate::NewAutoCertificate;
 use crate::domain::certificate::NewCertificate;
 use crate::domain::email::Email;
 use crate::domain::id::{AutoCertificateId, ProviderId};
@@ -15,7 +16,7 @@ use crate::store::auto_certificates::{COUNT, TABLE};
 use crate::store::certificates::Source;
 use crate::store::providers;
 use crate::store::row::Record;
-use crate::store::{RegisteredAccount, Store, StoreError, accounts, documents};
+use crate::store::{RegisteredAccount, Store, StoreError, accounts};
 
 /// What is to be taken over.
 #[derive(Clone, Debug)]
@@ -36,6 +37,18 @@ pub struct Takeover {
     pub account: Option<RegisteredAccount>,
     /// The certificate in use; none where it is of no use any more.
     pub certificate: Option<NewCertificate>,
+}
+
+impl Takeover {
+    fn wish(&self, provider: ProviderId) -> NewAutoCertificate {
+        NewAutoCertificate {
+            name: self.name.clone(),
+            provider,
+            common_name: self.common_name.clone(),
+            key_algorithm: self.key_algorithm,
+            subject_alternative_names: self.subject_alternative_names.clone(),
+        }
+    }
 }
 
 /// What became of a takeover.
@@ -121,7 +134,8 @@ impl Store {
         let Some(provider) = self.provider_for(transaction, wanted, by).await? else {
             return Ok(TakenOver::NoContact);
         };
-        let auto_certificate = self.insert_taken(transaction, wanted, provider.id, by).await?;
+        // The plan looks at it at once, and goes on from the certificate that it has.
+        let auto_certificate = self.insert_auto_certificate(transaction, &wanted.wish(provider.id), by).await?;
         if let Some(certificate) = &wanted.certificate {
             self.insert_in_use(transaction, auto_certificate, wanted.common_name.sent(), certificate, by).await?;
         }
@@ -224,32 +238,6 @@ impl Store {
         Ok(Some(ProviderOfTakeover { id, made: true, account_url }))
     }
 
-    /// The plan looks at it at once, and goes on from the certificate that it has.
-    async fn insert_taken(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        wanted: &Takeover,
-        provider: ProviderId,
-        by: &Actor,
-    ) -> Result<AutoCertificateId, StoreError> {
-        let id = AutoCertificateId::from(self.0.randomness.uuid());
-        let names = wanted.subject_alternative_names.iter().map(|name| name.sent().to_owned());
-        self.query(INSERT)
-            .bind(id.to_string())
-            .bind(wanted.name.to_string())
-            .bind(provider.to_string())
-            .bind(wanted.common_name.sent().to_owned())
-            .bind(wanted.common_name.name().to_string())
-            .bind(wanted.key_algorithm.as_str())
-            .bind(documents::of_texts(names))
-            .bind(self.now().micros())
-            .bind(by.name.clone())
-            .bind(by.id.to_string())
-            .execute(&mut **transaction)
-            .await?;
-        Ok(id)
-    }
-
     /// Stores a certificate as the newest one of an auto-certificate.
     async fn insert_in_use(
         &self,
@@ -305,10 +293,5 @@ const INSERT_PROVIDER: &str = "\
     INSERT INTO providers (id, name, email, server, account_url, account_credentials, next_look, lease_epoch, \
     created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $8, $9, $10)";
-const INSERT: &str = "\
-    INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \
-    subject_alternative_names, renewal_requested, runs, wakes, next_look, lease_epoch, \
-    created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, $8, 0, $8, $9, $10, $8, $9, $10)";
 const HAS_ISSUED: &str = "\
     UPDATE auto_certificates SET last_issued = $2, trouble = NULL, next_look = $3, wakes = wakes + 1 WHERE id = $1";
