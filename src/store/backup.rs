@@ -383,7 +383,7 @@ struct Table {
 
 /// The tables that are kept. All columns of a row are wanted, whatever they are by now. A deleted auto-certificate only
 /// waits for records in the DNS that no backup knows.
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 6] = [
     Table { name: "tokens", select: "SELECT * FROM tokens ORDER BY created_at, id" },
     Table { name: "providers", select: "SELECT * FROM providers ORDER BY created_at, id" },
     Table {
@@ -391,6 +391,8 @@ const TABLES: [Table; 4] = [
         select: "SELECT * FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id",
     },
     Table { name: "certificates", select: "SELECT * FROM certificates ORDER BY created_at, id" },
+    Table { name: "ledger", select: "SELECT * FROM ledger ORDER BY id" },
+    Table { name: "compromised_keys", select: "SELECT * FROM compromised_keys ORDER BY id" },
 ];
 const NOT_KEPT: [&str; 2] = ["lease_owner", "lease_until"];
 const OPEN_ATTEMPTS: &str = "SELECT COUNT(*) AS present FROM attempts WHERE ended_at IS NULL";

@@ -150,10 +150,11 @@ fn length(prefix: &[u8]) -> i32 {
 }
 
 /// Every column of sealed values, the check value last.
-pub(super) const SEALED: [Sealed; 6] = [
+pub(super) const SEALED: [Sealed; 7] = [
     Sealed { table: "providers", column: "eab_key_secret" },
     Sealed { table: "providers", column: "account_credentials" },
     Sealed { table: "providers", column: "pending_credentials" },
+    Sealed { table: "providers", column: "rollover_credentials" },
     Sealed { table: "attempts", column: "private_key" },
     Sealed { table: "certificates", column: "private_key" },
     Sealed { table: KEY_CHECK.table, column: KEY_CHECK.column },
