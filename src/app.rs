@@ -138,7 +138,13 @@ impl App {
         let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries);
         let issuance = Issuance {
             store: self.store.clone(),
-            registrar: Registrar::new(self.store.clone(), acme, Arc::clone(&self.clock), self.randomness.clone()),
+            registrar: Registrar::new(
+                self.store.clone(),
+                acme.clone(),
+                Arc::clone(&self.clock),
+                self.randomness.clone(),
+            ),
+            acme,
             dns,
             propagation,
             clock: Arc::clone(&self.clock),

@@ -6,6 +6,7 @@ mod account;
 mod challenge;
 mod course;
 mod key;
+mod renewal_info;
 mod tenure;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 pub use account::Registrar;
 pub use tenure::Tenure;
 
-use crate::acme::AcmeError;
+use crate::acme::{AcmeClient, AcmeError};
 use crate::dns::DnsError;
 use crate::dns::adapter::Adapter;
 use crate::dns::propagation::Propagation;
@@ -75,6 +76,8 @@ impl From<DnsError> for Stop {
 pub struct Issuance {
     /// Where attempts and certificates are kept.
     pub store: Store,
+    /// Speaks to CAs.
+    pub acme: AcmeClient,
     /// Hands out the accounts of providers.
     pub registrar: Registrar,
     /// Publishes and removes challenge records.

@@ -293,6 +293,7 @@ async fn follow_plan(issuance: &Issuance, tenure: &Tenure) -> Result<(), Stop> {
             Action::Idle => return Ok(store.release(tenure.lease(), plan.next_look, RunOutcome::Finished).await?),
             Action::Start => issuance.start(tenure, &subject, plan.reason).await?,
             Action::Resume(_) => issuance.resume(tenure, &subject).await?,
+            Action::AskRenewalInfo => issuance.ask_renewal_info(tenure, &subject).await?,
             Action::CleanUp => issuance.clean_up(tenure, &subject).await?,
             Action::Purge => return Ok(store.purge(tenure.lease()).await?),
         }

@@ -50,12 +50,18 @@ pub(super) fn terms_of_service(document: &[u8]) -> Option<String> {
     serde_json::from_slice::<Directory>(document).ok()?.meta.terms_of_service
 }
 
+/// Where a directory document says that renewal information is, RFC 9773 section 4.
+pub(super) fn renewal_info(document: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Directory>(document).ok()?.renewal_info
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Directory {
     new_nonce: String,
     new_account: String,
     new_order: String,
+    renewal_info: Option<String>,
     #[serde(default)]
     meta: Meta,
 }

@@ -17,6 +17,8 @@ pub enum Step {
     Account,
     /// Changing the contact of the account, section 7.3.2.
     Contact,
+    /// Asking when to renew, RFC 9773 section 4.
+    RenewalInfo,
     /// Making the order, section 7.4.
     NewOrder,
     /// Looking at an order that was made before.
@@ -36,7 +38,10 @@ pub enum Step {
 impl Step {
     /// Whether a fresh order would begin this step anew.
     pub(super) const fn belongs_to_an_order(self) -> bool {
-        !matches!(self, Self::Directory | Self::Nonce | Self::Account | Self::Contact | Self::NewOrder)
+        !matches!(
+            self,
+            Self::Directory | Self::Nonce | Self::Account | Self::Contact | Self::RenewalInfo | Self::NewOrder
+        )
     }
 }
 
@@ -47,6 +52,7 @@ impl fmt::Display for Step {
             Self::Nonce => "give a nonce",
             Self::Account => "register the account",
             Self::Contact => "take the new contact",
+            Self::RenewalInfo => "say when to renew",
             Self::NewOrder => "take the order",
             Self::Order => "show the order",
             Self::Authorization => "show an authorization",

@@ -78,6 +78,12 @@ impl Exchange {
         self.judge(&Method::POST, url, answer)
     }
 
+    /// Asks for something that everybody may see.
+    pub(super) async fn get(&self, url: &Uri) -> Result<Response<Bytes>, ExchangeError> {
+        let answer = self.send(Method::GET, url, HeaderMap::new(), Bytes::new()).await?;
+        self.judge(&Method::GET, url, answer)
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -93,7 +99,7 @@ impl Exchange {
             }
             Ok(None) => {
                 let cause = format!("it is longer than {LONGEST_BODY} bytes");
-                Err(ExchangeError::Unreadable { step: own_step(&method), cause })
+                Err(ExchangeError::Unreadable { step: self.own_step(&method, url), cause })
             }
             Err(error) => {
                 self.transport.directories.forget(&self.directory);
@@ -119,7 +125,17 @@ impl Exchange {
         }
         let excerpt = if problem.is_some() { String::new() } else { excerpt(answer.body()) };
         let refusal = Refusal { url: url.to_string(), status: answer.status().as_u16(), problem, retry_after, excerpt };
-        Err(ExchangeError::Refused { step: own_step(method), refusal: Box::new(refusal) })
+        Err(ExchangeError::Refused { step: self.own_step(method, url), refusal: Box::new(refusal) })
+    }
+
+    /// Only POSTs depend on what is being done; instant-acme asks for nonces by HEAD and for nothing but directories by GET.
+    fn own_step(&self, method: &Method, url: &Uri) -> Option<Step> {
+        match *method {
+            Method::HEAD => Some(Step::Nonce),
+            Method::GET if *url == self.directory => Some(Step::Directory),
+            Method::GET => Some(Step::RenewalInfo),
+            _ => None,
+        }
     }
 
     async fn perform(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, ExchangeError> {
@@ -181,15 +197,6 @@ async fn received(request: reqwest::RequestBuilder) -> Result<Option<Response<By
 fn is_bad_nonce(answer: &Response<Bytes>) -> bool {
     answer.status() == StatusCode::BAD_REQUEST
         && Problem::read(answer.body()).is_some_and(|problem| problem.kind == ProblemKind::BadNonce)
-}
-
-/// Only POSTs depend on what is being done; instant-acme asks for nonces by HEAD and for nothing but directories by GET.
-fn own_step(method: &Method) -> Option<Step> {
-    match *method {
-        Method::HEAD => Some(Step::Nonce),
-        Method::GET => Some(Step::Directory),
-        _ => None,
-    }
 }
 
 fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {

@@ -1,11 +1,15 @@
 //! An auto-certificate: the wish for a certificate that is kept fresh, and how it stands.
 
+use time::Duration;
+
 use crate::domain::attempt::StageKind;
 use crate::domain::back_off::Trouble;
+use crate::domain::hold::Hold;
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName, names_to_order};
+use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Audit, ResourceName};
 
 /// The most subject alternative names that one auto-certificate may have.
@@ -80,8 +84,12 @@ pub struct Standing {
     pub newest: Option<NewestCertificate>,
     /// When the last order succeeded, whether its certificate is still there or not.
     pub last_issued: Option<Moment>,
+    /// What the CA says about the renewal of the newest certificate.
+    pub renewal_info: Option<RenewalInfo>,
     /// What went wrong since the last success.
     pub trouble: Option<Trouble>,
+    /// What keeps an order back for its provider's sake.
+    pub hold: Option<Hold>,
     /// How far the open attempt is, where there is one.
     pub open_attempt: Option<StageKind>,
     /// Whether someone works on it right now.
@@ -105,4 +113,11 @@ pub struct NewestCertificate {
     pub not_before: Moment,
     /// The end of its validity.
     pub not_after: Moment,
+}
+
+impl NewestCertificate {
+    /// How long it is valid in all.
+    pub fn lifetime(&self) -> Duration {
+        self.not_after - self.not_before
+    }
 }

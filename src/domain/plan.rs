@@ -1,5 +1,5 @@
-//! The plan for one auto-certificate: what to do now or when to look again, and why (decision 2 of the renewal design,
-//! by lifetime fraction). A pure function of how it stands and the moment.
+//! The plan for one auto-certificate: what to do now or when to look again, and why (decisions 2 and 3 of the renewal
+//! design). A pure function of how it stands and the moment.
 
 use std::fmt;
 
@@ -7,7 +7,9 @@ use time::Duration;
 
 use crate::domain::attempt::StageKind;
 use crate::domain::auto_certificate::{NewestCertificate, Standing};
+use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::moment::Moment;
+use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 
 /// What is to be done, why, and when to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub enum Action {
     Start,
     /// Go on with the open attempt from where it is.
     Resume(StageKind),
+    /// Ask the CA when it would like the newest certificate to be renewed.
+    AskRenewalInfo,
     /// Remove TXT records that nobody needs any more.
     CleanUp,
     /// It was deleted and its TXT records are gone: remove the last trace.
@@ -46,14 +50,28 @@ pub enum Reason {
     NoCertificate,
     /// The newest certificate has expired.
     Expired,
+    /// The moment is reached that was picked in the window that the CA suggests.
+    Window(Window),
+    /// The window that the CA suggests is over: it wants the certificate replaced now.
+    WindowOver(Window),
     /// The lifetime fraction is reached.
     LifetimeFraction,
-    /// The renewal is ahead.
+    /// So little of the lifetime is left that it is due whatever the CA suggests.
+    Backstop,
+    /// The renewal is ahead, at a moment in the window that the CA suggests.
+    WindowAhead(Window),
+    /// The renewal is ahead, by its lifetime.
     RenewalAhead,
+    /// The CA is to be asked again when it would like the renewal.
+    InfoDue,
     /// An attempt is open.
     AttemptOpen,
     /// The last failure's pause is not over.
     BackOff,
+    /// The provider is down; one probe at a time is sent.
+    ProviderDown,
+    /// The order would break a limit of the CA.
+    Limit,
     /// An order succeeded less than an hour ago.
     IssuedLately,
     /// TXT records are left over.
@@ -66,13 +84,20 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Requested => "a renewal was requested",
-            Self::IntentChanged => "names, key or provider were changed in the settings",
+            Self::IntentChanged => "names, key, profile or provider were changed in the settings",
             Self::NoCertificate => "there is no certificate yet",
             Self::Expired => "the newest certificate has expired",
+            Self::Window(_) => "the renewal is due in the window that the CA suggests",
+            Self::WindowOver(_) => "the CA wants the certificate replaced now",
             Self::LifetimeFraction => "the renewal is due by its lifetime",
-            Self::RenewalAhead => "the renewal is planned",
+            Self::Backstop => "little of the lifetime is left",
+            Self::WindowAhead(_) => "the renewal is planned in the window that the CA suggests",
+            Self::RenewalAhead => "the renewal is planned by its lifetime",
+            Self::InfoDue => "the CA is asked when it would like the renewal",
             Self::AttemptOpen => "an attempt is open",
             Self::BackOff => "the next try after a failure is planned",
+            Self::ProviderDown => "the provider is down; it is probed, and this one is next tried",
+            Self::Limit => "the order waits for the limits of the CA; it is next tried",
             Self::IssuedLately => "an order succeeded less than an hour ago; the next look is planned",
             Self::LeftoverRecords => "challenge records of an ended attempt are being removed",
             Self::Deleted => "it was deleted",
@@ -83,7 +108,7 @@ impl fmt::Display for Reason {
 /// Decides what is to be done about one auto-certificate. What seems to have happened in the future was written by a
 /// clock that was ahead, and puts nothing off.
 pub fn plan(standing: &Standing, now: Moment) -> Plan {
-    let plan = plan_renewal(standing, now);
+    let plan = with_questions(plan_renewal(standing, now), standing, now);
     match standing.clean_up_at {
         Some(at) if plan.action == Action::Idle && at <= now => act(Action::CleanUp, Reason::LeftoverRecords, now),
         Some(at) if plan.action == Action::Idle && at < plan.next_look => Plan { next_look: at, ..plan },
@@ -92,10 +117,32 @@ pub fn plan(standing: &Standing, now: Moment) -> Plan {
     }
 }
 
-/// The moment from which the certificate is to be renewed: two thirds of its lifetime, half of one under ten days,
-/// less a stable share of up to 2 % that spreads a fleet.
-pub fn renewal_moment(newest: &NewestCertificate) -> Moment {
-    let lifetime = newest.not_after - newest.not_before;
+/// When the certificate is to be renewed and why, failures and holds aside: at the moment that was picked in the window
+/// which the CA suggests, else by its lifetime, and never later than the backstop.
+pub fn renewal_moment(newest: &NewestCertificate, info: Option<&RenewalInfo>, now: Moment) -> (Moment, Reason) {
+    let (moment, reason) = match info.and_then(|info| info.suggestion.as_ref()) {
+        Some(Suggestion { window, moment, .. }) if *moment > now => (*moment, Reason::WindowAhead(*window)),
+        Some(Suggestion { window, moment, .. }) if window.end() > now => (*moment, Reason::Window(*window)),
+        Some(Suggestion { window, moment, .. }) => (*moment, Reason::WindowOver(*window)),
+        None => match fraction_moment(newest) {
+            moment if moment > now => (moment, Reason::RenewalAhead),
+            moment => (moment, Reason::LifetimeFraction),
+        },
+    };
+    let backstop = backstop(newest);
+    if moment <= backstop { (moment, reason) } else { (backstop, Reason::Backstop) }
+}
+
+/// The moment from which it is renewed whatever the CA suggests: a twentieth of the lifetime is left. It is also the last
+/// one that leaves room for many tries.
+pub fn backstop(newest: &NewestCertificate) -> Moment {
+    newest.not_after - newest.lifetime() * BACKSTOP
+}
+
+/// By the lifetime alone: two thirds of it, half of one under ten days, less a stable share of up to 2 % that spreads a
+/// fleet.
+fn fraction_moment(newest: &NewestCertificate) -> Moment {
+    let lifetime = newest.lifetime();
     let fraction = if lifetime < SHORT_LIFETIME { 1.0 / 2.0 } else { 2.0 / 3.0 };
     newest.not_before + lifetime * (fraction - SPREAD * share(newest))
 }
@@ -105,15 +152,38 @@ fn plan_renewal(standing: &Standing, now: Moment) -> Plan {
         return act(Action::Purge, Reason::Deleted, now);
     }
     let action = standing.open_attempt.map_or(Action::Start, Action::Resume);
-    if standing.renewal_requested {
-        return act(action, Reason::Requested, now);
-    }
-    let (due, reason) = due(standing, now);
-    let next_try = standing.trouble.as_ref().filter(|trouble| trouble.at <= now).map(|trouble| trouble.next_try);
-    match next_try {
-        Some(next_try) if next_try > now && next_try >= due => idle(next_try, Reason::BackOff),
+    let (due, reason) = if standing.renewal_requested { (now, Reason::Requested) } else { due(standing, now) };
+    let trouble = standing.trouble.as_ref().filter(|trouble| trouble.at <= now && !standing.renewal_requested);
+    let next_try = trouble.map(|trouble| (trouble.next_try, Reason::BackOff));
+    let obstacles = next_try.into_iter().chain(standing.hold.as_ref().map(held));
+    match obstacles.max_by_key(|(until, _)| *until) {
+        Some((until, obstacle)) if until > now && until >= due => idle(until, obstacle),
         _ if due > now => idle(due, reason),
         _ => act(action, reason, now),
+    }
+}
+
+fn held(hold: &Hold) -> (Moment, Reason) {
+    let reason = match hold.cause {
+        HoldCause::ProviderDown => Reason::ProviderDown,
+        HoldCause::Limit(_) => Reason::Limit,
+    };
+    (hold.until, reason)
+}
+
+/// Before anything is begun about a certificate that serves, and while nothing is, the CA may have something to say.
+fn with_questions(plan: Plan, standing: &Standing, now: Moment) -> Plan {
+    let serving = standing.newest.is_some_and(|newest| newest.not_after > now);
+    let may_wait = plan.action == Action::Idle || matches!(plan.reason, Reason::LifetimeFraction);
+    if !serving || !may_wait || standing.open_attempt.is_some() || standing.intent_changed {
+        return plan;
+    }
+    // An info of a clock that was ahead counts as none.
+    let known = standing.renewal_info.as_ref().filter(|info| info.ask_at <= now + LONGEST_SILENCE);
+    match known.map_or(now, |info| info.ask_at) {
+        ask_at if ask_at <= now => act(Action::AskRenewalInfo, Reason::InfoDue, now),
+        ask_at if ask_at < plan.next_look => Plan { next_look: ask_at, ..plan },
+        _ => plan,
     }
 }
 
@@ -129,10 +199,7 @@ fn due(standing: &Standing, now: Moment) -> (Moment, Reason) {
     let (due, reason) = match &standing.newest {
         None => (now, Reason::NoCertificate),
         Some(newest) if newest.not_after <= now => (now, Reason::Expired),
-        Some(newest) => {
-            let moment = renewal_moment(newest);
-            (moment, if moment <= now { Reason::LifetimeFraction } else { Reason::RenewalAhead })
-        }
+        Some(newest) => renewal_moment(newest, standing.renewal_info.as_ref(), now),
     };
     match standing.last_issued.filter(|issued| *issued <= now).map(|issued| issued + BETWEEN_SUCCESSES) {
         Some(earliest) if earliest > due.max(now) => (earliest, Reason::IssuedLately),
@@ -164,138 +231,11 @@ fn share(newest: &NewestCertificate) -> f64 {
 
 const SHORT_LIFETIME: Duration = Duration::days(10);
 const SPREAD: f64 = 0.02;
+const BACKSTOP: f64 = 1.0 / 20.0;
+/// No CA is left unasked for longer, RFC 9773 section 4.3.
+const LONGEST_SILENCE: Duration = Duration::hours(25);
 /// Decision 2: never two successful orders within an hour, unless a person forces it.
 const BETWEEN_SUCCESSES: Duration = Duration::hours(1);
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::back_off::Trouble;
-    use crate::domain::disposition::Failure;
-
-    const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
-
-    fn newest(lifetime: Duration, age: Duration) -> NewestCertificate {
-        let not_before = NOW - age;
-        NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after: not_before + lifetime }
-    }
-
-    fn with(newest: NewestCertificate) -> Standing {
-        Standing { newest: Some(newest), last_issued: Some(newest.not_before), ..Standing::default() }
-    }
-
-    #[test]
-    fn two_thirds_of_a_long_life_and_half_of_a_short_one() {
-        let long = newest(Duration::days(90), Duration::ZERO);
-        assert_eq!(renewal_moment(&long), NOW + Duration::days(60));
-        let short = newest(Duration::hours(160), Duration::ZERO);
-        assert_eq!(renewal_moment(&short), NOW + Duration::hours(80));
-    }
-
-    #[test]
-    fn a_first_certificate_is_due_at_once_and_a_fresh_one_is_not() {
-        assert_eq!(plan(&Standing::default(), NOW), act(Action::Start, Reason::NoCertificate, NOW));
-        let fresh = plan(&with(newest(Duration::days(90), Duration::days(1))), NOW);
-        assert_eq!(fresh, idle(NOW + Duration::days(59), Reason::RenewalAhead));
-        let aged = plan(&with(newest(Duration::days(90), Duration::days(61))), NOW);
-        assert_eq!((aged.action, aged.reason), (Action::Start, Reason::LifetimeFraction));
-    }
-
-    #[test]
-    fn a_deleted_certificate_is_not_replaced_twice_an_hour() {
-        let standing = Standing { last_issued: Some(NOW - Duration::minutes(10)), ..Standing::default() };
-        assert_eq!(plan(&standing, NOW), idle(NOW + Duration::minutes(50), Reason::IssuedLately));
-        let forced = Standing { renewal_requested: true, ..standing };
-        assert_eq!(plan(&forced, NOW).action, Action::Start);
-    }
-
-    #[test]
-    fn a_changed_intent_is_due_at_once_and_waits_only_after_failures() {
-        let fresh = with(newest(Duration::days(90), Duration::minutes(1)));
-        let changed = Standing { intent_changed: true, ..fresh };
-        assert_eq!(plan(&changed, NOW), act(Action::Start, Reason::IntentChanged, NOW));
-        let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
-        let refused = Standing { trouble: Some(trouble.clone()), ..changed };
-        assert_eq!(plan(&refused, NOW), idle(trouble.next_try, Reason::BackOff));
-        assert_eq!(plan(&refused, trouble.next_try), act(Action::Start, Reason::IntentChanged, trouble.next_try));
-    }
-
-    #[test]
-    fn a_failure_waits_unless_someone_asks() {
-        let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
-        let standing =
-            Standing { trouble: Some(trouble.clone()), open_attempt: Some(StageKind::Ordered), ..Standing::default() };
-        assert_eq!(plan(&standing, NOW), idle(trouble.next_try, Reason::BackOff));
-        assert_eq!(plan(&standing, trouble.next_try).action, Action::Resume(StageKind::Ordered));
-        let asked = Standing { renewal_requested: true, ..standing };
-        assert_eq!(plan(&asked, NOW), act(Action::Resume(StageKind::Ordered), Reason::Requested, NOW));
-    }
-
-    #[test]
-    fn records_are_removed_before_a_deleted_one_is_purged() {
-        let deleted = Standing { deleted: true, open_attempt: Some(StageKind::Ordered), ..Standing::default() };
-        assert_eq!(plan(&deleted, NOW).action, Action::Purge);
-        let leftover = Standing { clean_up_at: Some(NOW), ..deleted.clone() };
-        assert_eq!(plan(&leftover, NOW).action, Action::CleanUp);
-        let later = NOW + Duration::minutes(3);
-        assert_eq!(plan(&Standing { clean_up_at: Some(later), ..deleted }, NOW), idle(later, Reason::Deleted));
-    }
-
-    #[test]
-    fn leftover_records_do_not_wait_for_the_next_renewal() {
-        let standing = with(newest(Duration::days(90), Duration::days(1)));
-        let soon = NOW + Duration::minutes(3);
-        assert_eq!(plan(&Standing { clean_up_at: Some(soon), ..standing.clone() }, NOW).next_look, soon);
-        assert_eq!(plan(&Standing { clean_up_at: Some(NOW), ..standing }, NOW).action, Action::CleanUp);
-    }
-
-    #[test]
-    fn a_clock_that_was_ahead_puts_nothing_off() {
-        let ahead = NOW + Duration::days(400);
-        let trouble = Trouble::after(None, Failure::retry("x"), ahead, None, 0.5);
-        let standing = Standing { trouble: Some(trouble), last_issued: Some(ahead), ..Standing::default() };
-        assert_eq!(plan(&standing, NOW), act(Action::Start, Reason::NoCertificate, NOW));
-    }
-
-    proptest! {
-        #[test]
-        fn a_renewal_is_never_later_than_its_fraction_nor_more_than_2_percent_early(bytes in any::<[u8; 16]>(), hours in 1i64..10_000) {
-            let lifetime = Duration::hours(hours);
-            let newest = NewestCertificate { id: uuid::Uuid::from_bytes(bytes).into(), ..newest(lifetime, Duration::ZERO) };
-            let age = renewal_moment(&newest) - newest.not_before;
-            let fraction = if lifetime < SHORT_LIFETIME { 0.5 } else { 2.0 / 3.0 };
-            prop_assert!(age <= lifetime * fraction + Duration::SECOND);
-            prop_assert!(age >= lifetime * (fraction - 0.02) - Duration::SECOND);
-        }
-
-        #[test]
-        fn a_plan_either_acts_now_or_looks_later_and_never_twice_an_hour(
-            age in 0i64..4_000,
-            failed in proptest::option::of(-500i64..500),
-            issued in proptest::option::of(-500i64..500),
-            clean_up in proptest::option::of(-500i64..500),
-            (requested, changed, deleted, open) in any::<(bool, bool, bool, bool)>(),
-        ) {
-            let trouble = |minutes| Trouble::after(None, Failure::retry("x"), NOW - Duration::minutes(minutes), None, 0.3);
-            let standing = Standing {
-                trouble: failed.map(trouble),
-                renewal_requested: requested,
-                intent_changed: changed,
-                last_issued: issued.map(|minutes| NOW - Duration::minutes(minutes)),
-                clean_up_at: clean_up.map(|minutes| NOW + Duration::minutes(minutes)),
-                open_attempt: open.then_some(StageKind::Ordered),
-                deleted,
-                ..with(newest(Duration::hours(2_160), Duration::hours(age)))
-            };
-            let plan = plan(&standing, NOW);
-            prop_assert_eq!(plan.action == Action::Idle, plan.next_look > NOW);
-            let lately = issued.is_some_and(|minutes| (0..60).contains(&minutes));
-            prop_assert!(!lately || requested || changed || plan.action != Action::Start);
-            prop_assert!(!deleted || matches!(plan.action, Action::Idle | Action::CleanUp | Action::Purge));
-            prop_assert!(plan.action != Action::Purge || clean_up.is_none());
-            prop_assert!(!requested || deleted || matches!(plan.action, Action::Start | Action::Resume(_)));
-        }
-    }
-}
+mod tests;

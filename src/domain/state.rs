@@ -103,7 +103,9 @@ fn words(standing: &Standing, now: Moment) -> String {
     } else if plan.reason != Reason::IntentChanged {
         parts.push(match plan.action {
             Action::Idle => format!("{} at {}", plan.reason, plan.next_look),
-            Action::Start | Action::Resume(_) | Action::CleanUp | Action::Purge => plan.reason.to_string(),
+            Action::Start | Action::Resume(_) | Action::AskRenewalInfo | Action::CleanUp | Action::Purge => {
+                plan.reason.to_string()
+            }
         });
     }
     parts.join("; ")

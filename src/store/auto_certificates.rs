@@ -5,6 +5,7 @@ use sqlx::{Any, Transaction};
 
 use crate::domain::attempt::StageKind;
 use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate, NewestCertificate, Standing};
+use crate::domain::hold::Hold;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::name::{RequestedName, filter_form};
 use crate::domain::resource::{Actor, ResourceName};
@@ -172,7 +173,9 @@ pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
         standing: Standing {
             newest: read_newest(&record)?,
             last_issued: record.optional_moment("last_issued")?,
+            renewal_info: record.renewal_info("newest_renewal_info")?,
             trouble: record.trouble("trouble")?,
+            hold: read_hold(&record)?,
             open_attempt: read_stage(&record)?,
             running: record.flag("running")?,
             renewal_requested: record.flag("renewal_requested")?,
@@ -193,6 +196,11 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestCertificate>, StoreEr
     let Some(id) = record.optional_parsed("newest_id")? else { return Ok(None) };
     let (not_before, not_after) = (record.moment("newest_not_before")?, record.moment("newest_not_after")?);
     Ok(Some(NewestCertificate { id, not_before, not_after }))
+}
+
+fn read_hold(record: &Record<'_>) -> Result<Option<Hold>, StoreError> {
+    let Some(cause) = record.optional_parsed("held_by")? else { return Ok(None) };
+    Ok(Some(Hold { until: record.moment("held_until")?, cause }))
 }
 
 /// A column of the newest certificate that was issued for the auto-certificate `a`.
@@ -226,7 +234,7 @@ pub(super) use running;
 pub(super) const COLUMNS: &str = concat!(
     "a.id, a.name, a.provider_id, a.common_name, a.key_algorithm, a.subject_alternative_names, \
      a.created_at, a.created_by, a.created_by_id, a.modified_at, a.modified_by, a.modified_by_id, \
-     a.last_issued, a.trouble, a.renewal_requested, a.intent_changed, a.deleted_at, ",
+     a.last_issued, a.trouble, a.held_until, a.held_by, a.renewal_requested, a.intent_changed, a.deleted_at, ",
     running!(),
     ", ",
     open_stage!(),
@@ -236,7 +244,9 @@ pub(super) const COLUMNS: &str = concat!(
     newest!("not_before"),
     " AS newest_not_before, ",
     newest!("not_after"),
-    " AS newest_not_after, \
+    " AS newest_not_after, ",
+    newest!("renewal_info"),
+    " AS newest_renewal_info, \
      (SELECT MIN(r.next_try) FROM challenge_records r JOIN attempts t ON t.id = r.attempt_id \
       WHERE r.auto_certificate_id = a.id AND (t.ended_at IS NOT NULL OR a.deleted_at IS NOT NULL)) AS clean_up_at"
 );

@@ -1,0 +1,261 @@
+//! What a CA says about the renewal of one certificate: ACME Renewal Information (RFC 9773). Pure: the draw that picks a
+//! moment is handed in, and what comes of it is kept per certificate, so that restarts and replicas agree.
+
+use std::fmt;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use time::Duration;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer;
+
+use crate::domain::moment::Moment;
+
+/// The identifier of a certificate towards its CA: key identifier of the issuer and serial number, RFC 9773 section 4.1.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CertId(String);
+
+impl CertId {
+    /// The identifier of the first certificate of a PEM text; nothing where it names no key of its issuer.
+    pub fn of_pem(pem: &str) -> Option<Self> {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+        let issuer = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(issuer) => issuer.key_identifier.as_ref(),
+            _ => None,
+        })?;
+        let encoded = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        Some(Self(format!("{}.{}", encoded(issuer.0), encoded(certificate.tbs_certificate.raw_serial()))))
+    }
+
+    /// As it was kept.
+    pub const fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As it stands in URLs and orders.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// When a CA would like a certificate to be renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    start: Moment,
+    end: Moment,
+}
+
+impl Window {
+    /// A window; nothing where it does not end behind its start, which section 4.2 takes as no answer at all.
+    pub fn new(start: Moment, end: Moment) -> Option<Self> {
+        (start < end).then_some(Self { start, end })
+    }
+
+    /// Its first moment.
+    pub const fn start(self) -> Moment {
+        self.start
+    }
+
+    /// The first moment behind it.
+    pub const fn end(self) -> Moment {
+        self.end
+    }
+
+    /// Whether `now` lies in it: only then a CA exempts a renewal from its limits.
+    pub fn contains(self, now: Moment) -> bool {
+        self.start <= now && now < self.end
+    }
+
+    /// A moment in it; `draw` is a number in `0.0 .. 1.0`.
+    fn pick(self, draw: f64) -> Moment {
+        self.start + (self.end - self.start) * draw
+    }
+}
+
+/// A window with the moment that was picked in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suggestion {
+    /// The window.
+    pub window: Window,
+    /// The moment from which the certificate is to be renewed; one in the past means now.
+    pub moment: Moment,
+    /// A page on which the CA says why, where it gives one.
+    pub explanation_url: Option<String>,
+}
+
+/// What is known about the renewal of one certificate, and when to ask for more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewalInfo {
+    /// What the CA suggests; absent where it offers nothing or could not be asked yet.
+    pub suggestion: Option<Suggestion>,
+    /// When to ask again.
+    pub ask_at: Moment,
+    /// How many questions in a row brought no window.
+    pub failures: u32,
+    /// What went wrong the last time.
+    pub problem: Option<String>,
+}
+
+/// What a question came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The CA gave a window.
+    Window {
+        /// The window.
+        window: Window,
+        /// The page that explains it.
+        explanation_url: Option<String>,
+        /// When the CA wants to be asked again.
+        retry_after: Option<Moment>,
+    },
+    /// The CA's directory lists no renewal information.
+    NotOffered,
+    /// The CA is in trouble or cannot be reached; why, and when it wants to be asked again.
+    Unreachable(String, Option<Moment>),
+    /// The answer is of no use, such as a window that ends before it starts; why.
+    Useless(String),
+}
+
+impl RenewalInfo {
+    /// What is known after one more answer. The moment stays as it was picked for as long as the window does; `draw`, a
+    /// number in `0.0 .. 1.0`, picks another one. Without a new window the last one counts on.
+    #[must_use]
+    pub fn after(previous: Option<&Self>, answer: Answer, now: Moment, draw: f64) -> Self {
+        let kept = previous.and_then(|info| info.suggestion.clone());
+        let failures = previous.map_or(0, |info| info.failures);
+        match answer {
+            Answer::Window { window, explanation_url, retry_after } => {
+                let same = kept.filter(|kept| kept.window == window);
+                let moment = same.map_or_else(|| window.pick(draw), |kept| kept.moment);
+                Self {
+                    suggestion: Some(Suggestion { window, moment, explanation_url }),
+                    ask_at: retry_after.map_or(now + USUAL_PAUSE, |asked| clamped(asked, now)),
+                    failures: 0,
+                    problem: None,
+                }
+            }
+            Answer::NotOffered => Self { suggestion: None, ask_at: now + LONGEST_PAUSE, failures: 0, problem: None },
+            Answer::Unreachable(problem, retry_after) => {
+                let pause = SHORTEST_PAUSE * 5_i32.saturating_pow(failures.min(STEPS));
+                let own = now + pause.min(USUAL_PAUSE);
+                let ask_at = retry_after.map_or(own, |asked| clamped(asked, now));
+                Self { suggestion: kept, ask_at, failures: failures.saturating_add(1), problem: Some(problem) }
+            }
+            Answer::Useless(problem) => Self {
+                suggestion: kept,
+                ask_at: now + USUAL_PAUSE,
+                failures: failures.saturating_add(1),
+                problem: Some(problem),
+            },
+        }
+    }
+}
+
+/// Section 4.3.1 allows bounds to what a CA asks for.
+fn clamped(asked: Moment, now: Moment) -> Moment {
+    asked.clamp(now + SHORTEST_PAUSE, now + LONGEST_PAUSE)
+}
+
+const SHORTEST_PAUSE: Duration = Duration::minutes(1);
+/// Section 4.3.2, also for errors that last.
+const USUAL_PAUSE: Duration = Duration::hours(6);
+const LONGEST_PAUSE: Duration = Duration::days(1);
+/// After so many failures the pause no longer grows.
+const STEPS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
+
+    fn window(from: i64, to: i64) -> Window {
+        Window::new(NOW + Duration::hours(from), NOW + Duration::hours(to)).unwrap()
+    }
+
+    fn answer(window: Window) -> Answer {
+        Answer::Window { window, explanation_url: None, retry_after: None }
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_has_its_identifier() {
+        // Appendix A of RFC 9773.
+        let pem = "-----BEGIN CERTIFICATE-----\n\
+            MIIBQzCB66ADAgECAgUAh2VDITAKBggqhkjOPQQDAjAVMRMwEQYDVQQDEwpFeGFt\n\
+            cGxlIENBMCIYDzAwMDEwMTAxMDAwMDAwWhgPMDAwMTAxMDEwMDAwMDBaMBYxFDAS\n\
+            BgNVBAMTC2V4YW1wbGUuY29tMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEeBZu\n\
+            7cbpAYNXZLbbh8rNIzuOoqOOtmxA1v7cRm//AwyMwWxyHz4zfwmBhcSrf47NUAFf\n\
+            qzLQ2PPQxdTXREYEnKMjMCEwHwYDVR0jBBgwFoAUaYhba4dGQEHhs3uEe6CuLN4B\n\
+            yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb\n\
+            +FYN/8oCIClDsqBklhB9KAelFiYt9+6FDj3z4KGVelYM5MdsO3pK\n\
+            -----END CERTIFICATE-----\n";
+        assert_eq!(CertId::of_pem(pem).unwrap().as_str(), "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE");
+        assert_eq!(CertId::of_pem("no certificate"), None);
+    }
+
+    #[test]
+    fn a_window_that_does_not_end_behind_its_start_is_none() {
+        assert_eq!(Window::new(NOW, NOW), None);
+        assert_eq!(Window::new(NOW, NOW - Duration::SECOND), None);
+    }
+
+    #[test]
+    fn the_moment_stays_until_the_window_moves() {
+        let first = RenewalInfo::after(None, answer(window(10, 20)), NOW, 0.5);
+        assert_eq!(first.suggestion.as_ref().unwrap().moment, NOW + Duration::hours(15));
+        let again = RenewalInfo::after(Some(&first), answer(window(10, 20)), NOW + Duration::hours(6), 0.9);
+        assert_eq!(again.suggestion, first.suggestion);
+        let moved = RenewalInfo::after(Some(&again), answer(window(-2, -1)), NOW + Duration::hours(12), 0.0);
+        assert_eq!(moved.suggestion.unwrap().moment, NOW - Duration::hours(2));
+    }
+
+    #[test]
+    fn without_a_new_window_the_last_one_counts_on() {
+        let known = RenewalInfo::after(None, answer(window(10, 20)), NOW, 0.5);
+        for answer in [Answer::Useless("end before start".into()), Answer::Unreachable("HTTP 503".into(), None)] {
+            let info = RenewalInfo::after(Some(&known), answer, NOW, 0.1);
+            assert_eq!((info.suggestion, info.failures), (known.suggestion.clone(), 1));
+            assert!(info.problem.is_some());
+        }
+        assert_eq!(RenewalInfo::after(Some(&known), Answer::NotOffered, NOW, 0.1).suggestion, None);
+    }
+
+    #[test]
+    fn questions_are_asked_at_the_pace_of_the_ca_within_bounds() {
+        let asked = |retry_after: Duration| {
+            let answer =
+                Answer::Window { window: window(1, 2), explanation_url: None, retry_after: Some(NOW + retry_after) };
+            RenewalInfo::after(None, answer, NOW, 0.5).ask_at - NOW
+        };
+        assert_eq!(asked(Duration::hours(2)), Duration::hours(2));
+        assert_eq!(asked(Duration::ZERO), SHORTEST_PAUSE);
+        assert_eq!(asked(Duration::days(30)), LONGEST_PAUSE);
+        let mut info = None;
+        let pauses = [0; 6].map(|_| {
+            let next = RenewalInfo::after(info.as_ref(), Answer::Unreachable(String::new(), None), NOW, 0.5);
+            let pause = next.ask_at - NOW;
+            info = Some(next);
+            pause.whole_minutes()
+        });
+        assert_eq!(pauses, [1, 5, 25, 125, 360, 360]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_picked_moment_lies_in_its_window(from in -1_000i64..1_000, length in 1i64..1_000, draw in 0.0..1.0f64) {
+            let window = window(from, from + length);
+            prop_assert!(window.contains(window.pick(draw)));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Asking when to renew (RFC 9773): the certificate's own CA is asked, and the answer is kept with the certificate.
+
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::renewal_info::{Answer, CertId, RenewalInfo};
+use crate::issuance::{Issuance, Stop, Tenure};
+
+impl Issuance {
+    /// Asks the CA when it would like the newest certificate to be renewed, and keeps what comes of it.
+    ///
+    /// # Errors
+    /// Where the work must stop. That the CA gives no answer is no error: it is kept, and the plan goes on without.
+    pub async fn ask_renewal_info(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
+        let Some(newest) = self.store.newest_issued(subject.id).await? else { return Ok(()) };
+        tenure.hold().await?;
+        let known = subject.standing.renewal_info.as_ref();
+        let answer = match (CertId::of_pem(&newest.certificate), newest.server) {
+            (Some(id), Some(server)) => {
+                tenure.during(async { Ok::<_, Stop>(self.acme.renewal_info(&server, &id).await) }).await?
+            }
+            _ => Answer::NotOffered,
+        };
+        let info = RenewalInfo::after(known, answer, self.clock.now(), self.randomness.fraction());
+        note(known, &info);
+        Ok(self.store.keep_renewal_info(tenure.lease(), newest.id, &info).await?)
+    }
+}
+
+fn note(known: Option<&RenewalInfo>, info: &RenewalInfo) {
+    let before = known.and_then(|info| info.suggestion.as_ref());
+    if let Some(problem) = &info.problem {
+        tracing::warn!(ask_at = %info.ask_at, failures = info.failures, "the CA does not say when to renew: {problem}");
+    }
+    if let Some(suggestion) = info.suggestion.as_ref().filter(|suggestion| before != Some(suggestion)) {
+        let (window, page) = (suggestion.window, suggestion.explanation_url.as_deref().unwrap_or_default());
+        tracing::info!(
+            start = %window.start(), end = %window.end(), moment = %suggestion.moment, explanation = page,
+            "the CA suggests when to renew"
+        );
+    }
+}
