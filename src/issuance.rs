@@ -6,6 +6,7 @@ mod account;
 mod challenge;
 mod course;
 mod key;
+mod limits;
 mod renewal_info;
 mod tenure;
 
@@ -22,6 +23,7 @@ use crate::domain::attempt::{Attempt, Planned, Stage, StageKind};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::id::AutoCertificateId;
 use crate::domain::plan::Reason;
 use crate::issuance::course::Course;
 use crate::runtime::clock::SharedClock;
@@ -179,6 +181,24 @@ impl Issuance {
             self.store.end_attempt(tenure.lease(), attempt.id, &trouble).await?;
         } else {
             self.store.record_trouble(tenure.lease(), &trouble).await?;
+        }
+        self.note_provider_failure(subject.id, attempt, &trouble.last).await
+    }
+
+    /// What affects the provider as a whole is told to its breaker.
+    async fn note_provider_failure(
+        &self,
+        subject: AutoCertificateId,
+        attempt: &Attempt,
+        failure: &Failure,
+    ) -> Result<(), Stop> {
+        if !matches!(failure.disposition, Disposition::ProviderDown { .. }) {
+            return Ok(());
+        }
+        let jitter = self.randomness.fraction();
+        let breaker = self.store.provider_failed(attempt.provider, Some(subject), failure, jitter).await?;
+        if let Some(probe_at) = breaker.and_then(|breaker| breaker.open_until()) {
+            tracing::warn!(provider = %attempt.provider, %probe_at, "the provider is down; it is probed until it answers");
         }
         Ok(())
     }

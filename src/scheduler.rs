@@ -2,11 +2,12 @@
 //! earliest planned look and wakes at every change; a cron scan is the safety net behind that.
 
 mod deliveries;
+mod queue;
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
@@ -17,14 +18,14 @@ use crate::config::scheduler::SchedulerSection;
 use crate::deliver::dispatch::Dispatch;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Failure;
-use crate::domain::id::AutoCertificateId;
+use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Action, plan};
 use crate::issuance::{Issuance, Stop, Tenure};
 use crate::runtime::lifecycle;
 use crate::runtime::wake::Wake;
 use crate::scheduler::deliveries::Deliveries;
-use crate::store::{Claim, RunOutcome, StoreError};
+use crate::store::{Claim, Due, RunOutcome, StoreError};
 
 /// What the settings come to, and a reload replaces. What is under way goes on with what it began with.
 #[derive(Clone)]
@@ -41,7 +42,8 @@ pub struct Scheduler {
     work: Arc<RwLock<Work>>,
     deliveries: Deliveries,
     wake: Wake,
-    permits: Arc<Semaphore>,
+    /// How many auto-certificates are worked on at once at each provider.
+    room: usize,
     tasks: TaskTracker,
     stopping: CancellationToken,
     scan_every: Duration,
@@ -60,7 +62,7 @@ impl Scheduler {
             work: Arc::new(RwLock::new(work)),
             deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
             wake,
-            permits: Arc::new(Semaphore::new(settings.concurrency.into())),
+            room: settings.concurrency.into(),
             tasks,
             stopping,
             scan_every: settings.scan_every.duration(),
@@ -111,32 +113,26 @@ impl Scheduler {
         }
         remove_expired(&issuance).await?;
         self.register_providers(&issuance).await?;
-        let mut permits = self.free_permits();
-        let limit = u32::try_from(permits.len()).unwrap_or(u32::MAX);
-        for claim in store.claim_due(issuance.clock.now(), limit).await? {
-            self.spawn(&issuance, claim, permits.pop());
-        }
-        drop(permits);
-        // Without room there is nothing to look for: whoever ends wakes the loop.
-        let due = if self.permits.available_permits() > 0 { store.earliest_look().await? } else { None };
+        let due = self.serve_queues(&issuance).await?;
         let delivery = self.deliveries.scan(&dispatch).await?;
         let looks = [due, delivery, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 
-    /// Claims one auto-certificate, due or not, and has it worked on, unless somebody else works on it. Says whether
-    /// there was room for it.
+    /// Has these worked on, due or not, as far as their providers have room and nobody else works on them.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn take(&self, id: AutoCertificateId) -> Result<bool, StoreError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-        let room = permit.is_some();
+    pub async fn take_up(&self, ids: &[AutoCertificateId]) -> Result<(), StoreError> {
         let issuance = self.current().issuance;
-        if room && let Some(claim) = issuance.store.claim(id).await? {
-            self.spawn(&issuance, claim, permit);
+        let mut queues: HashMap<ProviderId, Vec<Due>> = HashMap::new();
+        for due in issuance.store.queue_of(ids).await? {
+            queues.entry(due.auto_certificate.provider).or_default().push(due);
         }
-        Ok(room)
+        for (provider, queue) in queues {
+            self.serve(&issuance, provider, queue).await?;
+        }
+        Ok(())
     }
 
     /// Gives each delivery its rows, before anyone asks how it goes.
@@ -179,14 +175,12 @@ impl Scheduler {
         self.work.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The permit was there before the claim: what is claimed is worked on at once.
-    fn spawn(&self, issuance: &Arc<Issuance>, claim: Claim, permit: Option<OwnedSemaphorePermit>) {
+    fn spawn(&self, issuance: &Arc<Issuance>, claim: Claim) {
         let (issuance, stopping, wake) = (Arc::clone(issuance), self.stopping.clone(), self.wake.clone());
         let span = tracing::info_span!("work", auto_certificate = %claim.auto_certificate.id, name = %claim.auto_certificate.name);
         self.tasks.spawn(
             async move {
                 work(&issuance, &claim, &stopping).await;
-                drop(permit);
                 wake.nudge();
             }
             .instrument(span),
@@ -205,10 +199,6 @@ impl Scheduler {
         cron.add(scan).await?;
         cron.start().await?;
         Ok(cron)
-    }
-
-    fn free_permits(&self) -> Vec<OwnedSemaphorePermit> {
-        std::iter::from_fn(|| Arc::clone(&self.permits).try_acquire_owned().ok()).collect()
     }
 
     fn pause_until(&self, next_look: Option<Moment>) -> Duration {

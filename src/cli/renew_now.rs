@@ -109,9 +109,9 @@ async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, report: &mut Report) -
     Ok(())
 }
 
-/// A run has ended since it was asked for, and nothing that was asked for is left to do.
+/// A run has ended since it was asked for, and nothing that was asked for is left to do; or it is kept back.
 fn has_ended(target: &RenewalTarget, progress: &RenewalProgress) -> bool {
-    progress.runs > target.runs && !progress.running && !progress.requested
+    !progress.running && (progress.hold.is_some() || progress.runs > target.runs && !progress.requested)
 }
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);

@@ -244,6 +244,11 @@ impl StageKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
+    /// Whether the step from here on is done by the CA.
+    pub const fn asks_the_ca(self) -> bool {
+        matches!(self, Self::Planned | Self::Ordered | Self::Presented | Self::Answered | Self::Finalizing)
+    }
+
     /// What happens from here on, for people who watch.
     pub const fn doing(self) -> &'static str {
         match self {

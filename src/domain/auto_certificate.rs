@@ -2,13 +2,16 @@
 
 use time::Duration;
 
+use crate::domain::admission::{Candidate, Errand};
 use crate::domain::attempt::StageKind;
 use crate::domain::back_off::Trouble;
 use crate::domain::hold::Hold;
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::ledger::{Allowance, OrderFacts};
 use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName, names_to_order};
+use crate::domain::plan::{Action, plan};
 use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Audit, ResourceName};
 
@@ -68,6 +71,19 @@ impl AutoCertificate {
     /// Every name that a certificate must serve.
     pub fn names(&self) -> impl Iterator<Item = &DnsName> {
         std::iter::once(&self.common_name).chain(&self.subject_alternative_names).map(RequestedName::name)
+    }
+
+    /// What it wants of its provider by now.
+    pub fn errand(&self, now: Moment) -> Candidate {
+        let errand = match plan(&self.standing, now).action {
+            Action::Start | Action::Resume(StageKind::Planned) => {
+                let allowance = Allowance::of(&self.standing, true, now);
+                Errand::Order(OrderFacts::new(&self.names_to_order(), allowance))
+            }
+            Action::Resume(_) => Errand::Resume,
+            Action::Idle | Action::AskRenewalInfo | Action::CleanUp | Action::Purge => Errand::Aside,
+        };
+        Candidate { errand, requested: self.standing.renewal_requested }
     }
 
     /// What an order asks for.

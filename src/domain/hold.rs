@@ -24,6 +24,16 @@ pub enum HoldCause {
     Limit(String),
 }
 
+impl Hold {
+    /// Why, for people.
+    pub fn words(&self) -> String {
+        match &self.cause {
+            HoldCause::ProviderDown => "the provider is down; it is probed until it answers".to_owned(),
+            HoldCause::Limit(limit) => format!("the order would break a limit of the CA: {limit}"),
+        }
+    }
+}
+
 impl HoldCause {
     /// The text under which the store keeps a provider that is down.
     pub const PROVIDER_DOWN: &str = "provider-down";

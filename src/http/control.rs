@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
+use crate::domain::hold::Hold;
 use crate::domain::id::{AutoCertificateId, CertificateId, ParseIdError};
 use crate::domain::moment::Moment;
 use crate::domain::state;
@@ -90,6 +91,9 @@ pub struct RenewalProgress {
     pub requested: bool,
     /// How many runs have finished.
     pub runs: u64,
+    /// What keeps the order back for its provider's sake.
+    #[serde(default)]
+    pub hold: Option<RenewalTrouble>,
     /// What went wrong since the last success.
     pub trouble: Option<RenewalTrouble>,
     /// The newest certificate.
@@ -248,6 +252,7 @@ impl From<Progress> for RenewalProgress {
             running: progress.running,
             requested: progress.renewal_requested,
             runs: progress.runs,
+            hold: progress.hold.map(RenewalTrouble::from),
             trouble: progress.trouble.map(RenewalTrouble::from),
             newest: progress.newest.map(NewestIssued::from),
             deleted: progress.deleted,
@@ -258,6 +263,12 @@ impl From<Progress> for RenewalProgress {
 impl From<Trouble> for RenewalTrouble {
     fn from(trouble: Trouble) -> Self {
         Self { message: trouble.last.message, next_try: trouble.next_try.to_string() }
+    }
+}
+
+impl From<Hold> for RenewalTrouble {
+    fn from(hold: Hold) -> Self {
+        Self { message: hold.words(), next_try: hold.until.to_string() }
     }
 }
 

@@ -44,12 +44,24 @@ impl<'a> Course<'a> {
     pub(super) async fn walk(&mut self, mut stage: Stage, reached: &mut StageKind) -> Result<(), Stop> {
         while !matches!(stage, Stage::Stored(_)) {
             self.tenure.hold().await?;
+            let step = stage.kind();
             stage = self.step(stage).await?;
             *reached = stage.kind();
             if !matches!(stage, Stage::Stored(_)) {
                 self.write_down(&stage).await?;
             }
+            if step.asks_the_ca() {
+                self.note_answer().await?;
+            }
             tracing::info!(attempt = %self.attempt.id, stage = %reached, next = reached.doing(), "stage reached");
+        }
+        Ok(())
+    }
+
+    /// A provider that does what it is asked is not down.
+    async fn note_answer(&self) -> Result<(), StoreError> {
+        if self.issuance.store.provider_answered(self.attempt.provider).await? {
+            tracing::info!(provider = %self.attempt.provider, "the provider answers as it should");
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ impl Store {
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         self.fulfil_request(&mut transaction, lease).await?;
+        self.query(LET_GO).bind(id.clone()).execute(&mut *transaction).await?;
         self.query(FORGET_EARLIER).bind(id.clone()).execute(&mut *transaction).await?;
         self.query(INSERT)
             .bind(attempt.id.to_string())
@@ -267,6 +268,7 @@ const fn private_key(row: &str) -> Place<'_> {
 }
 
 const TABLE: &str = "attempts";
+const LET_GO: &str = "UPDATE auto_certificates SET held_until = NULL, held_by = NULL WHERE id = $1";
 const FORGET_EARLIER: &str = "\
     DELETE FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL AND NOT EXISTS \
     (SELECT 1 FROM challenge_records r WHERE r.attempt_id = attempts.id)";

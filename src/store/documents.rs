@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::back_off::Trouble;
+use crate::domain::breaker::Breaker;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
 use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
@@ -26,6 +27,19 @@ pub(super) fn of_trouble(trouble: &Trouble) -> String {
         last: FailureDocument::from(&trouble.last),
         at: trouble.at.micros(),
         next_try: trouble.next_try.micros(),
+    };
+    serde_json::json!(document).to_string()
+}
+
+/// A breaker as a document.
+pub(super) fn of_breaker(breaker: &Breaker) -> String {
+    let document = BreakerDocument {
+        since: breaker.since.micros(),
+        failures: breaker.failures,
+        first: breaker.first.map(|id| id.to_string()),
+        shared: breaker.shared,
+        probe_at: breaker.probe_at.map(Moment::micros),
+        last: FailureDocument::from(&breaker.last),
     };
     serde_json::json!(document).to_string()
 }
@@ -62,11 +76,9 @@ impl Record<'_> {
     pub(super) fn trouble(&self, column: &'static str) -> Result<Option<Trouble>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
         let document: TroubleDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
-        let not_before = document.last.not_before.map(Moment::from_micros);
-        let disposition = self.known(column, Disposition::from_parts(&document.last.disposition, not_before))?;
         Ok(Some(Trouble {
             failures: document.failures,
-            last: Failure { disposition, message: document.last.message },
+            last: self.failure(column, document.last)?,
             at: Moment::from_micros(document.at),
             next_try: Moment::from_micros(document.next_try),
         }))
@@ -74,6 +86,27 @@ impl Record<'_> {
 }
 
 impl Record<'_> {
+    /// Reads a breaker.
+    pub(super) fn breaker(&self, column: &'static str) -> Result<Option<Breaker>, StoreError> {
+        let Some(text) = self.optional_text(column)? else { return Ok(None) };
+        let document: BreakerDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
+        let first = document.first.map(|id| id.parse()).transpose().map_err(|error| self.corrupt(column, error))?;
+        Ok(Some(Breaker {
+            since: Moment::from_micros(document.since),
+            failures: document.failures,
+            first,
+            shared: document.shared,
+            probe_at: document.probe_at.map(Moment::from_micros),
+            last: self.failure(column, document.last)?,
+        }))
+    }
+
+    fn failure(&self, column: &'static str, document: FailureDocument) -> Result<Failure, StoreError> {
+        let not_before = document.not_before.map(Moment::from_micros);
+        let disposition = self.known(column, Disposition::from_parts(&document.disposition, not_before))?;
+        Ok(Failure { disposition, message: document.message })
+    }
+
     /// Reads what a CA says about a renewal.
     pub(super) fn renewal_info(&self, column: &'static str) -> Result<Option<RenewalInfo>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
@@ -90,6 +123,16 @@ impl Record<'_> {
             problem: document.problem,
         }))
     }
+}
+
+#[derive(Deserialize, Serialize)]
+struct BreakerDocument {
+    since: i64,
+    failures: u32,
+    first: Option<String>,
+    shared: bool,
+    probe_at: Option<i64>,
+    last: FailureDocument,
 }
 
 #[derive(Deserialize, Serialize)]

@@ -4,11 +4,12 @@ use sqlx::any::AnyRow;
 
 use crate::domain::attempt::StageKind;
 use crate::domain::back_off::Trouble;
+use crate::domain::hold::Hold;
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::resource::ResourceName;
-use crate::store::auto_certificates::{TABLE, newest, open_stage, read_stage, running};
+use crate::store::auto_certificates::{TABLE, newest, open_stage, read_hold, read_stage, running};
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
@@ -40,6 +41,8 @@ pub struct Progress {
     pub renewal_requested: bool,
     /// How many runs have finished; it grows at the end of each.
     pub runs: u64,
+    /// What keeps an order back for its provider's sake, by now.
+    pub hold: Option<Hold>,
     /// What went wrong since the last success.
     pub trouble: Option<Trouble>,
     /// Its newest certificate.
@@ -88,13 +91,13 @@ impl Store {
         let mut all = Vec::with_capacity(ids.len());
         for id in ids {
             let row = self.query(GET).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
-            all.extend(row.as_ref().map(read).transpose()?);
+            all.extend(row.as_ref().map(|row| read(row, self.now())).transpose()?);
         }
         Ok(all)
     }
 }
 
-fn read(row: &AnyRow) -> Result<Progress, StoreError> {
+fn read(row: &AnyRow, now: Moment) -> Result<Progress, StoreError> {
     let record = Record::new(row, TABLE);
     Ok(Progress {
         id: record.parsed("id")?,
@@ -104,6 +107,7 @@ fn read(row: &AnyRow) -> Result<Progress, StoreError> {
         running: record.flag("running")?,
         renewal_requested: record.flag("renewal_requested")?,
         runs: record.count("runs")?,
+        hold: read_hold(&record)?.filter(|hold| hold.until > now),
         trouble: record.trouble("trouble")?,
         newest: read_newest(&record)?,
         deleted: record.optional_moment("deleted_at")?.is_some(),
@@ -120,11 +124,12 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestSummary>, StoreError>
 const LOCK: &str = "UPDATE auto_certificates SET wakes = wakes WHERE id = $1 AND deleted_at IS NULL";
 /// Not where an attempt is being worked on.
 const REQUEST: &str = "\
-    UPDATE auto_certificates SET renewal_requested = 1, next_look = $2, wakes = wakes + 1 \
+    UPDATE auto_certificates SET renewal_requested = 1, held_until = NULL, held_by = NULL, next_look = $2, \
+    wakes = wakes + 1 \
     WHERE id = $1 AND (lease_until IS NULL OR lease_until <= @now OR NOT EXISTS \
     (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = auto_certificates.id AND o.ended_at IS NULL))";
 pub(super) const GET: &str = concat!(
-    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.deleted_at, ",
+    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.held_until, a.held_by, a.trouble, a.deleted_at, ",
     running!(),
     ", ",
     open_stage!(),

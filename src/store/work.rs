@@ -42,34 +42,6 @@ impl Store {
         rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
     }
 
-    /// Claims at most `limit` of what is due at `now`, the most urgent first: no certificate, then the least time left.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn claim_due(&self, now: Moment, limit: u32) -> Result<Vec<Claim>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let rows = self
-            .query(CLAIM_DUE)
-            .bind(self.0.instance.clone())
-            .bind(now.micros())
-            .bind(i64::from(limit))
-            .fetch_all(&mut *transaction)
-            .await?;
-        let mut claims = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match self.read_claim(&mut transaction, row).await {
-                Ok(claim) => claims.push(claim),
-                // One damaged row must not hold up the others. Its lease lapses, and it is looked at again then.
-                Err(error @ StoreError::CorruptRow { .. }) => tracing::error!(%error, "a row cannot be worked on"),
-                Err(error) => return Err(error),
-            }
-        }
-        transaction.commit().await?;
-        // RETURNING keeps no order.
-        claims.sort_by_key(|claim| claim.auto_certificate.standing.newest.map(|newest| newest.not_after));
-        Ok(claims)
-    }
-
     /// Claims this one, due or not; nothing where it is being worked on or left no trace.
     ///
     /// # Errors
@@ -115,15 +87,6 @@ impl Store {
             .execute(&self.0.pool)
             .await?;
         fenced(released.rows_affected())
-    }
-
-    /// The earliest moment at which something that nobody works on is to be looked at.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn earliest_look(&self) -> Result<Option<Moment>, StoreError> {
-        let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
     }
 
     /// Looks again at what is planned so far ahead that only a clock which was ahead can have planned it; says how many
@@ -307,18 +270,6 @@ macro_rules! urgency {
 
 pub(super) const DUE: &str =
     concat!("SELECT a.id FROM auto_certificates a WHERE a.next_look <= $1 AND ", free!(), " ORDER BY ", urgency!());
-/// The lease is asked for twice: between the look and the write another session may have claimed the row.
-pub(super) const CLAIM_DUE: &str = concat!(
-    "WITH due AS MATERIALIZED (SELECT a.id FROM auto_certificates a WHERE a.next_look <= $2 AND ",
-    free!(),
-    " ORDER BY ",
-    urgency!(),
-    " LIMIT $3) ",
-    "UPDATE auto_certificates SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
-    "WHERE id IN (SELECT id FROM due) AND ",
-    free!(),
-    " RETURNING id, lease_epoch, wakes"
-);
 const CLAIM: &str = concat!(
     "UPDATE auto_certificates SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
     "WHERE id = $2 AND ",
@@ -329,8 +280,6 @@ const RELEASE: &str = "\
     UPDATE auto_certificates SET lease_owner = NULL, lease_until = NULL, runs = runs + $4, \
     next_look = CASE WHEN wakes = $5 THEN $6 ELSE $7 END \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
-pub(super) const EARLIEST: &str =
-    concat!("SELECT id, next_look FROM auto_certificates WHERE ", free!(), " ORDER BY next_look LIMIT 1");
 /// What keeps the last trace: a record of the journal, or that it is not deleted at all.
 const LEFT: &str = "\
     SELECT id FROM auto_certificates WHERE id = $1 AND (deleted_at IS NULL OR EXISTS \

@@ -4,7 +4,7 @@ use autocertd::domain::id::ProviderId;
 use autocertd::store::{Creation, Page, RenewalRequest, RunOutcome, StoreError};
 use time::Duration;
 
-use crate::house::{ALL, House, actor, name, new_auto_certificate, on_both};
+use crate::house::{ALL, House, actor, claim_due, name, new_auto_certificate, on_both};
 
 on_both! {
     an_auto_certificate_reads_back_as_it_was_sent
@@ -92,7 +92,7 @@ async fn a_deleted_one_is_gone_for_everyone_but_its_clean_up(house: House) {
     assert_eq!(house.store.request_renewal(gone.id).await.unwrap(), RenewalRequest::Missing);
     assert!(house.store.certificate(issued).await.unwrap().is_some(), "its certificate must stay");
 
-    let claim = house.store.claim_due(house.now(), 5).await.unwrap().pop().expect("the clean-up is due");
+    let claim = claim_due(&house.store, house.now(), 5).await.pop().expect("the clean-up is due");
     assert!(claim.auto_certificate.standing.deleted);
     house.store.purge(&claim.lease).await.unwrap();
     assert!(house.store.progress(&[gone.id]).await.unwrap().is_empty());

@@ -15,7 +15,7 @@ use autocertd::store::{Creation, Deletion, Hold, IntendedRecord, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
-use crate::house::{ALL, EAB_SECRET, House, actor, name, new_auto_certificate, new_provider, on_both};
+use crate::house::{ALL, EAB_SECRET, House, actor, claim_due, name, new_auto_certificate, new_provider, on_both};
 
 on_both! {
     what_is_declared_is_made_once_and_what_is_aligned_wakes_nobody
@@ -259,7 +259,7 @@ async fn a_changed_intent_ends_the_open_attempt_and_fences_its_holder_off(house:
     assert_eq!(standing.clean_up_at, Some(house.now()));
     let next = plan(&standing, house.now());
     assert_eq!((next.action, next.reason), (Action::Start, Reason::IntentChanged), "an hour has not passed");
-    let claim = house.store.claim_due(house.now(), 5).await.unwrap().pop().expect("it is due and free");
+    let claim = claim_due(&house.store, house.now(), 5).await.pop().expect("it is due and free");
     assert_eq!(claim.auto_certificate.names_to_order()[0].to_string(), "new.example.com");
     let found = house.store.auto_certificates(ALL, Some("new.example.com")).await.unwrap().items;
     assert_eq!(found.iter().map(|found| found.id).collect::<Vec<_>>(), [id]);

@@ -226,6 +226,17 @@ pub(crate) fn new_certificate(
     }
 }
 
+/// Claims what is due at all providers, at most so many at each and as far as nobody is faster.
+pub(crate) async fn claim_due(store: &Store, now: Moment, limit: u32) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for provider in store.providers_in_demand(now).await.unwrap() {
+        for due in store.queue_at(provider, now, limit).await.unwrap() {
+            claims.extend(store.claim(due.auto_certificate.id).await.unwrap());
+        }
+    }
+    claims
+}
+
 pub(crate) const START: Moment = Moment::from_micros(1_800_000_000_000_000);
 pub(crate) const EAB_SECRET: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 pub(crate) const ALL: Page = Page { offset: 0, limit: 1_000 };

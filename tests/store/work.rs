@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::moment::Moment;
 use autocertd::store::{Hold, RenewalRequest, RunOutcome, StoreError};
 use time::Duration;
 
-use crate::house::{House, on_both};
+use crate::house::{House, claim_due, on_both};
 
 on_both! {
     what_is_due_is_claimed_once_and_by_urgency
@@ -31,17 +32,27 @@ async fn what_is_due_is_claimed_once_and_by_urgency(house: House) {
     house.issue(urgent, Duration::days(50)).await;
     let bare = house.auto_certificate(provider.id, "bare.example.com").await.id;
     assert_eq!(house.store.due(house.now()).await.unwrap(), [bare]);
-    assert_eq!(house.store.earliest_look().await.unwrap(), Some(house.now()));
+    assert_eq!(earliest(&house).await, Some(house.now()));
 
     let later = house.now() + Duration::days(61);
     assert_eq!(house.store.due(later).await.unwrap(), [bare, urgent, relaxed]);
-    let first = house.store.claim_due(later, 2).await.unwrap();
+    let queue = house.store.queue_at(provider.id, later, 2).await.unwrap();
+    assert_eq!(queue.iter().map(|due| due.auto_certificate.id).collect::<Vec<_>>(), [bare, urgent]);
+    assert_eq!(house.store.providers_in_demand(later).await.unwrap(), [provider.id]);
+    let first = claim_due(&house.store, later, 2).await;
     assert_eq!(first.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [bare, urgent]);
     assert!(first.iter().all(|claim| claim.auto_certificate.standing.running));
-    let second = house.store.claim_due(later, 5).await.unwrap();
+    assert_eq!(house.store.turnstile(provider.id).await.unwrap().running, 2);
+    let second = claim_due(&house.store, later, 5).await;
     assert_eq!(second.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [relaxed]);
+    assert!(house.store.providers_in_demand(later).await.unwrap().is_empty());
     assert!(house.store.claim(bare).await.unwrap().is_none());
-    assert_eq!(house.store.earliest_look().await.unwrap(), None);
+    assert_eq!(earliest(&house).await, None);
+}
+
+/// The earliest look at what nobody works on, what is due now among it.
+async fn earliest(house: &House) -> Option<Moment> {
+    house.store.earliest_look(house.now() - Duration::MICROSECOND).await.unwrap()
 }
 
 async fn a_claim_is_given_back_with_its_next_look(house: House) {
@@ -49,7 +60,7 @@ async fn a_claim_is_given_back_with_its_next_look(house: House) {
     assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held);
     let next = house.now() + Duration::hours(3);
     house.store.release(&claim.lease, next, RunOutcome::Finished).await.unwrap();
-    assert_eq!(house.store.earliest_look().await.unwrap(), Some(next));
+    assert_eq!(earliest(&house).await, Some(next));
     assert!(house.store.due(house.now()).await.unwrap().is_empty());
     assert!(!house.reload(claim.lease.id).await.standing.running);
     let again = house.claim(claim.lease.id).await;
@@ -63,13 +74,13 @@ async fn a_wake_during_the_work_is_not_lost(house: House) {
     // No attempt is open: the wish waits for the end of this work.
     assert_eq!(house.store.request_renewal(id).await.unwrap(), RenewalRequest::Requested);
     house.store.release(&claim.lease, house.now() + Duration::days(30), RunOutcome::Finished).await.unwrap();
-    assert_eq!(house.store.earliest_look().await.unwrap(), Some(house.now()));
+    assert_eq!(earliest(&house).await, Some(house.now()));
 
     let issued = house.issue(id, Duration::days(90)).await;
     let claim = house.claim(id).await;
     house.store.delete_certificate(issued).await.unwrap();
     house.store.release(&claim.lease, house.now() + Duration::days(30), RunOutcome::Finished).await.unwrap();
-    assert_eq!(house.store.earliest_look().await.unwrap(), Some(house.now()));
+    assert_eq!(earliest(&house).await, Some(house.now()));
 
     let claim = house.claim(id).await;
     house.store.delete_auto_certificate(id).await.unwrap();
@@ -132,14 +143,14 @@ async fn many_who_claim_at_once_share_nothing(house: House) {
     for number in 0..16 {
         let store = if number % 2 == 0 { house.store.clone() } else { other.clone() };
         let now = house.now();
-        claiming.spawn(async move { store.claim_due(now, 4).await.unwrap() });
+        claiming.spawn(async move { claim_due(&store, now, 4).await });
     }
     let claims = claiming.join_all().await;
     assert!(claims.iter().all(|claims| claims.len() <= 4), "more was claimed than asked for");
     let ids: Vec<_> = claims.iter().flatten().map(|claim| claim.lease.id).collect();
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "a row was claimed twice");
     // Those who looked at the same rows as another may come back with less; the next look finds the rest.
-    let rest = house.store.claim_due(house.now(), 100).await.unwrap();
+    let rest = claim_due(&house.store, house.now(), 100).await;
     assert_eq!(ids.len() + rest.len(), 40);
 }
 
@@ -162,7 +173,7 @@ async fn a_claim_sees_a_lease_that_is_not_committed_yet(house: House) {
     assert_eq!(taken.len(), 4);
 
     let (store, now) = (house.store.clone(), house.now());
-    let claiming = tokio::spawn(async move { store.claim_due(now, 6).await.unwrap() });
+    let claiming = tokio::spawn(async move { claim_due(&store, now, 6).await });
     if house.is_sqlite() {
         assert!(!claiming.is_finished());
     } else {
@@ -173,7 +184,7 @@ async fn a_claim_sees_a_lease_that_is_not_committed_yet(house: House) {
     let taken: HashSet<String> = taken.iter().map(|row| sqlx::Row::get(row, "id")).collect();
     let claimed = claiming.await.unwrap();
     assert!(claimed.iter().all(|claim| !taken.contains(&claim.lease.id.to_string())), "a common row");
-    let rest = house.store.claim_due(house.now(), 6).await.unwrap();
+    let rest = claim_due(&house.store, house.now(), 6).await;
     assert_eq!(claimed.len() + rest.len(), 2);
 }
 
@@ -209,7 +220,7 @@ async fn one_damaged_row_holds_up_no_other(house: House) {
     let good = house.auto_certificate(provider.id, "good.example.com").await.id;
     let damaged = "UPDATE auto_certificates SET trouble = '{}' WHERE common_name = 'bad.example.com'";
     assert_eq!(house.tamper(damaged).await, 1);
-    let claims = house.store.claim_due(house.now(), 10).await.unwrap();
+    let claims = claim_due(&house.store, house.now(), 10).await;
     assert_eq!(claims.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [good]);
 }
 
@@ -218,7 +229,7 @@ async fn what_a_clock_ahead_put_off_is_looked_at_again(house: House) {
     let claim = house.claimed().await;
     let far = house.now() + Duration::days(60);
     house.store.release(&claim.lease, far, RunOutcome::Finished).await.unwrap();
-    assert_eq!(house.store.earliest_look().await.unwrap(), Some(house.now() + Duration::days(1)), "a look a day");
+    assert_eq!(earliest(&house).await, Some(house.now() + Duration::days(1)), "a look a day");
     assert_eq!(house.store.mend_looks(house.now()).await.unwrap(), 0);
 
     house.turn(Duration::days(-365));

@@ -15,6 +15,7 @@ use crate::http::control::{
     self, DELIVERIES, DeliveryProgress, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget,
 };
 use crate::scheduler::Scheduler;
+use crate::store::Progress;
 
 /// The daemon, spoken to over its Unix socket.
 pub(super) struct Daemon(reqwest::Client);
@@ -160,12 +161,10 @@ impl Local {
         }
         let ids: Vec<AutoCertificateId> = targets.iter().map(|target| target.id).collect();
         let progress = self.app.store.progress(&ids).await?;
-        for waiting in progress.iter().filter(|progress| !progress.running) {
-            let untouched = targets.iter().any(|target| target.id == waiting.id && target.runs == waiting.runs);
-            if (untouched || waiting.renewal_requested) && !self.scheduler.take(waiting.id).await? {
-                break;
-            }
-        }
+        let untouched = |of: &Progress| targets.iter().any(|target| target.id == of.id && target.runs == of.runs);
+        let waiting = |of: &&Progress| !of.running && of.hold.is_none() && (untouched(of) || of.renewal_requested);
+        let waiting: Vec<AutoCertificateId> = progress.iter().filter(waiting).map(|of| of.id).collect();
+        self.scheduler.take_up(&waiting).await?;
         Ok(progress.into_iter().map(Into::into).collect())
     }
 

@@ -39,6 +39,10 @@ pub(super) enum Outcome {
 impl Outcome {
     /// How a run that has ended ended.
     pub(super) fn of(target: &RenewalTarget, progress: &RenewalProgress) -> Self {
+        let is_new = progress.newest.as_ref().is_some_and(|newest| target.newest != Some(newest.id));
+        if let Some(hold) = progress.hold.as_ref().filter(|_| !is_new && !progress.deleted) {
+            return Self::Failed { message: hold.message.clone(), next_try: Some(hold.next_try.clone()) };
+        }
         match (&progress.trouble, &progress.newest) {
             _ if progress.deleted => Self::Deleted,
             (None, Some(newest)) if target.newest == Some(newest.id) => Self::NothingToDo,

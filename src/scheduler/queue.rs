@@ -1,0 +1,63 @@
+//! The queues at the providers: whose turn has come is claimed and worked on, the rest waits or is kept back. Who goes,
+//! `domain::admission` decides.
+
+use std::sync::Arc;
+
+use crate::domain::admission::{Candidate, Gate, Verdict, admit};
+use crate::domain::hold::Hold;
+use crate::domain::id::ProviderId;
+use crate::domain::moment::Moment;
+use crate::issuance::Issuance;
+use crate::scheduler::Scheduler;
+use crate::store::{Due, StoreError};
+
+impl Scheduler {
+    /// Serves the queue at each provider where something is due; gives the earliest look at all others.
+    pub(super) async fn serve_queues(&self, issuance: &Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
+        let (store, now) = (&issuance.store, issuance.clock.now());
+        let mut more = false;
+        for provider in store.providers_in_demand(now).await? {
+            let queue = store.queue_at(provider, now, AT_ONCE).await?;
+            let whole = queue.len() < AT_ONCE as usize;
+            // Without room there is nothing to look for: whoever ends wakes the loop.
+            more |= self.serve(issuance, provider, queue).await? && !whole;
+        }
+        if more { Ok(Some(now)) } else { store.earliest_look(now).await }
+    }
+
+    /// Serves one queue, the most urgent first; says whether its provider has room left.
+    pub(super) async fn serve(
+        &self,
+        issuance: &Arc<Issuance>,
+        provider: ProviderId,
+        queue: Vec<Due>,
+    ) -> Result<bool, StoreError> {
+        let (store, now) = (&issuance.store, issuance.clock.now());
+        let turnstile = store.turnstile(provider).await?;
+        let mut ledger = issuance.ledger(provider).await?;
+        let candidates: Vec<Candidate> = queue.iter().map(|due| due.auto_certificate.errand(now)).collect();
+        let gate = Gate { breaker: turnstile.breaker.as_ref(), running: turnstile.running, room: self.room };
+        let verdicts = admit(&candidates, gate, &mut ledger, now);
+        let room_left = !verdicts.contains(&Verdict::Wait);
+        let mut held: Vec<(Due, Hold)> = Vec::new();
+        for (due, verdict) in queue.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Go => {
+                    if let Some(claim) = store.claim(due.auto_certificate.id).await? {
+                        self.spawn(issuance, claim);
+                    }
+                }
+                Verdict::Hold(hold) => held.push((due, hold)),
+                Verdict::Wait => {}
+            }
+        }
+        if let Some((_, hold)) = held.first() {
+            tracing::info!(%provider, held = held.len(), until = %hold.until, cause = %hold.cause, "kept back");
+        }
+        store.keep_back(&held, now).await?;
+        Ok(room_left)
+    }
+}
+
+/// As many of a queue are looked at in one go.
+const AT_ONCE: u32 = 256;

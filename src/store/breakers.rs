@@ -1,0 +1,111 @@
+//! The breakers of providers: what failed at each since it last did what it was asked.
+
+use sqlx::{Any, Transaction};
+
+use crate::domain::breaker::Breaker;
+use crate::domain::disposition::Failure;
+use crate::domain::hold::HoldCause;
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::store::documents;
+use crate::store::providers::TABLE;
+use crate::store::row::Record;
+use crate::store::{Store, StoreError};
+
+/// What stands between a queue and its provider.
+#[derive(Clone, Debug, Default)]
+pub struct Turnstile {
+    /// What failed at it lately.
+    pub breaker: Option<Breaker>,
+    /// How many auto-certificates are being worked on there, by the whole fleet.
+    pub running: usize,
+}
+
+impl Store {
+    /// What stands between a queue and this provider; nothing where it is deleted.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn turnstile(&self, provider: ProviderId) -> Result<Turnstile, StoreError> {
+        let row = self.query(BREAKER).bind(provider.to_string()).fetch_optional(&self.0.pool).await?;
+        let breaker = row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten();
+        let row = self.query(RUNNING).bind(provider.to_string()).fetch_one(&self.0.pool).await?;
+        Ok(Turnstile { breaker, running: Record::new(&row, "auto_certificates").count("running")? })
+    }
+
+    /// Notes a failure that work on `subject` met, where it affects the provider as a whole; gives the breaker after it.
+    /// `jitter` is a number in `0.0 .. 1.0`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn provider_failed(
+        &self,
+        provider: ProviderId,
+        subject: Option<AutoCertificateId>,
+        failure: &Failure,
+        jitter: f64,
+    ) -> Result<Option<Breaker>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let previous = self.locked_breaker(&mut transaction, provider).await?;
+        let breaker = Breaker::after(previous.clone(), subject, failure, self.now(), jitter);
+        if breaker != previous {
+            self.query("UPDATE providers SET breaker = $2 WHERE id = $1")
+                .bind(provider.to_string())
+                .bind(breaker.as_ref().map(documents::of_breaker))
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+        }
+        Ok(breaker)
+    }
+
+    /// Notes that the provider did what it was asked: whatever waits because of its troubles is due now. Says whether it
+    /// had any.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn provider_answered(&self, provider: ProviderId) -> Result<bool, StoreError> {
+        let row = self.query(BREAKER).bind(provider.to_string()).fetch_optional(&self.0.pool).await?;
+        let failed = row.map(|row| Record::new(&row, TABLE).optional_text("breaker")).transpose()?.flatten();
+        if failed.is_none() {
+            return Ok(false);
+        }
+        let mut transaction = self.begin().await?;
+        let closed = self.query(CLOSE).bind(provider.to_string()).execute(&mut *transaction).await?;
+        for statement in [LET_GO, FORGET_TROUBLE] {
+            self.query(statement)
+                .bind(provider.to_string())
+                .bind(HoldCause::PROVIDER_DOWN)
+                .bind(self.now().micros())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(closed.rows_affected() == 1)
+    }
+
+    /// Two failures at a time count as two.
+    async fn locked_breaker(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        provider: ProviderId,
+    ) -> Result<Option<Breaker>, StoreError> {
+        let lock = "UPDATE providers SET breaker = breaker WHERE id = $1 RETURNING id, breaker";
+        let row = self.query(lock).bind(provider.to_string()).fetch_optional(&mut **transaction).await?;
+        Ok(row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten())
+    }
+}
+
+const BREAKER: &str = "SELECT id, breaker FROM providers WHERE id = $1";
+/// Those whose open attempt is with another provider count there.
+pub(super) const RUNNING: &str = "\
+    SELECT COUNT(*) AS running FROM auto_certificates a WHERE a.lease_owner IS NOT NULL AND a.lease_until > @now \
+    AND COALESCE((SELECT o.provider_id FROM attempts o WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL), \
+    a.provider_id) = $1";
+const CLOSE: &str = "UPDATE providers SET breaker = NULL WHERE id = $1 AND breaker IS NOT NULL";
+const LET_GO: &str = "\
+    UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \
+    WHERE provider_id = $1 AND held_by = $2";
+/// Their own pauses were for the provider's sake. The document is ours, and a match by chance costs one look.
+const FORGET_TROUBLE: &str = "\
+    UPDATE auto_certificates SET trouble = NULL, next_look = $3, wakes = wakes + 1 \
+    WHERE provider_id = $1 AND deleted_at IS NULL AND trouble LIKE '%\"disposition\":\"' || $2 || '\"%'";

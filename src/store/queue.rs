@@ -1,0 +1,141 @@
+//! The queues at providers: who is due there, the most urgent first, and who is kept back.
+
+use sqlx::any::AnyRow;
+
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::hold::Hold;
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::moment::Moment;
+use crate::domain::plan::plan;
+use crate::store::auto_certificates::{self, COLUMNS, TABLE, newest};
+use crate::store::lease::free;
+use crate::store::row::Record;
+use crate::store::work::LONGEST_LOOK_AHEAD;
+use crate::store::{Store, StoreError};
+
+/// An auto-certificate in the queue of its provider.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// How it stands.
+    pub auto_certificate: AutoCertificate,
+    /// How often it had been woken by then.
+    wakes: i64,
+}
+
+impl Store {
+    /// The providers at which something is due that nobody works on.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn providers_in_demand(&self, now: Moment) -> Result<Vec<ProviderId>, StoreError> {
+        let rows = self.query(IN_DEMAND).bind(now.micros()).fetch_all(&self.0.pool).await?;
+        rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
+    }
+
+    /// The beginning of the queue at a provider: what is due there and nobody works on, the most urgent first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn queue_at(&self, provider: ProviderId, now: Moment, limit: u32) -> Result<Vec<Due>, StoreError> {
+        let rows = self
+            .query(queue())
+            .bind(provider.to_string())
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.pool)
+            .await?;
+        readable(&rows)
+    }
+
+    /// Those of these that nobody works on, due or not, the most urgent first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn queue_of(&self, ids: &[AutoCertificateId]) -> Result<Vec<Due>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.query(one()).bind(id.to_string()).fetch_optional(&self.0.pool).await?);
+        }
+        let mut queue = readable(&found)?;
+        queue.sort_by_key(|due| due.auto_certificate.standing.newest.map(|newest| newest.not_after));
+        Ok(queue)
+    }
+
+    /// Keeps these back, unless they were woken or taken up since they were looked at.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn keep_back(&self, held: &[(Due, Hold)], now: Moment) -> Result<(), StoreError> {
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.begin().await?;
+        for (due, hold) in held {
+            let mut standing = due.auto_certificate.standing.clone();
+            standing.hold = Some(hold.clone());
+            let next_look = plan(&standing, now).next_look.min(now + LONGEST_LOOK_AHEAD);
+            self.query(KEEP_BACK)
+                .bind(due.auto_certificate.id.to_string())
+                .bind(due.wakes)
+                .bind(hold.until.micros())
+                .bind(hold.cause.to_string())
+                .bind(next_look.micros())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// The earliest moment behind `now` at which something that nobody works on is to be looked at.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn earliest_look(&self, now: Moment) -> Result<Option<Moment>, StoreError> {
+        let row = self.query(EARLIEST).bind(now.micros()).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
+    }
+}
+
+/// One damaged row must not hold up the others.
+fn readable(rows: &[AnyRow]) -> Result<Vec<Due>, StoreError> {
+    let mut queue = Vec::with_capacity(rows.len());
+    for row in rows {
+        match auto_certificates::read(row) {
+            Ok(auto_certificate) => {
+                let wakes = Record::new(row, TABLE).number("wakes")?;
+                queue.push(Due { auto_certificate, wakes });
+            }
+            Err(error @ StoreError::CorruptRow { .. }) => tracing::error!(%error, "a row cannot be worked on"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(queue)
+}
+
+/// The most urgent first: without a certificate, then the least time left. The page is chosen before other columns are
+/// read.
+pub(super) fn queue() -> String {
+    format!(
+        "SELECT {COLUMNS}, a.wakes FROM (SELECT a.id AS page_id, {URGENCY} AS urgency FROM auto_certificates a \
+         WHERE a.provider_id = $1 AND a.next_look <= $2 AND {FREE} ORDER BY urgency, a.next_look, a.id LIMIT $3) page \
+         JOIN auto_certificates a ON a.id = page.page_id ORDER BY page.urgency, a.next_look, a.id"
+    )
+}
+
+fn one() -> String {
+    format!("SELECT {COLUMNS}, a.wakes FROM auto_certificates a WHERE a.id = $1 AND {FREE}")
+}
+
+const URGENCY: &str = concat!("COALESCE(", newest!("not_after"), ", 0)");
+const FREE: &str = free!();
+pub(super) const IN_DEMAND: &str =
+    concat!("SELECT DISTINCT provider_id AS id FROM auto_certificates WHERE next_look <= $1 AND ", free!());
+const KEEP_BACK: &str = concat!(
+    "UPDATE auto_certificates SET held_until = $3, held_by = $4, next_look = $5 WHERE id = $1 AND wakes = $2 AND ",
+    free!()
+);
+pub(super) const EARLIEST: &str = concat!(
+    "SELECT id, next_look FROM auto_certificates WHERE next_look > $1 AND ",
+    free!(),
+    " ORDER BY next_look LIMIT 1"
+);
