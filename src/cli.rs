@@ -8,6 +8,7 @@ mod keys;
 mod log;
 mod named;
 mod owner;
+mod plan;
 mod reload_helper;
 mod renew_now;
 mod restore;
@@ -74,6 +75,9 @@ enum Command {
     /// Make and rotate the master keys that seal private keys and secrets
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show for each auto-certificate what happens next, when and why, and how much slack that leaves; exit code 1 where a
+    /// person must act
+    Plan(plan::PlanCommand),
     /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
     Deliveries(deliveries::DeliveriesCommand),
     /// Look what is served where a delivery says `verify`, by a TLS handshake; exit code 1 where that is not what was
@@ -157,6 +161,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Serve)) => serve::run(config),
         (None, Some(Command::Token(command))) => token::run(config, command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
+        (None, Some(Command::Plan(command))) => plan::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
         (None, Some(Command::Verify(command))) => verify::run(config, &command),
         (None, Some(Command::Import(arguments))) => import::run(config, &arguments),

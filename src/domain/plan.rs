@@ -91,8 +91,7 @@ impl fmt::Display for Reason {
             Self::WindowOver(_) => "the CA wants the certificate replaced now",
             Self::LifetimeFraction => "the renewal is due by its lifetime",
             Self::Backstop => "little of the lifetime is left",
-            Self::WindowAhead(_) => "the renewal is planned in the window that the CA suggests",
-            Self::RenewalAhead => "the renewal is planned by its lifetime",
+            Self::WindowAhead(_) | Self::RenewalAhead => "the renewal is planned",
             Self::InfoDue => "the CA is asked when it would like the renewal",
             Self::AttemptOpen => "an attempt is open",
             Self::BackOff => "the next try after a failure is planned",
@@ -108,7 +107,7 @@ impl fmt::Display for Reason {
 /// Decides what is to be done about one auto-certificate. What seems to have happened in the future was written by a
 /// clock that was ahead, and puts nothing off.
 pub fn plan(standing: &Standing, now: Moment) -> Plan {
-    let plan = with_questions(plan_renewal(standing, now), standing, now);
+    let plan = with_questions(next_attempt(standing, now), standing, now);
     match standing.clean_up_at {
         Some(at) if plan.action == Action::Idle && at <= now => act(Action::CleanUp, Reason::LeftoverRecords, now),
         Some(at) if plan.action == Action::Idle && at < plan.next_look => Plan { next_look: at, ..plan },
@@ -147,7 +146,8 @@ fn fraction_moment(newest: &NewestCertificate) -> Moment {
     newest.not_before + lifetime * (fraction - SPREAD * share(newest))
 }
 
-fn plan_renewal(standing: &Standing, now: Moment) -> Plan {
+/// What is to be done about the certificate itself, questions and clean-up aside.
+pub(super) fn next_attempt(standing: &Standing, now: Moment) -> Plan {
     if standing.deleted {
         return act(Action::Purge, Reason::Deleted, now);
     }

@@ -4,7 +4,8 @@ use crate::domain::auto_certificate::Standing;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
-use crate::domain::plan::{Action, Reason, plan};
+use crate::domain::outlook::{Outlook, of_trouble};
+use crate::domain::plan::Reason;
 use crate::domain::provider::Provider;
 
 /// The states of the API.
@@ -86,33 +87,18 @@ fn needs_a_person(trouble: Option<&Trouble>) -> bool {
 }
 
 fn words(standing: &Standing, now: Moment) -> String {
-    let plan = plan(standing, now);
     let mut parts = Vec::new();
     if let Some(newest) = standing.newest {
         let tense = if now < newest.not_after { "valid until" } else { "the newest certificate expired at" };
         parts.push(format!("{tense} {}", newest.not_after));
     }
+    let outlook = Outlook::of(standing, now);
     // Until then the newest certificate is not what is asked for.
-    if standing.intent_changed {
+    if standing.intent_changed && outlook.reason != Reason::IntentChanged {
         parts.push(Reason::IntentChanged.to_string());
     }
-    if let Some(stage) = standing.open_attempt.filter(|_| standing.running) {
-        parts.push(stage.doing().to_owned());
-    } else if let Some(trouble) = &standing.trouble {
-        parts.push(of_trouble(trouble));
-    } else if plan.reason != Reason::IntentChanged {
-        parts.push(match plan.action {
-            Action::Idle => format!("{} at {}", plan.reason, plan.next_look),
-            Action::Start | Action::Resume(_) | Action::AskRenewalInfo | Action::CleanUp | Action::Purge => {
-                plan.reason.to_string()
-            }
-        });
-    }
+    parts.push(outlook.sentence());
     parts.join("; ")
-}
-
-fn of_trouble(trouble: &Trouble) -> String {
-    format!("{} (failure {}, next try at {})", trouble.last, trouble.failures, trouble.next_try)
 }
 
 #[cfg(test)]

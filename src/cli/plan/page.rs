@@ -1,0 +1,120 @@
+//! The plan as a page for people: what needs somebody comes first and in full, what goes its way in one line each.
+
+use std::fmt::Write;
+
+use crate::cli::plan::Planned;
+use crate::domain::moment::Moment;
+use crate::domain::outlook::Next;
+use crate::domain::plan::Reason;
+use crate::domain::spoken::{Spoken, seen_from};
+
+/// The page, so many columns wide.
+pub(super) fn page(planned: &[Planned], now: Moment, width: usize) -> String {
+    if planned.is_empty() {
+        return "there are no auto-certificates\n".to_owned();
+    }
+    let mut page = String::new();
+    for (next, heading) in SECTIONS {
+        let section: Vec<&Planned> = planned.iter().filter(|planned| planned.outlook.next == next).collect();
+        if section.is_empty() {
+            continue;
+        }
+        if !page.is_empty() {
+            page.push('\n');
+        }
+        put(&mut page, &format!("{} {heading}", section.len()));
+        match next {
+            Next::Person | Next::Retry | Next::Wait => in_full(&mut page, &section, now, width),
+            Next::Running | Next::Issue | Next::Renew | Next::Remove => in_lines(&mut page, &section, now, width),
+        }
+    }
+    page
+}
+
+/// A heading each, and below it what holds it up.
+fn in_full(page: &mut String, section: &[&Planned], now: Moment, width: usize) {
+    for Planned { subject, outlook } in section {
+        let slack = match outlook.slack {
+            Some(slack) if slack.is_negative() => format!(", {} behind the last safe moment", Spoken(-slack)),
+            Some(slack) => format!(", {} before the last safe moment", Spoken(slack)),
+            None => ", no certificate in service".to_owned(),
+        };
+        put(page, &cut(&format!("  {}: {}{slack}", subject.name, seen_from(now, outlook.at)), width));
+        for line in wrapped(&outlook.why, width - INDENT) {
+            put(page, &format!("{:INDENT$}{line}", ""));
+        }
+    }
+}
+
+fn in_lines(page: &mut String, section: &[&Planned], now: Moment, width: usize) {
+    let longest = section.iter().map(|planned| planned.subject.name.to_string().chars().count()).max();
+    let name_width = longest.unwrap_or_default().clamp(NAME.len(), width / 2 - INDENT);
+    put(page, &cut(&format!("  {NAME:name_width$}  {:>WHEN$}  {:>SLACK$}  WHY", "WHEN", "SLACK"), width));
+    for Planned { subject, outlook } in section {
+        let name = cut(&subject.name.to_string(), name_width);
+        let slack = outlook.slack.map_or_else(|| "-".to_owned(), |slack| Spoken(slack).to_string());
+        let when = seen_from(now, outlook.at);
+        let why = shortly(outlook.next, outlook.reason, &outlook.why);
+        put(page, &cut(&format!("  {name:name_width$}  {when:>WHEN$}  {slack:>SLACK$}  {why}"), width));
+    }
+}
+
+fn shortly(next: Next, reason: Reason, why: &str) -> String {
+    if next == Next::Running {
+        return why.to_owned();
+    }
+    match reason {
+        Reason::WindowAhead(_) => "in the CA's window".to_owned(),
+        Reason::RenewalAhead => "by its lifetime".to_owned(),
+        Reason::Window(_) => "the CA's window is open".to_owned(),
+        Reason::WindowOver(_) => "the CA wants it now".to_owned(),
+        Reason::NoCertificate => "its first certificate".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn put(page: &mut String, line: &str) {
+    // Writing to a text never fails.
+    let _infallible = writeln!(page, "{}", line.trim_end());
+}
+
+/// The beginning of a line that is too long.
+fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A text in lines of at most so many columns; what has no blanks is longer.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+const SECTIONS: [(Next, &str); 7] = [
+    (Next::Person, "wait for a person"),
+    (Next::Retry, "failed and are tried again"),
+    (Next::Wait, "wait for their provider"),
+    (Next::Running, "being worked on"),
+    (Next::Issue, "about to be issued"),
+    (Next::Renew, "planned"),
+    (Next::Remove, "being removed"),
+];
+const NAME: &str = "NAME";
+/// In columns.
+const WHEN: usize = 14;
+const SLACK: usize = 11;
+const INDENT: usize = 4;
+
+#[cfg(test)]
+mod tests;

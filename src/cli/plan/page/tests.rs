@@ -1,0 +1,98 @@
+use time::Duration;
+
+use super::*;
+use crate::domain::attempt::StageKind;
+use crate::domain::auto_certificate::{AutoCertificate, NewestCertificate, Standing};
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Failure;
+use crate::domain::hold::{Hold, HoldCause};
+use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::outlook::Outlook;
+use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+use crate::domain::resource::{Actor, Audit};
+
+const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
+
+fn planned(number: usize, standing: Standing) -> Planned {
+    let name = format!("host{number:02}.example.com");
+    let subject = AutoCertificate {
+        id: uuid::Uuid::from_u128(number as u128).into(),
+        name: name.parse().unwrap(),
+        provider: uuid::Uuid::nil().into(),
+        common_name: name.parse().unwrap(),
+        key_algorithm: KeyAlgorithm::Secp256r1,
+        subject_alternative_names: Vec::new(),
+        audit: Audit::new(Actor::autocertd(), NOW),
+        standing,
+    };
+    let outlook = Outlook::of(&subject.standing, NOW);
+    Planned { subject, outlook }
+}
+
+fn serving(days_left: i64) -> Standing {
+    let not_after = NOW + Duration::days(days_left);
+    let newest =
+        NewestCertificate { id: uuid::Uuid::nil().into(), not_before: not_after - Duration::days(90), not_after };
+    let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
+    Standing { newest: Some(newest), renewal_info: Some(info), ..Standing::default() }
+}
+
+/// Fifty auto-certificates in mixed states.
+fn fleet() -> Vec<Planned> {
+    let trouble = |failure, failures| {
+        let first = Trouble::after(None, failure, NOW - Duration::SECOND, None, 0.5);
+        Some(Trouble { failures, ..first })
+    };
+    let caa = "caa-check.example refused to take the order: HTTP 403, CAA record for host00.example.com prevents issuance \
+               (caa). What to do: let the CA issue in the CAA records of the name, or remove them";
+    let down = "ca.example could not take the order: HTTP 503, the service is down for maintenance";
+    let limit = HoldCause::Limit("new certificates of example.com (50 in 7 d)".to_owned());
+    let in_window = |days: i64| {
+        let start = NOW + Duration::days(days);
+        let window = Window::new(start, start + Duration::days(2)).unwrap();
+        let suggestion = Suggestion { window, moment: start + Duration::HOUR, explanation_url: None };
+        let info =
+            RenewalInfo { suggestion: Some(suggestion), ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
+        Standing { renewal_info: Some(info), ..serving(30 + days) }
+    };
+    let mut fleet = vec![
+        planned(0, Standing { trouble: trouble(Failure::operator(caa), 3), ..serving(20) }),
+        planned(1, Standing { trouble: trouble(Failure::retry(down), 2), ..serving(3) }),
+        planned(
+            2,
+            Standing { hold: Some(Hold { until: NOW + Duration::hours(3), cause: limit }), ..Standing::default() },
+        ),
+        planned(3, Standing { running: true, open_attempt: Some(StageKind::Ordered), ..serving(25) }),
+        planned(4, Standing::default()),
+        planned(
+            5,
+            Standing {
+                hold: Some(Hold { until: NOW + Duration::minutes(4), cause: HoldCause::ProviderDown }),
+                ..serving(29)
+            },
+        ),
+    ];
+    fleet.extend((6..28).map(|number| planned(number, serving(31 + i64::try_from(number).unwrap()))));
+    fleet.extend((28..50).map(|number| planned(number, in_window(i64::try_from(number).unwrap() - 27))));
+    fleet
+}
+
+#[test]
+fn fifty_in_mixed_states_read_well_in_80_columns() {
+    let page = page(&fleet(), NOW, 80);
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    insta::assert_snapshot!(page);
+}
+
+#[test]
+fn a_narrow_terminal_cuts_lines_and_words_are_wrapped() {
+    let page = page(&fleet(), NOW, 40);
+    assert!(page.lines().all(|line| line.chars().count() <= 40), "{page}");
+    assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+    assert_eq!(cut("abcdef", 4), "abc…");
+}
+
+#[test]
+fn nothing_is_said_to_be_nothing() {
+    assert_eq!(page(&[], NOW, 80), "there are no auto-certificates\n");
+}

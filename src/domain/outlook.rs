@@ -1,0 +1,213 @@
+//! What comes next for an auto-certificate, when and why, for people: the plan in words, and how much slack it leaves. The
+//! API's messages and the command `plan` say the same.
+
+use time::Duration;
+
+use crate::domain::auto_certificate::Standing;
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Disposition;
+use crate::domain::moment::Moment;
+use crate::domain::plan::{Reason, backstop, next_attempt};
+use crate::domain::renewal_info::Suggestion;
+use crate::domain::spoken::Spoken;
+
+/// What comes next for an auto-certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// What it is.
+    pub next: Next,
+    /// When, now where it is on its way.
+    pub at: Moment,
+    /// Why the plan is as it is.
+    pub reason: Reason,
+    /// Why, in words, with what holds it up.
+    pub why: String,
+    /// The time between that moment and the last safe one, from which only a twentieth of the lifetime is left; negative
+    /// where it comes later. Absent where nothing serves that could lapse.
+    pub slack: Option<Duration>,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Next {
+    /// A person must act; it is looked at again all the same.
+    Person,
+    /// A failed try is repeated.
+    Retry,
+    /// The order waits for its provider: for its limits, or until it is back.
+    Wait,
+    /// It is being worked on.
+    Running,
+    /// The first certificate is obtained.
+    Issue,
+    /// The certificate is renewed.
+    Renew,
+    /// It goes.
+    Remove,
+}
+
+impl Next {
+    /// One word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Retry => "retry",
+            Self::Wait => "wait",
+            Self::Running => "running",
+            Self::Issue => "issue",
+            Self::Renew => "renew",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+impl Outlook {
+    /// What comes next for what stands like this.
+    pub fn of(standing: &Standing, now: Moment) -> Self {
+        let plan = next_attempt(standing, now);
+        let next = next(standing, plan.reason);
+        let why = match next {
+            Next::Running => standing.open_attempt.map_or("it is being worked on", |stage| stage.doing()).to_owned(),
+            Next::Person | Next::Retry => standing.trouble.as_ref().map(of_trouble).unwrap_or_default(),
+            Next::Wait => {
+                let hold = standing.hold.as_ref();
+                hold.map(|hold| format!("{}; it is next tried at {}", hold.words(), hold.until)).unwrap_or_default()
+            }
+            Next::Issue | Next::Renew | Next::Remove => of_plan(standing, plan.reason, plan.next_look, now),
+        };
+        let serving = standing.newest.filter(|newest| newest.not_after > now && !standing.deleted);
+        let slack = serving.map(|newest| backstop(&newest) - plan.next_look);
+        Self { next, at: plan.next_look, reason: plan.reason, why, slack }
+    }
+
+    /// The whole in one sentence.
+    pub fn sentence(&self) -> String {
+        match self.slack {
+            Some(slack) if slack.is_negative() => {
+                format!("{}; that is {} behind the last safe moment", self.why, Spoken(-slack))
+            }
+            Some(slack) if matches!(self.reason, Reason::WindowAhead(_) | Reason::RenewalAhead) => {
+                format!("{}, {} before the last safe moment", self.why, Spoken(slack))
+            }
+            _ => self.why.clone(),
+        }
+    }
+}
+
+fn next(standing: &Standing, reason: Reason) -> Next {
+    let operator = |trouble: &Trouble| trouble.last.disposition == Disposition::Operator;
+    match reason {
+        Reason::Deleted => Next::Remove,
+        _ if standing.running => Next::Running,
+        Reason::ProviderDown | Reason::Limit => Next::Wait,
+        _ if standing.trouble.as_ref().is_some_and(operator) => Next::Person,
+        _ if standing.trouble.is_some() => Next::Retry,
+        _ if standing.newest.is_none() => Next::Issue,
+        _ => Next::Renew,
+    }
+}
+
+/// What happened, how often, and when it is tried again.
+pub(super) fn of_trouble(trouble: &Trouble) -> String {
+    format!("{} (failure {}, next try at {})", trouble.last, trouble.failures, trouble.next_try)
+}
+
+fn of_plan(standing: &Standing, reason: Reason, at: Moment, now: Moment) -> String {
+    let suggestion = standing.renewal_info.as_ref().and_then(|info| info.suggestion.as_ref());
+    let planned = if at > now { format!(" at {at}") } else { String::new() };
+    match (reason, suggestion) {
+        (Reason::WindowAhead(_), Some(suggestion)) => format!("{reason}{planned}, in {}", of_window(suggestion)),
+        (Reason::Window(_) | Reason::WindowOver(_), Some(suggestion)) => format!("{reason}: {}", of_window(suggestion)),
+        (Reason::RenewalAhead, _) => format!("{reason}{planned}, by its lifetime"),
+        _ => format!("{reason}{planned}"),
+    }
+}
+
+fn of_window(Suggestion { window, explanation_url, .. }: &Suggestion) -> String {
+    let page = explanation_url.as_ref().map(|url| format!("; {url} explains it")).unwrap_or_default();
+    format!("the window that the CA suggests ({} to {}{page})", window.start(), window.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::attempt::StageKind;
+    use crate::domain::auto_certificate::NewestCertificate;
+    use crate::domain::disposition::Failure;
+    use crate::domain::hold::{Hold, HoldCause};
+    use crate::domain::renewal_info::{RenewalInfo, Window};
+
+    const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
+
+    fn serving(left: Duration) -> Standing {
+        let newest = NewestCertificate {
+            id: uuid::Uuid::nil().into(),
+            not_before: NOW + left - Duration::days(90),
+            not_after: NOW + left,
+        };
+        let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
+        Standing { newest: Some(newest), renewal_info: Some(info), ..Standing::default() }
+    }
+
+    fn sentence(standing: &Standing) -> String {
+        Outlook::of(standing, NOW).sentence()
+    }
+
+    #[test]
+    fn what_is_planned_says_when_and_why_and_how_much_slack_it_leaves() {
+        let by_lifetime = sentence(&serving(Duration::days(50)));
+        let expected =
+            "the renewal is planned at 2027-02-04T08:00:00Z, by its lifetime, 25 d 12 h before the last safe moment";
+        assert_eq!(by_lifetime, expected);
+        let window = Window::new(NOW + Duration::days(2), NOW + Duration::days(3)).unwrap();
+        let suggestion = Suggestion {
+            window,
+            moment: NOW + Duration::days(2),
+            explanation_url: Some("https://ca.example/why".to_owned()),
+        };
+        let mut suggested = serving(Duration::days(50));
+        suggested.renewal_info = Some(RenewalInfo {
+            suggestion: Some(suggestion),
+            ask_at: NOW + Duration::HOUR,
+            failures: 0,
+            problem: None,
+        });
+        assert_eq!(
+            sentence(&suggested),
+            "the renewal is planned at 2027-01-17T08:00:00Z, in the window that the CA suggests (2027-01-17T08:00:00Z to \
+             2027-01-18T08:00:00Z; https://ca.example/why explains it), 43 d 12 h before the last safe moment"
+        );
+    }
+
+    #[test]
+    fn what_holds_it_up_comes_first() {
+        let trouble = |failure| Some(Trouble::after(None, failure, NOW, None, 0.5));
+        let operator = Standing { trouble: trouble(Failure::operator("CAA forbids it")), ..serving(Duration::days(9)) };
+        assert_eq!(Outlook::of(&operator, NOW).next, Next::Person);
+        let retried = Standing { trouble: trouble(Failure::retry("HTTP 503")), ..serving(Duration::days(9)) };
+        assert_eq!(Outlook::of(&retried, NOW).next, Next::Retry);
+        assert_eq!(sentence(&retried), "HTTP 503 (failure 1, next try at 2027-01-15T08:01:00Z)");
+        let cause = HoldCause::Limit("orders of the account (300 in 3 h)".to_owned());
+        let held = Standing { hold: Some(Hold { until: NOW + Duration::HOUR, cause }), ..serving(Duration::days(9)) };
+        assert_eq!(Outlook::of(&held, NOW).next, Next::Wait);
+        assert_eq!(
+            sentence(&held),
+            "the order would break a limit of the CA: orders of the account (300 in 3 h); it is next tried at \
+             2027-01-15T09:00:00Z"
+        );
+        let running = Standing { running: true, open_attempt: Some(StageKind::Ready), ..held };
+        assert_eq!(sentence(&running), StageKind::Ready.doing());
+    }
+
+    #[test]
+    fn a_late_try_says_so() {
+        let late = Standing {
+            trouble: Some(Trouble::after(None, Failure::operator("paused"), NOW, None, 0.5)),
+            ..serving(Duration::days(5))
+        };
+        let outlook = Outlook::of(&late, NOW);
+        assert_eq!(outlook.slack, Some(-Duration::hours(12)));
+        assert!(outlook.sentence().ends_with("; that is 12 h behind the last safe moment"), "{}", outlook.sentence());
+        assert_eq!(Outlook::of(&Standing::default(), NOW).slack, None);
+    }
+}
