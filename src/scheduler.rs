@@ -5,6 +5,7 @@ mod deliveries;
 mod queue;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Scheduler {
     tasks: TaskTracker,
     stopping: CancellationToken,
     scan_every: Duration,
+    /// The moment of the last scan, in microseconds since the epoch.
+    last_scan: Arc<AtomicI64>,
 }
 
 impl Scheduler {
@@ -66,6 +69,7 @@ impl Scheduler {
             tasks,
             stopping,
             scan_every: settings.scan_every.duration(),
+            last_scan: Arc::default(),
         }
     }
 
@@ -107,7 +111,8 @@ impl Scheduler {
         let Work { issuance, dispatch } = self.current();
         let store = &issuance.store;
         store.free_dead_leases().await?;
-        let mended = store.mend_looks(issuance.clock.now()).await?;
+        let now = issuance.clock.now();
+        let mended = store.mend_looks(now, self.is_set_back(now)).await?;
         if mended > 0 {
             tracing::warn!(mended, "the clock was ahead and has been set back; what it put off is looked at again");
         }
@@ -199,6 +204,12 @@ impl Scheduler {
         cron.add(scan).await?;
         cron.start().await?;
         Ok(cron)
+    }
+
+    /// Whether the clock shows an earlier time than at the last scan, beyond what its keeper corrects every day.
+    fn is_set_back(&self, now: Moment) -> bool {
+        let last = self.last_scan.swap(now.micros(), Ordering::SeqCst);
+        now + CORRECTION < Moment::from_micros(last)
     }
 
     fn pause_until(&self, next_look: Option<Moment>) -> Duration {
@@ -302,5 +313,6 @@ async fn remove_expired(issuance: &Issuance) -> Result<(), StoreError> {
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// What another instance has issued is delivered here, too, without anybody who would wake us.
 const LONGEST_PAUSE_IN_A_FLEET: Duration = Duration::from_secs(5);
+const CORRECTION: time::Duration = time::Duration::MINUTE;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 const PROVIDERS_AT_ONCE: u32 = 8;

@@ -89,15 +89,15 @@ impl Store {
         fenced(released.rows_affected())
     }
 
-    /// Looks again at what is planned so far ahead that only a clock which was ahead can have planned it; says how many
-    /// rows that were.
+    /// Looks again at what is planned so far ahead that only a clock which was ahead can have planned it, or where the clock
+    /// was `set_back` just now, at everything; says how many rows that were.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn mend_looks(&self, now: Moment) -> Result<u64, StoreError> {
+    pub async fn mend_looks(&self, now: Moment, set_back: bool) -> Result<u64, StoreError> {
         let mut mended = 0;
         for (look_ahead, find, mend) in MEND {
-            let beyond = now + look_ahead + time::Duration::HOUR;
+            let beyond = if set_back { now } else { now + look_ahead + time::Duration::HOUR };
             let found = self.query(find).bind(beyond.micros()).fetch_optional(&self.0.pool).await?;
             if found.is_some() {
                 let written = self.query(mend).bind(beyond.micros()).bind(now.micros()).execute(&self.0.pool).await?;
@@ -228,7 +228,8 @@ pub(super) const MEND: [(time::Duration, &str, &str); 3] = [
     (
         LONGEST_LOOK_AHEAD,
         "SELECT id FROM auto_certificates WHERE next_look > $1 LIMIT 1",
-        "UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE next_look > $1",
+        "UPDATE auto_certificates SET next_look = $2, held_until = NULL, held_by = NULL, wakes = wakes + 1 \
+         WHERE next_look > $1",
     ),
     (
         LONGEST_LOOK_AHEAD,

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails right there")]
 
 mod activation;
+mod clockwork;
 mod declared;
 mod deliveries;
+mod disasters;
 mod dry_run;
 mod fleet;
 mod hardening;

@@ -230,11 +230,11 @@ async fn what_a_clock_ahead_put_off_is_looked_at_again(house: House) {
     let far = house.now() + Duration::days(60);
     house.store.release(&claim.lease, far, RunOutcome::Finished).await.unwrap();
     assert_eq!(earliest(&house).await, Some(house.now() + Duration::days(1)), "a look a day");
-    assert_eq!(house.store.mend_looks(house.now()).await.unwrap(), 0);
+    assert_eq!(house.store.mend_looks(house.now(), false).await.unwrap(), 0);
 
     house.turn(Duration::days(-365));
     assert!(house.store.due(house.now()).await.unwrap().is_empty());
-    assert_eq!(house.store.mend_looks(house.now()).await.unwrap(), 1);
+    assert_eq!(house.store.mend_looks(house.now(), false).await.unwrap(), 1);
     assert_eq!(house.store.due(house.now()).await.unwrap(), [claim.lease.id]);
 }
 

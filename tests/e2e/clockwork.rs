@@ -1,0 +1,151 @@
+//! The renewal daemon inside the test, under a clock that is turned: days pass in seconds, while CA, DNS and database are
+//! the real ones.
+
+use std::sync::Arc;
+
+use autocertd::acme::AcmeClient;
+use autocertd::config::acme::AcmeSection;
+use autocertd::config::dns::{IonosSection, PropagationSection};
+use autocertd::config::scheduler::SchedulerSection;
+use autocertd::config::span::Span;
+use autocertd::deliver::dispatch::Dispatch;
+use autocertd::dns::ionos::Ionos;
+use autocertd::dns::propagation::Propagation;
+use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
+use autocertd::domain::id::{AutoCertificateId, ProviderId};
+use autocertd::domain::key_algorithm::KeyAlgorithm;
+use autocertd::domain::moment::Moment;
+use autocertd::domain::provider::NewProvider;
+use autocertd::domain::resource::Actor;
+use autocertd::domain::server_url::{PlainHttp, ServerUrl};
+use autocertd::issuance::{Issuance, Registrar};
+use autocertd::runtime::clock::{Clock, SharedClock, TurnedClock};
+use autocertd::runtime::randomness::Randomness;
+use autocertd::runtime::wake::Wake;
+use autocertd::scheduler::{Scheduler, Work};
+use autocertd::store::{Creation, KeyRing, Store, StoreSettings, StoreUrl};
+use secrecy::SecretString;
+use time::{Duration, OffsetDateTime};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::world::World;
+
+pub(crate) struct Clockwork {
+    pub(crate) world: World,
+    pub(crate) store: Store,
+    pub(crate) provider: ProviderId,
+    clock: Arc<TurnedClock>,
+    scheduler: Scheduler,
+    tasks: TaskTracker,
+}
+
+impl Clockwork {
+    /// A daemon with one provider: the world's CA behind the proxy. Its clock stands still a little ahead, so that what the
+    /// CA issues meanwhile is valid already.
+    pub(crate) async fn over(world: World) -> Self {
+        let start = OffsetDateTime::now_utc() + Duration::minutes(10);
+        let clock = Arc::new(TurnedClock::starting_at(start.into()));
+        let shared: SharedClock = clock.clone();
+        let randomness = Randomness::from_seed(1);
+        let url = StoreUrl::sqlite(world.folder.path().join("autocertd.db"));
+        let ring = KeyRing::of_store(&world.folder.path().join("master.key"), &url).unwrap();
+        let settings = StoreSettings { url, max_connections: 10 };
+        let store = Store::open(&settings, ring, shared.clone(), randomness.clone()).await.unwrap();
+        let provider = NewProvider {
+            name: "Pebble".parse().unwrap(),
+            email: "ops@example.com".parse().unwrap(),
+            server: ServerUrl::parse(&world.directory(), PlainHttp::Refused).unwrap(),
+            external_account: None,
+        };
+        let provider = store.create_provider(&provider, &Actor::autocertd()).await.unwrap().id;
+        let work = work(&world, &store, &shared, &randomness);
+        let tasks = TaskTracker::new();
+        let stopping = CancellationToken::new();
+        let scheduler = Scheduler::new(work, Wake::default(), &SchedulerSection::default(), tasks.clone(), stopping);
+        Self { world, store, provider, clock, scheduler, tasks }
+    }
+
+    pub(crate) async fn auto_certificate(&self, names: &[&str]) -> AutoCertificateId {
+        let wish = NewAutoCertificate {
+            name: names[0].parse().unwrap(),
+            provider: self.provider,
+            common_name: names[0].parse().unwrap(),
+            key_algorithm: KeyAlgorithm::Secp256r1,
+            subject_alternative_names: names[1..].iter().map(|name| name.parse().unwrap()).collect(),
+        };
+        match self.store.create_auto_certificate(&wish, &Actor::autocertd(), 1_000).await.unwrap() {
+            Creation::Created(made) => made.id,
+            refused => panic!("{refused:?}"),
+        }
+    }
+
+    pub(crate) async fn look(&self, id: AutoCertificateId) -> AutoCertificate {
+        self.store.auto_certificate(id).await.unwrap().unwrap()
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub(crate) fn turn(&self, span: Duration) {
+        self.clock.turn(span);
+    }
+
+    /// Lets so much time pass: whatever falls due in it is done at its moment. At once where `span` is zero.
+    pub(crate) async fn pass(&self, span: Duration) {
+        let end = self.now() + span;
+        loop {
+            let next = self.scheduler.scan().await.unwrap();
+            if !self.tasks.is_empty() {
+                self.drain().await;
+                continue;
+            }
+            match next {
+                Some(next) if next <= self.now() => {}
+                Some(next) if next <= end => self.turn(next - self.now()),
+                _ => break,
+            }
+        }
+        self.turn(end - self.now());
+    }
+
+    async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+}
+
+fn work(world: &World, store: &Store, clock: &SharedClock, randomness: &Randomness) -> Work {
+    let acme = AcmeSection {
+        accept_terms_of_service: true,
+        extra_roots: vec![world.acme.root_pem_path()],
+        timeout: Span::seconds(5),
+        first_poll: Span::millis(50),
+        longest_poll: Span::millis(200),
+        ..AcmeSection::default()
+    };
+    let acme = AcmeClient::new(&acme, clock.clone()).unwrap();
+    let ionos = IonosSection { endpoint: world.dns.http_url(), ..IonosSection::default() };
+    let token = SecretString::from(world.dns.token().to_owned());
+    let dns = Ionos::new(&ionos, Some(&token), clock.clone(), randomness.clone()).unwrap();
+    let propagation = PropagationSection {
+        timeout: Span::seconds(20),
+        first_pause: Span::millis(50),
+        longest_pause: Span::millis(200),
+        servers: vec![world.dns.dns_addr()],
+        ..PropagationSection::default()
+    };
+    let issuance = Issuance {
+        store: store.clone(),
+        registrar: Registrar::new(store.clone(), acme.clone(), clock.clone(), randomness.clone()),
+        acme,
+        dns: Arc::new(dns),
+        propagation: Propagation::new(&propagation),
+        clock: clock.clone(),
+        randomness: randomness.clone(),
+    };
+    let dispatch = Dispatch::new(store.clone(), clock.clone(), randomness.clone(), "here".to_owned(), Vec::new());
+    Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch) }
+}

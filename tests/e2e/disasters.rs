@@ -1,0 +1,214 @@
+//! The known disasters of this field, each as a test that fails when it comes back: storms against a CA that refuses, orders
+//! made again and again, one certificate that holds up the rest.
+
+use autocertd::domain::disposition::Disposition;
+use autocertd_support::fault_proxy::{Action, RequestInfo};
+use autocertd_support::pebble::PebbleOptions;
+use axum::body::Bytes;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderMap, HeaderValue};
+use sqlx::any::AnyPoolOptions;
+use time::Duration;
+
+use crate::clockwork::Clockwork;
+use crate::world::World;
+
+/// Issue #2 of many clients: every failure is followed by the next try within seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_that_refuses_gets_a_handful_of_requests_a_day() {
+    let clockwork = clockwork(&["storm.example"]).await;
+    let problem =
+        r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates already issued"}"#;
+    refuse(&clockwork, "new-order", 429, problem, None);
+    let id = clockwork.auto_certificate(&["www.storm.example"]).await;
+    clockwork.pass(Duration::days(1)).await;
+    let orders = clockwork.world.acme.count("new-order");
+    assert!((20..=40).contains(&orders), "{orders} orders in a day without a certificate, where one an hour is meant");
+    assert!(clockwork.look(id).await.standing.newest.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permanent_refusal_is_not_retried_but_looked_at_once_a_day() {
+    let clockwork = clockwork(&["never.example"]).await;
+    let problem =
+        r#"{"type": "urn:ietf:params:acme:error:rejectedIdentifier", "detail": "we do not issue for that name"}"#;
+    refuse(&clockwork, "new-order", 400, problem, None);
+    let id = clockwork.auto_certificate(&["www.never.example"]).await;
+    clockwork.pass(Duration::days(10)).await;
+    let orders = clockwork.world.acme.count("new-order");
+    assert!((8..=13).contains(&orders), "{orders} orders in ten days");
+    let trouble = clockwork.look(id).await.standing.trouble.unwrap();
+    assert_eq!(trouble.last.disposition, Disposition::Operator);
+}
+
+/// A paused name is a 429 without `Retry-After`: only a person can undo that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_name_stops_hammering() {
+    let clockwork = clockwork(&["paused.example"]).await;
+    let problem = r#"{"type": "urn:ietf:params:acme:error:rateLimited",
+        "detail": "Your account is temporarily prevented from requesting certificates for paused.example. Please visit: https://ca.example/unpause"}"#;
+    refuse(&clockwork, "new-order", 429, problem, None);
+    let id = clockwork.auto_certificate(&["www.paused.example"]).await;
+    clockwork.pass(Duration::days(3)).await;
+    assert!(clockwork.world.acme.count("new-order") <= 5);
+    let words = clockwork.look(id).await.standing.trouble.unwrap().last.message;
+    assert!(words.contains("https://ca.example/unpause") && words.contains("What to do"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retry_after_wins() {
+    let clockwork = clockwork(&["later.example"]).await;
+    let problem =
+        r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates already issued"}"#;
+    refuse(&clockwork, "new-order", 429, problem, Some("36000"));
+    clockwork.auto_certificate(&["www.later.example"]).await;
+    clockwork.pass(Duration::hours(9)).await;
+    assert_eq!(clockwork.world.acme.count("new-order"), 1);
+    clockwork.pass(Duration::hours(2)).await;
+    assert_eq!(clockwork.world.acme.count("new-order"), 2);
+}
+
+/// Issued, not saved, ordered anew, until the CA's limit on duplicates is reached.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_issued_and_cannot_be_saved_is_not_ordered_again() {
+    let clockwork = clockwork(&["unsaved.example"]).await;
+    let url = format!("sqlite://{}", clockwork.world.folder.path().join("autocertd.db").display());
+    let raw = AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+    let trigger =
+        "CREATE TRIGGER full BEFORE INSERT ON certificates BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    sqlx::query(trigger).execute(&raw).await.unwrap();
+    let id = clockwork.auto_certificate(&["www.unsaved.example"]).await;
+    clockwork.pass(Duration::hours(12)).await;
+    let counts = |kind: &str| clockwork.world.acme.count(kind);
+    assert_eq!((counts("new-order"), counts("finalize")), (1, 1));
+    assert!(clockwork.look(id).await.standing.trouble.unwrap().failures > 3);
+
+    sqlx::query("DROP TRIGGER full").execute(&raw).await.unwrap();
+    clockwork.pass(Duration::hours(2)).await;
+    assert!(clockwork.look(id).await.standing.newest.is_some());
+    assert_eq!((counts("new-order"), counts("finalize")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_bad_name_blocks_nobody_else() {
+    let blocked = PebbleOptions { blocked_names: vec!["bad.example".to_owned()], ..PebbleOptions::default() };
+    let world = World::with(blocked).await;
+    for zone in ["bad.example", "good.example"] {
+        world.dns.add_zone(zone);
+    }
+    let clockwork = Clockwork::over(world).await;
+    let bad = clockwork.auto_certificate(&["first.good.example", "www.bad.example"]).await;
+    let mut good = Vec::new();
+    for number in 0..5 {
+        good.push(clockwork.auto_certificate(&[&format!("h{number}.good.example")]).await);
+    }
+    clockwork.pass(Duration::ZERO).await;
+    for id in good {
+        let standing = clockwork.look(id).await.standing;
+        assert!(standing.newest.is_some(), "{standing:?}");
+    }
+    let words = clockwork.look(bad).await.standing.trouble.unwrap().last.message;
+    assert!(words.contains("bad.example"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_jumps_back_a_day_neither_orders_nor_forgets() {
+    let clockwork = clockwork(&["back.example"]).await;
+    let id = clockwork.auto_certificate(&["www.back.example"]).await;
+    clockwork.pass(Duration::hours(30)).await;
+    let issued = clockwork.look(id).await.standing.newest.unwrap().id;
+    clockwork.turn(-Duration::days(1));
+    clockwork.pass(Duration::hours(3)).await;
+    assert_eq!(clockwork.world.acme.count("new-order"), 1);
+
+    // What failed in the future does not put off what is due now.
+    clockwork.turn(Duration::days(1));
+    let failing = clockwork.auto_certificate(&["www.nowhere.example"]).await;
+    clockwork.pass(Duration::ZERO).await;
+    clockwork.turn(-Duration::days(1));
+    clockwork.world.dns.add_zone("nowhere.example");
+    clockwork.pass(Duration::hours(2)).await;
+    assert!(clockwork.look(failing).await.standing.newest.is_some());
+    assert_eq!(clockwork.look(id).await.standing.newest.unwrap().id, issued);
+}
+
+/// An outage of five days: a few probes, no storm, and everything is made up for soon after its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_down_is_probed_and_its_return_is_noticed() {
+    let clockwork = clockwork(&["outage.example"]).await;
+    clockwork.auto_certificate(&["first.outage.example"]).await;
+    clockwork.pass(Duration::ZERO).await;
+    let mut waiting = Vec::new();
+    for number in 0..12 {
+        waiting.push(clockwork.auto_certificate(&[&format!("h{number}.outage.example")]).await);
+    }
+    clockwork.world.acme.set_hook(Box::new(|_| Action::Cut));
+    let before = clockwork.world.acme.requests().len();
+    clockwork.pass(Duration::days(2)).await;
+    let requests = clockwork.world.acme.requests().len() - before;
+    // Probes at most every 24 minutes once it is open, and the questions when to renew, for one certificate.
+    assert!((60..=220).contains(&requests), "{requests} requests in two days");
+
+    clockwork.world.acme.set_hook(Box::new(|_| Action::Pass));
+    clockwork.pass(Duration::minutes(37)).await;
+    for id in waiting {
+        assert!(clockwork.look(id).await.standing.newest.is_some(), "{:?}", clockwork.look(id).await.standing);
+    }
+}
+
+/// One order that stalls for half a minute holds up nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_of_the_wire_ends_in_a_certificate_and_one_order() {
+    let page = || Bytes::from_static(b"<html>gateway</html>");
+    let faults: [(&str, fn(Bytes) -> Action); 6] = [
+        ("500", |page| Action::Respond(500, HeaderMap::new(), page)),
+        ("503", |page| Action::Respond(503, HeaderMap::new(), page)),
+        ("cut", |_| Action::Cut),
+        ("stall", |_| Action::Stall(std::time::Duration::from_secs(30))),
+        ("truncated", |_| Action::Truncate),
+        ("no problem", |page| Action::Respond(404, HeaderMap::new(), page)),
+    ];
+    let clockwork = clockwork(&["faults.example"]).await;
+    for (number, (what, fault)) in faults.into_iter().enumerate() {
+        for kind in ["authz", "challenge", "finalize", "certificate"] {
+            let struck = std::sync::atomic::AtomicBool::new(false);
+            clockwork.world.acme.set_hook(Box::new(move |request: &RequestInfo| {
+                let strike = request.kind == kind && !struck.swap(true, std::sync::atomic::Ordering::SeqCst);
+                if strike { fault(page()) } else { Action::Pass }
+            }));
+            let before = clockwork.world.acme.count("finalize");
+            let id = clockwork.auto_certificate(&[&format!("{kind}{number}.faults.example")]).await;
+            clockwork.pass(Duration::minutes(30)).await;
+            assert!(clockwork.look(id).await.standing.newest.is_some(), "{what} at {kind}");
+            assert!(clockwork.world.acme.count("finalize") - before <= 3, "{what} at {kind}");
+        }
+    }
+}
+
+async fn clockwork(zones: &[&str]) -> Clockwork {
+    let world = World::start().await;
+    for zone in zones {
+        world.dns.add_zone(zone);
+    }
+    Clockwork::over(world).await
+}
+
+/// Every request of this kind is refused from now on.
+fn refuse(
+    clockwork: &Clockwork,
+    kind: &'static str,
+    status: u16,
+    problem: &'static str,
+    retry_after: Option<&'static str>,
+) {
+    clockwork.world.acme.set_hook(Box::new(move |request| {
+        if request.kind != kind {
+            return Action::Pass;
+        }
+        let mut headers = HeaderMap::new();
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        Action::Respond(status, headers, Bytes::from_static(problem.as_bytes()))
+    }));
+}
