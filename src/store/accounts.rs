@@ -170,12 +170,8 @@ impl Store {
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn replace_key(&self, lease: &ProviderLease, credentials: &SecretString) -> Result<(), StoreError> {
         let sealed = self.0.keys.seal(self::credentials(&lease.id.to_string()), credentials)?;
-        let stored = self
-            .fenced_query(REPLACE_KEY, lease)
-            .bind(sealed)
-            .bind(self.now().micros())
-            .execute(&self.0.pool)
-            .await?;
+        let stored =
+            self.fenced_query(REPLACE_KEY, lease).bind(sealed).bind(self.now().micros()).execute(&self.0.pool).await?;
         fenced(stored.rows_affected())
     }
 

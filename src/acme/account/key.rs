@@ -218,3 +218,70 @@ const P256: &str = "P-256";
 const P384: &str = "P-384";
 /// SEC 1 section 2.3.3.
 const UNCOMPRESSED_POINT: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::AsBigEndian;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+        VerificationAlgorithm,
+    };
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+
+    use super::*;
+
+    fn pem(algorithm: &'static rcgen::SignatureAlgorithm) -> String {
+        KeyPair::generate_for(algorithm).unwrap().serialize_pem()
+    }
+
+    #[test]
+    fn keys_are_read_from_pem_and_sign_as_they_say() {
+        let kinds: [(_, _, &'static dyn VerificationAlgorithm); 3] = [
+            (&PKCS_ECDSA_P256_SHA256, "ES256", &ECDSA_P256_SHA256_FIXED),
+            (&PKCS_ECDSA_P384_SHA384, "ES384", &ECDSA_P384_SHA384_FIXED),
+            (&PKCS_RSA_SHA256, "RS256", &RSA_PKCS1_2048_8192_SHA256),
+        ];
+        for (algorithm, name, verification) in kinds {
+            let key = AccountKey::read(&pem(algorithm)).unwrap();
+            assert_eq!((key.algorithm(), key.p256_pkcs8().is_some()), (name, name == "ES256"));
+            let signature = key.sign(b"message").unwrap();
+            let public = match &key.0 {
+                Pair::P256(pair) | Pair::P384(pair) => pair.public_key().as_ref().to_vec(),
+                Pair::Rsa(pair) => pair.public_key().as_ref().to_vec(),
+            };
+            UnparsedPublicKey::new(verification, public).verify(b"message", &signature).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_web_key_on_a_curve_is_read() {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+        let d = BASE64_URL_SAFE_NO_PAD.encode(pair.private_key().as_be_bytes().unwrap().as_ref());
+        let mut jwk = AccountKey(Pair::P384(pair)).public_jwk().unwrap();
+        jwk["d"] = d.into();
+        let read = AccountKey::read(&jwk.to_string()).unwrap();
+        jwk["d"].take();
+        assert_eq!(read.algorithm(), "ES384");
+        jwk["x"] = jwk["y"].clone();
+        assert_eq!(AccountKey::read(&jwk.to_string()).unwrap_err(), UnusableAccountKey::Unreadable);
+    }
+
+    #[test]
+    fn what_is_no_account_key_is_told_apart() {
+        let public_only = AccountKey::read(&pem(&PKCS_RSA_SHA256)).unwrap().public_jwk().unwrap().to_string();
+        for text in
+            ["", "no key", "{}", "{", "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n", &public_only]
+        {
+            let error = AccountKey::read(text).unwrap_err();
+            assert_eq!(error == UnusableAccountKey::OtherKind, text == "{}", "{text}: {error}");
+        }
+        for text in [pem(&PKCS_ED25519), r#"{"kty": "OKP", "crv": "Ed25519"}"#.to_owned()] {
+            assert_eq!(AccountKey::read(&text).unwrap_err(), UnusableAccountKey::OtherKind);
+        }
+    }
+
+    #[test]
+    fn a_key_shows_only_its_kind() {
+        assert_eq!(format!("{:?}", AccountKey::read(&pem(&PKCS_ECDSA_P256_SHA256)).unwrap()), "AccountKey(ES256)");
+    }
+}

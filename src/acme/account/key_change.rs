@@ -45,7 +45,9 @@ impl AcmeClient {
         let endpoints = exchange.endpoints().await?;
         let (url, payload) = match known {
             // POST-as-GET, section 6.3.
-            Some(account) => (account.parse().map_err(|_| AcmeError::UnusableServer(account.to_owned()))?, String::new()),
+            Some(account) => {
+                (account.parse().map_err(|_| AcmeError::UnusableServer(account.to_owned()))?, String::new())
+            }
             None => (endpoints.new_account, json!({ "onlyReturnExisting": true }).to_string()),
         };
         let signer = Signer { key, account: known };

@@ -19,7 +19,9 @@ impl Registrar {
             if !users.is_empty() {
                 let names: Vec<String> = users.iter().map(|(id, name)| format!("{name} ({id})")).collect();
                 let words = format!("these auto-certificates use the provider: {}", names.join(", "));
-                return Err(Failure::operator(format!("{words}; delete them or give them another provider first")).into());
+                return Err(
+                    Failure::operator(format!("{words}; delete them or give them another provider first")).into()
+                );
             }
             let no_account = request.no_account();
             let registered = request.account.registered.ok_or(no_account)?;

@@ -79,9 +79,8 @@ impl Registrar {
             return Ok(failure);
         };
         let present = self.store.account(provider).await?.and_then(|account| account.registered);
-        let same = present.is_none_or(|present| {
-            present.credentials.expose_secret() == used.credentials().sealable().expose_secret()
-        });
+        let same = present
+            .is_none_or(|present| present.credentials.expose_secret() == used.credentials().sealable().expose_secret());
         Ok(if same {
             failure
         } else {

@@ -67,7 +67,8 @@ impl Registrar {
         match (work(Request { lease, provider: &provider, account }).await, used) {
             (Err(Stop::UnknownAccount(failure)), Some(lost)) if self.forget_lost(lease, &lost).await? => {
                 self.register_new(lease, &provider).await?;
-                Err(Failure::operator(format!("{failure}. That is done; `autocertd account show` tells the URL")).into())
+                Err(Failure::operator(format!("{failure}. That is done; `autocertd account show` tells the URL"))
+                    .into())
             }
             (done, _) => done,
         }
@@ -95,7 +96,9 @@ impl Request<'_> {
     /// Where the account is asked for that the provider does not have.
     pub(super) fn no_account(&self) -> Failure {
         let name = &self.provider.name;
-        Failure::operator(format!("the provider {name} has no ACME account yet; `autocertd account register` registers one"))
+        Failure::operator(format!(
+            "the provider {name} has no ACME account yet; `autocertd account register` registers one"
+        ))
     }
 }
 
