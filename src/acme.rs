@@ -11,7 +11,9 @@ mod problem;
 mod renewal_info;
 mod transport;
 
-pub use account::{AccountCredentials, PreparedAccount, Registration};
+pub use account::{
+    AccountCredentials, AccountKey, PreparedAccount, PreparedKeyChange, Registration, UnusableAccountKey,
+};
 pub use client::{AcmeClient, UnusableAcmeSettings};
 pub use error::{AcmeError, NameProblem, Refusal, Trouble, Unreachable, Waiting};
 pub use order::{AcmeAccount, Authorization, AuthorizationState, Dns01, Order, OrderState};

@@ -132,6 +132,11 @@ impl App {
         Scheduler::new(self.work(outside), self.wake.clone(), &self.config.scheduler, tasks, stopping)
     }
 
+    /// Cares for the accounts of providers.
+    pub fn registrar(&self, outside: Outside) -> Registrar {
+        Registrar::new(self.store.clone(), outside.acme, Arc::clone(&self.clock), self.randomness.clone())
+    }
+
     fn work(&self, outside: Outside) -> Work {
         let Outside { acme, dns, propagation, deliveries } = outside;
         let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what the exit code means.
 
+mod account;
 mod check_config;
 mod deliveries;
 mod export;
@@ -72,6 +73,9 @@ enum Command {
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Care for the ACME accounts of providers: show them, change their key, deactivate them, carry them in
+    #[command(subcommand)]
+    Account(account::AccountCommand),
     /// Make and rotate the master keys that seal private keys and secrets
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -160,6 +164,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         }
         (None, Some(Command::Serve)) => serve::run(config),
         (None, Some(Command::Token(command))) => token::run(config, command),
+        (None, Some(Command::Account(command))) => account::run(config, &command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Plan(command))) => plan::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub use account::Registrar;
 pub use tenure::Tenure;
 
-use crate::acme::{AcmeClient, AcmeError};
+use crate::acme::{AcmeClient, AcmeError, ProblemKind};
 use crate::dns::DnsError;
 use crate::dns::adapter::Adapter;
 use crate::dns::propagation::Propagation;
@@ -36,6 +36,9 @@ pub enum Stop {
     /// A step failed; what to do about it is known.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// A step failed because the CA no longer knows the account.
+    #[error(transparent)]
+    UnknownAccount(Failure),
     /// The program stops; the work goes on after the next start.
     #[error("parked: the program stops")]
     Parked,
@@ -63,6 +66,7 @@ impl From<AcmeError> for Stop {
     fn from(error: AcmeError) -> Self {
         match error {
             AcmeError::Cancelled => Self::Parked,
+            error if error.kind() == Some(ProblemKind::AccountDoesNotExist) => Self::UnknownAccount(error.into()),
             error => Self::Failed(error.into()),
         }
     }
@@ -151,8 +155,21 @@ impl Issuance {
     async fn carry_on(&self, tenure: &Tenure, subject: &AutoCertificate, attempt: Attempt) -> Result<(), Stop> {
         let mut course = Course::new(self, tenure, subject, &attempt);
         let mut reached = attempt.stage.kind();
-        match course.walk(attempt.stage.clone(), &mut reached).await {
-            Err(Stop::Failed(failure)) => self.record(tenure, subject, &attempt, reached, failure).await,
+        let walked = course.walk(attempt.stage.clone(), &mut reached).await;
+        let used = course.into_account();
+        match walked {
+            Err(Stop::Failed(failure)) => {
+                let failure = self.registrar.weighed(attempt.provider, used.as_ref(), failure).await?;
+                self.record(tenure, subject, &attempt, reached, failure).await
+            }
+            // Written down first: with a new account it is due again at once.
+            Err(Stop::UnknownAccount(failure)) => {
+                self.record(tenure, subject, &attempt, reached, failure).await?;
+                match used {
+                    Some(lost) => self.registrar.replace_lost(tenure, attempt.provider, lost.url()).await,
+                    None => Ok(()),
+                }
+            }
             other => other,
         }
     }

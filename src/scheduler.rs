@@ -263,7 +263,7 @@ async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) 
             tracing::info!("{stop}");
             issuance.store.release(tenure.lease(), issuance.clock.now(), RunOutcome::Interrupted).await
         }
-        Err(stop @ (Stop::Failed(_) | Stop::Store(_))) => {
+        Err(stop @ (Stop::Failed(_) | Stop::UnknownAccount(_) | Stop::Store(_))) => {
             tracing::error!("work was cut off: {stop}");
             note(issuance, &tenure, claim, &stop).await
         }

@@ -2,6 +2,11 @@
 //! registration is signed first and held back: its key can be stored before the CA hears of it. That matters with an
 //! external account binding, whose key is often good for one registration only.
 
+mod deactivation;
+mod key;
+mod key_change;
+mod signed;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +24,9 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
+
+pub use key::{AccountKey, UnusableAccountKey};
+pub use key_change::PreparedKeyChange;
 
 use crate::acme::client::AcmeClient;
 use crate::acme::directory::terms_of_service;
@@ -198,6 +206,16 @@ impl AccountCredentials {
     /// The whole, key included, for sealing.
     pub const fn sealable(&self) -> &SecretString {
         &self.json
+    }
+
+    /// The account's key.
+    ///
+    /// # Errors
+    /// Where it is not usable.
+    pub fn key(&self) -> Result<AccountKey, AcmeError> {
+        let stored = StoredAccount::read(&self.json)?;
+        let (_, der) = stored.key()?;
+        AccountKey::of_p256(der.secret_der()).map_err(|_| AcmeError::UnusableCredentials("its key is not usable"))
     }
 
     pub(super) fn to_protocol(&self) -> Result<instant_acme::AccountCredentials, AcmeError> {

@@ -55,6 +55,26 @@ pub(super) fn renewal_info(document: &[u8]) -> Option<String> {
     serde_json::from_slice::<Directory>(document).ok()?.renewal_info
 }
 
+/// Where requests go that are signed here.
+pub(super) struct Endpoints {
+    pub(super) new_nonce: Uri,
+    pub(super) new_account: Uri,
+    /// Not every CA changes account keys.
+    pub(super) key_change: Option<Uri>,
+}
+
+impl Endpoints {
+    /// Those of a directory document; none where it is not a directory.
+    pub(super) fn of(document: &[u8]) -> Option<Self> {
+        let directory: Directory = serde_json::from_slice(document).ok()?;
+        Some(Self {
+            new_nonce: directory.new_nonce.parse().ok()?,
+            new_account: directory.new_account.parse().ok()?,
+            key_change: directory.key_change.and_then(|url| url.parse().ok()),
+        })
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Directory {
@@ -62,6 +82,7 @@ struct Directory {
     new_account: String,
     new_order: String,
     renewal_info: Option<String>,
+    key_change: Option<String>,
     #[serde(default)]
     meta: Meta,
 }

@@ -77,6 +77,17 @@ pub enum AcmeError {
     /// The key of the external account binding is not base64url.
     #[error("the key of the external account binding is not base64url (RFC 4648 section 5); copy it again from the CA")]
     UnusableBinding,
+    /// The CA does not change account keys.
+    #[error("{0} does not change account keys (its directory has no keyChange); the account keeps the key that it has")]
+    NoKeyChange(String),
+    /// The CA knows the account, but takes nothing from it any more.
+    #[error("the CA says that the account {url} is {status}; only a valid one can be used")]
+    AccountNotValid {
+        /// The account.
+        url: String,
+        /// Its status, RFC 8555 section 7.1.2.
+        status: String,
+    },
     /// The stored account cannot be read.
     #[error("the stored account cannot be used ({0}); restore it from a backup")]
     UnusableCredentials(&'static str),
@@ -197,6 +208,8 @@ impl AcmeError {
             | Self::ChallengeNotOffered { .. }
             | Self::UnusableServer(_)
             | Self::UnusableBinding
+            | Self::NoKeyChange(_)
+            | Self::AccountNotValid { .. }
             | Self::UnusableCredentials(_) => Disposition::Operator,
         }
     }
@@ -207,6 +220,19 @@ impl AcmeError {
             Self::Refused { refusal, .. } | Self::TermsNotAccepted { refusal, .. } => refusal.kind(),
             Self::BadNonce => Some(ProblemKind::BadNonce),
             _ => None,
+        }
+    }
+
+    /// Whether the CA is known to have done nothing of what was asked for. A server in trouble may have done it.
+    pub fn is_certain(&self) -> bool {
+        match self {
+            Self::Refused { refusal, .. } => refusal.status < 500,
+            Self::Unreachable(unreachable) => {
+                matches!(unreachable.trouble, Trouble::Dns | Trouble::Connect | Trouble::Forbidden)
+            }
+            Self::Unreadable { step, .. } => matches!(step, Step::Directory | Step::Nonce),
+            Self::Cancelled => false,
+            _ => true,
         }
     }
 

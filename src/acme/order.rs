@@ -108,6 +108,11 @@ impl AcmeAccount {
         self.credentials.account_url()
     }
 
+    /// The account's credentials.
+    pub const fn credentials(&self) -> &AccountCredentials {
+        &self.credentials
+    }
+
     /// Tells the CA the contact of the account, in place of any that it had.
     ///
     /// # Errors

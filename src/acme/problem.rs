@@ -19,6 +19,10 @@ pub enum Step {
     Contact,
     /// Asking when to renew, RFC 9773 section 4.
     RenewalInfo,
+    /// Changing the key of the account, section 7.3.5.
+    KeyChange,
+    /// Deactivating the account, section 7.3.6.
+    Deactivation,
     /// Making the order, section 7.4.
     NewOrder,
     /// Looking at an order that was made before.
@@ -40,7 +44,14 @@ impl Step {
     pub(super) const fn belongs_to_an_order(self) -> bool {
         !matches!(
             self,
-            Self::Directory | Self::Nonce | Self::Account | Self::Contact | Self::RenewalInfo | Self::NewOrder
+            Self::Directory
+                | Self::Nonce
+                | Self::Account
+                | Self::Contact
+                | Self::KeyChange
+                | Self::Deactivation
+                | Self::RenewalInfo
+                | Self::NewOrder
         )
     }
 }
@@ -53,6 +64,8 @@ impl fmt::Display for Step {
             Self::Account => "register the account",
             Self::Contact => "take the new contact",
             Self::RenewalInfo => "say when to renew",
+            Self::KeyChange => "take the new account key",
+            Self::Deactivation => "deactivate the account",
             Self::NewOrder => "take the order",
             Self::Order => "show the order",
             Self::Authorization => "show an authorization",
@@ -174,11 +187,12 @@ impl ProblemKind {
     pub const fn disposition(self, step: Step) -> Disposition {
         match self {
             Self::BadNonce | Self::RateLimited if !matches!(step, Step::Validation) => Disposition::RETRY,
+            // Another account is registered at once; orders of the lost one are lost with it.
+            Self::AccountDoesNotExist if !step.belongs_to_an_order() => Disposition::RETRY,
             Self::ServerInternal if !matches!(step, Step::Validation) => PROVIDER_DOWN,
             // Boulder refuses names at newOrder; step-ca says so of a TXT record that it has not seen yet.
             Self::RejectedIdentifier if matches!(step, Step::Validation) => Disposition::Restart,
-            Self::AccountDoesNotExist
-            | Self::AgreementRequired
+            Self::AgreementRequired
             | Self::AlreadyRevoked
             | Self::BadCsr
             | Self::BadPublicKey
@@ -206,6 +220,7 @@ impl ProblemKind {
             | Self::Unauthorized
             | Self::Unknown
             // What failed within an order took the order with it.
+            | Self::AccountDoesNotExist
             | Self::BadNonce
             | Self::RateLimited
             | Self::ServerInternal => Disposition::Restart,
@@ -216,7 +231,7 @@ impl ProblemKind {
     pub(super) const fn advice(self, step: Step) -> Option<&'static str> {
         Some(match self {
             Self::AccountDoesNotExist => {
-                "the CA no longer knows the account; make the provider anew (CAA records that pin the account need its new URL)"
+                "nothing, unless CAA records pin the account: another one is registered in its place, whose URL they need"
             }
             Self::AgreementRequired => "read the CA's terms of service and accept them",
             Self::BadCsr | Self::BadPublicKey => "choose a key algorithm that the CA takes",
@@ -398,7 +413,7 @@ mod tests {
     #[test]
     fn every_kind_has_its_meaning() {
         const TABLE: [(&str, &str, &str, &str); 28] = [
-            ("accountDoesNotExist", "operator", "operator", "operator"),
+            ("accountDoesNotExist", "retry", "restart", "restart"),
             ("agreementRequired", "operator", "operator", "operator"),
             ("alreadyReplaced", "restart", "restart", "restart"),
             ("alreadyRevoked", "operator", "operator", "operator"),

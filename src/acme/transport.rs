@@ -35,6 +35,14 @@ pub(super) struct Exchange {
     retry_after: Arc<Mutex<Option<Moment>>>,
 }
 
+/// What came of a request that can be signed anew.
+pub(super) enum Posted {
+    /// The CA did what was asked.
+    Answer(Response<Bytes>),
+    /// The CA did nothing, and gives this nonce instead (RFC 8555 section 6.5).
+    BadNonce(Option<String>),
+}
+
 /// Why an exchange gave no usable answer. The step is set where the request itself tells it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
@@ -70,12 +78,32 @@ impl Exchange {
         Ok(document)
     }
 
+    /// A nonce for the next request, RFC 8555 section 7.2.
+    pub(super) async fn nonce(&self, new_nonce: &Uri) -> Result<String, ExchangeError> {
+        let answer = self.send(Method::HEAD, new_nonce, HeaderMap::new(), Bytes::new()).await?;
+        let nonce = nonce_of(&self.judge(&Method::HEAD, new_nonce, answer)?);
+        nonce.ok_or_else(|| ExchangeError::Unreadable { step: Some(Step::Nonce), cause: "it gives none".to_owned() })
+    }
+
     /// Sends a request that is signed already.
     pub(super) async fn post(&self, url: &Uri, jws: Bytes) -> Result<Response<Bytes>, ExchangeError> {
+        let answer = self.send_signed(url, jws).await?;
+        self.judge(&Method::POST, url, answer)
+    }
+
+    /// Sends a request that is signed already, and can be signed anew where only its nonce is refused.
+    pub(super) async fn post_or_nonce(&self, url: &Uri, jws: Bytes) -> Result<Posted, ExchangeError> {
+        let answer = self.send_signed(url, jws).await?;
+        if is_bad_nonce(&answer) {
+            return Ok(Posted::BadNonce(nonce_of(&answer)));
+        }
+        self.judge(&Method::POST, url, answer).map(Posted::Answer)
+    }
+
+    async fn send_signed(&self, url: &Uri, jws: Bytes) -> Result<Response<Bytes>, ExchangeError> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jose+json"));
-        let answer = self.send(Method::POST, url, headers, jws).await?;
-        self.judge(&Method::POST, url, answer)
+        self.send(Method::POST, url, headers, jws).await
     }
 
     /// Asks for something that everybody may see.
@@ -192,6 +220,10 @@ async fn received(request: reqwest::RequestBuilder) -> Result<Option<Response<By
     *whole.status_mut() = answer.status();
     *whole.headers_mut() = answer.headers().clone();
     Ok(Some(whole))
+}
+
+fn nonce_of(answer: &Response<Bytes>) -> Option<String> {
+    answer.headers().get("replay-nonce")?.to_str().ok().map(ToOwned::to_owned)
 }
 
 fn is_bad_nonce(answer: &Response<Bytes>) -> bool {

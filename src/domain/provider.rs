@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use crate::domain::back_off::Trouble;
 use crate::domain::email::Email;
 use crate::domain::id::ProviderId;
+use crate::domain::moment::Moment;
 use crate::domain::resource::{Audit, ResourceName};
 use crate::domain::server_url::ServerUrl;
 
@@ -64,4 +65,45 @@ pub struct Provider {
     pub account_url: Option<String>,
     /// What keeps the account from being registered.
     pub trouble: Option<Trouble>,
+    /// What became of an account that it had before.
+    pub account_note: Option<AccountNote>,
+}
+
+/// An account of another ACME client that is to be a provider's, by its key.
+#[derive(Clone, Debug)]
+pub struct CarriedAccount {
+    /// Its private key: PEM, or a JSON Web Key.
+    pub key: SecretString,
+    /// Its URL, where a person knows it.
+    pub url: Option<String>,
+    /// Whether it may take the place of an account that the provider has.
+    pub replaces: bool,
+}
+
+/// What became of an account that was carried in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its URL, the same as before.
+    pub url: String,
+    /// Whether it has a new key now, because ours are ECDSA keys on P-256 only.
+    pub has_new_key: bool,
+}
+
+/// What became of an account of a provider, where people have to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountNote {
+    /// The CA no longer knew it, so that another one takes its place.
+    Lost {
+        /// Its URL.
+        account: String,
+        /// When the CA said so.
+        at: Moment,
+    },
+    /// A person had it deactivated. No other one is registered before a person asks for it.
+    Deactivated {
+        /// Its URL.
+        account: String,
+        /// When that was asked for.
+        at: Moment,
+    },
 }

@@ -6,7 +6,7 @@ use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
 use crate::domain::outlook::{Outlook, of_trouble};
 use crate::domain::plan::Reason;
-use crate::domain::provider::Provider;
+use crate::domain::provider::{AccountNote, Provider};
 
 /// The states of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,31 @@ pub fn of_auto_certificate(standing: &Standing, now: Moment) -> Report {
     Report { state, message: words(standing, now) }
 }
 
-/// The state of a provider: available once stored; failed where the CA refuses the account.
+/// The state of a provider: available once stored; failed where the CA refuses the account, or a person had it
+/// deactivated.
 pub fn of_provider(provider: &Provider) -> Report {
+    let mut report = of_account(provider);
+    match &provider.account_note {
+        Some(AccountNote::Deactivated { account, at }) => Report {
+            state: State::Failed,
+            message: format!(
+                "the ACME account {account} was deactivated at {at}, as was asked for; `autocertd account register` \
+                 registers another one"
+            ),
+        },
+        Some(AccountNote::Lost { account, at }) => {
+            let new = provider.account_url.as_deref().unwrap_or("the new one");
+            report.message.push_str(&format!(
+                "; it takes the place of {account}, which the CA no longer knew at {at}: CAA records that pin that one \
+                 (accounturi, RFC 8657) must name {new}"
+            ));
+            report
+        }
+        None => report,
+    }
+}
+
+fn of_account(provider: &Provider) -> Report {
     match (&provider.account_url, &provider.trouble) {
         (Some(_), None) => Report { state: State::Available, message: "the ACME account is registered".to_owned() },
         (Some(_), Some(trouble)) => Report {

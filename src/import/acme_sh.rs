@@ -4,7 +4,7 @@
 use url::Url;
 
 use crate::domain::server_url::ServerUrl;
-use crate::import::account::{AccountKey, RawAccount, TreeAccount};
+use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::lineage::{Fault, Finding};
 use crate::import::{Overrides, Tree, pem};
 
@@ -29,7 +29,7 @@ fn finding(tree: &Tree, overrides: &Overrides, folder: &str, domain: &str, setti
         value(ca_settings, "CA_EMAIL").or_else(|| value(tree.get("account.conf").unwrap_or_default(), "ACCOUNT_EMAIL"));
     let account = ca_file("account.key").map_or(TreeAccount::Unknown, |key| {
         let url = value(ca_settings, "ACCOUNT_URL").map(str::to_owned);
-        TreeAccount::judged(RawAccount { url, key: AccountKey::Pem(key) }, &server)
+        TreeAccount::judged(RawAccount { url, key }, &server)
     });
     Ok(Finding {
         certificate,

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use crate::domain::server_url::ServerUrl;
-use crate::import::account::{AccountKey, RawAccount, TreeAccount};
+use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::lineage::{Fault, Finding};
 use crate::import::{Overrides, Tree, pem};
 
@@ -41,7 +41,7 @@ fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<Finding, Fa
         email: email.map(str::to_owned),
         account: key.map_or(TreeAccount::Unknown, |key| {
             let url = registration.as_ref().map(|registration| registration.uri.clone());
-            TreeAccount::judged(RawAccount { url, key: AccountKey::Jwk(key) }, &server)
+            TreeAccount::judged(RawAccount { url, key }, &server)
         }),
         server,
         other_challenge: other_challenge(settings),

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use crate::import::account::{AccountKey, RawAccount, TreeAccount};
+use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::lineage::{Fault, Finding};
 use crate::import::{Overrides, Tree, pem};
 
@@ -29,7 +29,7 @@ fn finding(tree: &Tree, overrides: &Overrides, accounts: &[(String, String)], na
     let email = registration.contact.iter().find_map(|contact| contact.strip_prefix("mailto:"));
     let account = account_file("account_key.pem").map_or(TreeAccount::Unknown, |key| {
         let id = account_file("account_id.json").and_then(|text| serde_json::from_str::<AccountId>(text).ok());
-        TreeAccount::judged(RawAccount { url: id.map(|id| id.url), key: AccountKey::Pem(key) }, &server)
+        TreeAccount::judged(RawAccount { url: id.map(|id| id.url), key }, &server)
     });
     Ok(Finding {
         certificate,

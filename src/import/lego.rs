@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::domain::server_url::ServerUrl;
-use crate::import::account::{AccountKey, RawAccount, TreeAccount};
+use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::lineage::{Fault, Finding};
 use crate::import::{Overrides, Tree, pem};
 
@@ -58,7 +58,7 @@ fn account(tree: &Tree, overrides: &Overrides, server: &ServerUrl) -> Result<(Op
     let account = key.map_or(TreeAccount::Unknown, |key| {
         let text = tree.get(&format!("{folder}/{email}/account.json")).unwrap_or_default();
         let url = serde_json::from_str::<Account>(text).ok().map(|account| account.registration.uri);
-        TreeAccount::judged(RawAccount { url, key: AccountKey::Pem(key) }, server)
+        TreeAccount::judged(RawAccount { url, key }, server)
     });
     Ok((Some(email.to_owned()), account))
 }

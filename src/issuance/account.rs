@@ -1,6 +1,12 @@
 //! The ACME account of a provider: registered once, under the provider's lease, its key stored before the CA hears of it
 //! (RFC 8555 section 7.3).
 
+mod adoption;
+mod deactivation;
+mod key_change;
+mod loss;
+mod request;
+
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -9,11 +15,11 @@ use crate::acme::{AccountCredentials, AcmeAccount, AcmeClient, AcmeError, Regist
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::id::ProviderId;
-use crate::domain::provider::Provider;
+use crate::domain::provider::{AccountNote, Provider};
 use crate::issuance::{Stop, Tenure};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
-use crate::store::{LEASE, ProviderLease, RegisteredAccount, Store};
+use crate::store::{Account, LEASE, ProviderLease, RegisteredAccount, Store};
 
 /// Registers accounts, and hands out those that are registered.
 pub struct Registrar {
@@ -43,12 +49,16 @@ impl Registrar {
         loop {
             tenure.hold().await?;
             let account = self.store.account(provider).await?.ok_or(Stop::Abandoned)?;
-            if let Some(registered) = account.registered {
-                let credentials = AccountCredentials::from_stored(registered.credentials)?;
-                return Ok(self.acme.account(&credentials).await?);
-            }
-            if !asked {
-                self.wait_out_trouble(provider).await?;
+            refuse_deactivated(&account)?;
+            match account.registered {
+                Some(registered) if account.key_change.is_none() => {
+                    let credentials = AccountCredentials::from_stored(registered.credentials)?;
+                    return Ok(self.acme.account(&credentials).await?);
+                }
+                // Which key it has is found out first.
+                Some(_) => {}
+                None if asked => {}
+                None => self.wait_out_trouble(provider).await?,
             }
             match self.store.claim_provider(provider).await? {
                 Some(lease) => match self.register(&lease).await {
@@ -76,7 +86,9 @@ impl Registrar {
         });
         match &result {
             Ok(()) => {}
-            Err(Stop::Failed(failure)) => self.record(lease, &provider, failure).await?,
+            Err(Stop::Failed(failure) | Stop::UnknownAccount(failure)) => {
+                self.record(lease, &provider, failure).await?;
+            }
             // Nothing could be written down, so the lease ends by itself: given back it would be due again at once.
             Err(_) => return result,
         }
@@ -106,33 +118,45 @@ impl Registrar {
         }
     }
 
-    /// After a crash between the request and its answer the CA may know the account already: the stored key finds it.
     async fn obtain(&self, lease: &ProviderLease, provider: &Provider) -> Result<(), Stop> {
+        self.settle_key_change(lease, provider).await?;
         let Some(account) = self.store.account(provider.id).await? else {
             return Ok(());
         };
-        if let Some(registered) = account.registered {
-            if account.contact_changed {
-                self.tell_contact(lease, provider, registered).await?;
-            }
+        refuse_deactivated(&account)?;
+        let Some(registered) = account.registered else {
+            return self.register_new(lease, provider).await;
+        };
+        if !account.contact_changed {
             return Ok(());
         }
-        if let Some(pending) = &account.pending
-            && let Some(credentials) = self.acme.recover_registration(&provider.server, pending).await?
-        {
-            tracing::info!(provider = %provider.id, "the account of an interrupted registration was found");
-            return self.keep(lease, &credentials).await;
+        let url = registered.url.clone();
+        match self.tell_contact(lease, provider, registered).await {
+            Err(Stop::UnknownAccount(_)) if self.forget_lost(lease, &url).await? => {
+                self.register_new(lease, provider).await
+            }
+            told => told,
         }
+    }
+
+    async fn register_new(&self, lease: &ProviderLease, provider: &Provider) -> Result<(), Stop> {
+        let Some(account) = self.store.account(provider.id).await? else {
+            return Ok(());
+        };
+        if self.recover(lease, provider, &account).await? {
+            return Ok(());
+        }
+        let lost = account.note.as_ref();
         let registration = Registration {
             server: provider.server.clone(),
             email: provider.email.clone(),
-            external_account: account.external_account,
+            external_account: account.external_account.clone(),
         };
         for _ in 0..TRIES_FOR_A_GOOD_NONCE {
             let prepared = self.acme.prepare_registration(&registration).await?;
             self.store.store_pending_account(lease, prepared.credentials()).await?;
             match self.acme.send_registration(prepared).await {
-                Ok(credentials) => return self.keep(lease, &credentials).await,
+                Ok(credentials) => return self.keep(lease, &credentials, lost).await,
                 Err(AcmeError::BadNonce) => {}
                 Err(refusal @ (AcmeError::Refused { .. } | AcmeError::TermsNotAccepted { .. })) => {
                     self.store.forget_pending_account(lease).await?;
@@ -142,6 +166,17 @@ impl Registrar {
             }
         }
         Err(Failure::retry(format!("{} refused every nonce; it is tried again", provider.server)).into())
+    }
+
+    /// After a crash between the request and its answer the CA may know the account already: the stored key finds it.
+    async fn recover(&self, lease: &ProviderLease, provider: &Provider, account: &Account) -> Result<bool, Stop> {
+        let Some(pending) = &account.pending else { return Ok(false) };
+        let Some(credentials) = self.acme.recover_registration(&provider.server, pending).await? else {
+            return Ok(false);
+        };
+        tracing::info!(provider = %provider.id, "the account of an interrupted registration was found");
+        self.keep(lease, &credentials, account.note.as_ref()).await?;
+        Ok(true)
     }
 
     async fn tell_contact(
@@ -157,10 +192,34 @@ impl Registrar {
         Ok(())
     }
 
-    async fn keep(&self, lease: &ProviderLease, credentials: &AccountCredentials) -> Result<(), Stop> {
-        self.store.store_account(lease, credentials.account_url(), credentials.sealable()).await?;
-        tracing::info!(provider = %lease.id, account = credentials.account_url(), "account registered");
+    async fn keep(
+        &self,
+        lease: &ProviderLease,
+        credentials: &AccountCredentials,
+        note: Option<&AccountNote>,
+    ) -> Result<(), Stop> {
+        let url = credentials.account_url();
+        self.store.store_account(lease, url, credentials.sealable()).await?;
+        tracing::info!(provider = %lease.id, account = url, "account registered");
+        if let Some(AccountNote::Lost { account: lost, .. }) = note {
+            tracing::error!(
+                provider = %lease.id, lost, account = url,
+                "another ACME account takes the place of one that the CA no longer knew; CAA records that pin the lost \
+                 one (accounturi, RFC 8657) forbid every order until they name the new one"
+            );
+        }
         Ok(())
+    }
+}
+
+/// What a person had deactivated is used by nobody, and no other account is registered silently.
+fn refuse_deactivated(account: &Account) -> Result<(), Failure> {
+    match &account.note {
+        Some(AccountNote::Deactivated { account, at }) => Err(Failure::operator(format!(
+            "the provider's ACME account {account} was deactivated at {at}, as was asked for; `autocertd account \
+             register` registers another one, or give the auto-certificate another provider"
+        ))),
+        Some(AccountNote::Lost { .. }) | None => Ok(()),
     }
 }
 

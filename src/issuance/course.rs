@@ -73,6 +73,11 @@ impl<'a> Course<'a> {
         write.retry(patience).when(|error| matches!(error, StoreError::Unavailable { .. })).await
     }
 
+    /// The account with which it was worked, where it came that far.
+    pub(super) fn into_account(self) -> Option<AcmeAccount> {
+        self.account
+    }
+
     async fn step(&mut self, stage: Stage) -> Result<Stage, Stop> {
         match stage {
             Stage::Planned(planned) => self.make_order(planned).await,

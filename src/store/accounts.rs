@@ -8,7 +8,7 @@ use sqlx::query::Query;
 use crate::domain::back_off::Trouble;
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
-use crate::domain::provider::ExternalAccountBinding;
+use crate::domain::provider::{AccountNote, ExternalAccountBinding};
 use crate::store::documents;
 use crate::store::lease::{fenced, free};
 use crate::store::providers::{TABLE, eab_key_secret};
@@ -24,8 +24,12 @@ pub struct Account {
     pub registered: Option<RegisteredAccount>,
     /// The credentials of a registration that was begun and may or may not have reached the CA.
     pub pending: Option<SecretString>,
+    /// The credentials of a change to a new key that was begun and may or may not have reached the CA.
+    pub key_change: Option<SecretString>,
     /// Whether the CA is still to be told the present contact.
     pub contact_changed: bool,
+    /// What became of an account before this one.
+    pub note: Option<AccountNote>,
     /// The external account to bind it to, where the CA wants one.
     pub external_account: Option<ExternalAccountBinding>,
 }
@@ -60,6 +64,8 @@ impl Store {
             registered: registered.map(|(url, credentials)| RegisteredAccount { url, credentials }),
             contact_changed: record.flag("contact_changed")?,
             pending: open(pending_credentials(&row))?,
+            key_change: open(rollover_credentials(&row))?,
+            note: record.account_note("account_note")?,
             external_account: external.map(|(key_id, key_secret)| ExternalAccountBinding { key_id, key_secret }),
         }))
     }
@@ -123,22 +129,80 @@ impl Store {
         url: &str,
         credentials: &SecretString,
     ) -> Result<(), StoreError> {
+        self.put_account(STORE_ACCOUNT, lease, url, credentials).await
+    }
+
+    /// Keeps an account that a person carried in, in place of any other and of what is noted about that.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn adopt_account(
+        &self,
+        lease: &ProviderLease,
+        url: &str,
+        credentials: &SecretString,
+    ) -> Result<(), StoreError> {
+        self.put_account(ADOPT_ACCOUNT, lease, url, credentials).await
+    }
+
+    /// Keeps the credentials with a new key before the CA hears of it.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn store_key_change(&self, lease: &ProviderLease, credentials: &SecretString) -> Result<(), StoreError> {
+        let sealed = self.0.keys.seal(rollover_credentials(&lease.id.to_string()), credentials)?;
+        let stored = self.fenced_query(STORE_KEY_CHANGE, lease).bind(sealed).execute(&self.0.pool).await?;
+        fenced(stored.rows_affected())
+    }
+
+    /// Forgets a new key that the CA does not know.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn forget_key_change(&self, lease: &ProviderLease) -> Result<(), StoreError> {
+        let stored = self.fenced_query(FORGET_KEY_CHANGE, lease).execute(&self.0.pool).await?;
+        fenced(stored.rows_affected())
+    }
+
+    /// Has the same account go on with the new key, which the CA knows now.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn replace_key(&self, lease: &ProviderLease, credentials: &SecretString) -> Result<(), StoreError> {
         let sealed = self.0.keys.seal(self::credentials(&lease.id.to_string()), credentials)?;
-        let mut transaction = self.begin().await?;
+        let stored =
+            self.fenced_query(REPLACE_KEY, lease).bind(sealed).bind(self.now().micros()).execute(&self.0.pool).await?;
+        fenced(stored.rows_affected())
+    }
+
+    /// Notes what becomes of the account, or forgets what was noted.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn note_account(&self, lease: &ProviderLease, note: Option<&AccountNote>) -> Result<(), StoreError> {
+        let note = note.map(documents::of_account_note);
+        let stored = self.fenced_query(NOTE_ACCOUNT, lease).bind(note).execute(&self.0.pool).await?;
+        fenced(stored.rows_affected())
+    }
+
+    /// Forgets the account with all its keys, and keeps a note on it. Another one is to be registered from `next_look`
+    /// on; without that moment, once a person asks for it.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn forget_account(
+        &self,
+        lease: &ProviderLease,
+        note: &AccountNote,
+        next_look: Option<Moment>,
+    ) -> Result<(), StoreError> {
         let stored = self
-            .fenced_query(STORE_ACCOUNT, lease)
-            .bind(sealed)
-            .bind(url.to_owned())
-            .bind(self.now().micros())
-            .execute(&mut *transaction)
+            .fenced_query(FORGET_ACCOUNT, lease)
+            .bind(documents::of_account_note(note))
+            .bind(next_look.map(Moment::micros))
+            .execute(&self.0.pool)
             .await?;
-        fenced(stored.rows_affected())?;
-        self.query(FORGET_TROUBLE)
-            .bind(lease.id.to_string())
-            .bind(self.now().micros())
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+        fenced(stored.rows_affected())
     }
 
     /// Notes that the CA knows the present contact.
@@ -175,6 +239,31 @@ impl Store {
 }
 
 impl Store {
+    async fn put_account(
+        &self,
+        put: &'static str,
+        lease: &ProviderLease,
+        url: &str,
+        credentials: &SecretString,
+    ) -> Result<(), StoreError> {
+        let sealed = self.0.keys.seal(self::credentials(&lease.id.to_string()), credentials)?;
+        let mut transaction = self.begin().await?;
+        let stored = self
+            .fenced_query(put, lease)
+            .bind(sealed)
+            .bind(url.to_owned())
+            .bind(self.now().micros())
+            .execute(&mut *transaction)
+            .await?;
+        fenced(stored.rows_affected())?;
+        self.query(FORGET_TROUBLE)
+            .bind(lease.id.to_string())
+            .bind(self.now().micros())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// A statement whose first three values are those of the fence.
     fn fenced_query(&self, text: &'static str, lease: &ProviderLease) -> Query<'static, Any, AnyArguments> {
         self.query(text).bind(lease.id.to_string()).bind(self.0.instance.clone()).bind(lease.epoch)
@@ -194,9 +283,13 @@ const fn pending_credentials(row: &str) -> Place<'_> {
     Place { table: TABLE, column: "pending_credentials", row }
 }
 
+const fn rollover_credentials(row: &str) -> Place<'_> {
+    Place { table: TABLE, column: "rollover_credentials", row }
+}
+
 const GET: &str = "\
-    SELECT id, account_url, account_credentials, pending_credentials, contact_changed, eab_key_id, eab_key_secret \
-    FROM providers WHERE id = $1";
+    SELECT id, account_url, account_credentials, pending_credentials, rollover_credentials, account_note, \
+    contact_changed, eab_key_id, eab_key_secret FROM providers WHERE id = $1";
 /// The lease is asked for twice: between the look and the write another session may have claimed the row.
 pub(super) const CLAIM_DUE: &str = concat!(
     "WITH due AS MATERIALIZED (SELECT id FROM providers WHERE next_look <= $2 AND ",
@@ -215,10 +308,41 @@ const CLAIM: &str = concat!(
 );
 const STORE_PENDING: &str =
     "UPDATE providers SET pending_credentials = $4 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
-const STORE_ACCOUNT: &str = "\
-    UPDATE providers SET account_credentials = $4, account_url = $5, pending_credentials = NULL, trouble = NULL, \
-    next_look = CASE WHEN contact_changed = 1 THEN CAST($6 AS BIGINT) END \
-    WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+/// What a new account brings with it; where its contact was changed meanwhile, that is due next.
+macro_rules! store_account {
+    () => {
+        "UPDATE providers SET account_credentials = $4, account_url = $5, pending_credentials = NULL, \
+         rollover_credentials = NULL, trouble = NULL, \
+         next_look = CASE WHEN contact_changed = 1 THEN CAST($6 AS BIGINT) END"
+    };
+}
+/// That the lease still holds.
+macro_rules! fence {
+    () => {
+        " WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3"
+    };
+}
+const STORE_ACCOUNT: &str = concat!(store_account!(), fence!());
+const ADOPT_ACCOUNT: &str = concat!(store_account!(), ", account_note = NULL", fence!());
+const STORE_KEY_CHANGE: &str = concat!("UPDATE providers SET rollover_credentials = $4", fence!());
+/// What kept the CA from being asked about the new key is over; what keeps a registration or a contact back is not.
+const FORGET_KEY_CHANGE: &str = concat!(
+    "UPDATE providers SET rollover_credentials = NULL, \
+     trouble = CASE WHEN account_url IS NULL OR contact_changed = 1 THEN trouble END, \
+     next_look = CASE WHEN account_url IS NULL OR contact_changed = 1 THEN next_look END",
+    fence!()
+);
+const REPLACE_KEY: &str = concat!(
+    "UPDATE providers SET account_credentials = $4, rollover_credentials = NULL, trouble = NULL, \
+     next_look = CASE WHEN contact_changed = 1 THEN CAST($5 AS BIGINT) END",
+    fence!()
+);
+const NOTE_ACCOUNT: &str = concat!("UPDATE providers SET account_note = $4", fence!());
+const FORGET_ACCOUNT: &str = concat!(
+    "UPDATE providers SET account_url = NULL, account_credentials = NULL, pending_credentials = NULL, \
+     rollover_credentials = NULL, contact_changed = 0, trouble = NULL, account_note = $4, next_look = $5",
+    fence!()
+);
 const CONTACT_TOLD: &str = "\
     UPDATE providers SET contact_changed = 0, trouble = NULL, next_look = NULL \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";

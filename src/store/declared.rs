@@ -334,18 +334,19 @@ macro_rules! fence {
 /// An account that may be there already, registered or about to be, has the old contact.
 const NEW_CONTACT: &str = concat!(
     "UPDATE providers SET contact_changed = CASE WHEN account_url IS NULL AND pending_credentials IS NULL \
-     THEN 0 ELSE 1 END, trouble = NULL, next_look = $2, ",
+     THEN 0 ELSE 1 END, account_note = CASE WHEN account_url IS NULL THEN NULL ELSE account_note END, \
+     trouble = NULL, next_look = $2, ",
     fence!(),
     " WHERE id = $1"
 );
 const NEW_BINDING: &str = concat!(
-    "UPDATE providers SET trouble = NULL, next_look = $2, ",
+    "UPDATE providers SET account_note = NULL, trouble = NULL, next_look = $2, ",
     fence!(),
     " WHERE id = $1 AND account_url IS NULL"
 );
 const NEW_ACCOUNT: &str = concat!(
     "UPDATE providers SET account_url = NULL, account_credentials = NULL, pending_credentials = NULL, \
-     contact_changed = 0, trouble = NULL, next_look = $2, ",
+     rollover_credentials = NULL, account_note = NULL, contact_changed = 0, trouble = NULL, next_look = $2, ",
     fence!(),
     " WHERE id = $1"
 );

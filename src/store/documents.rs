@@ -1,4 +1,5 @@
-//! Values that are kept as JSON text, because no query looks into them: names, failures and troubles.
+//! Values that are kept as JSON text, because no query looks into them: names, failures, troubles
+//! and notes on accounts.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +7,7 @@ use crate::domain::back_off::Trouble;
 use crate::domain::breaker::Breaker;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
+use crate::domain::provider::AccountNote;
 use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 use crate::store::StoreError;
 use crate::store::row::Record;
@@ -61,6 +63,15 @@ pub(super) fn of_renewal_info(info: &RenewalInfo) -> String {
     serde_json::json!(document).to_string()
 }
 
+/// A note on an account as a document.
+pub(super) fn of_account_note(note: &AccountNote) -> String {
+    let (fate, account, at) = match note {
+        AccountNote::Lost { account, at } => (Fate::Lost, account, at),
+        AccountNote::Deactivated { account, at } => (Fate::Deactivated, account, at),
+    };
+    serde_json::json!(NoteDocument { fate, account: account.clone(), at: at.micros() }).to_string()
+}
+
 impl Record<'_> {
     /// Reads texts, each of which reads as a `T`.
     pub(super) fn texts<T>(&self, column: &'static str) -> Result<Vec<T>, StoreError>
@@ -83,6 +94,31 @@ impl Record<'_> {
             next_try: Moment::from_micros(document.next_try),
         }))
     }
+
+    /// Reads a note on an account.
+    pub(super) fn account_note(&self, column: &'static str) -> Result<Option<AccountNote>, StoreError> {
+        let Some(text) = self.optional_text(column)? else { return Ok(None) };
+        let document: NoteDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
+        let (account, at) = (document.account, Moment::from_micros(document.at));
+        Ok(Some(match document.fate {
+            Fate::Lost => AccountNote::Lost { account, at },
+            Fate::Deactivated => AccountNote::Deactivated { account, at },
+        }))
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct NoteDocument {
+    fate: Fate,
+    account: String,
+    at: i64,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Fate {
+    Lost,
+    Deactivated,
 }
 
 impl Record<'_> {

@@ -54,6 +54,28 @@ impl Store {
         page.listing(&rows, read)
     }
 
+    /// The providers that a person may mean: by id, by name or by the key under which settings declare it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn matching_providers(&self, text: &str) -> Result<Vec<Provider>, StoreError> {
+        let id = text.parse::<ProviderId>().map_or_else(|_| text.to_owned(), |id| id.to_string());
+        let rows = self.query(MATCHING).bind(id).bind(text.to_owned()).fetch_all(&self.0.pool).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// The auto-certificates that are not deleted and use this provider.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn users_of_provider(
+        &self,
+        id: ProviderId,
+    ) -> Result<Vec<(AutoCertificateId, ResourceName)>, StoreError> {
+        let users = self.query(USERS).bind(id.to_string()).fetch_all(&self.0.pool).await?;
+        users.iter().map(read_user).collect()
+    }
+
     /// Gives a provider another name.
     ///
     /// # Errors
@@ -84,11 +106,7 @@ impl Store {
         self.refuse_declared(&mut transaction, TABLE, id.to_string()).await?;
         let users = self.query(USERS).bind(id.to_string()).fetch_all(&mut *transaction).await?;
         if !users.is_empty() {
-            let named = users.iter().map(|row| {
-                let record = Record::new(row, "auto_certificates");
-                Ok((record.parsed("id")?, record.parsed("name")?))
-            });
-            return Ok(Deletion::InUse(named.collect::<Result<_, StoreError>>()?));
+            return Ok(Deletion::InUse(users.iter().map(read_user).collect::<Result<_, _>>()?));
         }
         let deleted = self.query(DELETE).bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await?;
@@ -131,6 +149,7 @@ impl Store {
             audit,
             account_url: None,
             trouble: None,
+            account_note: None,
         })
     }
 
@@ -149,6 +168,11 @@ pub(super) const fn eab_key_secret(row: &str) -> Place<'_> {
     Place { table: TABLE, column: "eab_key_secret", row }
 }
 
+fn read_user(row: &AnyRow) -> Result<(AutoCertificateId, ResourceName), StoreError> {
+    let record = Record::new(row, "auto_certificates");
+    Ok((record.parsed("id")?, record.parsed("name")?))
+}
+
 fn read(row: &AnyRow) -> Result<Provider, StoreError> {
     let record = Record::new(row, TABLE);
     let server = ServerUrl::parse(&record.text("server")?, PlainHttp::Allowed);
@@ -161,12 +185,13 @@ fn read(row: &AnyRow) -> Result<Provider, StoreError> {
         audit: record.audit()?,
         account_url: record.optional_text("account_url")?,
         trouble: record.trouble("trouble")?,
+        account_note: record.account_note("account_note")?,
     })
 }
 
 macro_rules! columns {
     () => {
-        "id, name, email, server, eab_key_id, account_url, trouble, \
+        "id, name, email, server, eab_key_id, account_url, trouble, account_note, \
          created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id"
     };
 }
@@ -179,6 +204,12 @@ const INSERT: &str = "\
 const GET: &str = concat!("SELECT ", columns!(), " FROM providers WHERE id = $1");
 pub(super) const LIST: &str =
     concat!("SELECT ", columns!(), " FROM providers ORDER BY created_at, id LIMIT $1 OFFSET $2");
+/// Asked for by a person only, and providers are few.
+const MATCHING: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM providers WHERE id = $1 OR name = $2 OR declared_key = $2 ORDER BY created_at, id"
+);
 const RENAME: &str = "\
     UPDATE providers SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 \
     WHERE id = $1 AND declared_by IS NULL";

@@ -7,7 +7,11 @@
 )]
 
 mod accounts;
+mod adoption;
 mod challenge_dns;
+mod ends;
 mod faults;
 mod orders;
+mod registry;
+mod rollover;
 mod stage;

@@ -8,7 +8,7 @@ use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::plan::{Action, Reason, plan};
-use autocertd::domain::provider::ExternalAccountBinding;
+use autocertd::domain::provider::{AccountNote, ExternalAccountBinding};
 use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
 use autocertd::store::{Creation, Deletion, Hold, IntendedRecord, StoreError};
@@ -30,6 +30,8 @@ on_both! {
     declared_ones_do_not_count
     prune_deletes_what_nothing_uses
     instances_leave_each_other_alone_until_they_declare_the_same_key
+    a_changed_declaration_has_a_deactivated_account_replaced
+    a_provider_is_found_by_its_key
     an_unknown_provider_changes_nothing
 }
 
@@ -352,6 +354,30 @@ async fn instances_leave_each_other_alone_until_they_declare_the_same_key(house:
     assert_eq!(reconcile(&house, &Declared { prune: true, ..nothing() }).await, 0);
     assert_eq!(reconcile(&house, &there(nothing())).await, 2);
     assert!(house.store.auto_certificate(id).await.unwrap().is_none());
+}
+
+async fn a_changed_declaration_has_a_deactivated_account_replaced(house: House) {
+    let (provider, _) = declared(&house).await;
+    for email in ["new@example.com", "newer@example.com"] {
+        let lease = house.store.claim_provider(provider).await.unwrap().unwrap();
+        let note = AccountNote::Deactivated { account: "https://ca.example/acct/1".to_owned(), at: house.now() };
+        house.store.forget_account(&lease, &note, None).await.unwrap();
+        house.store.release_provider(&lease).await.unwrap();
+        assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+
+        assert_eq!(reconcile(&house, &with_email(email)).await, 1);
+        assert_eq!(house.store.account(provider).await.unwrap().unwrap().note, None);
+        assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
+    }
+}
+
+async fn a_provider_is_found_by_its_key(house: House) {
+    let mut declared = usual();
+    let spare = DeclaredProvider { key: key("spare"), provider: new_provider("another CA"), staging: None };
+    declared.providers.push(spare);
+    reconcile(&house, &declared).await;
+    let found = house.store.matching_providers("spare").await.unwrap();
+    assert_eq!(found.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(), ["another CA"]);
 }
 
 async fn an_unknown_provider_changes_nothing(house: House) {

@@ -2,6 +2,7 @@
 
 use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::Failure;
+use autocertd::domain::provider::AccountNote;
 use autocertd::store::{Creation, Deletion, Hold, Page, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
@@ -13,6 +14,10 @@ on_both! {
     a_provider_in_use_stays_and_names_its_users
     of_a_deletion_and_a_new_user_only_one_succeeds
     an_account_is_kept_step_by_step
+    a_new_key_waits_beside_the_old_one
+    an_account_that_ends_leaves_a_note
+    an_adopted_account_takes_the_place_of_all_before_it
+    a_provider_is_found_by_id_and_name
     without_the_lease_no_account_is_written
     accounts_are_due_until_they_are_registered
 }
@@ -104,6 +109,91 @@ async fn an_account_is_kept_step_by_step(house: House) {
     assert_eq!((provider.account_url.as_deref(), provider.trouble), (Some("https://ca.example/acct/1"), None));
 }
 
+async fn a_new_key_waits_beside_the_old_one(house: House) {
+    let provider = house.provider().await;
+    let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
+    let (old, new) = (SecretString::from("the old key"), SecretString::from("the new key"));
+    let keys = async || {
+        let account = house.store.account(provider.id).await.unwrap().unwrap();
+        let text = |secret: SecretString| secret.expose_secret().to_owned();
+        (account.registered.map(|registered| text(registered.credentials)), account.key_change.map(text))
+    };
+    house.store.store_account(&lease, "https://ca.example/acct/1", &old).await.unwrap();
+    house.store.store_key_change(&lease, &new).await.unwrap();
+    assert_eq!(keys().await, (Some("the old key".to_owned()), Some("the new key".to_owned())));
+    let trouble = Trouble::after(None, Failure::retry("the CA is silent"), house.now(), None, 0.5);
+    house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
+    house.store.forget_key_change(&lease).await.unwrap();
+    assert_eq!(keys().await, (Some("the old key".to_owned()), None));
+    assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().trouble, None);
+
+    house.store.store_key_change(&lease, &new).await.unwrap();
+    house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
+    house.store.replace_key(&lease, &new).await.unwrap();
+    assert_eq!(keys().await, (Some("the new key".to_owned()), None));
+    let provider = house.store.provider(provider.id).await.unwrap().unwrap();
+    assert_eq!((provider.account_url.as_deref(), provider.trouble), (Some("https://ca.example/acct/1"), None));
+    house.store.release_provider(&lease).await.unwrap();
+    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+}
+
+async fn an_account_that_ends_leaves_a_note(house: House) {
+    let provider = house.provider().await;
+    let account = || "https://ca.example/acct/1".to_owned();
+    let notes = [
+        (AccountNote::Lost { account: account(), at: house.now() }, Some(house.now())),
+        (AccountNote::Deactivated { account: account(), at: house.now() }, None),
+    ];
+    for (note, next_look) in notes {
+        let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
+        house.store.store_account(&lease, &account(), &SecretString::from("a key")).await.unwrap();
+        house.store.store_key_change(&lease, &SecretString::from("another")).await.unwrap();
+        house.store.forget_account(&lease, &note, next_look).await.unwrap();
+        house.store.release_provider(&lease).await.unwrap();
+        let forgotten = house.store.account(provider.id).await.unwrap().unwrap();
+        assert!(forgotten.registered.is_none() && forgotten.key_change.is_none());
+        assert_eq!(forgotten.note, Some(note.clone()));
+        assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().account_note, Some(note));
+        assert_eq!(house.store.earliest_provider_look().await.unwrap(), next_look);
+    }
+    let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
+    house.store.note_account(&lease, None).await.unwrap();
+    assert_eq!(house.store.account(provider.id).await.unwrap().unwrap().note, None);
+}
+
+async fn an_adopted_account_takes_the_place_of_all_before_it(house: House) {
+    let provider = house.provider().await;
+    let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
+    let note = AccountNote::Deactivated { account: "https://ca.example/acct/1".to_owned(), at: house.now() };
+    house.store.forget_account(&lease, &note, None).await.unwrap();
+    let secret = SecretString::from("a key");
+    house.store.store_pending_account(&lease, &secret).await.unwrap();
+    house.store.store_key_change(&lease, &secret).await.unwrap();
+    house.store.adopt_account(&lease, "https://ca.example/acct/2", &secret).await.unwrap();
+    let account = house.store.account(provider.id).await.unwrap().unwrap();
+    assert_eq!(account.registered.unwrap().url, "https://ca.example/acct/2");
+    assert!(account.pending.is_none() && account.key_change.is_none() && account.note.is_none());
+}
+
+async fn a_provider_is_found_by_id_and_name(house: House) {
+    let (one, other) = (house.provider().await, house.provider().await);
+    let found = async |text: &str| {
+        let found = house.store.matching_providers(text).await.unwrap();
+        found.into_iter().map(|provider| provider.id).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&one.id.to_string()).await, [one.id]);
+    assert_eq!(found(&one.id.to_string().to_uppercase()).await, [one.id]);
+    let mut both = found("a CA").await;
+    both.sort_unstable();
+    let mut expected = [one.id, other.id];
+    expected.sort_unstable();
+    assert_eq!(both, expected);
+    assert!(found("another CA").await.is_empty());
+    let user = house.auto_certificate(one.id, "www.example.com").await;
+    assert_eq!(house.store.users_of_provider(one.id).await.unwrap(), [(user.id, user.name)]);
+    assert!(house.store.users_of_provider(other.id).await.unwrap().is_empty());
+}
+
 async fn without_the_lease_no_account_is_written(house: House) {
     let provider = house.provider().await;
     let stale = house.store.claim_provider(provider.id).await.unwrap().unwrap();
@@ -115,6 +205,13 @@ async fn without_the_lease_no_account_is_written(house: House) {
     let trouble = Trouble::after(None, Failure::retry("late"), house.now(), None, 0.5);
     assert!(matches!(house.store.store_pending_account(&stale, &secret).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.store_account(&stale, "url", &secret).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.adopt_account(&stale, "url", &secret).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.store_key_change(&stale, &secret).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.forget_key_change(&stale).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.replace_key(&stale, &secret).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.note_account(&stale, None).await, Err(StoreError::LostLease)));
+    let note = AccountNote::Lost { account: "url".to_owned(), at: house.now() };
+    assert!(matches!(house.store.forget_account(&stale, &note, None).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.record_provider_trouble(&stale, &trouble).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.release_provider(&stale).await, Err(StoreError::LostLease)));
     assert_eq!(house.store.renew_provider_lease(&stale).await.unwrap(), Hold::Lost);

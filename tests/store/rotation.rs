@@ -37,10 +37,16 @@ async fn a_rotation_seals_everything_anew(house: House) {
     let provider = house.provider().await;
     let upload = new_certificate("mine", None, house.now(), Duration::days(90));
     let certificate = house.store.upload_certificate(&upload, &actor()).await.unwrap().id;
+    let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
+    house.store.store_key_change(&lease, &"a new account key".into()).await.unwrap();
     let before = keys(&house);
     let mut steps = Vec::new();
     let resealed = house.store.rotate_master_key(|step| steps.push(step)).await.unwrap();
-    assert_eq!(resealed, Resealed { done: 3, total: 3 }, "the provider's, the certificate's and the check value");
+    assert_eq!(
+        resealed,
+        Resealed { done: 4, total: 4 },
+        "two of the provider's, the certificate's and the check value"
+    );
     assert_eq!(steps.last(), Some(&resealed));
     let after = keys(&house);
     assert_eq!((after.len(), &after[1]), (2, &before[0]), "the key before it stays");
@@ -49,6 +55,7 @@ async fn a_rotation_seals_everything_anew(house: House) {
     let again = house.open_again().await.unwrap();
     let account = again.account(provider.id).await.unwrap().unwrap();
     assert_eq!(account.external_account.unwrap().key_secret.expose_secret(), EAB_SECRET);
+    assert_eq!(account.key_change.unwrap().expose_secret(), "a new account key");
     let key = again.certificate_private_key(certificate).await.unwrap().unwrap();
     assert_eq!(key.expose_secret(), upload.private_key.expose_secret());
 }

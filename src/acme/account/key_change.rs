@@ -1,0 +1,147 @@
+//! The change of an account's key (RFC 8555 section 7.3.5), which survives a crash at any moment: the new key is stored
+//! before the CA hears of it, and the CA can be asked afterwards which of the two it knows. The account keeps its URL.
+
+use std::fmt;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use http::header::LOCATION;
+use http::{Response, Uri};
+use instant_acme::Key;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::acme::account::signed::Signer;
+use crate::acme::account::{AccountCredentials, AccountKey, StoredAccount, serialized};
+use crate::acme::client::AcmeClient;
+use crate::acme::error::{AcmeError, host_of};
+use crate::acme::problem::{ProblemKind, Step};
+use crate::acme::transport::Exchange;
+use crate::domain::server_url::ServerUrl;
+
+/// A change of an account's key that was not sent yet.
+pub struct PreparedKeyChange {
+    exchange: Exchange,
+    new_nonce: Uri,
+    key_change: Uri,
+    account: String,
+    old: AccountKey,
+    new: AccountKey,
+    pending: SecretString,
+}
+
+impl AcmeClient {
+    /// The URL of the account that has this key, as the CA tells it; of an account that is `known` already, whether it
+    /// has this key. Nothing where the CA knows no such account.
+    ///
+    /// # Errors
+    /// Where the account is not valid any more, or the CA refuses or cannot be reached.
+    pub async fn find_account(
+        &self,
+        server: &ServerUrl,
+        key: &AccountKey,
+        known: Option<&str>,
+    ) -> Result<Option<String>, AcmeError> {
+        let exchange = self.exchange(server)?;
+        let endpoints = exchange.endpoints().await?;
+        let (url, payload) = match known {
+            // POST-as-GET, section 6.3.
+            Some(account) => {
+                (account.parse().map_err(|_| AcmeError::UnusableServer(account.to_owned()))?, String::new())
+            }
+            None => (endpoints.new_account, json!({ "onlyReturnExisting": true }).to_string()),
+        };
+        let signer = Signer { key, account: known };
+        let answer = match exchange.post_signed(Step::Account, &endpoints.new_nonce, &url, signer, &payload).await {
+            Err(error) if error.kind() == Some(ProblemKind::AccountDoesNotExist) => return Ok(None),
+            answer => answer?,
+        };
+        let location = known.or_else(|| answer.headers().get(LOCATION)?.to_str().ok());
+        let url = location.ok_or_else(|| AcmeError::Unreadable {
+            step: Step::Account,
+            cause: "it does not say where the account is".to_owned(),
+        })?;
+        match status(&answer).filter(|status| status != "valid") {
+            Some(status) => Err(AcmeError::AccountNotValid { url: url.to_owned(), status }),
+            None => Ok(Some(url.to_owned())),
+        }
+    }
+
+    /// Makes a fresh key for an account, without sending anything.
+    ///
+    /// The order of things: store [`PreparedKeyChange::credentials`] (sealed), then [`Self::send_key_change`], then store
+    /// what that returns in place of the old credentials. Found after a crash, the stored ones go to
+    /// [`Self::recover_key_change`] first.
+    ///
+    /// # Errors
+    /// [`AcmeError::NoKeyChange`], or where the CA cannot be reached.
+    pub async fn prepare_key_change(
+        &self,
+        server: &ServerUrl,
+        account: &str,
+        old: AccountKey,
+    ) -> Result<PreparedKeyChange, AcmeError> {
+        let unusable = || AcmeError::UnusableCredentials("no new key can be made");
+        let exchange = self.exchange(server)?;
+        let endpoints = exchange.endpoints().await?;
+        let no_key_change = || AcmeError::NoKeyChange(host_of(server.as_str()).to_owned());
+        let key_change = endpoints.key_change.ok_or_else(no_key_change)?;
+        let (_, der) = Key::generate_pkcs8().map_err(|_| unusable())?;
+        let new = AccountKey::of_p256(der.secret_pkcs8_der()).map_err(|_| unusable())?;
+        let stored = StoredAccount {
+            id: account.to_owned(),
+            key_pkcs8: BASE64_URL_SAFE_NO_PAD.encode(der.secret_pkcs8_der()),
+            directory: server.to_string(),
+        };
+        let (account, new_nonce) = (account.to_owned(), endpoints.new_nonce);
+        Ok(PreparedKeyChange { exchange, new_nonce, key_change, account, old, new, pending: serialized(&stored)? })
+    }
+
+    /// Asks the CA for a change of key whose credentials are stored.
+    ///
+    /// # Errors
+    /// Where the CA refuses or cannot be reached. Unless [`AcmeError::is_certain`], the CA may know the new key.
+    pub async fn send_key_change(&self, prepared: &PreparedKeyChange) -> Result<AccountCredentials, AcmeError> {
+        let PreparedKeyChange { exchange, new_nonce, key_change, account, old, new, pending } = prepared;
+        let old_key = old.public_jwk().ok_or(AcmeError::UnusableCredentials("its key cannot be shown"))?;
+        // The inner signature has no nonce, and shows the new key.
+        let consent = json!({ "account": account, "oldKey": old_key }).to_string();
+        let inner = Signer { key: new, account: None }.sign(key_change, None, &consent)?.to_string();
+        let signer = Signer { key: old, account: Some(account) };
+        exchange.post_signed(Step::KeyChange, new_nonce, key_change, signer, &inner).await?;
+        AccountCredentials::from_stored(pending.clone())
+    }
+
+    /// Finds out whether a change of key that was prepared and stored reached the CA; `None` where the account still has
+    /// the key that it had.
+    ///
+    /// # Errors
+    /// Where the CA cannot be asked. Then nothing is known, and neither key may be thrown away.
+    pub async fn recover_key_change(
+        &self,
+        server: &ServerUrl,
+        pending: &SecretString,
+    ) -> Result<Option<AccountCredentials>, AcmeError> {
+        let begun = AccountCredentials::from_stored(pending.clone())?;
+        let found = self.recover_registration(server, pending).await?;
+        Ok(found.filter(|found| found.account_url() == begun.account_url()))
+    }
+}
+
+impl PreparedKeyChange {
+    /// The account with its new key, to be stored before the change is sent.
+    pub const fn credentials(&self) -> &SecretString {
+        &self.pending
+    }
+}
+
+impl fmt::Debug for PreparedKeyChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedKeyChange").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// The status that an account object shows, RFC 8555 section 7.1.2.
+pub(super) fn status(answer: &Response<bytes::Bytes>) -> Option<String> {
+    let account: Value = serde_json::from_slice(answer.body()).ok()?;
+    account.get("status")?.as_str().map(ToOwned::to_owned)
+}

@@ -1,0 +1,80 @@
+//! Requests that are signed here: what instant-acme cannot sign, because the key is none of ours or comes from outside.
+//! They are JSON Web Signatures in their flattened form (RFC 8555 section 6.2).
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use bytes::Bytes;
+use http::{Response, Uri};
+use serde_json::{Value, json};
+
+use crate::acme::account::AccountKey;
+use crate::acme::directory::Endpoints;
+use crate::acme::error::AcmeError;
+use crate::acme::problem::Step;
+use crate::acme::transport::{Exchange, Posted};
+
+/// Who signs.
+#[derive(Clone, Copy)]
+pub(super) struct Signer<'a> {
+    pub(super) key: &'a AccountKey,
+    /// The account, which takes the key's place in the header once it is known.
+    pub(super) account: Option<&'a str>,
+}
+
+impl Signer<'_> {
+    /// Signs a request to `url`, which nobody has to take as fresh where it has no nonce.
+    pub(super) fn sign(&self, url: &Uri, nonce: Option<&str>, payload: &str) -> Result<Value, AcmeError> {
+        let unusable = || AcmeError::UnusableCredentials("its key does not sign");
+        let mut header = json!({ "alg": self.key.algorithm(), "url": url.to_string() });
+        match self.account {
+            Some(account) => header["kid"] = account.into(),
+            None => header["jwk"] = self.key.public_jwk().ok_or_else(unusable)?,
+        }
+        if let Some(nonce) = nonce {
+            header["nonce"] = nonce.into();
+        }
+        let protected = BASE64_URL_SAFE_NO_PAD.encode(header.to_string());
+        let payload = BASE64_URL_SAFE_NO_PAD.encode(payload);
+        let signature = self.key.sign(format!("{protected}.{payload}").as_bytes()).ok_or_else(unusable)?;
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(signature);
+        Ok(json!({ "protected": protected, "payload": payload, "signature": signature }))
+    }
+}
+
+impl Exchange {
+    /// Where requests go.
+    pub(super) async fn endpoints(&self) -> Result<Endpoints, AcmeError> {
+        let document = self.directory().await.map_err(|error| AcmeError::from_exchange(Step::Directory, error))?;
+        Endpoints::of(&document).ok_or_else(|| AcmeError::Unreadable {
+            step: Step::Directory,
+            cause: "it names no newNonce or newAccount".to_owned(),
+        })
+    }
+
+    /// Signs `payload` and sends it; anew, with the nonce of the answer, for as long as only its nonce is refused.
+    pub(super) async fn post_signed(
+        &self,
+        step: Step,
+        new_nonce: &Uri,
+        url: &Uri,
+        signer: Signer<'_>,
+        payload: &str,
+    ) -> Result<Response<Bytes>, AcmeError> {
+        let failed = |error| AcmeError::from_exchange(step, error);
+        let mut nonce = None;
+        for _ in 0..TRIES_FOR_A_GOOD_NONCE {
+            let fresh = match nonce.take() {
+                Some(nonce) => nonce,
+                None => self.nonce(new_nonce).await.map_err(failed)?,
+            };
+            let jws = signer.sign(url, Some(&fresh), payload)?.to_string();
+            match self.post_or_nonce(url, jws.into()).await.map_err(failed)? {
+                Posted::Answer(answer) => return Ok(answer),
+                Posted::BadNonce(other) => nonce = other,
+            }
+        }
+        Err(AcmeError::BadNonce)
+    }
+}
+
+/// At a CA that refuses every second nonce, fewer than one request in a hundred thousand fails.
+const TRIES_FOR_A_GOOD_NONCE: u32 = 18;

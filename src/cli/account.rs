@@ -1,0 +1,245 @@
+//! `autocertd account`: the ACME accounts of providers. What is done here is done beside a daemon, too: whoever works on
+//! an account holds its provider's lease.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::app::{App, Outside, Place};
+use crate::cli::owner::{self, Output};
+use crate::cli::{Ending, log, runtime};
+use crate::config::Config;
+use crate::domain::declared::DeclaredKey;
+use crate::domain::id::ProviderId;
+use crate::domain::provider::{CarriedAccount, Provider};
+use crate::domain::shown::printable;
+use crate::domain::state;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountCommand {
+    /// Show the account of a provider
+    Show {
+        #[command(flatten)]
+        whose: Whose,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Register the account of a provider that has none, also where it was deactivated before
+    Register(Whose),
+    /// Give the account a new key; its URL stays, and CAA records need no change. The old key is of no use from then on
+    Rollover(Whose),
+    /// Deactivate the account for good: the CA takes nothing from it any more. Refused while auto-certificates use the
+    /// provider
+    Deactivate {
+        #[command(flatten)]
+        whose: Whose,
+        /// Do it; it cannot be undone
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Make the account of another ACME client the provider's own, by its private key. An account with another key than
+    /// one on P-256, such as certbot's, gets a new key, so that the other client can no longer use it
+    Adopt {
+        #[command(flatten)]
+        whose: Whose,
+        /// The private key: PEM, or a JSON Web Key such as certbot's private_key.json
+        key_file: PathBuf,
+        /// The account's URL, where the CA does not tell it by the key
+        #[arg(long, value_name = "URL")]
+        account_url: Option<String>,
+        /// Put it in the place of another account that the provider has
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Whose {
+    /// The provider's id, its name, or its key in the settings
+    provider: String,
+}
+
+pub(super) fn run(config: &Config, command: &AccountCommand) -> anyhow::Result<Ending> {
+    if let AccountCommand::Deactivate { yes: false, whose } = command {
+        eprintln!(
+            "autocertd: this deactivates the ACME account of {} for good: the CA takes no order from it any more, and \
+             CAA records that pin it forbid every other account. Certificates stay valid. --yes does it",
+            printable(&whose.provider)
+        );
+        return Ok(Ending::Misused);
+    }
+    let outside = Outside::from_config(config)?;
+    let task = match task(config, command)? {
+        Handed::Here(task) => task,
+        Handed::Over(ending) => return Ok(ending),
+    };
+    log::start_quietly(&config.log)?;
+    runtime()?.block_on(async {
+        let app = App::open(config, Place::MustExist).await?;
+        let Some(provider) = chosen(&app, &command.whose().provider).await? else { return Ok(Ending::Misused) };
+        perform(&app, outside, task, &provider).await?;
+        Ok(Ending::Well)
+    })
+}
+
+/// What is to be done with the account.
+enum Task {
+    Show { json: bool },
+    Register,
+    RollOver,
+    Deactivate,
+    Adopt(CarriedAccount),
+}
+
+/// Whose work the rest is.
+enum Handed<T> {
+    Here(T),
+    /// The owner of the store did it.
+    Over(Ending),
+}
+
+fn task(config: &Config, command: &AccountCommand) -> anyhow::Result<Handed<Task>> {
+    let task = match command {
+        AccountCommand::Adopt { key_file, account_url, replace, .. } => match carried_key(config, key_file)? {
+            Handed::Here(key) => Task::Adopt(CarriedAccount { key, url: account_url.clone(), replaces: *replace }),
+            Handed::Over(ending) => return Ok(Handed::Over(ending)),
+        },
+        AccountCommand::Show { json, .. } => Task::Show { json: *json },
+        AccountCommand::Register(_) => Task::Register,
+        AccountCommand::Rollover(_) => Task::RollOver,
+        AccountCommand::Deactivate { .. } => Task::Deactivate,
+    };
+    if !matches!(task, Task::Adopt(_)) {
+        owner::become_owner_of(&config.state_directory())?;
+    }
+    Ok(Handed::Here(task))
+}
+
+async fn perform(app: &App, outside: Outside, task: Task, provider: &Provider) -> anyhow::Result<()> {
+    let (registrar, name) = (app.registrar(outside), &provider.name);
+    match task {
+        Task::Show { json } => show(app, provider, json).await?,
+        Task::Register => {
+            let url = registrar.register_at_request(provider.id).await?;
+            println!("{name} has the ACME account {url}");
+        }
+        Task::RollOver => {
+            let url = registrar.roll_over(provider.id).await?;
+            println!("the ACME account {url} of {name} has a new key");
+        }
+        Task::Deactivate => {
+            let url = registrar.deactivate(provider.id).await?;
+            println!(
+                "the ACME account {url} of {name} is deactivated; `autocertd account register` registers another one"
+            );
+        }
+        Task::Adopt(carried) => {
+            let adopted = registrar.adopt(provider.id, &carried).await?;
+            let since = if adopted.has_new_key {
+                "it has a new key, and the other client can use it no longer"
+            } else {
+                "take it away from the other client, or give it a new key by `autocertd account rollover`"
+            };
+            println!("the ACME account {} is that of {name} now; {since}", adopted.url);
+        }
+    }
+    Ok(())
+}
+
+/// What is shown of an account; never a key.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Account {
+    provider: ProviderId,
+    name: String,
+    key: Option<DeclaredKey>,
+    server: String,
+    email: String,
+    external_account_key_id: Option<String>,
+    account_url: Option<String>,
+    key_change_pending: bool,
+    state: &'static str,
+    message: String,
+}
+
+async fn show(app: &App, provider: &Provider, json: bool) -> anyhow::Result<()> {
+    let stored = app.store.account(provider.id).await?.context("the provider was deleted meanwhile")?;
+    let report = state::of_provider(provider);
+    let account = Account {
+        provider: provider.id,
+        name: provider.name.to_string(),
+        key: app.store.declared_key_of_provider(provider.id).await?,
+        server: provider.server.to_string(),
+        email: provider.email.to_string(),
+        external_account_key_id: provider.external_account_key_id.clone(),
+        account_url: provider.account_url.clone(),
+        key_change_pending: stored.key_change.is_some(),
+        state: report.state.as_str(),
+        message: report.message,
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&account)?);
+        return Ok(());
+    }
+    println!("provider  {} ({})", account.name, account.provider);
+    if let Some(key) = &account.key {
+        println!("key       {key}");
+    }
+    println!("server    {}", account.server);
+    println!("contact   {}", account.email);
+    if let Some(key_id) = &account.external_account_key_id {
+        println!("bound to  {}", printable(key_id));
+    }
+    println!("account   {}", account.account_url.as_deref().map_or("none".into(), printable));
+    if account.key_change_pending {
+        println!("          a change of its key was begun; what became of it is found out at its next use");
+    }
+    println!("state     {}: {}", account.state, printable(&account.message));
+    Ok(())
+}
+
+impl AccountCommand {
+    fn whose(&self) -> &Whose {
+        match self {
+            Self::Register(whose) | Self::Rollover(whose) => whose,
+            Self::Show { whose, .. } | Self::Deactivate { whose, .. } | Self::Adopt { whose, .. } => whose,
+        }
+    }
+}
+
+/// The one provider that is meant; says so where there is none, or several.
+async fn chosen(app: &App, wanted: &str) -> anyhow::Result<Option<Provider>> {
+    let mut matching = app.store.matching_providers(wanted).await?;
+    let wanted = printable(wanted);
+    if matching.len() > 1 {
+        eprintln!("autocertd: {wanted} can be {} providers; name one by its id:", matching.len());
+        for provider in matching {
+            eprintln!("  {} {} at {}", provider.id, provider.name, provider.server);
+        }
+        return Ok(None);
+    }
+    let found = matching.pop();
+    if found.is_none() {
+        eprintln!("autocertd: no provider has the id, name or key {wanted}; GET /providers lists them all");
+    }
+    Ok(found)
+}
+
+/// Root reads the file, which may be for its eyes only, and hands it to the owner of the store.
+fn carried_key(config: &Config, path: &Path) -> anyhow::Result<Handed<SecretString>> {
+    if owner::was_handed_over() {
+        let mut text = Zeroizing::new(String::new());
+        std::io::stdin().lock().read_to_string(&mut text).context("what was handed over cannot be read")?;
+        return Ok(Handed::Here(SecretString::from(text.as_str())));
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = SecretString::from(text);
+    let handed = owner::hand_over(&config.state_directory(), text.expose_secret().as_bytes(), Output::Shown)?;
+    Ok(handed.map_or(Handed::Here(text), |done| Handed::Over(done.ending)))
+}

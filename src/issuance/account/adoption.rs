@@ -1,0 +1,48 @@
+//! Accounts of other ACME clients, carried in by their key. One with a key on P-256 is used as it is; any other one gets
+//! such a key on the way, and keeps its URL.
+
+use secrecy::ExposeSecret;
+
+use crate::acme::{AccountCredentials, AccountKey};
+use crate::domain::disposition::Failure;
+use crate::domain::id::ProviderId;
+use crate::domain::provider::{Adopted, CarriedAccount};
+use crate::issuance::Stop;
+use crate::issuance::account::Registrar;
+
+impl Registrar {
+    /// Makes an account of another ACME client the provider's own.
+    ///
+    /// # Errors
+    /// Where the key is of no use, the CA knows no account with it, the provider has another account, or the CA refuses
+    /// or cannot be reached.
+    pub async fn adopt(&self, id: ProviderId, carried: &CarriedAccount) -> Result<Adopted, Stop> {
+        let key = AccountKey::read(carried.key.expose_secret())
+            .map_err(|error| Failure::operator(format!("the file holds no key that an account could have: {error}")))?;
+        self.at_request(id, async |request| {
+            let server = &request.provider.server;
+            let Some(url) = self.acme.find_account(server, &key, carried.url.as_deref()).await? else {
+                return Err(Failure::operator(format!("{server} knows no account with this key")).into());
+            };
+            let present = request.account.registered.filter(|present| present.url != url);
+            if let Some(present) = present.filter(|_| !carried.replaces) {
+                return Err(Failure::operator(format!(
+                    "the provider {} has the ACME account {} already; --replace puts {url} in its place, and leaves \
+                     the other one at the CA",
+                    request.provider.name, present.url
+                ))
+                .into());
+            }
+            let Some(pkcs8) = key.p256_pkcs8() else {
+                let prepared = self.acme.prepare_key_change(server, &url, key).await?;
+                self.change_key(request.lease, request.provider, &prepared).await?;
+                return Ok(Adopted { url, has_new_key: true });
+            };
+            let credentials = AccountCredentials::of_registered(&url, server, &pkcs8)?;
+            self.store.adopt_account(request.lease, &url, credentials.sealable()).await?;
+            tracing::info!(provider = %id, account = url, "account carried in");
+            Ok(Adopted { url, has_new_key: false })
+        })
+        .await
+    }
+}

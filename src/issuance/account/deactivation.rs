@@ -1,0 +1,50 @@
+//! The deactivation of an account that nothing uses any more, as a person asks for it.
+
+use crate::acme::{AccountCredentials, ProblemKind};
+use crate::domain::disposition::Failure;
+use crate::domain::id::ProviderId;
+use crate::domain::provider::AccountNote;
+use crate::issuance::Stop;
+use crate::issuance::account::Registrar;
+
+impl Registrar {
+    /// Deactivates the account of a provider for good (RFC 8555 section 7.3.6), and returns the URL that it had. No other
+    /// one is registered before a person asks for it.
+    ///
+    /// # Errors
+    /// Where there is no account, auto-certificates use the provider, or the CA refuses or cannot be reached.
+    pub async fn deactivate(&self, id: ProviderId) -> Result<String, Stop> {
+        self.at_request(id, async |request| {
+            let users = self.store.users_of_provider(id).await?;
+            if !users.is_empty() {
+                let names: Vec<String> = users.iter().map(|(id, name)| format!("{name} ({id})")).collect();
+                let words = format!("these auto-certificates use the provider: {}", names.join(", "));
+                return Err(
+                    Failure::operator(format!("{words}; delete them or give them another provider first")).into()
+                );
+            }
+            let no_account = request.no_account();
+            let registered = request.account.registered.ok_or(no_account)?;
+            let begun_before = matches!(request.account.note, Some(AccountNote::Deactivated { .. }));
+            let note = AccountNote::Deactivated { account: registered.url.clone(), at: self.clock.now() };
+            self.store.note_account(request.lease, Some(&note)).await?;
+            let credentials = AccountCredentials::from_stored(registered.credentials)?;
+            match self.acme.deactivate_account(&credentials).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == Some(ProblemKind::AccountDoesNotExist) => {}
+                // So says a CA of an account that is deactivated already.
+                Err(error) if begun_before && error.kind() == Some(ProblemKind::Unauthorized) => {}
+                Err(error) => {
+                    if error.is_certain() && !begun_before {
+                        self.store.note_account(request.lease, request.account.note.as_ref()).await?;
+                    }
+                    return Err(error.into());
+                }
+            }
+            self.store.forget_account(request.lease, &note, None).await?;
+            tracing::info!(provider = %id, account = registered.url, "account deactivated");
+            Ok(registered.url)
+        })
+        .await
+    }
+}

@@ -1,0 +1,110 @@
+//! Work on an account that a person asks for, under the provider's lease, beside a daemon or without one.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::domain::disposition::Failure;
+use crate::domain::id::ProviderId;
+use crate::domain::provider::Provider;
+use crate::issuance::Stop;
+use crate::issuance::account::{BETWEEN_LOOKS, Registrar};
+use crate::store::{Account, LEASE, ProviderLease};
+
+/// What is worked on. No registration or change of key that was begun before is left open.
+pub(super) struct Request<'a> {
+    pub(super) lease: &'a ProviderLease,
+    pub(super) provider: &'a Provider,
+    pub(super) account: Account,
+}
+
+impl Registrar {
+    /// Registers the account of a provider where it has none, also where a person had the one before deactivated, and
+    /// returns its URL. What was noted of an account before is taken as read.
+    ///
+    /// # Errors
+    /// Where the CA refuses or cannot be reached.
+    pub async fn register_at_request(&self, id: ProviderId) -> Result<String, Stop> {
+        let lease = self.claimed(id).await?;
+        self.store.note_account(&lease, None).await?;
+        self.register(&lease).await?;
+        let registered = self.store.account(id).await?.and_then(|account| account.registered);
+        Ok(registered.ok_or_else(gone)?.url)
+    }
+
+    /// Does work under the lease of a provider, and gives it back.
+    pub(super) async fn at_request<T>(
+        &self,
+        id: ProviderId,
+        work: impl AsyncFnOnce(Request<'_>) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        let lease = self.claimed(id).await?;
+        let done = timeout(LEASE * 3 / 4, self.prepared(&lease, work)).await.unwrap_or_else(|_| {
+            Err(Failure::retry("the CA took too long over the account; ask for the same again").into())
+        });
+        match done {
+            // Nothing could be written down; the lease ends by itself.
+            Err(stop @ (Stop::Store(_) | Stop::Lost)) => Err(stop),
+            done => {
+                self.store.release_provider(&lease).await?;
+                done
+            }
+        }
+    }
+
+    async fn prepared<T>(
+        &self,
+        lease: &ProviderLease,
+        work: impl AsyncFnOnce(Request<'_>) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        let provider = self.store.provider(lease.id).await?.ok_or_else(gone)?;
+        self.settle_key_change(lease, &provider).await?;
+        let mut account = self.store.account(lease.id).await?.ok_or_else(gone)?;
+        if account.registered.is_none() && self.recover(lease, &provider, &account).await? {
+            account = self.store.account(lease.id).await?.ok_or_else(gone)?;
+        }
+        let used = account.registered.as_ref().map(|registered| registered.url.clone());
+        match (work(Request { lease, provider: &provider, account }).await, used) {
+            (Err(Stop::UnknownAccount(failure)), Some(lost)) if self.forget_lost(lease, &lost).await? => {
+                self.register_new(lease, &provider).await?;
+                Err(Failure::operator(format!("{failure}. That is done; `autocertd account show` tells the URL"))
+                    .into())
+            }
+            (done, _) => done,
+        }
+    }
+
+    /// The lease of a provider, as soon as whoever has it gives it back.
+    async fn claimed(&self, id: ProviderId) -> Result<ProviderLease, Stop> {
+        self.store.free_dead_leases().await?;
+        let claimed = async {
+            loop {
+                match self.store.claim_provider(id).await {
+                    Ok(None) => sleep(BETWEEN_LOOKS).await,
+                    claimed => break claimed,
+                }
+            }
+        };
+        match timeout(PATIENCE, claimed).await {
+            Ok(claimed) => claimed?.ok_or_else(gone).map_err(Into::into),
+            Err(_) => Err(Failure::retry("the account is being worked on elsewhere; try again in a minute").into()),
+        }
+    }
+}
+
+impl Request<'_> {
+    /// Where the account is asked for that the provider does not have.
+    pub(super) fn no_account(&self) -> Failure {
+        let name = &self.provider.name;
+        Failure::operator(format!(
+            "the provider {name} has no ACME account yet; `autocertd account register` registers one"
+        ))
+    }
+}
+
+fn gone() -> Failure {
+    Failure::operator("the provider was deleted meanwhile")
+}
+
+/// A lease that is not renewed has run out by then.
+const PATIENCE: Duration = LEASE.saturating_add(Duration::from_secs(10));

@@ -1,0 +1,113 @@
+//! Accounts that end: those that the CA no longer knows, and those that a person has deactivated.
+
+use autocertd::domain::disposition::Disposition;
+use autocertd::domain::provider::AccountNote;
+use autocertd::domain::state;
+use autocertd::issuance::Stop;
+use autocertd_support::fault_proxy::Action;
+use time::Duration;
+
+use crate::registry::Registry;
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn an_account_that_the_ca_no_longer_knows_is_replaced_loudly_and_not_over_and_over() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let lost = registry.credentials().await;
+    registry.refuse("key-change", 400, "accountDoesNotExist");
+    let stop = registry.registrar.roll_over(registry.provider).await.unwrap_err();
+    assert!(stop.to_string().contains("(accountDoesNotExist)"), "{stop}");
+
+    let provider = registry.provider().await;
+    let new = provider.account_url.clone().unwrap();
+    assert_ne!(new, lost.account_url());
+    assert!(matches!(&provider.account_note, Some(AccountNote::Lost { account, .. }) if account == lost.account_url()));
+    let report = state::of_provider(&provider);
+    assert_eq!(report.state, state::State::Available);
+    for words in [lost.account_url(), new.as_str(), "CAA", "RFC 8657"] {
+        assert!(report.message.contains(words), "{}", report.message);
+    }
+    assert_eq!(registry.stage.proxy.count("new-account"), 2);
+    assert!(registry.can_order(&registry.credentials().await).await);
+
+    registry.registrar.roll_over(registry.provider).await.unwrap_err();
+    assert_eq!(registry.stage.proxy.count("new-account"), 2, "a CA that forgets all accounts is not flooded");
+    assert_eq!(registry.provider().await.account_url, Some(new.clone()));
+    registry.clock.turn(Duration::hours(2));
+    registry.registrar.roll_over(registry.provider).await.unwrap_err();
+    assert_ne!(registry.provider().await.account_url, Some(new));
+
+    registry.pass();
+    registry.registrar.register_at_request(registry.provider).await.unwrap();
+    assert_eq!(registry.provider().await.account_note, None, "a person has read it");
+    assert_eq!(registry.stage.proxy.count("new-account"), 3, "and nothing was to be registered");
+}
+
+#[tokio::test]
+async fn no_other_problem_costs_the_account() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let url = registry.provider().await.account_url;
+    for (status, problem) in [(401, "unauthorized"), (403, "unauthorized"), (400, "malformed"), (404, "malformed")] {
+        registry.refuse("key-change", status, problem);
+        let Stop::Failed(failure) = registry.registrar.roll_over(registry.provider).await.unwrap_err() else {
+            panic!("{problem} is no loss");
+        };
+        assert_eq!(failure.disposition, Disposition::Operator, "{failure}");
+    }
+    let provider = registry.provider().await;
+    assert_eq!((provider.account_url, provider.account_note), (url, None));
+    assert_eq!(registry.stage.proxy.count("new-account"), 1);
+}
+
+#[tokio::test]
+async fn a_deactivated_account_is_used_no_more_and_nothing_takes_its_place_silently() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let old = registry.credentials().await;
+    let url = registry.registrar.deactivate(registry.provider).await.unwrap();
+    assert_eq!(url, old.account_url());
+    assert!(!registry.can_order(&old).await);
+    let provider = registry.provider().await;
+    assert_eq!(provider.account_url, None);
+    let report = state::of_provider(&provider);
+    assert!(report.state == state::State::Failed && report.message.contains(&url), "{report:?}");
+
+    assert_eq!(registry.store.earliest_provider_look().await.unwrap(), None);
+    let lease = registry.lease().await;
+    let stop = registry.registrar.register(&lease).await.unwrap_err();
+    assert!(stop.to_string().contains("account register"), "{stop}");
+    let stop = registry.registrar.deactivate(registry.provider).await.unwrap_err();
+    assert!(stop.to_string().contains("has no ACME account"), "{stop}");
+    assert_eq!(registry.stage.proxy.count("new-account"), 1);
+
+    let other = registry.registrar.register_at_request(registry.provider).await.unwrap();
+    assert_ne!(other, url);
+    assert!(registry.can_order(&registry.credentials().await).await);
+}
+
+#[tokio::test]
+async fn a_deactivation_that_the_ca_refuses_is_no_deactivation() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    // instant-acme passes the last of these for done.
+    for problem in ["unauthorized", "badNonce"] {
+        registry.refuse("account", 400, problem);
+        registry.registrar.deactivate(registry.provider).await.unwrap_err();
+        assert_eq!(registry.provider().await.account_note, None, "{problem}");
+    }
+    registry.pass();
+    assert!(registry.can_order(&registry.credentials().await).await);
+}
+
+#[tokio::test]
+async fn a_deactivation_whose_answer_is_lost_can_be_asked_for_again() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    registry.meet("account", || Action::KillAfter(Box::new(|| {})));
+    registry.registrar.deactivate(registry.provider).await.unwrap_err();
+    let provider = registry.provider().await;
+    assert!(provider.account_url.is_some() && provider.account_note.is_some(), "it may be deactivated");
+    let stop = registry.registrar.roll_over(registry.provider).await.unwrap_err();
+    assert!(stop.to_string().contains("was deactivated"), "{stop}");
+
+    registry.pass();
+    registry.registrar.deactivate(registry.provider).await.unwrap();
+    assert_eq!(registry.provider().await.account_url, None);
+}
