@@ -8,6 +8,7 @@ mod error;
 mod nonce;
 mod order;
 mod problem;
+mod revocation;
 mod transport;
 
 pub use account::{AccountCredentials, PreparedAccount, Registration};

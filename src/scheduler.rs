@@ -2,6 +2,7 @@
 //! earliest planned look and wakes at every change; a cron scan is the safety net behind that.
 
 mod deliveries;
+mod revocations;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::issuance::{Issuance, Stop, Tenure};
 use crate::runtime::lifecycle;
 use crate::runtime::wake::Wake;
 use crate::scheduler::deliveries::Deliveries;
+use crate::scheduler::revocations::Revocations;
 use crate::store::{Claim, RunOutcome, StoreError};
 
 /// What the settings come to, and a reload replaces. What is under way goes on with what it began with.
@@ -40,6 +42,7 @@ pub struct Work {
 pub struct Scheduler {
     work: Arc<RwLock<Work>>,
     deliveries: Deliveries,
+    revocations: Revocations,
     wake: Wake,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -59,6 +62,7 @@ impl Scheduler {
         Self {
             work: Arc::new(RwLock::new(work)),
             deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
+            revocations: Revocations::new(wake.clone(), tasks.clone(), stopping.clone()),
             wake,
             permits: Arc::new(Semaphore::new(settings.concurrency.into())),
             tasks,
@@ -120,7 +124,8 @@ impl Scheduler {
         // Without room there is nothing to look for: whoever ends wakes the loop.
         let due = if self.permits.available_permits() > 0 { store.earliest_look().await? } else { None };
         let delivery = self.deliveries.scan(&dispatch).await?;
-        let looks = [due, delivery, store.earliest_provider_look().await?];
+        let revocation = self.revocations.scan(&issuance).await?;
+        let looks = [due, delivery, revocation, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 
@@ -276,7 +281,7 @@ async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) 
 async fn note(issuance: &Issuance, tenure: &Tenure, claim: &Claim, stop: &Stop) -> Result<(), StoreError> {
     let (store, now) = (&issuance.store, issuance.clock.now());
     let standing = &claim.auto_certificate.standing;
-    let expiry = standing.newest.map(|newest| newest.not_after);
+    let expiry = standing.relied_on_until();
     let jitter = issuance.randomness.fraction();
     let trouble = Trouble::after(standing.trouble.as_ref(), Failure::retry(stop.to_string()), now, expiry, jitter);
     store.record_trouble(tenure.lease(), &trouble).await?;

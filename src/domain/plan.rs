@@ -42,6 +42,8 @@ pub enum Reason {
     Requested,
     /// Names, key or provider were changed.
     IntentChanged,
+    /// The newest certificate is revoked, or is to be.
+    Revoked,
     /// There is no certificate.
     NoCertificate,
     /// The newest certificate has expired.
@@ -67,6 +69,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Requested => "a renewal was requested",
             Self::IntentChanged => "names, key or provider were changed in the settings",
+            Self::Revoked => "the newest certificate is revoked",
             Self::NoCertificate => "there is no certificate yet",
             Self::Expired => "the newest certificate has expired",
             Self::LifetimeFraction => "the renewal is due by its lifetime",
@@ -126,6 +129,9 @@ fn due(standing: &Standing, now: Moment) -> (Moment, Reason) {
     if standing.intent_changed {
         return (now, Reason::IntentChanged);
     }
+    if standing.newest.is_some_and(|newest| newest.revoked) {
+        return (now, Reason::Revoked);
+    }
     let (due, reason) = match &standing.newest {
         None => (now, Reason::NoCertificate),
         Some(newest) if newest.not_after <= now => (now, Reason::Expired),
@@ -179,7 +185,8 @@ mod tests {
 
     fn newest(lifetime: Duration, age: Duration) -> NewestCertificate {
         let not_before = NOW - age;
-        NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after: not_before + lifetime }
+        let (id, not_after) = (uuid::Uuid::nil().into(), not_before + lifetime);
+        NewestCertificate { id, not_before, not_after, revoked: false }
     }
 
     fn with(newest: NewestCertificate) -> Standing {
@@ -220,6 +227,16 @@ mod tests {
         let refused = Standing { trouble: Some(trouble.clone()), ..changed };
         assert_eq!(plan(&refused, NOW), idle(trouble.next_try, Reason::BackOff));
         assert_eq!(plan(&refused, trouble.next_try), act(Action::Start, Reason::IntentChanged, trouble.next_try));
+    }
+
+    #[test]
+    fn a_revoked_one_is_replaced_at_once_and_waits_only_after_failures() {
+        let revoked = NewestCertificate { revoked: true, ..newest(Duration::days(90), Duration::minutes(1)) };
+        assert_eq!(plan(&with(revoked), NOW), act(Action::Start, Reason::Revoked, NOW));
+        let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
+        let refused = Standing { trouble: Some(trouble.clone()), ..with(revoked) };
+        assert_eq!(plan(&refused, NOW), idle(trouble.next_try, Reason::BackOff));
+        assert_eq!(plan(&refused, trouble.next_try), act(Action::Start, Reason::Revoked, trouble.next_try));
     }
 
     #[test]

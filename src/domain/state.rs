@@ -6,6 +6,7 @@ use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Action, Reason, plan};
 use crate::domain::provider::Provider;
+use crate::domain::revocation::Revocation;
 
 /// The states of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,25 +61,23 @@ pub fn of_provider(provider: &Provider) -> Report {
         (Some(_), None) => Report { state: State::Available, message: "the ACME account is registered".to_owned() },
         (Some(_), Some(trouble)) => Report {
             state: State::Available,
-            message: format!(
-                "the ACME account is registered; its new contact is not told yet: {}",
-                of_trouble(trouble)
-            ),
+            message: format!("the ACME account is registered; its new contact is not told yet: {trouble}"),
         },
         (None, None) => {
             Report { state: State::Available, message: "the ACME account is about to be registered".to_owned() }
         }
         (None, Some(trouble)) => Report {
             state: if needs_a_person(Some(trouble)) { State::Failed } else { State::Available },
-            message: format!("the ACME account is not registered yet: {}", of_trouble(trouble)),
+            message: format!("the ACME account is not registered yet: {trouble}"),
         },
     }
 }
 
-/// The state of a certificate: what is stored is available, expired or not.
-pub fn of_certificate(not_after: Moment, now: Moment) -> Report {
+/// The state of a certificate: what is stored is available, expired or revoked or not.
+pub fn of_certificate(not_after: Moment, revocation: Option<&Revocation>, now: Moment) -> Report {
     let tense = if now < not_after { "valid until" } else { "expired at" };
-    Report { state: State::Available, message: format!("{tense} {not_after}") }
+    let revoked = revocation.map(|revocation| format!("; {revocation}")).unwrap_or_default();
+    Report { state: State::Available, message: format!("{tense} {not_after}{revoked}") }
 }
 
 fn needs_a_person(trouble: Option<&Trouble>) -> bool {
@@ -92,25 +91,23 @@ fn words(standing: &Standing, now: Moment) -> String {
         let tense = if now < newest.not_after { "valid until" } else { "the newest certificate expired at" };
         parts.push(format!("{tense} {}", newest.not_after));
     }
-    // Until then the newest certificate is not what is asked for.
-    if standing.intent_changed {
-        parts.push(Reason::IntentChanged.to_string());
-    }
+    // Until then the newest certificate is not what is asked for, or not to be relied on.
+    let shortcomings = [
+        (standing.intent_changed, Reason::IntentChanged),
+        (standing.newest.is_some_and(|newest| newest.revoked), Reason::Revoked),
+    ];
+    parts.extend(shortcomings.iter().filter(|(there, _)| *there).map(|(_, reason)| reason.to_string()));
     if let Some(stage) = standing.open_attempt.filter(|_| standing.running) {
         parts.push(stage.doing().to_owned());
     } else if let Some(trouble) = &standing.trouble {
-        parts.push(of_trouble(trouble));
-    } else if plan.reason != Reason::IntentChanged {
+        parts.push(trouble.to_string());
+    } else if !matches!(plan.reason, Reason::IntentChanged | Reason::Revoked) {
         parts.push(match plan.action {
             Action::Idle => format!("{} at {}", plan.reason, plan.next_look),
             Action::Start | Action::Resume(_) | Action::CleanUp | Action::Purge => plan.reason.to_string(),
         });
     }
     parts.join("; ")
-}
-
-fn of_trouble(trouble: &Trouble) -> String {
-    format!("{} (failure {}, next try at {})", trouble.last, trouble.failures, trouble.next_try)
 }
 
 #[cfg(test)]
@@ -120,6 +117,7 @@ mod tests {
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
+    use crate::domain::revocation::RevocationReason;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -128,6 +126,7 @@ mod tests {
             id: uuid::Uuid::nil().into(),
             not_before: NOW + left - Duration::days(90),
             not_after: NOW + left,
+            revoked: false,
         }
     }
 
@@ -178,6 +177,20 @@ mod tests {
         let refused = Standing { trouble: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
         let message = of_auto_certificate(&refused, NOW).message;
         assert!(message.starts_with(&expected) && message.contains("CAA forbids"), "{message}");
+    }
+
+    #[test]
+    fn a_revoked_one_is_told_beside_what_is_served() {
+        let serving = NewestCertificate { revoked: true, ..newest(Duration::days(20)) };
+        let revoked = Standing { newest: Some(serving), ..Standing::default() };
+        let expected = format!("valid until {}; {}", serving.not_after, Reason::Revoked);
+        assert_eq!(of_auto_certificate(&revoked, NOW), Report { state: State::Available, message: expected.clone() });
+        let both = of_auto_certificate(&Standing { intent_changed: true, ..revoked }, NOW).message;
+        assert!(both.contains("were changed in the settings; the newest certificate is revoked"), "{both}");
+
+        let revocation = Revocation::wished(RevocationReason::KeyCompromise, NOW).carried_out(NOW);
+        let report = of_certificate(NOW + Duration::days(1), Some(&revocation), NOW);
+        assert!(report.message.ends_with(&format!("; revoked at {NOW} (keyCompromise)")), "{}", report.message);
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Values that are kept as JSON text, because no query looks into them: names, failures and troubles.
+//! Values that are kept as JSON text, because no query looks into them: names, failures, troubles and revocations.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
+use crate::domain::revocation::{Revocation, UnknownRevocationReason};
 use crate::store::StoreError;
 use crate::store::row::Record;
 
@@ -20,11 +21,16 @@ pub(super) fn of_failure(failure: &Failure) -> String {
 
 /// A trouble as a document.
 pub(super) fn of_trouble(trouble: &Trouble) -> String {
-    let document = TroubleDocument {
-        failures: trouble.failures,
-        last: FailureDocument::from(&trouble.last),
-        at: trouble.at.micros(),
-        next_try: trouble.next_try.micros(),
+    serde_json::json!(TroubleDocument::from(trouble)).to_string()
+}
+
+/// A revocation as a document.
+pub(super) fn of_revocation(revocation: &Revocation) -> String {
+    let document = RevocationDocument {
+        reason: revocation.reason.as_str().to_owned(),
+        requested_at: revocation.requested.micros(),
+        done_at: revocation.done.map(Moment::micros),
+        trouble: revocation.trouble.as_ref().map(TroubleDocument::from),
     };
     serde_json::json!(document).to_string()
 }
@@ -44,15 +50,26 @@ impl Record<'_> {
     pub(super) fn trouble(&self, column: &'static str) -> Result<Option<Trouble>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
         let document: TroubleDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
-        let not_before = document.last.not_before.map(Moment::from_micros);
-        let disposition = self.known(column, Disposition::from_parts(&document.last.disposition, not_before))?;
-        Ok(Some(Trouble {
-            failures: document.failures,
-            last: Failure { disposition, message: document.last.message },
-            at: Moment::from_micros(document.at),
-            next_try: Moment::from_micros(document.next_try),
-        }))
+        self.known(column, document.into_trouble()).map(Some)
     }
+
+    /// Reads a revocation.
+    pub(super) fn revocation(&self, column: &'static str) -> Result<Option<Revocation>, StoreError> {
+        let Some(text) = self.optional_text(column)? else { return Ok(None) };
+        let document: RevocationDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
+        let reason = document.reason.parse().map_err(|error: UnknownRevocationReason| self.corrupt(column, error))?;
+        let trouble = document.trouble.map(|trouble| self.known(column, trouble.into_trouble())).transpose()?;
+        let (requested, done) = (Moment::from_micros(document.requested_at), document.done_at.map(Moment::from_micros));
+        Ok(Some(Revocation { reason, requested, done, trouble }))
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct RevocationDocument {
+    reason: String,
+    requested_at: i64,
+    done_at: Option<i64>,
+    trouble: Option<TroubleDocument>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -68,6 +85,31 @@ struct FailureDocument {
     disposition: String,
     not_before: Option<i64>,
     message: String,
+}
+
+impl TroubleDocument {
+    /// Nothing where its disposition is none that is known.
+    fn into_trouble(self) -> Option<Trouble> {
+        let not_before = self.last.not_before.map(Moment::from_micros);
+        let disposition = Disposition::from_parts(&self.last.disposition, not_before)?;
+        Some(Trouble {
+            failures: self.failures,
+            last: Failure { disposition, message: self.last.message },
+            at: Moment::from_micros(self.at),
+            next_try: Moment::from_micros(self.next_try),
+        })
+    }
+}
+
+impl From<&Trouble> for TroubleDocument {
+    fn from(trouble: &Trouble) -> Self {
+        Self {
+            failures: trouble.failures,
+            last: FailureDocument::from(&trouble.last),
+            at: trouble.at.micros(),
+            next_try: trouble.next_try.micros(),
+        }
+    }
 }
 
 impl From<&Failure> for FailureDocument {
