@@ -16,7 +16,7 @@ use crate::domain::leaf::LeafError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
 
-/// The SHA-256 of a public key as certificates and signing requests hold it (SubjectPublicKeyInfo, RFC 5280 section 4.1).
+/// The SHA-256 of a public key as certificates and signing requests hold it (`SubjectPublicKeyInfo`, RFC 5280 section 4.1).
 /// Displayed as a [`Fingerprint`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyFingerprint(Fingerprint);
