@@ -9,6 +9,7 @@ mod nonce;
 mod order;
 mod problem;
 mod renewal_info;
+mod revocation;
 mod transport;
 
 pub use account::{

@@ -13,6 +13,7 @@ mod plan;
 mod reload_helper;
 mod renew_now;
 mod restore;
+mod revoke;
 mod serve;
 mod token;
 mod verify;
@@ -95,6 +96,9 @@ enum Command {
     Export(export::Arguments),
     /// Bring back what `export` wrote, into a store that is empty. Shows what would come back; --yes does it
     Restore(restore::Arguments),
+    /// Have a certificate revoked by the CA that issued it. Where it is the newest one of its auto-certificate, a new one
+    /// with a new key is obtained at once; until that is there the revoked one goes on being served
+    Revoke(revoke::Arguments),
     /// Check the settings and print what is in force
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
@@ -172,6 +176,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Import(arguments))) => import::run(config, &arguments),
         (None, Some(Command::Export(arguments))) => export::run(config, &arguments),
         (None, Some(Command::Restore(arguments))) => restore::run(config, &arguments),
+        (None, Some(Command::Revoke(arguments))) => revoke::run(config, &arguments),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
         (None, Some(Command::Healthcheck { issued })) => serve::healthcheck(config, issued),
         (None, Some(Command::ReloadHelper(arguments))) => reload_helper::run(cli.config.as_deref(), arguments),

@@ -8,6 +8,7 @@ mod course;
 mod key;
 mod limits;
 mod renewal_info;
+mod revocation;
 mod tenure;
 
 use std::sync::Arc;
@@ -57,6 +58,10 @@ impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::LostLease => Self::Lost,
+            StoreError::CompromisedKey => Failure::restart(
+                "the key of the certificate was reported as compromised meanwhile; a new order with another one follows",
+            )
+            .into(),
             error => Self::Store(error),
         }
     }
@@ -184,7 +189,7 @@ impl Issuance {
         failure: Failure,
     ) -> Result<(), Stop> {
         let standing = &subject.standing;
-        let expiry = standing.newest.map(|newest| newest.not_after);
+        let expiry = standing.relied_on_until();
         let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
         let jitter = self.randomness.fraction();
         let trouble = Trouble::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);

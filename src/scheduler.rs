@@ -3,6 +3,7 @@
 
 mod deliveries;
 mod queue;
+mod revocations;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -26,6 +27,7 @@ use crate::issuance::{Issuance, Stop, Tenure};
 use crate::runtime::lifecycle;
 use crate::runtime::wake::Wake;
 use crate::scheduler::deliveries::Deliveries;
+use crate::scheduler::revocations::Revocations;
 use crate::store::{Claim, Due, RunOutcome, StoreError};
 
 /// What the settings come to, and a reload replaces. What is under way goes on with what it began with.
@@ -42,6 +44,7 @@ pub struct Work {
 pub struct Scheduler {
     work: Arc<RwLock<Work>>,
     deliveries: Deliveries,
+    revocations: Revocations,
     wake: Wake,
     /// How many auto-certificates are worked on at once at each provider.
     room: usize,
@@ -64,6 +67,7 @@ impl Scheduler {
         Self {
             work: Arc::new(RwLock::new(work)),
             deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
+            revocations: Revocations::new(wake.clone(), tasks.clone(), stopping.clone()),
             wake,
             room: settings.concurrency.into(),
             tasks,
@@ -120,7 +124,8 @@ impl Scheduler {
         self.register_providers(&issuance).await?;
         let due = self.serve_queues(&issuance).await?;
         let delivery = self.deliveries.scan(&dispatch).await?;
-        let looks = [due, delivery, store.earliest_provider_look().await?];
+        let revocation = self.revocations.scan(&issuance).await?;
+        let looks = [due, delivery, revocation, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 
@@ -277,7 +282,7 @@ async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) 
 async fn note(issuance: &Issuance, tenure: &Tenure, claim: &Claim, stop: &Stop) -> Result<(), StoreError> {
     let (store, now) = (&issuance.store, issuance.clock.now());
     let standing = &claim.auto_certificate.standing;
-    let expiry = standing.newest.map(|newest| newest.not_after);
+    let expiry = standing.relied_on_until();
     let jitter = issuance.randomness.fraction();
     let trouble = Trouble::after(standing.trouble.as_ref(), Failure::retry(stop.to_string()), now, expiry, jitter);
     store.record_trouble(tenure.lease(), &trouble).await?;

@@ -151,7 +151,7 @@ impl AcmeAccount {
         Ok(self.order_of(inner, exchange))
     }
 
-    async fn open(&self) -> Result<(instant_acme::Account, Exchange), AcmeError> {
+    pub(super) async fn open(&self) -> Result<(instant_acme::Account, Exchange), AcmeError> {
         let exchange = self.client.exchange(&self.server)?;
         let account = instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
             .from_credentials(self.credentials.to_protocol()?)

@@ -37,6 +37,8 @@ pub enum Step {
     Finalize,
     /// Downloading the chain, section 7.4.2.
     Certificate,
+    /// Revoking a certificate, section 7.6.
+    Revocation,
 }
 
 impl Step {
@@ -51,6 +53,7 @@ impl Step {
                 | Self::KeyChange
                 | Self::Deactivation
                 | Self::RenewalInfo
+                | Self::Revocation
                 | Self::NewOrder
         )
     }
@@ -73,6 +76,7 @@ impl fmt::Display for Step {
             Self::Validation => "validate the order",
             Self::Finalize => "finalize the order",
             Self::Certificate => "hand out the certificate",
+            Self::Revocation => "revoke the certificate",
         })
     }
 }
@@ -235,6 +239,7 @@ impl ProblemKind {
             }
             Self::AgreementRequired => "read the CA's terms of service and accept them",
             Self::BadCsr | Self::BadPublicKey => "choose a key algorithm that the CA takes",
+            Self::BadRevocationReason => "give a reason that the CA takes",
             Self::BadSignatureAlgorithm => "the CA does not take ES256 account keys; use another CA",
             Self::Caa => "let the CA issue in the CAA records of the name, or remove them",
             Self::Connection | Self::Dns | Self::IncorrectResponse | Self::Tls => {
@@ -249,6 +254,9 @@ impl ProblemKind {
             Self::UserActionRequired => "do what the CA asks for",
             Self::Malformed | Self::Unauthorized if matches!(step, Step::Account) => {
                 "check the e-mail address, and key id and key of the external account binding (often good only once)"
+            }
+            Self::Unauthorized if matches!(step, Step::Revocation) => {
+                "only the account that ordered the certificate, or whoever holds its private key, can have it revoked"
             }
             Self::Unauthorized if matches!(step, Step::NewOrder) => {
                 "the account may be deactivated, or not allowed to order this; ask the CA"

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::cli::renew_now::desk::Desk;
 use crate::cli::renew_now::rehearsal::Planned;
-use crate::cli::renew_now::report::{Outcome, Report};
+use crate::cli::renew_now::report::Outcome;
+pub(super) use crate::cli::renew_now::report::Report;
 use crate::cli::{Ending, log};
 use crate::config::Config;
 use crate::domain::id::AutoCertificateId;
@@ -65,6 +66,35 @@ async fn renew(desk: &Desk, wish: &Wish, plans: Vec<Planned>) -> anyhow::Result<
         report.delivered(wait_for_deliveries(desk, &ids).await?);
     }
     report.finish()
+}
+
+/// Follows one auto-certificate that is due by itself to the end of its renewal. Nothing is asked for, so that a renewal
+/// which the daemon has begun or done already is not done twice.
+pub(super) async fn follow_due(config: &Config, target: RenewalTarget, json: bool) -> anyhow::Result<Report> {
+    let desk = Desk::open(config, desk::daemon(config).await?).await?;
+    let report = follow_due_at(&desk, target, json).await;
+    let closed = desk.close().await;
+    let report = report?;
+    closed.map(|()| report)
+}
+
+/// Makes the daemon look at what is due, where one answers.
+pub(super) async fn nudge_daemon(config: &Config) -> anyhow::Result<()> {
+    if let Some(daemon) = desk::daemon(config).await? {
+        Desk::Daemon(daemon).request(&[]).await?;
+    }
+    Ok(())
+}
+
+async fn follow_due_at(desk: &Desk, target: RenewalTarget, json: bool) -> anyhow::Result<Report> {
+    desk.request(&[]).await?;
+    let ids = [target.id];
+    let mut report = Report::new(std::slice::from_ref(&target), Vec::new(), json);
+    follow(desk, vec![target], &mut report).await?;
+    if desk.is_local() {
+        report.delivered(wait_for_deliveries(desk, &ids).await?);
+    }
+    Ok(report)
 }
 
 /// Looks again and again until nothing is left to do now for these auto-certificates, or where none are named for all;

@@ -120,6 +120,13 @@ pub struct Standing {
     pub deleted: bool,
 }
 
+impl Standing {
+    /// Until when there is a certificate that may be relied on; none where there is no such certificate.
+    pub fn relied_on_until(&self) -> Option<Moment> {
+        self.newest.filter(|newest| !newest.revoked).map(|newest| newest.not_after)
+    }
+}
+
 /// The facts of the newest certificate that a decision needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewestCertificate {
@@ -129,6 +136,8 @@ pub struct NewestCertificate {
     pub not_before: Moment,
     /// The end of its validity.
     pub not_after: Moment,
+    /// Whether it is revoked, or a person asked for that, whether the CA has heard of it or not.
+    pub revoked: bool,
 }
 
 impl NewestCertificate {

@@ -1,5 +1,7 @@
 //! When to try again after a failure (decision 7 of the renewal design). Pure: the jitter is handed in.
 
+use std::fmt;
+
 use time::Duration;
 
 use crate::domain::disposition::{Disposition, Failure};
@@ -25,6 +27,13 @@ impl Trouble {
         let failures = previous.map_or(0, |trouble| trouble.failures).saturating_add(1);
         let next_try = next_try(failures, failure.disposition, now, expiry, jitter);
         Self { failures, last: failure, at: now, next_try }
+    }
+}
+
+/// What happened, how often, and when it is tried again, for people.
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (failure {}, next try at {})", self.last, self.failures, self.next_try)
     }
 }
 

@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::leaf::Leaf;
 use crate::domain::resource::{Audit, ResourceName};
+use crate::domain::revocation::Revocation;
 
 /// A certificate together with its private key, read and found to match.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Certificate {
     pub chain: String,
     /// What the certificate says.
     pub leaf: Leaf,
+    /// That it is revoked, or is to be.
+    pub revocation: Option<Revocation>,
     /// Who made and changed it.
     pub audit: Audit,
 }

@@ -1,4 +1,4 @@
-//! The fingerprint by which a certificate is known again, wherever it is met.
+//! The fingerprints by which a certificate or a key is known again, wherever it is met.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +6,8 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
 
 use crate::domain::leaf::LeafError;
 
@@ -13,6 +15,11 @@ use crate::domain::leaf::LeafError;
 /// joined by colons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
+
+/// The SHA-256 of a public key as certificates and signing requests hold it (`SubjectPublicKeyInfo`, RFC 5280 section 4.1).
+/// Displayed as a [`Fingerprint`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyFingerprint(Fingerprint);
 
 /// A text that is no fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +41,25 @@ impl Fingerprint {
     pub fn of_pem(pem: &str) -> Result<Self, LeafError> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| LeafError::NoCertificate)?;
         Ok(Self::of_der(&der))
+    }
+}
+
+impl KeyFingerprint {
+    /// That of a subject public key info in DER.
+    pub fn of_public_key(der: &[u8]) -> Self {
+        Self(Fingerprint::of_der(der))
+    }
+
+    /// That of the key for which a signing request (PKCS#10) in DER asks; nothing where it is malformed.
+    pub fn of_request(der: &[u8]) -> Option<Self> {
+        let (_, request) = X509CertificationRequest::from_der(der).ok()?;
+        Some(Self::of_public_key(request.certification_request_info.subject_pki.raw))
+    }
+}
+
+impl fmt::Display for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -66,6 +92,7 @@ impl fmt::Display for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::leaf::Leaf;
 
     #[test]
     fn it_is_read_with_and_without_colons_and_shown_as_openssl_shows_it() {
@@ -87,5 +114,17 @@ mod tests {
             rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
         assert_eq!(Fingerprint::of_pem(&certificate.pem()), Ok(Fingerprint::of_der(certificate.der())));
         assert_eq!(Fingerprint::of_pem(&key.serialize_pem()), Err(LeafError::NoCertificate));
+    }
+
+    #[test]
+    fn a_key_is_the_same_in_its_certificate_and_in_a_request() {
+        let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        let of_request = |key| KeyFingerprint::of_request(params.serialize_request(key).unwrap().der());
+        let leaf = Leaf::from_pem(&params.self_signed(&key).unwrap().pem()).unwrap();
+        assert_eq!(of_request(&key), Some(leaf.key_fingerprint()));
+        assert_ne!(of_request(&other), Some(leaf.key_fingerprint()));
+        assert_eq!(KeyFingerprint::of_request(b"no request"), None);
+        assert_eq!(leaf.key_fingerprint().to_string().len(), 95);
     }
 }

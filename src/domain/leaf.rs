@@ -7,6 +7,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use crate::domain::fingerprint::KeyFingerprint;
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
 
@@ -88,6 +89,11 @@ impl Leaf {
         let der = PrivateKeyDer::from_pem_slice(private_key.as_bytes()).map_err(|_| LeafError::UnreadableKey)?;
         let key = KeyPair::try_from(&der).map_err(|_| LeafError::UnreadableKey)?;
         if key.subject_public_key_info() == self.public_key { Ok(()) } else { Err(LeafError::OtherKey) }
+    }
+
+    /// The fingerprint of its key.
+    pub fn key_fingerprint(&self) -> KeyFingerprint {
+        KeyFingerprint::of_public_key(&self.public_key)
     }
 
     /// Checks that this certificate serves every name now.

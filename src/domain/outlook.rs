@@ -68,7 +68,7 @@ impl Outlook {
         let next = next(standing, plan.reason);
         let why = match next {
             Next::Running => standing.open_attempt.map_or("it is being worked on", |stage| stage.doing()).to_owned(),
-            Next::Person | Next::Retry => standing.trouble.as_ref().map(of_trouble).unwrap_or_default(),
+            Next::Person | Next::Retry => standing.trouble.as_ref().map(ToString::to_string).unwrap_or_default(),
             Next::Wait => {
                 let hold = standing.hold.as_ref();
                 hold.map(|hold| format!("{}; it is next tried at {}", hold.words(), hold.until)).unwrap_or_default()
@@ -107,11 +107,6 @@ fn next(standing: &Standing, reason: Reason) -> Next {
     }
 }
 
-/// What happened, how often, and when it is tried again.
-pub(super) fn of_trouble(trouble: &Trouble) -> String {
-    format!("{} (failure {}, next try at {})", trouble.last, trouble.failures, trouble.next_try)
-}
-
 fn of_plan(standing: &Standing, reason: Reason, at: Moment, now: Moment) -> String {
     let suggestion = standing.renewal_info.as_ref().and_then(|info| info.suggestion.as_ref());
     let planned = if at > now { format!(" at {at}") } else { String::new() };
@@ -144,6 +139,7 @@ mod tests {
             id: uuid::Uuid::nil().into(),
             not_before: NOW + left - Duration::days(90),
             not_after: NOW + left,
+            revoked: false,
         };
         let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
         Standing { newest: Some(newest), renewal_info: Some(info), ..Standing::default() }

@@ -46,6 +46,8 @@ pub enum Reason {
     Requested,
     /// Names, key or provider were changed.
     IntentChanged,
+    /// The newest certificate is revoked, or is to be.
+    Revoked,
     /// There is no certificate.
     NoCertificate,
     /// The newest certificate has expired.
@@ -85,6 +87,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Requested => "a renewal was requested",
             Self::IntentChanged => "names, key, profile or provider were changed in the settings",
+            Self::Revoked => "the newest certificate is revoked",
             Self::NoCertificate => "there is no certificate yet",
             Self::Expired => "the newest certificate has expired",
             Self::Window(_) => "the renewal is due in the window that the CA suggests",
@@ -173,7 +176,7 @@ fn held(hold: &Hold) -> (Moment, Reason) {
 
 /// Before anything is begun about a certificate that serves, and while nothing is, the CA may have something to say.
 fn with_questions(plan: Plan, standing: &Standing, now: Moment) -> Plan {
-    let serving = standing.newest.is_some_and(|newest| newest.not_after > now);
+    let serving = standing.newest.is_some_and(|newest| newest.not_after > now && !newest.revoked);
     let may_wait = plan.action == Action::Idle || matches!(plan.reason, Reason::LifetimeFraction);
     if !serving || !may_wait || standing.open_attempt.is_some() || standing.intent_changed {
         return plan;
@@ -195,6 +198,9 @@ fn due(standing: &Standing, now: Moment) -> (Moment, Reason) {
     // Decision 3: another wish is no repetition, so that the hour between successes does not count.
     if standing.intent_changed {
         return (now, Reason::IntentChanged);
+    }
+    if standing.newest.is_some_and(|newest| newest.revoked) {
+        return (now, Reason::Revoked);
     }
     let (due, reason) = match &standing.newest {
         None => (now, Reason::NoCertificate),

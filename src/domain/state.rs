@@ -4,9 +4,10 @@ use crate::domain::auto_certificate::Standing;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::{Outlook, of_trouble};
+use crate::domain::outlook::Outlook;
 use crate::domain::plan::Reason;
 use crate::domain::provider::{AccountNote, Provider};
+use crate::domain::revocation::Revocation;
 
 /// The states of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,25 +85,23 @@ fn of_account(provider: &Provider) -> Report {
         (Some(_), None) => Report { state: State::Available, message: "the ACME account is registered".to_owned() },
         (Some(_), Some(trouble)) => Report {
             state: State::Available,
-            message: format!(
-                "the ACME account is registered; its new contact is not told yet: {}",
-                of_trouble(trouble)
-            ),
+            message: format!("the ACME account is registered; its new contact is not told yet: {trouble}"),
         },
         (None, None) => {
             Report { state: State::Available, message: "the ACME account is about to be registered".to_owned() }
         }
         (None, Some(trouble)) => Report {
             state: if needs_a_person(Some(trouble)) { State::Failed } else { State::Available },
-            message: format!("the ACME account is not registered yet: {}", of_trouble(trouble)),
+            message: format!("the ACME account is not registered yet: {trouble}"),
         },
     }
 }
 
-/// The state of a certificate: what is stored is available, expired or not.
-pub fn of_certificate(not_after: Moment, now: Moment) -> Report {
+/// The state of a certificate: what is stored is available, expired or revoked or not.
+pub fn of_certificate(not_after: Moment, revocation: Option<&Revocation>, now: Moment) -> Report {
     let tense = if now < not_after { "valid until" } else { "expired at" };
-    Report { state: State::Available, message: format!("{tense} {not_after}") }
+    let revoked = revocation.map(|revocation| format!("; {revocation}")).unwrap_or_default();
+    Report { state: State::Available, message: format!("{tense} {not_after}{revoked}") }
 }
 
 fn needs_a_person(trouble: Option<&Trouble>) -> bool {
@@ -116,10 +115,13 @@ fn words(standing: &Standing, now: Moment) -> String {
         parts.push(format!("{tense} {}", newest.not_after));
     }
     let outlook = Outlook::of(standing, now);
-    // Until then the newest certificate is not what is asked for.
-    if standing.intent_changed && outlook.reason != Reason::IntentChanged {
-        parts.push(Reason::IntentChanged.to_string());
-    }
+    // Until then the newest certificate is not what is asked for, or not to be relied on.
+    let shortcomings = [
+        (standing.intent_changed, Reason::IntentChanged),
+        (standing.newest.is_some_and(|newest| newest.revoked), Reason::Revoked),
+    ];
+    let told = |(there, reason): &(bool, Reason)| *there && *reason != outlook.reason;
+    parts.extend(shortcomings.iter().filter(|shortcoming| told(shortcoming)).map(|(_, reason)| reason.to_string()));
     parts.push(outlook.sentence());
     parts.join("; ")
 }
@@ -131,6 +133,7 @@ mod tests {
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
+    use crate::domain::revocation::RevocationReason;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -139,6 +142,7 @@ mod tests {
             id: uuid::Uuid::nil().into(),
             not_before: NOW + left - Duration::days(90),
             not_after: NOW + left,
+            revoked: false,
         }
     }
 
@@ -189,6 +193,20 @@ mod tests {
         let refused = Standing { trouble: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
         let message = of_auto_certificate(&refused, NOW).message;
         assert!(message.starts_with(&expected) && message.contains("CAA forbids"), "{message}");
+    }
+
+    #[test]
+    fn a_revoked_one_is_told_beside_what_is_served() {
+        let serving = NewestCertificate { revoked: true, ..newest(Duration::days(20)) };
+        let revoked = Standing { newest: Some(serving), ..Standing::default() };
+        let expected = format!("valid until {}; {}", serving.not_after, Reason::Revoked);
+        assert_eq!(of_auto_certificate(&revoked, NOW), Report { state: State::Available, message: expected.clone() });
+        let both = of_auto_certificate(&Standing { intent_changed: true, ..revoked }, NOW).message;
+        assert!(both.contains("were changed in the settings; the newest certificate is revoked"), "{both}");
+
+        let revocation = Revocation::wished(RevocationReason::KeyCompromise, NOW).carried_out(NOW);
+        let report = of_certificate(NOW + Duration::days(1), Some(&revocation), NOW);
+        assert!(report.message.ends_with(&format!("; revoked at {NOW} (keyCompromise)")), "{}", report.message);
     }
 
     #[test]

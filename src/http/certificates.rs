@@ -21,12 +21,13 @@ use crate::domain::state;
 use crate::http::Api;
 use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity};
-use crate::http::errors::ApiError;
+use crate::http::errors::{ApiError, Fault};
 use crate::http::metadata::{Metadata, as_text};
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::Id;
 use crate::http::query::{CertificateFilter, ListQuery, Paging};
+use crate::store::StoreError;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, patch, delete))
@@ -148,7 +149,10 @@ async fn create(
     Extension(actor): Extension<Actor>,
     Body(body): Body<CertificateCreate>,
 ) -> Result<(StatusCode, Json<CertificateRead>), ApiError> {
-    let uploaded = api.store.upload_certificate(&body.checked()?, &actor).await?;
+    let uploaded = api.store.upload_certificate(&body.checked()?, &actor).await.map_err(|error| match error {
+        error @ StoreError::CompromisedKey => ApiError::Body(vec![Fault(format!("{PRIVATE_KEY}: {error}"))]),
+        error => error.into(),
+    })?;
     Ok((StatusCode::CREATED, Json(CertificateRead::at(uploaded, api.clock.now()))))
 }
 
@@ -196,7 +200,7 @@ impl CertificateRead {
             Origin::Uploaded => (None, None),
             Origin::Issued { auto_certificate, newest } => (Some(auto_certificate), Some(newest)),
         };
-        let report = state::of_certificate(stored.leaf.not_after, now);
+        let report = state::of_certificate(stored.leaf.not_after, stored.revocation.as_ref(), now);
         Self {
             id: stored.id,
             kind: KIND,

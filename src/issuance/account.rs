@@ -71,6 +71,23 @@ impl Registrar {
         }
     }
 
+    /// The account of a provider as it is: nothing is registered for this.
+    ///
+    /// # Errors
+    /// Where there is none, or the CA cannot be reached.
+    pub(super) async fn registered(&self, provider: ProviderId) -> Result<AcmeAccount, Stop> {
+        let account = self.store.account(provider).await?;
+        let account = account.ok_or_else(|| {
+            Failure::operator(
+                "the provider was deleted with its account; only whoever holds the private key can revoke",
+            )
+        })?;
+        let registered =
+            account.registered.ok_or_else(|| Failure::retry("the provider's account is not registered yet"))?;
+        let credentials = AccountCredentials::from_stored(registered.credentials)?;
+        Ok(self.acme.account(&credentials).await?)
+    }
+
     /// Registers the account under `lease`, or tells the CA its changed contact, and gives the lease back. A failure is
     /// kept with the provider, where the API shows it.
     ///

@@ -180,7 +180,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn note_account(&self, lease: &ProviderLease, note: Option<&AccountNote>) -> Result<(), StoreError> {
-        let note = note.map(documents::of_account_note);
+        let note = note.map(documents::account_note::of_account_note);
         let stored = self.fenced_query(NOTE_ACCOUNT, lease).bind(note).execute(&self.0.pool).await?;
         fenced(stored.rows_affected())
     }
@@ -198,7 +198,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let stored = self
             .fenced_query(FORGET_ACCOUNT, lease)
-            .bind(documents::of_account_note(note))
+            .bind(documents::account_note::of_account_note(note))
             .bind(next_look.map(Moment::micros))
             .execute(&self.0.pool)
             .await?;

@@ -93,7 +93,7 @@ impl Store {
     /// certificate.
     ///
     /// # Errors
-    /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], or where the database fails.
+    /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], [`StoreError::CompromisedKey`], or where the database fails.
     pub async fn store_issued(
         &self,
         lease: &Lease,

@@ -195,7 +195,7 @@ pub(super) fn read_stage(record: &Record<'_>) -> Result<Option<StageKind>, Store
 fn read_newest(record: &Record<'_>) -> Result<Option<NewestCertificate>, StoreError> {
     let Some(id) = record.optional_parsed("newest_id")? else { return Ok(None) };
     let (not_before, not_after) = (record.moment("newest_not_before")?, record.moment("newest_not_after")?);
-    Ok(Some(NewestCertificate { id, not_before, not_after }))
+    Ok(Some(NewestCertificate { id, not_before, not_after, revoked: record.flag("newest_revoked")? }))
 }
 
 /// Reads what keeps an order back.
@@ -247,7 +247,9 @@ pub(super) const COLUMNS: &str = concat!(
     newest!("not_after"),
     " AS newest_not_after, ",
     newest!("renewal_info"),
-    " AS newest_renewal_info, \
+    " AS newest_renewal_info, CASE WHEN ",
+    newest!("revocation"),
+    " IS NULL THEN 0 ELSE 1 END AS newest_revoked, \
      (SELECT MIN(r.next_try) FROM challenge_records r JOIN attempts t ON t.id = r.attempt_id \
       WHERE r.auto_certificate_id = a.id AND (t.ended_at IS NOT NULL OR a.deleted_at IS NOT NULL)) AS clean_up_at"
 );

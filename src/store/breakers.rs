@@ -50,7 +50,7 @@ impl Store {
         if breaker != previous {
             self.query("UPDATE providers SET breaker = $2 WHERE id = $1")
                 .bind(provider.to_string())
-                .bind(breaker.as_ref().map(documents::of_breaker))
+                .bind(breaker.as_ref().map(documents::breaker::of_breaker))
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;

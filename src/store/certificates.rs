@@ -20,7 +20,7 @@ impl Store {
     /// Stores a certificate that a person gave.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// [`StoreError::CompromisedKey`], or where the database fails.
     pub async fn upload_certificate(&self, new: &NewCertificate, by: &Actor) -> Result<Certificate, StoreError> {
         let mut transaction = self.begin().await?;
         let source = Source { auto_certificate: None, common_name: &new.leaf.common_name };
@@ -133,7 +133,7 @@ pub(super) struct Source<'a> {
 }
 
 impl Store {
-    /// Stores a certificate as part of a transaction.
+    /// Stores a certificate as part of a transaction; [`StoreError::CompromisedKey`] where its key is not to be used.
     pub(super) async fn insert_certificate(
         &self,
         transaction: &mut Transaction<'static, Any>,
@@ -142,6 +142,7 @@ impl Store {
         by: &Actor,
         now: Moment,
     ) -> Result<CertificateId, StoreError> {
+        self.refuse_compromised(transaction, &new.leaf).await?;
         let id = CertificateId::from(self.0.randomness.uuid());
         let sealed = self.0.keys.seal(private_key(&id.to_string()), &new.private_key)?;
         self.query(INSERT)
@@ -178,6 +179,7 @@ fn read(row: &AnyRow) -> Result<Certificate, StoreError> {
         certificate,
         chain: record.text("chain")?,
         leaf,
+        revocation: record.revocation("revocation")?,
         audit: record.audit()?,
     })
 }
@@ -188,7 +190,7 @@ const fn private_key(row: &str) -> Place<'_> {
 
 macro_rules! columns {
     () => {
-        "c.id, c.name, c.auto_certificate_id, c.common_name, c.certificate, c.chain, \
+        "c.id, c.name, c.auto_certificate_id, c.common_name, c.certificate, c.chain, c.revocation, \
          c.created_at, c.created_by, c.created_by_id, c.modified_at, c.modified_by, c.modified_by_id, \
          (SELECT n.id FROM certificates n WHERE n.auto_certificate_id = c.auto_certificate_id \
           ORDER BY n.created_at DESC, n.id DESC LIMIT 1) AS newest_id"
@@ -210,7 +212,7 @@ pub(super) fn list(by_common_name: bool, by_auto_certificate: bool) -> String {
     )
 }
 
-const TABLE: &str = "certificates";
+pub(super) const TABLE: &str = "certificates";
 const KEPT_AFTER_EXPIRY: Duration = Duration::days(30);
 pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM certificates c WHERE c.id = $1");
 const INSERT: &str = "\

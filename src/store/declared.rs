@@ -360,5 +360,5 @@ const CHANGE_INTENT: &str = concat!(
     fence!(),
     " WHERE id = $1"
 );
-const LOOK_ANEW: &str =
+pub(super) const LOOK_ANEW: &str =
     concat!("UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1, ", fence!(), " WHERE id = $1");

@@ -71,6 +71,9 @@ pub enum StoreError {
         /// The key of the provider that it names.
         provider: DeclaredKey,
     },
+    /// The private key was reported as known to others.
+    #[error("the private key was reported as compromised and is never used again; make a new one")]
+    CompromisedKey,
     /// Challenge records are left, so that the last trace must stay.
     #[error("challenge records are left; remove them from the DNS first")]
     RecordsLeft,

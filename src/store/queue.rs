@@ -57,7 +57,7 @@ impl Store {
             found.extend(self.query(one()).bind(id.to_string()).fetch_optional(&self.0.pool).await?);
         }
         let mut queue = readable(&found)?;
-        queue.sort_by_key(|due| due.auto_certificate.standing.newest.map(|newest| newest.not_after));
+        queue.sort_by_key(|due| due.auto_certificate.standing.relied_on_until());
         Ok(queue)
     }
 
@@ -112,7 +112,7 @@ fn readable(rows: &[AnyRow]) -> Result<Vec<Due>, StoreError> {
     Ok(queue)
 }
 
-/// The most urgent first: without a certificate, then the least time left. The page is chosen before other columns are
+/// The most urgent first: without a certificate that is relied on, then the least time left. The page is chosen before other columns are
 /// read.
 pub(super) fn queue() -> String {
     format!(
@@ -126,7 +126,8 @@ fn one() -> String {
     format!("SELECT {COLUMNS}, a.wakes FROM auto_certificates a WHERE a.id = $1 AND {FREE}")
 }
 
-const URGENCY: &str = concat!("COALESCE(", newest!("not_after"), ", 0)");
+const URGENCY: &str =
+    concat!("COALESCE(CASE WHEN ", newest!("revocation"), " IS NULL THEN ", newest!("not_after"), " ELSE 0 END, 0)");
 const FREE: &str = free!();
 pub(super) const IN_DEMAND: &str =
     concat!("SELECT DISTINCT provider_id AS id FROM auto_certificates WHERE next_look <= $1 AND ", free!());

@@ -52,7 +52,7 @@ impl Store {
         self.query("UPDATE certificates SET renewal_info = $3 WHERE id = $1 AND auto_certificate_id = $2")
             .bind(certificate.to_string())
             .bind(lease.id.to_string())
-            .bind(documents::of_renewal_info(info))
+            .bind(documents::renewal_info::of_renewal_info(info))
             .execute(&mut *transaction)
             .await?;
         Ok(transaction.commit().await?)

@@ -71,6 +71,8 @@ pub enum TakenOver {
     NoContact,
     /// As many auto-certificates as allowed are there already.
     LimitReached,
+    /// The private key of its certificate was reported as compromised.
+    CompromisedKey,
 }
 
 /// The provider of something that was taken over.
@@ -124,6 +126,12 @@ impl Store {
     ) -> Result<TakenOver, StoreError> {
         // Keeps out whoever makes an auto-certificate or deletes a provider.
         self.lock_auto_certificates(transaction).await?;
+        if let Some(certificate) = &wanted.certificate {
+            match self.refuse_compromised(transaction, &certificate.leaf).await {
+                Err(StoreError::CompromisedKey) => return Ok(TakenOver::CompromisedKey),
+                allowed => allowed?,
+            }
+        }
         if let Some(present) = self.present(transaction, wanted).await? {
             return self.freshen(transaction, wanted, present, by).await;
         }

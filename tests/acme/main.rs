@@ -13,5 +13,6 @@ mod ends;
 mod faults;
 mod orders;
 mod registry;
+mod revocation;
 mod rollover;
 mod stage;

@@ -19,6 +19,7 @@ mod one_shot;
 mod refusals;
 mod reload;
 mod replicas;
+mod revoke;
 mod sdk;
 mod secrets;
 mod stops;

@@ -13,6 +13,7 @@ mod journal;
 mod leases;
 mod opening;
 mod providers;
+mod revocations;
 mod rotation;
 mod sealing;
 mod takeover;

@@ -205,6 +205,9 @@ impl Line {
             TakenOver::NoContact => {
                 refused("the files do not say the contact of its account; give it by --email".to_owned())
             }
+            TakenOver::CompromisedKey => {
+                refused("its private key was reported as compromised and is never used again".to_owned())
+            }
             TakenOver::LimitReached => {
                 refused(format!("there are {limit} auto-certificates already (limits.auto_certificates)"))
             }

@@ -102,12 +102,14 @@ impl Desk {
         matches!(self, Self::Local(local) if !local.scheduler.delivers_nothing())
     }
 
-    /// Ends what this process has begun, once the accounts are as they should be: nobody else may come to see to them.
+    /// Ends what this process has begun, once the accounts are as they should be and the CAs know what is to be revoked:
+    /// nobody else may come to see to them.
     pub(super) async fn close(self) -> anyhow::Result<()> {
         let Self::Local(local) = self else { return Ok(()) };
         let settled = local.scheduler.settle_providers().await;
+        let revoked = local.scheduler.settle_revocations().await;
         local.app.stop().await;
-        Ok(settled?)
+        Ok(settled.and(revoked)?)
     }
 }
 

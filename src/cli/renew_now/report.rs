@@ -68,7 +68,7 @@ struct Line {
 }
 
 /// Tells how the renewals go.
-pub(super) struct Report {
+pub(in crate::cli) struct Report {
     lines: Vec<Line>,
     /// What a dry run said before.
     plans: Vec<Planned>,
@@ -143,20 +143,9 @@ impl Report {
 
     /// Sums up.
     pub(super) fn finish(self) -> anyhow::Result<Ending> {
-        let count = |is: fn(&Outcome) -> bool| self.lines.iter().filter(|line| is(&line.outcome)).count();
-        let renewed = count(|outcome| matches!(outcome, Outcome::Renewed { .. }));
-        let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. }));
-        let stand = |is: fn(&DeliveryState) -> bool| self.deliveries.iter().any(|delivery| is(&delivery.state));
-        let undelivered = stand(|state| matches!(state, DeliveryState::Failed { .. }));
-        let waiting = stand(|state| matches!(state, DeliveryState::Planned { .. }));
+        let (renewed, failed) = (self.renewed(), self.failed());
         if self.json {
-            let mut summary = serde_json::json!({
-                "renewed": renewed, "failed": failed, "renewals": self.lines, "deliveries": self.deliveries,
-            });
-            if !self.plans.is_empty() {
-                summary["plans"] = serde_json::json!(self.plans);
-            }
-            println!("{}", serde_json::to_string_pretty(&summary)?);
+            println!("{}", serde_json::to_string_pretty(&self.summary())?);
         } else if !self.plans.is_empty() {
             println!("{renewed} rehearsed, {failed} failed; nothing real was changed");
         } else if self.lines.is_empty() {
@@ -164,11 +153,44 @@ impl Report {
         } else {
             println!("{renewed} renewed, {failed} failed");
         }
-        Ok(match (failed > 0 || undelivered, waiting) {
+        Ok(self.ending())
+    }
+
+    /// All of it, for scripts.
+    pub(in crate::cli) fn summary(&self) -> serde_json::Value {
+        let mut summary = serde_json::json!({
+            "renewed": self.renewed(), "failed": self.failed(),
+            "renewals": self.lines, "deliveries": self.deliveries,
+        });
+        if !self.plans.is_empty() {
+            summary["plans"] = serde_json::json!(self.plans);
+        }
+        summary
+    }
+
+    /// What the exit code is to say.
+    pub(in crate::cli) fn ending(&self) -> Ending {
+        let stand = |is: fn(&DeliveryState) -> bool| self.deliveries.iter().any(|delivery| is(&delivery.state));
+        let undelivered = stand(|state| matches!(state, DeliveryState::Failed { .. }));
+        let waiting = stand(|state| matches!(state, DeliveryState::Planned { .. }));
+        match (self.failed() > 0 || undelivered, waiting) {
             (true, _) => Ending::Failed,
             (false, true) => Ending::Waiting,
             (false, false) => Ending::Well,
-        })
+        }
+    }
+
+    /// How many certificates are new.
+    pub(in crate::cli) fn renewed(&self) -> usize {
+        self.count(|outcome| matches!(outcome, Outcome::Renewed { .. }))
+    }
+
+    fn failed(&self) -> usize {
+        self.count(|outcome| matches!(outcome, Outcome::Failed { .. }))
+    }
+
+    fn count(&self, is: fn(&Outcome) -> bool) -> usize {
+        self.lines.iter().filter(|line| is(&line.outcome)).count()
     }
 }
 

@@ -9,7 +9,7 @@ const ASK_AT: Moment = Moment::from_micros(NOW.micros() + 20 * 3_600_000_000);
 
 fn newest(lifetime: Duration, age: Duration) -> NewestCertificate {
     let not_before = NOW - age;
-    NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after: not_before + lifetime }
+    NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after: not_before + lifetime, revoked: false }
 }
 
 /// A certificate whose CA offers no renewal information, as it said lately.
@@ -128,6 +128,17 @@ fn a_changed_intent_is_due_at_once_and_waits_only_after_failures() {
     let refused = Standing { trouble: Some(trouble.clone()), ..changed };
     assert_eq!(plan(&refused, NOW), idle(trouble.next_try, Reason::BackOff));
     assert_eq!(plan(&refused, trouble.next_try), act(Action::Start, Reason::IntentChanged, trouble.next_try));
+}
+
+#[test]
+fn a_revoked_one_is_replaced_at_once_and_waits_only_after_failures() {
+    let revoked = NewestCertificate { revoked: true, ..newest(Duration::days(90), Duration::minutes(1)) };
+    let unasked = Standing { renewal_info: None, ..with(revoked) };
+    assert_eq!(plan(&unasked, NOW), act(Action::Start, Reason::Revoked, NOW));
+    let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
+    let refused = Standing { trouble: Some(trouble.clone()), ..unasked };
+    assert_eq!(plan(&refused, NOW), idle(trouble.next_try, Reason::BackOff));
+    assert_eq!(plan(&refused, trouble.next_try), act(Action::Start, Reason::Revoked, trouble.next_try));
 }
 
 #[test]

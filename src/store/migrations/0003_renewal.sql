@@ -4,6 +4,10 @@ ALTER TABLE certificates ADD COLUMN provider_id TEXT;
 ALTER TABLE certificates ADD COLUMN renewal_info TEXT;
 ALTER TABLE certificates ADD COLUMN revocation TEXT;
 
+-- When a revocation that the CA has not carried out is looked at; whoever claims it puts it off.
+ALTER TABLE certificates ADD COLUMN revocation_look BIGINT;
+CREATE INDEX certificates_to_revoke ON certificates (revocation_look) WHERE revocation_look IS NOT NULL;
+
 -- A hold keeps an order back for its provider's sake, until a moment and for a reason.
 ALTER TABLE auto_certificates ADD COLUMN profile TEXT;
 ALTER TABLE auto_certificates ADD COLUMN held_until BIGINT;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::tls::ServerTls;
@@ -119,6 +119,17 @@ impl Pebble {
         &self.issuer_root_pem
     }
 
+    /// What its management interface says of the certificate with this serial number: `Status`, `Reason` and more.
+    ///
+    /// # Errors
+    /// Where it knows none.
+    pub async fn certificate_status(&self, serial: &str) -> anyhow::Result<Value> {
+        let serial = serial.replace(':', "").to_lowercase();
+        let url = format!("{}/cert-status-by-serial/{serial}", self.management_url());
+        let answer = client(&self.root_pem)?.get(url).send().await?.error_for_status()?;
+        Ok(serde_json::from_str(&answer.text().await?)?)
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join(LOG_FILE)).unwrap_or_else(|error| error.to_string())
@@ -132,12 +143,7 @@ impl Pebble {
         let child = spawn(folder.path(), options)?;
         let mut pebble =
             Self { child, folder, address, management, root_pem: tls.root_pem, issuer_root_pem: String::new() };
-        // Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
-        let http = reqwest::Client::builder()
-            .user_agent("autocertd-support")
-            .tls_certs_only([reqwest::Certificate::from_pem(pebble.root_pem.as_bytes())?])
-            .no_proxy()
-            .build()?;
+        let http = client(&pebble.root_pem)?;
         let mut last = None;
         for _ in 0..START_TRIES {
             if pebble.child.try_wait()?.is_some() {
@@ -176,6 +182,12 @@ impl Drop for Pebble {
 /// Where loopback has no free port.
 pub fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
+fn client(root_pem: &str) -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().user_agent("autocertd-support").no_proxy();
+    Ok(builder.tls_certs_only([reqwest::Certificate::from_pem(root_pem.as_bytes())?]).build()?)
 }
 
 fn write_settings(

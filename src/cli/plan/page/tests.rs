@@ -31,8 +31,12 @@ fn planned(number: usize, standing: Standing) -> Planned {
 
 fn serving(days_left: i64) -> Standing {
     let not_after = NOW + Duration::days(days_left);
-    let newest =
-        NewestCertificate { id: uuid::Uuid::nil().into(), not_before: not_after - Duration::days(90), not_after };
+    let newest = NewestCertificate {
+        id: uuid::Uuid::nil().into(),
+        not_before: not_after - Duration::days(90),
+        not_after,
+        revoked: false,
+    };
     let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
     Standing { newest: Some(newest), renewal_info: Some(info), ..Standing::default() }
 }

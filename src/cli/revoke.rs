@@ -1,0 +1,243 @@
+//! `autocertd revoke`: one certificate is revoked, and a new one with a new key takes its place. The wish is stored
+//! first, so that the daemon, or the next run, carries it out where the CA does not answer now.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::app::{App, Outside, Place};
+use crate::cli::{Ending, log, owner, renew_now, runtime};
+use crate::config::Config;
+use crate::domain::certificate::{Certificate, Origin};
+use crate::domain::id::{AutoCertificateId, CertificateId};
+use crate::domain::revocation::{Revocation, RevocationReason};
+use crate::domain::serial_number::SerialNumber;
+use crate::http::control::RenewalTarget;
+use crate::store::{RevocationRequest, Store};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The name, common name or id of an auto-certificate, which means its newest certificate; or one certificate exactly,
+    /// by its serial number (hex, with or without colons) or its own id
+    #[arg(value_name = "NAME|SERIAL|CERTIFICATE-ID")]
+    certificate: String,
+
+    /// Why; the CA makes it public
+    #[arg(long, value_enum, ignore_case = true)]
+    reason: Reason,
+
+    /// Do not ask; needed where there is no terminal to ask at
+    #[arg(long)]
+    yes: bool,
+
+    /// Do not wait for the new certificate
+    #[arg(long)]
+    no_wait: bool,
+
+    /// Print the outcome as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "camelCase")]
+enum Reason {
+    /// No other one fits, or nobody is to know
+    Unspecified,
+    /// Somebody else has the private key, or may have it. Clients are warned soonest, and autocertd never takes this key
+    /// again
+    KeyCompromise,
+    /// The owner of the names has another name by now, or other information in the certificate is no longer true
+    AffiliationChanged,
+    /// Another certificate takes its place, and nobody else has its key: the usual one
+    Superseded,
+    /// The names are given up, or are no longer yours
+    CessationOfOperation,
+}
+
+impl From<Reason> for RevocationReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Unspecified => Self::Unspecified,
+            Reason::KeyCompromise => Self::KeyCompromise,
+            Reason::AffiliationChanged => Self::AffiliationChanged,
+            Reason::Superseded => Self::Superseded,
+            Reason::CessationOfOperation => Self::CessationOfOperation,
+        }
+    }
+}
+
+pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+    if !arguments.yes && !io::stdin().is_terminal() {
+        eprintln!("autocertd: a revocation cannot be undone, and there is no terminal to ask at; give --yes");
+        return Ok(Ending::Misused);
+    }
+    owner::become_owner_of(&config.state_directory())?;
+    log::start_quietly(&config.log)?;
+    runtime()?.block_on(async {
+        let outside = Outside::from_config(config)?;
+        let app = App::open(config, Place::MustExist).await?;
+        let outcome = revoke(&app, outside, arguments).await;
+        app.stop().await;
+        match outcome? {
+            Outcome::Refused(words) => {
+                eprintln!("autocertd: {words}");
+                Ok(Ending::Misused)
+            }
+            Outcome::Kept => {
+                eprintln!("autocertd: nothing was revoked");
+                Ok(Ending::Failed)
+            }
+            Outcome::Asked(asked) => asked.finish(config, arguments).await,
+        }
+    })
+}
+
+/// What became of the request.
+enum Outcome {
+    /// It cannot be carried out, for this reason.
+    Refused(String),
+    /// The person thought better of it.
+    Kept,
+    /// It is stored, and the CA was told or is to be told.
+    Asked(Box<Asked>),
+}
+
+/// A revocation as it stands by now.
+struct Asked {
+    certificate: Certificate,
+    revocation: Revocation,
+    /// The auto-certificate that needs a new one in its place.
+    target: Option<RenewalTarget>,
+}
+
+async fn revoke(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let certificate = match find(&app.store, &arguments.certificate).await? {
+        Ok(certificate) => certificate,
+        Err(words) => return Ok(Outcome::Refused(words)),
+    };
+    let Origin::Issued { auto_certificate, newest } = certificate.origin else {
+        return Ok(Outcome::Refused(UPLOADED.to_owned()));
+    };
+    if !arguments.yes && !is_sure(&certificate, arguments.reason.into())? {
+        return Ok(Outcome::Kept);
+    }
+    let target = if newest == certificate.id { target(&app.store, auto_certificate).await? } else { None };
+    let revocation = match app.store.request_revocation(certificate.id, arguments.reason.into()).await? {
+        RevocationRequest::Wished(claim) => app.scheduler(outside).revoke(&claim).await?,
+        RevocationRequest::Done(revocation) => revocation,
+        RevocationRequest::Uploaded => return Ok(Outcome::Refused(UPLOADED.to_owned())),
+        RevocationRequest::Missing => return Ok(Outcome::Refused("the certificate was deleted meanwhile".to_owned())),
+    };
+    Ok(Outcome::Asked(Box::new(Asked { certificate, revocation, target })))
+}
+
+/// The certificate that is meant, or why it cannot be told.
+async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, String>> {
+    if let Ok(id) = text.parse::<CertificateId>()
+        && let Some(certificate) = store.certificate(id).await?
+    {
+        return Ok(Ok(certificate));
+    }
+    let ids = match store.matching_auto_certificates(text).await?.as_slice() {
+        [] => match text.parse::<SerialNumber>() {
+            Ok(serial) => store.certificates_with_serial(&serial).await?,
+            Err(_) => Vec::new(),
+        },
+        [id] => match store.auto_certificate(*id).await?.and_then(|found| found.standing.newest) {
+            Some(newest) => vec![newest.id],
+            None => return Ok(Err(format!("{text} has no certificate yet; there is nothing to revoke"))),
+        },
+        several => {
+            let ids: Vec<String> = several.iter().map(ToString::to_string).collect();
+            return Ok(Err(format!("{text} names several auto-certificates; give the id of one: {}", ids.join(", "))));
+        }
+    };
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(store.certificate(id).await?);
+    }
+    // A copy of it may have been uploaded as well.
+    if found.iter().any(|certificate| certificate.origin != Origin::Uploaded) {
+        found.retain(|certificate| certificate.origin != Origin::Uploaded);
+    }
+    let ids: Vec<String> = found.iter().map(|certificate| certificate.id.to_string()).collect();
+    Ok(match (found.pop(), ids.len()) {
+        (Some(certificate), 1) => Ok(certificate),
+        (Some(_), _) => {
+            Err(format!("several certificates have the serial number; give the id of one: {}", ids.join(", ")))
+        }
+        (None, _) => Err(format!("no auto-certificate or certificate has the name, serial number or id {text:?}")),
+    })
+}
+
+/// How the auto-certificate stands before it is asked for a new one.
+async fn target(store: &Store, id: AutoCertificateId) -> anyhow::Result<Option<RenewalTarget>> {
+    let progress = store.progress(&[id]).await?.pop();
+    Ok(progress.filter(|progress| !progress.deleted).map(RenewalTarget::from))
+}
+
+fn is_sure(certificate: &Certificate, reason: RevocationReason) -> io::Result<bool> {
+    let (name, leaf) = (&certificate.common_name, &certificate.leaf);
+    let (serial, not_after) = (&leaf.serial_number, leaf.not_after);
+    eprint!("revoke {name} ({serial}, valid until {not_after}) for {reason}? It cannot be undone [y/N] ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+impl Asked {
+    /// Tells how it went, once the new certificate is there where that is waited for.
+    async fn finish(self, config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+        if !arguments.json {
+            self.print();
+        }
+        let revoked = if self.revocation.done.is_some() { Ending::Well } else { Ending::Failed };
+        let target = self.target.clone().filter(|_| !arguments.no_wait);
+        let Some(target) = target else {
+            // What is due is not waited for, but begun.
+            renew_now::nudge_daemon(config).await?;
+            if arguments.json {
+                println!("{}", serde_json::to_string_pretty(&json!({ "revocation": self.to_json() }))?);
+            }
+            return Ok(revoked);
+        };
+        let report = renew_now::follow_due(config, target, arguments.json).await?;
+        if arguments.json {
+            let mut summary = report.summary();
+            summary["revocation"] = self.to_json();
+            println!("{}", serde_json::to_string_pretty(&summary)?);
+        }
+        Ok(if revoked == Ending::Well && report.renewed() == 1 { report.ending() } else { Ending::Failed })
+    }
+
+    fn print(&self) {
+        let (name, serial) = (&self.certificate.common_name, &self.certificate.leaf.serial_number);
+        match &self.revocation {
+            Revocation { done: Some(_), .. } => println!("{name}: {serial} is {}", self.revocation),
+            Revocation { trouble: Some(trouble), .. } => {
+                println!("{name}: {serial} is not revoked yet, and is tried again: {trouble}");
+            }
+            Revocation { .. } => println!("{name}: {serial} is not revoked yet"),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let Revocation { reason, done, trouble, .. } = &self.revocation;
+        json!({
+            "certificate": self.certificate.id,
+            "commonName": self.certificate.common_name,
+            "serialNumber": self.certificate.leaf.serial_number,
+            "reason": reason.as_str(),
+            "revokedAt": done.map(|done| done.to_string()),
+            "message": trouble.as_ref().map(|trouble| &trouble.last.message),
+            "nextTry": trouble.as_ref().map(|trouble| trouble.next_try.to_string()),
+        })
+    }
+}
+
+const UPLOADED: &str = "\
+    the certificate was uploaded, not issued here, so that no account of autocertd can have it revoked; \
+    revoke it where it was ordered, or with its private key by another ACME client (RFC 8555 section 7.6)";

@@ -1,0 +1,50 @@
+//! Revocation of an issued certificate with the account that ordered it (RFC 8555 section 7.6). The wish is stored by
+//! then; told twice, the CA says that it is revoked already, which is as good.
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::time::timeout;
+
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Failure;
+use crate::domain::revocation::Revocation;
+use crate::issuance::{Issuance, Stop};
+use crate::store::{LEASE, RevocationClaim, StoreError};
+
+impl Issuance {
+    /// Carries out a revocation that was claimed, and writes down how that went; gives how it stands by then.
+    ///
+    /// # Errors
+    /// Where the store fails. What the CA refuses, or does not hear, is no error: it is tried again.
+    pub async fn revoke(&self, claim: &RevocationClaim) -> Result<Revocation, StoreError> {
+        let serial = &claim.leaf.serial_number;
+        let within_the_claim = timeout(LEASE * 3 / 4, self.tell_revoked(claim)).await;
+        let failure = match within_the_claim {
+            Ok(Ok(())) => {
+                let revocation = self.store.revocation_done(claim, self.clock.now()).await?;
+                tracing::info!(certificate = %claim.certificate, serial, reason = %revocation.reason, "certificate revoked");
+                return Ok(revocation);
+            }
+            Ok(Err(Stop::Store(error))) => return Err(error),
+            Ok(Err(Stop::Failed(failure))) => failure,
+            Ok(Err(stop)) => Failure::retry(stop.to_string()),
+            Err(_) => Failure::retry("the CA took too long over the revocation; it is tried again"),
+        };
+        let (now, jitter) = (self.clock.now(), self.randomness.fraction());
+        let expiry = Some(claim.leaf.not_after);
+        let trouble = Trouble::after(claim.revocation.trouble.as_ref(), failure, now, expiry, jitter);
+        tracing::warn!(certificate = %claim.certificate, serial, "the certificate is not revoked yet: {trouble}");
+        self.store.record_revocation_trouble(claim, trouble).await
+    }
+
+    async fn tell_revoked(&self, claim: &RevocationClaim) -> Result<(), Stop> {
+        let provider = claim.provider.ok_or_else(|| Failure::operator(NOBODY))?;
+        let account = self.registrar.registered(provider).await?;
+        let certificate = CertificateDer::from_pem_slice(claim.pem.as_bytes())
+            .map_err(|error| Failure::operator(format!("the stored certificate cannot be read: {error}")))?;
+        Ok(account.revoke(&certificate, claim.revocation.reason).await?)
+    }
+}
+
+const NOBODY: &str =
+    "nobody knows by now which provider issued the certificate; revoke it with its private key by another ACME client";

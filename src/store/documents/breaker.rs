@@ -1,0 +1,49 @@
+//! Breakers of providers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::breaker::Breaker;
+use crate::domain::moment::Moment;
+use crate::store::StoreError;
+use crate::store::documents::FailureDocument;
+use crate::store::row::Record;
+
+/// A breaker as a document.
+pub(in crate::store) fn of_breaker(breaker: &Breaker) -> String {
+    let document = BreakerDocument {
+        since: breaker.since.micros(),
+        failures: breaker.failures,
+        first: breaker.first.map(|id| id.to_string()),
+        shared: breaker.shared,
+        probe_at: breaker.probe_at.map(Moment::micros),
+        last: FailureDocument::from(&breaker.last),
+    };
+    serde_json::json!(document).to_string()
+}
+
+impl Record<'_> {
+    /// Reads a breaker.
+    pub(in crate::store) fn breaker(&self, column: &'static str) -> Result<Option<Breaker>, StoreError> {
+        let Some(text) = self.optional_text(column)? else { return Ok(None) };
+        let document: BreakerDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
+        let first = document.first.map(|id| id.parse()).transpose().map_err(|error| self.corrupt(column, error))?;
+        Ok(Some(Breaker {
+            since: Moment::from_micros(document.since),
+            failures: document.failures,
+            first,
+            shared: document.shared,
+            probe_at: document.probe_at.map(Moment::from_micros),
+            last: self.known(column, document.last.into_failure())?,
+        }))
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct BreakerDocument {
+    since: i64,
+    failures: u32,
+    first: Option<String>,
+    shared: bool,
+    probe_at: Option<i64>,
+    last: FailureDocument,
+}

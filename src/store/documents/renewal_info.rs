@@ -1,0 +1,60 @@
+//! What CAs say about renewals.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::moment::Moment;
+use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+use crate::store::StoreError;
+use crate::store::row::Record;
+
+/// What a CA says about a renewal, as a document.
+pub(in crate::store) fn of_renewal_info(info: &RenewalInfo) -> String {
+    let suggestion = info.suggestion.as_ref().map(|suggestion| SuggestionDocument {
+        start: suggestion.window.start().micros(),
+        end: suggestion.window.end().micros(),
+        moment: suggestion.moment.micros(),
+        explanation_url: suggestion.explanation_url.clone(),
+    });
+    let document = RenewalInfoDocument {
+        suggestion,
+        ask_at: info.ask_at.micros(),
+        failures: info.failures,
+        problem: info.problem.clone(),
+    };
+    serde_json::json!(document).to_string()
+}
+
+impl Record<'_> {
+    /// Reads what a CA says about a renewal.
+    pub(in crate::store) fn renewal_info(&self, column: &'static str) -> Result<Option<RenewalInfo>, StoreError> {
+        let Some(text) = self.optional_text(column)? else { return Ok(None) };
+        let document: RenewalInfoDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
+        let suggestion = |known: SuggestionDocument| {
+            let window = Window::new(Moment::from_micros(known.start), Moment::from_micros(known.end));
+            let (window, moment) = (self.known(column, window)?, Moment::from_micros(known.moment));
+            Ok::<_, StoreError>(Suggestion { window, moment, explanation_url: known.explanation_url })
+        };
+        Ok(Some(RenewalInfo {
+            suggestion: document.suggestion.map(suggestion).transpose()?,
+            ask_at: Moment::from_micros(document.ask_at),
+            failures: document.failures,
+            problem: document.problem,
+        }))
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct RenewalInfoDocument {
+    suggestion: Option<SuggestionDocument>,
+    ask_at: i64,
+    failures: u32,
+    problem: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct SuggestionDocument {
+    start: i64,
+    end: i64,
+    moment: i64,
+    explanation_url: Option<String>,
+}

@@ -1,0 +1,309 @@
+//! Revocations: the wish is kept with the certificate before the CA hears of it, and worked off like everything that is
+//! due. Whoever claims one has it for the length of a lease; the moment until then is the fence. Keys that are known to
+//! others are kept here, too.
+
+use sqlx::{Any, Transaction};
+
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Failure;
+use crate::domain::fingerprint::KeyFingerprint;
+use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
+use crate::domain::leaf::Leaf;
+use crate::domain::moment::Moment;
+use crate::domain::revocation::{Revocation, RevocationReason};
+use crate::domain::serial_number::SerialNumber;
+use crate::store::certificates::TABLE;
+use crate::store::lease::fenced;
+use crate::store::row::Record;
+use crate::store::work::LONGEST_LOOK_AHEAD;
+use crate::store::{LEASE, Store, StoreError, declared, documents};
+
+/// What became of the wish for a revocation.
+#[derive(Clone, Debug)]
+pub enum RevocationRequest {
+    /// It is stored, and claimed for whoever asked.
+    Wished(Box<RevocationClaim>),
+    /// The CA had carried one out before.
+    Done(Revocation),
+    /// It was not issued here, so that no account of ours can revoke it.
+    Uploaded,
+    /// There is no such certificate.
+    Missing,
+}
+
+/// A revocation that was claimed to be carried out.
+#[derive(Clone, Debug)]
+pub struct RevocationClaim {
+    /// The certificate.
+    pub certificate: CertificateId,
+    /// What it was issued for, which may be deleted by now.
+    pub auto_certificate: AutoCertificateId,
+    /// Who issued it; nothing where nobody knows any more.
+    pub provider: Option<ProviderId>,
+    /// What the certificate says.
+    pub leaf: Leaf,
+    /// The certificate, PEM.
+    pub pem: String,
+    /// How far it has come.
+    pub revocation: Revocation,
+    /// The end of the claim, by which it is told from any other.
+    until: Moment,
+}
+
+impl Store {
+    /// Asks for the revocation of an issued certificate, whose auto-certificate needs a new one at once where this is its
+    /// newest. Asked for again with another reason, that one counts until the CA has carried it out. For
+    /// [`RevocationReason::KeyCompromise`] its key is never used again, from now on.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn request_revocation(
+        &self,
+        id: CertificateId,
+        reason: RevocationReason,
+    ) -> Result<RevocationRequest, StoreError> {
+        let mut transaction = self.begin().await?;
+        let locked = self.query(LOCK).bind(id.to_string()).execute(&mut *transaction).await?;
+        if locked.rows_affected() == 0 {
+            return Ok(RevocationRequest::Missing);
+        }
+        let Some(Asked { auto_certificate, leaf, revocation }) = self.asked(&mut transaction, id).await? else {
+            return Ok(RevocationRequest::Uploaded);
+        };
+        if reason == RevocationReason::KeyCompromise {
+            self.note_compromised(&mut transaction, leaf.key_fingerprint()).await?;
+        }
+        self.query(REPLACE)
+            .bind(auto_certificate.to_string())
+            .bind(id.to_string())
+            .bind(self.now().micros())
+            .execute(&mut *transaction)
+            .await?;
+        let request = match revocation {
+            Some(done) if done.done.is_some() => RevocationRequest::Done(done),
+            earlier => {
+                let requested = earlier.map_or_else(|| self.now(), |earlier| earlier.requested);
+                let wish = Revocation::wished(reason, requested);
+                let until = self.now() + CLAIMED;
+                self.query(WISH)
+                    .bind(id.to_string())
+                    .bind(documents::revocation::of_revocation(&wish))
+                    .bind(until.micros())
+                    .execute(&mut *transaction)
+                    .await?;
+                let claim = self.read_revocation_claim(&mut transaction, &id.to_string()).await?;
+                RevocationRequest::Wished(Box::new(claim))
+            }
+        };
+        transaction.commit().await?;
+        Ok(request)
+    }
+
+    /// Claims at most `limit` of the revocations that are due at `now`, the longest due first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn claim_due_revocations(&self, now: Moment, limit: u32) -> Result<Vec<RevocationClaim>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let rows = self
+            .query(CLAIM_DUE)
+            .bind(now.micros())
+            .bind((self.now() + CLAIMED).micros())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *transaction)
+            .await?;
+        let mut claims = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match self.read_revocation_claim(&mut transaction, &Record::new(row, TABLE).text("id")?).await {
+                Ok(claim) => claims.push(claim),
+                // One damaged row must not hold up the others. Its claim lapses, and it is looked at again then.
+                Err(error @ StoreError::CorruptRow { .. }) => tracing::error!(%error, "a revocation cannot be read"),
+                Err(error) => return Err(error),
+            }
+        }
+        transaction.commit().await?;
+        Ok(claims)
+    }
+
+    /// Notes that the CA has carried a revocation out, which is so whoever has the claim by now.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn revocation_done(&self, claim: &RevocationClaim, now: Moment) -> Result<Revocation, StoreError> {
+        let revocation = claim.revocation.clone().carried_out(now);
+        self.query(DONE)
+            .bind(claim.certificate.to_string())
+            .bind(documents::revocation::of_revocation(&revocation))
+            .execute(&self.0.pool)
+            .await?;
+        Ok(revocation)
+    }
+
+    /// Notes what keeps the CA from a revocation, and when to try again: not any more once the certificate has expired.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`] where somebody else has the claim by now, or where the database fails.
+    pub async fn record_revocation_trouble(
+        &self,
+        claim: &RevocationClaim,
+        trouble: Trouble,
+    ) -> Result<Revocation, StoreError> {
+        let next_look = trouble.next_try.min(self.now() + LONGEST_LOOK_AHEAD);
+        let ends = trouble.next_try >= claim.leaf.not_after;
+        let revocation = claim.revocation.clone().failed(trouble);
+        let stored = self
+            .query(RECORD_TROUBLE)
+            .bind(claim.certificate.to_string())
+            .bind(claim.until.micros())
+            .bind(documents::revocation::of_revocation(&revocation))
+            .bind((!ends).then_some(next_look.micros()))
+            .execute(&self.0.pool)
+            .await?;
+        fenced(stored.rows_affected())?;
+        Ok(revocation)
+    }
+
+    /// The earliest moment at which a revocation is to be carried out.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn earliest_revocation_look(&self) -> Result<Option<Moment>, StoreError> {
+        let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).moment("revocation_look")).transpose()
+    }
+
+    /// The certificates with this serial number: more than one where several CAs use it, or one was uploaded as well.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn certificates_with_serial(&self, serial: &SerialNumber) -> Result<Vec<CertificateId>, StoreError> {
+        // People ask rarely, and no index knows what is inside a certificate.
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let rows = self.query(PAGE).bind(after).bind(AT_ONCE).fetch_all(&self.0.pool).await?;
+            for row in &rows {
+                let record = Record::new(row, TABLE);
+                let leaf = Leaf::from_pem(&record.text("certificate")?);
+                if leaf.is_ok_and(|leaf| leaf.serial_number.parse().as_ref() == Ok(serial)) {
+                    found.push(record.parsed("id")?);
+                }
+            }
+            let Some(last) = rows.last() else { return Ok(found) };
+            after = Record::new(last, TABLE).text("id")?;
+        }
+    }
+}
+
+impl Store {
+    /// Goes on only with a key that is not known to be compromised.
+    pub(super) async fn refuse_compromised(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        leaf: &Leaf,
+    ) -> Result<(), StoreError> {
+        let known = self.query(COMPROMISED).bind(leaf.key_fingerprint().to_string());
+        match known.fetch_optional(&mut **transaction).await? {
+            Some(_) => Err(StoreError::CompromisedKey),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps a key from being used ever again. Attempts that would are ended, and begun anew with another one.
+    async fn note_compromised(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        key: KeyFingerprint,
+    ) -> Result<(), StoreError> {
+        let now = self.now();
+        self.query(NOTE).bind(key.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
+        for row in self.query(REQUESTS).fetch_all(&mut **transaction).await? {
+            let record = Record::new(&row, "attempts");
+            if KeyFingerprint::of_request(&record.bytes("csr")?) == Some(key) {
+                let id = record.parsed("auto_certificate_id")?;
+                let failure = Failure::restart("its key became known to others; another one is made");
+                self.query(declared::LOOK_ANEW)
+                    .bind(record.text("auto_certificate_id")?)
+                    .bind(now.micros())
+                    .execute(&mut **transaction)
+                    .await?;
+                self.end_open_attempt(transaction, id, &failure).await?;
+                self.free_records(transaction, id, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a wish is about; nothing where it was not issued here.
+    async fn asked(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        id: CertificateId,
+    ) -> Result<Option<Asked>, StoreError> {
+        let row = self.query(GET).bind(id.to_string()).fetch_one(&mut **transaction).await?;
+        let record = Record::new(&row, TABLE);
+        let Some(auto_certificate) = record.optional_parsed("auto_certificate_id")? else { return Ok(None) };
+        let leaf =
+            Leaf::from_pem(&record.text("certificate")?).map_err(|error| record.corrupt("certificate", error))?;
+        Ok(Some(Asked { auto_certificate, leaf, revocation: record.revocation("revocation")? }))
+    }
+
+    async fn read_revocation_claim(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        id: &str,
+    ) -> Result<RevocationClaim, StoreError> {
+        let row = self.query(GET).bind(id.to_owned()).fetch_one(&mut **transaction).await?;
+        let record = Record::new(&row, TABLE);
+        let pem = record.text("certificate")?;
+        Ok(RevocationClaim {
+            certificate: record.parsed("id")?,
+            auto_certificate: record.parsed("auto_certificate_id")?,
+            provider: record.optional_parsed("provider_id")?,
+            leaf: Leaf::from_pem(&pem).map_err(|error| record.corrupt("certificate", error))?,
+            pem,
+            revocation: record.known("revocation", record.revocation("revocation")?)?,
+            until: record.moment("revocation_look")?,
+        })
+    }
+}
+
+/// The certificate that a wish is about.
+struct Asked {
+    auto_certificate: AutoCertificateId,
+    leaf: Leaf,
+    revocation: Option<Revocation>,
+}
+
+/// How long a claim lasts.
+const CLAIMED: time::Duration = time::Duration::seconds(LEASE.as_secs().cast_signed());
+const LOCK: &str = "UPDATE certificates SET revocation = revocation WHERE id = $1";
+/// What was issued by an older version does not say by whom: then its auto-certificate does.
+const GET: &str = "\
+    SELECT c.id, c.auto_certificate_id, c.certificate, c.revocation, c.revocation_look, COALESCE(c.provider_id, \
+    (SELECT a.provider_id FROM auto_certificates a WHERE a.id = c.auto_certificate_id)) AS provider_id \
+    FROM certificates c WHERE c.id = $1";
+const WISH: &str = "UPDATE certificates SET revocation = $2, revocation_look = $3 WHERE id = $1";
+/// What kept its auto-certificate from a new one before is no reason to wait now: a person asked.
+const REPLACE: &str = "\
+    UPDATE auto_certificates SET trouble = NULL, next_look = $3, wakes = wakes + 1 \
+    WHERE id = $1 AND deleted_at IS NULL AND $2 = (SELECT c.id FROM certificates c \
+    WHERE c.auto_certificate_id = $1 ORDER BY c.created_at DESC, c.id DESC LIMIT 1)";
+/// It is asked twice whether it is due: between the look and the write another session may have claimed the row.
+pub(super) const CLAIM_DUE: &str = "\
+    WITH due AS MATERIALIZED (SELECT id FROM certificates WHERE revocation_look <= $1 \
+    ORDER BY revocation_look LIMIT $3) \
+    UPDATE certificates SET revocation_look = $2 WHERE id IN (SELECT id FROM due) AND revocation_look <= $1 \
+    RETURNING id";
+const DONE: &str = "\
+    UPDATE certificates SET revocation = $2, revocation_look = NULL WHERE id = $1 AND revocation_look IS NOT NULL";
+const RECORD_TROUBLE: &str =
+    "UPDATE certificates SET revocation = $3, revocation_look = $4 WHERE id = $1 AND revocation_look = $2";
+pub(super) const EARLIEST: &str = "\
+    SELECT id, revocation_look FROM certificates WHERE revocation_look IS NOT NULL ORDER BY revocation_look LIMIT 1";
+pub(super) const PAGE: &str = "SELECT id, certificate FROM certificates WHERE id > $1 ORDER BY id LIMIT $2";
+const AT_ONCE: i64 = 500;
+const NOTE: &str = "INSERT INTO compromised_keys (id, noted_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+const COMPROMISED: &str = "SELECT id FROM compromised_keys WHERE id = $1";
+/// Few attempts are open at a time, and fewer of them have a key.
+pub(super) const REQUESTS: &str =
+    "SELECT id, auto_certificate_id, csr FROM attempts WHERE ended_at IS NULL AND csr IS NOT NULL";

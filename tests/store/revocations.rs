@@ -1,0 +1,287 @@
+//! Revocations: wished, claimed, done or tried again; and keys that are never used again.
+
+use autocertd::domain::attempt::{Ready, SigningRequest, Stage, StageKind};
+use autocertd::domain::back_off::Trouble;
+use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::id::{AutoCertificateId, CertificateId};
+use autocertd::domain::moment::Moment;
+use autocertd::domain::plan::{Action, Reason, plan};
+use autocertd::domain::revocation::{Revocation, RevocationReason};
+use autocertd::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
+use autocertd::store::{RevocationClaim, RevocationRequest, RunOutcome, StoreError, TakenOver, Takeover};
+use rcgen::{CertificateParams, KeyPair};
+use secrecy::ExposeSecret;
+use time::Duration;
+
+use crate::house::{House, actor, name, new_certificate, on_both};
+
+on_both! {
+    a_wish_is_stored_and_its_auto_certificate_is_due
+    what_was_claimed_is_free_after_its_time_and_done_once
+    what_fails_is_tried_again_until_it_expires
+    a_claim_that_lapsed_writes_no_failure_but_a_success
+    only_the_newest_is_replaced
+    what_was_not_issued_here_is_not_revoked
+    asked_again_the_last_reason_counts_until_it_is_done
+    whoever_issued_it_is_told
+    a_compromised_key_comes_in_by_no_way
+    an_open_attempt_with_a_compromised_key_begins_anew
+    a_certificate_is_found_by_its_serial_number
+    a_clock_that_was_ahead_puts_no_revocation_off
+}
+
+const LIFETIME: Duration = Duration::days(90);
+
+async fn issued(house: &House) -> (AutoCertificateId, CertificateId) {
+    let provider = house.provider().await;
+    let id = house.auto_certificate(provider.id, "www.example.com").await.id;
+    (id, house.issue(id, LIFETIME).await)
+}
+
+async fn wish(house: &House, id: CertificateId, reason: RevocationReason) -> RevocationClaim {
+    match house.store.request_revocation(id, reason).await.unwrap() {
+        RevocationRequest::Wished(claim) => *claim,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn claim_due(house: &House) -> Vec<RevocationClaim> {
+    house.store.claim_due_revocations(house.now(), 10).await.unwrap()
+}
+
+async fn kept(house: &House, id: CertificateId) -> Option<Revocation> {
+    house.store.certificate(id).await.unwrap().unwrap().revocation
+}
+
+fn trouble(now: Moment) -> Trouble {
+    Trouble::after(None, Failure::retry("no answer"), now, None, 0.5)
+}
+
+async fn a_wish_is_stored_and_its_auto_certificate_is_due(house: House) {
+    let (auto_certificate, id) = issued(&house).await;
+    let held = house.claim(auto_certificate).await;
+    house.store.record_trouble(&held.lease, &trouble(house.now())).await.unwrap();
+    house.store.release(&held.lease, house.now() + Duration::days(1), RunOutcome::Finished).await.unwrap();
+    assert!(house.store.due(house.now()).await.unwrap().is_empty());
+    assert_eq!(kept(&house, id).await, None);
+
+    let claim = wish(&house, id, RevocationReason::Superseded).await;
+    let wished = Revocation::wished(RevocationReason::Superseded, house.now());
+    assert_eq!((claim.certificate, claim.auto_certificate, &claim.revocation), (id, auto_certificate, &wished));
+    assert_eq!(kept(&house, id).await, Some(wished));
+    assert_eq!(house.store.due(house.now()).await.unwrap(), [auto_certificate]);
+    let standing = house.reload(auto_certificate).await.standing;
+    assert_eq!((standing.newest.unwrap().revoked, standing.relied_on_until()), (true, None));
+    let planned = plan(&standing, house.now());
+    assert_eq!((planned.action, planned.reason), (Action::Start, Reason::Revoked), "an earlier pause does not count");
+
+    house.turn(Duration::minutes(1));
+    house.issue(auto_certificate, LIFETIME).await;
+    assert!(!house.reload(auto_certificate).await.standing.newest.unwrap().revoked);
+}
+
+async fn what_was_claimed_is_free_after_its_time_and_done_once(house: House) {
+    let (_, id) = issued(&house).await;
+    wish(&house, id, RevocationReason::CessationOfOperation).await;
+    assert!(claim_due(&house).await.is_empty(), "whoever asked has it");
+    house.turn(Duration::minutes(1));
+    assert_eq!(house.store.earliest_revocation_look().await.unwrap(), Some(house.now()));
+    let claim = claim_due(&house).await.pop().expect("whoever asked is gone");
+    assert!(claim_due(&house).await.is_empty());
+
+    let revoked = house.store.revocation_done(&claim, house.now()).await.unwrap();
+    assert_eq!(revoked.done, Some(house.now()));
+    assert_eq!(kept(&house, id).await, Some(revoked.clone()));
+    assert_eq!(house.store.earliest_revocation_look().await.unwrap(), None);
+    house.turn(Duration::days(1));
+    assert!(claim_due(&house).await.is_empty());
+    let again = house.store.request_revocation(id, RevocationReason::Superseded).await.unwrap();
+    assert!(matches!(again, RevocationRequest::Done(done) if done == revoked));
+}
+
+async fn what_fails_is_tried_again_until_it_expires(house: House) {
+    let (_, id) = issued(&house).await;
+    let claim = wish(&house, id, RevocationReason::Superseded).await;
+    let first = trouble(house.now());
+    let failed = house.store.record_revocation_trouble(&claim, first.clone()).await.unwrap();
+    assert_eq!((failed.done, failed.trouble.as_ref()), (None, Some(&first)));
+    assert_eq!(kept(&house, id).await, Some(failed));
+    assert_eq!(house.store.earliest_revocation_look().await.unwrap(), Some(first.next_try));
+
+    house.turn(first.next_try - house.now());
+    let claim = claim_due(&house).await.pop().unwrap();
+    assert_eq!(claim.revocation.trouble, Some(first));
+    let far =
+        Failure { disposition: Disposition::Retry { not_before: Some(house.now() + LIFETIME) }, ..Failure::retry("") };
+    let last = Trouble::after(None, far, house.now(), None, 0.5);
+    house.store.record_revocation_trouble(&claim, last).await.unwrap();
+    assert_eq!(house.store.earliest_revocation_look().await.unwrap(), None, "an expired one needs no revocation");
+    assert!(kept(&house, id).await.unwrap().trouble.is_some());
+}
+
+async fn a_claim_that_lapsed_writes_no_failure_but_a_success(house: House) {
+    let (_, id) = issued(&house).await;
+    let stale = wish(&house, id, RevocationReason::Superseded).await;
+    house.turn(Duration::minutes(1));
+    let current = claim_due(&house).await.pop().unwrap();
+    let late = house.store.record_revocation_trouble(&stale, trouble(house.now())).await;
+    assert!(matches!(late, Err(StoreError::LostLease)), "{late:?}");
+    assert_eq!(kept(&house, id).await.unwrap().trouble, None);
+    house.store.revocation_done(&stale, house.now()).await.unwrap();
+    let late = house.store.record_revocation_trouble(&current, trouble(house.now())).await;
+    assert!(matches!(late, Err(StoreError::LostLease)), "{late:?}");
+    assert_eq!(kept(&house, id).await.unwrap().done, Some(house.now()));
+}
+
+async fn only_the_newest_is_replaced(house: House) {
+    let (auto_certificate, older) = issued(&house).await;
+    house.turn(Duration::days(60));
+    let newer = house.issue(auto_certificate, LIFETIME).await;
+    wish(&house, older, RevocationReason::Superseded).await;
+    assert!(house.store.due(house.now()).await.unwrap().is_empty());
+    assert!(!house.reload(auto_certificate).await.standing.newest.unwrap().revoked);
+
+    house.store.delete_certificate(newer).await.unwrap();
+    let standing = house.reload(auto_certificate).await.standing;
+    assert_eq!(plan(&standing, house.now()).reason, Reason::Revoked, "a revoked one is no way back");
+}
+
+async fn what_was_not_issued_here_is_not_revoked(house: House) {
+    let new = new_certificate("mine", None, house.now(), LIFETIME);
+    let uploaded = house.store.upload_certificate(&new, &actor()).await.unwrap().id;
+    let ask = |id| house.store.request_revocation(id, RevocationReason::KeyCompromise);
+    assert!(matches!(ask(uploaded).await.unwrap(), RevocationRequest::Uploaded));
+    assert!(matches!(ask(uuid::Uuid::nil().into()).await.unwrap(), RevocationRequest::Missing));
+    assert_eq!(kept(&house, uploaded).await, None);
+}
+
+async fn asked_again_the_last_reason_counts_until_it_is_done(house: House) {
+    let (_, id) = issued(&house).await;
+    let first = wish(&house, id, RevocationReason::Superseded).await;
+    let begun = house.now();
+    house.store.record_revocation_trouble(&first, trouble(house.now())).await.unwrap();
+    house.turn(Duration::seconds(5));
+    let second = wish(&house, id, RevocationReason::AffiliationChanged).await;
+    assert_eq!(second.revocation, Revocation::wished(RevocationReason::AffiliationChanged, begun));
+    house.store.revocation_done(&second, house.now()).await.unwrap();
+
+    let key = house.store.certificate(id).await.unwrap().unwrap();
+    let late = house.store.request_revocation(id, RevocationReason::KeyCompromise).await.unwrap();
+    assert!(matches!(late, RevocationRequest::Done(done) if done.reason == RevocationReason::AffiliationChanged));
+    let private_key = house.store.certificate_private_key(id).await.unwrap().unwrap();
+    let copy = autocertd::domain::certificate::NewCertificate {
+        name: name("a copy"),
+        certificate: key.certificate,
+        chain: key.chain,
+        private_key,
+        leaf: key.leaf,
+    };
+    let refused = house.store.upload_certificate(&copy, &actor()).await;
+    assert!(matches!(refused, Err(StoreError::CompromisedKey)), "what became known later counts all the same");
+}
+
+async fn whoever_issued_it_is_told(house: House) {
+    let (auto_certificate, id) = issued(&house).await;
+    let provider = house.reload(auto_certificate).await.provider;
+    assert_eq!(wish(&house, id, RevocationReason::Superseded).await.provider, Some(provider));
+    house.tamper("UPDATE certificates SET provider_id = '00000000-0000-0000-0000-000000000000'").await;
+    let told = wish(&house, id, RevocationReason::Superseded).await.provider;
+    assert_eq!(told, Some(uuid::Uuid::nil().into()));
+    house.tamper("UPDATE certificates SET provider_id = NULL").await;
+    house.store.delete_auto_certificate(auto_certificate).await.unwrap();
+    let claim = house.claim(auto_certificate).await;
+    house.store.purge(&claim.lease).await.unwrap();
+    assert_eq!(wish(&house, id, RevocationReason::Superseded).await.provider, None);
+}
+
+async fn a_compromised_key_comes_in_by_no_way(house: House) {
+    let (auto_certificate, id) = issued(&house).await;
+    let stored = house.store.certificate(id).await.unwrap().unwrap();
+    let copy = autocertd::domain::certificate::NewCertificate {
+        name: name("a copy"),
+        certificate: stored.certificate,
+        chain: stored.chain,
+        private_key: house.store.certificate_private_key(id).await.unwrap().unwrap(),
+        leaf: stored.leaf,
+    };
+    let take = Takeover {
+        name: name("elsewhere"),
+        common_name: "elsewhere.example.com".parse().unwrap(),
+        subject_alternative_names: Vec::new(),
+        key_algorithm: "secp256r1".parse().unwrap(),
+        server: ServerUrl::parse("https://ca.example/directory", PlainHttp::Refused).unwrap(),
+        email: Some("ops@example.com".parse().unwrap()),
+        account: None,
+        certificate: Some(copy.clone()),
+    };
+    wish(&house, id, RevocationReason::Superseded).await;
+    let uploaded = house.store.upload_certificate(&copy, &actor()).await.unwrap().id;
+    assert!(matches!(
+        &house.store.rehearse_takeovers(&[&take], &actor(), 50).await.unwrap()[..],
+        [TakenOver::New { .. }]
+    ));
+    house.store.delete_certificate(uploaded).await.unwrap();
+
+    wish(&house, id, RevocationReason::KeyCompromise).await;
+    let refused = house.store.upload_certificate(&copy, &actor()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::CompromisedKey));
+    assert_eq!(house.store.take_over(&take, &actor(), 50).await.unwrap(), TakenOver::CompromisedKey);
+    let claim = house.claim(auto_certificate).await;
+    let attempt = house.attempt(&claim);
+    house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
+    let refused = house.store.store_issued(&claim.lease, &attempt, &copy, house.now()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::CompromisedKey));
+    let another = new_certificate("another", None, house.now(), LIFETIME);
+    house.store.store_issued(&claim.lease, &attempt, &another, house.now()).await.unwrap();
+}
+
+async fn an_open_attempt_with_a_compromised_key_begins_anew(house: House) {
+    let (_, id) = issued(&house).await;
+    let key = house.store.certificate_private_key(id).await.unwrap().unwrap();
+    let provider = house.provider().await.id;
+    let mut leases = Vec::new();
+    for pem in [key.expose_secret().to_owned(), KeyPair::generate().unwrap().serialize_pem()] {
+        let of = house.auto_certificate(provider, "other.example.com").await.id;
+        let claim = house.claim(of).await;
+        let attempt = house.attempt(&claim);
+        house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
+        house.store.advance(&claim.lease, attempt.id, &finalizing(&pem)).await.unwrap();
+        leases.push((claim.lease, attempt));
+    }
+    wish(&house, id, RevocationReason::KeyCompromise).await;
+    let [(lease, attempt), (other, _)] = &leases[..] else { panic!() };
+    assert!(house.store.open_attempt(lease.id).await.unwrap().is_none());
+    let late = house.store.advance(lease, attempt.id, &finalizing(key.expose_secret())).await;
+    assert!(matches!(late, Err(StoreError::LostLease)), "whoever worked on it is fenced off: {late:?}");
+    assert!(house.store.due(house.now()).await.unwrap().contains(&lease.id));
+    let untouched = house.store.open_attempt(other.id).await.unwrap().unwrap();
+    assert_eq!(untouched.stage.kind(), StageKind::Finalizing);
+}
+
+fn finalizing(pem: &str) -> Stage {
+    let key = KeyPair::from_pem(pem).unwrap();
+    let csr = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+    let order = OrderUrl::from("https://ca.example/order/1".to_owned());
+    Ready { order }.finalizing(SigningRequest { private_key: pem.to_owned().into(), csr })
+}
+
+async fn a_certificate_is_found_by_its_serial_number(house: House) {
+    let (_, id) = issued(&house).await;
+    let other = new_certificate("other", None, house.now(), LIFETIME);
+    house.store.upload_certificate(&other, &actor()).await.unwrap();
+    let serial = house.store.certificate(id).await.unwrap().unwrap().leaf.serial_number;
+    for text in [serial.clone(), serial.replace(':', "").to_lowercase()] {
+        assert_eq!(house.store.certificates_with_serial(&text.parse().unwrap()).await.unwrap(), [id], "{text}");
+    }
+    assert!(house.store.certificates_with_serial(&"01".parse().unwrap()).await.unwrap().is_empty());
+}
+
+async fn a_clock_that_was_ahead_puts_no_revocation_off(house: House) {
+    let (_, id) = issued(&house).await;
+    house.turn(Duration::days(10));
+    wish(&house, id, RevocationReason::Superseded).await;
+    house.turn(Duration::days(-10));
+    assert!(claim_due(&house).await.is_empty());
+    assert!(house.store.mend_looks(house.now(), false).await.unwrap() >= 1);
+    assert_eq!(claim_due(&house).await.len(), 1);
+}
