@@ -117,13 +117,13 @@ async fn revoke(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::R
         Ok(certificate) => certificate,
         Err(words) => return Ok(Outcome::Refused(words)),
     };
-    let Origin::Issued { auto_certificate, newest } = certificate.origin else {
+    let Origin::Issued { auto_certificate, .. } = certificate.origin else {
         return Ok(Outcome::Refused(UPLOADED.to_owned()));
     };
     if !arguments.yes && !is_sure(&certificate, arguments.reason.into())? {
         return Ok(Outcome::Kept);
     }
-    let target = if newest == certificate.id { target(&app.store, auto_certificate).await? } else { None };
+    let target = target(&app.store, auto_certificate, certificate.id).await?;
     let revocation = match app.store.request_revocation(certificate.id, arguments.reason.into()).await? {
         RevocationRequest::Wished(claim) => app.scheduler(outside).revoke(&claim).await?,
         RevocationRequest::Done(revocation) => revocation,
@@ -172,10 +172,11 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, S
     })
 }
 
-/// How the auto-certificate stands before it is asked for a new one.
-async fn target(store: &Store, id: AutoCertificateId) -> anyhow::Result<Option<RenewalTarget>> {
-    let progress = store.progress(&[id]).await?.pop();
-    Ok(progress.filter(|progress| !progress.deleted).map(RenewalTarget::from))
+/// How the auto-certificate stands before the revocation makes it due; nothing where it needs no new certificate, having
+/// a newer one or being deleted.
+async fn target(store: &Store, id: AutoCertificateId, revoked: CertificateId) -> anyhow::Result<Option<RenewalTarget>> {
+    let progress = store.progress(&[id]).await?.pop().filter(|progress| !progress.deleted);
+    Ok(progress.map(RenewalTarget::from).filter(|target| target.newest == Some(revoked)))
 }
 
 fn is_sure(certificate: &Certificate, reason: RevocationReason) -> io::Result<bool> {
