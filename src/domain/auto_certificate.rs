@@ -6,6 +6,7 @@ use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName, names_to_order};
+use crate::domain::profile::Profile;
 use crate::domain::resource::{Audit, ResourceName};
 
 /// The most subject alternative names that one auto-certificate may have.
@@ -37,6 +38,8 @@ pub struct NewAutoCertificate {
     pub key_algorithm: KeyAlgorithm,
     /// Further names, in the order in which they were sent; at most [`MAX_SUBJECT_ALTERNATIVE_NAMES`].
     pub subject_alternative_names: Vec<RequestedName>,
+    /// The profile to order, where it has one of its own; it wins over the provider's.
+    pub profile: Option<Profile>,
 }
 
 /// A stored auto-certificate.
@@ -54,6 +57,8 @@ pub struct AutoCertificate {
     pub key_algorithm: KeyAlgorithm,
     /// Further names, in the order in which they were sent.
     pub subject_alternative_names: Vec<RequestedName>,
+    /// The profile to order, where it has one of its own; it wins over the provider's.
+    pub profile: Option<Profile>,
     /// Who made and changed it.
     pub audit: Audit,
     /// How it stands.
@@ -105,4 +110,6 @@ pub struct NewestCertificate {
     pub not_before: Moment,
     /// The end of its validity.
     pub not_after: Moment,
+    /// Who issued it; nothing where that is not known.
+    pub issuer: Option<ProviderId>,
 }

@@ -179,7 +179,7 @@ mod tests {
 
     fn newest(lifetime: Duration, age: Duration) -> NewestCertificate {
         let not_before = NOW - age;
-        NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after: not_before + lifetime }
+        NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after: not_before + lifetime, issuer: None }
     }
 
     fn with(newest: NewestCertificate) -> Standing {

@@ -128,6 +128,7 @@ mod tests {
             id: uuid::Uuid::nil().into(),
             not_before: NOW + left - Duration::days(90),
             not_after: NOW + left,
+            issuer: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Values that are kept as JSON text, because no query looks into them: names, failures and troubles.
+//! Values that are kept as JSON text, because no query looks into them: names, failures, troubles and what a
+//! breaker knows.
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,21 @@ impl Record<'_> {
             next_try: Moment::from_micros(document.next_try),
         }))
     }
+}
+
+impl Record<'_> {
+    /// Reads since when a breaker is open.
+    pub(super) fn down_since(&self, column: &'static str) -> Result<Option<Moment>, StoreError> {
+        let Some(text) = self.optional_text(column)? else { return Ok(None) };
+        let document: BreakerDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
+        Ok(document.down_since.map(Moment::from_micros))
+    }
+}
+
+/// Of a breaker, what the choice of a provider needs.
+#[derive(Deserialize)]
+struct BreakerDocument {
+    down_since: Option<i64>,
 }
 
 #[derive(Deserialize, Serialize)]

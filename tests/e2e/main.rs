@@ -6,6 +6,7 @@ mod activation;
 mod declared;
 mod deliveries;
 mod dry_run;
+mod failover;
 mod fleet;
 mod hardening;
 mod hooks;
