@@ -132,14 +132,14 @@ mod tests {
     }
 
     /// A certificate of 90 days with so much left.
-    fn left(left: Duration) -> Option<NewestCertificate> {
+    fn left(left: Duration) -> NewestCertificate {
         let not_after = NOW + left;
         let not_before = not_after - Duration::days(90);
-        Some(NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after, issuer: None })
+        NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after, issuer: None }
     }
 
     fn troubled(days: i64, last_tried: Option<u128>) -> History {
-        History { newest: left(Duration::days(days)), troubled: true, last_tried: last_tried.map(id) }
+        History { newest: Some(left(Duration::days(days))), troubled: true, last_tried: last_tried.map(id) }
     }
 
     fn chosen(primary: ProviderFacts, fallbacks: &[ProviderFacts], history: &History) -> ProviderId {
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_long_outage_needs_no_certificate_at_stake() {
-        for history in [History::default(), History { newest: left(Duration::days(80)), ..History::default() }] {
+        for history in [History::default(), History { newest: Some(left(Duration::days(80))), ..History::default() }] {
             assert_eq!(chosen(down(0, 24), &[up(1)], &history), id(0));
             assert_eq!(chosen(down(0, 25), &[up(1)], &history), id(1));
             assert_eq!(chosen(down(0, -25), &[up(1)], &history), id(0), "a clock that was ahead");
@@ -203,13 +203,13 @@ mod tests {
             let trouble = Trouble::after(None, failure, NOW, newest.map(|newest| newest.not_after), 0.5);
             next_try(&trouble, newest.as_ref(), NOW) - NOW
         };
-        let operator = |hours| after(Disposition::Operator, left(Duration::hours(hours)));
+        let operator = |hours| after(Disposition::Operator, Some(left(Duration::hours(hours))));
         assert_eq!(operator(15 * 24 + 5), Duration::hours(5), "at the moment of the change");
         assert_eq!(operator(14 * 24), Duration::minutes(1));
         assert_eq!(operator(80 * 24), Duration::DAY);
         assert_eq!(after(Disposition::Operator, None), Duration::DAY);
         let named = Disposition::Retry { not_before: Some(NOW + Duration::hours(9)) };
-        assert_eq!(after(named, left(Duration::hours(15 * 24 + 5))), Duration::hours(9));
+        assert_eq!(after(named, Some(left(Duration::hours(15 * 24 + 5)))), Duration::hours(9));
     }
 
     proptest! {
@@ -224,7 +224,7 @@ mod tests {
             let facts = |number: u128, hours: &Option<i64>| hours.map_or(up(number), |hours| down(number, hours));
             let primary = facts(0, &primary);
             let fallbacks: Vec<ProviderFacts> = (1..).zip(&fallbacks).map(|(number, hours)| facts(number, hours)).collect();
-            let history = History { newest: days.and_then(|days| left(Duration::days(days))), troubled, last_tried: last.map(id) };
+            let history = History { newest: days.map(|days| left(Duration::days(days))), troubled, last_tried: last.map(id) };
             let choice = choose(&primary, &fallbacks, &history, NOW);
             if choice.provider == primary.id {
                 prop_assert_eq!(choice.why, None);

@@ -50,7 +50,7 @@ async fn a_profile_that_is_not_offered_costs_no_order() {
 #[tokio::test]
 async fn the_names_in_caa_records_are_those_of_the_directory() {
     let stage = with_profiles().await;
-    assert!(stage.client.identities(&stage.server()).await.unwrap().is_empty(), "Pebble names none");
+    assert_eq!(stage.client.identities(&stage.server()).await.unwrap(), ["pebble.letsencrypt.org"]);
     stage.proxy.set_hook(Box::new(|request| match request.kind {
         "directory" => Action::Respond(
             200,

@@ -78,7 +78,7 @@ impl Pair {
     }
 }
 
-/// Pebble gives itself no name for CAA records, so that the proxy does.
+/// Every Pebble has the same name for CAA records, so that the proxy gives this one another.
 async fn name_itself(proxy: &FaultProxy) {
     let root = std::fs::read(proxy.root_pem_path()).unwrap();
     let root = reqwest::Certificate::from_pem(&root).unwrap();
@@ -134,4 +134,4 @@ async fn a_fallback_that_caa_forbids_is_passed_over() {
     assert!(daemon.terminate().await.unwrap().success());
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
