@@ -15,6 +15,7 @@ use crate::config::{Config, secret};
 use crate::deliver::dispatch::{Dispatch, Target};
 use crate::deliver::targets::targets;
 use crate::dns::adapter::Adapter;
+use crate::dns::caa::CaaLookup;
 use crate::dns::ionos::Ionos;
 use crate::dns::propagation::Propagation;
 use crate::domain::token::Scope;
@@ -33,6 +34,7 @@ pub struct Outside {
     acme: AcmeClient,
     dns: Arc<dyn Adapter>,
     propagation: Propagation,
+    caa: CaaLookup,
     deliveries: Vec<Target>,
 }
 
@@ -65,10 +67,11 @@ impl Outside {
         config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
         config.declared().map_err(UnusableSettings::of)?;
         let propagation = Propagation::new(&config.dns.propagation);
+        let caa = CaaLookup::new(&config.dns.propagation);
         let (instance, clock) = (config.instance(), Arc::new(SystemClock) as SharedClock);
         let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
         let deliveries = targets(&config.deliveries, &instance, &clock, &randomness).map_err(UnusableSettings::of)?;
-        Ok(Self { acme, dns: Arc::new(dns), propagation, deliveries })
+        Ok(Self { acme, dns: Arc::new(dns), propagation, caa, deliveries })
     }
 }
 
@@ -138,7 +141,7 @@ impl App {
     }
 
     fn work(&self, outside: Outside) -> Work {
-        let Outside { acme, dns, propagation, deliveries } = outside;
+        let Outside { acme, dns, propagation, caa, deliveries } = outside;
         let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());
         let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries);
         let issuance = Issuance {
@@ -152,6 +155,7 @@ impl App {
             acme,
             dns,
             propagation,
+            caa,
             clock: Arc::clone(&self.clock),
             randomness: self.randomness.clone(),
         };

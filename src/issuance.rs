@@ -7,6 +7,7 @@ mod challenge;
 mod course;
 mod key;
 mod limits;
+mod provider;
 mod renewal_info;
 mod revocation;
 mod tenure;
@@ -14,19 +15,23 @@ mod tenure;
 use std::sync::Arc;
 
 pub use account::Registrar;
+pub use provider::StandIns;
 pub use tenure::Tenure;
 
 use crate::acme::{AcmeClient, AcmeError, ProblemKind};
 use crate::dns::DnsError;
 use crate::dns::adapter::Adapter;
+use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
 use crate::domain::attempt::{Attempt, Planned, Stage, StageKind};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::failover;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::plan::Reason;
 use crate::issuance::course::Course;
+use crate::issuance::provider::Chosen;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 use crate::store::{ChallengeRecord, Store, StoreError};
@@ -95,6 +100,8 @@ pub struct Issuance {
     pub dns: Arc<dyn Adapter>,
     /// Waits until records are seen.
     pub propagation: Propagation,
+    /// Looks up whether a fallback provider may issue.
+    pub caa: CaaLookup,
     /// Tells the time.
     pub clock: SharedClock,
     /// Spreads the next tries.
@@ -107,19 +114,8 @@ impl Issuance {
     /// # Errors
     /// Where the work must stop. A failed step is no error: it is recorded, and the plan takes it from there.
     pub async fn start(&self, tenure: &Tenure, subject: &AutoCertificate, reason: Reason) -> Result<(), Stop> {
-        let attempt = Attempt {
-            id: self.randomness.uuid().into(),
-            auto_certificate: subject.id,
-            provider: subject.provider,
-            names: subject.names_to_order(),
-            key_algorithm: subject.key_algorithm,
-            reason: reason.to_string(),
-            started: self.clock.now(),
-            stage: Stage::Planned(Planned),
-        };
-        self.store.begin_attempt(tenure.lease(), &attempt).await?;
-        tracing::info!(attempt = %attempt.id, %reason, "attempt begun");
-        self.carry_on(tenure, subject, attempt).await
+        let chosen = self.choose_provider(tenure, subject).await?;
+        self.begin(tenure, subject, reason.to_string(), chosen).await
     }
 
     /// Goes on with the open attempt from where it is.
@@ -133,6 +129,9 @@ impl Issuance {
         let Some(attempt) = self.store.open_attempt(subject.id).await? else {
             return Ok(());
         };
+        if let Some(chosen) = self.change_over(tenure, subject, &attempt).await? {
+            return self.begin(tenure, subject, attempt.reason, chosen).await;
+        }
         tracing::info!(attempt = %attempt.id, stage = %attempt.stage.kind(), "attempt resumed");
         self.carry_on(tenure, subject, attempt).await
     }
@@ -155,6 +154,29 @@ impl Issuance {
             }
         }
         Ok(())
+    }
+
+    async fn begin(
+        &self,
+        tenure: &Tenure,
+        subject: &AutoCertificate,
+        reason: String,
+        chosen: Chosen,
+    ) -> Result<(), Stop> {
+        let attempt = Attempt {
+            id: self.randomness.uuid().into(),
+            auto_certificate: subject.id,
+            provider: chosen.provider,
+            names: subject.names_to_order(),
+            key_algorithm: subject.key_algorithm,
+            profile: chosen.profile,
+            reason,
+            started: self.clock.now(),
+            stage: Stage::Planned(Planned),
+        };
+        self.store.begin_attempt(tenure.lease(), &attempt).await?;
+        tracing::info!(attempt = %attempt.id, provider = %attempt.provider, reason = attempt.reason, "attempt begun");
+        self.carry_on(tenure, subject, attempt).await
     }
 
     async fn carry_on(&self, tenure: &Tenure, subject: &AutoCertificate, attempt: Attempt) -> Result<(), Stop> {
@@ -192,7 +214,10 @@ impl Issuance {
         let expiry = standing.relied_on_until();
         let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
         let jitter = self.randomness.fraction();
-        let trouble = Trouble::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);
+        let mut trouble = Trouble::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);
+        if attempt.provider == subject.provider && self.has_fallback(subject).await? {
+            trouble.next_try = failover::next_try(&trouble, standing.newest.as_ref(), self.clock.now());
+        }
         tracing::warn!(
             attempt = %attempt.id, stage = %reached, failures = trouble.failures, next_try = %trouble.next_try,
             "attempt failed: {}", trouble.last

@@ -29,7 +29,7 @@ pub use key::{AccountKey, UnusableAccountKey};
 pub use key_change::PreparedKeyChange;
 
 use crate::acme::client::AcmeClient;
-use crate::acme::directory::terms_of_service;
+use crate::acme::directory::meta;
 use crate::acme::error::AcmeError;
 use crate::acme::nonce::past_bad_nonces;
 use crate::acme::problem::{ProblemKind, Step};
@@ -150,7 +150,7 @@ impl AcmeClient {
         if self.settings.accept_terms_of_service || !about_terms {
             return AcmeError::Refused { step, refusal };
         }
-        let terms = exchange.directory().await.ok().and_then(|document| terms_of_service(&document));
+        let terms = exchange.directory().await.ok().and_then(|document| meta(&document).terms_of_service);
         AcmeError::TermsNotAccepted { terms, refusal }
     }
 }

@@ -7,8 +7,9 @@ use http::Uri;
 use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
-use crate::acme::directory::Directories;
+use crate::acme::directory::{Directories, Meta, meta};
 use crate::acme::error::AcmeError;
+use crate::acme::problem::Step;
 use crate::acme::transport::{Exchange, Transport};
 use crate::config::acme::AcmeSection;
 use crate::domain::server_url::ServerUrl;
@@ -62,6 +63,28 @@ impl AcmeClient {
             .map_err(UnusableAcmeSettings::Tls)?;
         let transport = Transport { http, clock, directories: Arc::new(Directories::default()) };
         Ok(Self { settings: Arc::new(settings.clone()), transport })
+    }
+
+    /// The names by which the CA knows itself in CAA records (RFC 8555 section 7.1.1); none where it tells none.
+    ///
+    /// # Errors
+    /// Where its directory cannot be read.
+    pub async fn identities(&self, server: &ServerUrl) -> Result<Vec<String>, AcmeError> {
+        Ok(self.meta(server).await?.caa_identities)
+    }
+
+    /// The names of the profiles that the CA offers (draft-ietf-acme-profiles), in their order.
+    ///
+    /// # Errors
+    /// Where its directory cannot be read.
+    pub async fn profiles(&self, server: &ServerUrl) -> Result<Vec<String>, AcmeError> {
+        Ok(self.meta(server).await?.profiles.into_keys().collect())
+    }
+
+    async fn meta(&self, server: &ServerUrl) -> Result<Meta, AcmeError> {
+        let directory = self.exchange(server)?.directory().await;
+        let directory = directory.map_err(|error| AcmeError::from_exchange(Step::Directory, error))?;
+        Ok(meta(&directory))
     }
 
     /// A way of its own to one CA.

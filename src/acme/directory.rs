@@ -1,6 +1,6 @@
 //! The directories of CAs, kept for a few minutes so that not every attempt begins by fetching one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -45,9 +45,21 @@ impl Directories {
     }
 }
 
-/// Where a directory document says that the CA's terms are, RFC 8555 section 7.1.1.
-pub(super) fn terms_of_service(document: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Directory>(document).ok()?.meta.terms_of_service
+/// What a CA says of itself in its directory, RFC 8555 section 7.1.1; nothing where it cannot be read.
+pub(super) fn meta(document: &[u8]) -> Meta {
+    serde_json::from_slice::<Directory>(document).map(|directory| directory.meta).unwrap_or_default()
+}
+
+/// What a CA says of itself.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Meta {
+    /// Where its terms are.
+    pub(super) terms_of_service: Option<String>,
+    /// The names by which it knows itself in CAA records.
+    pub(super) caa_identities: Vec<String>,
+    /// The profiles that it offers, each with words about it (draft-ietf-acme-profiles).
+    pub(super) profiles: BTreeMap<String, String>,
 }
 
 /// Where a directory document says that renewal information is, RFC 9773 section 4.
@@ -87,12 +99,6 @@ struct Directory {
     meta: Meta,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meta {
-    terms_of_service: Option<String>,
-}
-
 const FRESH: Duration = Duration::minutes(5);
 
 #[cfg(test)]
@@ -116,6 +122,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_ca_says_of_itself_is_read_where_it_says_it() {
+        let meta = |said: &str| meta(DOCUMENT.replace(r#""meta": {"#, &format!(r#""meta": {{{said}"#)).as_bytes());
+        let silent = meta("");
+        assert_eq!(silent.terms_of_service.as_deref(), Some("https://ca.example/tos"));
+        assert!(silent.caa_identities.is_empty() && silent.profiles.is_empty());
+        let told = meta(r#""caaIdentities": ["ca.example"], "profiles": {"tlsserver": "short", "classic": "long"}, "#);
+        assert_eq!(told.caa_identities, ["ca.example"]);
+        assert_eq!(told.profiles.into_keys().collect::<Vec<_>>(), ["classic", "tlsserver"]);
+    }
+
+    #[test]
     fn what_is_no_directory_is_not_kept() {
         let (directories, url) = (Directories::default(), Uri::from_static("https://ca.example/dir"));
         let no_url = DOCUMENT.replace("https://ca.example/n", "not a url");
@@ -125,6 +142,5 @@ mod tests {
             );
         }
         assert_eq!(directories.fresh(&url, Moment::from_micros(0)), None);
-        assert_eq!(terms_of_service(DOCUMENT.as_bytes()).as_deref(), Some("https://ca.example/tos"));
     }
 }

@@ -8,6 +8,7 @@ use crate::acme::problem::{PROVIDER_DOWN, Problem, ProblemKind, Step};
 use crate::acme::transport::ExchangeError;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
+use crate::domain::profile::Profile;
 
 /// Why a step with a CA did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,14 @@ pub enum AcmeError {
         /// The name.
         name: String,
         /// The types that the CA offers.
+        offered: Vec<String>,
+    },
+    /// The CA does not offer the profile that is to be ordered.
+    #[error("the CA offers no profile `{profile}`; it offers {}; correct `profile` in the settings", offers(.offered))]
+    ProfileNotOffered {
+        /// The profile.
+        profile: Profile,
+        /// Those that it offers.
         offered: Vec<String>,
     },
     /// The CA did not finish within `poll_timeout`.
@@ -206,6 +215,7 @@ impl AcmeError {
             Self::Unreachable(_) | Self::Unreadable { .. } | Self::UnacceptableChain(_) => PROVIDER_DOWN,
             Self::TermsNotAccepted { .. }
             | Self::ChallengeNotOffered { .. }
+            | Self::ProfileNotOffered { .. }
             | Self::UnusableServer(_)
             | Self::UnusableBinding
             | Self::NoKeyChange(_)
@@ -367,6 +377,10 @@ fn listed(problems: &[NameProblem]) -> String {
         return "it gives no reason".to_owned();
     }
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn offers(profiles: &[String]) -> String {
+    if profiles.is_empty() { "none at all".to_owned() } else { profiles.join(", ") }
 }
 
 fn also(problems: &[NameProblem]) -> String {

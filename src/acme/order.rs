@@ -1,7 +1,7 @@
 //! Orders of an account: made, resumed by their URL, proven by DNS-01, finalized and downloaded, from whatever state the
 //! CA has them in. Each order has a connection state of its own, so that one order's `Retry-After` holds up no other.
 
-use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, NewOrder, OrderStatus};
+use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, OrderStatus};
 use time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::acme::transport::Exchange;
 use crate::domain::email::Email;
 use crate::domain::name::DnsName;
+use crate::domain::profile::Profile;
 use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
 
 mod chain;
@@ -25,6 +26,22 @@ pub struct AcmeAccount {
     client: AcmeClient,
     server: ServerUrl,
     credentials: AccountCredentials,
+}
+
+/// What an order asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct NewOrder<'a> {
+    /// The names of the certificate.
+    pub names: &'a [DnsName],
+    /// The profile; none where the CA chooses.
+    pub profile: Option<&'a Profile>,
+}
+
+/// Names, and nothing besides.
+impl<'a, N: AsRef<[DnsName]> + ?Sized> From<&'a N> for NewOrder<'a> {
+    fn from(names: &'a N) -> Self {
+        Self { names: names.as_ref(), profile: None }
+    }
 }
 
 /// An order at the CA.
@@ -125,14 +142,31 @@ impl AcmeAccount {
         )
     }
 
-    /// Makes an order. This is not idempotent: the URL is to be stored before anything else is done.
+    /// The names of the profiles that the CA offers, in their order.
+    ///
+    /// # Errors
+    /// Where its directory cannot be read.
+    pub async fn profiles(&self) -> Result<Vec<String>, AcmeError> {
+        self.client.profiles(&self.server).await
+    }
+
+    /// Makes an order. This is not idempotent: the URL is to be stored before anything else is done. A profile that the
+    /// CA does not offer is refused before anything is sent.
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached. Then an order may have been made all the same.
-    pub async fn new_order(&self, names: &[DnsName]) -> Result<Order, AcmeError> {
+    pub async fn new_order<'a>(&self, order: impl Into<NewOrder<'a>>) -> Result<Order, AcmeError> {
+        let NewOrder { names, profile } = order.into();
         let (account, exchange) = self.open().await?;
         let identifiers: Vec<Identifier> = names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
-        let request = NewOrder::new(&identifiers);
+        let mut request = instant_acme::NewOrder::new(&identifiers);
+        if let Some(profile) = profile {
+            let offered = self.profiles().await?;
+            if !offered.iter().any(|name| name == profile.as_str()) {
+                return Err(AcmeError::ProfileNotOffered { profile: profile.clone(), offered });
+            }
+            request = request.profile(profile.as_str());
+        }
         let inner = past_bad_nonces!(
             account.new_order(&request).await.map_err(|error| AcmeError::from_protocol(Step::NewOrder, error))
         )?;

@@ -12,6 +12,7 @@ use crate::config::{Config, ConfigError, secret};
 use crate::domain::auto_certificate::check_count;
 use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
 use crate::domain::id::ProviderId;
+use crate::domain::profile::Profile;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 use crate::domain::resource::without_nul;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
@@ -41,6 +42,13 @@ pub struct ProviderEntry {
     /// The external account, where the CA wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_account: Option<ExternalAccountEntry>,
+    /// The keys of the declared providers that are asked in its place, in this order, when it fails for long and CAA
+    /// permits it; default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<DeclaredKey>,
+    /// The profile that its CA shall issue by; default none: the CA chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// The key of the declared provider with which `--renew-now --dry-run` rehearses in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging: Option<DeclaredKey>,
@@ -75,6 +83,9 @@ pub struct AutoCertificateEntry {
     /// The kind of key; default `secp256r1`.
     #[serde(default = "AutoCertificateEntry::usual_key_algorithm")]
     pub key_algorithm: String,
+    /// The profile that the CA shall issue by; default that of its provider. A change orders a new certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
 }
 
 impl ProviderEntry {
@@ -86,8 +97,34 @@ impl ProviderEntry {
             email: place.read("email", &self.email, str::parse)?,
             server: place.read("server", &self.server, |text| ServerUrl::parse(text, plain_http))?,
             external_account,
+            profile: place.read_profile(self.profile.as_deref())?,
         };
-        Ok(DeclaredProvider { key: self.key.clone(), provider, staging: self.staging.clone() })
+        let (fallbacks, staging) = (self.fallback.clone(), self.staging.clone());
+        Ok(DeclaredProvider { key: self.key.clone(), provider, fallbacks, staging })
+    }
+
+    /// The same without those that stand by.
+    fn alone(self) -> Self {
+        Self { fallback: Vec::new(), ..self }
+    }
+
+    /// Looks whether each fallback is another declared provider, named once.
+    fn check_fallbacks(&self, providers: &HashSet<&DeclaredKey>) -> Result<(), ConfigError> {
+        let refuse =
+            |key: &DeclaredKey, words: &str| fault("provider", &self.key, format!("fallback names \"{key}\", {words}"));
+        let mut seen = HashSet::new();
+        for key in &self.fallback {
+            if *key == self.key {
+                return refuse(key, "which is this provider itself; name others");
+            }
+            if !providers.contains(key) {
+                return refuse(key, "which is the key of no [[provider]]");
+            }
+            if !seen.insert(key) {
+                return refuse(key, "twice; name each once");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -115,6 +152,7 @@ impl AutoCertificateEntry {
             common_name: place.read("common_name", &self.common_name, str::parse)?,
             key_algorithm: place.read("key_algorithm", &self.key_algorithm, str::parse)?,
             subject_alternative_names: others.collect::<Result<_, _>>()?,
+            profile: place.read_profile(self.profile.as_deref())?,
         })
     }
 
@@ -148,7 +186,7 @@ impl Config {
             |provider: &&ProviderEntry| auto_certificates.iter().any(|entry| entry.provider == provider.key.as_str());
         Self {
             state_directory: Some(self.state_directory().join("rehearsal")),
-            providers: self.providers.iter().filter(is_used).cloned().collect(),
+            providers: self.providers.iter().filter(is_used).cloned().map(ProviderEntry::alone).collect(),
             store: StoreSection::default(),
             keys: KeysSection::default(),
             deliveries: Vec::new(),
@@ -185,6 +223,7 @@ impl Config {
             if let Some(staging) = entry.staging.as_ref().filter(|staging| !providers.contains(staging)) {
                 return fault("provider", &entry.key, format!("staging = \"{staging}\" is the key of no [[provider]]"));
             }
+            entry.check_fallbacks(&providers)?;
         }
         for entry in &self.auto_certificates {
             entry.reference(&providers)?;
@@ -211,6 +250,10 @@ impl Place<'_> {
     ) -> Result<T, ConfigError> {
         let text = without_nul(text).or_else(|error| self.fault(setting, error))?;
         read(text).or_else(|error| self.fault(setting, error))
+    }
+
+    fn read_profile(&self, text: Option<&str>) -> Result<Option<Profile>, ConfigError> {
+        text.map(|text| self.read("profile", text, str::parse)).transpose()
     }
 
     fn fault<T>(&self, setting: &str, error: impl Display) -> Result<T, ConfigError> {
@@ -260,6 +303,37 @@ mod tests {
             ("secp256r1", &ProviderReference::Key(provider.key.clone()))
         );
         assert!(!declared.prune);
+        assert!(provider.fallbacks.is_empty() && provider.provider.profile.is_none() && wish.profile.is_none());
+    }
+
+    #[test]
+    fn fallbacks_are_other_declared_providers_each_once() {
+        let second = LETS_ENCRYPT.replace("'le'", "'zerossl'");
+        let with = |fallback: &str| {
+            let text = format!("{LETS_ENCRYPT}fallback = [{fallback}]\n{second}{WWW}");
+            let config = Config::parse(&text, Path::new("test.toml")).unwrap();
+            config.check_declared().map(|()| config)
+        };
+        let config = with("'zerossl'").unwrap();
+        let fallbacks = &config.declared().unwrap().providers[0].fallbacks;
+        assert_eq!(fallbacks.iter().map(DeclaredKey::as_str).collect::<Vec<_>>(), ["zerossl"]);
+        for (fallback, words) in [
+            ("'le'", "[[provider]] le: fallback names \"le\", which is this provider itself; name others"),
+            ("'other'", "[[provider]] le: fallback names \"other\", which is the key of no [[provider]]"),
+            ("'zerossl', 'zerossl'", "[[provider]] le: fallback names \"zerossl\", twice; name each once"),
+        ] {
+            assert_eq!(with(fallback).unwrap_err().to_string(), words);
+        }
+        let rehearsed = config.for_rehearsal(config.auto_certificates.clone());
+        assert!(rehearsed.check_declared().is_ok() && rehearsed.providers.len() == 1);
+    }
+
+    #[test]
+    fn a_profile_is_taken_from_the_auto_certificate_and_from_its_provider() {
+        let declared =
+            declared(&format!("{LETS_ENCRYPT}profile = 'tlsserver'\n{WWW}profile = 'shortlived'\n")).unwrap();
+        assert_eq!(declared.providers[0].provider.profile.as_ref().map(Profile::as_str), Some("tlsserver"));
+        assert_eq!(declared.auto_certificates[0].profile.as_ref().map(Profile::as_str), Some("shortlived"));
     }
 
     #[test]
@@ -300,6 +374,11 @@ mod tests {
                 "server: holds a NUL character",
             ),
             (format!("{LETS_ENCRYPT}name = ' '\n"), "[[provider]] le: name: "),
+            (
+                format!("{LETS_ENCRYPT}profile = 'short lived'\n"),
+                "[[provider]] le: profile: \"short lived\" is no profile",
+            ),
+            (format!("{LETS_ENCRYPT}{WWW}profile = ''\n"), "[[auto_certificate]] www: profile: "),
             (format!("{LETS_ENCRYPT}{WWW}key_algorithm = 'RSA'\n"), "[[auto_certificate]] www: key_algorithm: "),
             (format!("{LETS_ENCRYPT}{}", WWW.replace("www.example.com", "192.0.2.1")), "www: common_name: "),
             (format!("{LETS_ENCRYPT}{WWW}subject_alternative_names = ['a.example.']\n"), "ends with a dot"),

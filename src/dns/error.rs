@@ -158,6 +158,16 @@ pub enum DnsError {
         /// What the resolver says.
         source: Box<hickory_net::NetError>,
     },
+    /// CAA records cannot be looked up.
+    #[error(
+        "the CAA records of {name} cannot be looked up, so that a CA would refuse; check dns.propagation.resolvers and the zone's name servers"
+    )]
+    NoCaa {
+        /// Where they were looked for.
+        name: String,
+        /// What the resolver says.
+        source: Box<hickory_net::NetError>,
+    },
     /// Not all name servers show the values in time.
     #[error("after {waited} the TXT records at {name} are not visible on {}; it is tried again", listed(.lagging))]
     NotVisible {
@@ -185,6 +195,7 @@ impl DnsError {
             | Self::RecordGone { .. }
             | Self::Unpublished { .. }
             | Self::NoNameServers { .. }
+            | Self::NoCaa { .. }
             | Self::NotVisible { .. } => Disposition::RETRY,
             Self::Setting { .. }
             | Self::NoToken { .. }

@@ -12,6 +12,7 @@ use crate::domain::ledger::{Allowance, OrderFacts};
 use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName, names_to_order};
 use crate::domain::plan::{Action, plan};
+use crate::domain::profile::Profile;
 use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Audit, ResourceName};
 
@@ -44,6 +45,8 @@ pub struct NewAutoCertificate {
     pub key_algorithm: KeyAlgorithm,
     /// Further names, in the order in which they were sent; at most [`MAX_SUBJECT_ALTERNATIVE_NAMES`].
     pub subject_alternative_names: Vec<RequestedName>,
+    /// The profile to order, where it has one of its own; it wins over the provider's.
+    pub profile: Option<Profile>,
 }
 
 /// A stored auto-certificate.
@@ -61,6 +64,8 @@ pub struct AutoCertificate {
     pub key_algorithm: KeyAlgorithm,
     /// Further names, in the order in which they were sent.
     pub subject_alternative_names: Vec<RequestedName>,
+    /// The profile to order, where it has one of its own; it wins over the provider's.
+    pub profile: Option<Profile>,
     /// Who made and changed it.
     pub audit: Audit,
     /// How it stands.
@@ -77,7 +82,9 @@ impl AutoCertificate {
     pub fn errand(&self, now: Moment) -> Candidate {
         let errand = match plan(&self.standing, now).action {
             Action::Start | Action::Resume(StageKind::Planned) => {
-                let allowance = Allowance::of(&self.standing, true, now);
+                let issuer = self.standing.newest.and_then(|newest| newest.issuer);
+                let same_ca = issuer.is_none_or(|issuer| issuer == self.provider);
+                let allowance = Allowance::of(&self.standing, same_ca, now);
                 Errand::Order(OrderFacts::new(&self.names_to_order(), allowance))
             }
             Action::Resume(_) => Errand::Resume,
@@ -138,6 +145,8 @@ pub struct NewestCertificate {
     pub not_after: Moment,
     /// Whether it is revoked, or a person asked for that, whether the CA has heard of it or not.
     pub revoked: bool,
+    /// Who issued it; nothing where that is not known.
+    pub issuer: Option<ProviderId>,
 }
 
 impl NewestCertificate {

@@ -56,6 +56,12 @@ impl Breaker {
         self.probe_at
     }
 
+    /// Since when the provider seems to be down; nothing where it only stumbled. What one certificate alone meets again and
+    /// again tells enough for another provider to be asked.
+    pub fn down_since(&self) -> Option<Moment> {
+        (self.probe_at.is_some() || self.failures >= FAILURES_TO_OPEN).then_some(self.since)
+    }
+
     /// A provider that names a moment is believed at once. Else it takes several failures of more than one certificate:
     /// what only one meets may be that one's own.
     fn next_probe(&self, not_before: Option<Moment>, now: Moment, jitter: f64) -> Option<Moment> {

@@ -8,11 +8,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use comparison::{Change, Changes, Consequence, Kept, Property, Stored, compare};
+pub use comparison::{Change, Changes, Consequence, Kept, KeptProvider, Property, Stored, compare};
 
 use crate::domain::id::ProviderId;
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::name::RequestedName;
+use crate::domain::profile::Profile;
 use crate::domain::provider::NewProvider;
 use crate::domain::resource::ResourceName;
 
@@ -36,6 +37,8 @@ pub struct DeclaredProvider {
     pub key: DeclaredKey,
     /// What it shall be.
     pub provider: NewProvider,
+    /// The keys of the declared providers that are asked in its place when it fails for long, in this order.
+    pub fallbacks: Vec<DeclaredKey>,
     /// The key of the declared provider with which a rehearsal is made in its place.
     pub staging: Option<DeclaredKey>,
 }
@@ -55,6 +58,8 @@ pub struct DeclaredAutoCertificate {
     pub key_algorithm: KeyAlgorithm,
     /// Further names, as many as the API takes.
     pub subject_alternative_names: Vec<RequestedName>,
+    /// The profile to order, where it has one of its own.
+    pub profile: Option<Profile>,
 }
 
 /// How an auto-certificate names its provider.

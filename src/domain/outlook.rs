@@ -140,6 +140,7 @@ mod tests {
             not_before: NOW + left - Duration::days(90),
             not_after: NOW + left,
             revoked: false,
+            issuer: None,
         };
         let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
         Standing { newest: Some(newest), renewal_info: Some(info), ..Standing::default() }

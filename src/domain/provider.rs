@@ -6,6 +6,7 @@ use crate::domain::back_off::Trouble;
 use crate::domain::email::Email;
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
+use crate::domain::profile::Profile;
 use crate::domain::resource::{Audit, ResourceName};
 use crate::domain::server_url::ServerUrl;
 
@@ -44,6 +45,8 @@ pub struct NewProvider {
     pub server: ServerUrl,
     /// The external account, where the CA wants one.
     pub external_account: Option<ExternalAccountBinding>,
+    /// The profile to order; none where the CA chooses.
+    pub profile: Option<Profile>,
 }
 
 /// A stored provider.
@@ -59,6 +62,12 @@ pub struct Provider {
     pub server: ServerUrl,
     /// The key identifier of the external account, where one was given. The key itself stays in the store.
     pub external_account_key_id: Option<String>,
+    /// The profile to order; none where the CA chooses.
+    pub profile: Option<Profile>,
+    /// Who is asked in its place when it fails for long, in this order. One of them may be gone.
+    pub fallbacks: Vec<ProviderId>,
+    /// Since when it is down for everyone; nothing where it is not.
+    pub down_since: Option<Moment>,
     /// Who made and changed it.
     pub audit: Audit,
     /// The account's URL at the CA, once it is registered.

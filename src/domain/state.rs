@@ -143,6 +143,7 @@ mod tests {
             not_before: NOW + left - Duration::days(90),
             not_after: NOW + left,
             revoked: false,
+            issuer: None,
         }
     }
 

@@ -236,7 +236,14 @@ impl AutoCertificateCreate {
         let names = checked_names(&mut faults, sent.subject_alternative_names);
         match (provider, common_name, key_algorithm, name, names) {
             (Some(provider), Some(common_name), Some(key_algorithm), Some(name), Some(subject_alternative_names)) => {
-                Ok(NewAutoCertificate { name, provider, common_name, key_algorithm, subject_alternative_names })
+                Ok(NewAutoCertificate {
+                    name,
+                    provider,
+                    common_name,
+                    key_algorithm,
+                    subject_alternative_names,
+                    profile: None,
+                })
             }
             _ => Err(faults.into()),
         }

@@ -210,7 +210,7 @@ impl ProviderCreate {
         let external_account = checked_external_account(&mut faults, sent.external_account_binding);
         match (name, email, server, external_account) {
             (Some(name), Some(email), Some(server), Some(external_account)) => {
-                Ok(NewProvider { name, email, server, external_account })
+                Ok(NewProvider { name, email, server, external_account, profile: None })
             }
             _ => Err(faults.into()),
         }

@@ -35,6 +35,11 @@ impl Registrar {
         Self { store, acme, clock, randomness }
     }
 
+    /// The way to all CAs.
+    pub(super) const fn acme(&self) -> &AcmeClient {
+        &self.acme
+    }
+
     /// The account of a provider, registered first where it is not yet. A CA that refused lately is not asked again
     /// before its time, unless a person `asked`.
     ///

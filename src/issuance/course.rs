@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{ConstantBuilder, Retryable};
 use secrecy::ExposeSecret;
 
-use crate::acme::{AcmeAccount, Order, OrderState};
+use crate::acme::{AcmeAccount, NewOrder, Order, OrderState};
 use crate::domain::attempt::{
     Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, Stage, StageKind,
 };
@@ -99,7 +99,8 @@ impl<'a> Course<'a> {
         self.account().await?;
         self.tenure.hold().await?;
         let attempt = self.attempt;
-        let order = self.account().await?.new_order(&attempt.names).await?;
+        let wanted = NewOrder { names: &attempt.names, profile: attempt.profile.as_ref() };
+        let order = self.account().await?.new_order(wanted).await?;
         let url = order.url();
         self.order = Some(order);
         Ok(planned.ordered(url))

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::domain::admission::{Candidate, Gate, Verdict, admit};
+use crate::domain::admission::{Candidate, Errand, Gate, Verdict, admit};
 use crate::domain::hold::Hold;
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
-use crate::issuance::Issuance;
+use crate::issuance::{Issuance, StandIns};
 use crate::scheduler::Scheduler;
 use crate::store::{Due, StoreError};
 
@@ -35,7 +35,8 @@ impl Scheduler {
         let (store, now) = (&issuance.store, issuance.clock.now());
         let turnstile = store.turnstile(provider).await?;
         let mut ledger = issuance.ledger(provider).await?;
-        let candidates: Vec<Candidate> = queue.iter().map(|due| due.auto_certificate.errand(now)).collect();
+        let stand_ins = issuance.stand_ins(provider).await?;
+        let candidates: Vec<Candidate> = queue.iter().map(|due| candidate(due, &stand_ins, now)).collect();
         let gate = Gate { breaker: turnstile.breaker.as_ref(), running: turnstile.running, room: self.room };
         let verdicts = admit(&candidates, gate, &mut ledger, now);
         let room_left = !verdicts.contains(&Verdict::Wait);
@@ -57,6 +58,15 @@ impl Scheduler {
         store.keep_back(&held, now).await?;
         Ok(room_left)
     }
+}
+
+/// What another provider is asked for is not this one's business; its limits are looked at when the order is sent.
+fn candidate(due: &Due, stand_ins: &StandIns, now: Moment) -> Candidate {
+    let usual = due.auto_certificate.errand(now);
+    if usual.errand != Errand::Aside && stand_ins.take_over(&due.auto_certificate.standing, now) {
+        return Candidate { errand: Errand::Resume, requested: true };
+    }
+    usual
 }
 
 /// As many of a queue are looked at in one go.

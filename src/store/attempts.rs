@@ -8,7 +8,7 @@ use crate::domain::attempt::{
 use crate::domain::back_off::Trouble;
 use crate::domain::certificate::NewCertificate;
 use crate::domain::disposition::Failure;
-use crate::domain::id::{AttemptId, AutoCertificateId, CertificateId};
+use crate::domain::id::{AttemptId, AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
 use crate::domain::resource::Actor;
@@ -38,6 +38,7 @@ impl Store {
             .bind(attempt.provider.to_string())
             .bind(documents::of_texts(attempt.names.iter().map(ToString::to_string)))
             .bind(attempt.key_algorithm.as_str())
+            .bind(attempt.profile.as_ref().map(ToString::to_string))
             .bind(attempt.reason.clone())
             .bind(attempt.started.micros())
             .bind(StageKind::Planned.as_str())
@@ -53,6 +54,15 @@ impl Store {
     pub async fn open_attempt(&self, id: AutoCertificateId) -> Result<Option<Attempt>, StoreError> {
         let row = self.query(GET_OPEN).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
         row.map(|row| self.read_attempt(&Record::new(&row, TABLE))).transpose()
+    }
+
+    /// The provider of the attempt that ended last, where its row is still there.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn provider_tried_last(&self, id: AutoCertificateId) -> Result<Option<ProviderId>, StoreError> {
+        let row = self.query(ENDED_LAST).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).parsed("provider_id")).transpose()
     }
 
     /// Stores the next stage of an open attempt; [`Stage::Stored`] ends it, for which there is [`Self::store_issued`].
@@ -115,7 +125,8 @@ impl Store {
             return Ok(stored);
         }
         let common_name = record.text("common_name")?;
-        let source = Source { auto_certificate: Some(lease.id), common_name: &common_name };
+        let source =
+            Source { auto_certificate: Some(lease.id), provider: Some(attempt.provider), common_name: &common_name };
         let created = now.max(self.after_newest(&mut transaction, lease.id).await?);
         let id = self.insert_certificate(&mut transaction, new, source, &Actor::autocertd(), created).await?;
         self.write_stage(&mut transaction, lease, attempt.id, &Stage::Stored(Stored { certificate: id })).await?;
@@ -206,6 +217,7 @@ impl Store {
             provider: record.parsed("provider_id")?,
             names: record.texts::<DnsName>("names")?,
             key_algorithm: record.parsed("key_algorithm")?,
+            profile: record.optional_parsed("profile")?,
             reason: record.text("reason")?,
             started: record.moment("started_at")?,
             stage: self.read_stage(record, id)?,
@@ -273,11 +285,14 @@ const FORGET_EARLIER: &str = "\
     DELETE FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL AND NOT EXISTS \
     (SELECT 1 FROM challenge_records r WHERE r.attempt_id = attempts.id)";
 const INSERT: &str = "\
-    INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, reason, started_at, stage) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, profile, reason, started_at, stage) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 pub(super) const GET_OPEN: &str = "\
-    SELECT id, auto_certificate_id, provider_id, names, key_algorithm, reason, started_at, stage, order_url, \
-    private_key, csr, chain, certificate_id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NULL";
+    SELECT id, auto_certificate_id, provider_id, names, key_algorithm, profile, reason, started_at, stage, \
+    order_url, private_key, csr, chain, certificate_id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NULL";
+const ENDED_LAST: &str = "\
+    SELECT id, provider_id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL \
+    ORDER BY ended_at DESC, id DESC LIMIT 1";
 const GET_STORED: &str = "\
     SELECT a.id, a.common_name, t.certificate_id FROM auto_certificates a \
     JOIN attempts t ON t.auto_certificate_id = a.id WHERE a.id = $1 AND t.id = $2";

@@ -150,6 +150,7 @@ impl Store {
             .bind(new.common_name.name().to_string())
             .bind(new.key_algorithm.as_str())
             .bind(documents::of_texts(names))
+            .bind(new.profile.as_ref().map(ToString::to_string))
             .bind(self.now().micros())
             .bind(by.name.clone())
             .bind(by.id.to_string())
@@ -169,6 +170,7 @@ pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
         common_name: record.parsed("common_name")?,
         key_algorithm: record.parsed("key_algorithm")?,
         subject_alternative_names: record.texts::<RequestedName>("subject_alternative_names")?,
+        profile: record.optional_parsed("profile")?,
         audit: record.audit()?,
         standing: Standing {
             newest: read_newest(&record)?,
@@ -195,7 +197,8 @@ pub(super) fn read_stage(record: &Record<'_>) -> Result<Option<StageKind>, Store
 fn read_newest(record: &Record<'_>) -> Result<Option<NewestCertificate>, StoreError> {
     let Some(id) = record.optional_parsed("newest_id")? else { return Ok(None) };
     let (not_before, not_after) = (record.moment("newest_not_before")?, record.moment("newest_not_after")?);
-    Ok(Some(NewestCertificate { id, not_before, not_after, revoked: record.flag("newest_revoked")? }))
+    let issuer = record.optional_parsed("newest_provider_id")?;
+    Ok(Some(NewestCertificate { id, not_before, not_after, revoked: record.flag("newest_revoked")?, issuer }))
 }
 
 /// Reads what keeps an order back.
@@ -233,7 +236,7 @@ macro_rules! running {
 pub(super) use running;
 
 pub(super) const COLUMNS: &str = concat!(
-    "a.id, a.name, a.provider_id, a.common_name, a.key_algorithm, a.subject_alternative_names, \
+    "a.id, a.name, a.provider_id, a.common_name, a.key_algorithm, a.subject_alternative_names, a.profile, \
      a.created_at, a.created_by, a.created_by_id, a.modified_at, a.modified_by, a.modified_by_id, \
      a.last_issued, a.trouble, a.held_until, a.held_by, a.renewal_requested, a.intent_changed, a.deleted_at, ",
     running!(),
@@ -246,6 +249,8 @@ pub(super) const COLUMNS: &str = concat!(
     " AS newest_not_before, ",
     newest!("not_after"),
     " AS newest_not_after, ",
+    newest!("provider_id"),
+    " AS newest_provider_id, ",
     newest!("renewal_info"),
     " AS newest_renewal_info, CASE WHEN ",
     newest!("revocation"),
@@ -282,9 +287,9 @@ pub(super) const COUNT: &str =
     "SELECT COUNT(*) AS present FROM auto_certificates WHERE deleted_at IS NULL AND declared_by IS NULL";
 const INSERT: &str = "\
     INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \
-    subject_alternative_names, renewal_requested, runs, wakes, next_look, lease_epoch, \
+    subject_alternative_names, profile, renewal_requested, runs, wakes, next_look, lease_epoch, \
     created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, $8, 0, $8, $9, $10, $8, $9, $10)";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, $9, 0, $9, $10, $11, $9, $10, $11)";
 const RENAME: &str = "\
     UPDATE auto_certificates SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 \
     WHERE id = $1 AND deleted_at IS NULL AND declared_by IS NULL";

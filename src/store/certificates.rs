@@ -6,7 +6,7 @@ use sqlx::{Any, Transaction};
 use time::Duration;
 
 use crate::domain::certificate::{Certificate, NewCertificate, Origin};
-use crate::domain::id::{AutoCertificateId, CertificateId};
+use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::name::filter_form;
@@ -23,7 +23,7 @@ impl Store {
     /// [`StoreError::CompromisedKey`], or where the database fails.
     pub async fn upload_certificate(&self, new: &NewCertificate, by: &Actor) -> Result<Certificate, StoreError> {
         let mut transaction = self.begin().await?;
-        let source = Source { auto_certificate: None, common_name: &new.leaf.common_name };
+        let source = Source { auto_certificate: None, provider: None, common_name: &new.leaf.common_name };
         let id = self.insert_certificate(&mut transaction, new, source, by, self.now()).await?;
         let row = self.query(GET).bind(id.to_string()).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
@@ -128,6 +128,8 @@ impl Store {
 pub(super) struct Source<'a> {
     /// What it was issued for.
     pub(super) auto_certificate: Option<AutoCertificateId>,
+    /// Who issued it; nothing where that is not known.
+    pub(super) provider: Option<ProviderId>,
     /// The common name by which it is found.
     pub(super) common_name: &'a str,
 }
@@ -149,6 +151,7 @@ impl Store {
             .bind(id.to_string())
             .bind(new.name.to_string())
             .bind(source.auto_certificate.map(|id| id.to_string()))
+            .bind(source.provider.map(|id| id.to_string()))
             .bind(source.common_name.to_owned())
             .bind(filter_form(source.common_name))
             .bind(new.certificate.clone())
@@ -216,9 +219,10 @@ pub(super) const TABLE: &str = "certificates";
 const KEPT_AFTER_EXPIRY: Duration = Duration::days(30);
 pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM certificates c WHERE c.id = $1");
 const INSERT: &str = "\
-    INSERT INTO certificates (id, name, auto_certificate_id, common_name, common_name_form, certificate, chain, \
-    private_key, not_before, not_after, created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $11, $12, $13)";
+    INSERT INTO certificates (id, name, auto_certificate_id, provider_id, common_name, common_name_form, certificate, \
+    chain, private_key, not_before, not_after, created_at, created_by, created_by_id, modified_at, modified_by, \
+    modified_by_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $12, $13, $14)";
 const RENAME: &str = "\
     UPDATE certificates SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 WHERE id = $1";
 const WAKE: &str = "\

@@ -8,7 +8,7 @@ use sqlx::{Any, Transaction};
 
 use crate::domain::auto_certificate::NewAutoCertificate;
 use crate::domain::declared::{
-    Change, Changes, Consequence, Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, Kept,
+    Change, Changes, Consequence, Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, Kept, KeptProvider,
     ProviderReference, Stored, compare,
 };
 use crate::domain::disposition::Failure;
@@ -95,7 +95,7 @@ impl Store {
         })
     }
 
-    fn read_provider(&self, row: &AnyRow) -> Result<Kept<ProviderId, NewProvider>, StoreError> {
+    fn read_provider(&self, row: &AnyRow) -> Result<Kept<ProviderId, KeptProvider>, StoreError> {
         let record = Record::new(row, providers::TABLE);
         let id = record.text("id")?;
         let server = ServerUrl::parse(&record.text("server")?, PlainHttp::Allowed);
@@ -106,12 +106,16 @@ impl Store {
             id: record.parsed("id")?,
             key: record.parsed("declared_key")?,
             declared_by: record.optional_text("declared_by")?,
-            properties: NewProvider {
-                name: record.parsed("name")?,
-                email: record.parsed("email")?,
-                server: server.map_err(|error| record.corrupt("server", error))?,
-                external_account: external_account
-                    .map(|(key_id, key_secret)| ExternalAccountBinding { key_id, key_secret }),
+            properties: KeptProvider {
+                provider: NewProvider {
+                    name: record.parsed("name")?,
+                    email: record.parsed("email")?,
+                    server: server.map_err(|error| record.corrupt("server", error))?,
+                    external_account: external_account
+                        .map(|(key_id, key_secret)| ExternalAccountBinding { key_id, key_secret }),
+                    profile: record.optional_parsed("profile")?,
+                },
+                fallbacks: record.texts("fallbacks")?,
             },
         })
     }
@@ -145,6 +149,11 @@ impl Store {
                 Change::Delete { id, .. } => {
                     self.query(providers::DELETE).bind(id.to_string()).execute(&mut **transaction).await?;
                 }
+            }
+        }
+        for change in &changes.providers {
+            if let Change::Create(wish) | Change::Align { to: wish, .. } = change {
+                self.write_fallbacks(transaction, wish, &ids).await?;
             }
         }
         for change in &changes.auto_certificates {
@@ -187,6 +196,26 @@ impl Store {
         Ok(())
     }
 
+    /// Once all providers are there: one may stand by for another that is made before it.
+    async fn write_fallbacks(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        wish: &DeclaredProvider,
+        ids: &HashMap<&DeclaredKey, ProviderId>,
+    ) -> Result<(), StoreError> {
+        let id_of = |provider: &DeclaredKey| {
+            let known = ids.get(provider).map(ToString::to_string);
+            known.ok_or_else(|| StoreError::UndeclaredProvider { key: wish.key.clone(), provider: provider.clone() })
+        };
+        let fallbacks: Vec<String> = wish.fallbacks.iter().map(id_of).collect::<Result<_, _>>()?;
+        self.query("UPDATE providers SET fallbacks = $2 WHERE id = $1")
+            .bind(id_of(&wish.key)?)
+            .bind(documents::of_texts(fallbacks.into_iter()))
+            .execute(&mut **transaction)
+            .await?;
+        Ok(())
+    }
+
     async fn align_provider(
         &self,
         transaction: &mut Transaction<'static, Any>,
@@ -205,6 +234,7 @@ impl Store {
             .bind(to.provider.server.to_string())
             .bind(external.map(|binding| binding.key_id.clone()))
             .bind(sealed)
+            .bind(to.provider.profile.as_ref().map(ToString::to_string))
             .bind(now)
             .bind(by.name)
             .bind(by.id.to_string())
@@ -243,6 +273,7 @@ impl Store {
             .bind(to.common_name.name().to_string())
             .bind(to.key_algorithm.as_str())
             .bind(documents::of_texts(to.subject_alternative_names.iter().map(|name| name.sent().to_owned())))
+            .bind(to.profile.as_ref().map(ToString::to_string))
             .bind(self.now().micros())
             .bind(by.name)
             .bind(by.id.to_string())
@@ -281,6 +312,7 @@ fn read_auto_certificate(row: &AnyRow) -> Result<Kept<AutoCertificateId, NewAuto
             common_name: record.parsed("common_name")?,
             key_algorithm: record.parsed("key_algorithm")?,
             subject_alternative_names: record.texts::<RequestedName>("subject_alternative_names")?,
+            profile: record.optional_parsed("profile")?,
         },
     })
 }
@@ -303,15 +335,16 @@ fn resolved(
         common_name: wish.common_name.clone(),
         key_algorithm: wish.key_algorithm,
         subject_alternative_names: wish.subject_alternative_names.clone(),
+        profile: wish.profile.clone(),
     })
 }
 
 pub(super) const PROVIDERS: &str = "\
-    SELECT id, declared_key, declared_by, name, email, server, eab_key_id, eab_key_secret FROM providers \
-    WHERE declared_key IS NOT NULL ORDER BY declared_key";
+    SELECT id, declared_key, declared_by, name, email, server, eab_key_id, eab_key_secret, profile, fallbacks \
+    FROM providers WHERE declared_key IS NOT NULL ORDER BY declared_key";
 pub(super) const AUTO_CERTIFICATES: &str = "\
-    SELECT id, declared_key, declared_by, name, provider_id, common_name, key_algorithm, subject_alternative_names \
-    FROM auto_certificates WHERE declared_key IS NOT NULL AND deleted_at IS NULL ORDER BY declared_key";
+    SELECT id, declared_key, declared_by, name, provider_id, common_name, key_algorithm, subject_alternative_names, \
+    profile FROM auto_certificates WHERE declared_key IS NOT NULL AND deleted_at IS NULL ORDER BY declared_key";
 /// Of the providers with a key, those that auto-certificates without one use.
 pub(super) const IN_USE: &str = "\
     SELECT p.id FROM providers p WHERE p.declared_key IS NOT NULL AND EXISTS (SELECT 1 FROM auto_certificates a \
@@ -324,7 +357,7 @@ const UNDECLARE_PROVIDER: &str = "UPDATE providers SET declared_by = NULL WHERE 
 const UNDECLARE_AUTO_CERTIFICATE: &str = "UPDATE auto_certificates SET declared_by = NULL WHERE id = $1";
 const ALIGN_PROVIDER: &str = "\
     UPDATE providers SET name = $2, email = $3, server = $4, eab_key_id = $5, eab_key_secret = $6, \
-    modified_at = $7, modified_by = $8, modified_by_id = $9 WHERE id = $1";
+    profile = $7, modified_at = $8, modified_by = $9, modified_by_id = $10 WHERE id = $1";
 /// That nobody goes on with what was read before.
 macro_rules! fence {
     () => {
@@ -352,8 +385,8 @@ const NEW_ACCOUNT: &str = concat!(
 );
 const ALIGN_AUTO_CERTIFICATE: &str = "\
     UPDATE auto_certificates SET name = $2, provider_id = $3, common_name = $4, common_name_form = $5, \
-    key_algorithm = $6, subject_alternative_names = $7, modified_at = $8, modified_by = $9, modified_by_id = $10 \
-    WHERE id = $1";
+    key_algorithm = $6, subject_alternative_names = $7, profile = $8, modified_at = $9, modified_by = $10, \
+    modified_by_id = $11 WHERE id = $1";
 /// What went wrong with the old wish says nothing of the new one.
 const CHANGE_INTENT: &str = concat!(
     "UPDATE auto_certificates SET intent_changed = 1, trouble = NULL, next_look = $2, wakes = wakes + 1, ",

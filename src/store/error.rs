@@ -63,10 +63,10 @@ pub enum StoreError {
         /// The provider that it names.
         provider: ProviderId,
     },
-    /// A declared auto-certificate names a provider that is not declared.
-    #[error("[[auto_certificate]] {key}: {provider} is the key of no [[provider]]")]
+    /// Something declared names a provider that is not declared.
+    #[error("{key}: {provider} is the key of no [[provider]]")]
     UndeclaredProvider {
-        /// The key of the auto-certificate.
+        /// The key of the auto-certificate, or of the provider whose fallback it is to be.
         key: DeclaredKey,
         /// The key of the provider that it names.
         provider: DeclaredKey,

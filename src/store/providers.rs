@@ -135,6 +135,7 @@ impl Store {
             .bind(new.server.to_string())
             .bind(external.map(|binding| binding.key_id.clone()))
             .bind(key_secret)
+            .bind(new.profile.as_ref().map(ToString::to_string))
             .bind(audit.created.micros())
             .bind(by.name.clone())
             .bind(by.id.to_string())
@@ -146,6 +147,9 @@ impl Store {
             email: new.email.clone(),
             server: new.server.clone(),
             external_account_key_id: external.map(|binding| binding.key_id.clone()),
+            profile: new.profile.clone(),
+            fallbacks: Vec::new(),
+            down_since: None,
             audit,
             account_url: None,
             trouble: None,
@@ -182,6 +186,9 @@ fn read(row: &AnyRow) -> Result<Provider, StoreError> {
         email: record.parsed("email")?,
         server: server.map_err(|error| record.corrupt("server", error))?,
         external_account_key_id: record.optional_text("eab_key_id")?,
+        profile: record.optional_parsed("profile")?,
+        fallbacks: record.texts("fallbacks")?,
+        down_since: record.breaker("breaker")?.and_then(|breaker| breaker.down_since()),
         audit: record.audit()?,
         account_url: record.optional_text("account_url")?,
         trouble: record.trouble("trouble")?,
@@ -191,16 +198,16 @@ fn read(row: &AnyRow) -> Result<Provider, StoreError> {
 
 macro_rules! columns {
     () => {
-        "id, name, email, server, eab_key_id, account_url, trouble, account_note, \
+        "id, name, email, server, eab_key_id, profile, fallbacks, breaker, account_url, trouble, account_note, \
          created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id"
     };
 }
 
 pub(super) const TABLE: &str = "providers";
 const INSERT: &str = "\
-    INSERT INTO providers (id, name, email, server, eab_key_id, eab_key_secret, next_look, lease_epoch, \
+    INSERT INTO providers (id, name, email, server, eab_key_id, eab_key_secret, profile, next_look, lease_epoch, \
     created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $7, $8, $9, $7, $8, $9)";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $8, $9, $10, $8, $9, $10)";
 const GET: &str = concat!("SELECT ", columns!(), " FROM providers WHERE id = $1");
 pub(super) const LIST: &str =
     concat!("SELECT ", columns!(), " FROM providers ORDER BY created_at, id LIMIT $1 OFFSET $2");

@@ -47,6 +47,7 @@ impl Takeover {
             common_name: self.common_name.clone(),
             key_algorithm: self.key_algorithm,
             subject_alternative_names: self.subject_alternative_names.clone(),
+            profile: None,
         }
     }
 }
@@ -257,7 +258,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let now = self.now();
         let created = now.max(self.after_newest(transaction, auto_certificate).await?);
-        let source = Source { auto_certificate: Some(auto_certificate), common_name };
+        let source = Source { auto_certificate: Some(auto_certificate), provider: None, common_name };
         self.insert_certificate(transaction, certificate, source, by, created).await?;
         self.query(HAS_ISSUED)
             .bind(auto_certificate.to_string())

@@ -12,6 +12,7 @@ mod challenge_dns;
 mod ends;
 mod faults;
 mod orders;
+mod profiles;
 mod registry;
 mod revocation;
 mod rollover;

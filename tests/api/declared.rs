@@ -16,6 +16,7 @@ fn usual() -> Declared {
         email: "ops@example.com".parse().unwrap(),
         server: ServerUrl::parse("https://acme.example/directory", PlainHttp::Refused).unwrap(),
         external_account: None,
+        profile: None,
     };
     let wish = DeclaredAutoCertificate {
         key: www,
@@ -24,11 +25,12 @@ fn usual() -> Declared {
         common_name: "www.example.com".parse().unwrap(),
         key_algorithm: KeyAlgorithm::Secp256r1,
         subject_alternative_names: Vec::new(),
+        profile: None,
     };
     Declared {
         instance: "here".to_owned(),
         prune: false,
-        providers: vec![DeclaredProvider { key: le, provider, staging: None }],
+        providers: vec![DeclaredProvider { key: le, provider, fallbacks: Vec::new(), staging: None }],
         auto_certificates: vec![wish],
     }
 }

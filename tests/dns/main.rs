@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests end where something unforeseen happens")]
 
+mod caa;
 mod cloud_dns;
 mod faults;
 mod log;

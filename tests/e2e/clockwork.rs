@@ -9,6 +9,7 @@ use autocertd::config::dns::{IonosSection, PropagationSection};
 use autocertd::config::scheduler::SchedulerSection;
 use autocertd::config::span::Span;
 use autocertd::deliver::dispatch::Dispatch;
+use autocertd::dns::caa::CaaLookup;
 use autocertd::dns::ionos::Ionos;
 use autocertd::dns::propagation::Propagation;
 use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
@@ -57,6 +58,7 @@ impl Clockwork {
             email: "ops@example.com".parse().unwrap(),
             server: ServerUrl::parse(&world.directory(), PlainHttp::Refused).unwrap(),
             external_account: None,
+            profile: None,
         };
         let provider = store.create_provider(&provider, &Actor::autocertd()).await.unwrap().id;
         let work = work(&world, &store, &shared, &randomness);
@@ -73,6 +75,7 @@ impl Clockwork {
             common_name: names[0].parse().unwrap(),
             key_algorithm: KeyAlgorithm::Secp256r1,
             subject_alternative_names: names[1..].iter().map(|name| name.parse().unwrap()).collect(),
+            profile: None,
         };
         match self.store.create_auto_certificate(&wish, &Actor::autocertd(), 1_000).await.unwrap() {
             Creation::Created(made) => made.id,
@@ -143,6 +146,7 @@ fn work(world: &World, store: &Store, clock: &SharedClock, randomness: &Randomne
         acme,
         dns: Arc::new(dns),
         propagation: Propagation::new(&propagation),
+        caa: CaaLookup::new(&propagation),
         clock: clock.clone(),
         randomness: randomness.clone(),
     };

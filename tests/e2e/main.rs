@@ -9,6 +9,7 @@ mod declared;
 mod deliveries;
 mod disasters;
 mod dry_run;
+mod failover;
 mod fleet;
 mod hardening;
 mod hooks;

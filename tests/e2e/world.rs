@@ -136,6 +136,7 @@ pub(crate) async fn store_wish_with(
         email: "ops@example.com".parse().unwrap(),
         server: ServerUrl::parse(directory, PlainHttp::Refused).unwrap(),
         external_account,
+        profile: None,
     };
     let wish = NewAutoCertificate {
         name: format!("for {name}").parse().unwrap(),
@@ -143,6 +144,7 @@ pub(crate) async fn store_wish_with(
         common_name: name.parse().unwrap(),
         key_algorithm: KeyAlgorithm::Secp256r1,
         subject_alternative_names: vec![alternative_name.parse().unwrap()],
+        profile: None,
     };
     let made = store.create_auto_certificate(&wish, &Actor::autocertd(), 50).await.unwrap();
     assert!(matches!(made, Creation::Created(_)));

@@ -15,6 +15,7 @@ on_both! {
     what_was_issued_is_stored_in_one_step_and_once
     a_failed_attempt_leaves_no_key_and_room_for_the_next
     an_attempt_that_is_over_takes_no_stage
+    who_was_asked_last_and_who_issued_is_kept
     a_stale_epoch_stores_no_stage
 }
 
@@ -126,6 +127,28 @@ async fn an_attempt_that_is_over_takes_no_stage(house: House) {
     assert!(over(store.end_attempt(lease, attempt.id, &trouble_of(Failure::restart("twice"))).await));
     assert!(over(store.store_issued(lease, &attempt, &new, house.now()).await.map(|_| ())));
     assert!(store.certificates(crate::house::ALL, None, None).await.unwrap().items.is_empty(), "half a step stayed");
+}
+
+async fn who_was_asked_last_and_who_issued_is_kept(house: House) {
+    let claim = house.claimed().await;
+    let (store, lease) = (&house.store, &claim.lease);
+    let (primary, fallback) = (claim.auto_certificate.provider, house.provider().await.id);
+    let (first, mut second) = (house.attempt(&claim), house.attempt(&claim));
+    second.provider = fallback;
+    store.begin_attempt(lease, &first).await.unwrap();
+    assert_eq!(store.provider_tried_last(lease.id).await.unwrap(), None, "it is still tried");
+    store.end_attempt(lease, first.id, &trouble_of(Failure::restart("over"))).await.unwrap();
+    assert_eq!(store.provider_tried_last(lease.id).await.unwrap(), Some(primary));
+
+    house.turn(Duration::minutes(1));
+    store.begin_attempt(lease, &second).await.unwrap();
+    assert_eq!(open(&house, lease).await.provider, fallback);
+    let new = new_certificate("issued", None, house.now(), Duration::days(90));
+    store.store_issued(lease, &second, &new, house.now()).await.unwrap();
+    let auto_certificate = house.reload(lease.id).await;
+    assert_eq!(auto_certificate.standing.newest.unwrap().issuer, Some(fallback));
+    assert_eq!(auto_certificate.provider, primary, "the wish has not changed");
+    assert_eq!(store.provider_tried_last(lease.id).await.unwrap(), Some(fallback));
 }
 
 async fn a_stale_epoch_stores_no_stage(house: House) {

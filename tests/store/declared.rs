@@ -7,6 +7,7 @@ use autocertd::domain::declared::{
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
+use autocertd::domain::moment::Moment;
 use autocertd::domain::plan::{Action, Reason, plan};
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding};
 use autocertd::domain::resource::Actor;
@@ -26,6 +27,8 @@ on_both! {
     a_changed_external_account_matters_for_the_next_registration_only
     a_changed_intent_ends_the_open_attempt_and_fences_its_holder_off
     the_new_certificate_fulfils_the_changed_intent
+    fallbacks_and_the_profile_of_a_provider_change_rows_only
+    the_profile_of_an_auto_certificate_is_an_intent
     what_is_declared_is_not_changed_otherwise_until_it_no_longer_is
     declared_ones_do_not_count
     prune_deletes_what_nothing_uses
@@ -40,7 +43,7 @@ fn key(text: &str) -> DeclaredKey {
 }
 
 fn provider(text: &str) -> DeclaredProvider {
-    DeclaredProvider { key: key(text), provider: new_provider(text), staging: None }
+    DeclaredProvider { key: key(text), provider: new_provider(text), fallbacks: Vec::new(), staging: None }
 }
 
 fn wish(text: &str, provider: ProviderReference) -> DeclaredAutoCertificate {
@@ -51,6 +54,7 @@ fn wish(text: &str, provider: ProviderReference) -> DeclaredAutoCertificate {
         common_name: "www.example.com".parse().unwrap(),
         key_algorithm: KeyAlgorithm::Secp256r1,
         subject_alternative_names: vec!["example.com".parse().unwrap()],
+        profile: None,
     }
 }
 
@@ -279,6 +283,46 @@ async fn the_new_certificate_fulfils_the_changed_intent(house: House) {
     assert_eq!((standing.intent_changed, standing.newest.unwrap().id), (false, issued));
 }
 
+async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) {
+    let (provider, id) = declared(&house).await;
+    register(&house, provider).await;
+    house.issue(id, Duration::days(90)).await;
+    let claim = house.claim(id).await;
+    let mut more = usual();
+    more.providers[0].fallbacks = vec![key("second"), key("third")];
+    more.providers[0].provider.profile = Some("tlsserver".parse().unwrap());
+    more.providers.extend(["second", "third"].map(self::provider));
+    assert_eq!(reconcile(&house, &more).await, 3);
+    let kept = house.store.provider(provider).await.unwrap().unwrap();
+    let all = house.store.providers(ALL).await.unwrap().items;
+    let named: Vec<_> = kept.fallbacks.iter().map(|id| all.iter().find(|other| other.id == *id).unwrap()).collect();
+    assert_eq!(named.iter().map(|other| other.name.as_str()).collect::<Vec<_>>(), ["second", "third"]);
+    assert_eq!(kept.profile, more.providers[0].provider.profile);
+    assert!(kept.account_url.is_some() && kept.down_since.is_none());
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held, "nobody is disturbed");
+    assert!(!house.reload(id).await.standing.intent_changed);
+
+    house.tamper("UPDATE providers SET breaker = '{\"down_since\": 5, \"more\": true}'").await;
+    let down = house.store.provider(provider).await.unwrap().unwrap();
+    assert_eq!(down.down_since.map(Moment::micros), Some(5));
+    assert_eq!(reconcile(&house, &usual()).await, 3, "the others are declared no longer");
+    assert!(house.store.provider(provider).await.unwrap().unwrap().fallbacks.is_empty());
+}
+
+async fn the_profile_of_an_auto_certificate_is_an_intent(house: House) {
+    let (_, id) = declared(&house).await;
+    house.issue(id, Duration::days(90)).await;
+    let mut changed = usual();
+    changed.auto_certificates[0].profile = Some("shortlived".parse().unwrap());
+    assert_eq!(reconcile(&house, &changed).await, 1);
+    let kept = house.reload(id).await;
+    assert!(kept.standing.intent_changed && kept.profile == changed.auto_certificates[0].profile);
+    let claim = house.claim(id).await;
+    house.store.begin_attempt(&claim.lease, &house.attempt(&claim)).await.unwrap();
+    let begun = house.store.open_attempt(id).await.unwrap().unwrap();
+    assert_eq!(begun.profile, kept.profile);
+}
+
 async fn what_is_declared_is_not_changed_otherwise_until_it_no_longer_is(house: House) {
     let (provider, id) = declared(&house).await;
     let by = actor();
@@ -373,7 +417,12 @@ async fn a_changed_declaration_has_a_deactivated_account_replaced(house: House) 
 
 async fn a_provider_is_found_by_its_key(house: House) {
     let mut declared = usual();
-    let spare = DeclaredProvider { key: key("spare"), provider: new_provider("another CA"), staging: None };
+    let spare = DeclaredProvider {
+        key: key("spare"),
+        provider: new_provider("another CA"),
+        staging: None,
+        fallbacks: Vec::new(),
+    };
     declared.providers.push(spare);
     reconcile(&house, &declared).await;
     let found = house.store.matching_providers("spare").await.unwrap();

@@ -155,6 +155,7 @@ impl House {
             provider: claim.auto_certificate.provider,
             names: claim.auto_certificate.names_to_order(),
             key_algorithm: claim.auto_certificate.key_algorithm,
+            profile: claim.auto_certificate.profile.clone(),
             reason: "there is no certificate yet".to_owned(),
             started: self.now(),
             stage: Stage::Planned(Planned),
@@ -188,6 +189,7 @@ pub(crate) fn new_provider(text: &str) -> NewProvider {
             key_id: "kid-1".to_owned(),
             key_secret: EAB_SECRET.to_owned().into(),
         }),
+        profile: None,
     }
 }
 
@@ -198,6 +200,7 @@ pub(crate) fn new_auto_certificate(provider: ProviderId, common_name: &str) -> N
         common_name: common_name.parse().unwrap(),
         key_algorithm: KeyAlgorithm::Secp256r1,
         subject_alternative_names: vec!["Bücher.example".parse().unwrap(), common_name.parse().unwrap()],
+        profile: None,
     }
 }
 

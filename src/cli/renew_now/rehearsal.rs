@@ -14,6 +14,7 @@ use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::name::RequestedName;
 use crate::domain::plan::{Action, plan};
+use crate::domain::profile::Profile;
 use crate::store::StoreUrl;
 
 /// What would be done about one auto-certificate.
@@ -79,7 +80,9 @@ async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> 
             let key = known.iter().find(|(_, declared)| *declared == id).map(|(key, _)| key);
             let entry = config.auto_certificates.iter().find(|entry| Some(&entry.key) == key);
             subjects.push(match entry.filter(|entry| is_changed(entry, &stored)) {
-                Some(entry) => of_declared(config, entry, "its names or its kind of key are changed in the settings"),
+                Some(entry) => {
+                    of_declared(config, entry, "its names, its kind of key or its profile are changed in the settings")
+                }
                 None => of_stored(config, &app, stored, !wish.names.is_empty()).await?,
             });
         }
@@ -97,13 +100,14 @@ async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> 
     if unknown.is_empty() { Ok(subjects) } else { Err(UnknownNames(unknown).into()) }
 }
 
-/// Whether the settings wish for other names or another kind of key than what is stored.
+/// Whether the settings wish for other names or another kind of key or certificate than what is stored.
 fn is_changed(entry: &AutoCertificateEntry, stored: &AutoCertificate) -> bool {
     let sent = |name: &RequestedName| name.sent().to_owned();
     let further: Vec<String> = stored.subject_alternative_names.iter().map(sent).collect();
     entry.common_name != stored.common_name.sent()
         || entry.subject_alternative_names != further
         || entry.key_algorithm != stored.key_algorithm.as_str()
+        || entry.profile.as_deref() != stored.profile.as_ref().map(Profile::as_str)
 }
 
 /// Whether there is a store at all; a dry run makes none.
@@ -137,6 +141,7 @@ async fn of_stored(config: &Config, app: &App, stored: AutoCertificate, named: b
             common_name: stored.common_name.sent().to_owned(),
             subject_alternative_names: further,
             key_algorithm: stored.key_algorithm.as_str().to_owned(),
+            profile: stored.profile.as_ref().map(ToString::to_string),
         },
         planned: Planned {
             name: stored.name.to_string(),

@@ -11,11 +11,10 @@ use hickory_net::udp::UdpClientStream;
 use hickory_net::xfer::{DnsHandle, DnsRequestSender, FirstAnswer};
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
 
 use crate::dns::adapter::Zone;
 use crate::dns::error::{DnsError, Lagging};
+use crate::dns::resolver::{absolute, resolver};
 
 /// One name server with all addresses at which it answers.
 pub(super) struct Nameserver {
@@ -86,28 +85,6 @@ pub(super) async fn of_zone(
     Ok(join_all(servers).await)
 }
 
-/// A resolver of these servers, or of the operating system where there are none. Made for each use, so that changes of
-/// the system's configuration are seen.
-fn resolver(servers: &[SocketAddr], patience: Duration) -> Result<TokioResolver, NetError> {
-    let mut builder = if servers.is_empty() {
-        TokioResolver::builder_tokio()?
-    } else {
-        let servers = servers.iter().map(|server| {
-            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                connection.port = server.port();
-                connection
-            });
-            NameServerConfig::new(server.ip(), true, connections.into())
-        });
-        let config = ResolverConfig::from_name_servers(servers.collect());
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-    };
-    let options = builder.options_mut();
-    options.timeout = patience;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    builder.build()
-}
-
 /// What one address shows.
 enum Seen {
     All,
@@ -165,11 +142,6 @@ fn txt_value(data: &RData) -> Option<String> {
         RData::TXT(txt) => Some(txt.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect()),
         _ => None,
     }
-}
-
-/// With the final dot, so that no search list applies.
-fn absolute(name: &str) -> String {
-    format!("{}.", name.trim_end_matches('.'))
 }
 
 const DNS_PORT: u16 = 53;

@@ -16,7 +16,7 @@ use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     /// The providers with a key.
-    pub providers: Vec<Kept<ProviderId, NewProvider>>,
+    pub providers: Vec<Kept<ProviderId, KeptProvider>>,
     /// The auto-certificates with a key.
     pub auto_certificates: Vec<Kept<AutoCertificateId, NewAutoCertificate>>,
     /// The providers that auto-certificates without a key use.
@@ -34,6 +34,15 @@ pub struct Kept<I, P> {
     pub declared_by: Option<String>,
     /// What it is by now.
     pub properties: P,
+}
+
+/// What a stored provider with a key is by now.
+#[derive(Clone, Debug)]
+pub struct KeptProvider {
+    /// What was asked for.
+    pub provider: NewProvider,
+    /// Who is asked in its place when it fails for long.
+    pub fallbacks: Vec<ProviderId>,
 }
 
 /// What is to be done, in this order. [`Display`](fmt::Display) of each tells it to people.
@@ -92,6 +101,10 @@ pub enum Property {
     Server,
     /// The external account.
     ExternalAccount,
+    /// Who is asked in its place.
+    Fallback,
+    /// The kind of certificate, by the CA's name for it.
+    Profile,
     /// Who issues.
     Provider,
     /// The main name.
@@ -136,8 +149,11 @@ pub fn compare<'a>(declared: &'a Declared, stored: &Stored) -> Changes<'a> {
         let redeclared = declared.auto_certificates.iter().any(|wish| wish.key == kept.key);
         (!redeclared).then_some(kept.properties.provider)
     }));
-    let providers =
-        changes(declared, &declared.providers, &stored.providers, differing_provider, |id| in_use.contains(&id));
+    let differ = |wish: &DeclaredProvider, kept: &KeptProvider| {
+        let fallbacks: Vec<Option<ProviderId>> = wish.fallbacks.iter().map(|key| ids.get(key).copied()).collect();
+        differing_provider(&wish.provider, &fallbacks, kept)
+    };
+    let providers = changes(declared, &declared.providers, &stored.providers, differ, |id| in_use.contains(&id));
     Changes { providers, auto_certificates }
 }
 
@@ -184,14 +200,22 @@ fn stays<W>(kept: &Kept<AutoCertificateId, NewAutoCertificate>, changes: &[Chang
     !changes.iter().any(|change| matches!(change, Change::Delete { id, .. } if *id == kept.id))
 }
 
-fn differing_provider(wish: &DeclaredProvider, kept: &NewProvider) -> (Vec<Property>, Consequence) {
-    let wish = &wish.provider;
+/// `fallbacks` are those that the wish names, where they are stored already.
+fn differing_provider(
+    wish: &NewProvider,
+    fallbacks: &[Option<ProviderId>],
+    kept: &KeptProvider,
+) -> (Vec<Property>, Consequence) {
+    let same_fallbacks = fallbacks.iter().copied().eq(kept.fallbacks.iter().copied().map(Some));
+    let kept = &kept.provider;
     let bound_alike = same_binding(wish.external_account.as_ref(), kept.external_account.as_ref());
     let changed = only_true([
         (Property::Name, wish.name != kept.name),
         (Property::Email, wish.email != kept.email),
         (Property::Server, wish.server != kept.server),
         (Property::ExternalAccount, !bound_alike),
+        (Property::Fallback, !same_fallbacks),
+        (Property::Profile, wish.profile != kept.profile),
     ]);
     let consequence = if changed.contains(&Property::Server) {
         Consequence::NewAccount
@@ -217,13 +241,14 @@ fn differing_auto_certificate(
         (Property::CommonName, wish.common_name != kept.common_name),
         (Property::SubjectAlternativeNames, wish.subject_alternative_names != kept.subject_alternative_names),
         (Property::KeyAlgorithm, wish.key_algorithm != kept.key_algorithm),
+        (Property::Profile, wish.profile != kept.profile),
     ]);
     // Another way to write the same names is stored, and costs no certificate.
     let same_names = wish.common_name.name() == kept.common_name.name()
         && ordered(&wish.common_name, &wish.subject_alternative_names)
             == ordered(&kept.common_name, &kept.subject_alternative_names);
-    let same_intent =
-        same_names && !changed.contains(&Property::Provider) && !changed.contains(&Property::KeyAlgorithm);
+    let costly = [Property::Provider, Property::KeyAlgorithm, Property::Profile];
+    let same_intent = same_names && !changed.iter().any(|property| costly.contains(property));
     (changed, if same_intent { Consequence::Nothing } else { Consequence::NewCertificate })
 }
 
@@ -309,6 +334,8 @@ impl Property {
             Self::Email => "email",
             Self::Server => "server",
             Self::ExternalAccount => "external_account",
+            Self::Fallback => "fallback",
+            Self::Profile => "profile",
             Self::Provider => "provider",
             Self::CommonName => "common_name",
             Self::SubjectAlternativeNames => "subject_alternative_names",

@@ -9,7 +9,13 @@ const ASK_AT: Moment = Moment::from_micros(NOW.micros() + 20 * 3_600_000_000);
 
 fn newest(lifetime: Duration, age: Duration) -> NewestCertificate {
     let not_before = NOW - age;
-    NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after: not_before + lifetime, revoked: false }
+    NewestCertificate {
+        id: uuid::Uuid::nil().into(),
+        not_before,
+        not_after: not_before + lifetime,
+        revoked: false,
+        issuer: None,
+    }
 }
 
 /// A certificate whose CA offers no renewal information, as it said lately.

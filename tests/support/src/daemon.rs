@@ -23,7 +23,7 @@ pub struct Setup {
     pub cloud_dns: String,
     /// The token for it.
     pub cloud_dns_token: String,
-    /// The name server that must show the records.
+    /// The name server that must show the records, and through which CAA records are looked up.
     pub dns_server: SocketAddr,
     /// The root certificate of the ACME server's own TLS, PEM.
     pub acme_root: PathBuf,
@@ -50,7 +50,7 @@ impl Setup {
         writeln!(text, "first_poll = \"50ms\"\nlongest_poll = \"200ms\"")?;
         writeln!(text, "[dns.ionos]\nendpoint = {:?}", self.cloud_dns)?;
         writeln!(text, "token_file = \"{}\"", token_file.display())?;
-        writeln!(text, "[dns.propagation]\nservers = [\"{}\"]", self.dns_server)?;
+        writeln!(text, "[dns.propagation]\nservers = [\"{0}\"]\nresolvers = [\"{0}\"]", self.dns_server)?;
         writeln!(text, "first_pause = \"50ms\"\nlongest_pause = \"200ms\"\ntimeout = \"20s\"")?;
         writeln!(text, "[log]\nfilter = {:?}\nformat = \"json\"", self.log)?;
         text.push_str(&self.more);

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use self::tls::ServerTls;
@@ -41,6 +41,8 @@ pub struct PebbleOptions {
     pub blocked_names: Vec<String>,
     /// Seconds for which its certificates are valid. Default 90 days.
     pub validity_seconds: u64,
+    /// Further profiles, each with the seconds for which its certificates are valid. Default none.
+    pub more_profiles: BTreeMap<String, u64>,
 }
 
 impl Default for PebbleOptions {
@@ -57,6 +59,7 @@ impl Default for PebbleOptions {
             retry_after: 0,
             blocked_names: Vec::new(),
             validity_seconds: 90 * 86_400,
+            more_profiles: BTreeMap::new(),
         }
     }
 }
@@ -200,6 +203,10 @@ fn write_settings(
     std::fs::write(folder.join(ROOT_FILE), &tls.root_pem)?;
     std::fs::write(folder.join("server.pem"), &tls.certificate_pem)?;
     std::fs::write(folder.join("server.key"), &tls.key_pem)?;
+    let profile = |seconds: u64| json!({"description": "for tests", "validityPeriod": seconds});
+    let more = options.more_profiles.iter().map(|(name, seconds)| (name.clone(), profile(*seconds)));
+    let profiles: Map<String, Value> =
+        more.chain([("default".to_owned(), profile(options.validity_seconds))]).collect();
     let settings = json!({"pebble": {
         "listenAddress": address.to_string(),
         "managementListenAddress": management.to_string(),
@@ -213,7 +220,7 @@ fn write_settings(
         "externalAccountMACKeys": options.eab_keys,
         "domainBlocklist": options.blocked_names,
         "retryAfter": {"authz": options.retry_after, "order": options.retry_after},
-        "profiles": {"default": {"description": "for tests", "validityPeriod": options.validity_seconds}},
+        "profiles": profiles,
     }});
     std::fs::write(folder.join(SETTINGS_FILE), serde_json::to_vec_pretty(&settings)?)?;
     Ok(())

@@ -22,6 +22,7 @@ fn planned(number: usize, standing: Standing) -> Planned {
         common_name: name.parse().unwrap(),
         key_algorithm: KeyAlgorithm::Secp256r1,
         subject_alternative_names: Vec::new(),
+        profile: None,
         audit: Audit::new(Actor::autocertd(), NOW),
         standing,
     };
@@ -36,6 +37,7 @@ fn serving(days_left: i64) -> Standing {
         not_before: not_after - Duration::days(90),
         not_after,
         revoked: false,
+        issuer: None,
     };
     let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
     Standing { newest: Some(newest), renewal_info: Some(info), ..Standing::default() }

@@ -16,8 +16,8 @@ fn key(text: &str) -> DeclaredKey {
 fn provider(text: &str, email: &str, server: &str) -> DeclaredProvider {
     let server = ServerUrl::parse(&format!("https://{server}.example/dir"), PlainHttp::Refused).unwrap();
     let email = format!("{email}@example.com").parse().unwrap();
-    let provider = NewProvider { name: text.parse().unwrap(), email, server, external_account: None };
-    DeclaredProvider { key: key(text), provider, staging: None }
+    let provider = NewProvider { name: text.parse().unwrap(), email, server, external_account: None, profile: None };
+    DeclaredProvider { key: key(text), provider, fallbacks: Vec::new(), staging: None }
 }
 
 fn wish(text: &str, provider: ProviderReference, names: &[&str]) -> DeclaredAutoCertificate {
@@ -28,6 +28,7 @@ fn wish(text: &str, provider: ProviderReference, names: &[&str]) -> DeclaredAuto
         common_name: names[0].parse().unwrap(),
         key_algorithm: KeyAlgorithm::Secp256r1,
         subject_alternative_names: names[1..].iter().map(|name| name.parse().unwrap()).collect(),
+        profile: None,
     }
 }
 
@@ -51,11 +52,16 @@ fn apply(stored: &Stored, declared: &Declared, next_id: &mut u128) -> Stored {
     };
     let by = Some(declared.instance.clone());
     for change in changes.providers {
-        let properties = |wish: &DeclaredProvider| wish.provider.clone();
+        let properties =
+            |wish: &DeclaredProvider| KeptProvider { provider: wish.provider.clone(), fallbacks: Vec::new() };
         apply_one(&mut after.providers, &change, by.as_ref(), &mut || fresh().into(), properties);
     }
     let ids: HashMap<DeclaredKey, ProviderId> =
         after.providers.iter().map(|kept| (kept.key.clone(), kept.id)).collect();
+    for wish in &declared.providers {
+        let row = after.providers.iter_mut().find(|row| row.key == wish.key).unwrap();
+        row.properties.fallbacks = wish.fallbacks.iter().map(|key| ids[key]).collect();
+    }
     for change in changes.auto_certificates {
         let properties = |wish: &DeclaredAutoCertificate| NewAutoCertificate {
             name: wish.name.clone(),
@@ -66,6 +72,7 @@ fn apply(stored: &Stored, declared: &Declared, next_id: &mut u128) -> Stored {
             common_name: wish.common_name.clone(),
             key_algorithm: wish.key_algorithm,
             subject_alternative_names: wish.subject_alternative_names.clone(),
+            profile: wish.profile.clone(),
         };
         apply_one(&mut after.auto_certificates, &change, by.as_ref(), &mut || fresh().into(), properties);
     }
@@ -132,6 +139,14 @@ fn each_change_says_what_follows_of_it() {
         [format!("declared auto-certificate www: key_algorithm changed; {certificate}")]
     );
     assert_eq!(
+        with(&|d| d.auto_certificates[0].profile = Some("shortlived".parse().unwrap())),
+        [format!("declared auto-certificate www: profile changed; {certificate}")]
+    );
+    assert_eq!(
+        with(&|d| d.providers[0].provider.profile = Some("tlsserver".parse().unwrap())),
+        ["declared provider le: profile changed"]
+    );
+    assert_eq!(
         with(&|d| d.auto_certificates[0].provider = ProviderReference::Id(others())),
         [format!("declared auto-certificate www: provider changed; {certificate}")]
     );
@@ -157,6 +172,20 @@ fn a_provider_that_is_yet_to_be_made_is_another_one() {
     moved.auto_certificates[0].provider = ProviderReference::Key(key("second"));
     let words = said(&moved, &stored);
     assert!(words[1].starts_with("declared auto-certificate www: provider changed; a new certificate"), "{words:?}");
+}
+
+#[test]
+fn fallbacks_change_nothing_else_and_may_be_made_with_the_provider() {
+    let stored = apply(&Stored::default(), &usual(), &mut 0);
+    let mut more = usual();
+    more.providers[0].fallbacks = vec![key("second"), key("third")];
+    more.providers.extend([provider("second", "ops", "two"), provider("third", "ops", "three")]);
+    assert_eq!(said(&more, &stored)[0], "declared provider le: fallback changed");
+    assert_eq!(said(&more, &stored).len(), 3);
+    let aligned = apply(&stored, &more, &mut 10);
+    assert!(compare(&more, &aligned).is_empty());
+    more.providers[0].fallbacks.reverse();
+    assert_eq!(said(&more, &aligned), ["declared provider le: fallback changed"]);
 }
 
 #[test]

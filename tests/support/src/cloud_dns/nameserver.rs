@@ -1,4 +1,4 @@
-//! The authoritative name server: TXT, CNAME and addresses from available records, SOA and NS at the apex of a zone,
+//! The authoritative name server: TXT, CAA, CNAME and addresses from available records, SOA and NS at the apex of a zone,
 //! NODATA and NXDOMAIN inside of zones, REFUSED outside.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hickory_net::runtime::Time;
 use hickory_proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, NS, SOA, TXT};
 use hickory_proto::rr::{LowerName, Name, RData, Record as DnsRecord, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
@@ -147,11 +147,23 @@ fn rdata(record: &Record) -> Option<RData> {
     match record.fields.kind.as_str() {
         // A string of a TXT record holds 255 bytes (RFC 1035 section 3.3).
         "TXT" => Some(RData::TXT(TXT::from_bytes(content.as_bytes().chunks(255).collect()))),
+        "CAA" => caa(content).map(RData::CAA),
         "CNAME" => Some(RData::CNAME(CNAME(absolute(content)))),
         "A" => content.parse().ok().map(|ip| RData::A(A(ip))),
         "AAAA" => content.parse().ok().map(|ip| RData::AAAA(AAAA(ip))),
         _ => None,
     }
+}
+
+/// Flags, tag and value in quotes, as in `0 issue "ca.example"`.
+fn caa(content: &str) -> Option<CAA> {
+    let mut parts = content.splitn(3, ' ');
+    let (flags, tag, value) = (parts.next()?.parse::<u8>().ok()?, parts.next()?, parts.next()?);
+    let mut caa = CAA::new_issue(flags & 0x80 != 0, None, Vec::new());
+    caa.reserved_flags = flags & 0x7f;
+    tag.clone_into(&mut caa.tag);
+    caa.value = value.trim_matches('"').as_bytes().to_vec();
+    Some(caa)
 }
 
 fn dns_record(name: &str, data: RData) -> DnsRecord {

@@ -1,0 +1,178 @@
+//! Who is asked: the provider of the auto-certificate, or where that fails for long the first of its fallbacks that may
+//! issue. Whether one may, its CA's directory and the CAA records of every name tell.
+
+use crate::domain::attempt::{Attempt, StageKind};
+use crate::domain::auto_certificate::{AutoCertificate, Standing};
+use crate::domain::back_off::Trouble;
+use crate::domain::caa::{CaaRequest, permits};
+use crate::domain::disposition::Failure;
+use crate::domain::failover::{History, ProviderFacts, Why, choose};
+use crate::domain::id::ProviderId;
+use crate::domain::moment::Moment;
+use crate::domain::profile::Profile;
+use crate::domain::provider::Provider;
+use crate::issuance::{Issuance, Stop, Tenure};
+use crate::store::StoreError;
+
+/// Who is asked, and for which kind of certificate.
+pub(super) struct Chosen {
+    pub(super) provider: ProviderId,
+    pub(super) profile: Option<Profile>,
+}
+
+/// A fallback that takes the place of the usual provider.
+struct Fallback {
+    provider: Provider,
+    profile: Option<Profile>,
+    why: Why,
+}
+
+/// Those that stand by for a provider.
+pub struct StandIns {
+    primary: Option<ProviderFacts>,
+    fallbacks: Vec<ProviderFacts>,
+}
+
+impl StandIns {
+    /// Whether one of them is to be asked for what stands like this, so that it need not wait for the usual provider.
+    pub fn take_over(&self, standing: &Standing, now: Moment) -> bool {
+        let history = History { newest: standing.newest, troubled: standing.trouble.is_some(), last_tried: None };
+        self.primary.is_some_and(|primary| choose(&primary, &self.fallbacks, &history, now).why.is_some())
+    }
+}
+
+impl Issuance {
+    /// Those that stand by for this provider.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn stand_ins(&self, provider: ProviderId) -> Result<StandIns, StoreError> {
+        let primary = self.store.provider(provider).await?;
+        let mut fallbacks = Vec::new();
+        for id in primary.iter().flat_map(|primary| &primary.fallbacks) {
+            fallbacks.extend(self.store.provider(*id).await?.as_ref().map(facts_of));
+        }
+        Ok(StandIns { primary: primary.as_ref().map(facts_of), fallbacks })
+    }
+
+    /// The provider for a new attempt.
+    pub(super) async fn choose_provider(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<Chosen, Stop> {
+        let (primary, fallbacks) = self.providers(subject).await?;
+        let last_tried = match fallbacks.as_slice() {
+            [] => None,
+            _ => self.store.provider_tried_last(subject.id).await?,
+        };
+        match self.fallback(tenure, subject, &primary, fallbacks, last_tried).await? {
+            Some(Fallback { provider, profile, why }) => {
+                tracing::warn!(provider = %provider.id, server = %provider.server, "a fallback is asked: {why}");
+                Ok(Chosen { provider: provider.id, profile })
+            }
+            None => Ok(usual(subject, primary)),
+        }
+    }
+
+    /// Ends an open attempt whose provider is not to be asked any more, and says who is asked instead. What a CA has
+    /// perhaps begun to issue is carried to its end, and so is what a fallback does while it stands by.
+    pub(super) async fn change_over(
+        &self,
+        tenure: &Tenure,
+        subject: &AutoCertificate,
+        attempt: &Attempt,
+    ) -> Result<Option<Chosen>, Stop> {
+        if attempt.stage.kind() >= StageKind::Finalizing {
+            return Ok(None);
+        }
+        let (primary, fallbacks) = self.providers(subject).await?;
+        if fallbacks.iter().any(|fallback| fallback.id == attempt.provider && fallback.down_since.is_none()) {
+            return Ok(None);
+        }
+        let fallback = self.fallback(tenure, subject, &primary, fallbacks, Some(attempt.provider)).await?;
+        let (server, why, chosen) = match fallback {
+            Some(Fallback { provider, profile, why }) => {
+                (provider.server, why.to_string(), Chosen { provider: provider.id, profile })
+            }
+            None if attempt.provider == primary.id => return Ok(None),
+            None => {
+                let why = "the fallback that was asked is down or stands by no longer".to_owned();
+                (primary.server.clone(), why, usual(subject, primary))
+            }
+        };
+        let words = format!("changed over to {server}: {why}");
+        tracing::warn!(attempt = %attempt.id, provider = %chosen.provider, "{words}");
+        let (now, before) = (self.clock.now(), subject.standing.trouble.as_ref());
+        let failures = before.map_or(1, |trouble| trouble.failures);
+        let trouble = Trouble { failures, last: Failure::restart(words), at: now, next_try: now };
+        tenure.hold().await?;
+        self.store.end_attempt(tenure.lease(), attempt.id, &trouble).await?;
+        Ok(Some(chosen))
+    }
+
+    /// Whether others stand by for the provider of an auto-certificate.
+    pub(super) async fn has_fallback(&self, subject: &AutoCertificate) -> Result<bool, Stop> {
+        let provider = self.store.provider(subject.provider).await?;
+        Ok(provider.is_some_and(|provider| !provider.fallbacks.is_empty()))
+    }
+
+    /// The provider of an auto-certificate, and those of its fallbacks that are there.
+    async fn providers(&self, subject: &AutoCertificate) -> Result<(Provider, Vec<Provider>), Stop> {
+        let primary = self.store.provider(subject.provider).await?.ok_or(Stop::Abandoned)?;
+        let mut fallbacks = Vec::with_capacity(primary.fallbacks.len());
+        for id in &primary.fallbacks {
+            fallbacks.extend(self.store.provider(*id).await?);
+        }
+        Ok((primary, fallbacks))
+    }
+
+    /// The fallback that is to be asked in place of the primary provider, where one is and may issue.
+    async fn fallback(
+        &self,
+        tenure: &Tenure,
+        subject: &AutoCertificate,
+        primary: &Provider,
+        mut fallbacks: Vec<Provider>,
+        last_tried: Option<ProviderId>,
+    ) -> Result<Option<Fallback>, Stop> {
+        let standing = &subject.standing;
+        let history = History { newest: standing.newest, troubled: standing.trouble.is_some(), last_tried };
+        loop {
+            let facts: Vec<ProviderFacts> = fallbacks.iter().map(facts_of).collect();
+            let choice = choose(&facts_of(primary), &facts, &history, self.clock.now());
+            let at = facts.iter().position(|fallback| fallback.id == choice.provider);
+            let Some((at, why)) = at.zip(choice.why) else { return Ok(None) };
+            let provider = fallbacks.remove(at);
+            let examined = tenure.during(async { Ok::<_, Stop>(self.examine(&provider, subject).await) }).await?;
+            match examined {
+                Ok(profile) => return Ok(Some(Fallback { provider, profile, why })),
+                Err(failure) => {
+                    tracing::warn!(provider = %provider.id, server = %provider.server, "a fallback is passed over: {failure}");
+                }
+            }
+        }
+    }
+
+    /// Whether a fallback may issue for every name; the profile to order there.
+    async fn examine(&self, fallback: &Provider, subject: &AutoCertificate) -> Result<Option<Profile>, Failure> {
+        let identities = self.registrar.acme().identities(&fallback.server).await?;
+        for name in &subject.names_to_order() {
+            let account = fallback.account_url.as_deref();
+            let request = CaaRequest { name, identities: &identities, account, method: METHOD };
+            permits(&self.caa.relevant(name).await?, &request)
+                .map_err(|forbidden| Failure::operator(forbidden.to_string()))?;
+        }
+        let offered = self.registrar.acme().profiles(&fallback.server).await?;
+        // The auto-certificate names a profile of its own provider, which another CA need not know.
+        let own = subject.profile.as_ref().filter(|own| offered.iter().any(|name| name == own.as_str()));
+        Ok(own.or(fallback.profile.as_ref()).cloned())
+    }
+}
+
+fn usual(subject: &AutoCertificate, primary: Provider) -> Chosen {
+    Chosen { provider: primary.id, profile: subject.profile.clone().or(primary.profile) }
+}
+
+const fn facts_of(provider: &Provider) -> ProviderFacts {
+    ProviderFacts { id: provider.id, down_since: provider.down_since }
+}
+
+/// How control of names is proven, as CAA records name it (RFC 8657 section 4).
+const METHOD: &str = "dns-01";
