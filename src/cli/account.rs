@@ -48,7 +48,7 @@ pub(super) enum AccountCommand {
     Adopt {
         #[command(flatten)]
         whose: Whose,
-        /// The private key: PEM, or a JSON Web Key such as certbot's private_key.json
+        /// The private key: PEM, or a JSON Web Key such as certbot's `private_key.json`
         key_file: PathBuf,
         /// The account's URL, where the CA does not tell it by the key
         #[arg(long, value_name = "URL")]
@@ -155,7 +155,7 @@ async fn perform(app: &App, outside: Outside, task: Task, provider: &Provider) -
 /// What is shown of an account; never a key.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Account {
+struct Shown {
     provider: ProviderId,
     name: String,
     key: Option<DeclaredKey>,
@@ -171,7 +171,7 @@ struct Account {
 async fn show(app: &App, provider: &Provider, json: bool) -> anyhow::Result<()> {
     let stored = app.store.account(provider.id).await?.context("the provider was deleted meanwhile")?;
     let report = state::of_provider(provider);
-    let account = Account {
+    let shown = Shown {
         provider: provider.id,
         name: provider.name.to_string(),
         key: app.store.declared_key_of_provider(provider.id).await?,
@@ -184,31 +184,34 @@ async fn show(app: &App, provider: &Provider, json: bool) -> anyhow::Result<()> 
         message: report.message,
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&account)?);
+        println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(());
     }
-    println!("provider  {} ({})", account.name, account.provider);
-    if let Some(key) = &account.key {
+    println!("provider  {} ({})", shown.name, shown.provider);
+    if let Some(key) = &shown.key {
         println!("key       {key}");
     }
-    println!("server    {}", account.server);
-    println!("contact   {}", account.email);
-    if let Some(key_id) = &account.external_account_key_id {
+    println!("server    {}", shown.server);
+    println!("contact   {}", shown.email);
+    if let Some(key_id) = &shown.external_account_key_id {
         println!("bound to  {}", printable(key_id));
     }
-    println!("account   {}", account.account_url.as_deref().map_or("none".into(), printable));
-    if account.key_change_pending {
+    println!("account   {}", shown.account_url.as_deref().map_or("none".into(), printable));
+    if shown.key_change_pending {
         println!("          a change of its key was begun; what became of it is found out at its next use");
     }
-    println!("state     {}: {}", account.state, printable(&account.message));
+    println!("state     {}: {}", shown.state, printable(&shown.message));
     Ok(())
 }
 
 impl AccountCommand {
     fn whose(&self) -> &Whose {
         match self {
-            Self::Register(whose) | Self::Rollover(whose) => whose,
-            Self::Show { whose, .. } | Self::Deactivate { whose, .. } | Self::Adopt { whose, .. } => whose,
+            Self::Register(whose)
+            | Self::Rollover(whose)
+            | Self::Show { whose, .. }
+            | Self::Deactivate { whose, .. }
+            | Self::Adopt { whose, .. } => whose,
         }
     }
 }

@@ -70,10 +70,11 @@ pub fn of_provider(provider: &Provider) -> Report {
         },
         Some(AccountNote::Lost { account, at }) => {
             let new = provider.account_url.as_deref().unwrap_or("the new one");
-            report.message.push_str(&format!(
-                "; it takes the place of {account}, which the CA no longer knew at {at}: CAA records that pin that one \
-                 (accounturi, RFC 8657) must name {new}"
-            ));
+            report.message = format!(
+                "{}; it takes the place of {account}, which the CA no longer knew at {at}: CAA records that pin that one \
+                 (accounturi, RFC 8657) must name {new}",
+                report.message
+            );
             report
         }
         None => report,

@@ -129,6 +129,33 @@ async fn an_account_is_shown_deactivated_and_registered_again_by_command() {
     assert!(code == 1 && text.contains("knows no account with this key"), "{text}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_order_that_was_signed_before_a_rollover_is_no_persons_business() {
+    let world = World::start().await;
+    world.dns.add_zone("between.example");
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    daemon.api.wait_until(&format!("/providers/{provider}"), is_registered).await.unwrap();
+    let (setup, orders) = (world.setup(), AtomicUsize::new(0));
+    world.acme.set_hook(Box::new(move |request| {
+        if request.kind == "new-order" && orders.fetch_add(1, Ordering::SeqCst) == 0 {
+            let mut rollover = setup.command(&["account", "rollover", "Pebble"]).unwrap();
+            tokio::task::block_in_place(|| assert!(rollover.output().unwrap().status.success()));
+        }
+        Action::Pass
+    }));
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.between.example"]).await;
+    let told = |auto: &Value| auto["metadata"]["message"].as_str().unwrap().contains("was replaced meanwhile");
+    let auto = daemon.api.wait_until(&path, told).await.unwrap();
+    assert_eq!(auto["metadata"]["state"], "PROVISIONING", "{auto}");
+    let renewed = run(&world.setup(), &["--renew-now", "www.between.example"]).await;
+    assert_eq!(renewed.status.code(), Some(0), "{renewed:?}");
+}
+
+fn is_registered(provider: &Value) -> bool {
+    provider["metadata"]["message"] == "the ACME account is registered"
+}
+
 async fn shown(world: &World) -> Value {
     json_of(&run(&world.setup(), &["account", "show", "Pebble", "--json"]).await)
 }
