@@ -40,6 +40,7 @@ impl Registry {
             email: "ops@example.com".parse().unwrap(),
             server: stage.server(),
             external_account: None,
+            profile: None,
         };
         let provider = store.create_provider(&new, &Actor::autocertd()).await.unwrap().id;
         let client = client_at(&settings(vec![stage.proxy.root_pem_path()]), clock.clone());
