@@ -4,7 +4,7 @@ use crate::domain::auto_certificate::Standing;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
-use crate::domain::plan::{Action, Reason, plan};
+use crate::domain::plan::{Reason, plan};
 use crate::domain::provider::Provider;
 
 /// The states of the API.
@@ -87,9 +87,10 @@ fn needs_a_person(trouble: Option<&Trouble>) -> bool {
 
 fn words(standing: &Standing, now: Moment) -> String {
     let plan = plan(standing, now);
+    let serving = standing.newest.is_some_and(|newest| now < newest.not_after);
     let mut parts = Vec::new();
     if let Some(newest) = standing.newest {
-        let tense = if now < newest.not_after { "valid until" } else { "the newest certificate expired at" };
+        let tense = if serving { "valid until" } else { "the newest certificate expired at" };
         parts.push(format!("{tense} {}", newest.not_after));
     }
     // Until then the newest certificate is not what is asked for.
@@ -101,14 +102,17 @@ fn words(standing: &Standing, now: Moment) -> String {
     } else if let Some(trouble) = &standing.trouble {
         parts.push(of_trouble(trouble));
     } else if plan.reason != Reason::IntentChanged {
-        parts.push(match plan.action {
-            Action::Idle => format!("{} at {}", plan.reason, plan.next_look),
-            Action::Start | Action::Resume(_) | Action::AskRenewalInfo | Action::CleanUp | Action::Purge => {
-                plan.reason.to_string()
-            }
-        });
+        parts.push(plan.to_string());
+    }
+    if let Some(page) = explanation(standing).filter(|_| serving) {
+        parts.push(format!("the CA explains its window at {page}"));
     }
     parts.join("; ")
+}
+
+/// Where the CA says why it suggests its window.
+fn explanation(standing: &Standing) -> Option<&str> {
+    standing.renewal_info.as_ref()?.suggestion.as_ref()?.explanation_url.as_deref()
 }
 
 fn of_trouble(trouble: &Trouble) -> String {
@@ -122,6 +126,7 @@ mod tests {
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
+    use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -180,6 +185,31 @@ mod tests {
         let refused = Standing { trouble: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
         let message = of_auto_certificate(&refused, NOW).message;
         assert!(message.starts_with(&expected) && message.contains("CAA forbids"), "{message}");
+    }
+
+    #[test]
+    fn the_window_of_the_ca_is_told_with_its_moment_and_its_explanation() {
+        let at = |days| NOW + Duration::days(days);
+        let suggestion = Suggestion {
+            window: Window::new(at(3), at(5)).unwrap(),
+            moment: at(4),
+            explanation_url: Some("https://ca.example/why".to_owned()),
+        };
+        // The next question comes before the renewal, and is not what people want to know of.
+        for ask_at in [NOW, NOW + Duration::hours(6)] {
+            let info = RenewalInfo { suggestion: Some(suggestion.clone()), ask_at, failures: 0, problem: None };
+            let standing =
+                Standing { newest: Some(newest(Duration::days(20))), renewal_info: Some(info), ..Standing::default() };
+            let expected = format!(
+                "valid until {}; in the window that the CA suggests ({} to {}) the renewal is planned at {}; \
+                 the CA explains its window at https://ca.example/why",
+                at(20),
+                at(3),
+                at(5),
+                at(4)
+            );
+            assert_eq!(of_auto_certificate(&standing, NOW).message, expected);
+        }
     }
 
     #[test]
