@@ -14,5 +14,5 @@ mod transport;
 pub use account::{AccountCredentials, PreparedAccount, Registration};
 pub use client::{AcmeClient, UnusableAcmeSettings};
 pub use error::{AcmeError, NameProblem, Refusal, Trouble, Unreachable, Waiting};
-pub use order::{AcmeAccount, Authorization, AuthorizationState, Dns01, Order, OrderState};
+pub use order::{AcmeAccount, Authorization, AuthorizationState, Dns01, NewOrder, Order, OrderState};
 pub use problem::{Problem, ProblemKind, Step, Subproblem};

@@ -102,6 +102,7 @@ impl Issuance {
             provider: subject.provider,
             names: subject.names_to_order(),
             key_algorithm: subject.key_algorithm,
+            replaces: self.replaced(subject, subject.provider).await?,
             reason: reason.to_string(),
             started: self.clock.now(),
             stage: Stage::Planned(Planned),

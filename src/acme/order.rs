@@ -1,13 +1,16 @@
 //! Orders of an account: made, resumed by their URL, proven by DNS-01, finalized and downloaded, from whatever state the
 //! CA has them in. Each order has a connection state of its own, so that one order's `Retry-After` holds up no other.
 
-use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, NewOrder, OrderStatus};
+use instant_acme::{
+    AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Identifier, OrderStatus,
+};
 use time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::account::AccountCredentials;
 use crate::acme::client::AcmeClient;
+use crate::acme::directory;
 use crate::acme::error::{AcmeError, NameProblem, Waiting};
 use crate::acme::nonce::past_bad_nonces;
 use crate::acme::order::chain::only_certificates;
@@ -15,6 +18,7 @@ use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::acme::transport::Exchange;
 use crate::domain::email::Email;
 use crate::domain::name::DnsName;
+use crate::domain::renewal_info::CertId;
 use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
 
 mod chain;
@@ -25,6 +29,22 @@ pub struct AcmeAccount {
     client: AcmeClient,
     server: ServerUrl,
     credentials: AccountCredentials,
+}
+
+/// What an order asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct NewOrder<'a> {
+    /// The names of the certificate.
+    pub names: &'a [DnsName],
+    /// The certificate that it replaces (RFC 9773 section 5); told only to a CA that offers renewal information.
+    pub replaces: Option<&'a CertId>,
+}
+
+/// Names, and nothing besides.
+impl<'a, N: AsRef<[DnsName]> + ?Sized> From<&'a N> for NewOrder<'a> {
+    fn from(names: &'a N) -> Self {
+        Self { names: names.as_ref(), replaces: None }
+    }
 }
 
 /// An order at the CA.
@@ -124,14 +144,29 @@ impl AcmeAccount {
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached. Then an order may have been made all the same.
-    pub async fn new_order(&self, names: &[DnsName]) -> Result<Order, AcmeError> {
+    pub async fn new_order<'a>(&self, order: impl Into<NewOrder<'a>>) -> Result<Order, AcmeError> {
+        let NewOrder { names, replaces } = order.into();
         let (account, exchange) = self.open().await?;
         let identifiers: Vec<Identifier> = names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
-        let request = NewOrder::new(&identifiers);
-        let inner = past_bad_nonces!(
+        let mut request = instant_acme::NewOrder::new(&identifiers);
+        if let Some(replaced) = replaces
+            && exchange.directory().await.is_ok_and(|document| directory::renewal_info(&document).is_some())
+        {
+            request = request.replaces(CertificateIdentifier {
+                authority_key_identifier: replaced.issuer_key().into(),
+                serial: replaced.serial().into(),
+            });
+        }
+        let made = past_bad_nonces!(
             account.new_order(&request).await.map_err(|error| AcmeError::from_protocol(Step::NewOrder, error))
-        )?;
-        Ok(self.order_of(inner, exchange))
+        );
+        match made {
+            // instant-acme drops an order whose answer does not repeat what it replaces, though the CA has made it.
+            Err(AcmeError::Unreadable { .. }) if let Some(url) = exchange.location().filter(|_| replaces.is_some()) => {
+                self.order(&OrderUrl::from(url)).await
+            }
+            made => Ok(self.order_of(made?, exchange)),
+        }
     }
 
     /// An order that was made before.
@@ -170,6 +205,11 @@ impl Order {
     /// The state at the last look.
     pub const fn state(&self) -> OrderState {
         self.state
+    }
+
+    /// Whether the CA takes it as the replacement of a certificate.
+    pub fn is_replacement(&mut self) -> bool {
+        self.inner.state().replaces.is_some()
     }
 
     /// The authorizations as they are now.

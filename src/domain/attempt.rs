@@ -9,6 +9,7 @@ use crate::domain::id::{AttemptId, AutoCertificateId, CertificateId, ProviderId}
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
+use crate::domain::renewal_info::CertId;
 use crate::domain::server_url::OrderUrl;
 
 /// An attempt that is not over yet.
@@ -24,6 +25,8 @@ pub struct Attempt {
     pub names: Vec<DnsName>,
     /// The kind of key, fixed at the start.
     pub key_algorithm: KeyAlgorithm,
+    /// The certificate that the order replaces, fixed at the start; none once the CA did not take the order so.
+    pub replaces: Option<CertId>,
     /// Why it was started, in words.
     pub reason: String,
     /// When it was started.

@@ -149,6 +149,7 @@ impl Daemon {
             provider: claim.auto_certificate.provider,
             names: claim.auto_certificate.names_to_order(),
             key_algorithm: claim.auto_certificate.key_algorithm,
+            replaces: None,
             reason: "the test wants it".to_owned(),
             started: self.clock.now(),
             stage: Stage::Planned(Planned),

@@ -155,6 +155,7 @@ impl House {
             provider: claim.auto_certificate.provider,
             names: claim.auto_certificate.names_to_order(),
             key_algorithm: claim.auto_certificate.key_algorithm,
+            replaces: None,
             reason: "there is no certificate yet".to_owned(),
             started: self.now(),
             stage: Stage::Planned(Planned),
