@@ -10,4 +10,5 @@ mod accounts;
 mod challenge_dns;
 mod faults;
 mod orders;
+mod renewal_info;
 mod stage;

@@ -15,6 +15,7 @@ mod moves;
 mod one_shot;
 mod refusals;
 mod reload;
+mod renewal_info;
 mod replicas;
 mod sdk;
 mod secrets;

@@ -68,6 +68,7 @@ pub struct Pebble {
     folder: TempDir,
     address: SocketAddr,
     management: SocketAddr,
+    http: reqwest::Client,
     root_pem: String,
     issuer_root_pem: String,
 }
@@ -119,6 +120,17 @@ impl Pebble {
         &self.issuer_root_pem
     }
 
+    /// Has it answer with this, JSON or not, when it is asked when a certificate (PEM) is to be renewed (RFC 9773).
+    ///
+    /// # Errors
+    /// Where it did not issue the certificate.
+    pub async fn set_renewal_info(&self, certificate: &str, answer: &str) -> anyhow::Result<()> {
+        let url = format!("{}/set-renewal-info/", self.management_url());
+        let wish = json!({ "Certificate": certificate, "ARIResponse": answer });
+        let set = self.http.post(url).json(&wish).send().await?;
+        if set.status().is_success() { Ok(()) } else { bail!("{}: {}", set.status(), set.text().await?) }
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join(LOG_FILE)).unwrap_or_else(|error| error.to_string())
@@ -130,20 +142,20 @@ impl Pebble {
         let (address, management) = (free_address()?, free_address()?);
         write_settings(folder.path(), &tls, options, address, management)?;
         let child = spawn(folder.path(), options)?;
-        let mut pebble =
-            Self { child, folder, address, management, root_pem: tls.root_pem, issuer_root_pem: String::new() };
         // Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
         let http = reqwest::Client::builder()
             .user_agent("autocertd-support")
-            .tls_certs_only([reqwest::Certificate::from_pem(pebble.root_pem.as_bytes())?])
+            .tls_certs_only([reqwest::Certificate::from_pem(tls.root_pem.as_bytes())?])
             .no_proxy()
             .build()?;
+        let (root_pem, issuer_root_pem) = (tls.root_pem, String::new());
+        let mut pebble = Self { child, folder, address, management, http, root_pem, issuer_root_pem };
         let mut last = None;
         for _ in 0..START_TRIES {
             if pebble.child.try_wait()?.is_some() {
                 return Ok(Err(pebble.log()));
             }
-            match pebble.answers(&http).await {
+            match pebble.answers().await {
                 Ok(issuer_root_pem) => {
                     pebble.issuer_root_pem = issuer_root_pem;
                     return Ok(Ok(pebble));
@@ -156,9 +168,9 @@ impl Pebble {
     }
 
     /// The root of its issuer, once both of its interfaces answer.
-    async fn answers(&self, http: &reqwest::Client) -> reqwest::Result<String> {
-        http.get(self.directory_url()).send().await?.error_for_status()?;
-        http.get(format!("{}/roots/0", self.management_url())).send().await?.error_for_status()?.text().await
+    async fn answers(&self) -> reqwest::Result<String> {
+        self.http.get(self.directory_url()).send().await?.error_for_status()?;
+        self.http.get(format!("{}/roots/0", self.management_url())).send().await?.error_for_status()?.text().await
     }
 }
 
