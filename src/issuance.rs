@@ -169,6 +169,7 @@ impl Issuance {
             provider: chosen.provider,
             names: subject.names_to_order(),
             key_algorithm: subject.key_algorithm,
+            replaces: self.replaced(subject, chosen.provider).await?,
             profile: chosen.profile,
             reason,
             started: self.clock.now(),

@@ -246,6 +246,18 @@ impl AcmeError {
         }
     }
 
+    /// Whether the CA may take the same order where it replaces nothing. CAs word their refusals of `replaces` (RFC 9773
+    /// section 5) in ways of their own, so that each that it may be counts.
+    pub fn may_concern_replacement(&self) -> bool {
+        let Self::Refused { step: Step::NewOrder, refusal } = self else { return false };
+        let kinds = [ProblemKind::AlreadyReplaced, ProblemKind::Malformed, ProblemKind::Unauthorized];
+        match refusal.status {
+            404 | 409 => true,
+            429 | 500.. => false,
+            _ => refusal.kind().is_some_and(|kind| kinds.contains(&kind)),
+        }
+    }
+
     pub(super) fn from_exchange(step: Step, error: ExchangeError) -> Self {
         match error {
             ExchangeError::Refused { step: own, refusal } => {

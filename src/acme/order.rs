@@ -1,13 +1,16 @@
 //! Orders of an account: made, resumed by their URL, proven by DNS-01, finalized and downloaded, from whatever state the
 //! CA has them in. Each order has a connection state of its own, so that one order's `Retry-After` holds up no other.
 
-use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, OrderStatus};
+use instant_acme::{
+    AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Identifier, OrderStatus,
+};
 use time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::account::AccountCredentials;
 use crate::acme::client::AcmeClient;
+use crate::acme::directory;
 use crate::acme::error::{AcmeError, NameProblem, Waiting};
 use crate::acme::nonce::past_bad_nonces;
 use crate::acme::order::chain::only_certificates;
@@ -16,6 +19,7 @@ use crate::acme::transport::Exchange;
 use crate::domain::email::Email;
 use crate::domain::name::DnsName;
 use crate::domain::profile::Profile;
+use crate::domain::renewal_info::CertId;
 use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
 
 mod chain;
@@ -35,12 +39,14 @@ pub struct NewOrder<'a> {
     pub names: &'a [DnsName],
     /// The profile; none where the CA chooses.
     pub profile: Option<&'a Profile>,
+    /// The certificate that it replaces (RFC 9773 section 5); told only to a CA that offers renewal information.
+    pub replaces: Option<&'a CertId>,
 }
 
 /// Names, and nothing besides.
 impl<'a, N: AsRef<[DnsName]> + ?Sized> From<&'a N> for NewOrder<'a> {
     fn from(names: &'a N) -> Self {
-        Self { names: names.as_ref(), profile: None }
+        Self { names: names.as_ref(), profile: None, replaces: None }
     }
 }
 
@@ -156,7 +162,7 @@ impl AcmeAccount {
     /// # Errors
     /// Where the CA refuses or cannot be reached. Then an order may have been made all the same.
     pub async fn new_order<'a>(&self, order: impl Into<NewOrder<'a>>) -> Result<Order, AcmeError> {
-        let NewOrder { names, profile } = order.into();
+        let NewOrder { names, profile, replaces } = order.into();
         let (account, exchange) = self.open().await?;
         let identifiers: Vec<Identifier> = names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
         let mut request = instant_acme::NewOrder::new(&identifiers);
@@ -167,10 +173,24 @@ impl AcmeAccount {
             }
             request = request.profile(profile.as_str());
         }
-        let inner = past_bad_nonces!(
+        if let Some(replaced) = replaces
+            && exchange.directory().await.is_ok_and(|document| directory::renewal_info(&document).is_some())
+        {
+            request = request.replaces(CertificateIdentifier {
+                authority_key_identifier: replaced.issuer_key().into(),
+                serial: replaced.serial().into(),
+            });
+        }
+        let made = past_bad_nonces!(
             account.new_order(&request).await.map_err(|error| AcmeError::from_protocol(Step::NewOrder, error))
-        )?;
-        Ok(self.order_of(inner, exchange))
+        );
+        match made {
+            // instant-acme drops an order whose answer does not repeat what it replaces, though the CA has made it.
+            Err(AcmeError::Unreadable { .. }) if let Some(url) = exchange.location().filter(|_| replaces.is_some()) => {
+                self.order(&OrderUrl::from(url)).await
+            }
+            made => Ok(self.order_of(made?, exchange)),
+        }
     }
 
     /// An order that was made before.
@@ -209,6 +229,11 @@ impl Order {
     /// The state at the last look.
     pub const fn state(&self) -> OrderState {
         self.state
+    }
+
+    /// Whether the CA takes it as the replacement of a certificate.
+    pub fn is_replacement(&mut self) -> bool {
+        self.inner.state().replaces.is_some()
     }
 
     /// The authorizations as they are now.

@@ -8,12 +8,12 @@ use time::OffsetDateTime;
 
 use crate::acme::client::AcmeClient;
 use crate::acme::directory;
-use crate::acme::error::AcmeError;
+use crate::acme::error::{AcmeError, Trouble};
 use crate::acme::problem::Step;
 use crate::acme::transport::Exchange;
-use crate::domain::disposition::Disposition;
 use crate::domain::renewal_info::{Answer, CertId, Window};
 use crate::domain::server_url::ServerUrl;
+use crate::domain::shown::printable;
 
 impl AcmeClient {
     /// Asks the CA at `server` about a certificate. There is always an answer, be it that nobody was reached.
@@ -22,15 +22,7 @@ impl AcmeClient {
             Ok(exchange) => exchange,
             Err(error) => return Answer::Useless(error.to_string()),
         };
-        match ask(&exchange, certificate).await {
-            Ok(answer) => answer,
-            Err(error) => match error.disposition() {
-                Disposition::ProviderDown { not_before } | Disposition::Retry { not_before } => {
-                    Answer::Unreachable(error.to_string(), not_before)
-                }
-                Disposition::Operator | Disposition::Restart => Answer::Useless(error.to_string()),
-            },
-        }
+        ask(&exchange, certificate).await.unwrap_or_else(failed)
     }
 }
 
@@ -39,10 +31,22 @@ async fn ask(exchange: &Exchange, certificate: &CertId) -> Result<Answer, AcmeEr
     let document = exchange.directory().await.map_err(failed)?;
     let Some(place) = directory::renewal_info(&document) else { return Ok(Answer::NotOffered) };
     let Ok(url) = format!("{}/{certificate}", place.trim_end_matches('/')).parse::<Uri>() else {
-        return Ok(Answer::Useless(format!("the CA's directory lists no usable URL for renewalInfo: {place}")));
+        return Ok(Answer::Useless(format!("the CA's directory lists no usable URL for renewalInfo: {place:?}")));
     };
     let answer = exchange.get(&url).await.map_err(failed)?;
     Ok(read(answer.body(), exchange))
+}
+
+/// Troubles that pass are asked about again soon, all others take longer (section 4.3.2).
+fn failed(error: AcmeError) -> Answer {
+    let passes = match &error {
+        AcmeError::Unreachable(unreachable) => unreachable.trouble != Trouble::Forbidden,
+        AcmeError::Refused { step: Step::Directory, .. } | AcmeError::Unreadable { step: Step::Directory, .. } => true,
+        AcmeError::Refused { refusal, .. } => matches!(refusal.status, 408 | 429 | 500..),
+        _ => false,
+    };
+    let words = printable(&error.to_string());
+    if passes { Answer::Unreachable(words, error.disposition().not_before()) } else { Answer::Useless(words) }
 }
 
 fn read(body: &Bytes, exchange: &Exchange) -> Answer {
@@ -54,16 +58,19 @@ fn read(body: &Bytes, exchange: &Exchange) -> Answer {
     match Window::new(start.into(), end.into()) {
         Some(window) => Answer::Window {
             window,
-            explanation_url: info.explanation_url.filter(|url| is_for_people(url)),
+            explanation_url: info.explanation_url.as_deref().and_then(for_people),
             retry_after: exchange.retry_after(),
         },
         None => Answer::Useless(format!("the CA suggests a window that ends before it starts, {start} to {end}")),
     }
 }
 
-/// It is shown on terminals and in pages.
-fn is_for_people(url: &str) -> bool {
-    url.len() <= LONGEST_URL && url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+/// The URL as it is shown on terminals and in pages. It is written anew, so that nothing is left of control characters,
+/// invisible ones and letters that look like others.
+fn for_people(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let plain = url.username().is_empty() && url.password().is_none();
+    Some(url.to_string()).filter(|text| plain && text.len() <= LONGEST_URL)
 }
 
 #[derive(Deserialize)]
@@ -84,3 +91,26 @@ struct SuggestedWindow {
 
 /// In bytes.
 const LONGEST_URL: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explanation_is_a_plain_url_whatever_the_ca_sends() {
+        for (sent, shown) in [
+            ("https://ca.example/why?id=1#now", Some("https://ca.example/why?id=1#now")),
+            ("https://ca.example/\u{1b}[31m\u{202e}\n", Some("https://ca.example/%1B[31m%E2%80%AE")),
+            ("  https://ca.example/a b\u{0}\"<\u{200b}", Some("https://ca.example/a%20b%00%22%3C%E2%80%8B")),
+            ("https://b\u{fc}cher.example", Some("https://xn--bcher-kva.example/")),
+            ("https://ca.example@evil.example/", None),
+            ("javascript:alert(1)", None),
+            ("file:///etc/passwd", None),
+            ("/why", None),
+            ("", None),
+        ] {
+            assert_eq!(for_people(sent).as_deref(), shown, "{sent:?}");
+        }
+        assert_eq!(for_people(&format!("https://ca.example/{}", "x".repeat(500))), None);
+    }
+}

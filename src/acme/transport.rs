@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClient};
@@ -27,12 +27,13 @@ pub(super) struct Transport {
     pub(super) directories: Arc<Directories>,
 }
 
-/// The way to one CA for one piece of work, which remembers the latest `Retry-After`.
+/// The way to one CA for one piece of work, which remembers the latest `Retry-After` and `Location`.
 #[derive(Clone)]
 pub(super) struct Exchange {
     transport: Transport,
     directory: Uri,
     retry_after: Arc<Mutex<Option<Moment>>>,
+    location: Arc<Mutex<Option<String>>>,
 }
 
 /// What came of a request that can be signed anew.
@@ -56,12 +57,17 @@ pub(super) enum ExchangeError {
 
 impl Exchange {
     pub(super) fn new(transport: Transport, directory: Uri) -> Self {
-        Self { transport, directory, retry_after: Arc::default() }
+        Self { transport, directory, retry_after: Arc::default(), location: Arc::default() }
     }
 
     /// The moment of `Retry-After` in the latest answer.
     pub(super) fn retry_after(&self) -> Option<Moment> {
         *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The URL of what the latest answer made.
+    pub(super) fn location(&self) -> Option<String> {
+        self.location.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The directory, from the cache where it is fresh.
@@ -143,6 +149,8 @@ impl Exchange {
         let asked = answer.headers_mut().remove(RETRY_AFTER);
         let retry_after = asked.and_then(|value| retry_after(value.to_str().ok()?, self.transport.clock.now()));
         *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = retry_after;
+        let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
         if answer.status().is_success() {
             return Ok(answer);
         }

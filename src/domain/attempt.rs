@@ -10,6 +10,7 @@ use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
 use crate::domain::profile::Profile;
+use crate::domain::renewal_info::CertId;
 use crate::domain::server_url::OrderUrl;
 
 /// An attempt that is not over yet.
@@ -27,6 +28,8 @@ pub struct Attempt {
     pub key_algorithm: KeyAlgorithm,
     /// The profile of the order, fixed at the start; none where the CA chooses.
     pub profile: Option<Profile>,
+    /// The certificate that the order replaces, fixed at the start; none once the CA did not take the order so.
+    pub replaces: Option<CertId>,
     /// Why it was started, in words.
     pub reason: String,
     /// When it was started.

@@ -8,7 +8,6 @@ use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Reason, backstop, next_attempt};
-use crate::domain::renewal_info::Suggestion;
 use crate::domain::spoken::Spoken;
 
 /// What comes next for an auto-certificate.
@@ -73,7 +72,7 @@ impl Outlook {
                 let hold = standing.hold.as_ref();
                 hold.map(|hold| format!("{}; it is next tried at {}", hold.words(), hold.until)).unwrap_or_default()
             }
-            Next::Issue | Next::Renew | Next::Remove => of_plan(standing, plan.reason, plan.next_look, now),
+            Next::Issue | Next::Renew | Next::Remove => plan.to_string(),
         };
         let serving = standing.newest.filter(|newest| newest.not_after > now && !standing.deleted);
         let slack = serving.map(|newest| backstop(&newest) - plan.next_look);
@@ -107,22 +106,6 @@ fn next(standing: &Standing, reason: Reason) -> Next {
     }
 }
 
-fn of_plan(standing: &Standing, reason: Reason, at: Moment, now: Moment) -> String {
-    let suggestion = standing.renewal_info.as_ref().and_then(|info| info.suggestion.as_ref());
-    let planned = if at > now { format!(" at {at}") } else { String::new() };
-    match (reason, suggestion) {
-        (Reason::WindowAhead(_), Some(suggestion)) => format!("{reason}{planned}, in {}", of_window(suggestion)),
-        (Reason::Window(_) | Reason::WindowOver(_), Some(suggestion)) => format!("{reason}: {}", of_window(suggestion)),
-        (Reason::RenewalAhead, _) => format!("{reason}{planned}, by its lifetime"),
-        _ => format!("{reason}{planned}"),
-    }
-}
-
-fn of_window(Suggestion { window, explanation_url, .. }: &Suggestion) -> String {
-    let page = explanation_url.as_ref().map(|url| format!("; {url} explains it")).unwrap_or_default();
-    format!("the window that the CA suggests ({} to {}{page})", window.start(), window.end())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +113,7 @@ mod tests {
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
     use crate::domain::hold::{Hold, HoldCause};
-    use crate::domain::renewal_info::{RenewalInfo, Window};
+    use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -154,14 +137,10 @@ mod tests {
     fn what_is_planned_says_when_and_why_and_how_much_slack_it_leaves() {
         let by_lifetime = sentence(&serving(Duration::days(50)));
         let expected =
-            "the renewal is planned at 2027-02-04T08:00:00Z, by its lifetime, 25 d 12 h before the last safe moment";
+            "by its lifetime the renewal is planned at 2027-02-04T08:00:00Z, 25 d 12 h before the last safe moment";
         assert_eq!(by_lifetime, expected);
         let window = Window::new(NOW + Duration::days(2), NOW + Duration::days(3)).unwrap();
-        let suggestion = Suggestion {
-            window,
-            moment: NOW + Duration::days(2),
-            explanation_url: Some("https://ca.example/why".to_owned()),
-        };
+        let suggestion = Suggestion { window, moment: NOW + Duration::days(2), explanation_url: None };
         let mut suggested = serving(Duration::days(50));
         suggested.renewal_info = Some(RenewalInfo {
             suggestion: Some(suggestion),
@@ -171,8 +150,8 @@ mod tests {
         });
         assert_eq!(
             sentence(&suggested),
-            "the renewal is planned at 2027-01-17T08:00:00Z, in the window that the CA suggests (2027-01-17T08:00:00Z to \
-             2027-01-18T08:00:00Z; https://ca.example/why explains it), 43 d 12 h before the last safe moment"
+            "in the window that the CA suggests (2027-01-17T08:00:00Z to 2027-01-18T08:00:00Z) the renewal is planned at \
+             2027-01-17T08:00:00Z, 43 d 12 h before the last safe moment"
         );
     }
 

@@ -16,9 +16,11 @@ use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 pub struct Plan {
     /// What to do now.
     pub action: Action,
-    /// Why; reads in words.
+    /// Why; reads in words. While the CA is asked, it is why nothing else is done yet.
     pub reason: Reason,
-    /// When to look again: now where there is something to do.
+    /// When what the reason tells of happens: now, or later where there is nothing to do yet.
+    pub at: Moment,
+    /// When to look again: now where there is something to do, and never later than `at`.
     pub next_look: Moment,
 }
 
@@ -64,8 +66,6 @@ pub enum Reason {
     WindowAhead(Window),
     /// The renewal is ahead, by its lifetime.
     RenewalAhead,
-    /// The CA is to be asked again when it would like the renewal.
-    InfoDue,
     /// An attempt is open.
     AttemptOpen,
     /// The last failure's pause is not over.
@@ -82,20 +82,34 @@ pub enum Reason {
     Deleted,
 }
 
+/// The reason, with its moment where that is ahead.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ahead = self.action == Action::Idle || self.at > self.next_look;
+        if ahead { write!(f, "{} at {}", self.reason, self.at) } else { self.reason.fmt(f) }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Window(window) => {
+                return write!(f, "the renewal is due in the window that the CA suggests ({window})");
+            }
+            Self::WindowOver(window) => {
+                return write!(f, "the CA wants the certificate replaced now (its window was {window})");
+            }
+            Self::WindowAhead(window) => {
+                return write!(f, "in the window that the CA suggests ({window}) the renewal is planned");
+            }
             Self::Requested => "a renewal was requested",
             Self::IntentChanged => "names, key, profile or provider were changed in the settings",
             Self::Revoked => "the newest certificate is revoked",
             Self::NoCertificate => "there is no certificate yet",
             Self::Expired => "the newest certificate has expired",
-            Self::Window(_) => "the renewal is due in the window that the CA suggests",
-            Self::WindowOver(_) => "the CA wants the certificate replaced now",
             Self::LifetimeFraction => "the renewal is due by its lifetime",
             Self::Backstop => "little of the lifetime is left",
-            Self::WindowAhead(_) | Self::RenewalAhead => "the renewal is planned",
-            Self::InfoDue => "the CA is asked when it would like the renewal",
+            Self::RenewalAhead => "by its lifetime the renewal is planned",
             Self::AttemptOpen => "an attempt is open",
             Self::BackOff => "the next try after a failure is planned",
             Self::ProviderDown => "the provider is down; it is probed, and this one is next tried",
@@ -184,7 +198,7 @@ fn with_questions(plan: Plan, standing: &Standing, now: Moment) -> Plan {
     // An info of a clock that was ahead counts as none.
     let known = standing.renewal_info.as_ref().filter(|info| info.ask_at <= now + LONGEST_SILENCE);
     match known.map_or(now, |info| info.ask_at) {
-        ask_at if ask_at <= now => act(Action::AskRenewalInfo, Reason::InfoDue, now),
+        ask_at if ask_at <= now => Plan { action: Action::AskRenewalInfo, next_look: now, ..plan },
         ask_at if ask_at < plan.next_look => Plan { next_look: ask_at, ..plan },
         _ => plan,
     }
@@ -214,11 +228,11 @@ fn due(standing: &Standing, now: Moment) -> (Moment, Reason) {
 }
 
 const fn act(action: Action, reason: Reason, now: Moment) -> Plan {
-    Plan { action, reason, next_look: now }
+    Plan { action, reason, at: now, next_look: now }
 }
 
 const fn idle(until: Moment, reason: Reason) -> Plan {
-    Plan { action: Action::Idle, reason, next_look: until }
+    Plan { action: Action::Idle, reason, at: until, next_look: until }
 }
 
 /// Waits for the clean-up, or does it where its moment has come.
@@ -245,3 +259,5 @@ const BETWEEN_SUCCESSES: Duration = Duration::hours(1);
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walks;

@@ -2,6 +2,7 @@
 //! moment is handed in, and what comes of it is kept per certificate, so that restarts and replicas agree.
 
 use std::fmt;
+use std::str::FromStr;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use rustls_pki_types::CertificateDer;
@@ -12,10 +13,19 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
 use crate::domain::moment::Moment;
+use crate::domain::shown::shown;
 
-/// The identifier of a certificate towards its CA: key identifier of the issuer and serial number, RFC 9773 section 4.1.
+/// The identifier of a certificate towards its CA, RFC 9773 section 4.1.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CertId(String);
+pub struct CertId {
+    issuer_key: String,
+    serial: String,
+}
+
+/// A text that identifies no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not the identifier of a certificate, which is two texts in base64url with a dot between them")]
+pub struct InvalidCertId(String);
 
 impl CertId {
     /// The identifier of the first certificate of a PEM text; nothing where it names no key of its issuer.
@@ -27,23 +37,39 @@ impl CertId {
             _ => None,
         })?;
         let encoded = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-        Some(Self(format!("{}.{}", encoded(issuer.0), encoded(certificate.tbs_certificate.raw_serial()))))
+        let serial = encoded(certificate.tbs_certificate.raw_serial());
+        Some(Self { issuer_key: encoded(issuer.0), serial })
     }
 
-    /// As it was kept.
-    pub const fn from_stored(text: String) -> Self {
-        Self(text)
+    /// The key identifier of the issuer, in base64url.
+    pub fn issuer_key(&self) -> &str {
+        &self.issuer_key
     }
 
-    /// As it stands in URLs and orders.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The serial number as it is encoded in the certificate, in base64url.
+    pub fn serial(&self) -> &str {
+        &self.serial
     }
 }
 
+/// As it stands in URLs, in orders and in the store.
 impl fmt::Display for CertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}.{}", self.issuer_key, self.serial)
+    }
+}
+
+impl FromStr for CertId {
+    type Err = InvalidCertId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCertId> {
+        let is_base64url = |part: &str| !part.is_empty() && BASE64_URL_SAFE_NO_PAD.decode(part).is_ok();
+        match text.split_once('.') {
+            Some((issuer_key, serial)) if is_base64url(issuer_key) && is_base64url(serial) => {
+                Ok(Self { issuer_key: issuer_key.to_owned(), serial: serial.to_owned() })
+            }
+            _ => Err(InvalidCertId(shown(text))),
+        }
     }
 }
 
@@ -78,6 +104,13 @@ impl Window {
     /// A moment in it; `draw` is a number in `0.0 .. 1.0`.
     fn pick(self, draw: f64) -> Moment {
         self.start + (self.end - self.start) * draw
+    }
+}
+
+/// `2026-12-01T00:00:00Z to 2026-12-03T00:00:00Z`.
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.start, self.end)
     }
 }
 
@@ -127,48 +160,54 @@ pub enum Answer {
 
 impl RenewalInfo {
     /// What is known after one more answer. The moment stays as it was picked for as long as the window does; `draw`, a
-    /// number in `0.0 .. 1.0`, picks another one. Without a new window the last one counts on.
+    /// number in `0.0 .. 1.0`, picks another one, and spreads the questions of those that were asked about at the same
+    /// time. Without a new window the last one counts on.
     #[must_use]
     pub fn after(previous: Option<&Self>, answer: Answer, now: Moment, draw: f64) -> Self {
         let kept = previous.and_then(|info| info.suggestion.clone());
         let failures = previous.map_or(0, |info| info.failures);
+        let more_failures = failures.saturating_add(1);
+        let ask_after = |pause: Duration| now + spread(pause, draw);
         match answer {
             Answer::Window { window, explanation_url, retry_after } => {
                 let same = kept.filter(|kept| kept.window == window);
                 let moment = same.map_or_else(|| window.pick(draw), |kept| kept.moment);
                 Self {
                     suggestion: Some(Suggestion { window, moment, explanation_url }),
-                    ask_at: retry_after.map_or(now + USUAL_PAUSE, |asked| clamped(asked, now)),
+                    ask_at: ask_after(retry_after.map_or(USUAL_PAUSE, |asked| asked - now)),
                     failures: 0,
                     problem: None,
                 }
             }
-            Answer::NotOffered => Self { suggestion: None, ask_at: now + LONGEST_PAUSE, failures: 0, problem: None },
-            Answer::Unreachable(problem, retry_after) => {
-                let pause = SHORTEST_PAUSE * 5_i32.saturating_pow(failures.min(STEPS));
-                let own = now + pause.min(USUAL_PAUSE);
-                let ask_at = retry_after.map_or(own, |asked| clamped(asked, now));
-                Self { suggestion: kept, ask_at, failures: failures.saturating_add(1), problem: Some(problem) }
+            Answer::NotOffered => {
+                Self { suggestion: None, ask_at: ask_after(LONGEST_PAUSE), failures: 0, problem: None }
             }
-            Answer::Useless(problem) => Self {
-                suggestion: kept,
-                ask_at: now + USUAL_PAUSE,
-                failures: failures.saturating_add(1),
-                problem: Some(problem),
-            },
+            Answer::Unreachable(problem, retry_after) => {
+                let own = (SHORTEST_PAUSE * 5_i32.saturating_pow(failures.min(STEPS))).min(USUAL_PAUSE);
+                let ask_at = ask_after(retry_after.map_or(own, |asked| asked - now));
+                Self { suggestion: kept, ask_at, failures: more_failures, problem: Some(problem) }
+            }
+            Answer::Useless(problem) => {
+                let ask_at = ask_after(USUAL_PAUSE);
+                Self { suggestion: kept, ask_at, failures: more_failures, problem: Some(problem) }
+            }
         }
     }
 }
 
-/// Section 4.3.1 allows bounds to what a CA asks for.
-fn clamped(asked: Moment, now: Moment) -> Moment {
-    asked.clamp(now + SHORTEST_PAUSE, now + LONGEST_PAUSE)
+/// The pause within the bounds that section 4.3.1 allows, and up to a tenth longer, so that certificates of the same
+/// minute, which all CAs give the same pause, drift apart. The tenth that leads up to the upper bound is its end.
+fn spread(pause: Duration, draw: f64) -> Duration {
+    let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    let spread = pause * SPREAD;
+    (pause + spread).min(LONGEST_PAUSE) - spread * (1.0 - draw)
 }
 
 const SHORTEST_PAUSE: Duration = Duration::minutes(1);
 /// Section 4.3.2, also for errors that last.
 const USUAL_PAUSE: Duration = Duration::hours(6);
 const LONGEST_PAUSE: Duration = Duration::days(1);
+const SPREAD: f64 = 0.1;
 /// After so many failures the pause no longer grows.
 const STEPS: u32 = 4;
 
@@ -200,8 +239,13 @@ mod tests {
             yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb\n\
             +FYN/8oCIClDsqBklhB9KAelFiYt9+6FDj3z4KGVelYM5MdsO3pK\n\
             -----END CERTIFICATE-----\n";
-        assert_eq!(CertId::of_pem(pem).unwrap().as_str(), "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE");
+        let id = CertId::of_pem(pem).unwrap();
+        assert_eq!(id.to_string(), "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE");
+        assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(CertId::of_pem("no certificate"), None);
+        for text in ["", "aYhba4dG", ".AIdlQyE", "aYhba4dG.", "aYhba4dG.AIdl.QyE", "aYhba4dG.AIdlQyE="] {
+            assert!(text.parse::<CertId>().is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -233,17 +277,22 @@ mod tests {
 
     #[test]
     fn questions_are_asked_at_the_pace_of_the_ca_within_bounds() {
-        let asked = |retry_after: Duration| {
-            let answer =
-                Answer::Window { window: window(1, 2), explanation_url: None, retry_after: Some(NOW + retry_after) };
-            RenewalInfo::after(None, answer, NOW, 0.5).ask_at - NOW
+        let pause = |answer, draw| RenewalInfo::after(None, answer, NOW, draw).ask_at - NOW;
+        let asked = |retry_after: Duration, draw| {
+            let retry_after = Some(NOW + retry_after);
+            pause(Answer::Window { window: window(1, 2), explanation_url: None, retry_after }, draw)
         };
-        assert_eq!(asked(Duration::hours(2)), Duration::hours(2));
-        assert_eq!(asked(Duration::ZERO), SHORTEST_PAUSE);
-        assert_eq!(asked(Duration::days(30)), LONGEST_PAUSE);
+        assert_eq!(asked(Duration::hours(2), 0.0), Duration::hours(2));
+        assert_eq!(asked(Duration::hours(2), 0.5), Duration::minutes(126));
+        assert_eq!(asked(Duration::ZERO, 0.0), SHORTEST_PAUSE);
+        assert_eq!(asked(-Duration::days(30), 0.0), SHORTEST_PAUSE);
+        assert_eq!(asked(Duration::days(30), 0.5), LONGEST_PAUSE * 0.95);
+        assert_eq!(pause(answer(window(1, 2)), 0.0), USUAL_PAUSE);
+        assert_eq!(pause(Answer::Useless(String::new()), 0.0), USUAL_PAUSE);
+        assert_eq!(pause(Answer::Unreachable(String::new(), Some(NOW + Duration::hours(3))), 0.0), Duration::hours(3));
         let mut info = None;
         let pauses = [0; 6].map(|_| {
-            let next = RenewalInfo::after(info.as_ref(), Answer::Unreachable(String::new(), None), NOW, 0.5);
+            let next = RenewalInfo::after(info.as_ref(), Answer::Unreachable(String::new(), None), NOW, 0.0);
             let pause = next.ask_at - NOW;
             info = Some(next);
             pause.whole_minutes()
@@ -252,6 +301,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_pause_keeps_its_bounds_and_what_the_ca_asked_for(minutes in -10i64..3_000, draw in 0.0..1.0f64) {
+            let asked = Duration::minutes(minutes);
+            let pause = spread(asked, draw);
+            prop_assert!((SHORTEST_PAUSE..=LONGEST_PAUSE).contains(&pause));
+            prop_assert!(pause >= asked.min(LONGEST_PAUSE * 0.9));
+        }
+
         #[test]
         fn a_picked_moment_lies_in_its_window(from in -1_000i64..1_000, length in 1i64..1_000, draw in 0.0..1.0f64) {
             let window = window(from, from + length);

@@ -110,9 +110,10 @@ fn needs_a_person(trouble: Option<&Trouble>) -> bool {
 }
 
 fn words(standing: &Standing, now: Moment) -> String {
+    let serving = standing.newest.is_some_and(|newest| now < newest.not_after);
     let mut parts = Vec::new();
     if let Some(newest) = standing.newest {
-        let tense = if now < newest.not_after { "valid until" } else { "the newest certificate expired at" };
+        let tense = if serving { "valid until" } else { "the newest certificate expired at" };
         parts.push(format!("{tense} {}", newest.not_after));
     }
     let outlook = Outlook::of(standing, now);
@@ -124,7 +125,15 @@ fn words(standing: &Standing, now: Moment) -> String {
     let told = |(there, reason): &(bool, Reason)| *there && *reason != outlook.reason;
     parts.extend(shortcomings.iter().filter(|shortcoming| told(shortcoming)).map(|(_, reason)| reason.to_string()));
     parts.push(outlook.sentence());
+    if let Some(page) = explanation(standing).filter(|_| serving) {
+        parts.push(format!("the CA explains its window at {page}"));
+    }
     parts.join("; ")
+}
+
+/// Where the CA says why it suggests its window.
+fn explanation(standing: &Standing) -> Option<&str> {
+    standing.renewal_info.as_ref()?.suggestion.as_ref()?.explanation_url.as_deref()
 }
 
 #[cfg(test)]
@@ -134,6 +143,7 @@ mod tests {
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
+    use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
     use crate::domain::revocation::RevocationReason;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
@@ -209,6 +219,31 @@ mod tests {
         let revocation = Revocation::wished(RevocationReason::KeyCompromise, NOW).carried_out(NOW);
         let report = of_certificate(NOW + Duration::days(1), Some(&revocation), NOW);
         assert!(report.message.ends_with(&format!("; revoked at {NOW} (keyCompromise)")), "{}", report.message);
+    }
+
+    #[test]
+    fn the_window_of_the_ca_is_told_with_its_moment_and_its_explanation() {
+        let at = |days| NOW + Duration::days(days);
+        let suggestion = Suggestion {
+            window: Window::new(at(3), at(5)).unwrap(),
+            moment: at(4),
+            explanation_url: Some("https://ca.example/why".to_owned()),
+        };
+        // The next question comes before the renewal, and is not what people want to know of.
+        for ask_at in [NOW, NOW + Duration::hours(6)] {
+            let info = RenewalInfo { suggestion: Some(suggestion.clone()), ask_at, failures: 0, problem: None };
+            let standing =
+                Standing { newest: Some(newest(Duration::days(20))), renewal_info: Some(info), ..Standing::default() };
+            let expected = format!(
+                "valid until {}; in the window that the CA suggests ({} to {}) the renewal is planned at {}, 11 d 12 h before the last safe moment; \
+                 the CA explains its window at https://ca.example/why",
+                at(20),
+                at(3),
+                at(5),
+                at(4)
+            );
+            assert_eq!(of_auto_certificate(&standing, NOW).message, expected);
+        }
     }
 
     #[test]

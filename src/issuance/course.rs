@@ -97,13 +97,30 @@ impl<'a> Course<'a> {
             self.zone_for(&name.challenge_name()).await?;
         }
         self.account().await?;
-        self.tenure.hold().await?;
-        let attempt = self.attempt;
-        let wanted = NewOrder { names: &attempt.names, profile: attempt.profile.as_ref() };
-        let order = self.account().await?.new_order(wanted).await?;
+        let order = self.new_order().await?;
         let url = order.url();
         self.order = Some(order);
         Ok(planned.ordered(url))
+    }
+
+    /// An order that the CA does not take as a replacement is made again at once, once, as one that replaces nothing: an
+    /// order for it may be left behind by a crash, and the CA may not know the certificate.
+    async fn new_order(&mut self) -> Result<Order, Stop> {
+        self.tenure.hold().await?;
+        let attempt = self.attempt;
+        let wanted =
+            NewOrder { names: &attempt.names, profile: attempt.profile.as_ref(), replaces: attempt.replaces.as_ref() };
+        let refusal = match self.account().await?.new_order(wanted).await {
+            Err(error) if wanted.replaces.is_some() && error.may_concern_replacement() => error,
+            made => return Ok(made?),
+        };
+        tracing::warn!(
+            attempt = %attempt.id, replaces = wanted.replaces.map(tracing::field::display),
+            "the order is made again without `replaces`, so that it counts against the limits of the CA: {refusal}"
+        );
+        self.issuance.store.replace_nothing(self.tenure.lease(), attempt.id).await?;
+        self.tenure.hold().await?;
+        Ok(self.account().await?.new_order(NewOrder { replaces: None, ..wanted }).await?)
     }
 
     async fn present(&mut self, ordered: Ordered) -> Result<Stage, Stop> {

@@ -1,6 +1,10 @@
-//! Asking when to renew (RFC 9773): the certificate's own CA is asked, and the answer is kept with the certificate.
+//! Asking when to renew, and what is replaced (RFC 9773): the certificate's own CA is asked, and the answer is kept with
+//! the certificate.
 
 use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::id::ProviderId;
+use crate::domain::leaf::Leaf;
+use crate::domain::name::DnsName;
 use crate::domain::renewal_info::{Answer, CertId, RenewalInfo};
 use crate::issuance::{Issuance, Stop, Tenure};
 
@@ -23,6 +27,28 @@ impl Issuance {
         note(known, &info);
         Ok(self.store.keep_renewal_info(tenure.lease(), newest.id, &info).await?)
     }
+
+    /// The certificate that an order at `provider` replaces (RFC 9773 section 5): the newest one, where the same CA issued
+    /// it for the same names. One that was carried in may be unknown to the CA all the same, which it then says.
+    pub(super) async fn replaced(
+        &self,
+        subject: &AutoCertificate,
+        provider: ProviderId,
+    ) -> Result<Option<CertId>, Stop> {
+        // An older version did not write down who issued, and the provider may be what was changed.
+        if subject.standing.intent_changed {
+            return Ok(None);
+        }
+        let (newest, provider) = (self.store.newest_issued(subject.id).await?, self.store.provider(provider).await?);
+        let (Some(newest), Some(provider)) = (newest, provider) else { return Ok(None) };
+        let same = newest.server == Some(provider.server) && serves(&newest.certificate, &subject.names_to_order());
+        Ok(CertId::of_pem(&newest.certificate).filter(|_| same))
+    }
+}
+
+/// Whether a certificate (PEM) serves every name, expired or not.
+fn serves(certificate: &str, names: &[DnsName]) -> bool {
+    Leaf::from_pem(certificate).is_ok_and(|leaf| leaf.check_serves(names, leaf.not_before).is_ok())
 }
 
 fn note(known: Option<&RenewalInfo>, info: &RenewalInfo) {

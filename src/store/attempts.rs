@@ -39,6 +39,7 @@ impl Store {
             .bind(documents::of_texts(attempt.names.iter().map(ToString::to_string)))
             .bind(attempt.key_algorithm.as_str())
             .bind(attempt.profile.as_ref().map(ToString::to_string))
+            .bind(attempt.replaces.as_ref().map(ToString::to_string))
             .bind(attempt.reason.clone())
             .bind(attempt.started.micros())
             .bind(StageKind::Planned.as_str())
@@ -63,6 +64,21 @@ impl Store {
     pub async fn provider_tried_last(&self, id: AutoCertificateId) -> Result<Option<ProviderId>, StoreError> {
         let row = self.query(ENDED_LAST).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
         row.map(|row| Record::new(&row, TABLE).parsed("provider_id")).transpose()
+    }
+
+    /// Keeps that the order of an open attempt replaces nothing, because the CA did not take it so.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn replace_nothing(&self, lease: &Lease, attempt: AttemptId) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        self.query("UPDATE attempts SET replaces = NULL WHERE id = $1 AND auto_certificate_id = $2")
+            .bind(attempt.to_string())
+            .bind(lease.id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Stores the next stage of an open attempt; [`Stage::Stored`] ends it, for which there is [`Self::store_issued`].
@@ -218,6 +234,7 @@ impl Store {
             names: record.texts::<DnsName>("names")?,
             key_algorithm: record.parsed("key_algorithm")?,
             profile: record.optional_parsed("profile")?,
+            replaces: record.optional_parsed("replaces")?,
             reason: record.text("reason")?,
             started: record.moment("started_at")?,
             stage: self.read_stage(record, id)?,
@@ -285,10 +302,10 @@ const FORGET_EARLIER: &str = "\
     DELETE FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL AND NOT EXISTS \
     (SELECT 1 FROM challenge_records r WHERE r.attempt_id = attempts.id)";
 const INSERT: &str = "\
-    INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, profile, reason, started_at, stage) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, profile, replaces, reason, \
+    started_at, stage) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 pub(super) const GET_OPEN: &str = "\
-    SELECT id, auto_certificate_id, provider_id, names, key_algorithm, profile, reason, started_at, stage, \
+    SELECT id, auto_certificate_id, provider_id, names, key_algorithm, profile, replaces, reason, started_at, stage, \
     order_url, private_key, csr, chain, certificate_id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NULL";
 const ENDED_LAST: &str = "\
     SELECT id, provider_id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL \

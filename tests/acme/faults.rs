@@ -169,14 +169,14 @@ async fn a_redirect_is_not_followed() {
     assert_eq!(stage.proxy.requests().len(), 1);
 }
 
-fn on(
+pub(crate) fn on(
     kind: &'static str,
     action: impl Fn() -> Action + Send + Sync + 'static,
 ) -> Box<dyn Fn(&RequestInfo) -> Action + Send + Sync> {
     Box::new(move |request| if request.kind == kind { action() } else { Action::Pass })
 }
 
-fn limited(status: u16, retry_after: Option<&'static str>) -> Action {
+pub(crate) fn limited(status: u16, retry_after: Option<&'static str>) -> Action {
     let mut headers = headers([(CONTENT_TYPE, "application/problem+json")]);
     if let Some(value) = retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
@@ -185,7 +185,7 @@ fn limited(status: u16, retry_after: Option<&'static str>) -> Action {
     Action::Respond(status, headers, body.into())
 }
 
-fn page() -> Action {
+pub(crate) fn page() -> Action {
     Action::Respond(
         503,
         headers([(CONTENT_TYPE, "text/html"), (RETRY_AFTER, "60")]),
@@ -193,7 +193,7 @@ fn page() -> Action {
     )
 }
 
-fn headers<const N: usize>(pairs: [(HeaderName, &'static str); N]) -> HeaderMap {
+pub(crate) fn headers<const N: usize>(pairs: [(HeaderName, &'static str); N]) -> HeaderMap {
     pairs.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
 }
 

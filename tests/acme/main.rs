@@ -14,6 +14,7 @@ mod faults;
 mod orders;
 mod profiles;
 mod registry;
+mod renewal_info;
 mod revocation;
 mod rollover;
 mod stage;

@@ -150,6 +150,7 @@ impl Daemon {
             names: claim.auto_certificate.names_to_order(),
             key_algorithm: claim.auto_certificate.key_algorithm,
             profile: None,
+            replaces: None,
             reason: "the test wants it".to_owned(),
             started: self.clock.now(),
             stage: Stage::Planned(Planned),

@@ -130,7 +130,7 @@ async fn prepare(setup: &Setup, directory: &str, zone: &str) {
 }
 
 /// One pass of autocertd; says whether it ended well.
-async fn renew_now(setup: &Setup, victim: &Mutex<Option<u32>>) -> bool {
+pub(crate) async fn renew_now(setup: &Setup, victim: &Mutex<Option<u32>>) -> bool {
     let mut command = tokio::process::Command::from(setup.command(&["--renew-now", "--json"]).unwrap());
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     *victim.lock().unwrap() = child.id();
@@ -139,7 +139,7 @@ async fn renew_now(setup: &Setup, victim: &Mutex<Option<u32>>) -> bool {
 }
 
 /// The request may come before the spawning thread has written the process id down.
-fn kill_process(victim: &Mutex<Option<u32>>) {
+pub(crate) fn kill_process(victim: &Mutex<Option<u32>>) {
     loop {
         if let Some(pid) = victim.lock().unwrap().take() {
             signal(pid, "KILL").unwrap();

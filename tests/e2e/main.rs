@@ -19,6 +19,7 @@ mod moves;
 mod one_shot;
 mod refusals;
 mod reload;
+mod renewal_info;
 mod replicas;
 mod revoke;
 mod sdk;

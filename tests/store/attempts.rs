@@ -3,6 +3,7 @@
 use autocertd::domain::attempt::{Attempt, Planned, SigningRequest, Stage, StageKind, Stored};
 use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::Failure;
+use autocertd::domain::renewal_info::CertId;
 use autocertd::domain::server_url::OrderUrl;
 use autocertd::store::{Lease, RunOutcome, StoreError};
 use secrecy::{ExposeSecret, SecretString};
@@ -12,6 +13,7 @@ use crate::house::{House, new_certificate, on_both, trouble_of};
 
 on_both! {
     every_stage_reads_back_with_its_data
+    what_an_order_replaces_is_forgotten_where_it_is_not_taken_so
     what_was_issued_is_stored_in_one_step_and_once
     a_failed_attempt_leaves_no_key_and_room_for_the_next
     an_attempt_that_is_over_takes_no_stage
@@ -27,19 +29,24 @@ fn order() -> OrderUrl {
     OrderUrl::from("https://ca.example/order/1".to_owned())
 }
 
+fn replaced() -> CertId {
+    "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE".parse().unwrap()
+}
+
 fn request() -> SigningRequest {
     SigningRequest { private_key: SecretString::from("a private key"), csr: vec![0, 1, 255] }
 }
 
 async fn every_stage_reads_back_with_its_data(house: House) {
     let claim = house.claimed().await;
-    let begun = house.attempt(&claim);
+    let begun = Attempt { replaces: Some(replaced()), ..house.attempt(&claim) };
     house.store.begin_attempt(&claim.lease, &begun).await.unwrap();
     let mut walked = Vec::new();
     loop {
         let attempt = open(&house, &claim.lease).await;
         assert_eq!((attempt.id, &attempt.names, attempt.started), (begun.id, &begun.names, begun.started));
         assert_eq!((attempt.provider, &attempt.reason), (begun.provider, &begun.reason));
+        assert_eq!(attempt.replaces, begun.replaces);
         walked.push(attempt.stage.kind());
         assert_eq!(house.reload(claim.lease.id).await.standing.open_attempt, Some(attempt.stage.kind()));
         let next = match attempt.stage {
@@ -62,6 +69,16 @@ async fn every_stage_reads_back_with_its_data(house: House) {
         house.store.advance(&claim.lease, begun.id, &next).await.unwrap();
     }
     assert_eq!(walked, StageKind::ALL[..7]);
+}
+
+async fn what_an_order_replaces_is_forgotten_where_it_is_not_taken_so(house: House) {
+    let claim = house.claimed().await;
+    let begun = Attempt { replaces: Some(replaced()), ..house.attempt(&claim) };
+    house.store.begin_attempt(&claim.lease, &begun).await.unwrap();
+    house.store.replace_nothing(&claim.lease, begun.id).await.unwrap();
+    assert_eq!(open(&house, &claim.lease).await.replaces, None);
+    let stale = Lease { epoch: claim.lease.epoch - 1, ..claim.lease };
+    assert!(matches!(house.store.replace_nothing(&stale, begun.id).await, Err(StoreError::LostLease)));
 }
 
 async fn what_was_issued_is_stored_in_one_step_and_once(house: House) {

@@ -156,6 +156,7 @@ impl House {
             names: claim.auto_certificate.names_to_order(),
             key_algorithm: claim.auto_certificate.key_algorithm,
             profile: claim.auto_certificate.profile.clone(),
+            replaces: None,
             reason: "there is no certificate yet".to_owned(),
             started: self.now(),
             stage: Stage::Planned(Planned),

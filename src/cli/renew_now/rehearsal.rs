@@ -125,10 +125,7 @@ async fn of_stored(config: &Config, app: &App, stored: AutoCertificate, named: b
     let renewal = named || matches!(plan.action, Action::Start | Action::Resume(_));
     let reason = match plan.action {
         Action::Idle if named => "it was named".to_owned(),
-        Action::Idle => format!("{} at {}", plan.reason, plan.next_look),
-        Action::Start | Action::Resume(_) | Action::AskRenewalInfo | Action::CleanUp | Action::Purge => {
-            plan.reason.to_string()
-        }
+        _ => plan.to_string(),
     };
     let staging = provider.as_ref().and_then(|key| config.staging_of(key)).cloned();
     let further = stored.subject_alternative_names.iter().map(|name| name.sent().to_owned()).collect();

@@ -50,7 +50,8 @@ fn two_thirds_of_a_long_life_and_half_of_a_short_one() {
 fn a_first_certificate_is_due_at_once_and_a_fresh_one_is_not() {
     assert_eq!(plan(&Standing::default(), NOW), act(Action::Start, Reason::NoCertificate, NOW));
     let fresh = plan(&with(newest(Duration::days(90), Duration::days(1))), NOW);
-    assert_eq!(fresh, idle(ASK_AT, Reason::RenewalAhead));
+    let ahead = idle(NOW - Duration::DAY + Duration::days(60), Reason::RenewalAhead);
+    assert_eq!(fresh, Plan { next_look: ASK_AT, ..ahead });
     let aged = plan(&with(newest(Duration::days(90), Duration::days(61))), NOW);
     assert_eq!((aged.action, aged.reason), (Action::Start, Reason::LifetimeFraction));
 }
@@ -59,7 +60,7 @@ fn a_first_certificate_is_due_at_once_and_a_fresh_one_is_not() {
 fn the_ca_is_asked_before_anything_is_begun_about_a_certificate_that_serves() {
     let aged = newest(Duration::days(90), Duration::days(61));
     let unasked = Standing { renewal_info: None, ..with(aged) };
-    assert_eq!(plan(&unasked, NOW), act(Action::AskRenewalInfo, Reason::InfoDue, NOW));
+    assert_eq!(plan(&unasked, NOW), act(Action::AskRenewalInfo, Reason::LifetimeFraction, NOW));
     for standing in [
         Standing { intent_changed: true, ..unasked.clone() },
         Standing { renewal_requested: true, ..unasked.clone() },

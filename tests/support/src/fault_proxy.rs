@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,7 +39,12 @@ pub enum Action {
     Stall(Duration),
     /// It is forwarded, and its answer cut off in the middle of the body.
     Truncate,
+    /// It is forwarded, and its answer changed.
+    Alter(Alteration),
 }
+
+/// Changes an answer before it is relayed.
+pub type Alteration = Box<dyn FnOnce(&mut Response<Bytes>) + Send>;
 
 /// Run between request and answer, to kill whoever waits for the answer.
 pub type Callback = Box<dyn FnOnce() + Send>;

@@ -71,6 +71,7 @@ pub struct Pebble {
     folder: TempDir,
     address: SocketAddr,
     management: SocketAddr,
+    http: reqwest::Client,
     root_pem: String,
     issuer_root_pem: String,
 }
@@ -129,8 +130,19 @@ impl Pebble {
     pub async fn certificate_status(&self, serial: &str) -> anyhow::Result<Value> {
         let serial = serial.replace(':', "").to_lowercase();
         let url = format!("{}/cert-status-by-serial/{serial}", self.management_url());
-        let answer = client(&self.root_pem)?.get(url).send().await?.error_for_status()?;
+        let answer = self.http.get(url).send().await?.error_for_status()?;
         Ok(serde_json::from_str(&answer.text().await?)?)
+    }
+
+    /// Has it answer with this, JSON or not, when it is asked when a certificate (PEM) is to be renewed (RFC 9773).
+    ///
+    /// # Errors
+    /// Where it did not issue the certificate.
+    pub async fn set_renewal_info(&self, certificate: &str, answer: &str) -> anyhow::Result<()> {
+        let url = format!("{}/set-renewal-info/", self.management_url());
+        let wish = json!({ "Certificate": certificate, "ARIResponse": answer });
+        let set = self.http.post(url).json(&wish).send().await?;
+        if set.status().is_success() { Ok(()) } else { bail!("{}: {}", set.status(), set.text().await?) }
     }
 
     /// What it has logged.
@@ -144,15 +156,20 @@ impl Pebble {
         let (address, management) = (free_address()?, free_address()?);
         write_settings(folder.path(), &tls, options, address, management)?;
         let child = spawn(folder.path(), options)?;
-        let mut pebble =
-            Self { child, folder, address, management, root_pem: tls.root_pem, issuer_root_pem: String::new() };
-        let http = client(&pebble.root_pem)?;
+        // Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
+        let http = reqwest::Client::builder()
+            .user_agent("autocertd-support")
+            .tls_certs_only([reqwest::Certificate::from_pem(tls.root_pem.as_bytes())?])
+            .no_proxy()
+            .build()?;
+        let (root_pem, issuer_root_pem) = (tls.root_pem, String::new());
+        let mut pebble = Self { child, folder, address, management, http, root_pem, issuer_root_pem };
         let mut last = None;
         for _ in 0..START_TRIES {
             if pebble.child.try_wait()?.is_some() {
                 return Ok(Err(pebble.log()));
             }
-            match pebble.answers(&http).await {
+            match pebble.answers().await {
                 Ok(issuer_root_pem) => {
                     pebble.issuer_root_pem = issuer_root_pem;
                     return Ok(Ok(pebble));
@@ -165,9 +182,9 @@ impl Pebble {
     }
 
     /// The root of its issuer, once both of its interfaces answer.
-    async fn answers(&self, http: &reqwest::Client) -> reqwest::Result<String> {
-        http.get(self.directory_url()).send().await?.error_for_status()?;
-        http.get(format!("{}/roots/0", self.management_url())).send().await?.error_for_status()?.text().await
+    async fn answers(&self) -> reqwest::Result<String> {
+        self.http.get(self.directory_url()).send().await?.error_for_status()?;
+        self.http.get(format!("{}/roots/0", self.management_url())).send().await?.error_for_status()?.text().await
     }
 }
 
@@ -185,12 +202,6 @@ impl Drop for Pebble {
 /// Where loopback has no free port.
 pub fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-/// Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
-fn client(root_pem: &str) -> anyhow::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder().user_agent("autocertd-support").no_proxy();
-    Ok(builder.tls_certs_only([reqwest::Certificate::from_pem(root_pem.as_bytes())?]).build()?)
 }
 
 fn write_settings(

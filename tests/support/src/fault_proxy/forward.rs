@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::body::{AnswerBody, ConnectionCut};
 use super::request::RequestInfo;
-use super::{Action, Callback, FaultProxyOptions, Shared};
+use super::{Action, Alteration, Callback, FaultProxyOptions, Shared};
 
 pub(super) struct Forwarder {
     http: reqwest::Client,
@@ -60,6 +60,7 @@ impl Forwarder {
                 return Ok(Answer { status, headers, body }.relayed());
             }
             Action::Truncate => return Ok(self.answer(&request, parts.headers).await?.truncated()),
+            Action::Alter(alter) => return Ok(self.answer(&request, parts.headers).await?.altered(alter).relayed()),
         }
         Ok(self.answer(&request, parts.headers).await?.relayed())
     }
@@ -93,6 +94,14 @@ impl Answer {
         let length = self.body.len();
         let body = AnswerBody::whole(self.body);
         response(self.status, self.headers, length, body)
+    }
+
+    fn altered(self, alter: Alteration) -> Self {
+        let mut answer = Response::new(self.body);
+        (*answer.status_mut(), *answer.headers_mut()) = (self.status, self.headers);
+        alter(&mut answer);
+        let (parts, body) = answer.into_parts();
+        Self { status: parts.status, headers: parts.headers, body }
     }
 
     fn truncated(self) -> Response<AnswerBody> {

@@ -40,9 +40,6 @@ impl RequestInfo {
 /// Pebble's own paths, and those of Cloud DNS.
 fn kind(method: &Method, path: &str) -> &'static str {
     let path = path.split('?').next().unwrap_or(path);
-    if path.contains("/renewal-info/") {
-        return "renewal-info";
-    }
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     match segments.as_slice() {
         ["dir"] => "directory",
@@ -57,6 +54,7 @@ fn kind(method: &Method, path: &str) -> &'static str {
         ["certZ", ..] => "certificate",
         ["revoke-cert"] => "revoke",
         ["rollover-account-key"] => "key-change",
+        ["draft-ietf-acme-ari-03", "renewalInfo", _] => "renewal-info",
         ["zones"] | ["zones", _] => "dns-zones",
         ["zones", _, "records"] if method == Method::POST => "dns-create-record",
         ["records"] | ["zones", _, "records"] => "dns-list-records",

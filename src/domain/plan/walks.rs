@@ -1,0 +1,343 @@
+//! What comes of plans that are followed for long, in a model world: a clock that only the walk turns, a CA that suggests
+//! and issues as it is told, and a scheduler that looks exactly when the plan wants it, and a day later at the latest.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::renewal_info::Answer;
+
+const START: Moment = Moment::from_micros(1_800_000_000_000_000);
+const FLEET: usize = 10_000;
+const BUCKETS: usize = 20;
+/// In each of 20 parts of a span, 10,000 certificates are 500, give or take 22 (the standard deviation); this is five of them.
+const FLATNESS: f64 = 1.25;
+
+/// Repeatable random numbers (SplitMix64).
+struct Draws(u64);
+
+impl Draws {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    fn fraction(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn up_to(&mut self, span: Duration) -> Duration {
+        span * self.fraction()
+    }
+
+    fn certificate(&mut self, not_before: Moment, lifetime: Duration) -> NewestCertificate {
+        let id = uuid::Uuid::from_u64_pair(self.bits(), self.bits()).into();
+        NewestCertificate { id, not_before, not_after: not_before + lifetime, revoked: false, issuer: None }
+    }
+}
+
+/// An order that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Success {
+    at: Moment,
+    reason: Reason,
+    replaced: Option<NewestCertificate>,
+}
+
+struct Walk {
+    standing: Standing,
+    now: Moment,
+    lifetime: Duration,
+    draws: Draws,
+    /// When an order was tried, well or not.
+    tries: Vec<Moment>,
+    successes: Vec<Success>,
+    questions: usize,
+}
+
+/// What the CA suggests for a certificate, by the moment and a random number.
+type Suggests<'a> = &'a dyn Fn(&NewestCertificate, Moment, f64) -> Answer;
+/// What becomes of an order, by a random number.
+type Orders<'a> = &'a dyn Fn(f64) -> Result<(), Failure>;
+
+impl Walk {
+    /// A walk that begins with a certificate that was just issued.
+    fn new(lifetime: Duration, seed: u64) -> Self {
+        let mut draws = Draws(seed);
+        let newest = draws.certificate(START, lifetime);
+        let standing = Standing { newest: Some(newest), last_issued: Some(START), ..Standing::default() };
+        Self { standing, now: START, lifetime, draws, tries: Vec::new(), successes: Vec::new(), questions: 0 }
+    }
+
+    fn go_on_until(&mut self, end: Moment, suggests: Suggests<'_>, orders: Orders<'_>) {
+        let mut at_once = 0;
+        while self.now < end {
+            let plan = plan(&self.standing, self.now);
+            assert_eq!(plan, super::plan(&self.standing.clone(), self.now), "the same facts give the same plan");
+            assert!(plan.next_look <= plan.at.max(self.now), "{plan:?}");
+            at_once = if plan.action == Action::Idle { 0 } else { at_once + 1 };
+            assert!(at_once < 10, "a storm at {}: {plan:?}", self.now);
+            match plan.action {
+                Action::Idle => self.now = plan.next_look.min(self.now + Duration::DAY).min(end),
+                Action::AskRenewalInfo => self.ask(suggests),
+                Action::Start | Action::Resume(_) => self.order(plan.reason, orders),
+                Action::CleanUp | Action::Purge => unreachable!("nothing is left over, nothing deleted"),
+            }
+        }
+    }
+
+    fn ask(&mut self, suggests: Suggests<'_>) {
+        let newest = self.standing.newest.expect("only about a certificate that serves");
+        assert!(self.now < newest.not_after, "an expired certificate is not asked about");
+        self.questions += 1;
+        let answer = suggests(&newest, self.now, self.draws.fraction());
+        let info = RenewalInfo::after(self.standing.renewal_info.as_ref(), answer, self.now, self.draws.fraction());
+        self.standing.renewal_info = Some(info);
+    }
+
+    fn order(&mut self, reason: Reason, orders: Orders<'_>) {
+        self.tries.push(self.now);
+        match orders(self.draws.fraction()) {
+            Ok(()) => {
+                self.successes.push(Success { at: self.now, reason, replaced: self.standing.newest });
+                let newest = Some(self.draws.certificate(self.now, self.lifetime));
+                self.standing = Standing { newest, last_issued: Some(self.now), ..Standing::default() };
+            }
+            Err(failure) => {
+                let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
+                let (before, expiry) = (self.standing.trouble.as_ref(), self.standing.newest.map(|it| it.not_after));
+                let trouble = Trouble::after(before, failure, self.now, expiry, self.draws.fraction());
+                self.standing.trouble = Some(trouble);
+                self.standing.open_attempt = (!over).then_some(StageKind::Ordered);
+                self.standing.renewal_requested = false;
+            }
+        }
+    }
+}
+
+/// Windows of all kinds, and all ways to have none.
+fn anything(newest: &NewestCertificate, now: Moment, draw: f64) -> Answer {
+    let lifetime = newest.lifetime();
+    match draw * 10.0 {
+        kind if kind < 1.0 => Answer::NotOffered,
+        kind if kind < 2.0 => Answer::Useless("the window ends before it starts".to_owned()),
+        kind if kind < 3.0 => Answer::Unreachable("HTTP 503".to_owned(), None),
+        kind if kind < 4.0 => past(newest, now, draw),
+        // From a lifetime ago to a lifetime ahead.
+        kind => window(now + lifetime * ((kind - 7.0) / 3.0), lifetime * 0.02),
+    }
+}
+
+/// As in a mass revocation, or in the loop of a CA that has lost its mind.
+fn past(_: &NewestCertificate, now: Moment, _: f64) -> Answer {
+    window(now - Duration::days(2), Duration::DAY)
+}
+
+/// As Let's Encrypt suggests where nothing is wrong.
+fn usual(newest: &NewestCertificate, now: Moment, _: f64) -> Answer {
+    let start = newest.not_before + newest.lifetime() * 0.66;
+    let Answer::Window { window, .. } = window(start, newest.lifetime() * 0.02) else { unreachable!("it is one") };
+    Answer::Window { window, explanation_url: None, retry_after: Some(now + Duration::hours(6)) }
+}
+
+fn window(start: Moment, length: Duration) -> Answer {
+    let window = Window::new(start, start + length).expect("it ends behind its start");
+    Answer::Window { window, explanation_url: None, retry_after: None }
+}
+
+fn well(_: f64) -> Result<(), Failure> {
+    Ok(())
+}
+
+fn never(draw: f64) -> Result<(), Failure> {
+    let down = Disposition::ProviderDown { not_before: None };
+    let down = Failure { disposition: down, message: "HTTP 503".to_owned() };
+    let failures = [Failure::retry("cut"), Failure::restart("TXT"), down];
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0, 1 or 2")]
+    let chosen = failures.into_iter().nth((draw * 3.0) as usize);
+    Err(chosen.expect("a draw is under 1"))
+}
+
+/// How far the fullest and the emptiest of equal parts of a span are from flat.
+fn unevenness(moments: impl Iterator<Item = Moment>, start: Moment, span: Duration) -> f64 {
+    let mut counts = [0_u32; BUCKETS];
+    let mut all = 0_u32;
+    for moment in moments {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in the span")]
+        let bucket = ((moment - start) / span * 20.0) as usize;
+        counts[bucket.min(BUCKETS - 1)] += 1;
+        all += 1;
+    }
+    let flat = f64::from(all) / 20.0;
+    let ratio = |count: u32| (f64::from(count) / flat).max(flat / f64::from(count));
+    counts.into_iter().map(ratio).fold(1.0, f64::max)
+}
+
+#[test]
+fn a_fleet_of_one_moment_renews_evenly_by_its_lifetime() {
+    let (mut draws, lifetime) = (Draws(1), Duration::days(90));
+    let fleet = (0..FLEET).map(|_| renewal_moment(&draws.certificate(START, lifetime), None, START).0);
+    let first = START + lifetime * (2.0 / 3.0 - SPREAD);
+    let uneven = unevenness(fleet, first, lifetime * SPREAD);
+    assert!(uneven < FLATNESS, "{uneven}");
+}
+
+#[test]
+fn a_fleet_of_one_moment_renews_evenly_in_the_window_of_the_ca() {
+    let (mut draws, lifetime) = (Draws(2), Duration::days(45));
+    let fleet = (0..FLEET).map(|_| {
+        let newest = draws.certificate(START, lifetime);
+        let info = RenewalInfo::after(None, usual(&newest, START, 0.0), START, draws.fraction());
+        renewal_moment(&newest, Some(&info), START).0
+    });
+    let uneven = unevenness(fleet, START + lifetime * 0.66, lifetime * 0.02);
+    assert!(uneven < FLATNESS, "{uneven}");
+}
+
+/// All CAs give all certificates the same pause. The tenth by which it is stretched makes the busiest minute of a fleet that
+/// was issued within one at most 350 questions after six hours and 250 after a day, and less from then on.
+#[test]
+fn a_fleet_of_one_minute_does_not_ask_in_one_minute() {
+    let mut draws = Draws(3);
+    let mut asks: Vec<Moment> = (0..FLEET).map(|_| START + draws.up_to(Duration::MINUTE)).collect();
+    for most in [350, 350, 270, 250] {
+        for ask_at in &mut asks {
+            let newest = draws.certificate(START, Duration::days(90));
+            *ask_at = RenewalInfo::after(None, usual(&newest, *ask_at, 0.0), *ask_at, draws.fraction()).ask_at;
+        }
+        let mut minutes = std::collections::HashMap::new();
+        for ask_at in &asks {
+            *minutes.entry((*ask_at - START).whole_minutes()).or_insert(0) += 1;
+        }
+        let busiest = minutes.into_values().max().unwrap();
+        assert!(busiest <= most, "{busiest} questions in a minute, more than {most}");
+    }
+}
+
+#[test]
+fn a_window_that_is_always_over_yields_one_certificate_an_hour() {
+    let mut walk = Walk::new(Duration::days(90), 4);
+    walk.go_on_until(START + Duration::days(2), &past, &well);
+    assert_eq!(walk.successes.len(), 47);
+    assert!(walk.successes.iter().all(|success| matches!(success.reason, Reason::WindowOver(_))));
+}
+
+#[test]
+fn a_ca_that_is_well_is_asked_four_times_a_day_and_renews_in_its_window() {
+    let mut walk = Walk::new(Duration::days(90), 5);
+    walk.go_on_until(START + Duration::days(600), &usual, &well);
+    assert!((9..=10).contains(&walk.successes.len()), "{:?}", walk.successes);
+    assert!(walk.successes.iter().all(|success| matches!(success.reason, Reason::Window(_))));
+    assert!((2_150..=2_420).contains(&walk.questions), "{} questions in 600 days", walk.questions);
+}
+
+proptest! {
+    #[test]
+    fn never_two_successes_within_an_hour_unless_a_person_asked_or_changed_the_intent(
+        seed in any::<u64>(),
+        lifetime in 2i64..100,
+        wishes in proptest::collection::vec((1i64..300, any::<bool>()), 0..6),
+    ) {
+        let mut walk = Walk::new(Duration::days(lifetime), seed);
+        let moody = |draw: f64| if draw < 0.3 { never(draw / 0.3) } else { Ok(()) };
+        for (minutes, asked) in wishes {
+            walk.go_on_until(walk.now + Duration::minutes(minutes), &anything, &moody);
+            walk.standing.renewal_requested |= asked;
+            walk.standing.intent_changed |= !asked;
+        }
+        walk.go_on_until(walk.now + Duration::days(2), &anything, &moody);
+        let mut before = START;
+        for success in walk.successes {
+            let wished = matches!(success.reason, Reason::Requested | Reason::IntentChanged | Reason::AttemptOpen);
+            prop_assert!(wished || success.at - before >= BETWEEN_SUCCESSES, "{success:?} after {before}");
+            before = success.at;
+        }
+    }
+
+    #[test]
+    fn never_later_than_the_backstop(seed in any::<u64>(), lifetime in 2i64..200) {
+        let lifetime = Duration::days(lifetime);
+        let mut walk = Walk::new(lifetime, seed);
+        walk.go_on_until(START + lifetime * 5, &anything, &well);
+        prop_assert!(walk.successes.len() >= 4);
+        for success in walk.successes {
+            prop_assert!(success.at <= backstop(&success.replaced.unwrap()), "{success:?}");
+        }
+    }
+
+    /// Failures for which the CA names no moment and nobody waits for a person: Retry-After wins, and people are asked daily.
+    #[test]
+    fn at_least_ten_tries_remain_before_the_expiry(seed in any::<u64>(), hours in 24i64..5_000, far in any::<bool>()) {
+        let mut walk = Walk::new(Duration::hours(hours), seed);
+        let expiry = START + walk.lifetime;
+        // A window behind the expiry leaves only what is behind the backstop.
+        let suggests = |newest: &NewestCertificate, now: Moment, draw: f64| {
+            if far { window(newest.not_after, Duration::DAY) } else { anything(newest, now, draw) }
+        };
+        walk.go_on_until(expiry, &suggests, &never);
+        prop_assert!(walk.tries.len() >= 10, "{} tries", walk.tries.len());
+        let pauses = walk.tries.windows(2).map(|pair| pair[1] - pair[0]);
+        prop_assert!(pauses.min().unwrap() >= Duration::MINUTE);
+    }
+
+    #[test]
+    fn restarts_and_other_replicas_change_nothing(seed in any::<u64>(), looks in proptest::collection::vec(1i64..3_000, 0..40)) {
+        let [mut steady, mut restarted] = [(); 2].map(|()| Walk::new(Duration::days(47), seed));
+        for minutes in looks {
+            restarted.go_on_until(restarted.now + Duration::minutes(minutes), &usual, &well);
+        }
+        let end = START.max(restarted.now) + Duration::days(50);
+        restarted.go_on_until(end, &usual, &well);
+        steady.go_on_until(end, &usual, &well);
+        prop_assert_eq!(steady.successes, restarted.successes);
+        prop_assert_eq!(steady.questions, restarted.questions);
+    }
+
+    #[test]
+    fn the_same_window_learned_again_keeps_the_moment(draws in proptest::collection::vec(0.0..1.0f64, 1..30), hours in 1i64..50) {
+        let newest = Draws(6).certificate(START, Duration::days(90));
+        let mut info: Option<RenewalInfo> = None;
+        let mut moments = Vec::new();
+        for (round, draw) in (0_i32..).zip(draws) {
+            let now = START + Duration::hours(hours) * round;
+            let answer = match round % 3 {
+                1 => Answer::Unreachable("cut".to_owned(), None),
+                2 => Answer::Useless("no JSON".to_owned()),
+                _ => usual(&newest, now, 0.0),
+            };
+            let next = RenewalInfo::after(info.as_ref(), answer, now, draw);
+            moments.push(next.suggestion.as_ref().unwrap().moment);
+            info = Some(next);
+        }
+        prop_assert!(moments.iter().all(|moment| *moment == moments[0]));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_a_day_starts_no_storm(seed in any::<u64>(), minutes in 1i64..3_000) {
+        let mut looping = Walk::new(Duration::days(90), seed);
+        looping.go_on_until(START + Duration::minutes(minutes), &past, &well);
+        looping.now = looping.now - Duration::DAY;
+        let (jumped, before) = (looping.now, looping.successes.len());
+        looping.go_on_until(jumped + Duration::hours(5), &past, &well);
+        let after: Vec<Moment> = looping.successes[before..].iter().map(|success| success.at).collect();
+        prop_assert!(after.windows(2).all(|pair| pair[1] - pair[0] >= BETWEEN_SUCCESSES), "{after:?}");
+        prop_assert_eq!(after.len(), 5, "one for the jump, and one an hour");
+
+        let mut failing = Walk::new(Duration::days(90), seed);
+        failing.go_on_until(START + Duration::minutes(minutes), &past, &never);
+        failing.now = failing.now - Duration::DAY;
+        let (jumped, before) = (failing.now, failing.tries.len());
+        failing.go_on_until(jumped + Duration::DAY, &past, &never);
+        prop_assert!(failing.tries.len() - before <= 6, "{:?}", &failing.tries[before..]);
+
+        let mut healthy = Walk::new(Duration::days(90), seed);
+        healthy.go_on_until(START + Duration::minutes(minutes), &usual, &well);
+        healthy.now = healthy.now - Duration::DAY;
+        healthy.go_on_until(START + Duration::days(58), &usual, &well);
+        prop_assert_eq!(healthy.successes, Vec::new());
+    }
+}
