@@ -6,6 +6,7 @@ mod account;
 mod challenge;
 mod course;
 mod key;
+mod limits;
 mod renewal_info;
 mod tenure;
 
@@ -22,6 +23,7 @@ use crate::domain::attempt::{Attempt, Planned, Stage, StageKind};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::hold::Hold;
 use crate::domain::plan::Reason;
 use crate::issuance::course::Course;
 use crate::runtime::clock::SharedClock;
@@ -34,6 +36,9 @@ pub enum Stop {
     /// A step failed; what to do about it is known.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// The order would break a limit of the CA.
+    #[error("kept back: {0}")]
+    Held(Hold),
     /// The program stops; the work goes on after the next start.
     #[error("parked: the program stops")]
     Parked,

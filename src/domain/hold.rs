@@ -15,6 +15,16 @@ pub struct Hold {
     pub cause: HoldCause,
 }
 
+/// Why, in words.
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            HoldCause::ProviderDown => f.write_str("the provider is down, and it is probed"),
+            HoldCause::Limit(limit) => write!(f, "the order waits for a limit of the CA: {limit}"),
+        }
+    }
+}
+
 /// Why an order is kept back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldCause {

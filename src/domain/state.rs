@@ -98,6 +98,8 @@ fn words(standing: &Standing, now: Moment) -> String {
     }
     if let Some(stage) = standing.open_attempt.filter(|_| standing.running) {
         parts.push(stage.doing().to_owned());
+    } else if let Some(hold) = standing.hold.as_ref().filter(|_| is_held(plan.reason)) {
+        parts.push(format!("{hold}; it is next tried at {}", plan.next_look));
     } else if let Some(trouble) = &standing.trouble {
         parts.push(of_trouble(trouble));
     } else if plan.reason != Reason::IntentChanged {
@@ -111,6 +113,10 @@ fn words(standing: &Standing, now: Moment) -> String {
     parts.join("; ")
 }
 
+const fn is_held(reason: Reason) -> bool {
+    matches!(reason, Reason::Limit | Reason::ProviderDown)
+}
+
 fn of_trouble(trouble: &Trouble) -> String {
     format!("{} (failure {}, next try at {})", trouble.last, trouble.failures, trouble.next_try)
 }
@@ -122,6 +128,7 @@ mod tests {
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
+    use crate::domain::hold::{Hold, HoldCause};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -180,6 +187,18 @@ mod tests {
         let refused = Standing { trouble: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
         let message = of_auto_certificate(&refused, NOW).message;
         assert!(message.starts_with(&expected) && message.contains("CAA forbids"), "{message}");
+    }
+
+    #[test]
+    fn a_hold_tells_the_limit_and_the_moment_until_it_is_over() {
+        let limit = "orders of the account (300 in 3 h)".to_owned();
+        let hold = Hold { until: NOW + Duration::minutes(5), cause: HoldCause::Limit(limit.clone()) };
+        let held = Standing { hold: Some(hold), ..Standing::default() };
+        let report = of_auto_certificate(&held, NOW);
+        let expected =
+            format!("the order waits for a limit of the CA: {limit}; it is next tried at {}", NOW + Duration::minutes(5));
+        assert_eq!((report.state, report.message), (State::Provisioning, expected));
+        assert!(!of_auto_certificate(&held, NOW + Duration::minutes(6)).message.contains("limit"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
+use crate::domain::hold::Hold;
 use crate::domain::id::{AutoCertificateId, CertificateId, ParseIdError};
 use crate::domain::moment::Moment;
 use crate::domain::state;
@@ -90,7 +91,7 @@ pub struct RenewalProgress {
     pub requested: bool,
     /// How many runs have finished.
     pub runs: u64,
-    /// What went wrong since the last success.
+    /// What went wrong since the last success, or holds it back.
     pub trouble: Option<RenewalTrouble>,
     /// The newest certificate.
     pub newest: Option<NewestIssued>,
@@ -248,7 +249,7 @@ impl From<Progress> for RenewalProgress {
             running: progress.running,
             requested: progress.renewal_requested,
             runs: progress.runs,
-            trouble: progress.trouble.map(RenewalTrouble::from),
+            trouble: progress.hold.map(RenewalTrouble::from).or(progress.trouble.map(RenewalTrouble::from)),
             newest: progress.newest.map(NewestIssued::from),
             deleted: progress.deleted,
         }
@@ -258,6 +259,12 @@ impl From<Progress> for RenewalProgress {
 impl From<Trouble> for RenewalTrouble {
     fn from(trouble: Trouble) -> Self {
         Self { message: trouble.last.message, next_try: trouble.next_try.to_string() }
+    }
+}
+
+impl From<Hold> for RenewalTrouble {
+    fn from(hold: Hold) -> Self {
+        Self { message: hold.to_string(), next_try: hold.until.to_string() }
     }
 }
 

@@ -74,13 +74,15 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The zones are looked up first: a name that no adapter serves must not cost an order.
+    /// The zones are looked up first: a name that no adapter serves must not cost an order. Neither must one that the CA
+    /// would refuse for its limits, nor be sent.
     async fn make_order(&mut self, planned: Planned) -> Result<Stage, Stop> {
         for name in &self.attempt.names {
             self.zone_for(&name.challenge_name()).await?;
         }
         self.account().await?;
         self.tenure.hold().await?;
+        self.take_order().await?;
         let attempt = self.attempt;
         let order = self.account().await?.new_order(&attempt.names).await?;
         let url = order.url();
@@ -93,7 +95,8 @@ impl<'a> Course<'a> {
         let order = self.order(&ordered.order).await?;
         if order.state() != OrderState::Pending {
             // An invalid one ends here, in the CA's own words.
-            order.await_ready(&ended).await?;
+            let settled = order.await_ready(&ended).await;
+            self.counted(settled).await?;
             return Ok(ordered.ready());
         }
         self.begin_key();
@@ -106,7 +109,8 @@ impl<'a> Course<'a> {
         let authorizations = self.order(&presented.order).await?.authorizations().await?;
         for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
             self.tenure.hold().await?;
-            self.order(&presented.order).await?.answer(authorization).await?;
+            let answered = self.order(&presented.order).await?.answer(authorization).await;
+            self.counted(answered).await?;
         }
         Ok(presented.answered())
     }
@@ -114,7 +118,7 @@ impl<'a> Course<'a> {
     async fn await_ready(&mut self, answered: Answered) -> Result<Stage, Stop> {
         let ended = self.tenure.ended().clone();
         let ready = self.order(&answered.order).await?.await_ready(&ended).await;
-        ready.map_err(|error| self.stop_of(error.into()))?;
+        self.counted(ready).await.map_err(|stop| self.stop_of(stop))?;
         Ok(answered.ready())
     }
 
@@ -152,7 +156,9 @@ impl<'a> Course<'a> {
             private_key: issued.request.private_key.clone(),
             leaf,
         };
-        let id = self.issuance.store.store_issued(self.tenure.lease(), self.attempt, &certificate, now).await?;
+        let (store, booking) = (&self.issuance.store, self.booking().await?);
+        let id =
+            store.store_issued(self.tenure.lease(), self.attempt, &certificate, booking.as_ref(), now).await?;
         tracing::info!(
             certificate = %id, serial = certificate.leaf.serial_number, not_after = %certificate.leaf.not_after,
             "certificate stored"

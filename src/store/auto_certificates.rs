@@ -198,7 +198,7 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestCertificate>, StoreEr
     Ok(Some(NewestCertificate { id, not_before, not_after }))
 }
 
-fn read_hold(record: &Record<'_>) -> Result<Option<Hold>, StoreError> {
+pub(super) fn read_hold(record: &Record<'_>) -> Result<Option<Hold>, StoreError> {
     let Some(cause) = record.optional_parsed("held_by")? else { return Ok(None) };
     Ok(Some(Hold { until: record.moment("held_until")?, cause }))
 }

@@ -4,11 +4,12 @@ use sqlx::any::AnyRow;
 
 use crate::domain::attempt::StageKind;
 use crate::domain::back_off::Trouble;
+use crate::domain::hold::Hold;
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::resource::ResourceName;
-use crate::store::auto_certificates::{TABLE, newest, open_stage, read_stage, running};
+use crate::store::auto_certificates::{TABLE, newest, open_stage, read_hold, read_stage, running};
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
@@ -42,6 +43,8 @@ pub struct Progress {
     pub runs: u64,
     /// What went wrong since the last success.
     pub trouble: Option<Trouble>,
+    /// What keeps an order back for its provider's sake.
+    pub hold: Option<Hold>,
     /// Its newest certificate.
     pub newest: Option<NewestSummary>,
     /// Whether it was deleted meanwhile.
@@ -62,7 +65,7 @@ pub struct NewestSummary {
 }
 
 impl Store {
-    /// Asks for a new certificate, due or not. While an attempt is being worked on, that one is the answer; while other
+    /// Asks for a new certificate, due or not, and held back or not. While an attempt is being worked on, that one is the answer; while other
     /// work goes on, the wish is heard at its end.
     ///
     /// # Errors
@@ -105,6 +108,7 @@ fn read(row: &AnyRow) -> Result<Progress, StoreError> {
         renewal_requested: record.flag("renewal_requested")?,
         runs: record.count("runs")?,
         trouble: record.trouble("trouble")?,
+        hold: read_hold(&record)?,
         newest: read_newest(&record)?,
         deleted: record.optional_moment("deleted_at")?.is_some(),
     })
@@ -120,11 +124,12 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestSummary>, StoreError>
 const LOCK: &str = "UPDATE auto_certificates SET wakes = wakes WHERE id = $1 AND deleted_at IS NULL";
 /// Not where an attempt is being worked on.
 const REQUEST: &str = "\
-    UPDATE auto_certificates SET renewal_requested = 1, next_look = $2, wakes = wakes + 1 \
+    UPDATE auto_certificates SET renewal_requested = 1, next_look = $2, wakes = wakes + 1, held_until = NULL, \
+    held_by = NULL \
     WHERE id = $1 AND (lease_until IS NULL OR lease_until <= @now OR NOT EXISTS \
     (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = auto_certificates.id AND o.ended_at IS NULL))";
 pub(super) const GET: &str = concat!(
-    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.deleted_at, ",
+    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.held_until, a.held_by, a.deleted_at, ",
     running!(),
     ", ",
     open_stage!(),
