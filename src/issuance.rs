@@ -5,6 +5,8 @@
 mod account;
 mod challenge;
 mod course;
+#[cfg(test)]
+mod dispositions;
 mod key;
 mod limits;
 mod renewal_info;

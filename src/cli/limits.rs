@@ -72,12 +72,14 @@ pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<En
     runtime()?.block_on(async {
         let app = App::open(config, Place::MustExist).await?;
         let mut providers = providers(&app.store).await?;
-        let unknown: Vec<&str> = command.providers.iter().map(String::as_str).filter(|text| !any(&providers, text)).collect();
+        let unknown: Vec<&str> =
+            command.providers.iter().map(String::as_str).filter(|text| !any(&providers, text)).collect();
         if !unknown.is_empty() {
             eprintln!("autocertd: no provider has the name or id: {}", unknown.join(", "));
             return Ok(Ending::Misused);
         }
-        providers.retain(|provider| command.providers.is_empty() || command.providers.iter().any(|text| is(provider, text)));
+        providers
+            .retain(|provider| command.providers.is_empty() || command.providers.iter().any(|text| is(provider, text)));
         let mut accounts = Vec::with_capacity(providers.len());
         for provider in providers {
             accounts.push(Account::of(config, &app.store, provider, app.clock.now()).await?);

@@ -195,8 +195,10 @@ mod tests {
         let hold = Hold { until: NOW + Duration::minutes(5), cause: HoldCause::Limit(limit.clone()) };
         let held = Standing { hold: Some(hold), ..Standing::default() };
         let report = of_auto_certificate(&held, NOW);
-        let expected =
-            format!("the order waits for a limit of the CA: {limit}; it is next tried at {}", NOW + Duration::minutes(5));
+        let expected = format!(
+            "the order waits for a limit of the CA: {limit}; it is next tried at {}",
+            NOW + Duration::minutes(5)
+        );
         assert_eq!((report.state, report.message), (State::Provisioning, expected));
         assert!(!of_auto_certificate(&held, NOW + Duration::minutes(6)).message.contains("limit"));
     }

@@ -157,8 +157,7 @@ impl<'a> Course<'a> {
             leaf,
         };
         let (store, booking) = (&self.issuance.store, self.booking().await?);
-        let id =
-            store.store_issued(self.tenure.lease(), self.attempt, &certificate, booking.as_ref(), now).await?;
+        let id = store.store_issued(self.tenure.lease(), self.attempt, &certificate, booking.as_ref(), now).await?;
         tracing::info!(
             certificate = %id, serial = certificate.leaf.serial_number, not_after = %certificate.leaf.not_after,
             "certificate stored"

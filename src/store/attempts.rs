@@ -122,11 +122,7 @@ impl Store {
         if let Some(booking) = booking {
             self.count_issued(&mut transaction, booking, now).await?;
         }
-        self.query(NOTE_ISSUED)
-            .bind(lease.id.to_string())
-            .bind(now.micros())
-            .execute(&mut *transaction)
-            .await?;
+        self.query(NOTE_ISSUED).bind(lease.id.to_string()).bind(now.micros()).execute(&mut *transaction).await?;
         self.free_records(&mut transaction, lease.id, now).await?;
         self.wake_deliveries(&mut transaction, lease.id).await?;
         transaction.commit().await?;

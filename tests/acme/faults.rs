@@ -44,7 +44,8 @@ async fn retry_after_in_seconds_as_a_date_and_without_is_kept() {
         let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
         assert_eq!(error.disposition(), down, "{error}");
         stage.proxy.set_hook(on("new-nonce", move || limited(429, OF_A_DOMAIN, value)));
-        let error = client.account(&credentials).await.unwrap().new_order(&names(&["example.com"])).await.err().unwrap();
+        let error =
+            client.account(&credentials).await.unwrap().new_order(&names(&["example.com"])).await.err().unwrap();
         assert_eq!(error.disposition(), down, "{error}");
         assert!(error.to_string().contains("give a nonce"), "{error}");
     }
@@ -57,7 +58,10 @@ async fn a_paused_name_waits_for_a_person_and_gives_the_page_to_visit() {
     stage.proxy.set_hook(on("new-order", || limited(429, PAUSED, None)));
     let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
     assert_eq!(error.disposition(), Disposition::Operator);
-    assert!(error.to_string().contains("https://portal.example/unpause") && error.to_string().contains("lift"), "{error}");
+    assert!(
+        error.to_string().contains("https://portal.example/unpause") && error.to_string().contains("lift"),
+        "{error}"
+    );
     stage.proxy.set_hook(on("new-order", || limited(429, PAUSED, Some("60"))));
     let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
     assert!(matches!(error.disposition(), Disposition::Retry { not_before: Some(_) }), "{error}");

@@ -80,7 +80,11 @@ fn a_limit_of_the_account_or_the_service_is_the_providers_and_one_of_names_the_c
         ] {
             assert_eq!(limited(Step::NewOrder, words, not_before), Disposition::Retry { not_before }, "{words}");
             for step in [Step::Directory, Step::Nonce, Step::Account] {
-                assert_eq!(limited(step, words, not_before), Disposition::ProviderDown { not_before }, "{step}: {words}");
+                assert_eq!(
+                    limited(step, words, not_before),
+                    Disposition::ProviderDown { not_before },
+                    "{step}: {words}"
+                );
             }
         }
         let page = AcmeError::Refused { step: Step::Finalize, refusal: refusal(429, "<html>busy</html>", not_before) };

@@ -147,7 +147,10 @@ mod tests {
     fn the_limits_of_lets_encrypt_are_known_by_its_host() {
         let none = AcmeSection::default();
         assert_eq!(limits(&none, "https://acme-v02.api.letsencrypt.org/directory"), Limits::LETS_ENCRYPT);
-        assert_eq!(limits(&none, "https://acme-staging-v02.api.letsencrypt.org/directory"), Limits::LETS_ENCRYPT_STAGING);
+        assert_eq!(
+            limits(&none, "https://acme-staging-v02.api.letsencrypt.org/directory"),
+            Limits::LETS_ENCRYPT_STAGING
+        );
         assert_eq!(limits(&none, "https://ca.example/acme-v02.api.letsencrypt.org"), Limits::NONE);
     }
 
