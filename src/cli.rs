@@ -6,6 +6,7 @@ mod deliveries;
 mod export;
 mod import;
 mod keys;
+mod limits;
 mod log;
 mod named;
 mod owner;
@@ -85,6 +86,8 @@ enum Command {
     Plan(plan::PlanCommand),
     /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
     Deliveries(deliveries::DeliveriesCommand),
+    /// Show what counts against the limits of each provider's CA, and when there is room for more
+    Limits(limits::LimitsCommand),
     /// Look what is served where a delivery says `verify`, by a TLS handshake; exit code 1 where that is not what was
     /// delivered
     Verify(verify::VerifyCommand),
@@ -172,6 +175,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Plan(command))) => plan::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
+        (None, Some(Command::Limits(command))) => limits::run(config, &command),
         (None, Some(Command::Verify(command))) => verify::run(config, &command),
         (None, Some(Command::Import(arguments))) => import::run(config, &arguments),
         (None, Some(Command::Export(arguments))) => export::run(config, &arguments),

@@ -113,6 +113,14 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         fault: String,
     },
+    /// The limits of a CA cannot be used.
+    #[error("[[acme.limits]] {server}: {fault}")]
+    Limits {
+        /// The directory of the CA.
+        server: String,
+        /// What is wrong, and what to do.
+        fault: String,
+    },
     /// The instances that share a database cannot be told apart.
     #[error("this host has no name to tell it from the others that share the database; set `instance`")]
     NoInstance,
@@ -261,6 +269,7 @@ impl Config {
         if !(Span::seconds(60)..=Span::seconds(59 * 60)).contains(&scan) || !whole_minutes {
             return out_of_range("scheduler.scan_every", scan.to_string(), "whole minutes between 1m and 59m");
         }
+        self.acme.check_limits()?;
         self.check_declared()
     }
 }

@@ -5,6 +5,8 @@
 mod account;
 mod challenge;
 mod course;
+#[cfg(test)]
+mod dispositions;
 mod key;
 mod limits;
 mod provider;
@@ -28,6 +30,7 @@ use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::failover;
+use crate::domain::hold::Hold;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::plan::Reason;
 use crate::issuance::course::Course;
@@ -45,6 +48,9 @@ pub enum Stop {
     /// A step failed because the CA no longer knows the account.
     #[error(transparent)]
     UnknownAccount(Failure),
+    /// The order would break a limit of the CA.
+    #[error("kept back: {0}")]
+    Held(Hold),
     /// The program stops; the work goes on after the next start.
     #[error("parked: the program stops")]
     Parked,

@@ -268,6 +268,10 @@ async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) 
             tracing::info!("{stop}");
             issuance.store.release(tenure.lease(), issuance.clock.now(), RunOutcome::Interrupted).await
         }
+        Err(Stop::Held(hold)) => {
+            tracing::info!(until = %hold.until, "{hold}");
+            issuance.store.hold_back(tenure.lease(), &hold).await
+        }
         Err(stop @ (Stop::Failed(_) | Stop::UnknownAccount(_) | Stop::Store(_))) => {
             tracing::error!("work was cut off: {stop}");
             note(issuance, &tenure, claim, &stop).await

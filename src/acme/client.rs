@@ -12,6 +12,7 @@ use crate::acme::error::AcmeError;
 use crate::acme::problem::Step;
 use crate::acme::transport::{Exchange, Transport};
 use crate::config::acme::AcmeSection;
+use crate::domain::ledger::Limits;
 use crate::domain::server_url::ServerUrl;
 use crate::runtime::clock::SharedClock;
 
@@ -94,6 +95,11 @@ impl AcmeClient {
         // instant-acme parses it again, and panics where that fails.
         directory.host().ok_or_else(unusable)?;
         Ok(Exchange::new(self.transport.clone(), directory))
+    }
+
+    /// The limits of a CA that are known.
+    pub fn limits_of(&self, server: &ServerUrl) -> Limits {
+        self.settings.limits_of(server)
     }
 
     pub(super) const fn clock(&self) -> &SharedClock {

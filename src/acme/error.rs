@@ -308,6 +308,7 @@ impl Refusal {
         let not_before = self.retry_after;
         match (self.status, &self.problem) {
             (429, _) if not_before.is_none() && self.is_paused() => Disposition::Operator,
+            (429, _) if self.is_about_the_whole(step) => Disposition::ProviderDown { not_before },
             (429 | 408, _) => Disposition::Retry { not_before },
             (500.., _) => Disposition::ProviderDown { not_before },
             _ if matches!(step, Step::Directory | Step::Nonce) => Disposition::ProviderDown { not_before },
@@ -324,8 +325,20 @@ impl Refusal {
 
     /// Let's Encrypt pauses names that fail for too long; only a person can undo that.
     fn is_paused(&self) -> bool {
+        self.says(&["pause", "temporarily prevented"])
+    }
+
+    /// Whether a limit is that of the account or of the service, and not of certain names: every other order would meet
+    /// it, too. The words are those of Boulder, of gateways and of CAs that count by quota.
+    fn is_about_the_whole(&self, step: Step) -> bool {
+        self.problem.is_none()
+            || matches!(step, Step::Directory | Step::Nonce | Step::Account)
+            || self.says(&["too many new orders", "too many requests", "too many new registrations", "quota"])
+    }
+
+    fn says(&self, words: &[&str]) -> bool {
         let detail = self.problem.as_ref().map(|problem| problem.detail.to_lowercase()).unwrap_or_default();
-        ["pause", "temporarily prevented"].iter().any(|word| detail.contains(word))
+        words.iter().any(|words| detail.contains(words))
     }
 
     fn advice(&self, step: Step) -> Option<&'static str> {

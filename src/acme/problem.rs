@@ -416,7 +416,7 @@ mod tests {
         assert_eq!(ProblemKind::of("about:blank"), ProblemKind::Unknown);
     }
 
-    /// The table of the docs: the type, what it means as an answer to newOrder, as an answer within an order, and as the
+    /// The type, what it means as an answer to newOrder, as an answer within an order, and as the
     /// reason why a challenge or an order failed.
     #[test]
     fn every_kind_has_its_meaning() {

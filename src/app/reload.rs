@@ -30,6 +30,10 @@ impl App {
         if waiting > 0 {
             tracing::info!(waiting, "what waited for a person is tried again");
         }
+        let held = self.store.end_limit_holds().await?;
+        if held > 0 {
+            tracing::info!(held, "what waited for the limits of a CA is looked at again");
+        }
         self.wake.nudge();
         Ok(())
     }

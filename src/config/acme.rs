@@ -1,9 +1,12 @@
 //! The section `[acme]`: how certificate authorities are spoken to. Which ones, the providers say.
 
+pub mod limits;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::acme::limits::LimitsEntry;
 use crate::config::span::Span;
 use crate::domain::server_url::PlainHttp;
 
@@ -25,6 +28,8 @@ pub struct AcmeSection {
     pub first_poll: Span,
     /// The longest pause between two looks at an order, where the CA names none. Default `10s`.
     pub longest_poll: Span,
+    /// The limits of CAs, where they are not those that Let's Encrypt publishes. Default none.
+    pub limits: Vec<LimitsEntry>,
 }
 
 impl AcmeSection {
@@ -44,6 +49,7 @@ impl Default for AcmeSection {
             poll_timeout: Span::seconds(300),
             first_poll: Span::seconds(1),
             longest_poll: Span::seconds(10),
+            limits: Vec::new(),
         }
     }
 }

@@ -15,6 +15,16 @@ pub struct Hold {
     pub cause: HoldCause,
 }
 
+/// Why, in words.
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            HoldCause::ProviderDown => f.write_str("the provider is down; it is probed until it answers"),
+            HoldCause::Limit(limit) => write!(f, "the order waits for a limit of the CA: {limit}"),
+        }
+    }
+}
+
 /// Why an order is kept back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldCause {
@@ -22,16 +32,6 @@ pub enum HoldCause {
     ProviderDown,
     /// The order would break this limit of the CA.
     Limit(String),
-}
-
-impl Hold {
-    /// Why, for people.
-    pub fn words(&self) -> String {
-        match &self.cause {
-            HoldCause::ProviderDown => "the provider is down; it is probed until it answers".to_owned(),
-            HoldCause::Limit(limit) => format!("the order would break a limit of the CA: {limit}"),
-        }
-    }
 }
 
 impl HoldCause {

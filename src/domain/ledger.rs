@@ -94,8 +94,16 @@ impl Limits {
         failures_of_name: Some(Rate { count: 5, span: Duration::hours(1) }),
     };
 
+    /// Those of the staging environment of Let's Encrypt (as of late 2026).
+    pub const LETS_ENCRYPT_STAGING: Self = Self {
+        orders: Some(Rate { count: 1_500, span: Duration::hours(3) }),
+        certificates_of_domain: Some(Rate { count: 30_000, span: Duration::days(7) }),
+        certificates_of_name_set: Some(Rate { count: 30_000, span: Duration::days(7) }),
+        failures_of_name: Some(Rate { count: 200, span: Duration::hours(1) }),
+    };
+
     /// The rate of a kind of bucket.
-    const fn of(&self, bucket: &Bucket) -> Option<Rate> {
+    pub const fn of(&self, bucket: &Bucket) -> Option<Rate> {
         match bucket {
             Bucket::Orders => self.orders,
             Bucket::Domain(_) => self.certificates_of_domain,
@@ -236,14 +244,14 @@ impl OrderFacts {
     }
 
     /// What a certificate counts in once it is issued.
-    fn of_certificate(&self) -> impl Iterator<Item = Bucket> + '_ {
+    pub fn of_certificate(&self) -> impl Iterator<Item = Bucket> + '_ {
         let domains = self.domains.iter().filter(|_| self.allowance == Allowance::None).cloned().map(Bucket::Domain);
         let name_set = (self.allowance != Allowance::InWindow).then(|| Bucket::NameSet(self.name_set.clone()));
         domains.chain(name_set)
     }
 
     /// Each bucket that must have room for it.
-    fn buckets(&self) -> impl Iterator<Item = Bucket> + '_ {
+    pub fn buckets(&self) -> impl Iterator<Item = Bucket> + '_ {
         let counted = self.allowance != Allowance::InWindow;
         let failures = self.names.iter().filter(move |_| counted).cloned().map(Bucket::Failures);
         counted.then_some(Bucket::Orders).into_iter().chain(failures).chain(self.of_certificate())

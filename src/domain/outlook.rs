@@ -70,7 +70,7 @@ impl Outlook {
             Next::Person | Next::Retry => standing.trouble.as_ref().map(ToString::to_string).unwrap_or_default(),
             Next::Wait => {
                 let hold = standing.hold.as_ref();
-                hold.map(|hold| format!("{}; it is next tried at {}", hold.words(), hold.until)).unwrap_or_default()
+                hold.map(|hold| format!("{hold}; it is next tried at {}", hold.until)).unwrap_or_default()
             }
             Next::Issue | Next::Renew | Next::Remove => plan.to_string(),
         };
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(Outlook::of(&held, NOW).next, Next::Wait);
         assert_eq!(
             sentence(&held),
-            "the order would break a limit of the CA: orders of the account (300 in 3 h); it is next tried at \
+            "the order waits for a limit of the CA: orders of the account (300 in 3 h); it is next tried at \
              2027-01-15T09:00:00Z"
         );
         let running = Standing { running: true, open_attempt: Some(StageKind::Ready), ..held };

@@ -143,6 +143,7 @@ mod tests {
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
+    use crate::domain::hold::{Hold, HoldCause};
     use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
     use crate::domain::revocation::RevocationReason;
 
@@ -214,7 +215,10 @@ mod tests {
         let expected = format!("valid until {}; {}", serving.not_after, Reason::Revoked);
         assert_eq!(of_auto_certificate(&revoked, NOW), Report { state: State::Available, message: expected.clone() });
         let both = of_auto_certificate(&Standing { intent_changed: true, ..revoked }, NOW).message;
-        assert!(both.contains("were changed in the settings; the newest certificate is revoked"), "{both}");
+        assert!(
+            both.contains("the newest certificate is revoked; names") && both.ends_with("were changed in the settings"),
+            "{both}"
+        );
 
         let revocation = Revocation::wished(RevocationReason::KeyCompromise, NOW).carried_out(NOW);
         let report = of_certificate(NOW + Duration::days(1), Some(&revocation), NOW);
@@ -244,6 +248,20 @@ mod tests {
             );
             assert_eq!(of_auto_certificate(&standing, NOW).message, expected);
         }
+    }
+
+    #[test]
+    fn a_hold_tells_the_limit_and_the_moment_until_it_is_over() {
+        let limit = "orders of the account (300 in 3 h)".to_owned();
+        let hold = Hold { until: NOW + Duration::minutes(5), cause: HoldCause::Limit(limit.clone()) };
+        let held = Standing { hold: Some(hold), ..Standing::default() };
+        let report = of_auto_certificate(&held, NOW);
+        let expected = format!(
+            "the order waits for a limit of the CA: {limit}; it is next tried at {}",
+            NOW + Duration::minutes(5)
+        );
+        assert_eq!((report.state, report.message), (State::Provisioning, expected));
+        assert!(!of_auto_certificate(&held, NOW + Duration::minutes(6)).message.contains("limit"));
     }
 
     #[test]

@@ -268,7 +268,7 @@ impl From<Trouble> for RenewalTrouble {
 
 impl From<Hold> for RenewalTrouble {
     fn from(hold: Hold) -> Self {
-        Self { message: hold.words(), next_try: hold.until.to_string() }
+        Self { message: hold.to_string(), next_try: hold.until.to_string() }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Course<'a> {
     pub(super) tenure: &'a Tenure,
     pub(super) subject: &'a AutoCertificate,
     pub(super) attempt: &'a Attempt,
+    /// Whether the order names what it replaces.
+    pub(super) replaces: bool,
     account: Option<AcmeAccount>,
     order: Option<Order>,
     key: Option<KeyInTheMaking>,
@@ -37,7 +39,8 @@ impl<'a> Course<'a> {
         subject: &'a AutoCertificate,
         attempt: &'a Attempt,
     ) -> Self {
-        Self { issuance, tenure, subject, attempt, account: None, order: None, key: None }
+        let replaces = attempt.replaces.is_some();
+        Self { issuance, tenure, subject, attempt, replaces, account: None, order: None, key: None }
     }
 
     /// Walks from `stage` to the end; `reached` tells where it was when it stopped.
@@ -91,7 +94,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The zones are looked up first: a name that no adapter serves must not cost an order.
+    /// The zones are looked up first: a name that no adapter serves must not cost an order. Neither must one that the CA
+    /// would refuse for its limits, nor be sent.
     async fn make_order(&mut self, planned: Planned) -> Result<Stage, Stop> {
         for name in &self.attempt.names {
             self.zone_for(&name.challenge_name()).await?;
@@ -106,6 +110,7 @@ impl<'a> Course<'a> {
     /// An order that the CA does not take as a replacement is made again at once, once, as one that replaces nothing: an
     /// order for it may be left behind by a crash, and the CA may not know the certificate.
     async fn new_order(&mut self) -> Result<Order, Stop> {
+        self.take_order().await?;
         self.tenure.hold().await?;
         let attempt = self.attempt;
         let wanted =
@@ -119,6 +124,8 @@ impl<'a> Course<'a> {
             "the order is made again without `replaces`, so that it counts against the limits of the CA: {refusal}"
         );
         self.issuance.store.replace_nothing(self.tenure.lease(), attempt.id).await?;
+        self.replaces = false;
+        self.take_order().await?;
         self.tenure.hold().await?;
         Ok(self.account().await?.new_order(NewOrder { replaces: None, ..wanted }).await?)
     }
@@ -128,7 +135,8 @@ impl<'a> Course<'a> {
         let order = self.order(&ordered.order).await?;
         if order.state() != OrderState::Pending {
             // An invalid one ends here, in the CA's own words.
-            order.await_ready(&ended).await?;
+            let settled = order.await_ready(&ended).await;
+            self.counted(settled).await?;
             return Ok(ordered.ready());
         }
         self.begin_key();
@@ -141,7 +149,8 @@ impl<'a> Course<'a> {
         let authorizations = self.order(&presented.order).await?.authorizations().await?;
         for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
             self.tenure.hold().await?;
-            self.order(&presented.order).await?.answer(authorization).await?;
+            let answered = self.order(&presented.order).await?.answer(authorization).await;
+            self.counted(answered).await?;
         }
         Ok(presented.answered())
     }
@@ -149,7 +158,7 @@ impl<'a> Course<'a> {
     async fn await_ready(&mut self, answered: Answered) -> Result<Stage, Stop> {
         let ended = self.tenure.ended().clone();
         let ready = self.order(&answered.order).await?.await_ready(&ended).await;
-        ready.map_err(|error| self.stop_of(error.into()))?;
+        self.counted(ready).await.map_err(|stop| self.stop_of(stop))?;
         Ok(answered.ready())
     }
 
@@ -187,7 +196,8 @@ impl<'a> Course<'a> {
             private_key: issued.request.private_key.clone(),
             leaf,
         };
-        let id = self.issuance.store.store_issued(self.tenure.lease(), self.attempt, &certificate, now).await?;
+        let (store, booking) = (&self.issuance.store, self.booking().await?);
+        let id = store.store_issued(self.tenure.lease(), self.attempt, &certificate, booking.as_ref(), now).await?;
         tracing::info!(
             certificate = %id, serial = certificate.leaf.serial_number, not_after = %certificate.leaf.not_after,
             "certificate stored"

@@ -1,16 +1,77 @@
-//! The limits of CAs.
+//! Orders against the limits of their CA: what would be refused is not sent, and what was sent, issued or failed counts.
 
+use crate::acme::AcmeError;
+use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::id::ProviderId;
-use crate::domain::ledger::Ledger;
-use crate::issuance::Issuance;
-use crate::store::StoreError;
+use crate::domain::ledger::{Allowance, Ledger, OrderFacts};
+use crate::domain::name::DnsName;
+use crate::issuance::course::Course;
+use crate::issuance::{Issuance, Stop};
+use crate::store::{Booking, Books, StoreError};
 
 impl Issuance {
-    /// The ledger of a provider.
+    /// What counts by now against the limits of a provider's CA; nothing where there is no such provider.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn ledger(&self, _: ProviderId) -> Result<Ledger, StoreError> {
-        Ok(Ledger::default())
+    pub async fn ledger(&self, provider: ProviderId) -> Result<Ledger, StoreError> {
+        Ok(match self.books(provider).await? {
+            Some(books) => self.store.ledger(&books, self.clock.now()).await?,
+            None => Ledger::default(),
+        })
+    }
+
+    async fn books(&self, provider: ProviderId) -> Result<Option<Books>, StoreError> {
+        let provider = self.store.provider(provider).await?;
+        Ok(provider.map(|provider| Books {
+            limits: self.acme.limits_of(&provider.server),
+            account: provider.account_url,
+            server: provider.server,
+        }))
+    }
+}
+
+impl Course<'_> {
+    /// Counts the order that is about to be sent.
+    ///
+    /// # Errors
+    /// [`Stop::Held`] where the CA would refuse it, or why the work must stop.
+    pub(super) async fn take_order(&self) -> Result<(), Stop> {
+        let Some(booking) = self.booking().await? else { return Err(Stop::Abandoned) };
+        let taken = self.issuance.store.take_order(self.tenure.lease(), &booking).await?;
+        taken.map_err(|full| Stop::Held(Hold { until: full.until, cause: HoldCause::Limit(full.to_string()) }))
+    }
+
+    /// The order with the books that it counts in; nothing where its provider is gone.
+    pub(super) async fn booking(&self) -> Result<Option<Booking>, StoreError> {
+        let Some(books) = self.issuance.books(self.attempt.provider).await? else { return Ok(None) };
+        let order = OrderFacts::new(&self.attempt.names, self.allowance(&books).await?);
+        Ok(Some(Booking { books, order }))
+    }
+
+    /// What of the limits the order is spared.
+    async fn allowance(&self, books: &Books) -> Result<Allowance, StoreError> {
+        let newest = self.issuance.store.newest_issued(self.subject.id).await?;
+        let same_ca = newest.and_then(|newest| newest.server).is_some_and(|server| server == books.server);
+        Ok(match Allowance::of(&self.subject.standing, same_ca, self.issuance.clock.now()) {
+            // All is spared to none but an order that names the certificate which it replaces.
+            Allowance::InWindow if !self.replaces => Allowance::Repetition,
+            allowance => allowance,
+        })
+    }
+
+    /// What the CA gave; validations that it says have failed are counted, each by its name.
+    ///
+    /// # Errors
+    /// Its error, or why the work must stop.
+    pub(super) async fn counted<T>(&self, result: Result<T, AcmeError>) -> Result<T, Stop> {
+        if let Err(AcmeError::OrderFailed(problems)) = &result {
+            let named = problems.iter().filter_map(|problem| problem.name.as_deref()?.parse().ok());
+            let names: Vec<DnsName> = named.collect();
+            if let Some(books) = self.issuance.books(self.attempt.provider).await? {
+                self.issuance.store.count_failures(self.tenure.lease(), &books, &names).await?;
+            }
+        }
+        Ok(result?)
     }
 }

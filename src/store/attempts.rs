@@ -17,7 +17,7 @@ use crate::store::certificates::Source;
 use crate::store::documents;
 use crate::store::row::Record;
 use crate::store::seal::Place;
-use crate::store::{Lease, Store, StoreError};
+use crate::store::{Booking, Lease, Store, StoreError};
 
 impl Store {
     /// Stores an attempt at its beginning, which also fulfils the wish for a renewal. Earlier attempts that left no
@@ -115,8 +115,8 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Stores what was issued and ends the attempt, all in one. Asked again for the same attempt it gives the same
-    /// certificate.
+    /// Stores what was issued, counts it by `booking` and ends the attempt, all in one. Asked again for the same attempt
+    /// it gives the same certificate.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], [`StoreError::CompromisedKey`], or where the database fails.
@@ -125,6 +125,7 @@ impl Store {
         lease: &Lease,
         attempt: &Attempt,
         new: &NewCertificate,
+        booking: Option<&Booking>,
         now: Moment,
     ) -> Result<CertificateId, StoreError> {
         let mut transaction = self.begin().await?;
@@ -146,11 +147,10 @@ impl Store {
         let created = now.max(self.after_newest(&mut transaction, lease.id).await?);
         let id = self.insert_certificate(&mut transaction, new, source, &Actor::autocertd(), created).await?;
         self.write_stage(&mut transaction, lease, attempt.id, &Stage::Stored(Stored { certificate: id })).await?;
-        self.query("UPDATE auto_certificates SET last_issued = $2, trouble = NULL, intent_changed = 0 WHERE id = $1")
-            .bind(lease.id.to_string())
-            .bind(now.micros())
-            .execute(&mut *transaction)
-            .await?;
+        if let Some(booking) = booking {
+            self.count_issued(&mut transaction, booking, now).await?;
+        }
+        self.query(NOTE_ISSUED).bind(lease.id.to_string()).bind(now.micros()).execute(&mut *transaction).await?;
         self.free_records(&mut transaction, lease.id, now).await?;
         self.wake_deliveries(&mut transaction, lease.id).await?;
         transaction.commit().await?;
@@ -313,6 +313,9 @@ const ENDED_LAST: &str = "\
 const GET_STORED: &str = "\
     SELECT a.id, a.common_name, t.certificate_id FROM auto_certificates a \
     JOIN attempts t ON t.auto_certificate_id = a.id WHERE a.id = $1 AND t.id = $2";
+const NOTE_ISSUED: &str = "\
+    UPDATE auto_certificates SET last_issued = $2, trouble = NULL, intent_changed = 0, held_until = NULL, held_by = NULL \
+    WHERE id = $1";
 const WRITE_STAGE: &str = "\
     UPDATE attempts SET stage = $3, order_url = $4, private_key = $5, csr = $6, chain = $7, certificate_id = $8, \
     ended_at = $9 WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";

@@ -113,11 +113,13 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes the issued certificates that expired 30 days before `now`, and says how many.
+    /// Removes the issued certificates that expired 30 days before `now`, and says how many. What counts against no limit
+    /// any more goes with them.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn remove_expired(&self, now: Moment) -> Result<u64, StoreError> {
+        self.forget_settled(now).await?;
         let removed = self.query(REMOVE_EXPIRED).bind((now - KEPT_AFTER_EXPIRY).micros()).execute(&self.0.pool).await?;
         Ok(removed.rows_affected())
     }

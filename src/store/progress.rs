@@ -65,8 +65,8 @@ pub struct NewestSummary {
 }
 
 impl Store {
-    /// Asks for a new certificate, due or not. While an attempt is being worked on, that one is the answer; while other
-    /// work goes on, the wish is heard at its end.
+    /// Asks for a new certificate, due or not, and held back or not. While an attempt is being worked on, that one is the
+    /// answer; while other work goes on, the wish is heard at its end.
     ///
     /// # Errors
     /// Where the database fails.
@@ -124,12 +124,12 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestSummary>, StoreError>
 const LOCK: &str = "UPDATE auto_certificates SET wakes = wakes WHERE id = $1 AND deleted_at IS NULL";
 /// Not where an attempt is being worked on.
 const REQUEST: &str = "\
-    UPDATE auto_certificates SET renewal_requested = 1, held_until = NULL, held_by = NULL, next_look = $2, \
-    wakes = wakes + 1 \
+    UPDATE auto_certificates SET renewal_requested = 1, next_look = $2, wakes = wakes + 1, held_until = NULL, \
+    held_by = NULL \
     WHERE id = $1 AND (lease_until IS NULL OR lease_until <= @now OR NOT EXISTS \
     (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = auto_certificates.id AND o.ended_at IS NULL))";
 pub(super) const GET: &str = concat!(
-    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.held_until, a.held_by, a.trouble, a.deleted_at, ",
+    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.held_until, a.held_by, a.deleted_at, ",
     running!(),
     ", ",
     open_stage!(),

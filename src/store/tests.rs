@@ -59,6 +59,8 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         roster::FORGET.to_owned(),
         attempts::GET_OPEN.to_owned(),
         journal::LIST.to_owned(),
+        ledger::OF_SCOPE.to_owned(),
+        ledger::FORGET_SETTLED.to_owned(),
         declared::AT_WORK.to_owned(),
         tokens::LIST_NAMED.to_owned(),
     ] {

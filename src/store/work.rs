@@ -189,14 +189,14 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a trouble down; the caller holds the lease.
+    /// Writes a trouble down; the caller holds the lease. What was tried is held back no longer.
     pub(super) async fn write_trouble(
         &self,
         transaction: &mut Transaction<'static, Any>,
         lease: &Lease,
         trouble: &Trouble,
     ) -> Result<(), StoreError> {
-        self.query("UPDATE auto_certificates SET trouble = $2 WHERE id = $1")
+        self.query("UPDATE auto_certificates SET trouble = $2, held_until = NULL, held_by = NULL WHERE id = $1")
             .bind(lease.id.to_string())
             .bind(documents::of_trouble(trouble))
             .execute(&mut **transaction)

@@ -17,30 +17,54 @@ use tokio_util::sync::CancellationToken;
 use crate::stage::{Stage, answer_all, client, client_at, names, server, settings};
 
 #[tokio::test]
-async fn retry_after_in_seconds_and_as_a_date_is_kept() {
+async fn retry_after_in_seconds_as_a_date_and_without_is_kept() {
     let stage = Stage::start_trusting().await;
     let credentials = stage.register(None).await.unwrap();
     let now = Moment::from_micros(1_700_000_000_000_000);
     let clock = Arc::new(TurnedClock::starting_at(now));
     let client = client_at(&settings(vec![stage.proxy.root_pem_path()]), clock);
     let account = client.account(&credentials).await.unwrap();
-    let later = now + Duration::seconds(120);
-    for value in ["120", "Tue, 14 Nov 2023 22:15:20 GMT"] {
-        stage.proxy.set_hook(on("new-order", move || limited(429, Some(value))));
+    let later = Some(now + Duration::seconds(120));
+    for (value, not_before) in [(Some("120"), later), (Some("Tue, 14 Nov 2023 22:15:20 GMT"), later), (None, None)] {
+        let (retry, down) = (Disposition::Retry { not_before }, Disposition::ProviderDown { not_before });
+        for (status, words, expected) in [
+            (429, OF_A_DOMAIN, retry),
+            (429, OF_THE_ACCOUNT, down),
+            (429, "too many requests", down),
+            (503, OF_A_DOMAIN, down),
+        ] {
+            stage.proxy.set_hook(on("new-order", move || limited(status, words, value)));
+            let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
+            assert_eq!(error.disposition(), expected, "{error}");
+            let told = if value.is_some() { "; not before 2023-11-14T22:15:20Z" } else { "" };
+            assert!(error.to_string().ends_with(&format!("HTTP {status}, {words} (rateLimited){told}")), "{error}");
+        }
+        // A gateway's own limit, and one that is met before the CA knows what for.
+        stage.proxy.set_hook(on("new-order", move || answer(429, "<html>slow down</html>", value)));
         let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
-        assert_eq!(error.disposition(), Disposition::Retry { not_before: Some(later) }, "{error}");
-        assert!(
-            error.to_string().contains("too many new orders (rateLimited); not before 2023-11-14T22:15:20Z"),
-            "{error}"
-        );
-
-        stage.proxy.set_hook(on("new-order", move || limited(503, Some(value))));
-        let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
-        assert_eq!(error.disposition(), Disposition::ProviderDown { not_before: Some(later) }, "{error}");
+        assert_eq!(error.disposition(), down, "{error}");
+        stage.proxy.set_hook(on("new-nonce", move || limited(429, OF_A_DOMAIN, value)));
+        let error =
+            client.account(&credentials).await.unwrap().new_order(&names(&["example.com"])).await.err().unwrap();
+        assert_eq!(error.disposition(), down, "{error}");
+        assert!(error.to_string().contains("give a nonce"), "{error}");
     }
-    stage.proxy.set_hook(on("new-order", || limited(429, None)));
+}
+
+#[tokio::test]
+async fn a_paused_name_waits_for_a_person_and_gives_the_page_to_visit() {
+    let stage = Stage::start_trusting().await;
+    let account = stage.account().await;
+    stage.proxy.set_hook(on("new-order", || limited(429, PAUSED, None)));
     let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
-    assert_eq!(error.disposition(), Disposition::RETRY);
+    assert_eq!(error.disposition(), Disposition::Operator);
+    assert!(
+        error.to_string().contains("https://portal.example/unpause") && error.to_string().contains("lift"),
+        "{error}"
+    );
+    stage.proxy.set_hook(on("new-order", || limited(429, PAUSED, Some("60"))));
+    let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
+    assert!(matches!(error.disposition(), Disposition::Retry { not_before: Some(_) }), "{error}");
 }
 
 #[tokio::test]
@@ -176,13 +200,17 @@ pub(crate) fn on(
     Box::new(move |request| if request.kind == kind { action() } else { Action::Pass })
 }
 
-pub(crate) fn limited(status: u16, retry_after: Option<&'static str>) -> Action {
+pub(crate) fn limited(status: u16, words: &str, retry_after: Option<&'static str>) -> Action {
+    let body = format!(r#"{{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "{words}"}}"#);
+    answer(status, &body, retry_after)
+}
+
+fn answer(status: u16, body: &str, retry_after: Option<&'static str>) -> Action {
     let mut headers = headers([(CONTENT_TYPE, "application/problem+json")]);
     if let Some(value) = retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
     }
-    let body = r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many new orders"}"#;
-    Action::Respond(status, headers, body.into())
+    Action::Respond(status, headers, body.to_owned().into())
 }
 
 pub(crate) fn page() -> Action {
@@ -203,3 +231,8 @@ fn trouble(error: &AcmeError) -> Option<Trouble> {
         _ => None,
     }
 }
+
+const OF_A_DOMAIN: &str = "too many certificates (50) already issued for 'example.com' in the last 168h0m0s";
+const OF_THE_ACCOUNT: &str = "too many new orders (300) from this account in the last 3h0m0s";
+const PAUSED: &str = "Your account is temporarily prevented from requesting certificates for example.com. \
+    Please visit: https://portal.example/unpause";

@@ -28,7 +28,8 @@ async fn an_order_by_a_profile_gets_what_the_profile_stands_for() {
     let names = names(&["example.com"]);
     for (profile, hours) in [("shortlived", 160), ("classic", 90 * 24)] {
         let profile = profile.parse().unwrap();
-        let mut order = account.new_order(NewOrder { names: &names, profile: Some(&profile) }).await.unwrap();
+        let mut order =
+            account.new_order(NewOrder { names: &names, profile: Some(&profile), replaces: None }).await.unwrap();
         let lifetime = lifetime(&complete(&mut order, &names).await.unwrap());
         assert!((lifetime - hours * 3_600).abs() <= 1, "{profile}: {lifetime} s");
     }
@@ -39,7 +40,8 @@ async fn a_profile_that_is_not_offered_costs_no_order() {
     let stage = with_profiles().await;
     let account = stage.account().await;
     let (names, profile) = (names(&["example.com"]), "tlsserver".parse().unwrap());
-    let error = account.new_order(NewOrder { names: &names, profile: Some(&profile) }).await.err().unwrap();
+    let error =
+        account.new_order(NewOrder { names: &names, profile: Some(&profile), replaces: None }).await.err().unwrap();
     assert!(matches!(error, AcmeError::ProfileNotOffered { .. }), "{error:?}");
     assert_eq!(error.disposition(), Disposition::Operator);
     let words = "the CA offers no profile `tlsserver`; it offers classic, default, shortlived";

@@ -118,8 +118,8 @@ async fn what_passes_is_told_from_what_lasts() {
     let passing: [fn() -> Action; 7] = [
         page,
         || Action::Respond(500, HeaderMap::new(), "".into()),
-        || limited(429, Some("3600")),
-        || limited(429, None),
+        || limited(429, "slow down", Some("3600")),
+        || limited(429, "slow down", None),
         || Action::Cut,
         || Action::Truncate,
         || Action::Stall(std::time::Duration::from_mins(10)),
@@ -129,7 +129,7 @@ async fn what_passes_is_told_from_what_lasts() {
         let answer = issued.ask().await;
         assert!(matches!(answer, Answer::Unreachable(..)), "{answer:?}");
     }
-    issued.stage.proxy.set_hook(on("renewal-info", || limited(503, Some("3600"))));
+    issued.stage.proxy.set_hook(on("renewal-info", || limited(503, "slow down", Some("3600"))));
     let answer = issued.ask().await;
     let pause = |asked: Moment| asked - SystemClock.now();
     assert!(
@@ -181,7 +181,7 @@ async fn a_ca_that_offers_nothing_is_not_asked() {
 async fn an_order_tells_what_it_replaces_once() {
     let issued = Issued::start().await;
     let names = names(&["example.com"]);
-    let replacing = NewOrder { names: &names, replaces: Some(&issued.id) };
+    let replacing = NewOrder { names: &names, profile: None, replaces: Some(&issued.id) };
     let mut order = issued.account.new_order(replacing).await.unwrap();
     assert!(order.is_replacement());
     assert_eq!(ordered(&issued.stage)["replaces"], issued.id.to_string());
@@ -203,16 +203,17 @@ async fn what_the_ca_does_not_know_or_issued_to_others_is_refused_as_a_replaceme
     let unknown = "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE".parse().unwrap();
     let stranger = issued.stage.account().await;
     for (account, order) in [
-        (&issued.account, NewOrder { names: &names, replaces: Some(&unknown) }),
-        (&stranger, NewOrder { names: &names, replaces: Some(&issued.id) }),
+        (&issued.account, NewOrder { names: &names, profile: None, replaces: Some(&unknown) }),
+        (&stranger, NewOrder { names: &names, profile: None, replaces: Some(&issued.id) }),
     ] {
         let error = account.new_order(order).await.err().unwrap();
         assert!(error.may_concern_replacement(), "{error}");
     }
-    let faults: [fn() -> Action; 4] = [page, || limited(429, None), || limited(503, None), || Action::Cut];
+    let faults: [fn() -> Action; 4] =
+        [page, || limited(429, "slow down", None), || limited(503, "slow down", None), || Action::Cut];
     for action in faults {
         issued.stage.proxy.set_hook(on("new-order", action));
-        let order = NewOrder { names: &names, replaces: Some(&issued.id) };
+        let order = NewOrder { names: &names, profile: None, replaces: Some(&issued.id) };
         let error = issued.account.new_order(order).await.err().unwrap();
         assert!(!error.may_concern_replacement(), "{error}");
     }
@@ -225,7 +226,8 @@ async fn a_ca_without_renewal_information_is_told_of_no_replacement() {
     let credentials = issued.stage.register(None).await.unwrap();
     let account = issued.stage.client_with(|_| {}).account(&credentials).await.unwrap();
     let names = names(&["example.com"]);
-    let mut order = account.new_order(NewOrder { names: &names, replaces: Some(&issued.id) }).await.unwrap();
+    let mut order =
+        account.new_order(NewOrder { names: &names, profile: None, replaces: Some(&issued.id) }).await.unwrap();
     assert!(!order.is_replacement());
     assert_eq!(ordered(&issued.stage).get("replaces"), None);
 }
@@ -241,7 +243,7 @@ async fn an_order_whose_answer_does_not_repeat_what_it_replaces_is_not_lost() {
     }));
     let before = issued.stage.proxy.count("new-order");
     let names = names(&["example.com"]);
-    let order = NewOrder { names: &names, replaces: Some(&issued.id) };
+    let order = NewOrder { names: &names, profile: None, replaces: Some(&issued.id) };
     let mut order = issued.account.new_order(order).await.unwrap();
     assert!(!order.is_replacement());
     complete(&mut order, &names).await.unwrap();

@@ -178,7 +178,7 @@ impl Daemon {
             private_key: SecretString::from(key),
             leaf: Leaf::from_pem(&pem).unwrap(),
         };
-        let id: CertificateId = self.store().store_issued(&claim.lease, &attempt, &new, now).await.unwrap();
+        let id: CertificateId = self.store().store_issued(&claim.lease, &attempt, &new, None, now).await.unwrap();
         let next_look = now + Duration::days(days / 2);
         self.store().release(&claim.lease, next_look, RunOutcome::Finished).await.unwrap();
         self.clock.turn(Duration::SECOND);

@@ -15,6 +15,7 @@ mod hardening;
 mod hooks;
 mod issuance;
 mod kill;
+mod limits;
 mod moves;
 mod one_shot;
 mod refusals;

@@ -92,8 +92,8 @@ async fn what_was_issued_is_stored_in_one_step_and_once(house: House) {
 
     house.turn(Duration::minutes(2));
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
-    let id = store.store_issued(lease, &attempt, &new, house.now()).await.unwrap();
-    let again = store.store_issued(lease, &attempt, &new, house.now()).await.unwrap();
+    let id = store.store_issued(lease, &attempt, &new, None, house.now()).await.unwrap();
+    let again = store.store_issued(lease, &attempt, &new, None, house.now()).await.unwrap();
     assert_eq!(again, id, "asked again it is the same certificate");
 
     let standing = house.reload(lease.id).await.standing;
@@ -136,13 +136,13 @@ async fn an_attempt_that_is_over_takes_no_stage(house: House) {
     let stage = Planned.ordered(order());
     let over = |result: Result<(), StoreError>| matches!(result, Err(StoreError::AttemptOver(id)) if id == attempt.id);
     assert!(over(store.advance(lease, attempt.id, &stage).await), "never begun");
-    assert!(over(store.store_issued(lease, &attempt, &new, house.now()).await.map(|_| ())));
+    assert!(over(store.store_issued(lease, &attempt, &new, None, house.now()).await.map(|_| ())));
 
     store.begin_attempt(lease, &attempt).await.unwrap();
     store.end_attempt(lease, attempt.id, &trouble_of(Failure::restart("gone"))).await.unwrap();
     assert!(over(store.advance(lease, attempt.id, &stage).await));
     assert!(over(store.end_attempt(lease, attempt.id, &trouble_of(Failure::restart("twice"))).await));
-    assert!(over(store.store_issued(lease, &attempt, &new, house.now()).await.map(|_| ())));
+    assert!(over(store.store_issued(lease, &attempt, &new, None, house.now()).await.map(|_| ())));
     assert!(store.certificates(crate::house::ALL, None, None).await.unwrap().items.is_empty(), "half a step stayed");
 }
 
@@ -161,7 +161,7 @@ async fn who_was_asked_last_and_who_issued_is_kept(house: House) {
     store.begin_attempt(lease, &second).await.unwrap();
     assert_eq!(open(&house, lease).await.provider, fallback);
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
-    store.store_issued(lease, &second, &new, house.now()).await.unwrap();
+    store.store_issued(lease, &second, &new, None, house.now()).await.unwrap();
     let auto_certificate = house.reload(lease.id).await;
     assert_eq!(auto_certificate.standing.newest.unwrap().issuer, Some(fallback));
     assert_eq!(auto_certificate.provider, primary, "the wish has not changed");
@@ -182,7 +182,7 @@ async fn a_stale_epoch_stores_no_stage(house: House) {
         store.advance(&stale, attempt.id, &Planned.ordered(order())).await,
         store.advance(&stale, attempt.id, &stored).await,
         store.end_attempt(&stale, attempt.id, &trouble_of(Failure::retry("late"))).await,
-        store.store_issued(&stale, &attempt, &new, house.now()).await.map(|_| ()),
+        store.store_issued(&stale, &attempt, &new, None, house.now()).await.map(|_| ()),
     ] {
         assert!(matches!(refused, Err(StoreError::LostLease)), "{refused:?}");
     }

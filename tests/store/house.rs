@@ -143,7 +143,7 @@ impl House {
         let attempt = self.attempt(&claim);
         self.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
         let new = new_certificate("issued", None, self.now(), lifetime);
-        let issued = self.store.store_issued(&claim.lease, &attempt, &new, self.now()).await.unwrap();
+        let issued = self.store.store_issued(&claim.lease, &attempt, &new, None, self.now()).await.unwrap();
         self.store.release(&claim.lease, self.now() + lifetime, RunOutcome::Finished).await.unwrap();
         issued
     }

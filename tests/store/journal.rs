@@ -70,7 +70,7 @@ async fn records_are_cleaned_up_once_nobody_needs_them(house: House) {
     intend(&house, &claim, attempt.id, "_acme-challenge.c.example.com").await.unwrap();
     assert_eq!(clean_up_at().await, Some(later));
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
-    house.store.store_issued(&claim.lease, &attempt, &new, house.now()).await.unwrap();
+    house.store.store_issued(&claim.lease, &attempt, &new, None, house.now()).await.unwrap();
     assert_eq!(clean_up_at().await, Some(house.now()));
     assert_eq!(house.store.challenge_records(claim.lease.id).await.unwrap().len(), 2);
 }

@@ -229,10 +229,10 @@ async fn a_compromised_key_comes_in_by_no_way(house: House) {
     let claim = house.claim(auto_certificate).await;
     let attempt = house.attempt(&claim);
     house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
-    let refused = house.store.store_issued(&claim.lease, &attempt, &copy, house.now()).await.unwrap_err();
+    let refused = house.store.store_issued(&claim.lease, &attempt, &copy, None, house.now()).await.unwrap_err();
     assert!(matches!(refused, StoreError::CompromisedKey));
     let another = new_certificate("another", None, house.now(), LIFETIME);
-    house.store.store_issued(&claim.lease, &attempt, &another, house.now()).await.unwrap();
+    house.store.store_issued(&claim.lease, &attempt, &another, None, house.now()).await.unwrap();
 }
 
 async fn an_open_attempt_with_a_compromised_key_begins_anew(house: House) {

@@ -57,6 +57,42 @@ fn a_paused_name_needs_a_person_and_a_rate_limit_does_not() {
 }
 
 #[test]
+fn a_limit_of_the_account_or_the_service_is_the_providers_and_one_of_names_the_certificates() {
+    let limited = |step, words: &str, retry_after| {
+        let body = format!(r#"{{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "{words}"}}"#);
+        AcmeError::Refused { step, refusal: refusal(429, &body, retry_after) }.disposition()
+    };
+    for not_before in [None, Some(LATER)] {
+        for words in [
+            "too many new orders (300) from this account in the last 3h0m0s, retry after 2023-11-14 22:13:20 UTC",
+            "Too Many Requests",
+            "too many new registrations (10) from this IP address in the last 3h0m0s",
+            "Quota exceeded for new orders",
+        ] {
+            let down = Disposition::ProviderDown { not_before };
+            assert_eq!(limited(Step::NewOrder, words, not_before), down, "{words}");
+        }
+        for words in [
+            "too many certificates (50) already issued for 'example.com' in the last 168h0m0s",
+            "too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s",
+            "too many failed authorizations (5) for 'www.example.com' in the last 1h0m0s",
+            "words that nobody has heard before",
+        ] {
+            assert_eq!(limited(Step::NewOrder, words, not_before), Disposition::Retry { not_before }, "{words}");
+            for step in [Step::Directory, Step::Nonce, Step::Account] {
+                assert_eq!(
+                    limited(step, words, not_before),
+                    Disposition::ProviderDown { not_before },
+                    "{step}: {words}"
+                );
+            }
+        }
+        let page = AcmeError::Refused { step: Step::Finalize, refusal: refusal(429, "<html>busy</html>", not_before) };
+        assert_eq!(page.disposition(), Disposition::ProviderDown { not_before });
+    }
+}
+
+#[test]
 fn what_is_not_the_acme_server_is_the_providers_trouble() {
     for status in [301, 400, 403, 502, 503] {
         let error =

@@ -25,7 +25,8 @@ ALTER TABLE providers ADD COLUMN breaker TEXT;
 ALTER TABLE providers ADD COLUMN rollover_credentials @blob;
 ALTER TABLE providers ADD COLUMN account_note TEXT;
 
--- What counts against a CA's limits: one moment tells how full a bucket is. The id is scope, bucket and subject.
+-- What counts against a CA's limits: one moment tells how full a bucket is. The id is a digest of
+-- scope, bucket and subject.
 CREATE TABLE ledger (
     id TEXT NOT NULL PRIMARY KEY,
     scope TEXT NOT NULL,
@@ -34,6 +35,7 @@ CREATE TABLE ledger (
     settled_at BIGINT NOT NULL
 );
 CREATE INDEX ledger_by_scope ON ledger (scope, settled_at);
+CREATE INDEX ledger_settled ON ledger (settled_at);
 
 -- Keys that are known to others, by the SHA-256 of their public half: never to be used again.
 CREATE TABLE compromised_keys (

@@ -1,0 +1,256 @@
+//! `autocertd limits`: what counts against the limits of each provider's CA, and when there is room again.
+
+use anyhow::Context;
+use clap::Args;
+use comfy_table::Table;
+use serde::Serialize;
+use time::Duration;
+
+use crate::app::{App, Place};
+use crate::cli::deliveries::empty_table;
+use crate::cli::{Ending, log, owner, runtime};
+use crate::config::Config;
+use crate::domain::id::ProviderId;
+use crate::domain::ledger::{Level, Limits, Rate};
+use crate::domain::moment::Moment;
+use crate::domain::provider::Provider;
+use crate::store::{Books, Page, Store};
+
+#[derive(Debug, Args)]
+pub(super) struct LimitsCommand {
+    /// Only those of the providers of these names or ids
+    providers: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a provider stands with its CA.
+#[derive(Debug, Serialize)]
+struct Account {
+    id: ProviderId,
+    name: String,
+    server: String,
+    /// Its URL, once it is registered.
+    account: Option<String>,
+    limits: KnownLimits,
+    /// Those that something counts in.
+    buckets: Vec<BucketLevel>,
+}
+
+/// The limits of a CA; what is absent is not known or without limit.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KnownLimits {
+    orders: Option<String>,
+    certificates_of_domain: Option<String>,
+    certificates_of_name_set: Option<String>,
+    failures_of_name: Option<String>,
+}
+
+/// How full a bucket is.
+#[derive(Debug, Serialize)]
+struct BucketLevel {
+    /// Its kind.
+    bucket: &'static str,
+    /// The domain, the names or the name that it is about; empty for the account itself.
+    subject: String,
+    used: u32,
+    count: u32,
+    /// The span within which `count` may be used, in seconds.
+    seconds: i64,
+    /// When one more may be used, RFC 3339.
+    next: String,
+    #[serde(skip)]
+    row: [String; 3],
+}
+
+pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<Ending> {
+    owner::become_owner_of(&config.state_directory())?;
+    log::start_quietly(&config.log)?;
+    runtime()?.block_on(async {
+        let app = App::open(config, Place::MustExist).await?;
+        let mut providers = providers(&app.store).await?;
+        let unknown: Vec<&str> =
+            command.providers.iter().map(String::as_str).filter(|text| !any(&providers, text)).collect();
+        if !unknown.is_empty() {
+            eprintln!("autocertd: no provider has the name or id: {}", unknown.join(", "));
+            return Ok(Ending::Misused);
+        }
+        providers
+            .retain(|provider| command.providers.is_empty() || command.providers.iter().any(|text| is(provider, text)));
+        let mut accounts = Vec::with_capacity(providers.len());
+        for provider in providers {
+            accounts.push(Account::of(config, &app.store, provider, app.clock.now()).await?);
+        }
+        if command.json {
+            println!("{}", serde_json::to_string_pretty(&accounts)?);
+        } else {
+            print(&accounts);
+        }
+        Ok(Ending::Well)
+    })
+}
+
+async fn providers(store: &Store) -> anyhow::Result<Vec<Provider>> {
+    let mut all = Vec::new();
+    loop {
+        let offset = u32::try_from(all.len()).context("too many providers")?;
+        let page = store.providers(Page { offset, limit: AT_ONCE }).await?;
+        all.extend(page.items);
+        if !page.more {
+            return Ok(all);
+        }
+    }
+}
+
+fn any(providers: &[Provider], text: &str) -> bool {
+    providers.iter().any(|provider| is(provider, text))
+}
+
+fn is(provider: &Provider, text: &str) -> bool {
+    provider.name.as_str() == text || text.parse() == Ok(provider.id)
+}
+
+impl Account {
+    async fn of(config: &Config, store: &Store, provider: Provider, now: Moment) -> anyhow::Result<Self> {
+        let limits = config.acme.limits_of(&provider.server);
+        let books = Books { account: provider.account_url, server: provider.server, limits };
+        let levels = store.ledger(&books, now).await?.levels(now);
+        Ok(Self {
+            id: provider.id,
+            name: provider.name.to_string(),
+            server: books.server.to_string(),
+            account: books.account,
+            limits: limits.into(),
+            buckets: levels.iter().map(|level| BucketLevel::of(level, now)).collect(),
+        })
+    }
+}
+
+impl From<Limits> for KnownLimits {
+    fn from(limits: Limits) -> Self {
+        let words = |rate: Option<Rate>| rate.map(|rate| rate.to_string());
+        Self {
+            orders: words(limits.orders),
+            certificates_of_domain: words(limits.certificates_of_domain),
+            certificates_of_name_set: words(limits.certificates_of_name_set),
+            failures_of_name: words(limits.failures_of_name),
+        }
+    }
+}
+
+impl KnownLimits {
+    /// In words, one for each that is known.
+    fn lines(&self) -> Vec<String> {
+        let all = [
+            ("orders of the account", &self.orders),
+            ("new certificates of a registered domain", &self.certificates_of_domain),
+            ("certificates for exactly the same names", &self.certificates_of_name_set),
+            ("failed validations of a name", &self.failures_of_name),
+        ];
+        all.into_iter().filter_map(|(words, rate)| rate.as_ref().map(|rate| format!("{words}: {rate}"))).collect()
+    }
+}
+
+impl BucketLevel {
+    fn of(level: &Level, now: Moment) -> Self {
+        let Level { bucket, rate, used, next } = level;
+        let when = if *next > now { format!("in {}, at {next}", in_words(*next - now)) } else { "now".to_owned() };
+        Self {
+            bucket: bucket.kind(),
+            subject: bucket.subject().to_owned(),
+            used: *used,
+            count: rate.count(),
+            seconds: rate.span().whole_seconds(),
+            next: (*next).max(now).to_string(),
+            row: [bucket.to_string(), format!("{used} of {rate}"), when],
+        }
+    }
+}
+
+fn print(accounts: &[Account]) {
+    if accounts.is_empty() {
+        println!("there is no provider");
+    }
+    for (index, account) in accounts.iter().enumerate() {
+        if index > 0 {
+            println!();
+        }
+        let url = account.account.as_deref().unwrap_or("not registered yet");
+        println!("{}\n  server:  {}\n  account: {url}", account.name, account.server);
+        let limits = account.limits.lines();
+        if limits.is_empty() {
+            println!("  No limits of this CA are known. Where it has some, set them in the settings:");
+            println!("    [[acme.limits]]\n    server = {:?}\n    orders = \"300 in 3h\"", account.server);
+            continue;
+        }
+        for line in limits {
+            println!("  {line}");
+        }
+        if account.buckets.is_empty() {
+            println!("  Nothing counts against them by now.");
+        } else {
+            println!("\n{}", table(&account.buckets));
+        }
+    }
+}
+
+fn table(buckets: &[BucketLevel]) -> Table {
+    let mut table = empty_table(&["WHAT COUNTS", "USED", "NEXT"]);
+    table.set_width(WIDTH);
+    for bucket in buckets {
+        table.add_row(&bucket.row);
+    }
+    table
+}
+
+/// The two largest units of a span, rounded up to a second.
+fn in_words(span: Duration) -> String {
+    let seconds = span.whole_seconds() + i64::from(span.subsec_nanoseconds() > 0);
+    let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let from_largest = parts.into_iter().skip_while(|(number, _)| *number == 0);
+    let words = from_largest.take(2).filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number} {unit}"));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+const AT_ONCE: u32 = 500;
+/// Of a terminal, in characters.
+const WIDTH: u16 = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ledger::Bucket;
+
+    const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
+
+    #[test]
+    fn a_span_is_told_in_its_two_largest_units() {
+        for (span, words) in [
+            (Duration::milliseconds(35_500), "36 s"),
+            (Duration::seconds(60), "1 min"),
+            (Duration::seconds(3_725), "1 h 2 min"),
+            (Duration::days(7) / 5, "1 d 9 h"),
+            (Duration::days(2) + Duration::SECOND, "2 d"),
+        ] {
+            assert_eq!(in_words(span), words);
+        }
+    }
+
+    #[test]
+    fn full_buckets_read_well_in_80_columns() {
+        let week = Rate::new(50, Duration::days(7)).unwrap();
+        let names = "a-rather-long-name-of-a-host.department.example.com,b.example.com,c.example.com";
+        let levels = [
+            (Bucket::Orders, Rate::new(300, Duration::hours(3)).unwrap(), 300, Duration::seconds(36)),
+            (Bucket::Domain("example.com".to_owned()), week, 12, Duration::ZERO),
+            (Bucket::NameSet(names.to_owned()), week, 50, Duration::hours(34)),
+        ];
+        let rows: Vec<BucketLevel> = levels
+            .map(|(bucket, rate, used, until)| BucketLevel::of(&Level { bucket, rate, used, next: NOW + until }, NOW))
+            .into();
+        insta::assert_snapshot!(table(&rows).to_string(), @"");
+    }
+}

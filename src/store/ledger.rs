@@ -1,0 +1,182 @@
+//! What counts against the limits of CAs, bucket by bucket. The rows of an order's buckets are locked while they are read
+//! and written, always in the same order, so that no two replicas take the last token.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+
+use crate::domain::ledger::{Bucket, Full, Ledger, Limits, OrderFacts, Scope};
+use crate::domain::moment::Moment;
+use crate::domain::name::DnsName;
+use crate::domain::server_url::ServerUrl;
+use crate::store::row::Record;
+use crate::store::{Lease, Store, StoreError};
+
+/// Whose buckets they are, and how large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Books {
+    /// The URL of the account; absent until it is registered, when it has used up nothing yet.
+    pub account: Option<String>,
+    /// The directory of the CA that the account is with.
+    pub server: ServerUrl,
+    /// The limits of the CA.
+    pub limits: Limits,
+}
+
+/// An order, and the books that it counts in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booking {
+    /// The books.
+    pub books: Books,
+    /// The order.
+    pub order: OrderFacts,
+}
+
+impl Store {
+    /// What counts by `now` in these books.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn ledger(&self, books: &Books, now: Moment) -> Result<Ledger, StoreError> {
+        let mut settled = Vec::new();
+        if books.limits != Limits::NONE {
+            for scope in books.scopes() {
+                let rows = self.query(OF_SCOPE).bind(scope).bind(now.micros()).fetch_all(&self.0.pool).await?;
+                settled.extend(rows.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+            }
+        }
+        Ok(Ledger::new(books.limits, settled))
+    }
+
+    /// Counts an order that is about to be sent, unless the CA would refuse it for the limit that this gives.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn take_order(&self, lease: &Lease, booking: &Booking) -> Result<Result<(), Full>, StoreError> {
+        let Booking { books, order } = booking;
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        let mut ledger = self.lock_buckets(&mut transaction, books, order.buckets()).await?;
+        if let Err(full) = ledger.look(order, self.now()) {
+            return Ok(Err(full));
+        }
+        let taken = ledger.ordered(order, self.now());
+        self.write_buckets(&mut transaction, books, taken).await?;
+        transaction.commit().await?;
+        Ok(Ok(()))
+    }
+
+    /// Counts validations that failed, once for each name.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn count_failures(&self, lease: &Lease, books: &Books, names: &[DnsName]) -> Result<(), StoreError> {
+        let mut names: Vec<&DnsName> = names.iter().collect();
+        names.sort_by_key(|name| name.base());
+        names.dedup_by_key(|name| name.base());
+        let buckets = names.iter().map(|name| Bucket::Failures(name.base().to_owned()));
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        let mut ledger = self.lock_buckets(&mut transaction, books, buckets).await?;
+        let taken: Vec<_> = names.into_iter().filter_map(|name| ledger.failed(name, self.now())).collect();
+        self.write_buckets(&mut transaction, books, taken).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+impl Store {
+    /// Counts a certificate that was issued for an order.
+    pub(super) async fn count_issued(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        booking: &Booking,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let Booking { books, order } = booking;
+        let mut ledger = self.lock_buckets(transaction, books, order.of_certificate()).await?;
+        self.write_buckets(transaction, books, ledger.issued(order, now)).await
+    }
+
+    /// Forgets the buckets that are as they were before anything was taken.
+    pub(super) async fn forget_settled(&self, now: Moment) -> Result<(), StoreError> {
+        self.query(FORGET_SETTLED).bind(now.micros()).execute(&self.0.pool).await?;
+        Ok(())
+    }
+
+    /// Reads these buckets, as far as they are limited, and keeps others from them until the transaction ends. Each has a
+    /// row from now on.
+    async fn lock_buckets(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        books: &Books,
+        buckets: impl Iterator<Item = Bucket>,
+    ) -> Result<Ledger, StoreError> {
+        let mut settled = Vec::new();
+        for bucket in buckets.filter(|bucket| books.limits.of(bucket).is_some()) {
+            let Some(scope) = books.scope(bucket.scope()) else { continue };
+            let row = self
+                .query(LOCK)
+                .bind(row_id(scope, &bucket))
+                .bind(scope.to_owned())
+                .bind(bucket.kind())
+                .bind(bucket.subject().to_owned())
+                .fetch_one(&mut **transaction)
+                .await?;
+            settled.push((bucket, Record::new(&row, TABLE).moment("settled_at")?));
+        }
+        Ok(Ledger::new(books.limits, settled))
+    }
+
+    async fn write_buckets(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        books: &Books,
+        taken: impl IntoIterator<Item = (Bucket, Moment)>,
+    ) -> Result<(), StoreError> {
+        for (bucket, settled) in taken {
+            let Some(scope) = books.scope(bucket.scope()) else { continue };
+            self.query("UPDATE ledger SET settled_at = $2 WHERE id = $1")
+                .bind(row_id(scope, &bucket))
+                .bind(settled.micros())
+                .execute(&mut **transaction)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+impl Books {
+    fn scope(&self, scope: Scope) -> Option<&str> {
+        match scope {
+            Scope::Account => self.account.as_deref(),
+            Scope::Server => Some(self.server.as_str()),
+        }
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = String> {
+        [Scope::Account, Scope::Server].into_iter().filter_map(|scope| self.scope(scope).map(ToOwned::to_owned))
+    }
+}
+
+fn read(row: &AnyRow) -> Result<(Bucket, Moment), StoreError> {
+    let record = Record::new(row, TABLE);
+    let bucket = Bucket::from_parts(&record.text("bucket")?, record.text("subject")?);
+    Ok((record.known("bucket", bucket)?, record.moment("settled_at")?))
+}
+
+/// A digest: the names of a large set are longer than what an index of PostgreSQL takes.
+fn row_id(scope: &str, bucket: &Bucket) -> String {
+    let whole = [scope, bucket.kind(), bucket.subject()].join("\n");
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, whole.as_bytes()))
+}
+
+const TABLE: &str = "ledger";
+pub(super) const OF_SCOPE: &str =
+    "SELECT id, bucket, subject, settled_at FROM ledger WHERE scope = $1 AND settled_at > $2";
+/// Writing a row as it is waits for whoever writes it, and gives what that one wrote.
+const LOCK: &str = "\
+    INSERT INTO ledger (id, scope, bucket, subject, settled_at) VALUES ($1, $2, $3, $4, 0) \
+    ON CONFLICT (id) DO UPDATE SET settled_at = ledger.settled_at RETURNING id, settled_at";
+pub(super) const FORGET_SETTLED: &str = "DELETE FROM ledger WHERE settled_at <= $1";
