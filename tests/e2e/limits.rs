@@ -40,7 +40,7 @@ async fn an_order_too_many_is_kept_back_and_the_ca_never_sees_it() {
     assert!(code == 1 && told.contains("orders of the account (3 in 1 d)"), "{code}: {told}");
     assert_eq!(world.acme.count("new-order"), 3, "a doomed order was sent");
 
-    with_limits(&world, "orders = '9 in 1d'").write_settings().unwrap();
+    with_limits(&world, "orders = 'none'").write_settings().unwrap();
     signal(daemon.pid(), "HUP").unwrap();
     let served = daemon.api.wait_until_available(&path).await.unwrap();
     assert!(!message(&served).contains("limit of the CA"), "{served:#}");
