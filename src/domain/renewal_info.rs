@@ -136,9 +136,11 @@ impl RenewalInfo {
             Answer::Window { window, explanation_url, retry_after } => {
                 let same = kept.filter(|kept| kept.window == window);
                 let moment = same.map_or_else(|| window.pick(draw), |kept| kept.moment);
+                let ask_at = retry_after.map_or(now + USUAL_PAUSE, |asked| clamped(asked, now));
                 Self {
                     suggestion: Some(Suggestion { window, moment, explanation_url }),
-                    ask_at: retry_after.map_or(now + USUAL_PAUSE, |asked| clamped(asked, now)),
+                    // Once more right before the order, which must not count on a window that has moved meanwhile.
+                    ask_at: if moment > now { ask_at.min(moment) } else { ask_at },
                     failures: 0,
                     problem: None,
                 }
@@ -232,10 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_question_comes_right_before_the_order() {
+        let near = RenewalInfo::after(None, answer(window(1, 3)), NOW, 0.5);
+        assert_eq!(near.ask_at, NOW + Duration::hours(2));
+        let then = RenewalInfo::after(Some(&near), answer(window(1, 3)), near.ask_at, 0.5);
+        assert_eq!((then.suggestion, then.ask_at), (near.suggestion, near.ask_at + USUAL_PAUSE));
+    }
+
+    #[test]
     fn questions_are_asked_at_the_pace_of_the_ca_within_bounds() {
         let asked = |retry_after: Duration| {
-            let answer =
-                Answer::Window { window: window(1, 2), explanation_url: None, retry_after: Some(NOW + retry_after) };
+            let answer = Answer::Window {
+                window: window(100, 200),
+                explanation_url: None,
+                retry_after: Some(NOW + retry_after),
+            };
             RenewalInfo::after(None, answer, NOW, 0.5).ask_at - NOW
         };
         assert_eq!(asked(Duration::hours(2)), Duration::hours(2));
