@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::auto_certificate::NewestCertificate;
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Failure;
+use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 
 const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -56,6 +60,28 @@ fn a_renewal_in_its_window_neither_waits_nor_counts() {
     let mut ledger = lets_encrypt();
     assert_eq!(burst(&mut ledger, |_| "a.example.com".to_owned(), Allowance::InWindow), (1_000, None));
     assert!(ledger.levels(NOW).is_empty());
+}
+
+#[test]
+fn a_window_exempts_only_while_it_is_sure() {
+    let at = |hours| NOW + Duration::hours(hours);
+    let id = uuid::Uuid::nil().into();
+    let window = Window::new(at(-1), at(1)).unwrap();
+    let suggestion = Suggestion { window, moment: NOW, explanation_url: None };
+    let info = RenewalInfo { suggestion: Some(suggestion), ask_at: at(6), failures: 0, problem: None };
+    let sure = Standing {
+        newest: Some(NewestCertificate { id, not_before: at(-700), not_after: at(300) }),
+        renewal_info: Some(info.clone()),
+        ..Standing::default()
+    };
+    assert_eq!(Allowance::of(&sure, true, NOW), Allowance::InWindow);
+    assert_eq!(Allowance::of(&sure, true, at(1)), Allowance::Repetition);
+    assert_eq!(Allowance::of(&sure, false, NOW), Allowance::None);
+    let unanswered = Standing { renewal_info: Some(RenewalInfo { failures: 1, ..info }), ..sure.clone() };
+    assert_eq!(Allowance::of(&unanswered, true, NOW), Allowance::Repetition);
+    let refused = Trouble::after(None, Failure::retry("HTTP 429"), NOW, None, 0.5);
+    let refused = Standing { trouble: Some(refused), ..sure };
+    assert_eq!(Allowance::of(&refused, true, NOW), Allowance::Repetition);
 }
 
 #[test]
