@@ -4,7 +4,6 @@ use anyhow::Context;
 use clap::Args;
 use comfy_table::Table;
 use serde::Serialize;
-use time::Duration;
 
 use crate::app::{App, Place};
 use crate::cli::deliveries::empty_table;
@@ -14,6 +13,7 @@ use crate::domain::id::ProviderId;
 use crate::domain::ledger::{Level, Limits, Rate};
 use crate::domain::moment::Moment;
 use crate::domain::provider::Provider;
+use crate::domain::spoken::seen_from;
 use crate::store::{Books, Page, Store};
 
 #[derive(Debug, Args)]
@@ -157,7 +157,7 @@ impl KnownLimits {
 impl BucketLevel {
     fn of(level: &Level, now: Moment) -> Self {
         let Level { bucket, rate, used, next } = level;
-        let when = if *next > now { format!("in {}\n{next}", in_words(*next - now)) } else { "now".to_owned() };
+        let when = if *next > now { format!("{}\n{next}", seen_from(now, *next)) } else { "now".to_owned() };
         Self {
             bucket: bucket.kind(),
             subject: bucket.subject().to_owned(),
@@ -206,15 +206,6 @@ fn table(buckets: &[BucketLevel]) -> Table {
     table
 }
 
-/// The two largest units of a span, rounded up to a second.
-fn in_words(span: Duration) -> String {
-    let seconds = span.whole_seconds() + i64::from(span.subsec_nanoseconds() > 0);
-    let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
-    let from_largest = parts.into_iter().skip_while(|(number, _)| *number == 0);
-    let words = from_largest.take(2).filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number} {unit}"));
-    words.collect::<Vec<_>>().join(" ")
-}
-
 const AT_ONCE: u32 = 500;
 /// Of a terminal, in characters.
 const WIDTH: u16 = 80;
@@ -222,22 +213,11 @@ const WIDTH: u16 = 80;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use time::Duration;
+
     use crate::domain::ledger::Bucket;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
-
-    #[test]
-    fn a_span_is_told_in_its_two_largest_units() {
-        for (span, words) in [
-            (Duration::milliseconds(35_500), "36 s"),
-            (Duration::seconds(60), "1 min"),
-            (Duration::seconds(3_725), "1 h 2 min"),
-            (Duration::days(7) / 5, "1 d 9 h"),
-            (Duration::days(2) + Duration::SECOND, "2 d"),
-        ] {
-            assert_eq!(in_words(span), words);
-        }
-    }
 
     #[test]
     fn full_buckets_read_well_in_80_columns() {

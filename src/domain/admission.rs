@@ -7,7 +7,7 @@ use time::Duration;
 
 use crate::domain::breaker::Breaker;
 use crate::domain::hold::{Hold, HoldCause};
-use crate::domain::ledger::{Bucket, Ledger, OrderFacts};
+use crate::domain::ledger::{Bucket, Full, Ledger, OrderFacts};
 use crate::domain::moment::Moment;
 
 /// What somebody in the queue wants of the provider.
@@ -28,6 +28,8 @@ pub struct Candidate {
     pub errand: Errand,
     /// Whether a person asked for it: that is a probe, if need be.
     pub requested: bool,
+    /// When the certificate that serves expires; absent where none does.
+    pub expiry: Option<Moment>,
 }
 
 /// The provider by now.
@@ -39,6 +41,10 @@ pub struct Gate<'a> {
     pub running: usize,
     /// How many may be.
     pub room: usize,
+    /// How many are kept back by the limit of the account's orders.
+    pub line: usize,
+    /// A number in `0.0 .. 1.0`: the place among those that are kept back.
+    pub draw: f64,
 }
 
 /// What becomes of one in the queue.
@@ -56,7 +62,8 @@ pub enum Verdict {
 pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Moment) -> Vec<Verdict> {
     let mut room = gate.room.saturating_sub(gate.running);
     let mut probe = Probe::of(&gate, now);
-    let mut held: HashMap<Bucket, i32> = HashMap::new();
+    let mut behind_the_probe = 0;
+    let mut places = HashMap::from([(Bucket::Orders, gate.place_in_line())]);
     let mut decide = |candidate: &Candidate| {
         if room == 0 {
             return Verdict::Wait;
@@ -65,14 +72,16 @@ pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Mome
             && !candidate.requested
             && let Some(until) = probe.held_until()
         {
+            let until = (until + BETWEEN_PROBERS * behind_the_probe).min(now + LONGEST_HOLD);
+            behind_the_probe += 1;
             return Verdict::Hold(Hold { until, cause: HoldCause::ProviderDown });
         }
         if let Errand::Order(order) = &candidate.errand {
             if let Err(full) = ledger.look(order, now) {
-                // Those behind get later moments, so that they do not all come back at once.
-                let rank = held.entry(full.bucket.clone()).and_modify(|rank| *rank += 1).or_default();
-                let until = (full.until + full.rate.interval() * *rank).min(now + LONGEST_HOLD);
-                return Verdict::Hold(Hold { until, cause: HoldCause::Limit(full.to_string()) });
+                let place = places.entry(full.bucket.clone()).or_default();
+                let hold = in_line(&full, *place, candidate, now);
+                *place = place.saturating_add(1);
+                return Verdict::Hold(hold);
             }
             ledger.ordered(order, now);
         }
@@ -83,6 +92,26 @@ pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Mome
         Verdict::Go
     };
     queue.iter().map(&mut decide).collect()
+}
+
+/// Places are one token apart, so that not all come back at once. None is further away than a share of the time that is
+/// left, so that the urgent come back early, and are first then.
+fn in_line(full: &Full, place: i32, candidate: &Candidate, now: Moment) -> Hold {
+    let left = candidate.expiry.map_or(Duration::ZERO, |expiry| expiry - now);
+    let latest = full.until.max(now + left / LOOKS_BEFORE_EXPIRY).min(now + LONGEST_HOLD);
+    let until = (full.until + full.rate.interval() * place).min(latest);
+    Hold { until, cause: HoldCause::Limit(full.to_string()) }
+}
+
+impl Gate<'_> {
+    /// A place somewhere among those that wait already: behind them all, the places that others leave early would stay
+    /// empty, and before them all, each token would be waited for by everybody.
+    fn place_in_line(&self) -> i32 {
+        let line = f64::from(u32::try_from(self.line).unwrap_or(u32::MAX));
+        #[expect(clippy::cast_possible_truncation, reason = "a cast saturates")]
+        let place = (line * self.draw) as i32;
+        place
+    }
 }
 
 /// What the breaker still lets through.
@@ -122,6 +151,9 @@ impl Probe {
 
 /// What comes of a probe ends the holds; this is for one that was never heard of again.
 const PATIENCE_FOR_PROBE: Duration = Duration::minutes(2);
+/// A success ends all holds, and a failure needs but one to send the next probe: the others need not come back for it.
+const BETWEEN_PROBERS: Duration = Duration::hours(1);
+const LOOKS_BEFORE_EXPIRY: i32 = 20;
 /// After a day everything is looked at anew, whatever was planned.
 const LONGEST_HOLD: Duration = Duration::days(1);
 
@@ -136,11 +168,15 @@ mod tests {
 
     fn order(number: usize) -> Candidate {
         let name: DnsName = format!("www.d{number}.com").parse().unwrap();
-        Candidate { errand: Errand::Order(OrderFacts::new(&[name], Allowance::None)), requested: false }
+        Candidate {
+            errand: Errand::Order(OrderFacts::new(&[name], Allowance::None)),
+            requested: false,
+            expiry: Some(NOW + Duration::days(15)),
+        }
     }
 
     const fn aside() -> Candidate {
-        Candidate { errand: Errand::Aside, requested: false }
+        Candidate { errand: Errand::Aside, requested: false, expiry: None }
     }
 
     fn open(probe_in: Duration) -> Breaker {
@@ -161,7 +197,7 @@ mod tests {
     #[test]
     fn the_first_in_the_queue_take_the_room_that_is_there() {
         let queue = [aside(), order(1), order(2), order(3)];
-        let gate = Gate { breaker: None, running: 1, room: 3 };
+        let gate = Gate { breaker: None, running: 1, room: 3, line: 0, draw: 0.5 };
         let verdicts = admit(&queue, gate, &mut Ledger::default(), NOW);
         assert_eq!(verdicts, [Verdict::Go, Verdict::Go, Verdict::Wait, Verdict::Wait]);
     }
@@ -170,9 +206,13 @@ mod tests {
     fn while_it_is_down_only_what_counts_there_is_kept_back() {
         let breaker = open(Duration::minutes(4));
         let requested = Candidate { requested: true, ..order(3) };
-        let queue = [order(1), aside(), Candidate { errand: Errand::Resume, requested: false }, requested];
-        let verdicts =
-            admit(&queue, Gate { breaker: Some(&breaker), running: 0, room: 32 }, &mut Ledger::default(), NOW);
+        let queue = [order(1), aside(), Candidate { errand: Errand::Resume, ..order(2) }, requested];
+        let verdicts = admit(
+            &queue,
+            Gate { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 },
+            &mut Ledger::default(),
+            NOW,
+        );
         assert_eq!(go(&verdicts), [false, true, false, true]);
         assert_eq!(held(&verdicts[0]), Duration::minutes(4));
     }
@@ -181,7 +221,7 @@ mod tests {
     fn one_probe_is_sent_and_no_storm() {
         let breaker = open(-Duration::SECOND);
         let queue: Vec<Candidate> = (0..10).map(order).collect();
-        let gate = Gate { breaker: Some(&breaker), running: 0, room: 32 };
+        let gate = Gate { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 };
         let verdicts = admit(&queue, gate, &mut Ledger::default(), NOW);
         assert_eq!(go(&verdicts), (0..10).map(|number| number == 0).collect::<Vec<_>>());
         let under_way = admit(&queue, Gate { running: 1, ..gate }, &mut Ledger::default(), NOW);
@@ -193,7 +233,8 @@ mod tests {
         let limits = Limits { certificates_of_domain: Rate::new(1, Duration::HOUR), ..Limits::NONE };
         let mut ledger = Ledger::new(limits, [(Bucket::Domain("d1.com".to_owned()), NOW + Duration::HOUR)]);
         let queue = [order(1), order(2), order(1)];
-        let verdicts = admit(&queue, Gate { breaker: None, running: 0, room: 32 }, &mut ledger, NOW);
+        let verdicts =
+            admit(&queue, Gate { breaker: None, running: 0, room: 32, line: 0, draw: 0.5 }, &mut ledger, NOW);
         assert_eq!(go(&verdicts), [false, true, false]);
         assert_eq!((held(&verdicts[0]), held(&verdicts[2])), (Duration::HOUR, Duration::hours(2)));
         let Verdict::Hold(hold) = &verdicts[0] else { panic!() };
@@ -201,10 +242,31 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_later_gets_a_place_in_the_line_and_the_urgent_an_early_one() {
+        let mut ledger = Ledger::new(Limits::LETS_ENCRYPT, [(Bucket::Orders, NOW + Duration::hours(3))]);
+        let left = [Some(Duration::minutes(90)), Some(Duration::days(15)), None];
+        let queue = left.map(|left| Candidate { expiry: left.map(|left| NOW + left), ..order(1) });
+        let gate = Gate { breaker: None, running: 0, room: 32, line: 1_000, draw: 0.3 };
+        let verdicts = admit(&queue, gate, &mut ledger, NOW);
+        let next = Duration::seconds(144);
+        let expected = [Duration::minutes(90) / 20, next + Duration::seconds(36) * 301, next];
+        assert_eq!([0, 1, 2].map(|rank| held(&verdicts[rank])), expected);
+    }
+
+    #[test]
+    fn one_after_the_other_comes_back_to_send_the_next_probe() {
+        let breaker = open(Duration::minutes(4));
+        let queue: Vec<Candidate> = (0..30).map(order).collect();
+        let gate = Gate { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 };
+        let verdicts = admit(&queue, gate, &mut Ledger::default(), NOW);
+        assert_eq!([0, 1, 29].map(|rank| held(&verdicts[rank]).whole_minutes()), [4, 64, 1_440]);
+    }
+
+    #[test]
     fn the_orders_of_one_queue_count_among_themselves() {
         let limits = Limits { orders: Rate::new(2, Duration::HOUR), ..Limits::NONE };
         let queue: Vec<Candidate> = (0..4).map(order).collect();
-        let gate = Gate { breaker: None, running: 0, room: 32 };
+        let gate = Gate { breaker: None, running: 0, room: 32, line: 0, draw: 0.5 };
         let verdicts = admit(&queue, gate, &mut Ledger::new(limits, []), NOW);
         assert_eq!(go(&verdicts), [true, true, false, false]);
         assert_eq!([held(&verdicts[2]), held(&verdicts[3])], [Duration::minutes(30), Duration::HOUR]);

@@ -90,7 +90,7 @@ impl AutoCertificate {
             Action::Resume(_) => Errand::Resume,
             Action::Idle | Action::AskRenewalInfo | Action::CleanUp | Action::Purge => Errand::Aside,
         };
-        Candidate { errand, requested: self.standing.renewal_requested }
+        Candidate { errand, requested: self.standing.renewal_requested, expiry: self.standing.relied_on_until() }
     }
 
     /// What an order asks for.

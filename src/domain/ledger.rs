@@ -41,7 +41,13 @@ impl Rate {
 
     /// When the next one may be taken from a bucket that recovers at `settled`.
     fn next(self, settled: Moment) -> Moment {
-        settled - self.span + self.interval()
+        settled - self.span + self.interval() + self.reserve()
+    }
+
+    /// A few tokens of a larger bucket are left to the CA, which counts an order when it arrives and not when it is sent,
+    /// and may count one that was believed to be exempt.
+    fn reserve(self) -> Duration {
+        self.interval() * (self.count / 20).min(LARGEST_RESERVE)
     }
 
     /// When the bucket recovers once one more was taken at `now`.
@@ -203,10 +209,12 @@ pub enum Allowance {
 
 impl Allowance {
     /// What the next order for an auto-certificate is spared; `same_ca` tells whether it goes to the CA that issued the
-    /// newest certificate. In a mass revocation the window is over, so that those orders count.
+    /// newest certificate. In a mass revocation the window is over, so that those orders count; so does one of which it is
+    /// not sure that the window is still there: the last question failed, or an order did, maybe for a limit.
     pub fn of(standing: &Standing, same_ca: bool, now: Moment) -> Self {
         let Some(newest) = standing.newest.filter(|_| same_ca && !standing.intent_changed) else { return Self::None };
-        let suggestion = standing.renewal_info.as_ref().and_then(|info| info.suggestion.as_ref());
+        let sure = standing.renewal_info.as_ref().filter(|info| info.failures == 0 && standing.trouble.is_none());
+        let suggestion = sure.and_then(|info| info.suggestion.as_ref());
         let in_window = suggestion.is_some_and(|suggestion| suggestion.window.contains(now));
         if in_window && now < newest.not_after { Self::InWindow } else { Self::Repetition }
     }
@@ -361,6 +369,8 @@ impl Ledger {
         Some((bucket, settled))
     }
 }
+
+const LARGEST_RESERVE: u32 = 3;
 
 /// The registered domain of a name by the Public Suffix List; the name itself where that knows none.
 fn registered_domain(name: &str) -> &str {

@@ -191,7 +191,7 @@ fn held(hold: &Hold) -> (Moment, Reason) {
 /// Before anything is begun about a certificate that serves, and while nothing is, the CA may have something to say.
 fn with_questions(plan: Plan, standing: &Standing, now: Moment) -> Plan {
     let serving = standing.newest.is_some_and(|newest| newest.not_after > now && !newest.revoked);
-    let may_wait = plan.action == Action::Idle || matches!(plan.reason, Reason::LifetimeFraction);
+    let may_wait = plan.action == Action::Idle || matches!(plan.reason, Reason::LifetimeFraction | Reason::Window(_));
     if !serving || !may_wait || standing.open_attempt.is_some() || standing.intent_changed {
         return plan;
     }

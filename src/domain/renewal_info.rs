@@ -172,9 +172,11 @@ impl RenewalInfo {
             Answer::Window { window, explanation_url, retry_after } => {
                 let same = kept.filter(|kept| kept.window == window);
                 let moment = same.map_or_else(|| window.pick(draw), |kept| kept.moment);
+                let ask_at = ask_after(retry_after.map_or(USUAL_PAUSE, |asked| asked - now));
                 Self {
                     suggestion: Some(Suggestion { window, moment, explanation_url }),
-                    ask_at: ask_after(retry_after.map_or(USUAL_PAUSE, |asked| asked - now)),
+                    // Once more right before the order, which must not count on a window that has moved meanwhile.
+                    ask_at: if moment > now { ask_at.min(moment) } else { ask_at },
                     failures: 0,
                     problem: None,
                 }
@@ -276,18 +278,26 @@ mod tests {
     }
 
     #[test]
+    fn the_last_question_comes_right_before_the_order() {
+        let near = RenewalInfo::after(None, answer(window(1, 3)), NOW, 0.5);
+        assert_eq!(near.ask_at, NOW + Duration::hours(2));
+        let then = RenewalInfo::after(Some(&near), answer(window(1, 3)), near.ask_at, 0.5);
+        assert_eq!((then.suggestion, then.ask_at), (near.suggestion, near.ask_at + USUAL_PAUSE * 1.05));
+    }
+
+    #[test]
     fn questions_are_asked_at_the_pace_of_the_ca_within_bounds() {
         let pause = |answer, draw| RenewalInfo::after(None, answer, NOW, draw).ask_at - NOW;
         let asked = |retry_after: Duration, draw| {
             let retry_after = Some(NOW + retry_after);
-            pause(Answer::Window { window: window(1, 2), explanation_url: None, retry_after }, draw)
+            pause(Answer::Window { window: window(1_000, 2_000), explanation_url: None, retry_after }, draw)
         };
         assert_eq!(asked(Duration::hours(2), 0.0), Duration::hours(2));
         assert_eq!(asked(Duration::hours(2), 0.5), Duration::minutes(126));
         assert_eq!(asked(Duration::ZERO, 0.0), SHORTEST_PAUSE);
         assert_eq!(asked(-Duration::days(30), 0.0), SHORTEST_PAUSE);
         assert_eq!(asked(Duration::days(30), 0.5), LONGEST_PAUSE * 0.95);
-        assert_eq!(pause(answer(window(1, 2)), 0.0), USUAL_PAUSE);
+        assert_eq!(pause(answer(window(1_000, 2_000)), 0.0), USUAL_PAUSE);
         assert_eq!(pause(Answer::Useless(String::new()), 0.0), USUAL_PAUSE);
         assert_eq!(pause(Answer::Unreachable(String::new(), Some(NOW + Duration::hours(3))), 0.0), Duration::hours(3));
         let mut info = None;

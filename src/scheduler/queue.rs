@@ -37,7 +37,13 @@ impl Scheduler {
         let mut ledger = issuance.ledger(provider).await?;
         let stand_ins = issuance.stand_ins(provider).await?;
         let candidates: Vec<Candidate> = queue.iter().map(|due| candidate(due, &stand_ins, now)).collect();
-        let gate = Gate { breaker: turnstile.breaker.as_ref(), running: turnstile.running, room: self.room };
+        let gate = Gate {
+            breaker: turnstile.breaker.as_ref(),
+            running: turnstile.running,
+            room: self.room,
+            line: turnstile.line,
+            draw: issuance.randomness.fraction(),
+        };
         let verdicts = admit(&candidates, gate, &mut ledger, now);
         let room_left = !verdicts.contains(&Verdict::Wait);
         let mut held: Vec<(Due, Hold)> = Vec::new();
@@ -64,7 +70,7 @@ impl Scheduler {
 fn candidate(due: &Due, stand_ins: &StandIns, now: Moment) -> Candidate {
     let usual = due.auto_certificate.errand(now);
     if usual.errand != Errand::Aside && stand_ins.take_over(&due.auto_certificate.standing, now) {
-        return Candidate { errand: Errand::Resume, requested: true };
+        return Candidate { errand: Errand::Resume, requested: true, ..usual };
     }
     usual
 }

@@ -6,6 +6,7 @@ use crate::domain::breaker::Breaker;
 use crate::domain::disposition::Failure;
 use crate::domain::hold::HoldCause;
 use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::ledger::Bucket;
 use crate::store::documents;
 use crate::store::providers::TABLE;
 use crate::store::row::Record;
@@ -18,6 +19,8 @@ pub struct Turnstile {
     pub breaker: Option<Breaker>,
     /// How many auto-certificates are being worked on there, by the whole fleet.
     pub running: usize,
+    /// How many are kept back there by the limit of the account's orders.
+    pub line: usize,
 }
 
 impl Store {
@@ -29,7 +32,10 @@ impl Store {
         let row = self.query(BREAKER).bind(provider.to_string()).fetch_optional(&self.0.pool).await?;
         let breaker = row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten();
         let row = self.query(RUNNING).bind(provider.to_string()).fetch_one(&self.0.pool).await?;
-        Ok(Turnstile { breaker, running: Record::new(&row, "auto_certificates").count("running")? })
+        let running = Record::new(&row, "auto_certificates").count("running")?;
+        let limit = format!("{}%", Bucket::Orders);
+        let row = self.query(LINE).bind(provider.to_string()).bind(limit).fetch_one(&self.0.pool).await?;
+        Ok(Turnstile { breaker, running, line: Record::new(&row, "auto_certificates").count("line")? })
     }
 
     /// Notes a failure that work on `subject` met, where it affects the provider as a whole; gives the breaker after it.
@@ -101,6 +107,8 @@ pub(super) const RUNNING: &str = "\
     SELECT COUNT(*) AS running FROM auto_certificates a WHERE a.lease_owner IS NOT NULL AND a.lease_until > @now \
     AND COALESCE((SELECT o.provider_id FROM attempts o WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL), \
     a.provider_id) = $1";
+pub(super) const LINE: &str = "\
+    SELECT COUNT(*) AS line FROM auto_certificates WHERE provider_id = $1 AND held_by IS NOT NULL AND held_by LIKE $2";
 const CLOSE: &str = "UPDATE providers SET breaker = NULL WHERE id = $1 AND breaker IS NOT NULL";
 const LET_GO: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \

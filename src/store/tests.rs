@@ -40,6 +40,7 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         queue::IN_DEMAND.to_owned(),
         queue::queue(),
         breakers::RUNNING.to_owned(),
+        breakers::LINE.to_owned(),
         renewal_infos::NEWEST.to_owned(),
         work::MEND[0].1.to_owned(),
         work::MEND[0].2.to_owned(),

@@ -150,7 +150,7 @@ async fn a_provider_that_is_down_is_probed_and_its_return_is_noticed() {
     assert!((60..=220).contains(&requests), "{requests} requests in two days");
 
     clockwork.world.acme.set_hook(Box::new(|_| Action::Pass));
-    clockwork.pass(Duration::minutes(37)).await;
+    clockwork.pass(Duration::minutes(75)).await;
     for id in waiting {
         assert!(clockwork.look(id).await.standing.newest.is_some(), "{:?}", clockwork.look(id).await.standing);
     }

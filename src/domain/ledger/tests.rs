@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::auto_certificate::NewestCertificate;
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Failure;
+use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 
 const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -27,20 +31,20 @@ fn burst(ledger: &mut Ledger, name: impl Fn(u32) -> String, allowance: Allowance
 }
 
 #[test]
-fn three_hundred_orders_of_an_account_pass_and_then_one_every_36_seconds() {
+fn three_hundred_orders_of_an_account_pass_but_for_the_reserve_and_then_one_every_36_seconds() {
     let (passed, full) = burst(&mut lets_encrypt(), |number| format!("www.d{number}.com"), Allowance::None);
     let full = full.unwrap();
-    assert_eq!((passed, full.bucket.clone()), (300, Bucket::Orders));
+    assert_eq!((passed, full.bucket.clone()), (297, Bucket::Orders));
     assert_eq!(full.until - NOW, Duration::seconds(36));
     assert_eq!(full.to_string(), "orders of the account (300 in 3 h)");
 }
 
 #[test]
-fn fifty_new_certificates_of_a_registered_domain_pass_but_repetitions_do_not_count() {
+fn fifty_new_certificates_of_a_registered_domain_pass_but_for_the_reserve_and_repetitions_do_not_count() {
     let name = |number| format!("h{number}.example.co.uk");
     let (passed, full) = burst(&mut lets_encrypt(), name, Allowance::None);
-    assert_eq!((passed, full.unwrap().bucket), (50, Bucket::Domain("example.co.uk".to_owned())));
-    assert_eq!(burst(&mut lets_encrypt(), name, Allowance::Repetition).0, 300);
+    assert_eq!((passed, full.unwrap().bucket), (48, Bucket::Domain("example.co.uk".to_owned())));
+    assert_eq!(burst(&mut lets_encrypt(), name, Allowance::Repetition).0, 297);
 }
 
 #[test]
@@ -56,6 +60,28 @@ fn a_renewal_in_its_window_neither_waits_nor_counts() {
     let mut ledger = lets_encrypt();
     assert_eq!(burst(&mut ledger, |_| "a.example.com".to_owned(), Allowance::InWindow), (1_000, None));
     assert!(ledger.levels(NOW).is_empty());
+}
+
+#[test]
+fn a_window_exempts_only_while_it_is_sure() {
+    let at = |hours| NOW + Duration::hours(hours);
+    let id = uuid::Uuid::nil().into();
+    let window = Window::new(at(-1), at(1)).unwrap();
+    let suggestion = Suggestion { window, moment: NOW, explanation_url: None };
+    let info = RenewalInfo { suggestion: Some(suggestion), ask_at: at(6), failures: 0, problem: None };
+    let sure = Standing {
+        newest: Some(NewestCertificate { id, not_before: at(-700), not_after: at(300), revoked: false, issuer: None }),
+        renewal_info: Some(info.clone()),
+        ..Standing::default()
+    };
+    assert_eq!(Allowance::of(&sure, true, NOW), Allowance::InWindow);
+    assert_eq!(Allowance::of(&sure, true, at(1)), Allowance::Repetition);
+    assert_eq!(Allowance::of(&sure, false, NOW), Allowance::None);
+    let unanswered = Standing { renewal_info: Some(RenewalInfo { failures: 1, ..info }), ..sure.clone() };
+    assert_eq!(Allowance::of(&unanswered, true, NOW), Allowance::Repetition);
+    let refused = Trouble::after(None, Failure::retry("HTTP 429"), NOW, None, 0.5);
+    let refused = Standing { trouble: Some(refused), ..sure };
+    assert_eq!(Allowance::of(&refused, true, NOW), Allowance::Repetition);
 }
 
 #[test]
@@ -92,7 +118,7 @@ fn levels_tell_what_counts_and_when_one_more_passes() {
 fn a_clock_that_was_ahead_empties_a_bucket_and_no_more() {
     let ahead = NOW + Duration::days(400);
     let ledger = Ledger::new(Limits::LETS_ENCRYPT, [(Bucket::Orders, ahead)]);
-    assert_eq!(ledger.look(&order(&["a.com"], Allowance::None), NOW).unwrap_err().until - NOW, Duration::seconds(36));
+    assert_eq!(ledger.look(&order(&["a.com"], Allowance::None), NOW).unwrap_err().until - NOW, Duration::seconds(144));
 }
 
 #[test]
