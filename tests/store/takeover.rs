@@ -52,7 +52,7 @@ async fn it_goes_on_where_the_other_tool_stopped(house: House) {
     assert_eq!(taken.subject_alternative_names[0].sent(), "Bücher.example");
     assert_eq!(taken.standing.last_issued, Some(house.now() - Duration::days(50)));
     let planned = plan(&taken.standing, house.now());
-    assert_eq!((planned.action, planned.reason), (Action::AskRenewalInfo, Reason::InfoDue));
+    assert_eq!((planned.action, planned.reason), (Action::AskRenewalInfo, Reason::RenewalAhead));
     assert!(planned.next_look <= house.now() + Duration::days(10));
 
     let issued = house.store.certificates(ALL, None, Some(auto_certificate)).await.unwrap().items;
