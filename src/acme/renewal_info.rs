@@ -22,7 +22,7 @@ impl AcmeClient {
             Ok(exchange) => exchange,
             Err(error) => return Answer::Useless(error.to_string()),
         };
-        ask(&exchange, certificate).await.unwrap_or_else(failed)
+        ask(&exchange, certificate).await.unwrap_or_else(|error| answer_of(&error))
     }
 }
 
@@ -38,8 +38,8 @@ async fn ask(exchange: &Exchange, certificate: &CertId) -> Result<Answer, AcmeEr
 }
 
 /// Troubles that pass are asked about again soon, all others take longer (section 4.3.2).
-fn failed(error: AcmeError) -> Answer {
-    let passes = match &error {
+fn answer_of(error: &AcmeError) -> Answer {
+    let passes = match error {
         AcmeError::Unreachable(unreachable) => unreachable.trouble != Trouble::Forbidden,
         AcmeError::Refused { step: Step::Directory, .. } | AcmeError::Unreadable { step: Step::Directory, .. } => true,
         AcmeError::Refused { refusal, .. } => matches!(refusal.status, 408 | 429 | 500..),

@@ -192,7 +192,9 @@ fn held(hold: &Hold) -> (Moment, Reason) {
 fn with_questions(plan: Plan, standing: &Standing, now: Moment) -> Plan {
     let serving = standing.newest.is_some_and(|newest| newest.not_after > now && !newest.revoked);
     let may_wait = plan.action == Action::Idle || matches!(plan.reason, Reason::LifetimeFraction | Reason::Window(_));
-    if !serving || !may_wait || standing.open_attempt.is_some() || standing.intent_changed {
+    // A CA that takes long to answer must not keep records from being removed.
+    let clean_up_due = plan.action == Action::Idle && standing.clean_up_at.is_some_and(|at| at <= now);
+    if !serving || !may_wait || clean_up_due || standing.open_attempt.is_some() || standing.intent_changed {
         return plan;
     }
     // An info of a clock that was ahead counts as none.

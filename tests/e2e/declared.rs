@@ -100,7 +100,9 @@ async fn what_is_declared_is_issued_without_any_call_and_a_restart_changes_nothi
     let more = daemon.api.create("/auto-certificates", properties).await.unwrap()["href"].clone();
     let more = more.as_str().unwrap();
     daemon.api.wait_until_available(more).await.unwrap();
-    daemon.api.wait_until(more, |seen| message(seen).contains("planned")).await.unwrap();
+    for path in [path.as_str(), more] {
+        daemon.api.wait_until(path, |seen| message(seen).contains("in the window that the CA suggests")).await.unwrap();
+    }
     let mut before = Vec::new();
     for path in [path.as_str(), &provider, more] {
         before.push(daemon.api.get(path).await.unwrap());
@@ -138,7 +140,7 @@ async fn changed_names_order_a_new_certificate_while_the_old_one_serves_on() {
         (&waiting["metadata"]["state"], &waiting["metadata"]["lastIssuedCertificate"]),
         (&json!("AVAILABLE"), &old["id"])
     );
-    assert!(message(&waiting).contains("names, key or provider were changed"), "{waiting:#}");
+    assert!(message(&waiting).contains("names, key, profile or provider were changed"), "{waiting:#}");
 
     let renewed =
         daemon.api.wait_until(&path, |seen| seen["metadata"]["lastIssuedCertificate"] != old["id"]).await.unwrap();

@@ -59,6 +59,7 @@ async fn living_tree_of_lego(world: &World, names: &[&str]) -> (PathBuf, Value) 
     let path = auto_certificate(&daemon, &provider, "secp256r1", names).await;
     let auto = daemon.api.wait_until_available(&path).await.unwrap();
     let certificate = newest(&daemon, &auto).await;
+    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
     assert!(daemon.terminate().await.unwrap().success());
 
     let store = open_store(&setup).await;

@@ -174,7 +174,9 @@ fn leftover_records_do_not_wait_for_the_next_renewal() {
     let standing = with(newest(Duration::days(90), Duration::days(1)));
     let soon = NOW + Duration::minutes(3);
     assert_eq!(plan(&Standing { clean_up_at: Some(soon), ..standing.clone() }, NOW).next_look, soon);
-    assert_eq!(plan(&Standing { clean_up_at: Some(NOW), ..standing }, NOW).action, Action::CleanUp);
+    let due = Standing { clean_up_at: Some(NOW), ..standing };
+    assert_eq!(plan(&due, NOW).action, Action::CleanUp);
+    assert_eq!(plan(&Standing { renewal_info: None, ..due }, NOW).action, Action::CleanUp, "before the CA is asked");
 }
 
 #[test]

@@ -14,7 +14,7 @@ const BUCKETS: usize = 20;
 /// In each of 20 parts of a span, 10,000 certificates are 500, give or take 22 (the standard deviation); this is five of them.
 const FLATNESS: f64 = 1.25;
 
-/// Repeatable random numbers (SplitMix64).
+/// Repeatable random numbers (`SplitMix64`).
 struct Draws(u64);
 
 impl Draws {
@@ -61,8 +61,8 @@ struct Walk {
 
 /// What the CA suggests for a certificate, by the moment and a random number.
 type Suggests<'a> = &'a dyn Fn(&NewestCertificate, Moment, f64) -> Answer;
-/// What becomes of an order, by a random number.
-type Orders<'a> = &'a dyn Fn(f64) -> Result<(), Failure>;
+/// What goes wrong with an order, by a random number.
+type Orders<'a> = &'a dyn Fn(f64) -> Option<Failure>;
 
 impl Walk {
     /// A walk that begins with a certificate that was just issued.
@@ -102,12 +102,12 @@ impl Walk {
     fn order(&mut self, reason: Reason, orders: Orders<'_>) {
         self.tries.push(self.now);
         match orders(self.draws.fraction()) {
-            Ok(()) => {
+            None => {
                 self.successes.push(Success { at: self.now, reason, replaced: self.standing.newest });
                 let newest = Some(self.draws.certificate(self.now, self.lifetime));
                 self.standing = Standing { newest, last_issued: Some(self.now), ..Standing::default() };
             }
-            Err(failure) => {
+            Some(failure) => {
                 let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
                 let (before, expiry) = (self.standing.trouble.as_ref(), self.standing.newest.map(|it| it.not_after));
                 let trouble = Trouble::after(before, failure, self.now, expiry, self.draws.fraction());
@@ -149,17 +149,18 @@ fn window(start: Moment, length: Duration) -> Answer {
     Answer::Window { window, explanation_url: None, retry_after: None }
 }
 
-fn well(_: f64) -> Result<(), Failure> {
-    Ok(())
+fn well(_: f64) -> Option<Failure> {
+    None
 }
 
-fn never(draw: f64) -> Result<(), Failure> {
+/// Passing troubles of all kinds.
+fn never(draw: f64) -> Option<Failure> {
     let down = Disposition::ProviderDown { not_before: None };
     let down = Failure { disposition: down, message: "HTTP 503".to_owned() };
     let failures = [Failure::retry("cut"), Failure::restart("TXT"), down];
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0, 1 or 2")]
-    let chosen = failures.into_iter().nth((draw * 3.0) as usize);
-    Err(chosen.expect("a draw is under 1"))
+    let chosen = (draw * 3.0) as usize;
+    failures.into_iter().nth(chosen)
 }
 
 /// How far the fullest and the emptiest of equal parts of a span are from flat.
@@ -243,7 +244,7 @@ proptest! {
         wishes in proptest::collection::vec((1i64..300, any::<bool>()), 0..6),
     ) {
         let mut walk = Walk::new(Duration::days(lifetime), seed);
-        let moody = |draw: f64| if draw < 0.3 { never(draw / 0.3) } else { Ok(()) };
+        let moody = |draw: f64| if draw < 0.3 { never(draw / 0.3) } else { None };
         for (minutes, asked) in wishes {
             walk.go_on_until(walk.now + Duration::minutes(minutes), &anything, &moody);
             walk.standing.renewal_requested |= asked;
