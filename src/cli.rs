@@ -16,6 +16,7 @@ mod renew_now;
 mod restore;
 mod revoke;
 mod serve;
+mod simulate;
 mod token;
 mod verify;
 
@@ -102,6 +103,9 @@ enum Command {
     /// Have a certificate revoked by the CA that issued it. Where it is the newest one of its auto-certificate, a new one
     /// with a new key is obtained at once; until that is there the revoked one goes on being served
     Revoke(revoke::Arguments),
+    /// Will a fleet survive the limits of a CA, its outages and a mass revocation? Lives through a year in seconds; exit
+    /// code 1 where certificates lapse
+    Simulate(simulate::Arguments),
     /// Check the settings and print what is in force
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
@@ -139,6 +143,8 @@ pub fn main() -> ExitCode {
     let loaded = match &cli.command {
         // It runs as root, and reads by itself what of the settings nobody else can have written.
         Some(Command::ReloadHelper(_)) => Ok(Config::default()),
+        // It needs none.
+        Some(Command::Simulate(_)) => Ok(Config::default()),
         _ => Config::load(cli.config.as_deref()),
     };
     let config = match loaded {
@@ -181,6 +187,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Export(arguments))) => export::run(config, &arguments),
         (None, Some(Command::Restore(arguments))) => restore::run(config, &arguments),
         (None, Some(Command::Revoke(arguments))) => revoke::run(config, &arguments),
+        (None, Some(Command::Simulate(arguments))) => simulate::run(&arguments),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
         (None, Some(Command::Healthcheck { issued })) => serve::healthcheck(config, issued),
         (None, Some(Command::ReloadHelper(arguments))) => reload_helper::run(cli.config.as_deref(), arguments),

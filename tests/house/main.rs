@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms that it may import.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("runtime", &["domain"]),
     ("config", &["domain"]),
@@ -19,8 +19,9 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("issuance", &["acme", "dns", "domain", "runtime", "store"]),
     ("scheduler", &["config", "deliver", "domain", "issuance", "runtime", "store"]),
     ("http", &["config", "domain", "runtime", "store"]),
+    ("simulation", &["domain", "runtime"]),
     ("app", &["acme", "config", "deliver", "dns", "domain", "http", "issuance", "runtime", "scheduler", "store"]),
-    ("cli", &["app", "config", "deliver", "domain", "http", "import", "runtime", "scheduler", "store"]),
+    ("cli", &["app", "config", "deliver", "domain", "http", "import", "runtime", "scheduler", "simulation", "store"]),
     ("lib", &[]),
 ];
 

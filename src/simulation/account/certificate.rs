@@ -1,0 +1,114 @@
+//! One certificate of the fleet: how it stands, and what is happening to it.
+
+use time::{Duration, Time};
+
+use crate::domain::auto_certificate::{NewestCertificate, Standing};
+use crate::domain::back_off::Trouble;
+use crate::domain::disposition::Disposition;
+use crate::domain::hold::HoldCause;
+use crate::domain::id::CertificateId;
+use crate::domain::moment::Moment;
+use crate::domain::name::DnsName;
+use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+use crate::runtime::randomness::Randomness;
+use crate::simulation::account::{POLL_EVERY, answer};
+use crate::simulation::ca::{Ca, Issued};
+use crate::simulation::scenario::{START, Scenario};
+
+/// One certificate of the fleet.
+pub(super) struct Certificate {
+    /// What it is for.
+    pub(super) names: Box<[DnsName]>,
+    /// All that the decisions rest on.
+    pub(super) standing: Standing,
+    /// What is happening to it.
+    pub(super) step: Step,
+    /// When something happens to it next, unless it is queued.
+    pub(super) next: Moment,
+    /// Whether the next poll brings something new.
+    pub(super) news: bool,
+    /// Whether it waits for the limits of the CA.
+    pub(super) in_line: bool,
+}
+
+/// What is happening to a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing, until the next look.
+    Waiting,
+    /// It waits for its turn.
+    Queued,
+    /// Its order is on the way to the CA.
+    Ordering,
+    /// Its names are being proven and the certificate is made.
+    Proving,
+}
+
+/// The certificates of one account. Their ages are those of a fleet that has always been renewed in time: anything between
+/// fresh and due.
+pub(super) fn fleet(scenario: &Scenario, account: u32, ca: &mut Ca, randomness: &Randomness) -> Vec<Certificate> {
+    let certificates = share(scenario.certificates, scenario.accounts, account);
+    let domains = share(scenario.domains, scenario.accounts, account);
+    let member = |index| {
+        let names = names(account, index % domains, index);
+        let (age, draw) = (randomness.fraction(), randomness.fraction());
+        let not_before = START - (ca.renewal_age(draw) * age);
+        let issued = ca.grant(&names, not_before);
+        let mut info = RenewalInfo::after(None, answer(ca, index, issued.not_before), issued.not_before, draw);
+        info.ask_at = START + POLL_EVERY * randomness.fraction();
+        let standing = Standing {
+            newest: Some(newest(&issued, randomness.uuid().into())),
+            last_issued: Some(issued.not_before),
+            renewal_info: Some(info),
+            ..Standing::default()
+        };
+        Certificate { names, standing, step: Step::Waiting, next: START, news: false, in_line: false }
+    };
+    (0..certificates).map(member).collect()
+}
+
+/// What of an issued certificate the decisions need.
+pub(super) const fn newest(issued: &Issued, id: CertificateId) -> NewestCertificate {
+    NewestCertificate { id, not_before: issued.not_before, not_after: issued.not_after, revoked: false, issuer: None }
+}
+
+impl Certificate {
+    /// The end of the validity of the newest certificate, as its owner knows it.
+    pub(super) fn expiry(&self) -> Moment {
+        self.standing.newest.map_or(START, |newest| newest.not_after)
+    }
+
+    /// Ends what was put off because the provider was down; tells whether there was anything.
+    pub(super) fn forgive_the_provider(&mut self) -> bool {
+        let is_down = |trouble: &Trouble| matches!(trouble.last.disposition, Disposition::ProviderDown { .. });
+        let trouble = self.standing.trouble.take_if(|trouble| is_down(trouble));
+        let hold = self.standing.hold.take_if(|hold| hold.cause == HoldCause::ProviderDown);
+        trouble.is_some() || hold.is_some()
+    }
+
+    /// What the control knows in place of the CA's suggestion: a window that is over when it counts, so that it exempts
+    /// from nothing.
+    pub(super) fn suggest_midnight(&mut self, now: Moment) {
+        let Some(newest) = self.standing.newest else { return };
+        let due = newest.not_before + newest.lifetime() * TWO_THIRDS;
+        let moment = Moment::from(due.to_date_time().replace_time(Time::MIDNIGHT));
+        let window = Window::new(moment - Duration::SECOND, moment);
+        let suggestion = window.map(|window| Suggestion { window, moment, explanation_url: None });
+        let ask_at = now + Duration::DAY;
+        self.standing.renewal_info = Some(RenewalInfo { suggestion, ask_at, failures: 0, problem: None });
+    }
+}
+
+/// One or two names in the registered domain of this number.
+fn names(account: u32, domain: u32, index: u32) -> Box<[DnsName]> {
+    let host = format!("h{index}.d{account}-{domain}.example");
+    let texts = if index.is_multiple_of(2) { vec![host] } else { vec![format!("www.{host}"), host] };
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+/// How many of `all` fall to one of `parts`.
+fn share(all: u32, parts: u32, number: u32) -> u32 {
+    all / parts + u32::from(number < all % parts)
+}
+
+const TWO_THIRDS: f64 = 2.0 / 3.0;
