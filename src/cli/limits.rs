@@ -28,7 +28,7 @@ pub(super) struct LimitsCommand {
 
 /// How a provider stands with its CA.
 #[derive(Debug, Serialize)]
-struct Account {
+struct Stand {
     id: ProviderId,
     name: String,
     server: String,
@@ -80,14 +80,14 @@ pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<En
         }
         providers
             .retain(|provider| command.providers.is_empty() || command.providers.iter().any(|text| is(provider, text)));
-        let mut accounts = Vec::with_capacity(providers.len());
+        let mut stands = Vec::with_capacity(providers.len());
         for provider in providers {
-            accounts.push(Account::of(config, &app.store, provider, app.clock.now()).await?);
+            stands.push(Stand::of(config, &app.store, provider, app.clock.now()).await?);
         }
         if command.json {
-            println!("{}", serde_json::to_string_pretty(&accounts)?);
+            println!("{}", serde_json::to_string_pretty(&stands)?);
         } else {
-            print(&accounts);
+            print(&stands);
         }
         Ok(Ending::Well)
     })
@@ -113,7 +113,7 @@ fn is(provider: &Provider, text: &str) -> bool {
     provider.name.as_str() == text || text.parse() == Ok(provider.id)
 }
 
-impl Account {
+impl Stand {
     async fn of(config: &Config, store: &Store, provider: Provider, now: Moment) -> anyhow::Result<Self> {
         let limits = config.acme.limits_of(&provider.server);
         let books = Books { account: provider.account_url, server: provider.server, limits };
@@ -170,29 +170,29 @@ impl BucketLevel {
     }
 }
 
-fn print(accounts: &[Account]) {
-    if accounts.is_empty() {
+fn print(stands: &[Stand]) {
+    if stands.is_empty() {
         println!("there is no provider");
     }
-    for (index, account) in accounts.iter().enumerate() {
+    for (index, stand) in stands.iter().enumerate() {
         if index > 0 {
             println!();
         }
-        let url = account.account.as_deref().unwrap_or("not registered yet");
-        println!("{}\n  server:  {}\n  account: {url}", account.name, account.server);
-        let limits = account.limits.lines();
+        let url = stand.account.as_deref().unwrap_or("not registered yet");
+        println!("{}\n  server:  {}\n  account: {url}", stand.name, stand.server);
+        let limits = stand.limits.lines();
         if limits.is_empty() {
             println!("  No limits of this CA are known. Where it has some, set them in the settings:");
-            println!("    [[acme.limits]]\n    server = {:?}\n    orders = \"300 in 3h\"", account.server);
+            println!("    [[acme.limits]]\n    server = {:?}\n    orders = \"300 in 3h\"", stand.server);
             continue;
         }
         for line in limits {
             println!("  {line}");
         }
-        if account.buckets.is_empty() {
+        if stand.buckets.is_empty() {
             println!("  Nothing counts against them by now.");
         } else {
-            println!("\n{}", table(&account.buckets).trim_fmt());
+            println!("\n{}", table(&stand.buckets).trim_fmt());
         }
     }
 }

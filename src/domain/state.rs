@@ -253,8 +253,8 @@ mod tests {
     #[test]
     fn a_hold_tells_the_limit_and_the_moment_until_it_is_over() {
         let limit = "orders of the account (300 in 3 h)".to_owned();
-        let hold = Hold { until: NOW + Duration::minutes(5), cause: HoldCause::Limit(limit.clone()) };
-        let held = Standing { hold: Some(hold), ..Standing::default() };
+        let kept_back = Hold { until: NOW + Duration::minutes(5), cause: HoldCause::Limit(limit.clone()) };
+        let held = Standing { hold: Some(kept_back), ..Standing::default() };
         let report = of_auto_certificate(&held, NOW);
         let expected = format!(
             "the order waits for a limit of the CA: {limit}; it is next tried at {}",

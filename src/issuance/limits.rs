@@ -66,8 +66,8 @@ impl Course<'_> {
     /// Its error, or why the work must stop.
     pub(super) async fn counted<T>(&self, result: Result<T, AcmeError>) -> Result<T, Stop> {
         if let Err(AcmeError::OrderFailed(problems)) = &result {
-            let named = problems.iter().filter_map(|problem| problem.name.as_deref()?.parse().ok());
-            let names: Vec<DnsName> = named.collect();
+            let names: Vec<DnsName> =
+                problems.iter().filter_map(|problem| problem.name.as_deref()?.parse().ok()).collect();
             if let Some(books) = self.issuance.books(self.attempt.provider).await? {
                 self.issuance.store.count_failures(self.tenure.lease(), &books, &names).await?;
             }
