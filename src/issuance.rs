@@ -135,6 +135,10 @@ impl Issuance {
         let Some(attempt) = self.store.open_attempt(subject.id).await? else {
             return Ok(());
         };
+        if self.store.provider(attempt.provider).await?.is_none() {
+            let failure = Failure::restart("the provider of the open order was deleted; a new order follows");
+            return self.record(tenure, subject, &attempt, attempt.stage.kind(), failure).await;
+        }
         if let Some(chosen) = self.change_over(tenure, subject, &attempt).await? {
             return self.begin(tenure, subject, attempt.reason, chosen).await;
         }

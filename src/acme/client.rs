@@ -88,6 +88,17 @@ impl AcmeClient {
         Ok(meta(&directory))
     }
 
+    /// Asks a CA for a nonce, which costs it nothing, to see whether it is there.
+    ///
+    /// # Errors
+    /// Where it gives none.
+    pub async fn probe(&self, server: &ServerUrl) -> Result<(), AcmeError> {
+        let exchange = self.exchange(server)?;
+        let new_nonce = exchange.endpoints().await?.new_nonce;
+        exchange.nonce(&new_nonce).await.map_err(|error| AcmeError::from_exchange(Step::Nonce, error))?;
+        Ok(())
+    }
+
     /// A way of its own to one CA.
     pub(super) fn exchange(&self, server: &ServerUrl) -> Result<Exchange, AcmeError> {
         let unusable = || AcmeError::UnusableServer(server.to_string());

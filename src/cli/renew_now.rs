@@ -60,7 +60,7 @@ async fn renew(desk: &Desk, wish: &Wish, plans: Vec<Planned>) -> anyhow::Result<
     let named = renewals.targets.iter().filter(|_| !wish.names.is_empty());
     let ids: Vec<AutoCertificateId> = named.map(|target| target.id).collect();
     let mut report = Report::new(&renewals.targets, plans, wish.json);
-    follow(desk, renewals.targets, &mut report).await?;
+    follow(desk, renewals.targets, !wish.names.is_empty(), &mut report).await?;
     // Without a daemon nobody else would deliver.
     if wish.wait_delivered || desk.is_local() {
         report.delivered(wait_for_deliveries(desk, &ids).await?);
@@ -90,7 +90,7 @@ async fn follow_due_at(desk: &Desk, target: RenewalTarget, json: bool) -> anyhow
     desk.request(&[]).await?;
     let ids = [target.id];
     let mut report = Report::new(std::slice::from_ref(&target), Vec::new(), json);
-    follow(desk, vec![target], &mut report).await?;
+    follow(desk, vec![target], true, &mut report).await?;
     if desk.is_local() {
         report.delivered(wait_for_deliveries(desk, &ids).await?);
     }
@@ -112,8 +112,9 @@ async fn wait_for_deliveries(desk: &Desk, ids: &[AutoCertificateId]) -> anyhow::
     }
 }
 
-/// Looks again and again until every one has come to its end.
-async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, report: &mut Report) -> anyhow::Result<()> {
+/// Looks again and again until every one has come to its end. What was `named` shall be renewed now, and fails where it is
+/// kept back.
+async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, named: bool, report: &mut Report) -> anyhow::Result<()> {
     let mut open: HashMap<AutoCertificateId, RenewalTarget> =
         targets.into_iter().map(|target| (target.id, target)).collect();
     while !open.is_empty() {
@@ -126,7 +127,7 @@ async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, report: &mut Report) -
                 false
             }
             Some(progress) if has_ended(target, progress) => {
-                report.ended(target, Outcome::of(target, progress));
+                report.ended(target, Outcome::of(target, progress, named));
                 false
             }
             Some(progress) => {

@@ -17,6 +17,8 @@ pub enum Errand {
     Aside,
     /// To go on with an order that is made.
     Resume,
+    /// An order at another provider, which stands in for this one.
+    Elsewhere,
     /// To make an order.
     Order(OrderFacts),
 }
@@ -68,11 +70,12 @@ pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Mome
         if room == 0 {
             return Verdict::Wait;
         }
-        if candidate.errand != Errand::Aside
+        let is_for_here = matches!(candidate.errand, Errand::Resume | Errand::Order(_));
+        if is_for_here
             && !candidate.requested
             && let Some(until) = probe.held_until()
         {
-            let until = (until + BETWEEN_PROBERS * behind_the_probe).min(now + LONGEST_HOLD);
+            let until = (until + BETWEEN_PROBERS * behind_the_probe).min(candidate.latest(until, now));
             behind_the_probe += 1;
             return Verdict::Hold(Hold { until, cause: HoldCause::ProviderDown });
         }
@@ -85,7 +88,7 @@ pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Mome
             }
             ledger.ordered(order, now);
         }
-        if candidate.errand != Errand::Aside {
+        if is_for_here {
             probe.is_sent(now);
         }
         room -= 1;
@@ -97,10 +100,16 @@ pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Mome
 /// Places are one token apart, so that not all come back at once. None is further away than a share of the time that is
 /// left, so that the urgent come back early, and are first then.
 fn in_line(full: &Full, place: i32, candidate: &Candidate, now: Moment) -> Hold {
-    let left = candidate.expiry.map_or(Duration::ZERO, |expiry| expiry - now);
-    let latest = full.until.max(now + left / LOOKS_BEFORE_EXPIRY).min(now + LONGEST_HOLD);
-    let until = (full.until + full.rate.interval() * place).min(latest);
+    let until = (full.until + full.rate.interval() * place).min(candidate.latest(full.until, now));
     Hold { until, cause: HoldCause::Limit(full.to_string()) }
+}
+
+impl Candidate {
+    /// The latest moment for another look at what could be done from `earliest` on.
+    fn latest(&self, earliest: Moment, now: Moment) -> Moment {
+        let share = self.expiry.map_or(LONGEST_HOLD_WITHOUT_CERTIFICATE, |expiry| (expiry - now) / LOOKS_BEFORE_EXPIRY);
+        earliest.max(now + share).min(now + LONGEST_HOLD)
+    }
 }
 
 impl Gate<'_> {
@@ -129,6 +138,8 @@ impl Probe {
     fn of(gate: &Gate<'_>, now: Moment) -> Self {
         match gate.breaker.and_then(Breaker::open_until) {
             None => Self::NotNeeded,
+            // None is ever planned further ahead, but by a clock that was ahead.
+            Some(until) if until > now + LONGEST_HOLD => Self::Allowed,
             Some(until) if until > now => Self::Held(until),
             Some(_) if gate.running > 0 => Self::Held(now + PATIENCE_FOR_PROBE),
             Some(_) => Self::Allowed,
@@ -154,6 +165,7 @@ const PATIENCE_FOR_PROBE: Duration = Duration::minutes(2);
 /// A success ends all holds, and a failure needs but one to send the next probe: the others need not come back for it.
 const BETWEEN_PROBERS: Duration = Duration::hours(1);
 const LOOKS_BEFORE_EXPIRY: i32 = 20;
+const LONGEST_HOLD_WITHOUT_CERTIFICATE: Duration = Duration::HOUR;
 /// After a day everything is looked at anew, whatever was planned.
 const LONGEST_HOLD: Duration = Duration::days(1);
 
@@ -249,7 +261,7 @@ mod tests {
         let gate = Gate { breaker: None, running: 0, room: 32, line: 1_000, draw: 0.3 };
         let verdicts = admit(&queue, gate, &mut ledger, NOW);
         let next = Duration::seconds(144);
-        let expected = [Duration::minutes(90) / 20, next + Duration::seconds(36) * 301, next];
+        let expected = [Duration::minutes(90) / 20, next + Duration::seconds(36) * 301, Duration::HOUR];
         assert_eq!([0, 1, 2].map(|rank| held(&verdicts[rank])), expected);
     }
 

@@ -250,9 +250,9 @@ impl StageKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Whether the step from here on is done by the CA.
-    pub const fn asks_the_ca(self) -> bool {
-        matches!(self, Self::Planned | Self::Ordered | Self::Presented | Self::Answered | Self::Finalizing)
+    /// Whether the step from here on is work of the CA that it cannot do while it is down: to take an order, or to issue.
+    pub const fn proves_the_ca(self) -> bool {
+        matches!(self, Self::Planned | Self::Finalizing)
     }
 
     /// What happens from here on, for people who watch.

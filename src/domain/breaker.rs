@@ -56,10 +56,14 @@ impl Breaker {
         self.probe_at
     }
 
-    /// Since when the provider seems to be down; nothing where it only stumbled. What one certificate alone meets again and
-    /// again tells enough for another provider to be asked.
+    /// Since when the provider is down for everyone; nothing where it only stumbled, or one certificate alone meets it.
     pub fn down_since(&self) -> Option<Moment> {
-        (self.probe_at.is_some() || self.failures >= FAILURES_TO_OPEN).then_some(self.since)
+        self.probe_at.map(|_| self.since)
+    }
+
+    /// Whether it is down for so long that others stand in for it, and nobody but a probe asks it.
+    pub fn is_for_long(&self, now: Moment) -> bool {
+        self.probe_at.is_some() && now - self.since > LONG_OUTAGE
     }
 
     /// A provider that names a moment is believed at once. Else it takes several failures of more than one certificate:
@@ -83,6 +87,8 @@ const SHORTEST_PAUSE: Duration = Duration::minutes(1);
 /// What an outage costs behind its end, at most.
 const LONGEST_PAUSE: Duration = Duration::minutes(30);
 const LONGEST_REQUESTED_PAUSE: Duration = Duration::days(1);
+/// Decision 10.
+pub const LONG_OUTAGE: Duration = Duration::DAY;
 const STEPS: u32 = 8;
 const SPREAD: f64 = 0.2;
 

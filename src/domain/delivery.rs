@@ -19,6 +19,8 @@ pub struct DeliveryStanding {
     pub newest: Option<Deliverable>,
     /// The certificate that was delivered last.
     pub delivered: Option<Deliverable>,
+    /// Whether the certificate that was delivered last is revoked.
+    pub delivered_revoked: bool,
     /// Whether the delivery's settings changed since.
     pub settings_changed: bool,
     /// What went wrong since the last success.
@@ -87,6 +89,8 @@ pub enum DeliveryReason {
     Window,
     /// The certificate in use is about to expire, window or not.
     ExpiryNear,
+    /// The certificate in use is revoked, window or not.
+    Revoked,
     /// The newest certificate was delivered.
     UpToDate,
     /// The last failure's pause is not over.
@@ -105,6 +109,7 @@ impl fmt::Display for DeliveryReason {
             Self::Failed => "the last try failed",
             Self::Window => "the deploy window is not open yet",
             Self::ExpiryNear => "the certificate in use is about to expire, so the deploy window is not waited for",
+            Self::Revoked => "the certificate in use is revoked, so the deploy window is not waited for",
             Self::UpToDate => "the newest certificate was delivered",
             Self::BackOff => "the next try after a failure is planned",
             Self::Deleted => "the auto-certificate was deleted",
@@ -135,6 +140,9 @@ fn plan_without_trouble(standing: &DeliveryStanding, window: Option<&Window>, no
     let deliver = |reason| DeliveryPlan { action: DeliveryAction::Deliver(newest.id), reason, next_look: now };
     match standing.delivered {
         None => deliver(DeliveryReason::First),
+        Some(delivered) if newest.created > delivered.created && standing.delivered_revoked => {
+            deliver(DeliveryReason::Revoked)
+        }
         Some(delivered) if newest.created > delivered.created => match activation(delivered, window, now) {
             // Where the newest one failed in its window, what is there may be half of it; that is left alone.
             (at, _) if at > now && standing.hindrance().is_some() => idle(at, DeliveryReason::Window),
@@ -250,6 +258,19 @@ mod tests {
         let name: DnsName = "*.Example.com".parse().unwrap();
         assert_eq!(label(None, &name), "_.example.com");
         assert_eq!(label(Some(&"www".parse().unwrap()), &name), "www");
+    }
+
+    #[test]
+    fn a_revoked_one_is_replaced_whatever_the_window() {
+        let closed: Window = "Mon 03:00-04:00".parse().unwrap();
+        let waiting = renewed(Duration::days(40));
+        assert_eq!(plan_delivery(&waiting, Some(&closed), NOW).reason, DeliveryReason::Window);
+        let revoked = DeliveryStanding { delivered_revoked: true, ..waiting };
+        let plan = plan_delivery(&revoked, Some(&closed), NOW);
+        assert_eq!(
+            (plan.action, plan.reason),
+            (DeliveryAction::Deliver(revoked.newest.unwrap().id), DeliveryReason::Revoked)
+        );
     }
 
     #[test]

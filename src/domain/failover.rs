@@ -7,6 +7,7 @@ use time::Duration;
 
 use crate::domain::auto_certificate::NewestCertificate;
 use crate::domain::back_off::Trouble;
+use crate::domain::breaker::LONG_OUTAGE;
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
 
@@ -86,12 +87,15 @@ pub fn at_stake(newest: &NewestCertificate) -> Moment {
 }
 
 /// When to try again after the primary provider failed while others stand by: a pause that is meant for it, even the day
-/// until a person has acted, does not hold up the others once the slack is at stake. A moment that it named itself does.
+/// until a person has acted, does not reach beyond the moment from which the slack is at stake, and is short once where it
+/// begins behind that. A moment that the provider named itself counts.
 pub fn next_try(trouble: &Trouble, newest: Option<&NewestCertificate>, now: Moment) -> Moment {
-    match newest {
-        Some(newest) if trouble.last.disposition.not_before().is_none() => {
-            trouble.next_try.min(at_stake(newest).max(now + SHORTEST_PAUSE))
-        }
+    match newest.map(at_stake) {
+        Some(at_stake) if trouble.last.disposition.not_before().is_none() => match at_stake {
+            ahead if ahead > now => trouble.next_try.min(ahead),
+            _ if trouble.failures <= 1 => trouble.next_try.min(now + SHORTEST_PAUSE),
+            _ => trouble.next_try,
+        },
         _ => trouble.next_try,
     }
 }
@@ -107,7 +111,6 @@ fn reason(primary: &ProviderFacts, history: &History, now: Moment) -> Option<Why
 }
 
 const SLACK_OF_LIFETIME: i32 = 6;
-const LONG_OUTAGE: Duration = Duration::DAY;
 const SHORTEST_PAUSE: Duration = Duration::minutes(1);
 
 #[cfg(test)]

@@ -353,18 +353,23 @@ impl Ledger {
         self.settled.retain(|_, settled| *settled > now);
     }
 
-    /// What a clock that was ahead wrote counts as a bucket that is empty just now, and no worse.
+    /// When the bucket recovers, where something counts in it. More than twice what fits was written by a clock that was
+    /// ahead, or under another limit, and counts for nothing; else it would hold up everything for as long.
+    fn settled(&self, bucket: &Bucket, rate: Rate, now: Moment) -> Option<Moment> {
+        let settled = self.settled.get(bucket).copied().filter(|settled| *settled <= now + rate.span * 2)?;
+        Some(settled.min(now + rate.span))
+    }
+
     fn full(&self, bucket: Bucket, now: Moment) -> Option<Full> {
         let rate = self.limits.of(&bucket)?;
-        let settled = (*self.settled.get(&bucket)?).min(now + rate.span);
+        let settled = self.settled(&bucket, rate, now)?;
         let until = rate.next(settled);
         (until > now).then_some(Full { bucket, rate, until })
     }
 
     fn take(&mut self, bucket: Bucket, now: Moment) -> Option<(Bucket, Moment)> {
         let rate = self.limits.of(&bucket)?;
-        let settled = self.settled.get(&bucket).map_or(now, |settled| (*settled).min(now + rate.span));
-        let settled = rate.taken(settled, now);
+        let settled = rate.taken(self.settled(&bucket, rate, now).unwrap_or(now), now);
         self.settled.insert(bucket.clone(), settled);
         Some((bucket, settled))
     }

@@ -53,20 +53,22 @@ impl<'a> Course<'a> {
             if !matches!(stage, Stage::Stored(_)) {
                 self.write_down(&stage).await?;
             }
-            if step.asks_the_ca() {
-                self.note_answer().await?;
+            if step.proves_the_ca() {
+                self.note_answer(step).await;
             }
             tracing::info!(attempt = %self.attempt.id, stage = %reached, next = reached.doing(), "stage reached");
         }
         Ok(())
     }
 
-    /// A provider that does what it is asked is not down.
-    async fn note_answer(&self) -> Result<(), StoreError> {
-        if self.issuance.store.provider_answered(self.attempt.provider).await? {
-            tracing::info!(provider = %self.attempt.provider, "the provider answers as it should");
+    /// A provider that does what it is asked is not down. That this cannot be written down is no trouble of the attempt.
+    async fn note_answer(&self, step: StageKind) {
+        let provider = self.attempt.provider;
+        match self.issuance.store.provider_answered(provider, step == StageKind::Planned).await {
+            Ok(true) => tracing::info!(%provider, "the provider answers as it should"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%provider, %error, "that the provider answers could not be noted"),
         }
-        Ok(())
     }
 
     /// A database that is busy for a moment must not cost an order whose URL is not stored yet.
@@ -117,7 +119,11 @@ impl<'a> Course<'a> {
             NewOrder { names: &attempt.names, profile: attempt.profile.as_ref(), replaces: attempt.replaces.as_ref() };
         let refusal = match self.account().await?.new_order(wanted).await {
             Err(error) if wanted.replaces.is_some() && error.may_concern_replacement() => error,
-            made => return Ok(made?),
+            made => {
+                let mut order = made?;
+                self.replaces &= order.is_replacement();
+                return Ok(order);
+            }
         };
         tracing::warn!(
             attempt = %attempt.id, replaces = wanted.replaces.map(tracing::field::display),

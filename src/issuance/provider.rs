@@ -1,16 +1,20 @@
 //! Who is asked: the provider of the auto-certificate, or where that fails for long the first of its fallbacks that may
 //! issue. Whether one may, its CA's directory and the CAA records of every name tell.
 
+use time::Duration;
+
 use crate::domain::attempt::{Attempt, StageKind};
 use crate::domain::auto_certificate::{AutoCertificate, Standing};
 use crate::domain::back_off::Trouble;
 use crate::domain::caa::{CaaRequest, permits};
-use crate::domain::disposition::Failure;
+use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::failover::{History, ProviderFacts, Why, choose};
+use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
 use crate::domain::profile::Profile;
 use crate::domain::provider::Provider;
+use crate::domain::server_url::ServerUrl;
 use crate::issuance::{Issuance, Stop, Tenure};
 use crate::store::StoreError;
 
@@ -55,6 +59,23 @@ impl Issuance {
         Ok(StandIns { primary: primary.as_ref().map(facts_of), fallbacks })
     }
 
+    /// Asks a provider that is down, and at which nobody orders meanwhile, whether it is back.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn probe(&self, provider: ProviderId, server: &ServerUrl) -> Result<(), StoreError> {
+        let Err(error) = self.acme.probe(server).await else {
+            if self.store.provider_answered(provider, true).await? {
+                tracing::info!(%provider, "the provider answers again");
+            }
+            return Ok(());
+        };
+        let not_before = error.disposition().not_before();
+        let failure = Failure { disposition: Disposition::ProviderDown { not_before }, message: error.to_string() };
+        self.store.provider_failed(provider, None, &failure, self.randomness.fraction()).await?;
+        Ok(())
+    }
+
     /// The provider for a new attempt.
     pub(super) async fn choose_provider(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<Chosen, Stop> {
         let (primary, fallbacks) = self.providers(subject).await?;
@@ -72,7 +93,8 @@ impl Issuance {
     }
 
     /// Ends an open attempt whose provider is not to be asked any more, and says who is asked instead. What a CA has
-    /// perhaps begun to issue is carried to its end, and so is what a fallback does while it stands by.
+    /// perhaps begun to issue is carried to its end, and so is what a fallback has taken while it stands by. One that has
+    /// not taken the order, for its limits or any failure, had its turn.
     pub(super) async fn change_over(
         &self,
         tenure: &Tenure,
@@ -83,17 +105,19 @@ impl Issuance {
             return Ok(None);
         }
         let (primary, fallbacks) = self.providers(subject).await?;
-        if fallbacks.iter().any(|fallback| fallback.id == attempt.provider && fallback.down_since.is_none()) {
+        let stands_by = |fallback: &Provider| fallback.id == attempt.provider && fallback.down_since.is_none();
+        if attempt.stage.kind() > StageKind::Planned && fallbacks.iter().any(stands_by) {
             return Ok(None);
         }
         let fallback = self.fallback(tenure, subject, &primary, fallbacks, Some(attempt.provider)).await?;
         let (server, why, chosen) = match fallback {
+            Some(Fallback { provider, .. }) if provider.id == attempt.provider => return Ok(None),
             Some(Fallback { provider, profile, why }) => {
                 (provider.server, why.to_string(), Chosen { provider: provider.id, profile })
             }
             None if attempt.provider == primary.id => return Ok(None),
             None => {
-                let why = "the fallback that was asked is down or stands by no longer".to_owned();
+                let why = "the usual provider is asked again".to_owned();
                 (primary.server.clone(), why, usual(subject, primary))
             }
         };
@@ -134,16 +158,23 @@ impl Issuance {
     ) -> Result<Option<Fallback>, Stop> {
         let standing = &subject.standing;
         let history = History { newest: standing.newest, troubled: standing.trouble.is_some(), last_tried };
+        let mut passed_over = false;
         loop {
             let facts: Vec<ProviderFacts> = fallbacks.iter().map(facts_of).collect();
             let choice = choose(&facts_of(primary), &facts, &history, self.clock.now());
             let at = facts.iter().position(|fallback| fallback.id == choice.provider);
-            let Some((at, why)) = at.zip(choice.why) else { return Ok(None) };
+            let Some((at, why)) = at.zip(choice.why) else {
+                // It came here past the breaker, as one that another provider would be asked for.
+                let holds = passed_over && primary.down_since.is_some() && !standing.renewal_requested;
+                let until = self.clock.now() + BETWEEN_EXAMINATIONS;
+                return if holds { Err(Stop::Held(Hold { until, cause: HoldCause::ProviderDown })) } else { Ok(None) };
+            };
             let provider = fallbacks.remove(at);
             let examined = tenure.during(async { Ok::<_, Stop>(self.examine(&provider, subject).await) }).await?;
             match examined {
                 Ok(profile) => return Ok(Some(Fallback { provider, profile, why })),
                 Err(failure) => {
+                    passed_over = true;
                     tracing::warn!(provider = %provider.id, server = %provider.server, "a fallback is passed over: {failure}");
                 }
             }
@@ -174,5 +205,6 @@ const fn facts_of(provider: &Provider) -> ProviderFacts {
     ProviderFacts { id: provider.id, down_since: provider.down_since }
 }
 
+const BETWEEN_EXAMINATIONS: Duration = Duration::minutes(30);
 /// How control of names is proven, as CAA records name it (RFC 8657 section 4).
 const METHOD: &str = "dns-01";

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use time::Duration;
+
 use crate::domain::admission::{Candidate, Errand, Gate, Verdict, admit};
 use crate::domain::hold::Hold;
 use crate::domain::id::ProviderId;
@@ -16,13 +18,47 @@ impl Scheduler {
     pub(super) async fn serve_queues(&self, issuance: &Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
         let (store, now) = (&issuance.store, issuance.clock.now());
         let mut more = false;
-        for provider in store.providers_in_demand(now).await? {
+        let in_demand = store.providers_in_demand(now).await?;
+        let next_probe = self.probe_the_unasked(issuance, &in_demand).await?;
+        for provider in in_demand {
             let queue = store.queue_at(provider, now, AT_ONCE).await?;
             let whole = queue.len() < AT_ONCE as usize;
             // Without room there is nothing to look for: whoever ends wakes the loop.
             more |= self.serve(issuance, provider, queue).await? && !whole;
         }
-        if more { Ok(Some(now)) } else { store.earliest_look(now).await }
+        if more {
+            return Ok(Some(now));
+        }
+        let looks = [store.earliest_look(now).await?, next_probe];
+        Ok(looks.into_iter().flatten().min())
+    }
+
+    /// Probes the providers that are down and at which nobody orders, because others stand in or nothing is due; gives the
+    /// moment of the next probe.
+    async fn probe_the_unasked(
+        &self,
+        issuance: &Arc<Issuance>,
+        in_demand: &[ProviderId],
+    ) -> Result<Option<Moment>, StoreError> {
+        let (store, now) = (&issuance.store, issuance.clock.now());
+        let mut next = None;
+        for (provider, server, breaker) in store.providers_down().await? {
+            let Some(probe_at) = breaker.open_until() else { continue };
+            if probe_at > now {
+                next = next.into_iter().chain([probe_at]).min();
+            } else if (breaker.is_for_long(now) || !in_demand.contains(&provider))
+                && store.claim_probe(provider, &breaker, now + PATIENCE_FOR_PROBE).await?
+            {
+                let (issuance, wake) = (Arc::clone(issuance), self.wake.clone());
+                self.tasks.spawn(async move {
+                    if let Err(error) = issuance.probe(provider, &server).await {
+                        tracing::error!(%provider, %error, "the probe could not be written down");
+                    }
+                    wake.nudge();
+                });
+            }
+        }
+        Ok(next)
     }
 
     /// Serves one queue, the most urgent first; says whether its provider has room left.
@@ -70,10 +106,12 @@ impl Scheduler {
 fn candidate(due: &Due, stand_ins: &StandIns, now: Moment) -> Candidate {
     let usual = due.auto_certificate.errand(now);
     if usual.errand != Errand::Aside && stand_ins.take_over(&due.auto_certificate.standing, now) {
-        return Candidate { errand: Errand::Resume, requested: true, ..usual };
+        return Candidate { errand: Errand::Elsewhere, ..usual };
     }
     usual
 }
 
 /// As many of a queue are looked at in one go.
 const AT_ONCE: u32 = 256;
+/// So long a probe may take.
+const PATIENCE_FOR_PROBE: Duration = Duration::minutes(2);

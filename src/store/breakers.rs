@@ -7,6 +7,8 @@ use crate::domain::disposition::Failure;
 use crate::domain::hold::HoldCause;
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::ledger::Bucket;
+use crate::domain::moment::Moment;
+use crate::domain::server_url::{PlainHttp, ServerUrl};
 use crate::store::documents;
 use crate::store::providers::TABLE;
 use crate::store::row::Record;
@@ -64,21 +66,26 @@ impl Store {
         Ok(breaker)
     }
 
-    /// Notes that the provider did what it was asked: whatever waits because of its troubles is due now. Says whether it
-    /// had any.
+    /// Notes that the provider did what it was asked: whatever waits because it was down is due now. What it finishes of
+    /// earlier orders while it sheds load proves nothing before the next probe; a `new_order` that it takes does. Says
+    /// whether it was down.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn provider_answered(&self, provider: ProviderId) -> Result<bool, StoreError> {
+    pub async fn provider_answered(&self, provider: ProviderId, new_order: bool) -> Result<bool, StoreError> {
         let row = self.query(BREAKER).bind(provider.to_string()).fetch_optional(&self.0.pool).await?;
-        let failed = row.map(|row| Record::new(&row, TABLE).optional_text("breaker")).transpose()?.flatten();
-        if failed.is_none() {
+        let Some(breaker) = row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten() else {
+            return Ok(false);
+        };
+        if !new_order && breaker.open_until().is_some_and(|probe_at| probe_at > self.now()) {
             return Ok(false);
         }
         let mut transaction = self.begin().await?;
         let closed = self.query(CLOSE).bind(provider.to_string()).execute(&mut *transaction).await?;
-        for statement in [LET_GO, FORGET_TROUBLE] {
-            self.query(statement)
+        // Where it only stumbled, each failure is its certificate's own.
+        let of_all: &[&'static str] = if breaker.open_until().is_some() { &[LET_GO, FORGET_TROUBLE] } else { &[] };
+        for statement in of_all {
+            self.query(*statement)
                 .bind(provider.to_string())
                 .bind(HoldCause::PROVIDER_DOWN)
                 .bind(self.now().micros())
@@ -86,7 +93,46 @@ impl Store {
                 .await?;
         }
         transaction.commit().await?;
-        Ok(closed.rows_affected() == 1)
+        Ok(closed.rows_affected() == 1 && !of_all.is_empty())
+    }
+
+    /// The providers that are down, with their directories.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn providers_down(&self) -> Result<Vec<(ProviderId, ServerUrl, Breaker)>, StoreError> {
+        let rows = self.query(DOWN).fetch_all(&self.0.pool).await?;
+        let mut down = Vec::new();
+        for row in &rows {
+            let record = Record::new(row, TABLE);
+            let server = ServerUrl::parse(&record.text("server")?, PlainHttp::Allowed)
+                .map_err(|error| record.corrupt("server", error))?;
+            if let Some(breaker) = record.breaker("breaker")?.filter(|breaker| breaker.open_until().is_some()) {
+                down.push((record.parsed("id")?, server, breaker));
+            }
+        }
+        Ok(down)
+    }
+
+    /// Claims the next probe at a provider that is down, so that nobody else sends one before `until`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn claim_probe(
+        &self,
+        provider: ProviderId,
+        breaker: &Breaker,
+        until: Moment,
+    ) -> Result<bool, StoreError> {
+        let claimed = Breaker { probe_at: Some(until), ..breaker.clone() };
+        let written = self
+            .query("UPDATE providers SET breaker = $3 WHERE id = $1 AND breaker = $2")
+            .bind(provider.to_string())
+            .bind(documents::breaker::of_breaker(breaker))
+            .bind(documents::breaker::of_breaker(&claimed))
+            .execute(&self.0.pool)
+            .await?;
+        Ok(written.rows_affected() == 1)
     }
 
     /// Two failures at a time count as two.
@@ -101,19 +147,22 @@ impl Store {
     }
 }
 
+const DOWN: &str = "SELECT id, server, breaker FROM providers WHERE breaker IS NOT NULL";
 const BREAKER: &str = "SELECT id, breaker FROM providers WHERE id = $1";
-/// Those whose open attempt is with another provider count there.
+/// Those whose open attempt is with another provider count at both: a fallback is no way past the bounds of either.
 pub(super) const RUNNING: &str = "\
     SELECT COUNT(*) AS running FROM auto_certificates a WHERE a.lease_owner IS NOT NULL AND a.lease_until > @now \
-    AND COALESCE((SELECT o.provider_id FROM attempts o WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL), \
-    a.provider_id) = $1";
+    AND (a.provider_id = $1 OR EXISTS (SELECT 1 FROM attempts o \
+    WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL AND o.provider_id = $1))";
 pub(super) const LINE: &str = "\
     SELECT COUNT(*) AS line FROM auto_certificates WHERE provider_id = $1 AND held_by IS NOT NULL AND held_by LIKE $2";
 const CLOSE: &str = "UPDATE providers SET breaker = NULL WHERE id = $1 AND breaker IS NOT NULL";
 const LET_GO: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \
     WHERE provider_id = $1 AND held_by = $2";
-/// Their own pauses were for the provider's sake. The document is ours, and a match by chance costs one look.
+/// Their own pauses were for the provider's sake, but for those that it asked for. The document is ours, and a match by
+/// chance costs one look.
 const FORGET_TROUBLE: &str = "\
     UPDATE auto_certificates SET trouble = NULL, next_look = $3, wakes = wakes + 1 \
-    WHERE provider_id = $1 AND deleted_at IS NULL AND trouble LIKE '%\"disposition\":\"' || $2 || '\"%'";
+    WHERE provider_id = $1 AND deleted_at IS NULL AND trouble LIKE '%\"disposition\":\"' || $2 || '\"%' \
+    AND trouble LIKE '%\"not_before\":null%'";

@@ -221,10 +221,10 @@ pub(super) const TABLE: &str = "certificates";
 const KEPT_AFTER_EXPIRY: Duration = Duration::days(30);
 pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM certificates c WHERE c.id = $1");
 const INSERT: &str = "\
-    INSERT INTO certificates (id, name, auto_certificate_id, provider_id, common_name, common_name_form, certificate, \
-    chain, private_key, not_before, not_after, created_at, created_by, created_by_id, modified_at, modified_by, \
+    INSERT INTO certificates (id, name, auto_certificate_id, provider_id, server, common_name, common_name_form, \
+    certificate, chain, private_key, not_before, not_after, created_at, created_by, created_by_id, modified_at, modified_by, \
     modified_by_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $12, $13, $14)";
+    VALUES ($1, $2, $3, $4, (SELECT p.server FROM providers p WHERE p.id = $4), $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $12, $13, $14)";
 const RENAME: &str = "\
     UPDATE certificates SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 WHERE id = $1";
 const WAKE: &str = "\

@@ -379,7 +379,8 @@ const NEW_BINDING: &str = concat!(
 );
 const NEW_ACCOUNT: &str = concat!(
     "UPDATE providers SET account_url = NULL, account_credentials = NULL, pending_credentials = NULL, \
-     rollover_credentials = NULL, account_note = NULL, contact_changed = 0, trouble = NULL, next_look = $2, ",
+     rollover_credentials = NULL, account_note = NULL, contact_changed = 0, trouble = NULL, breaker = NULL, \
+     next_look = $2, ",
     fence!(),
     " WHERE id = $1"
 );
@@ -389,9 +390,13 @@ const ALIGN_AUTO_CERTIFICATE: &str = "\
     modified_by_id = $11 WHERE id = $1";
 /// What went wrong with the old wish says nothing of the new one.
 const CHANGE_INTENT: &str = concat!(
-    "UPDATE auto_certificates SET intent_changed = 1, trouble = NULL, next_look = $2, wakes = wakes + 1, ",
+    "UPDATE auto_certificates SET intent_changed = 1, trouble = NULL, held_until = NULL, held_by = NULL, \
+     next_look = $2, wakes = wakes + 1, ",
     fence!(),
     " WHERE id = $1"
 );
-pub(super) const LOOK_ANEW: &str =
-    concat!("UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1, ", fence!(), " WHERE id = $1");
+pub(super) const LOOK_ANEW: &str = concat!(
+    "UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $2, wakes = wakes + 1, ",
+    fence!(),
+    " WHERE id = $1"
+);

@@ -311,6 +311,7 @@ fn read(row: &AnyRow) -> Result<DeliveryRow, StoreError> {
         standing: DeliveryStanding {
             newest: read_deliverable(&record, "newest_id", "newest_created_at", "newest_not_after")?,
             delivered: read_deliverable(&record, "certificate_id", "certificate_created_at", "certificate_not_after")?,
+            delivered_revoked: record.flag("delivered_revoked")?,
             settings_changed: false,
             trouble: record.trouble("trouble")?,
             deleted: record.optional_moment("deleted_at")?.is_some(),
@@ -353,6 +354,8 @@ const SELECT: &str = concat!(
     "SELECT d.id, d.auto_certificate_id, d.target, d.instance, d.label, d.settings, d.certificate_id, \
      d.certificate_created_at, d.certificate_not_after, d.receipt, d.trouble, d.runs, d.next_look, \
      CASE WHEN d.lease_until > @now THEN 1 ELSE 0 END AS running, \
+     CASE WHEN EXISTS (SELECT 1 FROM certificates r WHERE r.id = d.certificate_id AND r.revocation IS NOT NULL) \
+     THEN 1 ELSE 0 END AS delivered_revoked, \
      a.name, a.declared_key, a.common_name, a.subject_alternative_names, a.deleted_at, ",
     newest!("id"),
     " AS newest_id, ",

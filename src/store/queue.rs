@@ -1,6 +1,7 @@
 //! The queues at providers: who is due there, the most urgent first, and who is kept back.
 
 use sqlx::any::AnyRow;
+use time::Duration;
 
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::hold::Hold;
@@ -57,7 +58,7 @@ impl Store {
             found.extend(self.query(one()).bind(id.to_string()).fetch_optional(&self.0.pool).await?);
         }
         let mut queue = readable(&found)?;
-        queue.sort_by_key(|due| due.auto_certificate.standing.relied_on_until());
+        queue.sort_by_key(|due| due.auto_certificate.standing.relied_on_until().unwrap_or(self.now() + Duration::DAY));
         Ok(queue)
     }
 
@@ -112,7 +113,8 @@ fn readable(rows: &[AnyRow]) -> Result<Vec<Due>, StoreError> {
     Ok(queue)
 }
 
-/// The most urgent first: without a certificate that is relied on, then the least time left. The page is chosen before other columns are
+/// The most urgent first: what is revoked, then the least time left; one without a certificate counts as if it had a day
+/// left, so that many new ones do not let an old one lapse. The page is chosen before other columns are
 /// read.
 pub(super) fn queue() -> String {
     format!(
@@ -126,14 +128,22 @@ fn one() -> String {
     format!("SELECT {COLUMNS}, a.wakes FROM auto_certificates a WHERE a.id = $1 AND {FREE}")
 }
 
-const URGENCY: &str =
-    concat!("COALESCE(CASE WHEN ", newest!("revocation"), " IS NULL THEN ", newest!("not_after"), " ELSE 0 END, 0)");
+const URGENCY: &str = concat!(
+    "CASE WHEN ",
+    newest!("revocation"),
+    " IS NOT NULL THEN 0 ELSE COALESCE(",
+    newest!("not_after"),
+    ", $2 + 86400000000) END"
+);
 const FREE: &str = free!();
 pub(super) const IN_DEMAND: &str =
     concat!("SELECT DISTINCT provider_id AS id FROM auto_certificates WHERE next_look <= $1 AND ", free!());
 const KEEP_BACK: &str = concat!(
     "UPDATE auto_certificates SET held_until = $3, held_by = $4, next_look = $5 WHERE id = $1 AND wakes = $2 AND ",
-    free!()
+    free!(),
+    // A provider that has answered meanwhile would end no hold that comes behind it.
+    " AND ($4 <> 'provider-down' OR EXISTS (SELECT 1 FROM providers p \
+     WHERE p.id = auto_certificates.provider_id AND p.breaker IS NOT NULL))"
 );
 pub(super) const EARLIEST: &str = concat!(
     "SELECT id, next_look FROM auto_certificates WHERE next_look > $1 AND ",

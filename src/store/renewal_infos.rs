@@ -60,7 +60,7 @@ impl Store {
 }
 
 pub(super) const NEWEST: &str = "\
-    SELECT c.id, c.certificate, p.server FROM certificates c \
+    SELECT c.id, c.certificate, COALESCE(c.server, p.server) AS server FROM certificates c \
     JOIN auto_certificates a ON a.id = c.auto_certificate_id \
     LEFT JOIN providers p ON p.id = COALESCE(c.provider_id, a.provider_id) \
     WHERE c.auto_certificate_id = $1 ORDER BY c.created_at DESC, c.id DESC LIMIT 1";

@@ -285,7 +285,7 @@ const GET: &str = "\
 const WISH: &str = "UPDATE certificates SET revocation = $2, revocation_look = $3 WHERE id = $1";
 /// What kept its auto-certificate from a new one before is no reason to wait now: a person asked.
 const REPLACE: &str = "\
-    UPDATE auto_certificates SET trouble = NULL, next_look = $3, wakes = wakes + 1 \
+    UPDATE auto_certificates SET trouble = NULL, held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \
     WHERE id = $1 AND deleted_at IS NULL AND $2 = (SELECT c.id FROM certificates c \
     WHERE c.auto_certificate_id = $1 ORDER BY c.created_at DESC, c.id DESC LIMIT 1)";
 /// It is asked twice whether it is due: between the look and the write another session may have claimed the row.

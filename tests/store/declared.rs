@@ -4,10 +4,9 @@ use autocertd::domain::back_off::Trouble;
 use autocertd::domain::declared::{
     Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference,
 };
-use autocertd::domain::disposition::Failure;
+use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
-use autocertd::domain::moment::Moment;
 use autocertd::domain::plan::{Action, Reason, plan};
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding};
 use autocertd::domain::resource::Actor;
@@ -302,9 +301,11 @@ async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) 
     assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held, "nobody is disturbed");
     assert!(!house.reload(id).await.standing.intent_changed);
 
-    house.tamper("UPDATE providers SET breaker = '{\"down_since\": 5, \"more\": true}'").await;
+    let down = Disposition::ProviderDown { not_before: Some(house.now() + Duration::HOUR) };
+    let failure = Failure { disposition: down, message: "HTTP 503".to_owned() };
+    house.store.provider_failed(provider, None, &failure, 0.5).await.unwrap();
     let down = house.store.provider(provider).await.unwrap().unwrap();
-    assert_eq!(down.down_since.map(Moment::micros), Some(5));
+    assert_eq!(down.down_since, Some(house.now()));
     assert_eq!(reconcile(&house, &usual()).await, 3, "the others are declared no longer");
     assert!(house.store.provider(provider).await.unwrap().unwrap().fallbacks.is_empty());
 }

@@ -36,15 +36,19 @@ async fn what_is_due_is_claimed_once_and_by_urgency(house: House) {
 
     let later = house.now() + Duration::days(61);
     assert_eq!(house.store.due(later).await.unwrap(), [bare, urgent, relaxed]);
+    // At its provider, one without a certificate stands behind those that have less than a day left.
     let queue = house.store.queue_at(provider.id, later, 2).await.unwrap();
-    assert_eq!(queue.iter().map(|due| due.auto_certificate.id).collect::<Vec<_>>(), [bare, urgent]);
+    assert_eq!(queue.iter().map(|due| due.auto_certificate.id).collect::<Vec<_>>(), [urgent, relaxed]);
+    let earlier = house.now() + Duration::days(40);
+    let queue = house.store.queue_at(provider.id, earlier, 9).await.unwrap();
+    assert_eq!(queue.iter().map(|due| due.auto_certificate.id).collect::<Vec<_>>(), [bare, urgent, relaxed]);
     assert_eq!(house.store.providers_in_demand(later).await.unwrap(), [provider.id]);
     let first = claim_due(&house.store, later, 2).await;
-    assert_eq!(first.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [bare, urgent]);
+    assert_eq!(first.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [urgent, relaxed]);
     assert!(first.iter().all(|claim| claim.auto_certificate.standing.running));
     assert_eq!(house.store.turnstile(provider.id).await.unwrap().running, 2);
     let second = claim_due(&house.store, later, 5).await;
-    assert_eq!(second.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [relaxed]);
+    assert_eq!(second.iter().map(|claim| claim.lease.id).collect::<Vec<_>>(), [bare]);
     assert!(house.store.providers_in_demand(later).await.unwrap().is_empty());
     assert!(house.store.claim(bare).await.unwrap().is_none());
     assert_eq!(earliest(&house).await, None);

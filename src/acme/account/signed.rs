@@ -42,7 +42,7 @@ impl Signer<'_> {
 
 impl Exchange {
     /// Where requests go.
-    pub(super) async fn endpoints(&self) -> Result<Endpoints, AcmeError> {
+    pub(in crate::acme) async fn endpoints(&self) -> Result<Endpoints, AcmeError> {
         let document = self.directory().await.map_err(|error| AcmeError::from_exchange(Step::Directory, error))?;
         Endpoints::of(&document).ok_or_else(|| AcmeError::Unreadable {
             step: Step::Directory,

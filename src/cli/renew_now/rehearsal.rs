@@ -122,7 +122,10 @@ fn is_there(config: &Config) -> anyhow::Result<bool> {
 async fn of_stored(config: &Config, app: &App, stored: AutoCertificate, named: bool) -> anyhow::Result<Subject> {
     let plan = plan(&stored.standing, app.clock.now());
     let provider = app.store.declared_key_of_provider(stored.provider).await?;
-    let renewal = named || matches!(plan.action, Action::Start | Action::Resume(_));
+    let now = app.clock.now();
+    let renewal = named
+        || matches!(plan.action, Action::Start | Action::Resume(_))
+        || (plan.action == Action::AskRenewalInfo && plan.at <= now);
     let reason = match plan.action {
         Action::Idle if named => "it was named".to_owned(),
         _ => plan.to_string(),

@@ -30,6 +30,13 @@ pub(super) enum Outcome {
         /// When the next try is planned.
         next_try: Option<String>,
     },
+    /// It waits for its provider, as planned.
+    Waiting {
+        /// For what.
+        message: String,
+        /// When it is tried.
+        next_try: String,
+    },
     /// It was looked at, and no new certificate was needed: challenge records were to be removed, or the like.
     NothingToDo,
     /// The auto-certificate was deleted.
@@ -38,10 +45,14 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// How a run that has ended ended.
-    pub(super) fn of(target: &RenewalTarget, progress: &RenewalProgress) -> Self {
+    pub(super) fn of(target: &RenewalTarget, progress: &RenewalProgress, named: bool) -> Self {
         let is_new = progress.newest.as_ref().is_some_and(|newest| target.newest != Some(newest.id));
         if let Some(hold) = progress.hold.as_ref().filter(|_| !is_new && !progress.deleted) {
-            return Self::Failed { message: hold.message.clone(), next_try: Some(hold.next_try.clone()) };
+            let (message, next_try) = (hold.message.clone(), hold.next_try.clone());
+            return match named {
+                true => Self::Failed { message, next_try: Some(next_try) },
+                false => Self::Waiting { message, next_try },
+            };
         }
         match (&progress.trouble, &progress.newest) {
             _ if progress.deleted => Self::Deleted,
@@ -109,6 +120,7 @@ impl Report {
             }
             Outcome::Failed { message, next_try: Some(next) } => format!("failed: {message} (next try at {next})"),
             Outcome::Failed { message, next_try: None } => format!("failed: {message}"),
+            Outcome::Waiting { message, next_try } => format!("waits: {message} (next try at {next_try})"),
             Outcome::NothingToDo => "nothing to do".to_owned(),
             Outcome::Deleted => "deleted".to_owned(),
         };

@@ -1,6 +1,8 @@
--- Who issued a certificate; absent for what was carried in or issued by an older version: then its auto-certificate's
--- provider did. What the CA says about its renewal (RFC 9773), and how it was revoked, are documents.
+-- Who issued a certificate, and by which directory, which its provider may have changed since; absent for what was carried
+-- in or issued by an older version: then its auto-certificate's provider did. What the CA says about its renewal (RFC
+-- 9773), and how it was revoked, are documents.
 ALTER TABLE certificates ADD COLUMN provider_id TEXT;
+ALTER TABLE certificates ADD COLUMN server TEXT;
 ALTER TABLE certificates ADD COLUMN renewal_info TEXT;
 ALTER TABLE certificates ADD COLUMN revocation TEXT;
 
