@@ -271,7 +271,7 @@ mod tests {
         let queue: Vec<Candidate> = (0..30).map(order).collect();
         let gate = Gate { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 };
         let verdicts = admit(&queue, gate, &mut Ledger::default(), NOW);
-        assert_eq!([0, 1, 29].map(|rank| held(&verdicts[rank]).whole_minutes()), [4, 64, 1_440]);
+        assert_eq!([0, 1, 29].map(|rank| held(&verdicts[rank]).whole_minutes()), [4, 64, 18 * 60]);
     }
 
     #[test]
