@@ -315,7 +315,7 @@ const LIMITS: [&str; 6] = [
     "50 new certificates per registered domain in 7 d",
     "5 certificates for exactly the same names in 7 d",
     "5 failed validations of a name in 1 h",
-    "1,152 failed validations of a name in a row, which pause it",
+    "1,152 of these in a row pause the name for good",
     "none for a renewal that ARI asks for, inside its window",
 ];
 
