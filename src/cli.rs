@@ -141,10 +141,8 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let loaded = match &cli.command {
-        // It runs as root, and reads by itself what of the settings nobody else can have written.
-        Some(Command::ReloadHelper(_)) => Ok(Config::default()),
-        // It needs none.
-        Some(Command::Simulate(_)) => Ok(Config::default()),
+        // The one runs as root, and reads by itself what of the settings nobody else can have written; the other needs none.
+        Some(Command::ReloadHelper(_) | Command::Simulate(_)) => Ok(Config::default()),
         _ => Config::load(cli.config.as_deref()),
     };
     let config = match loaded {

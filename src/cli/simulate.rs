@@ -12,8 +12,6 @@ use crate::simulation;
 use crate::simulation::report::Report;
 use crate::simulation::scenario::{Control, FailingNames, MassRevocation, Outage, Scenario};
 
-/// Lives through a year of a fleet in seconds: the decisions are those of the daemon (plan, ledger of the limits, back-off,
-/// breaker), the CA is a model with the limits that Let's Encrypt publishes. It needs no store, no settings and no network
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -172,6 +170,9 @@ Examples:
       and with all of them in one account, and only a day's notice?
   autocertd simulate --lifetime 160h --outage 2d@30
       can certificates of six days bear an outage of two?
+
+The decisions are the daemon's own: plan, ledger of the limits, back-off and breaker. The CA is a model with the limits that
+Let's Encrypt publishes. It needs no settings, no store and no network, and turns its own clock: a year takes seconds.
 
 What it tells: the orders per day and at their peak, the orders that the CA refused, those that the ledger kept back, the
 smallest slack (the time that a certificate still had when its replacement came) and the lapses (certificates that expired

@@ -2,6 +2,7 @@
 //! here is decided by `domain`.
 
 mod certificate;
+mod polls;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -18,11 +19,10 @@ use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::ledger::{Allowance, Ledger, Limits, OrderFacts};
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Action, Reason, plan, renewal_moment};
-use crate::domain::renewal_info::{Answer, RenewalInfo};
 use crate::runtime::randomness::Randomness;
 use crate::simulation::account::certificate::{Certificate, Step};
 use crate::simulation::ca::{Ca, Refusal};
-use crate::simulation::scenario::{Control, MassRevocation, START, Scenario, midnight};
+use crate::simulation::scenario::{Control, START, Scenario, midnight};
 use crate::simulation::tally::Tally;
 
 /// An account and the autocertd that has it.
@@ -330,52 +330,6 @@ impl<'a> Account<'a> {
 }
 
 impl Account<'_> {
-    /// The windows move; each one learns of it by its next poll.
-    fn announce_revocation(&mut self, revocation: MassRevocation) {
-        let now = midnight(revocation.day);
-        for index in self.indices() {
-            self.catch_up_on_polls(index, now);
-        }
-        self.ca.announce_revocation(now, revocation.notice);
-        if self.scenario.is(Control::Midnight) {
-            return;
-        }
-        for index in self.indices() {
-            let certificate = self.certificate(index);
-            certificate.news = true;
-            let poll = certificate.standing.renewal_info.as_ref().map(|info| info.ask_at);
-            let poll = poll.filter(|poll| certificate.step == Step::Waiting && *poll < certificate.next);
-            if let Some(poll) = poll {
-                self.wait(index, poll);
-            }
-        }
-    }
-
-    /// Counts the polls that would have brought what was known.
-    fn catch_up_on_polls(&mut self, index: u32, now: Moment) {
-        let certificate = &mut self.certificates[index as usize];
-        let known = certificate.standing.renewal_info.as_ref().filter(|info| info.suggestion.is_some());
-        let Some(info) = known.filter(|info| info.ask_at <= now && !certificate.news) else { return };
-        let more = (now - info.ask_at).whole_seconds() / POLL_EVERY.whole_seconds();
-        let last = info.ask_at + POLL_EVERY * i32::try_from(more).unwrap_or(i32::MAX);
-        self.tally.polls += 1 + more.unsigned_abs();
-        certificate.standing.renewal_info =
-            Some(RenewalInfo::after(Some(info), answer(&self.ca, index, last), last, 0.0));
-    }
-
-    fn ask(&mut self, index: u32, now: Moment) {
-        self.tally.polls += 1;
-        let draw = self.randomness.fraction();
-        let answer = if self.scenario.is_down(now) {
-            Answer::Unreachable("HTTP 503".to_owned(), None)
-        } else {
-            self.certificates[index as usize].news = false;
-            answer(&self.ca, index, now)
-        };
-        let standing = &mut self.certificates[index as usize].standing;
-        standing.renewal_info = Some(RenewalInfo::after(standing.renewal_info.as_ref(), answer, now, draw));
-    }
-
     fn wait(&mut self, index: u32, next: Moment) {
         self.certificate(index).next = next;
         self.events.push(Reverse((next, index)));
@@ -394,11 +348,6 @@ impl Account<'_> {
     }
 }
 
-/// What the CA says about the renewal of a certificate.
-fn answer(ca: &Ca, index: u32, now: Moment) -> Answer {
-    Answer::Window { window: ca.newest(index).window, explanation_url: None, retry_after: Some(now + POLL_EVERY) }
-}
-
 /// The default of the daemon.
 pub(super) const ROOM: usize = 32;
 /// More than there is room for, as some are kept back.
@@ -406,8 +355,6 @@ const LOOKED_AT_TOGETHER: usize = 4 * ROOM;
 const LONGEST_TRAVEL: Duration = Duration::seconds(2);
 const SHORTEST_WORK: Duration = Duration::seconds(10);
 const LONGEST_WORK: Duration = Duration::seconds(60);
-/// What Let's Encrypt asks for.
-const POLL_EVERY: Duration = Duration::hours(6);
 const SHORTEST_HASTE: Duration = Duration::SECOND;
 const LONGEST_HASTE: Duration = Duration::MINUTE;
 const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -183,8 +183,8 @@ impl Ca {
                 .filter_map(|name| self.domains.get(registered_domain(name)))
                 .try_for_each(|tokens| tokens.look(DOMAIN, now).map_err(refused(Limit::Domain)))?,
         }
-        let failures = names.iter().filter_map(|name| self.failures.get(name.base()));
-        failures.map(|tokens| tokens.look(FAILURES, now).map_err(refused(Limit::Failures))).collect()
+        let mut failures = names.iter().filter_map(|name| self.failures.get(name.base()));
+        failures.try_for_each(|tokens| tokens.look(FAILURES, now).map_err(refused(Limit::Failures)))
     }
 
     /// Exact repetitions count among themselves, and not in the registered domain.

@@ -7,17 +7,17 @@ pub(super) fn bars(by_day: &[u64]) -> String {
     let per_column = by_day.len().div_ceil(COLUMNS).max(1);
     let columns: Vec<u64> = by_day.chunks(per_column).map(|days| days.iter().copied().max().unwrap_or(0)).collect();
     let top = columns.iter().copied().max().unwrap_or(0).max(1);
-    let mut text = format!("Orders a day, the most of {per_column} in each column\n");
-    for row in (0..ROWS).rev() {
+    let title = format!("Orders a day, the most of {per_column} in each column");
+    let rows = (0..ROWS).rev().map(|row| {
         let label = if row == ROWS - 1 { grouped(top) } else { String::new() };
         let bar: String = columns.iter().map(|count| block(*count, top, row)).collect();
-        text += &format!("{label:>LABEL$} │{}\n", bar.trim_end());
-    }
-    let last = format!("day {}", by_day.len().saturating_sub(1));
-    let rest = columns.len().saturating_sub(1);
-    text += &format!("{:>LABEL$} └{}\n", 0, "─".repeat(columns.len()));
-    text += &format!("{:LABEL$}  0{last:>rest$}", "");
-    text
+        format!("{label:>LABEL$} │{}", bar.trim_end())
+    });
+    let axis = format!("{:>LABEL$} └{}", 0, "─".repeat(columns.len()));
+    let (last, rest) = (format!("day {}", by_day.len().saturating_sub(1)), columns.len().saturating_sub(1));
+    let days = format!("{:LABEL$}  0{last:>rest$}", "");
+    let lines: Vec<String> = std::iter::once(title).chain(rows).chain([axis, days]).collect();
+    lines.join("\n")
 }
 
 /// What of a bar lies in a row, counted from the bottom.

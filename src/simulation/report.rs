@@ -7,7 +7,7 @@ use time::Duration;
 
 use crate::domain::moment::Moment;
 use crate::simulation::plot;
-use crate::simulation::scenario::{START, Scenario, spelled};
+use crate::simulation::scenario::{Control, START, Scenario, spelled};
 use crate::simulation::tally::Tally;
 
 /// What was assumed, and what came of it.
@@ -197,7 +197,7 @@ impl Assumed {
             outages: scenario.outages.iter().map(ToString::to_string).collect(),
             mass_revocations: scenario.mass_revocations.iter().map(ToString::to_string).collect(),
             failing_names: scenario.failing_names.iter().map(ToString::to_string).collect(),
-            control: scenario.control.map(|control| control.as_str()),
+            control: scenario.control.map(Control::as_str),
             seed: scenario.seed,
         }
     }
@@ -234,7 +234,8 @@ impl fmt::Display for Assumed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let grouped = |count: u32| grouped(count.into());
         let lifetime = format!("valid for {} (profile {})", self.lifetime, self.profile);
-        row(f, "certificates", &format!("{}, {lifetime}, one or two names", grouped(self.certificates)))?;
+        row(f, "certificates", &format!("{}, {lifetime}", grouped(self.certificates)))?;
+        row(f, "", "one or two names each")?;
         row(f, "accounts", &format!("{}, each with an autocertd of its own", grouped(self.accounts)))?;
         row(f, "registered domains", &grouped(self.registered_domains))?;
         for (number, limit) in self.limits.iter().enumerate() {
@@ -309,11 +310,12 @@ pub(super) fn grouped(count: u64) -> String {
 const LABEL: usize = 22;
 const FLEET: &str = "in mid-life: ages spread evenly from fresh to due";
 /// What the model of the CA enforces.
-const LIMITS: [&str; 5] = [
+const LIMITS: [&str; 6] = [
     "300 orders per account in 3 h",
     "50 new certificates per registered domain in 7 d",
     "5 certificates for exactly the same names in 7 d",
-    "5 failed validations per name in 1 h; 1,152 in a row pause it",
+    "5 failed validations of a name in 1 h",
+    "1,152 of these in a row pause the name for good",
     "none for a renewal that ARI asks for, inside its window",
 ];
 

@@ -110,7 +110,7 @@ fn what_nobody_can_survive_is_told() {
 #[test]
 fn small_fleets_of_every_lifetime_survive_what_they_can() {
     let randomness = Randomness::from_seed(seed());
-    let between = |least: u32, most: u32| least + (randomness.fraction() * f64::from(most - least)) as u32;
+    let between = |least: u32, most: u32| least + u32::from_le_bytes(randomness.bytes()) % (most - least);
     for _ in 0..12 {
         // Hours: an outage may take what is left behind the window, but for the time that the backlog takes.
         let (lifetime, longest_outage) = [(160, 36), (47 * 24, 10 * 24), (90 * 24, 20 * 24)][between(0, 3) as usize];

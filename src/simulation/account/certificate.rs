@@ -11,7 +11,7 @@ use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
 use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 use crate::runtime::randomness::Randomness;
-use crate::simulation::account::{POLL_EVERY, answer};
+use crate::simulation::account::polls::{POLL_EVERY, answer};
 use crate::simulation::ca::{Ca, Issued};
 use crate::simulation::scenario::{START, Scenario};
 
