@@ -172,6 +172,15 @@ impl Store {
         row.map(|row| Record::new(&row, TABLE).moment("revocation_look")).transpose()
     }
 
+    /// The certificate of this auto-certificate that the CA is still to revoke; of several the newest.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn certificate_to_revoke(&self, of: AutoCertificateId) -> Result<Option<CertificateId>, StoreError> {
+        let row = self.query(TO_REVOKE).bind(of.to_string()).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).parsed("id")).transpose()
+    }
+
     /// The certificates with this serial number: more than one where several CAs use it, or one was uploaded as well.
     ///
     /// # Errors
@@ -300,6 +309,9 @@ const RECORD_TROUBLE: &str =
     "UPDATE certificates SET revocation = $3, revocation_look = $4 WHERE id = $1 AND revocation_look = $2";
 pub(super) const EARLIEST: &str = "\
     SELECT id, revocation_look FROM certificates WHERE revocation_look IS NOT NULL ORDER BY revocation_look LIMIT 1";
+pub(super) const TO_REVOKE: &str = "\
+    SELECT id FROM certificates WHERE auto_certificate_id = $1 AND revocation_look IS NOT NULL \
+    ORDER BY created_at DESC, id DESC LIMIT 1";
 pub(super) const PAGE: &str = "SELECT id, certificate FROM certificates WHERE id > $1 ORDER BY id LIMIT $2";
 const AT_ONCE: i64 = 500;
 const NOTE: &str = "INSERT INTO compromised_keys (id, noted_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
