@@ -20,6 +20,7 @@ on_both! {
     what_was_claimed_is_free_after_its_time_and_done_once
     what_fails_is_tried_again_until_it_expires
     a_claim_that_lapsed_writes_no_failure_but_a_success
+    what_is_still_to_be_revoked_is_not_deleted
     only_the_newest_is_replaced
     what_was_not_issued_here_is_not_revoked
     asked_again_the_last_reason_counts_until_it_is_done
@@ -133,6 +134,20 @@ async fn a_claim_that_lapsed_writes_no_failure_but_a_success(house: House) {
     assert_eq!(kept(&house, id).await.unwrap().done, Some(house.now()));
 }
 
+async fn what_is_still_to_be_revoked_is_not_deleted(house: House) {
+    let (auto_certificate, id) = issued(&house).await;
+    let claim = wish(&house, id, RevocationReason::Superseded).await;
+    for _ in 0..2 {
+        let refused = house.store.delete_certificate(id).await;
+        assert!(matches!(refused, Err(StoreError::RevocationLeft)), "{refused:?}");
+        house.store.record_revocation_trouble(&claim, trouble(house.now())).await.ok();
+    }
+    house.store.revocation_done(&claim, house.now()).await.unwrap();
+    assert_eq!(house.store.certificate_to_revoke(auto_certificate).await.unwrap(), None);
+    assert!(house.store.delete_certificate(id).await.unwrap());
+    assert!(!house.store.delete_certificate(id).await.unwrap());
+}
+
 async fn only_the_newest_is_replaced(house: House) {
     let (auto_certificate, older) = issued(&house).await;
     house.turn(Duration::days(60));
@@ -141,6 +156,7 @@ async fn only_the_newest_is_replaced(house: House) {
     assert!(house.store.due(house.now()).await.unwrap().is_empty());
     assert!(!house.reload(auto_certificate).await.standing.newest.unwrap().revoked);
 
+    assert_eq!(house.store.certificate_to_revoke(auto_certificate).await.unwrap(), Some(older));
     house.store.delete_certificate(newer).await.unwrap();
     let standing = house.reload(auto_certificate).await.standing;
     assert_eq!(plan(&standing, house.now()).reason, Reason::Revoked, "a revoked one is no way back");
