@@ -180,7 +180,10 @@ impl Registrar {
             match self.acme.send_registration(prepared).await {
                 Ok(credentials) => return self.keep(lease, &credentials, lost).await,
                 Err(AcmeError::BadNonce) => {}
-                Err(refusal @ (AcmeError::Refused { .. } | AcmeError::TermsNotAccepted { .. })) => {
+                // A server in trouble may have registered it all the same: its key finds it the next time.
+                Err(refusal @ (AcmeError::Refused { .. } | AcmeError::TermsNotAccepted { .. }))
+                    if refusal.is_certain() =>
+                {
                     self.store.forget_pending_account(lease).await?;
                     return Err(refusal.into());
                 }

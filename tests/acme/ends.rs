@@ -5,6 +5,7 @@ use autocertd::domain::provider::AccountNote;
 use autocertd::domain::state;
 use autocertd::issuance::Stop;
 use autocertd_support::fault_proxy::Action;
+use http::StatusCode;
 use time::Duration;
 
 use crate::registry::Registry;
@@ -41,6 +42,21 @@ async fn an_account_that_the_ca_no_longer_knows_is_replaced_loudly_and_not_over_
     registry.registrar.register_at_request(registry.provider).await.unwrap();
     assert_eq!(registry.provider().await.account_note, None, "a person has read it");
     assert_eq!(registry.stage.proxy.count("new-account"), 3, "and nothing was to be registered");
+}
+
+#[tokio::test]
+async fn what_a_server_in_trouble_registered_is_found_by_its_key() {
+    let registry = Registry::new(Stage::start_trusting().await).await;
+    for (status, kept) in [(StatusCode::FORBIDDEN, false), (StatusCode::BAD_GATEWAY, true)] {
+        registry.meet("new-account", move || Action::Alter(Box::new(move |answer| *answer.status_mut() = status)));
+        registry.registrar.register_at_request(registry.provider).await.unwrap_err();
+        assert_eq!(registry.account().await.pending.is_some(), kept, "{status}");
+    }
+    let pending = registry.account().await.pending.unwrap();
+    registry.pass();
+    let url = registry.registrar.register_at_request(registry.provider).await.unwrap();
+    let found = registry.stage.client.recover_registration(&registry.stage.server(), &pending).await.unwrap();
+    assert_eq!(found.unwrap().account_url(), url);
 }
 
 #[tokio::test]
