@@ -156,7 +156,7 @@ impl ApiError {
                 )
             }
             Self::RevocationLeft => {
-                "the CA has not revoked this certificate yet, and could not be told to any more; delete \
+                "the CA has not revoked this certificate yet, and cannot be told to without it; delete \
                                      it once its message says that it is revoked, or once it has expired"
                     .to_owned()
             }
