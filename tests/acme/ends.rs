@@ -1,7 +1,8 @@
 //! Accounts that end: those that the CA no longer knows, and those that a person has deactivated.
 
+use autocertd::domain::declared::{Declared, DeclaredKey, DeclaredProvider};
 use autocertd::domain::disposition::Disposition;
-use autocertd::domain::provider::AccountNote;
+use autocertd::domain::provider::{AccountNote, NewProvider};
 use autocertd::domain::state;
 use autocertd::issuance::Stop;
 use autocertd_support::fault_proxy::Action;
@@ -98,6 +99,38 @@ async fn a_deactivated_account_is_used_no_more_and_nothing_takes_its_place_silen
     let other = registry.registrar.register_at_request(registry.provider).await.unwrap();
     assert_ne!(other, url);
     assert!(registry.can_order(&registry.credentials().await).await);
+}
+
+#[tokio::test]
+async fn the_account_of_a_fallback_is_not_deactivated() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let fallback = registry.provider().await;
+    let declare = |key: &str, fallbacks: Vec<DeclaredKey>| DeclaredProvider {
+        key: key.parse().unwrap(),
+        provider: NewProvider {
+            name: key.parse().unwrap(),
+            email: fallback.email.clone(),
+            server: registry.stage.server(),
+            external_account: None,
+            profile: None,
+        },
+        fallbacks,
+        staging: None,
+    };
+    let usual = declare("usual", vec!["second".parse().unwrap()]);
+    let declared = Declared {
+        instance: "here".to_owned(),
+        prune: false,
+        providers: vec![usual, declare("second", Vec::new())],
+        auto_certificates: Vec::new(),
+    };
+    registry.store.reconcile(&declared).await.unwrap();
+    let second = registry.store.matching_providers("second").await.unwrap()[0].id;
+    registry.registrar.register_at_request(second).await.unwrap();
+    let stop = registry.registrar.deactivate(second).await.unwrap_err();
+    assert!(stop.to_string().contains("fall back on the provider: usual ("), "{stop}");
+    registry.registrar.deactivate(registry.provider).await.unwrap();
+    assert_eq!(registry.stage.proxy.count("account"), 1);
 }
 
 #[tokio::test]

@@ -297,6 +297,11 @@ async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) 
     let all = house.store.providers(ALL).await.unwrap().items;
     let named: Vec<_> = kept.fallbacks.iter().map(|id| all.iter().find(|other| other.id == *id).unwrap()).collect();
     assert_eq!(named.iter().map(|other| other.name.as_str()).collect::<Vec<_>>(), ["second", "third"]);
+    for fallback in &kept.fallbacks {
+        let found = house.store.providers_that_fall_back_on(*fallback).await.unwrap();
+        assert_eq!(found, [(provider, name("le"))]);
+    }
+    assert!(house.store.providers_that_fall_back_on(provider).await.unwrap().is_empty());
     assert_eq!(kept.profile, more.providers[0].provider.profile);
     assert!(kept.account_url.is_some() && kept.down_since.is_none());
     assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held, "nobody is disturbed");

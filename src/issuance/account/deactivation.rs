@@ -1,9 +1,12 @@
 //! The deactivation of an account that nothing uses any more, as a person asks for it.
 
+use std::fmt::Display;
+
 use crate::acme::{AccountCredentials, ProblemKind};
 use crate::domain::disposition::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::provider::AccountNote;
+use crate::domain::resource::ResourceName;
 use crate::issuance::Stop;
 use crate::issuance::account::Registrar;
 
@@ -12,16 +15,21 @@ impl Registrar {
     /// one is registered before a person asks for it.
     ///
     /// # Errors
-    /// Where there is no account, auto-certificates use the provider, or the CA refuses or cannot be reached.
+    /// Where there is no account, auto-certificates or other providers use the provider, or the CA refuses or cannot be
+    /// reached.
     pub async fn deactivate(&self, id: ProviderId) -> Result<String, Stop> {
         self.at_request(id, async |request| {
             let users = self.store.users_of_provider(id).await?;
             if !users.is_empty() {
-                let names: Vec<String> = users.iter().map(|(id, name)| format!("{name} ({id})")).collect();
-                let words = format!("these auto-certificates use the provider: {}", names.join(", "));
+                let words = format!("these auto-certificates use the provider: {}", listed(&users));
                 return Err(
                     Failure::operator(format!("{words}; delete them or give them another provider first")).into()
                 );
+            }
+            let others = self.store.providers_that_fall_back_on(id).await?;
+            if !others.is_empty() {
+                let words = format!("these providers fall back on the provider: {}", listed(&others));
+                return Err(Failure::operator(format!("{words}; take it out of their `fallbacks` first")).into());
             }
             let no_account = request.no_account();
             let registered = request.account.registered.ok_or(no_account)?;
@@ -47,4 +55,10 @@ impl Registrar {
         })
         .await
     }
+}
+
+/// Names with ids.
+fn listed<I: Display>(all: &[(I, ResourceName)]) -> String {
+    let names: Vec<String> = all.iter().map(|(id, name)| format!("{name} ({id})")).collect();
+    names.join(", ")
 }
