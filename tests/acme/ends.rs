@@ -160,3 +160,20 @@ async fn a_deactivation_whose_answer_is_lost_can_be_asked_for_again() {
     registry.registrar.deactivate(registry.provider).await.unwrap();
     assert_eq!(registry.provider().await.account_url, None);
 }
+
+#[tokio::test]
+async fn a_deactivation_without_an_answer_comes_to_its_end_before_another_account_is_registered() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let old = registry.credentials().await;
+    registry.meet("account", || Action::KillAfter(Box::new(|| {})));
+    registry.registrar.deactivate(registry.provider).await.unwrap_err();
+    registry.meet("account", || Action::Cut);
+    registry.registrar.register_at_request(registry.provider).await.unwrap_err();
+    assert!(registry.provider().await.is_deactivated(), "nothing is known, and nothing is forgotten");
+
+    registry.pass();
+    let url = registry.registrar.register_at_request(registry.provider).await.unwrap();
+    assert_ne!(url, old.account_url());
+    assert_eq!(registry.provider().await.account_note, None);
+    assert!(registry.can_order(&registry.credentials().await).await);
+}
