@@ -322,6 +322,13 @@ macro_rules! fence {
         " WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3"
     };
 }
+/// That a person had the account deactivated, as the document of the note says.
+macro_rules! deactivated {
+    () => {
+        "account_note LIKE '%\"fate\":\"deactivated\"%'"
+    };
+}
+pub(super) use deactivated;
 const STORE_ACCOUNT: &str = concat!(store_account!(), fence!());
 const ADOPT_ACCOUNT: &str = concat!(store_account!(), ", account_note = NULL", fence!());
 const STORE_KEY_CHANGE: &str = concat!("UPDATE providers SET rollover_credentials = $4", fence!());

@@ -34,6 +34,7 @@ on_both! {
     prune_deletes_what_nothing_uses
     instances_leave_each_other_alone_until_they_declare_the_same_key
     a_changed_declaration_has_a_deactivated_account_replaced
+    that_an_account_was_lost_outlives_a_changed_declaration
     a_provider_is_found_by_its_key
     an_unknown_provider_changes_nothing
 }
@@ -418,6 +419,18 @@ async fn a_changed_declaration_has_a_deactivated_account_replaced(house: House) 
         assert_eq!(house.store.account(provider).await.unwrap().unwrap().note, None);
         assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
     }
+}
+
+async fn that_an_account_was_lost_outlives_a_changed_declaration(house: House) {
+    let (provider, _) = declared(&house).await;
+    let lease = house.store.claim_provider(provider).await.unwrap().unwrap();
+    let note = AccountNote::Lost { account: "https://ca.example/acct/1".to_owned(), at: house.now() };
+    house.store.forget_account(&lease, &note, Some(house.now())).await.unwrap();
+    let mut changed = with_email("new@example.com");
+    assert_eq!(reconcile(&house, &changed).await, 1);
+    changed.providers[0].provider.external_account = None;
+    assert_eq!(reconcile(&house, &changed).await, 1);
+    assert_eq!(house.store.account(provider).await.unwrap().unwrap().note, Some(note));
 }
 
 async fn a_provider_is_found_by_its_key(house: House) {
