@@ -19,6 +19,7 @@ on_both! {
     a_wish_is_stored_and_its_auto_certificate_is_due
     what_was_claimed_is_free_after_its_time_and_done_once
     what_fails_is_tried_again_until_it_expires
+    what_waits_for_a_person_is_tried_again_when_one_asks
     a_claim_that_lapsed_writes_no_failure_but_a_success
     what_is_still_to_be_revoked_is_not_deleted
     only_the_newest_is_replaced
@@ -116,8 +117,27 @@ async fn what_fails_is_tried_again_until_it_expires(house: House) {
         Failure { disposition: Disposition::Retry { not_before: Some(house.now() + LIFETIME) }, ..Failure::retry("") };
     let last = Trouble::after(None, far, house.now(), None, 0.5);
     house.store.record_revocation_trouble(&claim, last).await.unwrap();
+    let next = kept(&house, id).await.unwrap().trouble.unwrap().next_try;
+    assert!(house.now() < next && next < claim.leaf.not_after, "the CA's pause is longer than the certificate lives");
+
+    house.turn(claim.leaf.not_after - house.now() - Duration::minutes(1));
+    let claim = claim_due(&house).await.pop().unwrap();
+    house.store.record_revocation_trouble(&claim, trouble(house.now())).await.unwrap();
     assert_eq!(house.store.earliest_revocation_look().await.unwrap(), None, "an expired one needs no revocation");
     assert!(kept(&house, id).await.unwrap().trouble.is_some());
+}
+
+async fn what_waits_for_a_person_is_tried_again_when_one_asks(house: House) {
+    let (_, id) = issued(&house).await;
+    for (failure, waits) in [(Failure::retry("busy"), false), (Failure::operator("no account"), true)] {
+        let far = Duration::days(1);
+        let trouble = Trouble { next_try: house.now() + far, ..Trouble::after(None, failure, house.now(), None, 0.5) };
+        let claim = wish(&house, id, RevocationReason::Superseded).await;
+        assert_eq!(house.store.look_again_at_what_waits_for_a_person().await.unwrap(), 0, "somebody is at it");
+        house.store.record_revocation_trouble(&claim, trouble).await.unwrap();
+        assert_eq!(house.store.look_again_at_what_waits_for_a_person().await.unwrap(), u64::from(waits));
+        assert_eq!(claim_due(&house).await.len(), usize::from(waits));
+    }
 }
 
 async fn a_claim_that_lapsed_writes_no_failure_but_a_success(house: House) {
