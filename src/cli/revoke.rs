@@ -14,12 +14,12 @@ use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::revocation::{Revocation, RevocationReason};
 use crate::domain::serial_number::SerialNumber;
 use crate::http::control::RenewalTarget;
-use crate::store::{RevocationRequest, Store};
+use crate::store::{RevocationRequest, Store, StoreError};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The name, common name or id of an auto-certificate, which means its newest certificate; or one certificate exactly,
-    /// by its serial number (hex, with or without colons) or its own id
+    /// The name, common name or id of an auto-certificate, which means its newest certificate, or the one that the CA is
+    /// still to revoke; or one certificate exactly, by its serial number (hex, with or without colons) or its own id
     #[arg(value_name = "NAME|SERIAL|CERTIFICATE-ID")]
     certificate: String,
 
@@ -146,7 +146,7 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, S
             Err(_) => Vec::new(),
         },
         [id] => match store.auto_certificate(*id).await?.and_then(|found| found.standing.newest) {
-            Some(newest) => vec![newest.id],
+            Some(newest) => vec![begun(store, *id, newest.id).await?.unwrap_or(newest.id)],
             None => return Ok(Err(format!("{text} has no certificate yet; there is nothing to revoke"))),
         },
         several => {
@@ -170,6 +170,23 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, S
         }
         (None, _) => Err(format!("no auto-certificate or certificate has the name, serial number or id {text:?}")),
     })
+}
+
+/// An older certificate than the `newest` whose revocation has not come to its end: that one was meant, not what took its
+/// place meanwhile.
+async fn begun(
+    store: &Store,
+    of: AutoCertificateId,
+    newest: CertificateId,
+) -> Result<Option<CertificateId>, StoreError> {
+    let begun = store.certificate_to_revoke(of).await?.filter(|begun| *begun != newest);
+    if begun.is_some() {
+        eprintln!(
+            "autocertd: the revocation that was begun before is carried on; the newest certificate stays as it is, and \
+             is revoked by its own id, {newest}"
+        );
+    }
+    Ok(begun)
 }
 
 /// How the auto-certificate stands before the revocation makes it due; nothing where it needs no new certificate, having

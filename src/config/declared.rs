@@ -46,7 +46,7 @@ pub struct ProviderEntry {
     /// permits it; default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallback: Vec<DeclaredKey>,
-    /// The profile that its CA shall issue by; default none: the CA chooses.
+    /// The profile that its CA shall issue by; default none: the CA chooses. A change counts from the next order on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
     /// The key of the declared provider with which `--renew-now --dry-run` rehearses in its place.
@@ -83,7 +83,8 @@ pub struct AutoCertificateEntry {
     /// The kind of key; default `secp256r1`.
     #[serde(default = "AutoCertificateEntry::usual_key_algorithm")]
     pub key_algorithm: String,
-    /// The profile that the CA shall issue by; default that of its provider. A change orders a new certificate.
+    /// The profile that the CA shall issue by; default that of its provider. A change of this one orders a new certificate,
+    /// one of the provider's counts from the next order on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
 }

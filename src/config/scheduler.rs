@@ -8,7 +8,8 @@ use crate::config::span::Span;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchedulerSection {
-    /// How many auto-certificates are worked on at once; default 32.
+    /// How many auto-certificates are worked on at once at each provider, counted over all instances that share the
+    /// database; default 32.
     pub concurrency: u16,
     /// How often everything is looked through even if nothing was planned: the safety net behind planned looks, for
     /// suspended machines and turned clocks. At a random second; between `1m` and `59m`; default `5m`.

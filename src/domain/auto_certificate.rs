@@ -119,7 +119,7 @@ pub struct Standing {
     pub running: bool,
     /// Whether a person asked for a new certificate, due or not.
     pub renewal_requested: bool,
-    /// Whether its names, key or provider were changed since its newest certificate was ordered.
+    /// Whether its names, key, provider or own profile were changed since its newest certificate was ordered.
     pub intent_changed: bool,
     /// When TXT records that no open attempt needs are to be removed; absent where there are none.
     pub clean_up_at: Option<Moment>,

@@ -30,6 +30,18 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// The same with its next try before `end`: half way to it where the pause is longer than that. Nothing where no time
+    /// is left for another try.
+    pub fn within(self, end: Moment) -> Option<Self> {
+        if self.next_try < end {
+            return Some(self);
+        }
+        let next_try = self.at + (end - self.at) / 2;
+        (next_try >= self.at + SHORTEST_PAUSE).then_some(Self { next_try, ..self })
+    }
+}
+
 /// What happened, how often, and when it is tried again, for people.
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,6 +123,19 @@ mod tests {
         let first = Trouble::after(None, Failure::retry("a"), NOW, None, 0.5);
         let second = Trouble::after(Some(&first), Failure::retry("b"), first.next_try, None, 0.5);
         assert_eq!((first.failures, second.failures, second.last.message.as_str()), (1, 2, "b"));
+    }
+
+    #[test]
+    fn a_pause_that_is_too_long_ends_half_way_to_the_end() {
+        let next = |left| {
+            let trouble = Trouble::after(None, Failure::operator("a"), NOW, None, 0.5);
+            trouble.within(NOW + left).map(|trouble| trouble.next_try - NOW)
+        };
+        assert_eq!(next(Duration::days(2)), Some(Duration::DAY));
+        assert_eq!(next(Duration::DAY), Some(Duration::hours(12)));
+        assert_eq!(next(Duration::minutes(2)), Some(SHORTEST_PAUSE));
+        assert_eq!(next(Duration::seconds(119)), None);
+        assert_eq!(next(-Duration::DAY), None);
     }
 
     proptest! {

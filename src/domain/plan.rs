@@ -46,7 +46,7 @@ pub enum Action {
 pub enum Reason {
     /// A person asked for it.
     Requested,
-    /// Names, key or provider were changed.
+    /// Names, key, provider or the profile of its own were changed.
     IntentChanged,
     /// The newest certificate is revoked, or is to be.
     Revoked,

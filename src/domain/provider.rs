@@ -78,6 +78,13 @@ pub struct Provider {
     pub account_note: Option<AccountNote>,
 }
 
+impl Provider {
+    /// Whether a person had its account deactivated, so that it takes no order before one asks for another account.
+    pub const fn is_deactivated(&self) -> bool {
+        matches!(self.account_note, Some(AccountNote::Deactivated { .. }))
+    }
+}
+
 /// An account of another ACME client that is to be a provider's, by its key.
 #[derive(Clone, Debug)]
 pub struct CarriedAccount {

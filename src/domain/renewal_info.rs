@@ -176,7 +176,7 @@ impl RenewalInfo {
                 Self {
                     suggestion: Some(Suggestion { window, moment, explanation_url }),
                     // Once more right before the order, which must not count on a window that has moved meanwhile.
-                    ask_at: if moment > now { ask_at.min(moment) } else { ask_at },
+                    ask_at: if moment > now { ask_at.min(moment.max(now + SHORTEST_PAUSE)) } else { ask_at },
                     failures: 0,
                     problem: None,
                 }
@@ -317,6 +317,21 @@ mod tests {
             let pause = spread(asked, draw);
             prop_assert!((SHORTEST_PAUSE..=LONGEST_PAUSE).contains(&pause));
             prop_assert!(pause >= asked.min(LONGEST_PAUSE * 0.9));
+        }
+
+        #[test]
+        fn a_window_that_moves_with_every_answer_is_asked_for_once_a_minute_at_most(
+            moves in prop::collection::vec((-100i64..100, 1i64..100, 0.0..1.0f64), 1..20),
+        ) {
+            let (mut info, mut now) = (None, NOW);
+            for (from, length, draw) in moves {
+                let start = now + Duration::seconds(from);
+                let window = Window::new(start, start + Duration::seconds(length)).unwrap();
+                let next = RenewalInfo::after(info.as_ref(), answer(window), now, draw);
+                prop_assert!(next.ask_at >= now + SHORTEST_PAUSE);
+                now = next.ask_at;
+                info = Some(next);
+            }
         }
 
         #[test]

@@ -25,7 +25,7 @@ use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity};
 use crate::http::errors::ApiError;
 use crate::http::metadata::{Metadata, enumeration};
-use crate::http::openapi::{CreateErrors, DeleteHeldErrors, ListErrors, PatchHeldErrors, ReadErrors};
+use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::Id;
 use crate::http::query::{AutoCertificateFilter, ListQuery, Paging};
@@ -189,7 +189,7 @@ async fn patch(
 #[utoipa::path(delete, path = "/auto-certificates/{autoCertificateId}", operation_id = "autoCertificatesDelete",
     tag = "AutoCertificate",
     params(("autoCertificateId" = String, Path, format = "uuid", description = "The id of the auto-certificate")),
-    responses((status = 202, description = "The auto-certificate is deleted"), DeleteHeldErrors))]
+    responses((status = 202, description = "The auto-certificate is deleted"), DeleteErrors))]
 async fn delete(State(api): State<Api>, Id(id): Id<AutoCertificateId>) -> Result<StatusCode, ApiError> {
     if api.store.delete_auto_certificate(id).await? {
         api.wake.nudge();

@@ -44,6 +44,8 @@ pub(crate) enum ApiError {
     LimitReached(u32),
     /// These auto-certificates still use the provider.
     ProviderInUse(Vec<(AutoCertificateId, ResourceName)>),
+    /// The CA is still to revoke the certificate.
+    RevocationLeft,
     /// The settings file declares the resource under this key.
     Declared(DeclaredKey),
     /// The request took longer than the settings allow.
@@ -98,7 +100,7 @@ impl ApiError {
             Self::ReadOnly | Self::OtherUser => StatusCode::FORBIDDEN,
             Self::NoResource | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ProviderInUse(_) | Self::Declared(_) => StatusCode::CONFLICT,
+            Self::ProviderInUse(_) | Self::RevocationLeft | Self::Declared(_) => StatusCode::CONFLICT,
             Self::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(_) | Self::LimitReached(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -117,6 +119,7 @@ impl ApiError {
             Self::NoRoute => "autocertd-not-found-2",
             Self::Method => "autocertd-method-1",
             Self::ProviderInUse(_) => "autocertd-in-use-1",
+            Self::RevocationLeft => "autocertd-revocation-1",
             Self::Declared(_) => "autocertd-declared-1",
             Self::LargeBody => "autocertd-body-size-1",
             Self::MediaType => "autocertd-media-type-1",
@@ -152,6 +155,11 @@ impl ApiError {
                     users.join(", ")
                 )
             }
+            Self::RevocationLeft => {
+                "the CA has not revoked this certificate yet, and cannot be told to without it; delete \
+                                     it once its message says that it is revoked, or once it has expired"
+                    .to_owned()
+            }
             Self::Declared(key) => format!("the settings file declares this under the key {key}; change it there"),
             Self::TimedOut => "the request took too long; try again".to_owned(),
             Self::Store(_) => "the store cannot be reached at the moment; try again".to_owned(),
@@ -164,6 +172,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Declared(key) => Self::Declared(key),
+            StoreError::RevocationLeft => Self::RevocationLeft,
             error => Self::Store(error),
         }
     }

@@ -85,10 +85,8 @@ errors! {
     PatchErrors: 400 403 404 413 415 422;
     /// How the change of what the settings may declare can be refused.
     PatchHeldErrors: 400 403 404 409 413 415 422;
-    /// How a deletion can be refused.
-    DeleteErrors: 403 404;
-    /// How the deletion of what others may need or the settings may declare can be refused.
-    DeleteHeldErrors: 403 404 409;
+    /// How a deletion can be refused, of which something may stand in the way.
+    DeleteErrors: 403 404 409;
 }
 
 /// What any operation on a resource can answer.
@@ -100,7 +98,7 @@ fn error(status: u16) -> (String, RefOr<Response>) {
         401 => "The token is missing, unknown or revoked",
         403 => "The token may only read",
         404 => "There is no such resource",
-        409 => "The settings file declares the resource, or others still use it",
+        409 => "The settings file declares the resource, others still use it, or its CA is still to revoke it",
         413 => "The body is over 1 MiB",
         415 => "The body is not declared as JSON",
         422 => "The body has faults, all of which are listed",

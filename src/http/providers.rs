@@ -21,7 +21,7 @@ use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity};
 use crate::http::errors::ApiError;
 use crate::http::metadata::Metadata;
-use crate::http::openapi::{CreateErrors, DeleteHeldErrors, ListErrors, PatchHeldErrors, ReadErrors};
+use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::Id;
 use crate::http::query::{ListQuery, NoFilter, Paging};
@@ -168,7 +168,7 @@ async fn patch(
 /// Deletes a provider that no auto-certificate uses
 #[utoipa::path(delete, path = "/providers/{providerId}", operation_id = "providersDelete", tag = "Provider",
     params(("providerId" = String, Path, format = "uuid", description = "The id of the provider")),
-    responses((status = 202, description = "The provider is deleted"), DeleteHeldErrors))]
+    responses((status = 202, description = "The provider is deleted"), DeleteErrors))]
 async fn delete(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<StatusCode, ApiError> {
     match api.store.delete_provider(id).await? {
         Deletion::Deleted => {

@@ -76,17 +76,24 @@ impl Registrar {
         }
     }
 
-    /// The account of a provider as it is: nothing is registered for this.
+    /// The account of a provider as it is: where there is none, none is registered for this.
     ///
     /// # Errors
     /// Where there is none, or the CA cannot be reached.
     pub(super) async fn registered(&self, provider: ProviderId) -> Result<AcmeAccount, Stop> {
-        let account = self.store.account(provider).await?;
-        let account = account.ok_or_else(|| {
+        let deleted = || {
             Failure::operator(
                 "the provider was deleted with its account; only whoever holds the private key can revoke",
             )
-        })?;
+        };
+        let mut account = self.store.account(provider).await?.ok_or_else(deleted)?;
+        if account.registered.is_some() && account.key_change.is_some() {
+            // Which key it has is found out first.
+            let lease = self.store.claim_provider(provider).await?;
+            let lease = lease.ok_or_else(|| Failure::retry("the provider's account is being worked on"))?;
+            self.register(&lease).await?;
+            account = self.store.account(provider).await?.ok_or_else(deleted)?;
+        }
         let registered =
             account.registered.ok_or_else(|| Failure::retry("the provider's account is not registered yet"))?;
         let credentials = AccountCredentials::from_stored(registered.credentials)?;
@@ -180,7 +187,10 @@ impl Registrar {
             match self.acme.send_registration(prepared).await {
                 Ok(credentials) => return self.keep(lease, &credentials, lost).await,
                 Err(AcmeError::BadNonce) => {}
-                Err(refusal @ (AcmeError::Refused { .. } | AcmeError::TermsNotAccepted { .. })) => {
+                // A server in trouble may have registered it all the same: its key finds it the next time.
+                Err(refusal @ (AcmeError::Refused { .. } | AcmeError::TermsNotAccepted { .. }))
+                    if refusal.is_certain() =>
+                {
                     self.store.forget_pending_account(lease).await?;
                     return Err(refusal.into());
                 }

@@ -51,12 +51,11 @@ impl Issuance {
     /// # Errors
     /// Where the store fails.
     pub async fn stand_ins(&self, provider: ProviderId) -> Result<StandIns, StoreError> {
-        let primary = self.store.provider(provider).await?;
-        let mut fallbacks = Vec::new();
-        for id in primary.iter().flat_map(|primary| &primary.fallbacks) {
-            fallbacks.extend(self.store.provider(*id).await?.as_ref().map(facts_of));
-        }
-        Ok(StandIns { primary: primary.as_ref().map(facts_of), fallbacks })
+        let Some(primary) = self.store.provider(provider).await? else {
+            return Ok(StandIns { primary: None, fallbacks: Vec::new() });
+        };
+        let fallbacks = self.fallbacks_of(&primary).await?.iter().map(facts_of).collect();
+        Ok(StandIns { primary: Some(facts_of(&primary)), fallbacks })
     }
 
     /// Asks a provider that is down, and at which nobody orders meanwhile, whether it is back.
@@ -137,14 +136,20 @@ impl Issuance {
         Ok(provider.is_some_and(|provider| !provider.fallbacks.is_empty()))
     }
 
-    /// The provider of an auto-certificate, and those of its fallbacks that are there.
+    /// The provider of an auto-certificate, and those that stand by for it.
     async fn providers(&self, subject: &AutoCertificate) -> Result<(Provider, Vec<Provider>), Stop> {
         let primary = self.store.provider(subject.provider).await?.ok_or(Stop::Abandoned)?;
+        let fallbacks = self.fallbacks_of(&primary).await?;
+        Ok((primary, fallbacks))
+    }
+
+    /// The fallbacks of a provider that are there, and whose account nobody had deactivated.
+    async fn fallbacks_of(&self, primary: &Provider) -> Result<Vec<Provider>, StoreError> {
         let mut fallbacks = Vec::with_capacity(primary.fallbacks.len());
         for id in &primary.fallbacks {
-            fallbacks.extend(self.store.provider(*id).await?);
+            fallbacks.extend(self.store.provider(*id).await?.filter(|fallback| !fallback.is_deactivated()));
         }
-        Ok((primary, fallbacks))
+        Ok(fallbacks)
     }
 
     /// The fallback that is to be asked in place of the primary provider, where one is and may issue.

@@ -145,13 +145,19 @@ impl Store {
         self.put_account(ADOPT_ACCOUNT, lease, url, credentials).await
     }
 
-    /// Keeps the credentials with a new key before the CA hears of it.
+    /// Keeps the credentials with a new key before the CA hears of it. What became of the change is due to be found out as
+    /// soon as the lease is free.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn store_key_change(&self, lease: &ProviderLease, credentials: &SecretString) -> Result<(), StoreError> {
         let sealed = self.0.keys.seal(rollover_credentials(&lease.id.to_string()), credentials)?;
-        let stored = self.fenced_query(STORE_KEY_CHANGE, lease).bind(sealed).execute(&self.0.pool).await?;
+        let stored = self
+            .fenced_query(STORE_KEY_CHANGE, lease)
+            .bind(sealed)
+            .bind(self.now().micros())
+            .execute(&self.0.pool)
+            .await?;
         fenced(stored.rows_affected())
     }
 
@@ -322,14 +328,26 @@ macro_rules! fence {
         " WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3"
     };
 }
+/// That a person had the account deactivated, as the document of the note says.
+macro_rules! deactivated {
+    () => {
+        "account_note LIKE '%\"fate\":\"deactivated\"%'"
+    };
+}
+pub(super) use deactivated;
 const STORE_ACCOUNT: &str = concat!(store_account!(), fence!());
 const ADOPT_ACCOUNT: &str = concat!(store_account!(), ", account_note = NULL", fence!());
-const STORE_KEY_CHANGE: &str = concat!("UPDATE providers SET rollover_credentials = $4", fence!());
+const STORE_KEY_CHANGE: &str = concat!(
+    "UPDATE providers SET rollover_credentials = $4, next_look = COALESCE(next_look, CAST($5 AS BIGINT))",
+    fence!()
+);
 /// What kept the CA from being asked about the new key is over; what keeps a registration or a contact back is not.
 const FORGET_KEY_CHANGE: &str = concat!(
     "UPDATE providers SET rollover_credentials = NULL, \
      trouble = CASE WHEN account_url IS NULL OR contact_changed = 1 THEN trouble END, \
-     next_look = CASE WHEN account_url IS NULL OR contact_changed = 1 THEN next_look END",
+     next_look = CASE WHEN account_url IS NULL AND ",
+    deactivated!(),
+    " THEN NULL WHEN account_url IS NULL OR contact_changed = 1 THEN next_look END",
     fence!()
 );
 const REPLACE_KEY: &str = concat!(

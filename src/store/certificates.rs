@@ -97,15 +97,14 @@ impl Store {
     /// an older one now, or none. `false` where there is none.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// [`StoreError::RevocationLeft`], or where the database fails.
     pub async fn delete_certificate(&self, id: CertificateId) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        let row = self
-            .query("DELETE FROM certificates WHERE id = $1 RETURNING id, auto_certificate_id")
-            .bind(id.to_string())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let Some(row) = row else { return Ok(false) };
+        let row = self.query(DELETE).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
+        let Some(row) = row else {
+            let left = self.query(REVOCATION_LEFT).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
+            return if left.is_some() { Err(StoreError::RevocationLeft) } else { Ok(false) };
+        };
         if let Some(auto_certificate) = Record::new(&row, TABLE).optional_text("auto_certificate_id")? {
             self.query(WAKE).bind(auto_certificate).bind(self.now().micros()).execute(&mut *transaction).await?;
         }
@@ -227,6 +226,10 @@ const INSERT: &str = "\
     VALUES ($1, $2, $3, $4, (SELECT p.server FROM providers p WHERE p.id = $4), $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $12, $13, $14)";
 const RENAME: &str = "\
     UPDATE certificates SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 WHERE id = $1";
+/// What the CA is still to revoke it can be told only with the certificate.
+const DELETE: &str =
+    "DELETE FROM certificates WHERE id = $1 AND revocation_look IS NULL RETURNING id, auto_certificate_id";
+const REVOCATION_LEFT: &str = "SELECT id FROM certificates WHERE id = $1";
 const WAKE: &str = "\
     UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE id = $1 AND deleted_at IS NULL";
 pub(super) const REMOVE_EXPIRED: &str =

@@ -17,6 +17,7 @@ use crate::domain::name::RequestedName;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 use crate::domain::resource::Actor;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::store::accounts::deactivated;
 use crate::store::providers::eab_key_secret;
 use crate::store::row::Record;
 use crate::store::{Store, StoreError, auto_certificates, documents, providers};
@@ -364,16 +365,20 @@ macro_rules! fence {
         "lease_owner = NULL, lease_until = NULL, lease_epoch = lease_epoch + 1"
     };
 }
-/// An account that may be there already, registered or about to be, has the old contact.
+/// An account that may be there already, registered or about to be, has the old contact. Another declaration asks for
+/// another account in place of a deactivated one; that one was lost is still to be told.
 const NEW_CONTACT: &str = concat!(
     "UPDATE providers SET contact_changed = CASE WHEN account_url IS NULL AND pending_credentials IS NULL \
-     THEN 0 ELSE 1 END, account_note = CASE WHEN account_url IS NULL THEN NULL ELSE account_note END, \
-     trouble = NULL, next_look = $2, ",
+     THEN 0 ELSE 1 END, account_note = CASE WHEN account_url IS NULL AND ",
+    deactivated!(),
+    " THEN NULL ELSE account_note END, trouble = NULL, next_look = $2, ",
     fence!(),
     " WHERE id = $1"
 );
 const NEW_BINDING: &str = concat!(
-    "UPDATE providers SET account_note = NULL, trouble = NULL, next_look = $2, ",
+    "UPDATE providers SET account_note = CASE WHEN ",
+    deactivated!(),
+    " THEN NULL ELSE account_note END, trouble = NULL, next_look = $2, ",
     fence!(),
     " WHERE id = $1 AND account_url IS NULL"
 );

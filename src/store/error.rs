@@ -74,6 +74,12 @@ pub enum StoreError {
     /// The private key was reported as known to others.
     #[error("the private key was reported as compromised and is never used again; make a new one")]
     CompromisedKey,
+    /// The CA was not told yet that the certificate is to be revoked.
+    #[error(
+        "the CA has not revoked the certificate yet, and cannot be told to without it; delete it once it is revoked or \
+         has expired"
+    )]
+    RevocationLeft,
     /// Challenge records are left, so that the last trace must stay.
     #[error("challenge records are left; remove them from the DNS first")]
     RecordsLeft,

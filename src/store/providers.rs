@@ -76,6 +76,24 @@ impl Store {
         users.iter().map(read_user).collect()
     }
 
+    /// The providers that name this one as a fallback.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn providers_that_fall_back_on(
+        &self,
+        id: ProviderId,
+    ) -> Result<Vec<(ProviderId, ResourceName)>, StoreError> {
+        let users = self.query(FALL_BACK_ON).bind(format!("%{id}%")).fetch_all(&self.0.pool).await?;
+        users
+            .iter()
+            .map(|row| {
+                let record = Record::new(row, TABLE);
+                Ok((record.parsed("id")?, record.parsed("name")?))
+            })
+            .collect()
+    }
+
     /// Gives a provider another name.
     ///
     /// # Errors
@@ -217,6 +235,8 @@ const MATCHING: &str = concat!(
     columns!(),
     " FROM providers WHERE id = $1 OR name = $2 OR declared_key = $2 ORDER BY created_at, id"
 );
+/// Asked for by a person only, and providers are few. No other text in the list holds the id.
+const FALL_BACK_ON: &str = "SELECT id, name FROM providers WHERE fallbacks LIKE $1 ORDER BY created_at, id";
 const RENAME: &str = "\
     UPDATE providers SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 \
     WHERE id = $1 AND declared_by IS NULL";

@@ -5,7 +5,7 @@
 use sqlx::{Any, Transaction};
 
 use crate::domain::back_off::Trouble;
-use crate::domain::disposition::Failure;
+use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::fingerprint::KeyFingerprint;
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::leaf::Leaf;
@@ -139,7 +139,8 @@ impl Store {
         Ok(revocation)
     }
 
-    /// Notes what keeps the CA from a revocation, and when to try again: not any more once the certificate has expired.
+    /// Notes what keeps the CA from a revocation, and when to try again: before the certificate expires, whatever pause the
+    /// trouble asks for, and not any more from then on.
     ///
     /// # Errors
     /// [`StoreError::LostLease`] where somebody else has the claim by now, or where the database fails.
@@ -148,19 +149,46 @@ impl Store {
         claim: &RevocationClaim,
         trouble: Trouble,
     ) -> Result<Revocation, StoreError> {
-        let next_look = trouble.next_try.min(self.now() + LONGEST_LOOK_AHEAD);
-        let ends = trouble.next_try >= claim.leaf.not_after;
-        let revocation = claim.revocation.clone().failed(trouble);
+        let again = trouble.clone().within(claim.leaf.not_after);
+        let next_look = again.as_ref().map(|again| again.next_try.min(self.now() + LONGEST_LOOK_AHEAD));
+        let revocation = claim.revocation.clone().failed(again.unwrap_or(trouble));
         let stored = self
             .query(RECORD_TROUBLE)
             .bind(claim.certificate.to_string())
             .bind(claim.until.micros())
             .bind(documents::revocation::of_revocation(&revocation))
-            .bind((!ends).then_some(next_look.micros()))
+            .bind(next_look.map(Moment::micros))
             .execute(&self.0.pool)
             .await?;
         fenced(stored.rows_affected())?;
         Ok(revocation)
+    }
+
+    /// Makes the revocations due that wait for a person; says how many.
+    pub(super) async fn look_again_at_revocations(&self) -> Result<u64, StoreError> {
+        let mut waiting = 0;
+        // What is due by then, or claimed, is tried anyway.
+        for row in self.query(WAITING).bind((self.now() + CLAIMED).micros()).fetch_all(&self.0.pool).await? {
+            let record = Record::new(&row, TABLE);
+            let revocation = match record.revocation("revocation") {
+                // One damaged row must not hold up the others.
+                Err(error @ StoreError::CorruptRow { .. }) => {
+                    tracing::error!(%error, "a revocation cannot be read");
+                    continue;
+                }
+                read => read?,
+            };
+            let trouble = revocation.and_then(|revocation| revocation.trouble);
+            if trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator) {
+                let look = self
+                    .query(LOOK_AGAIN)
+                    .bind(record.text("id")?)
+                    .bind(record.moment("revocation_look")?.micros())
+                    .bind(self.now().micros());
+                waiting += look.execute(&self.0.pool).await?.rows_affected();
+            }
+        }
+        Ok(waiting)
     }
 
     /// The earliest moment at which a revocation is to be carried out.
@@ -170,6 +198,15 @@ impl Store {
     pub async fn earliest_revocation_look(&self) -> Result<Option<Moment>, StoreError> {
         let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
         row.map(|row| Record::new(&row, TABLE).moment("revocation_look")).transpose()
+    }
+
+    /// The certificate of this auto-certificate that the CA is still to revoke; of several the newest.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn certificate_to_revoke(&self, of: AutoCertificateId) -> Result<Option<CertificateId>, StoreError> {
+        let row = self.query(TO_REVOKE).bind(of.to_string()).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).parsed("id")).transpose()
     }
 
     /// The certificates with this serial number: more than one where several CAs use it, or one was uploaded as well.
@@ -298,8 +335,13 @@ const DONE: &str = "\
     UPDATE certificates SET revocation = $2, revocation_look = NULL WHERE id = $1 AND revocation_look IS NOT NULL";
 const RECORD_TROUBLE: &str =
     "UPDATE certificates SET revocation = $3, revocation_look = $4 WHERE id = $1 AND revocation_look = $2";
+pub(super) const WAITING: &str = "SELECT id, revocation, revocation_look FROM certificates WHERE revocation_look > $1";
+const LOOK_AGAIN: &str = "UPDATE certificates SET revocation_look = $3 WHERE id = $1 AND revocation_look = $2";
 pub(super) const EARLIEST: &str = "\
     SELECT id, revocation_look FROM certificates WHERE revocation_look IS NOT NULL ORDER BY revocation_look LIMIT 1";
+pub(super) const TO_REVOKE: &str = "\
+    SELECT id FROM certificates WHERE auto_certificate_id = $1 AND revocation_look IS NOT NULL \
+    ORDER BY created_at DESC, id DESC LIMIT 1";
 pub(super) const PAGE: &str = "SELECT id, certificate FROM certificates WHERE id > $1 ORDER BY id LIMIT $2";
 const AT_ONCE: i64 = 500;
 const NOTE: &str = "INSERT INTO compromised_keys (id, noted_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";

@@ -51,6 +51,8 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         work::MEND[3].1.to_owned(),
         work::MEND[3].2.to_owned(),
         revocations::CLAIM_DUE.to_owned(),
+        revocations::TO_REVOKE.to_owned(),
+        revocations::WAITING.to_owned(),
         revocations::PAGE.to_owned(),
         deliveries::CLAIM_DUE.to_owned(),
         deliveries::EARLIEST.to_owned(),

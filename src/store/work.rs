@@ -112,7 +112,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn look_again_at_what_waits_for_a_person(&self) -> Result<u64, StoreError> {
-        let mut waiting = 0;
+        let mut waiting = self.look_again_at_revocations().await?;
         for (table, troubled, forget) in TROUBLED {
             for row in self.query(troubled).fetch_all(&self.0.pool).await? {
                 let record = Record::new(&row, table);

@@ -76,6 +76,21 @@ async fn another_account_is_replaced_only_where_a_person_says_so() {
 }
 
 #[tokio::test]
+async fn a_carried_account_that_is_unknown_does_not_cost_the_present_one() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let own = registry.credentials().await;
+    let key = ForeignKey::generate(&PKCS_RSA_SHA256);
+    key.register(&registry).await;
+    registry.refuse("key-change", 400, "accountDoesNotExist");
+    let replacing = CarriedAccount { replaces: true, ..carried(&key.pem) };
+    let stop = registry.registrar.adopt(registry.provider, &replacing).await.unwrap_err();
+    assert!(stop.to_string().contains("no longer knows the account"), "{stop}");
+    let provider = registry.provider().await;
+    assert_eq!((provider.account_url.as_deref(), provider.account_note), (Some(own.account_url()), None));
+    assert!(registry.can_order(&registry.credentials().await).await);
+}
+
+#[tokio::test]
 async fn an_adoption_whose_answer_is_lost_is_carried_through() {
     let registry = Registry::new(Stage::start_trusting().await).await;
     let key = ForeignKey::generate(&PKCS_RSA_SHA256);

@@ -1,10 +1,12 @@
 //! Accounts that end: those that the CA no longer knows, and those that a person has deactivated.
 
+use autocertd::domain::declared::{Declared, DeclaredKey, DeclaredProvider};
 use autocertd::domain::disposition::Disposition;
-use autocertd::domain::provider::AccountNote;
+use autocertd::domain::provider::{AccountNote, NewProvider};
 use autocertd::domain::state;
 use autocertd::issuance::Stop;
 use autocertd_support::fault_proxy::Action;
+use http::StatusCode;
 use time::Duration;
 
 use crate::registry::Registry;
@@ -41,6 +43,21 @@ async fn an_account_that_the_ca_no_longer_knows_is_replaced_loudly_and_not_over_
     registry.registrar.register_at_request(registry.provider).await.unwrap();
     assert_eq!(registry.provider().await.account_note, None, "a person has read it");
     assert_eq!(registry.stage.proxy.count("new-account"), 3, "and nothing was to be registered");
+}
+
+#[tokio::test]
+async fn what_a_server_in_trouble_registered_is_found_by_its_key() {
+    let registry = Registry::new(Stage::start_trusting().await).await;
+    for (status, kept) in [(StatusCode::FORBIDDEN, false), (StatusCode::BAD_GATEWAY, true)] {
+        registry.meet("new-account", move || Action::Alter(Box::new(move |answer| *answer.status_mut() = status)));
+        registry.registrar.register_at_request(registry.provider).await.unwrap_err();
+        assert_eq!(registry.account().await.pending.is_some(), kept, "{status}");
+    }
+    let pending = registry.account().await.pending.unwrap();
+    registry.pass();
+    let url = registry.registrar.register_at_request(registry.provider).await.unwrap();
+    let found = registry.stage.client.recover_registration(&registry.stage.server(), &pending).await.unwrap();
+    assert_eq!(found.unwrap().account_url(), url);
 }
 
 #[tokio::test]
@@ -85,6 +102,38 @@ async fn a_deactivated_account_is_used_no_more_and_nothing_takes_its_place_silen
 }
 
 #[tokio::test]
+async fn the_account_of_a_fallback_is_not_deactivated() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let fallback = registry.provider().await;
+    let declare = |key: &str, fallbacks: Vec<DeclaredKey>| DeclaredProvider {
+        key: key.parse().unwrap(),
+        provider: NewProvider {
+            name: key.parse().unwrap(),
+            email: fallback.email.clone(),
+            server: registry.stage.server(),
+            external_account: None,
+            profile: None,
+        },
+        fallbacks,
+        staging: None,
+    };
+    let usual = declare("usual", vec!["second".parse().unwrap()]);
+    let declared = Declared {
+        instance: "here".to_owned(),
+        prune: false,
+        providers: vec![usual, declare("second", Vec::new())],
+        auto_certificates: Vec::new(),
+    };
+    registry.store.reconcile(&declared).await.unwrap();
+    let second = registry.store.matching_providers("second").await.unwrap()[0].id;
+    registry.registrar.register_at_request(second).await.unwrap();
+    let stop = registry.registrar.deactivate(second).await.unwrap_err();
+    assert!(stop.to_string().contains("fall back on the provider: usual ("), "{stop}");
+    registry.registrar.deactivate(registry.provider).await.unwrap();
+    assert_eq!(registry.stage.proxy.count("account"), 1);
+}
+
+#[tokio::test]
 async fn a_deactivation_that_the_ca_refuses_is_no_deactivation() {
     let registry = Registry::registered(Stage::start_trusting().await).await;
     // instant-acme passes the last of these for done.
@@ -110,4 +159,21 @@ async fn a_deactivation_whose_answer_is_lost_can_be_asked_for_again() {
     registry.pass();
     registry.registrar.deactivate(registry.provider).await.unwrap();
     assert_eq!(registry.provider().await.account_url, None);
+}
+
+#[tokio::test]
+async fn a_deactivation_without_an_answer_comes_to_its_end_before_another_account_is_registered() {
+    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let old = registry.credentials().await;
+    registry.meet("account", || Action::KillAfter(Box::new(|| {})));
+    registry.registrar.deactivate(registry.provider).await.unwrap_err();
+    registry.meet("account", || Action::Cut);
+    registry.registrar.register_at_request(registry.provider).await.unwrap_err();
+    assert!(registry.provider().await.is_deactivated(), "nothing is known, and nothing is forgotten");
+
+    registry.pass();
+    let url = registry.registrar.register_at_request(registry.provider).await.unwrap();
+    assert_ne!(url, old.account_url());
+    assert_eq!(registry.provider().await.account_note, None);
+    assert!(registry.can_order(&registry.credentials().await).await);
 }

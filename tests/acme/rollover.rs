@@ -91,6 +91,7 @@ async fn while_the_ca_is_silent_both_keys_are_kept() {
     registry.registrar.roll_over(registry.provider).await.unwrap_err();
     let between = registry.account().await;
     assert!(between.key_change.is_some());
+    assert!(registry.store.earliest_provider_look().await.unwrap().is_some(), "the daemon finds out");
     assert_eq!(between.registered.unwrap().credentials.expose_secret(), old.sealable().expose_secret());
     let lease = registry.lease().await;
     registry.registrar.register(&lease).await.unwrap_err();

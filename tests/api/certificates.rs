@@ -1,6 +1,8 @@
 //! `/certificates`.
 
+use autocertd::domain::revocation::RevocationReason;
 use autocertd::runtime::clock::Clock;
+use autocertd::store::RevocationRequest;
 use insta::assert_json_snapshot;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
@@ -111,6 +113,18 @@ async fn an_issued_certificate_points_to_its_origin_and_its_successor() {
     let left = daemon.get(&wish).await;
     assert!(left.json()["metadata"].get("lastIssuedCertificate").is_none(), "{}", left.text);
     assert_eq!(left.at("/metadata/state"), "PROVISIONING");
+}
+
+#[tokio::test]
+async fn what_the_ca_is_still_to_revoke_is_not_deleted() {
+    let daemon = Daemon::start().await;
+    let issued = daemon.issue(&daemon.auto_certificate("www.example.com").await, 90).await;
+    let wished = daemon.store().request_revocation(id_of(&issued), RevocationReason::Superseded).await.unwrap();
+    assert_json_snapshot!("certificate_to_be_revoked", daemon.delete(&issued).await.shown());
+    assert_eq!(daemon.get(&issued).await.status, 200);
+    let RevocationRequest::Wished(claim) = wished else { panic!("{wished:?}") };
+    daemon.store().revocation_done(&claim, daemon.clock.now()).await.unwrap();
+    assert_eq!(daemon.delete(&issued).await.status, 202);
 }
 
 #[tokio::test]

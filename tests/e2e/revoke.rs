@@ -139,6 +139,13 @@ async fn without_a_daemon_the_next_run_carries_the_wish_out() {
     assert!(told["revocation"]["revokedAt"].is_null() && told["revocation"]["nextTry"].is_string(), "{told:#}");
     assert_eq!(told["renewed"], 1, "the wish alone counts");
 
+    let again = run(&setup, &["revoke", "www.alone.example", "--reason", "superseded", "--yes", "--json"]).await;
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    let told = json_of(&again);
+    assert_eq!(told["revocation"]["certificate"], certificate["id"], "not what took its place: {told:#}");
+    assert!(told.get("renewed").is_none(), "{told:#}");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is carried on"), "{again:?}");
+
     world.acme.set_hook(Box::new(|_| Action::Pass));
     end_pauses(&setup).await;
     assert!(run(&setup, &["--renew-now"]).await.status.success());

@@ -33,6 +33,7 @@ on_both! {
     prune_deletes_what_nothing_uses
     instances_leave_each_other_alone_until_they_declare_the_same_key
     a_changed_declaration_has_a_deactivated_account_replaced
+    that_an_account_was_lost_outlives_a_changed_declaration
     a_provider_is_found_by_its_key
     an_unknown_provider_changes_nothing
 }
@@ -296,6 +297,11 @@ async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) 
     let all = house.store.providers(ALL).await.unwrap().items;
     let named: Vec<_> = kept.fallbacks.iter().map(|id| all.iter().find(|other| other.id == *id).unwrap()).collect();
     assert_eq!(named.iter().map(|other| other.name.as_str()).collect::<Vec<_>>(), ["second", "third"]);
+    for fallback in &kept.fallbacks {
+        let found = house.store.providers_that_fall_back_on(*fallback).await.unwrap();
+        assert_eq!(found, [(provider, name("le"))]);
+    }
+    assert!(house.store.providers_that_fall_back_on(provider).await.unwrap().is_empty());
     assert_eq!(kept.profile, more.providers[0].provider.profile);
     assert!(kept.account_url.is_some() && kept.down_since.is_none());
     assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held, "nobody is disturbed");
@@ -414,6 +420,18 @@ async fn a_changed_declaration_has_a_deactivated_account_replaced(house: House) 
         assert_eq!(house.store.account(provider).await.unwrap().unwrap().note, None);
         assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
     }
+}
+
+async fn that_an_account_was_lost_outlives_a_changed_declaration(house: House) {
+    let (provider, _) = declared(&house).await;
+    let lease = house.store.claim_provider(provider).await.unwrap().unwrap();
+    let note = AccountNote::Lost { account: "https://ca.example/acct/1".to_owned(), at: house.now() };
+    house.store.forget_account(&lease, &note, Some(house.now())).await.unwrap();
+    let mut changed = with_email("new@example.com");
+    assert_eq!(reconcile(&house, &changed).await, 1);
+    changed.providers[0].provider.external_account = None;
+    assert_eq!(reconcile(&house, &changed).await, 1);
+    assert_eq!(house.store.account(provider).await.unwrap().unwrap().note, Some(note));
 }
 
 async fn a_provider_is_found_by_its_key(house: House) {

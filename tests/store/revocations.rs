@@ -19,7 +19,9 @@ on_both! {
     a_wish_is_stored_and_its_auto_certificate_is_due
     what_was_claimed_is_free_after_its_time_and_done_once
     what_fails_is_tried_again_until_it_expires
+    what_waits_for_a_person_is_tried_again_when_one_asks
     a_claim_that_lapsed_writes_no_failure_but_a_success
+    what_is_still_to_be_revoked_is_not_deleted
     only_the_newest_is_replaced
     what_was_not_issued_here_is_not_revoked
     asked_again_the_last_reason_counts_until_it_is_done
@@ -115,8 +117,27 @@ async fn what_fails_is_tried_again_until_it_expires(house: House) {
         Failure { disposition: Disposition::Retry { not_before: Some(house.now() + LIFETIME) }, ..Failure::retry("") };
     let last = Trouble::after(None, far, house.now(), None, 0.5);
     house.store.record_revocation_trouble(&claim, last).await.unwrap();
+    let next = kept(&house, id).await.unwrap().trouble.unwrap().next_try;
+    assert!(house.now() < next && next < claim.leaf.not_after, "the CA's pause is longer than the certificate lives");
+
+    house.turn(claim.leaf.not_after - house.now() - Duration::minutes(1));
+    let claim = claim_due(&house).await.pop().unwrap();
+    house.store.record_revocation_trouble(&claim, trouble(house.now())).await.unwrap();
     assert_eq!(house.store.earliest_revocation_look().await.unwrap(), None, "an expired one needs no revocation");
     assert!(kept(&house, id).await.unwrap().trouble.is_some());
+}
+
+async fn what_waits_for_a_person_is_tried_again_when_one_asks(house: House) {
+    let (_, id) = issued(&house).await;
+    for (failure, waits) in [(Failure::retry("busy"), false), (Failure::operator("no account"), true)] {
+        let far = Duration::days(1);
+        let trouble = Trouble { next_try: house.now() + far, ..Trouble::after(None, failure, house.now(), None, 0.5) };
+        let claim = wish(&house, id, RevocationReason::Superseded).await;
+        assert_eq!(house.store.look_again_at_what_waits_for_a_person().await.unwrap(), 0, "somebody is at it");
+        house.store.record_revocation_trouble(&claim, trouble).await.unwrap();
+        assert_eq!(house.store.look_again_at_what_waits_for_a_person().await.unwrap(), u64::from(waits));
+        assert_eq!(claim_due(&house).await.len(), usize::from(waits));
+    }
 }
 
 async fn a_claim_that_lapsed_writes_no_failure_but_a_success(house: House) {
@@ -133,6 +154,20 @@ async fn a_claim_that_lapsed_writes_no_failure_but_a_success(house: House) {
     assert_eq!(kept(&house, id).await.unwrap().done, Some(house.now()));
 }
 
+async fn what_is_still_to_be_revoked_is_not_deleted(house: House) {
+    let (auto_certificate, id) = issued(&house).await;
+    let claim = wish(&house, id, RevocationReason::Superseded).await;
+    for _ in 0..2 {
+        let refused = house.store.delete_certificate(id).await;
+        assert!(matches!(refused, Err(StoreError::RevocationLeft)), "{refused:?}");
+        house.store.record_revocation_trouble(&claim, trouble(house.now())).await.ok();
+    }
+    house.store.revocation_done(&claim, house.now()).await.unwrap();
+    assert_eq!(house.store.certificate_to_revoke(auto_certificate).await.unwrap(), None);
+    assert!(house.store.delete_certificate(id).await.unwrap());
+    assert!(!house.store.delete_certificate(id).await.unwrap());
+}
+
 async fn only_the_newest_is_replaced(house: House) {
     let (auto_certificate, older) = issued(&house).await;
     house.turn(Duration::days(60));
@@ -141,6 +176,7 @@ async fn only_the_newest_is_replaced(house: House) {
     assert!(house.store.due(house.now()).await.unwrap().is_empty());
     assert!(!house.reload(auto_certificate).await.standing.newest.unwrap().revoked);
 
+    assert_eq!(house.store.certificate_to_revoke(auto_certificate).await.unwrap(), Some(older));
     house.store.delete_certificate(newer).await.unwrap();
     let standing = house.reload(auto_certificate).await.standing;
     assert_eq!(plan(&standing, house.now()).reason, Reason::Revoked, "a revoked one is no way back");

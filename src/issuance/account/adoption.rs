@@ -35,7 +35,15 @@ impl Registrar {
             }
             let Some(pkcs8) = key.p256_pkcs8() else {
                 let prepared = self.acme.prepare_key_change(server, &url, key).await?;
-                self.change_key(request.lease, request.provider, &prepared).await?;
+                match self.change_key(request.lease, request.provider, &prepared).await {
+                    // That is said of this account, and costs the provider none that it has.
+                    Err(Stop::UnknownAccount(_)) => {
+                        let words =
+                            format!("{server} no longer knows the account {url}; the provider keeps what it has");
+                        return Err(Failure::operator(words).into());
+                    }
+                    changed => changed?,
+                }
                 return Ok(Adopted { url, has_new_key: true });
             };
             let credentials = AccountCredentials::of_registered(&url, server, &pkcs8)?;

@@ -20,11 +20,13 @@ pub(super) struct Request<'a> {
 
 impl Registrar {
     /// Registers the account of a provider where it has none, also where a person had the one before deactivated, and
-    /// returns its URL. What was noted of an account before is taken as read.
+    /// returns its URL. What was noted of an account before is taken as read, and a deactivation that got no clear answer
+    /// is carried to its end first.
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached.
     pub async fn register_at_request(&self, id: ProviderId) -> Result<String, Stop> {
+        self.finish_deactivation(id).await?;
         let lease = self.claimed(id).await?;
         self.store.note_account(&lease, None).await?;
         self.register(&lease).await?;
