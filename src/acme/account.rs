@@ -254,10 +254,10 @@ impl StoredAccount {
 
     fn key(&self) -> Result<(Key, PrivateKeyDer<'static>), AcmeError> {
         let unusable = AcmeError::UnusableCredentials("its key is not usable");
-        let Ok(der) = BASE64_URL_SAFE_NO_PAD.decode(&self.key_pkcs8) else { return Err(unusable) };
-        let der = PrivatePkcs8KeyDer::from(der);
-        let Ok(key) = Key::from_pkcs8_der(der.clone_key()) else { return Err(unusable) };
-        Ok((key, PrivateKeyDer::Pkcs8(der)))
+        let Ok(der) = BASE64_URL_SAFE_NO_PAD.decode(&self.key_pkcs8).map(Zeroizing::new) else { return Err(unusable) };
+        let Ok(key) = Key::from_pkcs8_der(PrivatePkcs8KeyDer::from(der.as_slice())) else { return Err(unusable) };
+        // instant-acme keeps this copy.
+        Ok((key, PrivateKeyDer::Pkcs8(der.to_vec().into())))
     }
 }
 

@@ -13,12 +13,13 @@ use crate::domain::id::ProviderId;
 use crate::domain::ledger::{Level, Limits, Rate};
 use crate::domain::moment::Moment;
 use crate::domain::provider::Provider;
+use crate::domain::shown::printable;
 use crate::domain::spoken::seen_from;
 use crate::store::{Books, Page, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct LimitsCommand {
-    /// Only those of the providers of these names or ids
+    /// Only those of the providers of these ids, names or keys in the settings
     providers: Vec<String>,
 
     /// Print JSON
@@ -71,15 +72,7 @@ pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<En
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let app = App::open(config, Place::MustExist).await?;
-        let mut providers = providers(&app.store).await?;
-        let unknown: Vec<&str> =
-            command.providers.iter().map(String::as_str).filter(|text| !any(&providers, text)).collect();
-        if !unknown.is_empty() {
-            eprintln!("autocertd: no provider has the name or id: {}", unknown.join(", "));
-            return Ok(Ending::Misused);
-        }
-        providers
-            .retain(|provider| command.providers.is_empty() || command.providers.iter().any(|text| is(provider, text)));
+        let Some(providers) = chosen(&app.store, &command.providers).await? else { return Ok(Ending::Misused) };
         let mut stands = Vec::with_capacity(providers.len());
         for provider in providers {
             stands.push(Stand::of(config, &app.store, provider, app.clock.now()).await?);
@@ -93,6 +86,25 @@ pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<En
     })
 }
 
+/// The providers that are meant, each once, which are all where none is named; says which text means none.
+async fn chosen(store: &Store, wanted: &[String]) -> anyhow::Result<Option<Vec<Provider>>> {
+    let mut chosen = providers(store).await?;
+    let (mut meant, mut unknown) = (Vec::new(), Vec::new());
+    for text in wanted {
+        let matching = store.matching_providers(text).await?;
+        if matching.is_empty() {
+            unknown.push(printable(text));
+        }
+        meant.extend(matching.iter().map(|provider| provider.id));
+    }
+    if !unknown.is_empty() {
+        eprintln!("autocertd: no provider has the id, name or key: {}", unknown.join(", "));
+        return Ok(None);
+    }
+    chosen.retain(|provider| wanted.is_empty() || meant.contains(&provider.id));
+    Ok(Some(chosen))
+}
+
 async fn providers(store: &Store) -> anyhow::Result<Vec<Provider>> {
     let mut all = Vec::new();
     loop {
@@ -103,14 +115,6 @@ async fn providers(store: &Store) -> anyhow::Result<Vec<Provider>> {
             return Ok(all);
         }
     }
-}
-
-fn any(providers: &[Provider], text: &str) -> bool {
-    providers.iter().any(|provider| is(provider, text))
-}
-
-fn is(provider: &Provider, text: &str) -> bool {
-    provider.name.as_str() == text || text.parse() == Ok(provider.id)
 }
 
 impl Stand {

@@ -66,7 +66,7 @@ impl Outlook {
         let plan = next_attempt(standing, now);
         let next = next(standing, plan.reason);
         let why = match next {
-            Next::Running => standing.open_attempt.map_or("it is being worked on", |stage| stage.doing()).to_owned(),
+            Next::Running => standing.open_attempt.map(|stage| stage.doing().to_owned()).unwrap_or_default(),
             Next::Person | Next::Retry => standing.trouble.as_ref().map(ToString::to_string).unwrap_or_default(),
             Next::Wait => {
                 let hold = standing.hold.as_ref();
@@ -97,7 +97,8 @@ fn next(standing: &Standing, reason: Reason) -> Next {
     let operator = |trouble: &Trouble| trouble.last.disposition == Disposition::Operator;
     match reason {
         Reason::Deleted => Next::Remove,
-        _ if standing.running => Next::Running,
+        // A question to the CA, or a look, is no news.
+        _ if standing.running && standing.open_attempt.is_some() => Next::Running,
         Reason::ProviderDown | Reason::Limit => Next::Wait,
         _ if standing.trouble.as_ref().is_some_and(operator) => Next::Person,
         _ if standing.trouble.is_some() => Next::Retry,

@@ -108,9 +108,10 @@ impl AccountKey {
     }
 
     fn of_pem(text: &str) -> Result<Self, UnusableAccountKey> {
-        let der = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| UnusableAccountKey::Unreadable)?;
+        let der = PrivateKeyDer::from_pem_slice(text.as_bytes());
+        let der = der.map(Zeroizing::new).map_err(|_| UnusableAccountKey::Unreadable)?;
         let on = |curve| EcdsaKeyPair::from_private_key_der(curve, der.secret_der()).ok();
-        let rsa = || match &der {
+        let rsa = || match &*der {
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok(),
             der => RsaKeyPair::from_pkcs8(der.secret_der()).ok(),
         };
@@ -118,7 +119,7 @@ impl AccountKey {
         let pair = pair.or_else(|| on(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Pair::P384));
         match pair.or_else(|| rsa().map(Pair::Rsa)) {
             Some(pair) => Ok(Self(pair)),
-            None if rcgen::KeyPair::try_from(&der).is_ok() => Err(UnusableAccountKey::OtherKind),
+            None if rcgen::KeyPair::try_from(&*der).is_ok() => Err(UnusableAccountKey::OtherKind),
             None => Err(UnusableAccountKey::Unreadable),
         }
     }

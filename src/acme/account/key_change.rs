@@ -9,6 +9,7 @@ use http::{Response, Uri};
 use instant_acme::Key;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::acme::account::signed::Signer;
 use crate::acme::account::{AccountCredentials, AccountKey, StoredAccount, serialized};
@@ -86,6 +87,7 @@ impl AcmeClient {
         let no_key_change = || AcmeError::NoKeyChange(host_of(server.as_str()).to_owned());
         let key_change = endpoints.key_change.ok_or_else(no_key_change)?;
         let (_, der) = Key::generate_pkcs8().map_err(|_| unusable())?;
+        let der = Zeroizing::new(der);
         let new = AccountKey::of_p256(der.secret_pkcs8_der()).map_err(|_| unusable())?;
         let stored = StoredAccount {
             id: account.to_owned(),
