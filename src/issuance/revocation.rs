@@ -33,8 +33,9 @@ impl Issuance {
         let (now, jitter) = (self.clock.now(), self.randomness.fraction());
         let expiry = Some(claim.leaf.not_after);
         let trouble = Trouble::after(claim.revocation.trouble.as_ref(), failure, now, expiry, jitter);
-        tracing::warn!(certificate = %claim.certificate, serial, "the certificate is not revoked yet: {trouble}");
-        self.store.record_revocation_trouble(claim, trouble).await
+        let revocation = self.store.record_revocation_trouble(claim, trouble).await?;
+        tracing::warn!(certificate = %claim.certificate, serial, "the certificate is not revoked yet: {revocation}");
+        Ok(revocation)
     }
 
     async fn tell_revoked(&self, claim: &RevocationClaim) -> Result<(), Stop> {

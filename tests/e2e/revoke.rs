@@ -153,6 +153,25 @@ async fn without_a_daemon_the_next_run_carries_the_wish_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn which_key_the_account_has_is_found_out_before_the_ca_is_told() {
+    let Issued { world, daemon, certificate, .. } = Issued::start("limbo.example").await;
+    assert!(daemon.terminate().await.unwrap().success());
+    world.acme.set_hook(Box::new(|request| match request.kind {
+        "key-change" => Action::KillAfter(Box::new(|| {})),
+        "new-account" => Action::Cut,
+        _ => Action::Pass,
+    }));
+    let setup = world.setup();
+    let changed = run(&setup, &["account", "rollover", "Pebble"]).await;
+    assert_eq!(changed.status.code(), Some(1), "it is not clear: {changed:?}");
+    world.acme.set_hook(Box::new(|_| Action::Pass));
+    let id = certificate["id"].as_str().unwrap();
+    let revoked = run(&setup, &["revoke", id, "--reason", "superseded", "--yes", "--no-wait"]).await;
+    assert_eq!(revoked.status.code(), Some(0), "{revoked:?}");
+    assert_eq!(status(&world, &serial(&certificate)).await, ("Revoked".to_owned(), 4.into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compromised_key_is_taken_by_nobody() {
     let issued = Issued::start("stolen.example").await;
     let Issued { world, daemon, certificate, .. } = &issued;
