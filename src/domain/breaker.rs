@@ -99,20 +99,16 @@ mod tests {
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
     const DOWN: Disposition = Disposition::ProviderDown { not_before: None };
 
-    fn subject(number: u128) -> Option<AutoCertificateId> {
-        Some(uuid::Uuid::from_u128(number).into())
+    fn subject(number: u128) -> AutoCertificateId {
+        uuid::Uuid::from_u128(number).into()
     }
 
     fn failure(disposition: Disposition) -> Failure {
         Failure { disposition, message: "HTTP 503".to_owned() }
     }
 
-    fn failed(
-        previous: Option<Breaker>,
-        subject: Option<AutoCertificateId>,
-        disposition: Disposition,
-    ) -> Option<Breaker> {
-        Breaker::after(previous, subject, &failure(disposition), NOW, 0.5)
+    fn failed(previous: Option<Breaker>, subject: AutoCertificateId, disposition: Disposition) -> Option<Breaker> {
+        Breaker::after(previous, Some(subject), &failure(disposition), NOW, 0.5)
     }
 
     #[test]

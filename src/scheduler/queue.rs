@@ -82,7 +82,7 @@ impl Scheduler {
         };
         let verdicts = admit(&candidates, gate, &mut ledger, now);
         let room_left = !verdicts.contains(&Verdict::Wait);
-        let mut held: Vec<(Due, Hold)> = Vec::new();
+        let mut kept_back: Vec<(Due, Hold)> = Vec::new();
         for (due, verdict) in queue.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Go => {
@@ -90,14 +90,14 @@ impl Scheduler {
                         self.spawn(issuance, claim);
                     }
                 }
-                Verdict::Hold(hold) => held.push((due, hold)),
+                Verdict::Hold(hold) => kept_back.push((due, hold)),
                 Verdict::Wait => {}
             }
         }
-        if let Some((_, hold)) = held.first() {
-            tracing::info!(%provider, held = held.len(), until = %hold.until, cause = %hold.cause, "kept back");
+        if let Some((_, hold)) = kept_back.first() {
+            tracing::info!(%provider, held = kept_back.len(), until = %hold.until, cause = %hold.cause, "kept back");
         }
-        store.keep_back(&held, now).await?;
+        store.keep_back(&kept_back, now).await?;
         Ok(room_left)
     }
 }

@@ -20,13 +20,13 @@ use autocertd::domain::provider::NewProvider;
 use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
 use autocertd::issuance::{Issuance, Registrar};
-use autocertd::runtime::clock::{Clock, SharedClock, TurnedClock};
+use autocertd::runtime::clock::{Clock, SharedClock, SystemClock, TurnedClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd::runtime::wake::Wake;
 use autocertd::scheduler::{Scheduler, Work};
 use autocertd::store::{Creation, KeyRing, Store, StoreSettings, StoreUrl};
 use secrecy::SecretString;
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,8 +45,7 @@ impl Clockwork {
     /// A daemon with one provider: the world's CA behind the proxy. Its clock stands still a little ahead, so that what the
     /// CA issues meanwhile is valid already.
     pub(crate) async fn over(world: World) -> Self {
-        let start = OffsetDateTime::now_utc() + Duration::minutes(10);
-        let clock = Arc::new(TurnedClock::starting_at(start.into()));
+        let clock = Arc::new(TurnedClock::starting_at(SystemClock.now() + Duration::minutes(10)));
         let shared: SharedClock = clock.clone();
         let randomness = Randomness::from_seed(1);
         let url = StoreUrl::sqlite(world.folder.path().join("autocertd.db"));

@@ -13,7 +13,7 @@ use time::Duration;
 use crate::clockwork::Clockwork;
 use crate::world::World;
 
-/// Issue #2 of many clients: every failure is followed by the next try within seconds.
+/// The usual one: every failure is followed by the next try within seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_that_refuses_gets_a_handful_of_requests_a_day() {
     let clockwork = clockwork(&["storm.example"]).await;
@@ -156,11 +156,14 @@ async fn a_provider_that_is_down_is_probed_and_its_return_is_noticed() {
     }
 }
 
+/// What is wrong with an answer, and how it looks where a page is shown instead of it.
+type Fault = (&'static str, fn(Bytes) -> Action);
+
 /// One order that stalls for half a minute holds up nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_of_the_wire_ends_in_a_certificate_and_one_order() {
     let page = || Bytes::from_static(b"<html>gateway</html>");
-    let faults: [(&str, fn(Bytes) -> Action); 6] = [
+    let faults: [Fault; 6] = [
         ("500", |page| Action::Respond(500, HeaderMap::new(), page)),
         ("503", |page| Action::Respond(503, HeaderMap::new(), page)),
         ("cut", |_| Action::Cut),

@@ -49,9 +49,10 @@ impl Outcome {
         let is_new = progress.newest.as_ref().is_some_and(|newest| target.newest != Some(newest.id));
         if let Some(hold) = progress.hold.as_ref().filter(|_| !is_new && !progress.deleted) {
             let (message, next_try) = (hold.message.clone(), hold.next_try.clone());
-            return match named {
-                true => Self::Failed { message, next_try: Some(next_try) },
-                false => Self::Waiting { message, next_try },
+            return if named {
+                Self::Failed { message, next_try: Some(next_try) }
+            } else {
+                Self::Waiting { message, next_try }
             };
         }
         match (&progress.trouble, &progress.newest) {
