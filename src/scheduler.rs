@@ -295,15 +295,24 @@ async fn note(issuance: &Issuance, tenure: &Tenure, claim: &Claim, stop: &Stop) 
 
 async fn follow_plan(issuance: &Issuance, tenure: &Tenure) -> Result<(), Stop> {
     let store = &issuance.store;
+    let mut asked = false;
     loop {
         let subject = store.subject(tenure.lease()).await?;
-        let plan = plan(&subject.standing, issuance.clock.now());
+        let now = issuance.clock.now();
+        let plan = plan(&subject.standing, now);
+        // What comes of a question waits for its turn like everything else.
+        if asked && plan.action == Action::Start {
+            return Ok(store.release(tenure.lease(), now, RunOutcome::Interrupted).await?);
+        }
         tracing::debug!(action = ?plan.action, reason = %plan.reason, next_look = %plan.next_look, "planned");
         match plan.action {
             Action::Idle => return Ok(store.release(tenure.lease(), plan.next_look, RunOutcome::Finished).await?),
             Action::Start => issuance.start(tenure, &subject, plan.reason).await?,
             Action::Resume(_) => issuance.resume(tenure, &subject).await?,
-            Action::AskRenewalInfo => issuance.ask_renewal_info(tenure, &subject).await?,
+            Action::AskRenewalInfo => {
+                issuance.ask_renewal_info(tenure, &subject).await?;
+                asked = true;
+            }
             Action::CleanUp => issuance.clean_up(tenure, &subject).await?,
             Action::Purge => return Ok(store.purge(tenure.lease()).await?),
         }
