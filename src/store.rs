@@ -42,7 +42,7 @@ pub use crate::config::store::{StoreSettings, StoreUrl};
 pub use accounts::{Account, RegisteredAccount};
 pub use auto_certificates::Creation;
 pub use backup::{Backup, BackupError, Contents, LeftOut};
-pub use breakers::Turnstile;
+pub use breakers::{Proof, Turnstile};
 pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow};
 pub use error::StoreError;
 pub use journal::{ChallengeRecord, IntendedRecord};

@@ -17,7 +17,7 @@ use crate::domain::moment::Moment;
 use crate::domain::server_url::OrderUrl;
 use crate::issuance::key::KeyInTheMaking;
 use crate::issuance::{Issuance, Stop, Tenure};
-use crate::store::StoreError;
+use crate::store::{Proof, StoreError};
 
 /// An attempt under way. What it keeps here besides the stage only saves requests: after a crash it is made anew.
 pub(super) struct Course<'a> {
@@ -64,7 +64,8 @@ impl<'a> Course<'a> {
     /// A provider that does what it is asked is not down. That this cannot be written down is no trouble of the attempt.
     async fn note_answer(&self, step: StageKind) {
         let provider = self.attempt.provider;
-        match self.issuance.store.provider_answered(provider, step == StageKind::Planned).await {
+        let proof = if step == StageKind::Planned { Proof::Order } else { Proof::Issue };
+        match self.issuance.store.provider_answered(provider, proof).await {
             Ok(true) => tracing::info!(%provider, "the provider answers as it should"),
             Ok(false) => {}
             Err(error) => tracing::warn!(%provider, %error, "that the provider answers could not be noted"),

@@ -16,7 +16,7 @@ use crate::domain::profile::Profile;
 use crate::domain::provider::Provider;
 use crate::domain::server_url::ServerUrl;
 use crate::issuance::{Issuance, Stop, Tenure};
-use crate::store::StoreError;
+use crate::store::{Proof, StoreError};
 
 /// Who is asked, and for which kind of certificate.
 pub(super) struct Chosen {
@@ -38,6 +38,11 @@ pub struct StandIns {
 }
 
 impl StandIns {
+    /// Whether there is one at all.
+    pub const fn is_empty(&self) -> bool {
+        self.fallbacks.is_empty()
+    }
+
     /// Whether one of them is to be asked for what stands like this, so that it need not wait for the usual provider.
     pub fn take_over(&self, standing: &Standing, now: Moment) -> bool {
         let history = History { newest: standing.newest, troubled: standing.trouble.is_some(), last_tried: None };
@@ -64,7 +69,7 @@ impl Issuance {
     /// Where the store fails.
     pub async fn probe(&self, provider: ProviderId, server: &ServerUrl) -> Result<(), StoreError> {
         let Err(error) = self.acme.probe(server).await else {
-            if self.store.provider_answered(provider, true).await? {
+            if self.store.provider_answered(provider, Proof::Nonce).await? {
                 tracing::info!(%provider, "the provider answers again");
             }
             return Ok(());

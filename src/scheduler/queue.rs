@@ -46,9 +46,12 @@ impl Scheduler {
             let Some(probe_at) = breaker.open_until() else { continue };
             if probe_at > now {
                 next = next.into_iter().chain([probe_at]).min();
-            } else if (breaker.is_for_long(now) || !in_demand.contains(&provider))
-                && store.claim_probe(provider, &breaker, now + PATIENCE_FOR_PROBE).await?
-            {
+                continue;
+            }
+            // Wherever somebody waits for it, an order is the probe, which tells more than a nonce.
+            let stood_in_for = breaker.is_for_long(now) && !issuance.stand_ins(provider).await?.is_empty();
+            let is_asked = in_demand.contains(&provider) || store.is_waited_for(provider).await?;
+            if (stood_in_for || !is_asked) && store.claim_probe(provider, &breaker, now + PATIENCE_FOR_PROBE).await? {
                 let (issuance, wake) = (Arc::clone(issuance), self.wake.clone());
                 self.tasks.spawn(async move {
                     if let Err(error) = issuance.probe(provider, &server).await {

@@ -25,6 +25,17 @@ pub struct Turnstile {
     pub line: usize,
 }
 
+/// What tells that a provider is not down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It took an order.
+    Order,
+    /// It finished what was ordered before, as it may do while it takes no orders.
+    Issue,
+    /// It gave a nonce, which says nothing of orders: what failed keeps its own pause.
+    Nonce,
+}
+
 impl Store {
     /// What stands between a queue and this provider; nothing where it is deleted.
     ///
@@ -67,23 +78,26 @@ impl Store {
     }
 
     /// Notes that the provider did what it was asked: whatever waits because it was down is due now. What it finishes of
-    /// earlier orders while it sheds load proves nothing before the next probe; a `new_order` that it takes does. Says
-    /// whether it was down.
+    /// earlier orders proves nothing before the next probe. Says whether it was down.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn provider_answered(&self, provider: ProviderId, new_order: bool) -> Result<bool, StoreError> {
+    pub async fn provider_answered(&self, provider: ProviderId, proof: Proof) -> Result<bool, StoreError> {
         let row = self.query(BREAKER).bind(provider.to_string()).fetch_optional(&self.0.pool).await?;
         let Some(breaker) = row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten() else {
             return Ok(false);
         };
-        if !new_order && breaker.open_until().is_some_and(|probe_at| probe_at > self.now()) {
+        if proof == Proof::Issue && breaker.open_until().is_some_and(|probe_at| probe_at > self.now()) {
             return Ok(false);
         }
         let mut transaction = self.begin().await?;
         let closed = self.query(CLOSE).bind(provider.to_string()).execute(&mut *transaction).await?;
         // Where it only stumbled, each failure is its certificate's own.
-        let of_all: &[&'static str] = if breaker.open_until().is_some() { &[LET_GO, FORGET_TROUBLE] } else { &[] };
+        let of_all: &[&'static str] = match (breaker.open_until(), proof) {
+            (None, _) => &[],
+            (Some(_), Proof::Nonce) => &[LET_GO],
+            (Some(_), Proof::Order | Proof::Issue) => &[LET_GO, FORGET_TROUBLE],
+        };
         for statement in of_all {
             self.query(*statement)
                 .bind(provider.to_string())
@@ -94,6 +108,15 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(closed.rows_affected() == 1 && !of_all.is_empty())
+    }
+
+    /// Whether somebody is kept back because this provider is down, and comes back to probe it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn is_waited_for(&self, provider: ProviderId) -> Result<bool, StoreError> {
+        let row = self.query(WAITS).bind(provider.to_string()).bind(HoldCause::PROVIDER_DOWN);
+        Ok(row.fetch_optional(&self.0.pool).await?.is_some())
     }
 
     /// The providers that are down, with their directories.
@@ -147,6 +170,7 @@ impl Store {
     }
 }
 
+const WAITS: &str = "SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_by = $2 LIMIT 1";
 const DOWN: &str = "SELECT id, server, breaker FROM providers WHERE breaker IS NOT NULL";
 const BREAKER: &str = "SELECT id, breaker FROM providers WHERE id = $1";
 /// Those whose open attempt is with another provider count at both: a fallback is no way past the bounds of either.
