@@ -173,7 +173,8 @@ async fn a_changed_contact_reaches_the_account_and_its_failure_holds_nothing_up(
         daemon.api.wait_until(&provider, |seen| message(seen).contains("contact is not told yet")).await.unwrap();
     assert_eq!(failed["metadata"]["state"], "AVAILABLE", "{failed:#}");
     let found = daemon.api.get("/auto-certificates?filter.commonName=more.contact.example").await.unwrap();
-    daemon.api.wait_until_available(found["items"][0]["href"].as_str().unwrap()).await.unwrap();
+    let more = found["items"][0]["href"].as_str().unwrap().to_owned();
+    daemon.api.wait_until_available(&more).await.unwrap();
     stop(daemon).await;
 
     world.acme.set_hook(Box::new(|_| Action::Pass));
@@ -182,6 +183,8 @@ async fn a_changed_contact_reaches_the_account_and_its_failure_holds_nothing_up(
         daemon.api.wait_until(&provider, |_| world.contacts_told().last().unwrap() == "mailto:third@example.com");
     assert_eq!(told.await.unwrap()["properties"]["email"], "third@example.com");
     daemon.api.wait_until(&provider, |seen| message(seen) == "the ACME account is registered").await.unwrap();
+    // A stop right after an issuance leaves its first plan to whoever comes next.
+    daemon.api.wait_until(&more, |seen| message(seen).contains("the renewal is planned")).await.unwrap();
     stop(daemon).await;
 
     // A single pass tells it too, even where no certificate is due.
