@@ -14,10 +14,9 @@ use crate::acme::AcmeClient;
 use crate::config::{Config, secret};
 use crate::deliver::dispatch::{Dispatch, Target};
 use crate::deliver::targets::targets;
-use crate::dns::adapter::Adapter;
 use crate::dns::caa::CaaLookup;
-use crate::dns::ionos::Ionos;
 use crate::dns::propagation::Propagation;
+use crate::dns::routes::Routes;
 use crate::domain::token::Scope;
 use crate::http::{self, Api, LocalSocket};
 use crate::issuance::{Issuance, Registrar};
@@ -32,7 +31,7 @@ use crate::store::{KeyRing, Page, Store, StoreError, StoreUrl};
 /// cannot be used change nothing.
 pub struct Outside {
     acme: AcmeClient,
-    dns: Arc<dyn Adapter>,
+    dns: Routes,
     propagation: Propagation,
     caa: CaaLookup,
     deliveries: Vec<Target>,
@@ -59,19 +58,20 @@ impl Outside {
         let clock: SharedClock = Arc::new(SystemClock);
         let acme = AcmeClient::new(&config.acme, Arc::clone(&clock)).map_err(UnusableSettings::of)?;
         let token = secret::ionos_token(config.dns.ionos.token_file.as_deref()).map_err(UnusableSettings::of)?;
-        if token.is_none() {
+        let others = !config.dns.zones.is_empty() || config.dns.delegated.zone.is_some();
+        if token.is_none() && !others {
             tracing::warn!("no token for Cloud DNS: set dns.ionos.token_file or $IONOS_TOKEN; until then DNS-01 fails");
         }
         let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
-        let dns = Ionos::new(&config.dns.ionos, token.as_ref(), clock, randomness).map_err(UnusableSettings::of)?;
+        let dns =
+            Routes::from_config(&config.dns, token.as_ref(), &clock, &randomness).map_err(UnusableSettings::of)?;
         config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
         config.declared().map_err(UnusableSettings::of)?;
         let propagation = Propagation::new(&config.dns.propagation);
         let caa = CaaLookup::new(&config.dns.propagation);
-        let (instance, clock) = (config.instance(), Arc::new(SystemClock) as SharedClock);
-        let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
-        let deliveries = targets(&config.deliveries, &instance, &clock, &randomness).map_err(UnusableSettings::of)?;
-        Ok(Self { acme, dns: Arc::new(dns), propagation, caa, deliveries })
+        let deliveries =
+            targets(&config.deliveries, &config.instance(), &clock, &randomness).map_err(UnusableSettings::of)?;
+        Ok(Self { acme, dns, propagation, caa, deliveries })
     }
 }
 

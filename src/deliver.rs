@@ -8,8 +8,6 @@ pub mod hook;
 pub mod kubernetes;
 pub mod local;
 pub mod parcel;
-mod processes;
-mod program;
 pub mod reload;
 mod service;
 pub mod targets;

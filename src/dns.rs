@@ -1,12 +1,15 @@
-//! The DNS adapter seam: publishing TXT records in the zones of a DNS service, and waiting until they are visible;
-//! and the look-up of CAA records.
+//! DNS: the adapter seam, through which TXT records are published in the zones of DNS services; routes and aliases, which
+//! say where a record goes; the wait until it is visible; and look-ups.
 //! It knows nothing of ACME: names and values go in, records come and go.
 
 pub mod adapter;
+pub mod adapters;
+pub mod alias;
 pub mod caa;
 mod error;
-pub mod ionos;
+pub mod lookup;
 pub mod propagation;
 mod resolver;
+pub mod routes;
 
 pub use error::{DnsError, Lagging};

@@ -1,6 +1,7 @@
 //! What autocertd is about, without any of the machinery: identifiers, names, keys, certificates, attempts and the
 //! decisions about them. Everything here is pure; it knows no tokio, no SQL and no HTTP.
 
+pub mod adapter_name;
 pub mod admission;
 pub mod attempt;
 pub mod auto_certificate;
@@ -8,6 +9,7 @@ pub mod back_off;
 pub mod breaker;
 pub mod caa;
 pub mod certificate;
+pub mod credential;
 pub mod declared;
 pub mod delivery;
 pub mod disposition;
@@ -39,3 +41,4 @@ pub mod spoken;
 pub mod state;
 pub mod token;
 pub mod window;
+pub mod zone_name;

@@ -14,17 +14,15 @@ mod renewal_info;
 mod revocation;
 mod tenure;
 
-use std::sync::Arc;
-
 pub use account::Registrar;
 pub use provider::StandIns;
 pub use tenure::Tenure;
 
 use crate::acme::{AcmeClient, AcmeError, ProblemKind};
 use crate::dns::DnsError;
-use crate::dns::adapter::Adapter;
 use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
+use crate::dns::routes::Routes;
 use crate::domain::attempt::{Attempt, Planned, Stage, StageKind};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
@@ -102,8 +100,8 @@ pub struct Issuance {
     pub acme: AcmeClient,
     /// Hands out the accounts of providers.
     pub registrar: Registrar,
-    /// Publishes and removes challenge records.
-    pub dns: Arc<dyn Adapter>,
+    /// Who publishes and removes challenge records.
+    pub dns: Routes,
     /// Waits until records are seen.
     pub propagation: Propagation,
     /// Looks up whether a fallback provider may issue.
@@ -152,7 +150,8 @@ impl Issuance {
     /// Where the work must stop.
     pub async fn clean_up(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
         let open = self.store.open_attempt(subject.id).await?.filter(|_| !subject.standing.deleted);
-        let is_open = |record: &ChallengeRecord| open.as_ref().is_some_and(|attempt| attempt.id == record.attempt);
+        let is_open =
+            |record: &ChallengeRecord| open.as_ref().is_some_and(|attempt| Some(attempt.id) == record.attempt);
         let (needed, left): (Vec<_>, Vec<_>) =
             self.store.challenge_records(subject.id).await?.into_iter().partition(is_open);
         for record in left {
@@ -263,5 +262,6 @@ impl Issuance {
 }
 
 fn is_same_record(one: &ChallengeRecord, other: &ChallengeRecord) -> bool {
-    (&one.zone_id, &one.name, &one.content) == (&other.zone_id, &other.name, &other.content)
+    (&one.adapter, &one.zone_id, &one.name, &one.content)
+        == (&other.adapter, &other.zone_id, &other.name, &other.content)
 }

@@ -5,5 +5,7 @@ pub mod bearer;
 pub mod clock;
 pub mod hardening;
 pub mod lifecycle;
+pub(crate) mod processes;
+pub(crate) mod program;
 pub mod randomness;
 pub mod wake;

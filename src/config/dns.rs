@@ -1,20 +1,57 @@
-//! The `[dns]` section: which DNS services hold the zones, and how to wait until what was published is visible.
+//! The `[dns]` section: which DNS services hold the zones, who serves which names, and how to wait until what was
+//! published is visible.
 
-use std::net::SocketAddr;
+mod delegated;
+mod propagation;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::delegated::DelegatedSection;
+pub use self::propagation::PropagationSection;
 use crate::config::span::Span;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::zone_name::ZoneName;
 
 /// Everything under `[dns]`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DnsSection {
-    /// IONOS Cloud DNS.
+    /// IONOS Cloud DNS: the adapter `ionos`, which serves whatever no route names.
     pub ionos: IonosSection,
+    /// autocertd's own name server: the adapter `delegated`.
+    pub delegated: DelegatedSection,
+    /// `[dns.adapter.NAME]`: further adapters, each of a kind.
+    #[serde(rename = "adapter")]
+    pub adapters: BTreeMap<AdapterName, AdapterEntry>,
+    /// `[[dns.zone]]`: who serves the names below a suffix. The longest suffix wins.
+    #[serde(rename = "zone")]
+    pub zones: Vec<ZoneEntry>,
     /// The wait until a record is visible.
     pub propagation: PropagationSection,
+}
+
+/// `[dns.adapter.NAME]`: the kind of an adapter, and what that kind wants to know. The adapter's own file reads the rest.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct AdapterEntry {
+    /// `ionos`, `rfc2136`, `acme-dns` or `exec`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The settings of the kind.
+    #[serde(flatten)]
+    pub settings: toml::Table,
+}
+
+/// `[[dns.zone]]`: a route.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneEntry {
+    /// The names at and below this one.
+    pub suffix: ZoneName,
+    /// Which adapter publishes there.
+    pub adapter: AdapterName,
 }
 
 /// `[dns.ionos]`: access to IONOS Cloud DNS. Its token is never written here, only where to read it.
@@ -35,36 +72,6 @@ impl Default for IonosSection {
     }
 }
 
-/// `[dns.propagation]`: how long and where to look for a published record.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PropagationSection {
-    /// How long until a record must be available at its DNS service, and again until it must be visible on all
-    /// name servers. Default `5m`.
-    pub timeout: Span,
-    /// The pause after the first look. Each further pause is twice as long. Default `1s`.
-    pub first_pause: Span,
-    /// The longest pause between two looks. Default `10s`.
-    pub longest_pause: Span,
-    /// Name servers to ask, as `ip:port`, instead of the zone's own authoritative ones. Default none.
-    pub servers: Vec<SocketAddr>,
-    /// Recursive resolvers, as `ip:port`, through which the authoritative name servers are found. Default none: those
-    /// of the operating system.
-    pub resolvers: Vec<SocketAddr>,
-}
-
-impl Default for PropagationSection {
-    fn default() -> Self {
-        Self {
-            timeout: Span::seconds(300),
-            first_pause: Span::seconds(1),
-            longest_pause: Span::seconds(10),
-            servers: Vec::new(),
-            resolvers: Vec::new(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,11 +81,29 @@ mod tests {
         let section: DnsSection = toml::from_str("").unwrap();
         assert_eq!(section.ionos.endpoint, "https://dns.de-fra.ionos.com");
         assert_eq!(section.propagation.timeout, Span::seconds(300));
+        assert!(section.zones.is_empty() && section.adapters.is_empty());
+    }
+
+    #[test]
+    fn adapters_and_routes_are_read() {
+        let text = "
+            [adapter.office]
+            type = 'rfc2136'
+            server = '192.0.2.1:53'
+            [[zone]]
+            suffix = 'Example.com'
+            adapter = 'office'";
+        let section: DnsSection = toml::from_str(text).unwrap();
+        let (name, entry) = section.adapters.first_key_value().unwrap();
+        assert_eq!((name.as_str(), entry.kind.as_str()), ("office", "rfc2136"));
+        assert_eq!(entry.settings["server"].as_str(), Some("192.0.2.1:53"));
+        assert_eq!((section.zones[0].suffix.as_str(), &section.zones[0].adapter), ("example.com", name));
     }
 
     #[test]
     fn a_server_that_is_no_address_and_an_unknown_key_are_refused() {
         assert!(toml::from_str::<DnsSection>("propagation.servers = ['ns.example.com']").is_err());
         assert!(toml::from_str::<DnsSection>("ionos.token = 'secret'").is_err());
+        assert!(toml::from_str::<DnsSection>("adapter.A.type = 'exec'").is_err());
     }
 }

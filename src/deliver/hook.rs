@@ -10,10 +10,10 @@ use tokio::process::Command;
 use crate::config::delivery::{HookEntry, InvalidDelivery};
 use crate::config::span::Span;
 use crate::deliver::parcel::Parcel;
-use crate::deliver::program;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
 use crate::domain::fingerprint::Fingerprint;
+use crate::runtime::program;
 
 /// A command with its bounds.
 #[derive(Clone, Debug)]

@@ -4,8 +4,11 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
 
 use crate::dns::error::DnsError;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::credential::Credential;
 
 /// A DNS service that holds zones.
 ///
@@ -13,8 +16,8 @@ use crate::dns::error::DnsError;
 /// published is removed even after a crash.
 #[async_trait]
 pub trait Adapter: Send + Sync {
-    /// The name under which messages and metrics speak of it.
-    fn name(&self) -> &'static str;
+    /// The name under which settings, the journal and messages speak of it.
+    fn name(&self) -> &AdapterName;
 
     /// The zone that serves `name`: the longest one that is enabled.
     ///
@@ -28,11 +31,21 @@ pub trait Adapter: Send + Sync {
     /// Where the service cannot be asked or refuses the record.
     async fn present(&self, zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError>;
 
-    /// Whether the service has published the record; it may not be visible everywhere yet.
+    /// Publishes records of one zone; the results come in their order. A service that takes many at once is told them at
+    /// once; else several are under way at a time.
+    async fn present_all(&self, zone: &ZoneId, records: &[TxtRecord]) -> Vec<Result<RecordId, DnsError>> {
+        let presented: Vec<_> = records.iter().map(|record| self.present(zone, record)).collect();
+        stream::iter(presented).buffered(AT_A_TIME).collect().await
+    }
+
+    /// Whether the service has published the record; it may not be visible everywhere yet. A service that answers only
+    /// when that is done has nothing to add.
     ///
     /// # Errors
     /// Where the service cannot be asked, has failed to publish the record, or no longer has it.
-    async fn is_published(&self, zone: &ZoneId, record: &RecordId) -> Result<bool, DnsError>;
+    async fn is_published(&self, _zone: &ZoneId, _record: &RecordId) -> Result<bool, DnsError> {
+        Ok(true)
+    }
 
     /// Removes the record by its id, or where the id never became known, all records of exactly its name and content.
     /// One that is gone already counts as removed.
@@ -40,6 +53,11 @@ pub trait Adapter: Send + Sync {
     /// # Errors
     /// Where the service cannot be asked or refuses the removal.
     async fn remove(&self, zone: &ZoneId, id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError>;
+
+    /// The credential with which it works, where its end is known.
+    fn credential(&self) -> Option<Credential> {
+        None
+    }
 }
 
 /// A zone as its service knows it.
@@ -107,3 +125,6 @@ impl fmt::Display for RecordId {
         f.write_str(&self.0)
     }
 }
+
+/// Calls to one service at a time.
+const AT_A_TIME: usize = 8;

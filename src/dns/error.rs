@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::config::span::Span;
+use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
 use crate::domain::said::Said;
@@ -14,9 +15,17 @@ pub enum DnsError {
     #[error("{setting} cannot be used: {reason}")]
     Setting {
         /// The key in the settings.
-        setting: &'static str,
+        setting: String,
         /// Why, and what would do.
         reason: String,
+    },
+    /// A record was published by an adapter that the settings no longer have.
+    #[error(
+        "the settings no longer have the DNS adapter {adapter}; bring it back, or remove its records by hand and run `autocertd dns sweep --forget {adapter}`"
+    )]
+    NoSuchAdapter {
+        /// What the journal calls it.
+        adapter: String,
     },
     /// No enabled zone holds the name, also after the list of zones was read anew.
     #[error(
@@ -24,23 +33,23 @@ pub enum DnsError {
     )]
     NoZone {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// The name that no zone holds.
         name: String,
         /// How many zones the token sees.
         zones: usize,
     },
     /// No token was given.
-    #[error("{adapter}: there is no token; set dns.ionos.token_file or $IONOS_TOKEN and restart autocertd")]
+    #[error("{adapter}: there is no token; set {}.token_file or $IONOS_TOKEN and restart autocertd", .adapter.section())]
     NoToken {
         /// Who was to be asked.
-        adapter: &'static str,
+        adapter: AdapterName,
     },
     /// The token is missing a right, wrong or expired.
     #[error("{adapter}: {call} was refused with status {status}{said}; give a token that is valid and may manage DNS")]
     Unauthorized {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// Method and path.
         call: String,
         /// The HTTP status, 401 or 403.
@@ -52,7 +61,7 @@ pub enum DnsError {
     #[error("{adapter}: {call} got no answer; it is tried again, check the network if this lasts")]
     Unreachable {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// Method and path.
         call: String,
         /// What the HTTP client says.
@@ -62,7 +71,7 @@ pub enum DnsError {
     #[error("{adapter}: {call} was answered with status {status}{said}; it is tried again later")]
     Busy {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// Method and path.
         call: String,
         /// The HTTP status, 429 or 5xx.
@@ -76,7 +85,7 @@ pub enum DnsError {
     #[error("{adapter}: {call} was rejected with status {status}{said}; look at the zone in the DNS service")]
     Rejected {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// Method and path.
         call: String,
         /// The HTTP status.
@@ -88,7 +97,7 @@ pub enum DnsError {
     #[error("{adapter}: the answer to {call} cannot be read; it is tried again, check the endpoint if this lasts")]
     Unreadable {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// Method and path.
         call: String,
         /// What the JSON reader says.
@@ -98,7 +107,7 @@ pub enum DnsError {
     #[error("{adapter}: zone {zone} is gone or does not hold {name}; the zone is looked for again")]
     ZoneChanged {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// The name of the record.
         name: String,
         /// The id of the zone.
@@ -108,7 +117,7 @@ pub enum DnsError {
     #[error("{adapter}: no TXT record can stand at {name}{said}; remove the record beside it, usually a CNAME")]
     Conflict {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// The name of the record.
         name: String,
         /// What the answer said.
@@ -118,7 +127,7 @@ pub enum DnsError {
     #[error("{adapter}: the TXT record at {name} was accepted but is not listed; it is looked for again")]
     Unconfirmed {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// The name of the record.
         name: String,
     },
@@ -128,7 +137,7 @@ pub enum DnsError {
     )]
     RecordFailed {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// The id of the record.
         record: String,
     },
@@ -136,7 +145,7 @@ pub enum DnsError {
     #[error("{adapter}: record {record} was removed before it was published; see what else manages this zone")]
     RecordGone {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// The id of the record.
         record: String,
     },
@@ -144,11 +153,103 @@ pub enum DnsError {
     #[error("{adapter}: record {record} is still not published after {waited}; it is tried again")]
     Unpublished {
         /// Who was asked.
-        adapter: &'static str,
+        adapter: AdapterName,
         /// The id of the record.
         record: String,
         /// How long was waited.
         waited: Span,
+    },
+    /// A DNS server gave no answer that can be used.
+    #[error(
+        "{adapter}: {server} gave no answer to {call}; it is tried again, check the address and the network if this lasts"
+    )]
+    NoReply {
+        /// Who was asked.
+        adapter: AdapterName,
+        /// The server.
+        server: String,
+        /// What it was asked.
+        call: String,
+        /// What the DNS client says.
+        source: Box<hickory_net::NetError>,
+    },
+    /// A DNS server does not let the key, or anybody, do what was asked.
+    #[error("{adapter}: {server} refuses {call} with {code}; {remedy}")]
+    UpdateRefused {
+        /// Who was asked.
+        adapter: AdapterName,
+        /// The server.
+        server: String,
+        /// What it was asked.
+        call: String,
+        /// The response code or TSIG error.
+        code: String,
+        /// What a person can do about it.
+        remedy: &'static str,
+    },
+    /// A DNS server failed at what it was asked.
+    #[error(
+        "{adapter}: {server} fails at {call} with {code}; it is tried again, look at the server's log if this lasts"
+    )]
+    UpdateFailed {
+        /// Who was asked.
+        adapter: AdapterName,
+        /// The server.
+        server: String,
+        /// What it was asked.
+        call: String,
+        /// The response code.
+        code: String,
+    },
+    /// A program cannot be started.
+    #[error("{adapter}: {program} cannot be started; check {}.command and the program's permissions", .adapter.section())]
+    NoProgram {
+        /// Whose program.
+        adapter: AdapterName,
+        /// Its path.
+        program: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A program did not do what it was asked.
+    #[error("{adapter}: {program} {action} {ended}; it is tried again, run it by hand if this lasts")]
+    ProgramFailed {
+        /// Whose program.
+        adapter: AdapterName,
+        /// Its path.
+        program: String,
+        /// What it was to do.
+        action: &'static str,
+        /// How it ended, and what it said.
+        ended: String,
+    },
+    /// The service has no account for the name.
+    #[error(
+        "{adapter}: there is no account for {name}; make one with `autocertd dns register`, and point the CNAME at what it prints"
+    )]
+    Unregistered {
+        /// Who was asked.
+        adapter: AdapterName,
+        /// The name of the record.
+        name: String,
+    },
+    /// Something cannot be looked up in the DNS.
+    #[error("{what} of {name} cannot be looked up; check dns.propagation.resolvers and the zone's name servers")]
+    NoLookup {
+        /// What was looked for, such as "the aliases".
+        what: &'static str,
+        /// Where it was looked for.
+        name: String,
+        /// What the resolver says.
+        source: Box<hickory_net::NetError>,
+    },
+    /// Aliases lead nowhere.
+    #[error("the CNAME records at {name} lead round in a circle or too far: {}; let the first of them name where the record is to be", .chain.join(" -> "))]
+    EndlessAlias {
+        /// The name of the challenge.
+        name: String,
+        /// The names that were passed, in their order.
+        chain: Vec<String>,
     },
     /// The name servers of a zone are unknown.
     #[error("the name servers of {zone} cannot be found; check dns.propagation.resolvers and the zone's delegation")]
@@ -196,8 +297,17 @@ impl DnsError {
             | Self::Unpublished { .. }
             | Self::NoNameServers { .. }
             | Self::NoCaa { .. }
+            | Self::NoLookup { .. }
+            | Self::NoReply { .. }
+            | Self::UpdateFailed { .. }
+            | Self::ProgramFailed { .. }
             | Self::NotVisible { .. } => Disposition::RETRY,
             Self::Setting { .. }
+            | Self::NoSuchAdapter { .. }
+            | Self::UpdateRefused { .. }
+            | Self::NoProgram { .. }
+            | Self::Unregistered { .. }
+            | Self::EndlessAlias { .. }
             | Self::NoToken { .. }
             | Self::NoZone { .. }
             | Self::Unauthorized { .. }

@@ -40,7 +40,7 @@ impl Propagation {
         let mut looks = Looks::new(&self.section);
         while !adapter.is_published(zone, record).await? {
             if !looks.pause().await {
-                let (adapter, record, waited) = (adapter.name(), record.to_string(), self.section.timeout);
+                let (adapter, record, waited) = (adapter.name().clone(), record.to_string(), self.section.timeout);
                 return Err(DnsError::Unpublished { adapter, record, waited });
             }
         }

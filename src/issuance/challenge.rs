@@ -8,6 +8,7 @@ use time::Duration;
 use crate::acme::Authorization;
 use crate::dns::DnsError;
 use crate::dns::adapter::{RecordId, TxtRecord, Zone};
+use crate::dns::routes::Place;
 use crate::domain::attempt::Attempt;
 use crate::domain::disposition::Failure;
 use crate::domain::name::challenge_name;
@@ -16,10 +17,21 @@ use crate::issuance::course::Course;
 use crate::issuance::{Issuance, Stop, Tenure};
 use crate::store::{ChallengeRecord, IntendedRecord};
 
-/// A TXT record that the CA wants to see, and the zone that it belongs into.
+/// A TXT record that the CA wants to see, and where it goes.
 pub(super) struct Challenge {
-    zone: Zone,
-    record: TxtRecord,
+    place: Place,
+    content: String,
+}
+
+impl Challenge {
+    /// The value, and where it is to be seen.
+    fn value(&self) -> (&Zone, &str, &str) {
+        (&self.place.zone, self.place.name(), &self.content)
+    }
+
+    fn record(&self) -> TxtRecord {
+        TxtRecord { name: self.place.name().to_owned(), content: self.content.clone() }
+    }
 }
 
 impl Course<'_> {
@@ -29,9 +41,8 @@ impl Course<'_> {
         let mut challenges = Vec::new();
         for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
             let content = txt_value(authorization)?;
-            let name = challenge_name(&authorization.name);
-            let zone = self.zone_for(&name).await?;
-            challenges.push(Challenge { zone, record: TxtRecord { name, content } });
+            let place = self.place_of(&challenge_name(&authorization.name)).await?;
+            challenges.push(Challenge { place, content });
         }
         Ok(challenges)
     }
@@ -46,19 +57,20 @@ impl Course<'_> {
         }
         let propagation = &self.issuance.propagation;
         for (challenge, record) in presented {
-            self.tenure.during(propagation.await_published(&*self.issuance.dns, &challenge.zone.id, &record)).await?;
+            let Place { adapter, zone, .. } = &challenge.place;
+            self.tenure.during(propagation.await_published(&**adapter, &zone.id, &record)).await?;
         }
-        for (name, (zone, values)) in by_name(challenges) {
+        for (name, (zone, values)) in by_name(challenges.iter().map(Challenge::value)) {
             tracing::info!(attempt = %self.attempt.id, name, values = values.len(), "waiting for every name server");
             self.tenure.during(propagation.await_visible(zone, name, &values)).await?;
         }
         Ok(())
     }
 
-    /// Finds the zone that holds a challenge record's name, which may be a zone of its own. A zone is often made in the same minute as its auto-certificate, so for the first half
-    /// hour a missing one is tried again; after that a person must act.
-    pub(super) async fn zone_for(&self, name: &str) -> Result<Zone, Stop> {
-        let found = self.tenure.during(async { Ok::<_, Stop>(self.issuance.dns.zone_for(name).await) }).await?;
+    /// Where the record of a challenge goes. A zone is often made in the same minute as its auto-certificate, so for the
+    /// first half hour a missing one is tried again; after that a person must act.
+    pub(super) async fn place_of(&self, name: &str) -> Result<Place, Stop> {
+        let found = self.tenure.during(async { Ok::<_, Stop>(self.issuance.dns.place_of(name).await) }).await?;
         let age = self.issuance.clock.now() - self.subject.audit.created;
         match found {
             Err(error @ DnsError::NoZone { .. }) if age < PATIENCE_FOR_ZONES => {
@@ -70,13 +82,13 @@ impl Course<'_> {
 
     /// The intent is stored before the call, the record's id after it.
     async fn present_one(&self, challenge: &Challenge, known: Option<&ChallengeRecord>) -> Result<RecordId, Stop> {
-        let Challenge { zone, record } = challenge;
+        let (Place { adapter, zone, .. }, record) = (&challenge.place, challenge.record());
         let entry = if let Some(entry) = known {
             entry.id
         } else {
             let intended = IntendedRecord {
                 attempt: self.attempt.id,
-                adapter: self.issuance.dns.name(),
+                adapter: adapter.name().as_str(),
                 zone_id: zone.id.as_str(),
                 name: &record.name,
                 content: &record.content,
@@ -84,7 +96,7 @@ impl Course<'_> {
             self.issuance.store.intend_record(self.tenure.lease(), &intended).await?
         };
         self.tenure.hold().await?;
-        let id = self.issuance.dns.present(&zone.id, record).await?;
+        let id = adapter.present(&zone.id, &record).await?;
         self.issuance.store.record_presented(entry, id.as_str()).await?;
         Ok(id)
     }
@@ -96,7 +108,9 @@ impl Issuance {
         tenure.hold().await?;
         let record = TxtRecord { name: entry.name.clone(), content: entry.content.clone() };
         let id = entry.record_id.clone().map(RecordId::from);
-        match self.dns.remove(&entry.zone_id.clone().into(), id.as_ref(), &record).await {
+        let removed =
+            async { self.dns.named(&entry.adapter)?.remove(&entry.zone_id.clone().into(), id.as_ref(), &record).await };
+        match removed.await {
             Ok(()) => {
                 self.store.record_removed(entry.id).await?;
                 tracing::debug!(name = entry.name, "challenge record removed");
@@ -118,18 +132,21 @@ fn txt_value(authorization: &Authorization) -> Result<String, Failure> {
 }
 
 fn is_for(entry: &ChallengeRecord, attempt: &Attempt, challenge: &Challenge) -> bool {
-    let Challenge { zone, record } = challenge;
-    entry.attempt == attempt.id
+    let Place { adapter, zone, .. } = &challenge.place;
+    entry.attempt == Some(attempt.id)
+        && entry.adapter == adapter.name().as_str()
         && entry.zone_id == zone.id.as_str()
-        && entry.name == record.name
-        && entry.content == record.content
+        && entry.name == challenge.place.name()
+        && entry.content == challenge.content
 }
 
 /// An apex and its wildcard need two values at one name; they are waited for together.
-fn by_name(challenges: &[Challenge]) -> BTreeMap<&str, (&Zone, Vec<String>)> {
+fn by_name<'a>(
+    values: impl Iterator<Item = (&'a Zone, &'a str, &'a str)>,
+) -> BTreeMap<&'a str, (&'a Zone, Vec<String>)> {
     let mut names: BTreeMap<&str, (&Zone, Vec<String>)> = BTreeMap::new();
-    for Challenge { zone, record } in challenges {
-        names.entry(&record.name).or_insert_with(|| (zone, Vec::new())).1.push(record.content.clone());
+    for (zone, name, value) in values {
+        names.entry(name).or_insert_with(|| (zone, Vec::new())).1.push(value.to_owned());
     }
     names
 }
@@ -145,15 +162,10 @@ const PATIENCE_FOR_ZONES: Duration = Duration::minutes(30);
 mod tests {
     use super::*;
 
-    fn challenge(name: &str, content: &str) -> Challenge {
-        let zone = Zone { id: "z".to_owned().into(), name: "example.com".to_owned(), nameservers: Vec::new() };
-        Challenge { zone, record: TxtRecord { name: name.to_owned(), content: content.to_owned() } }
-    }
-
     #[test]
     fn two_values_at_one_name_are_waited_for_together() {
-        let challenges = [challenge("a", "1"), challenge("b", "2"), challenge("a", "3")];
-        let names = by_name(&challenges);
+        let zone = Zone { id: "z".to_owned().into(), name: "example.com".to_owned(), nameservers: Vec::new() };
+        let names = by_name([(&zone, "a", "1"), (&zone, "b", "2"), (&zone, "a", "3")].into_iter());
         assert_eq!(names["a"].1, ["1", "3"]);
         assert_eq!(names["b"].1, ["2"]);
     }

@@ -101,7 +101,7 @@ impl<'a> Course<'a> {
     /// would refuse for its limits, nor be sent.
     async fn make_order(&mut self, planned: Planned) -> Result<Stage, Stop> {
         for name in &self.attempt.names {
-            self.zone_for(&name.challenge_name()).await?;
+            self.place_of(&name.challenge_name()).await?;
         }
         self.account().await?;
         let order = self.new_order().await?;

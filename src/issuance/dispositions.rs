@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::acme::{AcmeError, NameProblem, Problem, ProblemKind, Refusal, Step, Trouble, Unreachable, Waiting};
 use crate::dns::{DnsError, Lagging};
+use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
 use crate::domain::said::Said;
@@ -227,40 +228,91 @@ fn dns() -> Vec<Vec<String>> {
         DnsError::NoNameServers { .. } => 14,
         DnsError::NotVisible { .. } => 15,
         DnsError::NoCaa { .. } => 16,
+        DnsError::NoSuchAdapter { .. } => 17,
+        DnsError::NoReply { .. } => 18,
+        DnsError::UpdateRefused { .. } => 19,
+        DnsError::UpdateFailed { .. } => 20,
+        DnsError::NoProgram { .. } => 21,
+        DnsError::ProgramFailed { .. } => 22,
+        DnsError::Unregistered { .. } => 23,
+        DnsError::NoLookup { .. } => 24,
+        DnsError::EndlessAlias { .. } => 25,
     };
-    assert_eq!(all.iter().map(listed).collect::<BTreeSet<_>>(), (0..=16).collect(), "a kind is not in the table");
+    assert_eq!(all.iter().map(listed).collect::<BTreeSet<_>>(), (0..=25).collect(), "a kind is not in the table");
     all.iter().map(|error| of_words(&error.to_string(), error.disposition())).collect()
 }
 
 fn dns_errors() -> Vec<DnsError> {
-    let adapter = "ionos";
+    let adapter = AdapterName::ionos();
     let (call, name, zone) = ("GET /zones".to_owned(), "_acme-challenge.www.example.com".to_owned(), "a1b2".to_owned());
     let (record, said) = ("c3d4".to_owned(), Said::default());
-    let busy = |not_before| DnsError::Busy { adapter, call: call.clone(), status: 503, said: said.clone(), not_before };
-    let rejected = |status| DnsError::Rejected { adapter, call: call.clone(), status, said: said.clone() };
+    let busy = |not_before| DnsError::Busy {
+        adapter: adapter.clone(),
+        call: call.clone(),
+        status: 503,
+        said: said.clone(),
+        not_before,
+    };
+    let rejected =
+        |status| DnsError::Rejected { adapter: adapter.clone(), call: call.clone(), status, said: said.clone() };
     let lagging = vec![Lagging { server: "ns1.example.com".to_owned(), answered: "no such name".to_owned() }];
     let no_request = reqwest::Client::new().get("no URL").build().unwrap_err();
     let no_json = serde_json::from_str::<()>("<html>").unwrap_err();
     vec![
-        DnsError::Setting { setting: "dns.ionos.endpoint", reason: "it is no URL".to_owned() },
-        DnsError::NoToken { adapter },
-        DnsError::Unauthorized { adapter, call: call.clone(), status: 401, said: said.clone() },
-        DnsError::NoZone { adapter, name: name.clone(), zones: 3 },
-        DnsError::Unreachable { adapter, call: call.clone(), source: no_request },
+        DnsError::Setting { setting: "dns.ionos.endpoint".to_owned(), reason: "it is no URL".to_owned() },
+        DnsError::NoToken { adapter: adapter.clone() },
+        DnsError::Unauthorized { adapter: adapter.clone(), call: call.clone(), status: 401, said: said.clone() },
+        DnsError::NoZone { adapter: adapter.clone(), name: name.clone(), zones: 3 },
+        DnsError::Unreachable { adapter: adapter.clone(), call: call.clone(), source: no_request },
         busy(None),
         busy(Some(NAMED)),
         rejected(404),
         rejected(422),
-        DnsError::Unreadable { adapter, call: call.clone(), source: no_json },
-        DnsError::ZoneChanged { adapter, name: name.clone(), zone: zone.clone() },
-        DnsError::Conflict { adapter, name: name.clone(), said: said.clone() },
-        DnsError::Unconfirmed { adapter, name: name.clone() },
-        DnsError::RecordFailed { adapter, record: record.clone() },
-        DnsError::RecordGone { adapter, record: record.clone() },
-        DnsError::Unpublished { adapter, record, waited: "5m".parse().unwrap() },
+        DnsError::Unreadable { adapter: adapter.clone(), call: call.clone(), source: no_json },
+        DnsError::ZoneChanged { adapter: adapter.clone(), name: name.clone(), zone: zone.clone() },
+        DnsError::Conflict { adapter: adapter.clone(), name: name.clone(), said: said.clone() },
+        DnsError::Unconfirmed { adapter: adapter.clone(), name: name.clone() },
+        DnsError::RecordFailed { adapter: adapter.clone(), record: record.clone() },
+        DnsError::RecordGone { adapter: adapter.clone(), record: record.clone() },
+        DnsError::Unpublished { adapter: adapter.clone(), record, waited: "5m".parse().unwrap() },
         DnsError::NoNameServers { zone: "example.com".to_owned(), source: Box::new("no answer".into()) },
         DnsError::NoCaa { name: "www.example.com".to_owned(), source: Box::new("no answer".into()) },
-        DnsError::NotVisible { name, waited: "5m".parse().unwrap(), lagging },
+        DnsError::NotVisible { name: name.clone(), waited: "5m".parse().unwrap(), lagging },
+        DnsError::NoLookup { what: "the aliases", name: name.clone(), source: Box::new("no answer".into()) },
+        DnsError::EndlessAlias { name: name.clone(), chain: vec![name.clone(), name.clone()] },
+        DnsError::NoSuchAdapter { adapter: "office".to_owned() },
+    ]
+    .into_iter()
+    .chain(errors_of_other_adapters())
+    .collect()
+}
+
+fn errors_of_other_adapters() -> [DnsError; 6] {
+    let adapter = || "office".parse::<AdapterName>().unwrap();
+    let (server, call) = ("192.0.2.53:53".to_owned(), "the update of example.com".to_owned());
+    let program = "/usr/local/bin/hook".to_owned();
+    [
+        DnsError::NoReply {
+            adapter: adapter(),
+            server: server.clone(),
+            call: call.clone(),
+            source: Box::new("no answer".into()),
+        },
+        DnsError::UpdateRefused {
+            adapter: adapter(),
+            server: server.clone(),
+            call: call.clone(),
+            code: "REFUSED".to_owned(),
+            remedy: "let the key update this zone",
+        },
+        DnsError::UpdateFailed { adapter: adapter(), server, call, code: "SERVFAIL".to_owned() },
+        DnsError::NoProgram {
+            adapter: adapter(),
+            program: program.clone(),
+            source: std::io::ErrorKind::NotFound.into(),
+        },
+        DnsError::ProgramFailed { adapter: adapter(), program, action: "present", ended: "ended with 1".to_owned() },
+        DnsError::Unregistered { adapter: adapter(), name: "a.auth.example.org".to_owned() },
     ]
 }
 

@@ -22,13 +22,28 @@ pub struct IntendedRecord<'a> {
     pub content: &'a str,
 }
 
+/// A TXT record that shows whether records can be made at all, and is removed again at once.
+#[derive(Clone, Copy, Debug)]
+pub struct IntendedCanary<'a> {
+    /// The DNS adapter that makes it.
+    pub adapter: &'a str,
+    /// The zone that it goes to.
+    pub zone_id: &'a str,
+    /// Its full name.
+    pub name: &'a str,
+    /// Its text.
+    pub content: &'a str,
+}
+
 /// A TXT record that was, or may have been, made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChallengeRecord {
     /// Its identity here.
     pub id: ChallengeRecordId,
-    /// Which attempt needed it.
-    pub attempt: AttemptId,
+    /// Which auto-certificate it was for; a canary is for none.
+    pub auto_certificate: Option<AutoCertificateId>,
+    /// Which attempt needed it; a canary belongs to none.
+    pub attempt: Option<AttemptId>,
     /// The DNS adapter that made it.
     pub adapter: String,
     /// The zone that it went to.
@@ -58,8 +73,8 @@ impl Store {
         self.hold(&mut transaction, lease).await?;
         self.query(INSERT)
             .bind(id.to_string())
-            .bind(lease.id.to_string())
-            .bind(record.attempt.to_string())
+            .bind(Some(lease.id.to_string()))
+            .bind(Some(record.attempt.to_string()))
             .bind(record.adapter.to_owned())
             .bind(record.zone_id.to_owned())
             .bind(record.name.to_owned())
@@ -68,6 +83,26 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
+        Ok(id)
+    }
+
+    /// Notes a canary before it is made.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn intend_canary(&self, record: &IntendedCanary<'_>) -> Result<ChallengeRecordId, StoreError> {
+        let id = ChallengeRecordId::from(self.0.randomness.uuid());
+        self.query(INSERT)
+            .bind(id.to_string())
+            .bind(None::<String>)
+            .bind(None::<String>)
+            .bind(record.adapter.to_owned())
+            .bind(record.zone_id.to_owned())
+            .bind(record.name.to_owned())
+            .bind(record.content.to_owned())
+            .bind(self.now().micros())
+            .execute(&self.0.pool)
+            .await?;
         Ok(id)
     }
 
@@ -120,7 +155,8 @@ fn read(row: &AnyRow) -> Result<ChallengeRecord, StoreError> {
     let record = Record::new(row, "challenge_records");
     Ok(ChallengeRecord {
         id: record.parsed("id")?,
-        attempt: record.parsed("attempt_id")?,
+        auto_certificate: record.optional_parsed("auto_certificate_id")?,
+        attempt: record.optional_parsed("attempt_id")?,
         adapter: record.text("adapter")?,
         zone_id: record.text("zone_id")?,
         record_id: record.optional_text("record_id")?,
@@ -134,5 +170,5 @@ const INSERT: &str = "\
     INSERT INTO challenge_records (id, auto_certificate_id, attempt_id, adapter, zone_id, name, content, \
     removal_tries, next_try, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $8)";
 pub(super) const LIST: &str = "\
-    SELECT id, attempt_id, adapter, zone_id, record_id, name, content, removal_tries FROM challenge_records \
+    SELECT id, auto_certificate_id, attempt_id, adapter, zone_id, record_id, name, content, removal_tries FROM challenge_records \
     WHERE auto_certificate_id = $1 ORDER BY created_at, id";

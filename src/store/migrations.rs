@@ -38,8 +38,9 @@ impl MigrationSource<'static> for Embedded {
 
 /// The version of the tables that this program makes.
 pub(super) const NEWEST: i64 = FILES[FILES.len() - 1].0;
-const FILES: [(i64, &str, &str); 3] = [
+const FILES: [(i64, &str, &str); 4] = [
     (1, "first tables", include_str!("migrations/0001_first_tables.sql")),
     (2, "declared and delivered", include_str!("migrations/0002_declared_and_delivered.sql")),
     (3, "renewal", include_str!("migrations/0003_renewal.sql")),
+    (4, "dns", include_str!("migrations/0004_dns.sql")),
 ];

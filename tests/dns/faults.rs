@@ -4,7 +4,8 @@ use autocertd::config::dns::IonosSection;
 use autocertd::config::span::Span;
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::Adapter;
-use autocertd::dns::ionos::Ionos;
+use autocertd::dns::adapters::ionos::Ionos;
+use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::cloud_dns::Fault;
@@ -113,7 +114,9 @@ async fn a_service_that_is_not_there_is_a_passing_fault() {
     let bench = Bench::start().await;
     let section = IonosSection { endpoint: bench.cloud.http_url(), ..IonosSection::default() };
     let token = SecretString::from(bench.cloud.token());
-    let adapter = Ionos::new(&section, Some(&token), bench.clock.clone(), Randomness::from_seed(1)).unwrap();
+    let adapter =
+        Ionos::new(AdapterName::ionos(), &section, Some(&token), bench.clock.clone(), Randomness::from_seed(1))
+            .unwrap();
     drop(bench);
 
     let error = adapter.zone_for(NAME).await.unwrap_err();

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use autocertd::config::dns::IonosSection;
 use autocertd::config::span::Span;
 use autocertd::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
-use autocertd::dns::ionos::Ionos;
+use autocertd::dns::adapters::ionos::Ionos;
+use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::moment::Moment;
 use autocertd::runtime::clock::TurnedClock;
 use autocertd::runtime::randomness::Randomness;
@@ -64,7 +65,14 @@ impl Bench {
 
 fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<TurnedClock>) -> Ionos {
     let section = IonosSection { endpoint: cloud.http_url(), timeout, ..IonosSection::default() };
-    Ionos::new(&section, Some(&SecretString::from(token)), clock.clone(), Randomness::from_seed(1)).unwrap()
+    Ionos::new(
+        AdapterName::ionos(),
+        &section,
+        Some(&SecretString::from(token)),
+        clock.clone(),
+        Randomness::from_seed(1),
+    )
+    .unwrap()
 }
 
 fn txt(name: &str, content: &str) -> TxtRecord {

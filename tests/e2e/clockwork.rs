@@ -9,9 +9,12 @@ use autocertd::config::dns::{IonosSection, PropagationSection};
 use autocertd::config::scheduler::SchedulerSection;
 use autocertd::config::span::Span;
 use autocertd::deliver::dispatch::Dispatch;
+use autocertd::dns::adapters::ionos::Ionos;
 use autocertd::dns::caa::CaaLookup;
-use autocertd::dns::ionos::Ionos;
+use autocertd::dns::lookup::Lookup;
 use autocertd::dns::propagation::Propagation;
+use autocertd::dns::routes::Routes;
+use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
@@ -134,19 +137,20 @@ fn work(world: &World, store: &Store, clock: &SharedClock, randomness: &Randomne
     let acme = AcmeClient::new(&acme, clock.clone()).unwrap();
     let ionos = IonosSection { endpoint: world.dns.http_url(), ..IonosSection::default() };
     let token = SecretString::from(world.dns.token().to_owned());
-    let dns = Ionos::new(&ionos, Some(&token), clock.clone(), randomness.clone()).unwrap();
+    let dns = Ionos::new(AdapterName::ionos(), &ionos, Some(&token), clock.clone(), randomness.clone()).unwrap();
     let propagation = PropagationSection {
         timeout: Span::seconds(20),
         first_pause: Span::millis(50),
         longest_pause: Span::millis(200),
         servers: vec![world.dns.dns_addr()],
+        resolvers: vec![world.dns.dns_addr()],
         ..PropagationSection::default()
     };
     let issuance = Issuance {
         store: store.clone(),
         registrar: Registrar::new(store.clone(), acme.clone(), clock.clone(), randomness.clone()),
         acme,
-        dns: Arc::new(dns),
+        dns: Routes::only(Arc::new(dns), Lookup::new(&propagation), randomness.clone()),
         propagation: Propagation::new(&propagation),
         caa: CaaLookup::new(&propagation),
         clock: clock.clone(),

@@ -30,7 +30,7 @@ async fn a_record_is_noted_before_and_after_it_is_made(house: House) {
     let attempt = begin(&house, &claim).await;
     let id = intend(&house, &claim, attempt, "_acme-challenge.www.example.com").await.unwrap();
     let noted = house.store.challenge_records(claim.lease.id).await.unwrap();
-    assert_eq!((noted.len(), noted[0].id, noted[0].attempt), (1, id, attempt));
+    assert_eq!((noted.len(), noted[0].id, noted[0].attempt), (1, id, Some(attempt)));
     assert_eq!((noted[0].adapter.as_str(), noted[0].zone_id.as_str()), ("ionos", "zone-1"));
     assert_eq!((noted[0].name.as_str(), noted[0].content.as_str()), ("_acme-challenge.www.example.com", "digest"));
     assert_eq!((&noted[0].record_id, noted[0].removal_tries), (&None, 0));

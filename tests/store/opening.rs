@@ -26,7 +26,7 @@ async fn opening_again_changes_nothing(house: House) {
         assert!(matches!(again.provider(provider.id).await, Err(StoreError::Unavailable(_))));
     }
     let applied = sqlx::query("SELECT version FROM _sqlx_migrations").fetch_all(&house.raw).await.unwrap();
-    assert_eq!(applied.len(), 3);
+    assert_eq!(applied.len(), 4);
 }
 
 async fn many_open_at_once(house: House) {

@@ -12,9 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::config::span::Span;
-use crate::deliver::processes::{Process, Processes};
 use crate::deliver::reload::{InvalidReload, Told};
 use crate::domain::disposition::Failure;
+use crate::runtime::processes::{Process, Processes};
 
 /// A signal on its way.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use tokio::process::Command;
 
 use crate::config::delivery::ReloadEntry;
 use crate::config::span::Span;
-use crate::deliver::program;
 use crate::deliver::reload::InvalidReload;
 use crate::domain::disposition::Failure;
+use crate::runtime::program;
 
 /// The full name of a unit, systemd.unit(5); no option, no pattern, no path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use nix::unistd::Pid;
 
 /// A process.
 #[derive(Clone, Debug)]
-pub(super) struct Process {
-    pub(super) pid: Pid,
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
     /// Its name as the kernel knows it: at most 15 bytes.
-    pub(super) name: String,
+    pub(crate) name: String,
     parent: Pid,
     /// When it started, in ticks since the boot.
     started: u64,
@@ -17,17 +17,17 @@ pub(super) struct Process {
 
 /// Those that run now.
 #[derive(Debug)]
-pub(super) struct Processes(HashMap<Pid, Process>);
+pub(crate) struct Processes(HashMap<Pid, Process>);
 
 impl Processes {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
         Self(pids.filter_map(Process::read).map(|process| (process.pid, process)).collect())
     }
 
     /// All that `ancestor` started and what these started, as long as each one's parent lives.
-    pub(super) fn descendants(&self, ancestor: Pid) -> Vec<Pid> {
+    pub(crate) fn descendants(&self, ancestor: Pid) -> Vec<Pid> {
         self.0
             .values()
             .filter(|process| self.ancestors(process).any(|pid| pid == ancestor))
@@ -36,7 +36,7 @@ impl Processes {
     }
 
     /// Those called `name` which none of the others of that name started, the oldest first.
-    pub(super) fn first_of_name(&self, name: &str) -> Vec<Process> {
+    pub(crate) fn first_of_name(&self, name: &str) -> Vec<Process> {
         let name = &name.as_bytes()[..name.len().min(LONGEST_NAME)];
         let is_called = |process: &Process| process.name.as_bytes() == name;
         let is_first = |process: &&Process| !self.ancestors(process).any(|pid| self.0.get(&pid).is_some_and(is_called));
@@ -55,7 +55,7 @@ impl Processes {
 
 impl Process {
     /// The process `pid`, where there is one that has not ended; one that nobody has reaped yet counts as ended.
-    pub(super) fn read(pid: Pid) -> Option<Self> {
+    pub(crate) fn read(pid: Pid) -> Option<Self> {
         let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
         Self::parse(pid, &String::from_utf8_lossy(&stat))
     }

@@ -10,9 +10,9 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::NAME;
 use crate::config::dns::IonosSection;
 use crate::dns::error::DnsError;
+use crate::domain::adapter_name::AdapterName;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::retry_after;
@@ -23,6 +23,7 @@ use crate::runtime::randomness::Randomness;
 
 /// The API as one token sees it.
 pub(super) struct Client {
+    name: AdapterName,
     http: reqwest::Client,
     endpoint: Endpoint,
     /// Without one nothing can be asked.
@@ -33,13 +34,16 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(
+        name: AdapterName,
         section: &IonosSection,
         token: Option<&SecretString>,
         clock: SharedClock,
         randomness: Randomness,
     ) -> Result<Self, DnsError> {
-        let endpoint = endpoint(&section.endpoint)?;
-        let authorization = token.map(authorization).transpose()?;
+        let setting =
+            |key: &str, reason: String| DnsError::Setting { setting: format!("{}.{key}", name.section()), reason };
+        let endpoint = Endpoint::parse(&section.endpoint).map_err(|fault| setting("endpoint", fault.to_string()))?;
+        let authorization = token.map(authorization).transpose().map_err(|reason| setting("token_file", reason))?;
         let http = reqwest::Client::builder()
             .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
             .timeout(section.timeout.duration())
@@ -47,8 +51,12 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none());
         let http = if endpoint.is_https() { http } else { http.no_proxy() }
             .build()
-            .map_err(|error| setting("dns.ionos.endpoint", format!("no HTTP client can be made: {error}")))?;
-        Ok(Self { http, endpoint, authorization, clock, randomness })
+            .map_err(|error| setting("endpoint", format!("no HTTP client can be made: {error}")))?;
+        Ok(Self { name, http, endpoint, authorization, clock, randomness })
+    }
+
+    pub(super) const fn name(&self) -> &AdapterName {
+        &self.name
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -62,7 +70,11 @@ impl Client {
         query: &[(&str, String)],
     ) -> Result<T, DnsError> {
         let (call, body) = self.call(Method::GET, path, query, None).await?;
-        serde_json::from_slice(&body).map_err(|source| DnsError::Unreadable { adapter: NAME, call, source })
+        serde_json::from_slice(&body).map_err(|source| DnsError::Unreadable {
+            adapter: self.name.clone(),
+            call,
+            source,
+        })
     }
 
     /// Creates a resource; `None` where it was accepted with an answer that does not describe it.
@@ -100,7 +112,7 @@ impl Client {
                 let asked = Duration::try_from(asked).unwrap_or_default();
                 pause.filter(|_| asked <= LONGEST_WAIT).map(|pause| pause.max(asked))
             })
-            .notify(|error, pause| tracing::debug!(adapter = NAME, %error, ?pause, "trying again"))
+            .notify(|error, pause| tracing::debug!(adapter = %self.name, %error, ?pause, "trying again"))
             .await
     }
 
@@ -114,7 +126,7 @@ impl Client {
     ) -> Result<(String, Vec<u8>), DnsError> {
         let call = format!("{method} /{}", path.join("/"));
         let Some(authorization) = self.authorization.clone() else {
-            return Err(DnsError::NoToken { adapter: NAME });
+            return Err(DnsError::NoToken { adapter: self.name.clone() });
         };
         let mut request =
             self.http.request(method, self.endpoint.join(path)).query(query).header(AUTHORIZATION, authorization);
@@ -130,22 +142,22 @@ impl Client {
             Ok(answer) => answer,
             Err(error) => {
                 let source = reqwest::Error::without_url(error);
-                tracing::debug!(adapter = NAME, %call, error = %source, "no answer");
-                return Err(DnsError::Unreachable { adapter: NAME, call, source });
+                tracing::debug!(adapter = %self.name, %call, error = %source, "no answer");
+                return Err(DnsError::Unreachable { adapter: self.name.clone(), call, source });
             }
         };
-        tracing::debug!(adapter = NAME, %call, status = status.as_u16(), bytes = body.len(), "answered");
+        tracing::debug!(adapter = %self.name, %call, status = status.as_u16(), bytes = body.len(), "answered");
         if status.is_success() {
             return Ok((call, body.into()));
         }
         let said = Said::of_ionos(&body);
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                DnsError::Unauthorized { adapter: NAME, call, status: status.as_u16(), said }
+                DnsError::Unauthorized { adapter: self.name.clone(), call, status: status.as_u16(), said }
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => self.busy(call, status, said, &headers),
             status if status.is_server_error() => self.busy(call, status, said, &headers),
-            status => DnsError::Rejected { adapter: NAME, call, status: status.as_u16(), said },
+            status => DnsError::Rejected { adapter: self.name.clone(), call, status: status.as_u16(), said },
         })
     }
 
@@ -154,26 +166,15 @@ impl Client {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after(value, self.now()));
-        DnsError::Busy { adapter: NAME, call, status: status.as_u16(), said, not_before }
+        DnsError::Busy { adapter: self.name.clone(), call, status: status.as_u16(), said, not_before }
     }
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, DnsError> {
-    Endpoint::parse(text).map_err(|fault| setting("dns.ionos.endpoint", fault.to_string()))
-}
-
-fn authorization(token: &SecretString) -> Result<HeaderValue, DnsError> {
-    bearer(token).map_err(|fault| {
-        let reason = match fault {
-            InvalidToken::Empty => "it is empty; create one in the Data Center Designer or with ionosctl".to_owned(),
-            InvalidToken::Malformed => fault.to_string(),
-        };
-        setting("the token of dns.ionos", reason)
+fn authorization(token: &SecretString) -> Result<HeaderValue, String> {
+    bearer(token).map_err(|fault| match fault {
+        InvalidToken::Empty => "the token is empty; create one in the Data Center Designer or with ionosctl".to_owned(),
+        InvalidToken::Malformed => format!("the token cannot be used: {fault}"),
     })
-}
-
-const fn setting(setting: &'static str, reason: String) -> DnsError {
-    DnsError::Setting { setting, reason }
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

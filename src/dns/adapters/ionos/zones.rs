@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 use time::Duration;
 use tokio::sync::Mutex;
 
-use super::NAME;
 use super::client::Client;
 use super::wire::{Page, Resource, ZoneResource};
 use crate::dns::adapter::{Zone, ZoneId};
 use crate::dns::error::DnsError;
 use crate::domain::moment::Moment;
 use crate::domain::name::filter_form;
+use crate::domain::zone_name::relative_name;
 
 /// The list of zones, as last read.
 #[derive(Default)]
@@ -23,7 +23,7 @@ impl Zones {
     /// The longest enabled zone that holds `name`.
     pub(super) async fn serving(&self, client: &Client, name: &str) -> Result<Zone, DnsError> {
         self.find(client, |list| list.serving(name).cloned()).await?.map_err(|list| DnsError::NoZone {
-            adapter: NAME,
+            adapter: client.name().clone(),
             name: name.to_owned(),
             zones: list.zones.len(),
         })
@@ -136,12 +136,6 @@ impl From<ZoneResource> for ListedZone {
     }
 }
 
-/// `name` relative to `zone`, empty at its apex; `None` where the zone does not hold it.
-pub(super) fn relative_name<'a>(name: &'a str, zone: &str) -> Option<&'a str> {
-    let rest = name.strip_suffix(zone)?;
-    if rest.is_empty() { Some(rest) } else { rest.strip_suffix('.') }
-}
-
 /// The most that the API gives at once.
 const PAGE: usize = 1_000;
 const KEPT: Duration = Duration::minutes(1);
@@ -180,13 +174,6 @@ mod tests {
         assert_eq!(serving("_acme-challenge.a.b.sub.example.com"), Some("sub.example.com"));
         assert_eq!(serving("_acme-challenge.off.example.com"), Some("example.com"));
         assert_eq!(serving("_acme-challenge.notmyexample.com"), None);
-    }
-
-    #[test]
-    fn names_are_relative_to_their_zone() {
-        assert_eq!(relative_name("_acme-challenge.www.example.com", "example.com"), Some("_acme-challenge.www"));
-        assert_eq!(relative_name("example.com", "example.com"), Some(""));
-        assert_eq!(relative_name("myexample.com", "example.com"), None);
     }
 
     #[test]

@@ -5,17 +5,38 @@ mod client;
 mod wire;
 mod zones;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use secrecy::SecretString;
 
 use self::client::Client;
 use self::wire::{RecordResource, TXT, txt_body};
-use self::zones::{Zones, all_pages, relative_name};
+use self::zones::{Zones, all_pages};
 use crate::config::dns::IonosSection;
+use crate::config::secret;
 use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use crate::dns::adapters::Given;
 use crate::dns::error::DnsError;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::zone_name::relative_name;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
+
+/// `[dns.adapter.NAME]` of the type `ionos`: a further contract.
+///
+/// # Errors
+/// [`DnsError::Setting`] where a setting or the token cannot be used.
+pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
+    let section: IonosSection = given.settings()?;
+    let Some(file) = &section.token_file else {
+        return Err(
+            given.unusable("token_file", "it is missing; only [dns.ionos] reads its token elsewhere".to_owned())
+        );
+    };
+    let token = secret::read("token_file", file).map_err(|error| given.unusable("token_file", error.to_string()))?;
+    Ok(Arc::new(Ionos::new(given.name, &section, Some(&token), given.clock, given.randomness)?))
+}
 
 /// The zones of one IONOS contract, as far as a token sees them.
 pub struct Ionos {
@@ -29,12 +50,13 @@ impl Ionos {
     /// # Errors
     /// [`DnsError::Setting`] where the endpoint or the token cannot be used. Nothing is asked over the network yet.
     pub fn new(
+        name: AdapterName,
         section: &IonosSection,
         token: Option<&SecretString>,
         clock: SharedClock,
         randomness: Randomness,
     ) -> Result<Self, DnsError> {
-        Ok(Self { client: Client::new(section, token, clock, randomness)?, zones: Zones::default() })
+        Ok(Self { client: Client::new(name, section, token, clock, randomness)?, zones: Zones::default() })
     }
 
     /// Looks before it creates, so that it can be repeated whatever became of an earlier try.
@@ -51,9 +73,9 @@ impl Ionos {
         let created = self.client.post::<RecordResource>(&["zones", zone.as_str(), "records"], &body).await;
         let nothing_found = match created {
             Ok(Some(created)) => return Ok(created.id.into()),
-            Ok(None) => DnsError::Unconfirmed { adapter: NAME, name: record.name.clone() },
+            Ok(None) => DnsError::Unconfirmed { adapter: self.name().clone(), name: record.name.clone() },
             Err(DnsError::Rejected { status: 409, said, .. }) => {
-                DnsError::Conflict { adapter: NAME, name: record.name.clone(), said }
+                DnsError::Conflict { adapter: self.name().clone(), name: record.name.clone(), said }
             }
             Err(error) => return Err(error),
         };
@@ -62,7 +84,7 @@ impl Ionos {
             Some(found) => Ok(found.id.clone().into()),
             None if equal.is_empty() => Err(nothing_found),
             // One of ours is still on its way out, and for so long in the way of another.
-            None => Err(DnsError::Unconfirmed { adapter: NAME, name: record.name.clone() }),
+            None => Err(DnsError::Unconfirmed { adapter: self.name().clone(), name: record.name.clone() }),
         }
     }
 
@@ -113,8 +135,8 @@ fn is_adoptable(found: &RecordResource) -> bool {
 
 #[async_trait]
 impl Adapter for Ionos {
-    fn name(&self) -> &'static str {
-        NAME
+    fn name(&self) -> &AdapterName {
+        self.client.name()
     }
 
     async fn zone_for(&self, name: &str) -> Result<Zone, DnsError> {
@@ -125,7 +147,11 @@ impl Adapter for Ionos {
         let zone_name = self.zones.name_of(&self.client, zone).await?;
         let relative = zone_name.as_deref().and_then(|zone_name| relative_name(&record.name, zone_name));
         let Some(relative) = relative else {
-            return Err(DnsError::ZoneChanged { adapter: NAME, name: record.name.clone(), zone: zone.to_string() });
+            return Err(DnsError::ZoneChanged {
+                adapter: self.name().clone(),
+                name: record.name.clone(),
+                zone: zone.to_string(),
+            });
         };
         self.client.retried(|| self.adopt_or_create(zone, relative, record)).await
     }
@@ -133,14 +159,14 @@ impl Adapter for Ionos {
     async fn is_published(&self, zone: &ZoneId, record: &RecordId) -> Result<bool, DnsError> {
         let path = ["zones", zone.as_str(), "records", record.as_str()];
         let found = self.client.retried(|| self.client.get::<RecordResource>(&path, &[])).await;
-        let gone = || DnsError::RecordGone { adapter: NAME, record: record.to_string() };
+        let gone = || DnsError::RecordGone { adapter: self.name().clone(), record: record.to_string() };
         let found = found.map_err(|error| match error {
             DnsError::Rejected { status: 404, .. } => gone(),
             other => other,
         })?;
         match found.state() {
             Some("PROVISIONING") => Ok(false),
-            Some("FAILED") => Err(DnsError::RecordFailed { adapter: NAME, record: record.to_string() }),
+            Some("FAILED") => Err(DnsError::RecordFailed { adapter: self.name().clone(), record: record.to_string() }),
             Some("DESTROYING") => Err(gone()),
             // AVAILABLE, the older CREATED and words yet unknown: the look at the name servers decides.
             _ => Ok(true),
@@ -154,11 +180,9 @@ impl Adapter for Ionos {
         }
         let zone_name = self.zones.name_of(&self.client, zone).await?;
         let Some(relative) = zone_name.as_deref().and_then(|zone_name| relative_name(&record.name, zone_name)) else {
-            tracing::warn!(adapter = NAME, %zone, name = record.name, "the zone is gone, and the TXT record with it");
+            tracing::warn!(adapter = %self.name(), %zone, name = record.name, "the zone is gone, and the TXT record with it");
             return Ok(());
         };
         self.client.retried(|| self.remove_equal_records(zone, relative, record)).await
     }
 }
-
-const NAME: &str = "ionos";

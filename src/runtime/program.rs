@@ -11,16 +11,16 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use crate::deliver::processes::Processes;
 use crate::domain::shown::last_lines;
+use crate::runtime::processes::Processes;
 
 /// How a program ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     /// `None` where its time was up, and it was killed.
-    pub(super) status: Option<ExitStatus>,
+    pub(crate) status: Option<ExitStatus>,
     /// Its last lines on standard output and standard error, printable, on one line.
-    pub(super) said: String,
+    pub(crate) said: String,
 }
 
 /// Runs a program. Where this future is dropped, the program is killed as at the end of its time.
@@ -31,7 +31,7 @@ pub(super) struct Ended {
 ///
 /// # Errors
 /// Where it cannot be started.
-pub(super) async fn run(mut command: Command, patience: Duration) -> std::io::Result<Ended> {
+pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Result<Ended> {
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let program = command.as_std().get_program().to_owned();
@@ -66,7 +66,7 @@ pub(super) async fn run(mut command: Command, patience: Duration) -> std::io::Re
 
 /// What `said` adds to a message.
 impl Ended {
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         if self.said.is_empty() { "it said nothing".to_owned() } else { format!("it said: {}", self.said) }
     }
 }

@@ -1,0 +1,85 @@
+//! The adapters: a file for each kind, and their list. A new kind is a file with a [`Make`] and a line in [`KINDS`].
+
+pub mod ionos;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+
+use crate::config::dns::DnsSection;
+use crate::dns::adapter::Adapter;
+use crate::dns::error::DnsError;
+use crate::dns::lookup::Lookup;
+use crate::domain::adapter_name::AdapterName;
+use crate::runtime::clock::SharedClock;
+use crate::runtime::randomness::Randomness;
+
+/// The kinds that `type` of `[dns.adapter.NAME]` may name.
+const KINDS: [(&str, Make); 1] = [("ionos", ionos::make)];
+
+/// Makes an adapter of a kind out of its settings. It asks nothing over the network.
+type Make = fn(Given) -> Result<Arc<dyn Adapter>, DnsError>;
+
+/// What an adapter is made of.
+pub struct Given {
+    /// What it is called.
+    pub name: AdapterName,
+    /// Its settings, to be [read](Given::settings) once.
+    settings: toml::Table,
+    /// Asks resolvers.
+    pub lookup: Lookup,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// Randomness.
+    pub randomness: Randomness,
+}
+
+impl Given {
+    /// Its settings in the shape of its kind.
+    ///
+    /// # Errors
+    /// [`DnsError::Setting`] with the key of what does not fit.
+    pub fn settings<T: DeserializeOwned>(&self) -> Result<T, DnsError> {
+        serde_path_to_error::deserialize(self.settings.clone())
+            .map_err(|error| self.unusable(&error.path().to_string(), error.inner().message().to_owned()))
+    }
+
+    /// Why the setting `key` cannot be used.
+    pub fn unusable(&self, key: &str, reason: String) -> DnsError {
+        DnsError::Setting { setting: format!("{}.{key}", self.name.section()), reason }
+    }
+}
+
+/// All adapters of the settings. `token` is that of `[dns.ionos]`.
+pub(super) fn of_section(
+    section: &DnsSection,
+    token: Option<&SecretString>,
+    lookup: &Lookup,
+    clock: &SharedClock,
+    randomness: &Randomness,
+) -> Result<BTreeMap<AdapterName, Arc<dyn Adapter>>, DnsError> {
+    let ionos = ionos::Ionos::new(AdapterName::ionos(), &section.ionos, token, clock.clone(), randomness.clone())?;
+    let mut adapters: BTreeMap<AdapterName, Arc<dyn Adapter>> = BTreeMap::new();
+    adapters.insert(AdapterName::ionos(), Arc::new(ionos));
+    for (name, entry) in &section.adapters {
+        let given = Given {
+            name: name.clone(),
+            settings: entry.settings.clone(),
+            lookup: lookup.clone(),
+            clock: clock.clone(),
+            randomness: randomness.clone(),
+        };
+        let Some((_, make)) = KINDS.iter().find(|(kind, _)| *kind == entry.kind) else {
+            let kinds = KINDS.map(|(kind, _)| kind).join(", ");
+            return Err(given.unusable("type", format!("there is no kind {:?}; there are {kinds}", entry.kind)));
+        };
+        let adapter = make(given)?;
+        if adapters.insert(name.clone(), adapter).is_some() {
+            let reason = format!("the name {name} is taken by [dns.{name}]; give the adapter another one");
+            return Err(DnsError::Setting { setting: format!("dns.adapter.{name}"), reason });
+        }
+    }
+    Ok(adapters)
+}

@@ -1,0 +1,154 @@
+//! Who publishes what: the adapters of the settings, and the routes that choose among them by the name where a record
+//! goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use crate::config::dns::{DnsSection, ZoneEntry};
+use crate::dns::adapter::{Adapter, Zone};
+use crate::dns::adapters;
+use crate::dns::alias::Aliases;
+use crate::dns::error::DnsError;
+use crate::dns::lookup::Lookup;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::zone_name::ZoneName;
+use crate::runtime::clock::SharedClock;
+use crate::runtime::randomness::Randomness;
+
+/// All adapters, and which of them serves which names.
+#[derive(Clone)]
+pub struct Routes {
+    adapters: BTreeMap<AdapterName, Arc<dyn Adapter>>,
+    /// The longest suffix first.
+    by_suffix: Vec<ZoneEntry>,
+    lookup: Lookup,
+    randomness: Randomness,
+}
+
+/// Where a challenge record goes.
+#[derive(Clone)]
+pub struct Place {
+    /// Who publishes it.
+    pub adapter: Arc<dyn Adapter>,
+    /// The zone that holds it.
+    pub zone: Zone,
+    /// The way from the challenge's name to the record's.
+    pub aliases: Aliases,
+}
+
+impl Place {
+    /// The name of the record.
+    pub fn name(&self) -> &str {
+        self.aliases.end()
+    }
+}
+
+impl Routes {
+    /// The adapters and routes of the settings. `token` is that of `[dns.ionos]`. Nothing is asked over the network yet.
+    ///
+    /// # Errors
+    /// [`DnsError::Setting`] where an adapter or a route cannot be used.
+    pub fn from_config(
+        section: &DnsSection,
+        token: Option<&SecretString>,
+        clock: &SharedClock,
+        randomness: &Randomness,
+    ) -> Result<Self, DnsError> {
+        let lookup = Lookup::new(&section.propagation);
+        let adapters = adapters::of_section(section, token, &lookup, clock, randomness)?;
+        let mut routes = section.zones.clone();
+        for route in &routes {
+            if !adapters.contains_key(&route.adapter) {
+                let known: Vec<String> = adapters.keys().map(ToString::to_string).collect();
+                let (adapter, known) = (&route.adapter, known.join(", "));
+                let reason = format!("there is no DNS adapter {adapter}; the settings have {known}");
+                return Err(DnsError::Setting { setting: format!("dns.zone {}", route.suffix), reason });
+            }
+        }
+        routes.extend(section.delegated.zone.iter().map(own_zone));
+        Ok(Self::new(adapters, routes, lookup, randomness.clone()))
+    }
+
+    /// One adapter for all names.
+    pub fn only(adapter: Arc<dyn Adapter>, lookup: Lookup, randomness: Randomness) -> Self {
+        let everything = AdapterName::ionos();
+        Self::new(BTreeMap::from([(everything, adapter)]), Vec::new(), lookup, randomness)
+    }
+
+    fn new(
+        adapters: BTreeMap<AdapterName, Arc<dyn Adapter>>,
+        mut by_suffix: Vec<ZoneEntry>,
+        lookup: Lookup,
+        randomness: Randomness,
+    ) -> Self {
+        by_suffix.sort_by_key(|route| std::cmp::Reverse(route.suffix.as_str().len()));
+        Self { adapters, by_suffix, lookup, randomness }
+    }
+
+    /// Where the record of a challenge goes: behind all aliases, into the zone that holds the name there.
+    ///
+    /// # Errors
+    /// Where the aliases cannot be followed, or the adapter finds no zone.
+    pub async fn place_of(&self, challenge: &str) -> Result<Place, DnsError> {
+        let aliases = match Aliases::from(challenge, &self.lookup, &self.randomness).await {
+            Ok(aliases) => aliases,
+            // Without a view of the DNS the record goes where most go, unless that leads nowhere.
+            Err(error @ DnsError::NoLookup { .. }) => {
+                tracing::warn!(name = challenge, "taken as no alias: {error}");
+                return self.place_without_aliases(challenge, error).await;
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(wildcard) = &aliases.wildcard {
+            let (name, parent, target) = (aliases.end(), &wildcard.parent, &wildcard.target);
+            tracing::info!(
+                name,
+                "the wildcard CNAME *.{parent} -> {target} is not followed: the record itself goes before it"
+            );
+        }
+        let adapter = Arc::clone(self.adapter_of(aliases.end())?);
+        let zone = adapter.zone_for(aliases.end()).await?;
+        Ok(Place { adapter, zone, aliases })
+    }
+
+    /// The adapter that published a record of the journal.
+    ///
+    /// # Errors
+    /// [`DnsError::NoSuchAdapter`] where the settings no longer have it.
+    pub fn named(&self, adapter: &str) -> Result<&Arc<dyn Adapter>, DnsError> {
+        let found = self.adapters.iter().find(|(name, _)| name.as_str() == adapter).map(|(_, adapter)| adapter);
+        found.ok_or_else(|| DnsError::NoSuchAdapter { adapter: adapter.to_owned() })
+    }
+
+    /// All adapters, by their names.
+    pub fn adapters(&self) -> impl Iterator<Item = &Arc<dyn Adapter>> {
+        self.adapters.values()
+    }
+
+    /// The adapter that serves the names at and below this one.
+    ///
+    /// # Errors
+    /// [`DnsError::NoSuchAdapter`] where a route names one that is not there.
+    pub fn adapter_of(&self, name: &str) -> Result<&Arc<dyn Adapter>, DnsError> {
+        let usual = AdapterName::ionos();
+        let chosen =
+            self.by_suffix.iter().find(|route| route.suffix.holds(name)).map_or(&usual, |route| &route.adapter);
+        self.named(chosen.as_str())
+    }
+
+    async fn place_without_aliases(&self, name: &str, unseen: DnsError) -> Result<Place, DnsError> {
+        let adapter = Arc::clone(self.adapter_of(name)?);
+        match adapter.zone_for(name).await {
+            Ok(zone) => Ok(Place { adapter, zone, aliases: Aliases { chain: vec![name.to_owned()], wildcard: None } }),
+            Err(error @ DnsError::NoZone { .. }) => Err(error),
+            Err(_) => Err(unseen),
+        }
+    }
+}
+
+/// What is delegated to autocertd needs no route of its own.
+fn own_zone(zone: &ZoneName) -> ZoneEntry {
+    ZoneEntry { suffix: zone.clone(), adapter: AdapterName::delegated() }
+}
