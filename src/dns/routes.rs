@@ -94,7 +94,7 @@ impl Routes {
     pub async fn place_of(&self, challenge: &str) -> Result<Place, DnsError> {
         let aliases = match Aliases::from(challenge, &self.lookup, &self.randomness).await {
             Ok(aliases) => aliases,
-            // Without a view of the DNS the record goes where most go, unless that leads nowhere.
+            // Without a view of the DNS the record goes where most go. That no zone is found there then means nothing.
             Err(error @ DnsError::NoLookup { .. }) => {
                 tracing::warn!(name = challenge, "taken as no alias: {error}");
                 return self.place_without_aliases(challenge, error).await;
@@ -140,11 +140,10 @@ impl Routes {
 
     async fn place_without_aliases(&self, name: &str, unseen: DnsError) -> Result<Place, DnsError> {
         let adapter = Arc::clone(self.adapter_of(name)?);
-        match adapter.zone_for(name).await {
-            Ok(zone) => Ok(Place { adapter, zone, aliases: Aliases { chain: vec![name.to_owned()], wildcard: None } }),
-            Err(error @ DnsError::NoZone { .. }) => Err(error),
-            Err(_) => Err(unseen),
-        }
+        let Ok(zone) = adapter.zone_for(name).await else {
+            return Err(unseen);
+        };
+        Ok(Place { adapter, zone, aliases: Aliases { chain: vec![name.to_owned()], wildcard: None } })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The authoritative name server: TXT, CAA, CNAME and addresses from available records, SOA and NS at the apex of a zone,
-//! NODATA and NXDOMAIN inside of zones, REFUSED outside.
+//! NODATA and NXDOMAIN inside of zones. Outside it refuses; asked to recurse, it plays a resolver for which there is nothing
+//! else in the world.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,8 +51,9 @@ impl RequestHandler for Answerer {
             tokio::time::sleep(delay).await;
         }
         let mut metadata = Metadata::response_from_request(&request.metadata);
+        let recursive = request.metadata.recursion_desired;
         let answer = match request.queries.queries() {
-            [query] => answer(&self.state.held(), query.name(), query.query_type(), lag),
+            [query] => answer(&self.state.held(), query.name(), query.query_type(), lag, recursive),
             _ => Answer::code(ResponseCode::FormErr),
         };
         metadata.response_code = answer.code;
@@ -81,7 +83,7 @@ impl Answer {
     }
 }
 
-fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration) -> Answer {
+fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recursive: bool) -> Answer {
     let mut name = Name::from(asked).to_ascii().trim_end_matches('.').to_owned();
     let mut records = Vec::new();
     for _ in 0..LONGEST_CHAIN {
@@ -93,8 +95,12 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration) -> An
         }
         let Some(zone) = zone_of(held, &name) else {
             // The end of a chain that leads out of our zones is the asker's to follow.
-            let code = if records.is_empty() { ResponseCode::Refused } else { ResponseCode::NoError };
-            return Answer { code, records, soa: Vec::new() };
+            let (code, soa) = match (records.is_empty(), recursive) {
+                (true, true) => (ResponseCode::NXDomain, vec![dns_record("", soa(""))]),
+                (true, false) => (ResponseCode::Refused, Vec::new()),
+                (false, _) => (ResponseCode::NoError, Vec::new()),
+            };
+            return Answer { code, records, soa };
         };
         let shown: Vec<(&Record, String)> = held
             .records
@@ -115,7 +121,7 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration) -> An
         let below = format!(".{name}");
         let exists = name == zone.name || shown.iter().any(|(_, fqdn)| *fqdn == name || fqdn.ends_with(&below));
         let code = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
-        let soa = if records.len() == before { vec![dns_record(&zone.name, soa(zone))] } else { Vec::new() };
+        let soa = if records.len() == before { vec![dns_record(&zone.name, soa(&zone.name))] } else { Vec::new() };
         return Answer { code, records, soa };
     }
     Answer::code(ResponseCode::ServFail)
@@ -130,14 +136,14 @@ fn zone_of<'a>(held: &'a Held, name: &str) -> Option<&'a Zone> {
 
 fn apex_data(zone: &Zone, name: &str, kind: RecordType) -> Vec<RData> {
     match kind {
-        RecordType::SOA if name == zone.name => vec![soa(zone)],
+        RecordType::SOA if name == zone.name => vec![soa(&zone.name)],
         RecordType::NS if name == zone.name => NAMESERVERS.map(|server| RData::NS(NS(absolute(server)))).into(),
         _ => Vec::new(),
     }
 }
 
-fn soa(zone: &Zone) -> RData {
-    let contact = absolute(&format!("hostmaster.{}", zone.name));
+fn soa(zone: &str) -> RData {
+    let contact = absolute(&format!("hostmaster.{zone}"));
     RData::SOA(SOA::new(absolute(NAMESERVERS[0]), contact, 1, 3_600, 600, 86_400, NEGATIVE_TTL))
 }
 
