@@ -17,5 +17,7 @@ pub use account::{
 };
 pub use client::{AcmeClient, UnusableAcmeSettings};
 pub use error::{AcmeError, NameProblem, Refusal, Trouble, Unreachable, Waiting};
-pub use order::{AcmeAccount, Authorization, AuthorizationState, Dns01, NewOrder, Order, OrderState};
+pub use order::{
+    AcmeAccount, Authorization, AuthorizationState, ChallengeKind, Dns01, DnsPersist01, NewOrder, Order, OrderState,
+};
 pub use problem::{Problem, ProblemKind, Step, Subproblem};

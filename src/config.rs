@@ -6,6 +6,7 @@ pub mod api;
 pub mod declared;
 pub mod delivery;
 pub mod dns;
+pub mod experimental;
 mod fragment;
 pub mod log;
 pub mod scheduler;
@@ -25,6 +26,7 @@ use crate::config::api::{ApiSection, LimitsSection};
 use crate::config::declared::{AutoCertificateEntry, DeclaredSection, ProviderEntry};
 use crate::config::delivery::DeliveryEntry;
 use crate::config::dns::DnsSection;
+use crate::config::experimental::ExperimentalSection;
 use crate::config::log::LogSection;
 use crate::config::scheduler::SchedulerSection;
 use crate::config::span::Span;
@@ -55,6 +57,8 @@ pub struct Config {
     pub acme: AcmeSection,
     /// DNS-01.
     pub dns: DnsSection,
+    /// What may still change.
+    pub experimental: ExperimentalSection,
     /// The renewal daemon's pace.
     pub scheduler: SchedulerSection,
     /// The log.
@@ -177,6 +181,7 @@ impl Config {
             origin: self.origin,
             acme: self.acme,
             dns: self.dns,
+            experimental: self.experimental,
             declared: self.declared,
             providers: self.providers,
             auto_certificates: self.auto_certificates,

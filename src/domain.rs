@@ -38,6 +38,7 @@ pub mod serial_number;
 pub mod server_url;
 pub mod shown;
 pub mod spoken;
+pub mod standing;
 pub mod state;
 pub mod token;
 pub mod window;

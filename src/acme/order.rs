@@ -23,6 +23,9 @@ use crate::domain::renewal_info::CertId;
 use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
 
 mod chain;
+mod persist;
+
+pub use self::persist::DnsPersist01;
 
 /// An account that can order.
 #[derive(Clone)]
@@ -84,12 +87,23 @@ pub struct Authorization {
     pub wildcard: bool,
     /// Its state.
     pub state: AuthorizationState,
-    /// The DNS-01 challenge; always there while the authorization is pending.
+    /// The DNS-01 challenge.
     pub dns01: Option<Dns01>,
+    /// The dns-persist-01 challenge. A pending authorization has one of the two at least.
+    pub persist: Option<DnsPersist01>,
     url: String,
-    /// Whether its DNS-01 challenge was answered already.
+    /// Whether one of the two was answered already.
     answered: bool,
     problem: Option<Problem>,
+}
+
+/// The challenges that can be answered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChallengeKind {
+    /// A TXT record of this one order, RFC 8555 section 8.4.
+    Dns01,
+    /// A standing TXT record, draft-ietf-acme-dns-persist.
+    DnsPersist01,
 }
 
 /// The state of an authorization, RFC 8555 section 7.1.6.
@@ -247,16 +261,16 @@ impl Order {
         past_bad_nonces!(self.read_authorizations().await)
     }
 
-    /// Tells the CA that the TXT record of a pending authorization is there. Where that was done already, or the
-    /// authorization is settled, nothing happens.
+    /// Tells the CA that the TXT record for this challenge of a pending authorization is there. Where that was done
+    /// already, or the authorization is settled, nothing happens.
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached, or has found at once that the record is not there.
-    pub async fn answer(&mut self, authorization: &Authorization) -> Result<(), AcmeError> {
+    pub async fn answer(&mut self, authorization: &Authorization, kind: ChallengeKind) -> Result<(), AcmeError> {
         if !authorization.awaits_answer() {
             return Ok(());
         }
-        match self.send_answer(authorization).await {
+        match self.send_answer(authorization, kind).await {
             // CAs refuse the second answer to a challenge; the first one may have been sent before a crash.
             Err(error) if error.kind() == Some(ProblemKind::Malformed) => {
                 let now = self.authorizations().await?;
@@ -357,12 +371,12 @@ impl Order {
         let mut authorizations = self.inner.authorizations();
         while let Some(next) = authorizations.next().await {
             let handle = next.map_err(|error| AcmeError::from_protocol(Step::Authorization, error))?;
-            read.push(Authorization::of(handle)?);
+            read.push(Authorization::of(handle, &self.exchange.body())?);
         }
         Ok(read)
     }
 
-    async fn send_answer(&mut self, authorization: &Authorization) -> Result<(), AcmeError> {
+    async fn send_answer(&mut self, authorization: &Authorization, kind: ChallengeKind) -> Result<(), AcmeError> {
         self.authorizations_read = true;
         let mut authorizations = self.inner.authorizations();
         while let Some(next) = authorizations.next().await {
@@ -370,7 +384,7 @@ impl Order {
             if handle.url() != authorization.url {
                 continue;
             }
-            let Some(mut challenge) = handle.challenge(ChallengeType::Dns01) else { return Ok(()) };
+            let Some(mut challenge) = handle.challenge(kind.to_protocol()) else { return Ok(()) };
             return past_bad_nonces!(
                 challenge.set_ready().await.map_err(|error| AcmeError::from_protocol(Step::Challenge, error))
             )
@@ -398,7 +412,8 @@ impl Order {
 }
 
 impl Authorization {
-    fn of(handle: instant_acme::AuthorizationHandle<'_>) -> Result<Self, AcmeError> {
+    /// `body` is the authorization as the CA sent it.
+    fn of(handle: instant_acme::AuthorizationHandle<'_>, body: &[u8]) -> Result<Self, AcmeError> {
         // Bound anew, so that its lifetime can shrink to what `challenge` borrows it for.
         let mut handle = handle;
         let url = handle.url().to_owned();
@@ -409,22 +424,36 @@ impl Authorization {
         let state = handle.status.into();
         let offered: Vec<String> = handle.challenges.iter().map(|challenge| type_name(&challenge.r#type)).collect();
         let problem = handle.challenges.iter().find_map(|challenge| challenge.error.as_ref()).map(Problem::from);
+        let ours = [ChallengeKind::Dns01, ChallengeKind::DnsPersist01].map(ChallengeKind::to_protocol);
+        let mut known = handle.challenges.iter().filter(|challenge| ours.contains(&challenge.r#type));
+        let answered = known.any(|challenge| challenge.status != ChallengeStatus::Pending);
+        let standing = ChallengeKind::DnsPersist01.to_protocol();
+        let persist = handle.challenges.iter().find(|challenge| challenge.r#type == standing);
+        let persist = persist.and_then(|challenge| persist::challenge(body, &challenge.url));
         let dns01 = handle.challenge(ChallengeType::Dns01);
-        let answered = dns01.as_ref().is_some_and(|challenge| challenge.status != ChallengeStatus::Pending);
         let dns01 = dns01.map(|challenge| Dns01 { txt_value: challenge.key_authorization().dns_value() });
-        if state == AuthorizationState::Pending && dns01.is_none() {
+        if state == AuthorizationState::Pending && dns01.is_none() && persist.is_none() {
             return Err(AcmeError::ChallengeNotOffered { name, offered });
         }
-        Ok(Self { name, wildcard, state, dns01, url, answered, problem })
+        Ok(Self { name, wildcard, state, dns01, persist, url, answered, problem })
     }
 
-    /// Whether its DNS-01 challenge is still to be answered.
+    /// Whether a challenge of it is still to be answered.
     pub fn awaits_answer(&self) -> bool {
-        self.state == AuthorizationState::Pending && self.dns01.is_some() && !self.answered
+        self.state == AuthorizationState::Pending && !self.answered
     }
 
     fn full_name(&self) -> String {
         if self.wildcard { format!("*.{}", self.name) } else { self.name.clone() }
+    }
+}
+
+impl ChallengeKind {
+    fn to_protocol(self) -> ChallengeType {
+        match self {
+            Self::Dns01 => ChallengeType::Dns01,
+            Self::DnsPersist01 => ChallengeType::Unknown(persist::TYPE.to_owned()),
+        }
     }
 }
 

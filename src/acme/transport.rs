@@ -27,13 +27,14 @@ pub(super) struct Transport {
     pub(super) directories: Arc<Directories>,
 }
 
-/// The way to one CA for one piece of work, which remembers the latest `Retry-After` and `Location`.
+/// The way to one CA for one piece of work, which remembers the latest answer with its `Retry-After` and `Location`.
 #[derive(Clone)]
 pub(super) struct Exchange {
     transport: Transport,
     directory: Uri,
     retry_after: Arc<Mutex<Option<Moment>>>,
     location: Arc<Mutex<Option<String>>>,
+    body: Arc<Mutex<Bytes>>,
 }
 
 /// What came of a request that can be signed anew.
@@ -57,7 +58,7 @@ pub(super) enum ExchangeError {
 
 impl Exchange {
     pub(super) fn new(transport: Transport, directory: Uri) -> Self {
-        Self { transport, directory, retry_after: Arc::default(), location: Arc::default() }
+        Self { transport, directory, retry_after: Arc::default(), location: Arc::default(), body: Arc::default() }
     }
 
     /// The moment of `Retry-After` in the latest answer.
@@ -68,6 +69,11 @@ impl Exchange {
     /// The URL of what the latest answer made.
     pub(super) fn location(&self) -> Option<String> {
         self.location.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The body of the latest answer that was no refusal, for what instant-acme does not read.
+    pub(super) fn body(&self) -> Bytes {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The directory, from the cache where it is fresh.
@@ -152,6 +158,7 @@ impl Exchange {
         let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
         if answer.status().is_success() {
+            *self.body.lock().unwrap_or_else(PoisonError::into_inner) = answer.body().clone();
             return Ok(answer);
         }
         let problem = Problem::read(answer.body());

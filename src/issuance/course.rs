@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{ConstantBuilder, Retryable};
 use secrecy::ExposeSecret;
 
-use crate::acme::{AcmeAccount, NewOrder, Order, OrderState};
+use crate::acme::{AcmeAccount, ChallengeKind, NewOrder, Order, OrderState};
 use crate::domain::attempt::{
     Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, Stage, StageKind,
 };
@@ -156,7 +156,7 @@ impl<'a> Course<'a> {
         let authorizations = self.order(&presented.order).await?.authorizations().await?;
         for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
             self.tenure.hold().await?;
-            let answered = self.order(&presented.order).await?.answer(authorization).await;
+            let answered = self.order(&presented.order).await?.answer(authorization, ChallengeKind::Dns01).await;
             self.counted(answered).await?;
         }
         Ok(presented.answered())

@@ -12,6 +12,7 @@ mod challenge_dns;
 mod ends;
 mod faults;
 mod orders;
+mod persist;
 mod profiles;
 mod registry;
 mod renewal_info;

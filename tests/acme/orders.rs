@@ -1,6 +1,6 @@
 //! Orders: to the certificate, resumed by their URL in every state, and refused.
 
-use autocertd::acme::{AcmeError, AuthorizationState, OrderState};
+use autocertd::acme::{AcmeError, AuthorizationState, ChallengeKind, OrderState};
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::server_url::OrderUrl;
 use autocertd_support::fault_proxy::{Action, RequestInfo};
@@ -86,8 +86,8 @@ async fn a_second_answer_to_a_challenge_is_harmless() {
     let stage = Stage::start_trusting().await;
     let mut order = stage.account().await.new_order(&names(&["example.com"])).await.unwrap();
     let authorizations = order.authorizations().await.unwrap();
-    order.answer(&authorizations[0]).await.unwrap();
-    order.answer(&authorizations[0]).await.unwrap();
+    order.answer(&authorizations[0], ChallengeKind::Dns01).await.unwrap();
+    order.answer(&authorizations[0], ChallengeKind::Dns01).await.unwrap();
     assert_eq!(stage.proxy.count("challenge"), 2, "the second answer was sent, and refused by the CA");
     order.await_ready(&CancellationToken::new()).await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use autocertd::acme::{AccountCredentials, AcmeAccount, AcmeClient, AcmeError, Order, Registration};
+use autocertd::acme::{AccountCredentials, AcmeAccount, AcmeClient, AcmeError, ChallengeKind, Order, Registration};
 use autocertd::config::acme::AcmeSection;
 use autocertd::config::span::Span;
 use autocertd::domain::name::DnsName;
@@ -109,7 +109,7 @@ pub(crate) fn csr(names: &[DnsName]) -> Vec<u8> {
 
 pub(crate) async fn answer_all(order: &mut Order) -> Result<(), AcmeError> {
     for authorization in order.authorizations().await? {
-        order.answer(&authorization).await?;
+        order.answer(&authorization, ChallengeKind::Dns01).await?;
     }
     Ok(())
 }

@@ -26,15 +26,16 @@ CREATE INDEX challenge_records_by_name ON challenge_records (adapter, name);
 -- What the last rehearsal of an auto-certificate found, a document, and when the next one is.
 ALTER TABLE auto_certificates ADD COLUMN rehearsal TEXT;
 
--- Standing records of dns-persist-01 that are in the DNS, so that a renewal needs no call.
+-- Standing records of dns-persist-01, so that a renewal needs no look at the DNS. adapter and zone are absent where a person
+-- made the record; seen_at where it was not seen, or the CA says that it is not there.
 CREATE TABLE standing_records (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
     content TEXT NOT NULL,
-    adapter TEXT NOT NULL,
-    zone_id TEXT NOT NULL,
+    adapter TEXT,
+    zone_id TEXT,
     record_id TEXT,
-    published_at BIGINT,
+    seen_at BIGINT,
     created_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX standing_records_by_name ON standing_records (name, content);
