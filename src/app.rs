@@ -17,6 +17,7 @@ use crate::deliver::targets::targets;
 use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
 use crate::dns::routes::Routes;
+use crate::domain::standing::DnsPersist;
 use crate::domain::token::Scope;
 use crate::http::{self, Api, LocalSocket};
 use crate::issuance::{Issuance, Registrar};
@@ -32,6 +33,7 @@ use crate::store::{KeyRing, Page, Store, StoreError, StoreUrl};
 pub struct Outside {
     acme: AcmeClient,
     dns: Routes,
+    persist: DnsPersist,
     propagation: Propagation,
     caa: CaaLookup,
     deliveries: Vec<Target>,
@@ -71,7 +73,8 @@ impl Outside {
         let caa = CaaLookup::new(&config.dns.propagation);
         let deliveries =
             targets(&config.deliveries, &config.instance(), &clock, &randomness).map_err(UnusableSettings::of)?;
-        Ok(Self { acme, dns, propagation, caa, deliveries })
+        let persist = config.experimental.dns_persist_01;
+        Ok(Self { acme, dns, persist, propagation, caa, deliveries })
     }
 }
 
@@ -141,7 +144,7 @@ impl App {
     }
 
     fn work(&self, outside: Outside) -> Work {
-        let Outside { acme, dns, propagation, caa, deliveries } = outside;
+        let Outside { acme, dns, persist, propagation, caa, deliveries } = outside;
         let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());
         let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries);
         let issuance = Issuance {
@@ -154,6 +157,7 @@ impl App {
             ),
             acme,
             dns,
+            persist,
             propagation,
             caa,
             clock: Arc::clone(&self.clock),

@@ -12,6 +12,7 @@ mod limits;
 mod provider;
 mod renewal_info;
 mod revocation;
+mod standing;
 mod tenure;
 
 pub use account::Registrar;
@@ -31,6 +32,7 @@ use crate::domain::failover;
 use crate::domain::hold::Hold;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::plan::Reason;
+use crate::domain::standing::DnsPersist;
 use crate::issuance::course::Course;
 use crate::issuance::provider::Chosen;
 use crate::runtime::clock::SharedClock;
@@ -102,6 +104,8 @@ pub struct Issuance {
     pub registrar: Registrar,
     /// Who publishes and removes challenge records.
     pub dns: Routes,
+    /// Whether names are proven by standing records.
+    pub persist: DnsPersist,
     /// Waits until records are seen.
     pub propagation: Propagation,
     /// Looks up whether a fallback provider may issue.

@@ -57,6 +57,7 @@ pub use renewal_infos::NewestIssued;
 pub use revocations::{RevocationClaim, RevocationRequest};
 pub use roster::{RosterEntry, RosterTarget};
 pub use rotation::Resealed;
+pub use standing::Standing;
 pub use takeover::{ProviderOfTakeover, TakenOver, Takeover};
 pub use unserved::Unserved;
 pub use work::{Claim, RunOutcome};

@@ -56,7 +56,7 @@ impl Propagation {
     pub async fn await_visible(&self, zone: &Zone, name: &str, values: &[String]) -> Result<(), DnsError> {
         let mut looks = Looks::new(&self.section);
         loop {
-            let fault = match self.look(zone, name, values).await {
+            let fault = match self.lagging(zone, name, values).await {
                 Ok(lagging) if lagging.is_empty() => return Ok(()),
                 Ok(lagging) => DnsError::NotVisible { name: name.to_owned(), waited: self.section.timeout, lagging },
                 Err(error) => error,
@@ -68,8 +68,11 @@ impl Propagation {
         }
     }
 
-    /// One look at all name servers; returns those that lag.
-    async fn look(&self, zone: &Zone, name: &str, values: &[String]) -> Result<Vec<Lagging>, DnsError> {
+    /// One look at all name servers of `zone`; gives those that do not show all `values` as TXT records at `name`.
+    ///
+    /// # Errors
+    /// [`DnsError::NoNameServers`].
+    pub async fn lagging(&self, zone: &Zone, name: &str, values: &[String]) -> Result<Vec<Lagging>, DnsError> {
         let patience = self.section.timeout.duration().min(LONGEST_ANSWER);
         let servers = if self.section.servers.is_empty() {
             of_zone(zone, &self.section.resolvers, patience).await?

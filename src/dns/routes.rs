@@ -122,6 +122,11 @@ impl Routes {
         found.ok_or_else(|| DnsError::NoSuchAdapter { adapter: adapter.to_owned() })
     }
 
+    /// What aliases and zones are looked up with.
+    pub const fn lookup(&self) -> &Lookup {
+        &self.lookup
+    }
+
     /// All adapters, by their names.
     pub fn adapters(&self) -> impl Iterator<Item = &Arc<dyn Adapter>> {
         self.adapters.values()

@@ -30,7 +30,12 @@ impl StandingRecord {
     /// `wildcard` is set.
     pub fn new(base: &str, issuer: &str, account: &str, wildcard: bool) -> Self {
         let policy = if wildcard { "; policy=wildcard" } else { "" };
-        Self { name: format!("_validation-persist.{base}"), content: format!("{issuer}; accounturi={account}{policy}") }
+        Self { name: Self::name_for(base), content: format!("{issuer}; accounturi={account}{policy}") }
+    }
+
+    /// Where the standing records for `base` are.
+    pub fn name_for(base: &str) -> String {
+        format!("_validation-persist.{base}")
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use time::Duration;
 
-use crate::acme::Authorization;
+use crate::acme::{Authorization, ChallengeKind};
 use crate::dns::DnsError;
 use crate::dns::adapter::{RecordId, TxtRecord, Zone};
 use crate::dns::routes::Place;
@@ -35,11 +35,13 @@ impl Challenge {
 }
 
 impl Course<'_> {
-    /// What is still to be proven, with the zone of each record.
+    /// What is still to be proven by records of this order, with the place of each. Standing records are seen to besides.
     pub(super) async fn pending_challenges(&mut self, url: &OrderUrl) -> Result<Vec<Challenge>, Stop> {
         let authorizations = self.order(url).await?.authorizations().await?;
+        self.stand(&authorizations).await?;
         let mut challenges = Vec::new();
-        for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
+        let by_dns01 = |one: &&Authorization| one.awaits_answer() && self.kind_for(one) == ChallengeKind::Dns01;
+        for authorization in authorizations.iter().filter(by_dns01) {
             let content = txt_value(authorization)?;
             let place = self.place_of(&challenge_name(&authorization.name)).await?;
             challenges.push(Challenge { place, content });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{ConstantBuilder, Retryable};
 use secrecy::ExposeSecret;
 
-use crate::acme::{AcmeAccount, ChallengeKind, NewOrder, Order, OrderState};
+use crate::acme::{AcmeAccount, AcmeError, NewOrder, Order, OrderState};
 use crate::domain::attempt::{
     Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, Stage, StageKind,
 };
@@ -156,7 +156,8 @@ impl<'a> Course<'a> {
         let authorizations = self.order(&presented.order).await?.authorizations().await?;
         for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
             self.tenure.hold().await?;
-            let answered = self.order(&presented.order).await?.answer(authorization, ChallengeKind::Dns01).await;
+            let kind = self.kind_for(authorization);
+            let answered = self.order(&presented.order).await?.answer(authorization, kind).await;
             self.counted(answered).await?;
         }
         Ok(presented.answered())
@@ -165,6 +166,9 @@ impl<'a> Course<'a> {
     async fn await_ready(&mut self, answered: Answered) -> Result<Stage, Stop> {
         let ended = self.tenure.ended().clone();
         let ready = self.order(&answered.order).await?.await_ready(&ended).await;
+        if matches!(ready, Err(AcmeError::OrderFailed(_))) {
+            self.doubt_standing().await?;
+        }
         self.counted(ready).await.map_err(|stop| self.stop_of(stop))?;
         Ok(answered.ready())
     }
@@ -212,7 +216,7 @@ impl<'a> Course<'a> {
         Ok(issued.stored(id))
     }
 
-    async fn account(&mut self) -> Result<&AcmeAccount, Stop> {
+    pub(super) async fn account(&mut self) -> Result<&AcmeAccount, Stop> {
         let account = if let Some(account) = self.account.take() {
             account
         } else {

@@ -22,6 +22,7 @@ use autocertd::domain::moment::Moment;
 use autocertd::domain::provider::NewProvider;
 use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
+use autocertd::domain::standing::DnsPersist;
 use autocertd::issuance::{Issuance, Registrar};
 use autocertd::runtime::clock::{Clock, SharedClock, SystemClock, TurnedClock};
 use autocertd::runtime::randomness::Randomness;
@@ -151,6 +152,7 @@ fn work(world: &World, store: &Store, clock: &SharedClock, randomness: &Randomne
         registrar: Registrar::new(store.clone(), acme.clone(), clock.clone(), randomness.clone()),
         acme,
         dns: Routes::only(Arc::new(dns), Lookup::new(&propagation), randomness.clone()),
+        persist: DnsPersist::Off,
         propagation: Propagation::new(&propagation),
         caa: CaaLookup::new(&propagation),
         clock: clock.clone(),

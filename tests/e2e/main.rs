@@ -18,6 +18,7 @@ mod kill;
 mod limits;
 mod moves;
 mod one_shot;
+mod persist;
 mod refusals;
 mod reload;
 mod renewal_info;

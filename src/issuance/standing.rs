@@ -1,0 +1,105 @@
+//! Names proven by standing records (dns-persist-01): made once, by the adapter or by a person, and then relied on, so that
+//! a renewal asks nothing of the DNS. Experimental, as its draft is.
+
+use crate::acme::{Authorization, ChallengeKind};
+use crate::dns::adapter::{TxtRecord, Zone};
+use crate::domain::disposition::Failure;
+use crate::domain::name::DnsName;
+use crate::domain::standing::{DnsPersist, StandingRecord};
+use crate::issuance::Stop;
+use crate::issuance::course::Course;
+use crate::store::Standing;
+
+impl Course<'_> {
+    /// How control of a name is proven: by a standing record where the settings want that and the CA offers it.
+    pub(super) const fn kind_for(&self, authorization: &Authorization) -> ChallengeKind {
+        match (self.issuance.persist, &authorization.persist) {
+            (DnsPersist::ByHand | DnsPersist::Publish, Some(_)) => ChallengeKind::DnsPersist01,
+            (DnsPersist::Off, _) | (_, None) => ChallengeKind::Dns01,
+        }
+    }
+
+    /// Makes sure that the standing records are there which these authorizations want; those proven otherwise want none.
+    pub(super) async fn stand(&mut self, authorizations: &[Authorization]) -> Result<(), Stop> {
+        let account = self.account().await?.url().to_owned();
+        let authorizations = authorizations.iter().filter(|one| self.stands(one));
+        for record in wanted(authorizations, &account, &self.attempt.names) {
+            match self.issuance.store.standing(&record).await? {
+                Some(Standing { seen: true, .. }) => {}
+                _ if self.issuance.persist == DnsPersist::Publish => self.publish_standing(&record).await?,
+                _ => self.look_for(&record).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The CA did not find what stood there: it is looked for anew before it is relied on again.
+    pub(super) async fn doubt_standing(&self) -> Result<(), Stop> {
+        if self.issuance.persist != DnsPersist::Off {
+            for name in &self.attempt.names {
+                self.issuance.store.doubt_standing(&StandingRecord::name_for(name.base())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stands(&self, authorization: &Authorization) -> bool {
+        authorization.awaits_answer() && self.kind_for(authorization) == ChallengeKind::DnsPersist01
+    }
+
+    async fn publish_standing(&self, record: &StandingRecord) -> Result<(), Stop> {
+        let (store, propagation) = (&self.issuance.store, &self.issuance.propagation);
+        let place = self.place_of(&record.name).await?;
+        let zone = &place.zone;
+        store.intend_standing(record, Some((place.adapter.name().as_str(), zone.id.as_str()))).await?;
+        self.tenure.hold().await?;
+        let txt = TxtRecord { name: place.name().to_owned(), content: record.content.clone() };
+        let id = place.adapter.present(&zone.id, &txt).await?;
+        store.standing_presented(record, id.as_str()).await?;
+        self.tenure.during(propagation.await_published(&*place.adapter, &zone.id, &id)).await?;
+        let values = [record.content.clone()];
+        self.tenure.during(propagation.await_visible(zone, place.name(), &values)).await?;
+        tracing::info!(name = record.name, "standing record published; renewals rely on it from now on");
+        Ok(store.standing_seen(record).await?)
+    }
+
+    /// A person makes the record. Without it the CA is not asked: failed validations count against its limits.
+    async fn look_for(&self, record: &StandingRecord) -> Result<(), Stop> {
+        let issuance = self.issuance;
+        issuance.store.intend_standing(record, None).await?;
+        let zone = Zone {
+            id: String::new().into(),
+            name: self.tenure.during(issuance.dns.lookup().zone_of(&record.name)).await?,
+            nameservers: Vec::new(),
+        };
+        let lagging = issuance.propagation.lagging(&zone, &record.name, std::slice::from_ref(&record.content));
+        if let Some(lagging) = self.tenure.during(lagging).await?.first() {
+            let StandingRecord { name, content } = record;
+            return Err(Failure::operator(format!(
+                "the standing record is not there ({lagging}); make the TXT record {name} with the content \"{content}\""
+            ))
+            .into());
+        }
+        Ok(issuance.store.standing_seen(record).await?)
+    }
+}
+
+/// One record for each name; it lets the wildcard be proven too, where that is among the `ordered` names.
+fn wanted<'a>(
+    authorizations: impl Iterator<Item = &'a Authorization>,
+    account: &str,
+    ordered: &[DnsName],
+) -> Vec<StandingRecord> {
+    let mut records = Vec::new();
+    for authorization in authorizations {
+        let issuer = authorization.persist.as_ref().and_then(|challenge| challenge.issuers.first());
+        let Some(issuer) = issuer else { continue };
+        let base = &authorization.name;
+        let wildcard = ordered.iter().any(|name| name.is_wildcard() && name.base() == base);
+        let record = StandingRecord::new(base, issuer, account, wildcard);
+        if !records.contains(&record) {
+            records.push(record);
+        }
+    }
+    records
+}
