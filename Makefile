@@ -23,6 +23,7 @@ tools: ## Install what the tests need
 	@tools/require-toolchain
 	@tools/install-pebble
 	@tools/install-postgres
+	@tools/install-bind
 	@tools/install-strace
 	@tools/install-python-sdk
 	@tools/install-cargo-deny

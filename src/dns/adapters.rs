@@ -1,6 +1,7 @@
 //! The adapters: a file for each kind, and their list. A new kind is a file with a [`Make`] and a line in [`KINDS`].
 
 pub mod ionos;
+pub mod rfc2136;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 
 /// The kinds that `type` of `[dns.adapter.NAME]` may name.
-const KINDS: [(&str, Make); 1] = [("ionos", ionos::make)];
+const KINDS: [(&str, Make); 2] = [("ionos", ionos::make), ("rfc2136", rfc2136::make)];
 
 /// Makes an adapter of a kind out of its settings. It asks nothing over the network.
 type Make = fn(Given) -> Result<Arc<dyn Adapter>, DnsError>;

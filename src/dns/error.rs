@@ -29,14 +29,14 @@ pub enum DnsError {
     },
     /// No enabled zone holds the name, also after the list of zones was read anew.
     #[error(
-        "{adapter}: no enabled zone holds {name}; create or enable its zone, or give a token that may see it ({zones} zones were seen)"
+        "{adapter}: no enabled zone holds {name}; create or enable its zone, give a token or a server that sees it, or route the name to another adapter with [[dns.zone]] ({zones} zones were seen)"
     )]
     NoZone {
         /// Who was asked.
         adapter: AdapterName,
         /// The name that no zone holds.
         name: String,
-        /// How many zones the token sees.
+        /// How many zones the adapter saw.
         zones: usize,
     },
     /// No token was given.

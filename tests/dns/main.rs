@@ -8,6 +8,7 @@ mod faults;
 mod log;
 mod propagation;
 mod records;
+mod rfc2136;
 mod zones;
 
 use std::sync::Arc;

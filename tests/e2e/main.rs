@@ -24,6 +24,7 @@ mod reload;
 mod renewal_info;
 mod replicas;
 mod revoke;
+mod rfc2136;
 mod sdk;
 mod secrets;
 mod stops;

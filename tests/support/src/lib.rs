@@ -2,6 +2,7 @@
 
 pub mod again;
 pub mod api;
+pub mod bind;
 pub mod cloud_dns;
 pub mod daemon;
 pub mod fault_proxy;

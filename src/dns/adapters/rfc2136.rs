@@ -1,0 +1,253 @@
+//! Dynamic update (RFC 2136) with TSIG (RFC 8945) over TCP: BIND, Knot, PowerDNS. Questions are signed like updates, so
+//! that views and access lists that go by the key apply to both, and a wrong key shows before anything is published.
+
+mod client;
+mod key;
+mod wire;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+use serde::Deserialize;
+
+use self::client::Client;
+use crate::config::span::Span;
+use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use crate::dns::adapters::Given;
+use crate::dns::error::DnsError;
+use crate::dns::resolver::absolute;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::said::Said;
+use crate::domain::zone_name::ZoneName;
+
+/// `[dns.adapter.NAME]` of the type `rfc2136`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    /// The primary name server: `192.0.2.53`, `ns.example.com:5353`, `[2001:db8::53]:53`. The port is 53 where none is given.
+    server: String,
+    /// The file with the TSIG key: what tsig-keygen prints, or the bare secret in base64.
+    key_file: PathBuf,
+    /// What the server calls the key. Default: as the key file says.
+    key_name: Option<String>,
+    /// `hmac-sha256`, `hmac-sha384` or `hmac-sha512`. Default: as the key file says, else `hmac-sha256`.
+    algorithm: Option<String>,
+    /// How long resolvers may keep a record. Default `60s`.
+    #[serde(default = "usual_ttl")]
+    ttl: Span,
+    /// How long one request may take. Default `10s`.
+    #[serde(default = "usual_timeout")]
+    timeout: Span,
+    /// The zone, for servers that hide its SOA record from us. Default none: it is asked for.
+    zone: Option<ZoneName>,
+}
+
+/// `[dns.adapter.NAME]` of the type `rfc2136`.
+///
+/// # Errors
+/// [`DnsError::Setting`] where a setting or the key cannot be used.
+pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
+    let section: Section = given.settings()?;
+    let server = with_port(&section.server).ok_or_else(|| {
+        given.unusable("server", format!("{:?} is no server; give host or host:port", section.server))
+    })?;
+    let seconds = u32::try_from(section.ttl.duration().as_secs()).ok().filter(|seconds| *seconds <= LONGEST_TTL);
+    let ttl = seconds.ok_or_else(|| given.unusable("ttl", format!("{} is too long", section.ttl)))?;
+    let signer = key::signer(&given, &section)?;
+    let client = Client::new(given, server, signer, section.timeout.duration());
+    Ok(Arc::new(Rfc2136 { client, ttl, zone: section.zone }))
+}
+
+/// The zones of one primary name server, as far as a key may change them.
+struct Rfc2136 {
+    client: Client,
+    /// In seconds.
+    ttl: u32,
+    zone: Option<ZoneName>,
+}
+
+impl Rfc2136 {
+    /// The nearest zone at or above `name` that the server answers for itself. A referral, or a refusal, means that none
+    /// of its zones holds the name: a record above the cut would never be seen.
+    async fn find_zone(&self, name: &str) -> Result<Option<Name>, DnsError> {
+        let mut place = absolute_name(name);
+        while let Some(at) = place.filter(|at| !at.is_root()) {
+            let answer = self.ask(&at, RecordType::SOA).await?;
+            match answer.response_code {
+                ResponseCode::NoError | ResponseCode::NXDomain if answer.authoritative => {}
+                ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::Refused => return Ok(None),
+                code => return Err(self.client.failure(&asking(&at, RecordType::SOA), code)),
+            }
+            if let Some(zone) = wire::zone_told(&answer, &at) {
+                return Ok(Some(zone));
+            }
+            place = Some(at.base_name());
+        }
+        Ok(None)
+    }
+
+    async fn nameservers(&self, zone: &Name) -> Result<Vec<String>, DnsError> {
+        let answer = self.ask(zone, RecordType::NS).await?;
+        Ok(wire::nameservers_told(&answer).map(plain).collect())
+    }
+
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
+        self.client.ask(&asking(name, kind), wire::question(self.client.fresh_id(), name, kind)).await
+    }
+
+    /// One update that adds all records, or none.
+    async fn add(&self, zone: &ZoneId, records: &[TxtRecord]) -> Result<(), DnsError> {
+        let (zone_name, values) = self.within(zone, records)?;
+        let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
+        let call = format!("the update of {zone} that adds {}", names.join(", "));
+        let update = wire::addition(self.client.fresh_id(), zone_name, &values, self.ttl);
+        match self.client.ask(&call, update).await?.response_code {
+            // All that the update requires is that no CNAME stands there.
+            ResponseCode::YXRRSet => {
+                Err(DnsError::Conflict { adapter: self.name().clone(), name: names.join(", "), said: Said::default() })
+            }
+            code => self.client.settle(&call, code),
+        }
+    }
+
+    /// The names of the zone and of the records, which it must hold.
+    fn within<'a>(&self, zone: &ZoneId, records: &'a [TxtRecord]) -> Result<(Name, Vec<(Name, &'a str)>), DnsError> {
+        let changed = |name: &str| DnsError::ZoneChanged {
+            adapter: self.name().clone(),
+            name: name.to_owned(),
+            zone: zone.to_string(),
+        };
+        let zone_name = absolute_name(zone.as_str()).ok_or_else(|| changed(""))?;
+        let placed = records.iter().map(|record| {
+            let name = absolute_name(&record.name).filter(|name| zone_name.zone_of(name));
+            Ok((name.ok_or_else(|| changed(&record.name))?, record.content.as_str()))
+        });
+        let placed = placed.collect::<Result<_, _>>()?;
+        Ok((zone_name, placed))
+    }
+
+    fn no_zone(&self, name: &str) -> DnsError {
+        let zones = usize::from(self.zone.is_some());
+        DnsError::NoZone { adapter: self.name().clone(), name: name.to_owned(), zones }
+    }
+}
+
+#[async_trait]
+impl Adapter for Rfc2136 {
+    fn name(&self) -> &AdapterName {
+        self.client.name()
+    }
+
+    async fn zone_for(&self, name: &str) -> Result<Zone, DnsError> {
+        let found = match &self.zone {
+            Some(zone) => absolute_name(zone.as_str()).filter(|_| zone.holds(name)),
+            None => self.find_zone(name).await?,
+        };
+        let zone = found.ok_or_else(|| self.no_zone(name))?;
+        let (name, nameservers) = (plain(&zone), self.nameservers(&zone).await?);
+        Ok(Zone { id: name.clone().into(), name, nameservers })
+    }
+
+    async fn present(&self, zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
+        self.add(zone, std::slice::from_ref(record)).await?;
+        Ok(id_of(record))
+    }
+
+    /// One update for all. Where it fails, each is tried by itself: one name that the key may not change must not hide
+    /// which it is.
+    async fn present_all(&self, zone: &ZoneId, records: &[TxtRecord]) -> Vec<Result<RecordId, DnsError>> {
+        if records.len() > 1 {
+            match self.add(zone, records).await {
+                Ok(()) => return records.iter().map(|record| Ok(id_of(record))).collect(),
+                Err(error) => tracing::debug!(adapter = %self.name(), %error, "one update for each record instead"),
+            }
+        }
+        let presented: Vec<_> = records.iter().map(|record| self.present(zone, record)).collect();
+        stream::iter(presented).buffered(AT_A_TIME).collect().await
+    }
+
+    async fn remove(&self, zone: &ZoneId, _id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError> {
+        let (zone_name, values) = self.within(zone, std::slice::from_ref(record))?;
+        let call = format!("the update of {zone} that removes {}", record.name);
+        let answer = self.client.ask(&call, wire::removal(self.client.fresh_id(), zone_name, &values)).await?;
+        self.client.settle(&call, answer.response_code)
+    }
+}
+
+fn asking(name: &Name, kind: RecordType) -> String {
+    format!("the question for {} {kind}", plain(name))
+}
+
+/// A record is known by what it is: the server gives it no id.
+fn id_of(record: &TxtRecord) -> RecordId {
+    format!("{} TXT {}", record.name, record.content).into()
+}
+
+/// `None` where the name is longer than DNS allows.
+fn absolute_name(name: &str) -> Option<Name> {
+    Name::from_ascii(absolute(name)).ok()
+}
+
+/// In lower case, without the final dot.
+fn plain(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_lowercase()
+}
+
+/// The address with its port; `None` where it is none.
+fn with_port(server: &str) -> Option<String> {
+    if let Ok(ip) = server.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, DNS_PORT).to_string());
+    }
+    if let Ok(address) = server.parse::<SocketAddr>() {
+        return Some(address.to_string());
+    }
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()?),
+        None => (server, DNS_PORT),
+    };
+    let host: ZoneName = host.parse().ok()?;
+    Some(format!("{host}:{port}"))
+}
+
+const fn usual_ttl() -> Span {
+    Span::seconds(60)
+}
+
+const fn usual_timeout() -> Span {
+    Span::seconds(10)
+}
+
+const DNS_PORT: u16 = 53;
+/// RFC 2181 section 8.
+const LONGEST_TTL: u32 = 0x7fff_ffff;
+/// Updates to one server at a time.
+const AT_A_TIME: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_an_address_or_a_name_with_a_port_or_without() {
+        for (text, server) in [
+            ("192.0.2.53", "192.0.2.53:53"),
+            ("192.0.2.53:5353", "192.0.2.53:5353"),
+            ("2001:db8::53", "[2001:db8::53]:53"),
+            ("[2001:db8::53]:5353", "[2001:db8::53]:5353"),
+            ("NS1.example.com.", "ns1.example.com:53"),
+            ("localhost:5353", "localhost:5353"),
+        ] {
+            assert_eq!(with_port(text).as_deref(), Some(server));
+        }
+        for text in
+            ["", ":53", "ns1.example.com:", "ns1.example.com:dns", "ns1:70000", "https://ns1.example.com", "a b"]
+        {
+            assert_eq!(with_port(text), None, "{text:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The messages: questions, and updates that add or remove exactly the given records. hickory's own helpers panic where
+//! a name is not in the zone; these do not look at it.
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+/// A question that wants no recursion.
+pub(super) fn question(id: u16, name: &Name, kind: RecordType) -> Message {
+    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+    message.add_query(Query::query(name.clone(), kind));
+    message
+}
+
+/// Adds TXT records (RFC 2136 section 2.5.1); those that are there already stay. A server takes no notice of a record
+/// beside a CNAME (section 3.4.2.2) and says nothing: so it is required that there is none (section 2.4.3).
+pub(super) fn addition(id: u16, zone: Name, values: &[(Name, &str)], ttl: u32) -> Message {
+    let mut message = update(id, zone);
+    for (name, content) in values {
+        let mut no_alias = Record::update0(name.clone(), 0, RecordType::CNAME);
+        no_alias.dns_class = DNSClass::NONE;
+        message.add_answer(no_alias);
+        message.add_authority(Record::from_rdata(name.clone(), ttl, txt(content)));
+    }
+    message
+}
+
+/// Removes exactly these records (RFC 2136 section 2.5.4), never others of their names.
+pub(super) fn removal(id: u16, zone: Name, values: &[(Name, &str)]) -> Message {
+    let mut message = update(id, zone);
+    for (name, content) in values {
+        let mut record = Record::from_rdata(name.clone(), 0, txt(content));
+        record.dns_class = DNSClass::NONE;
+        message.add_authority(record);
+    }
+    message
+}
+
+/// The zone that an authoritative answer to a question for the SOA record of `asked` speaks of: in the answer at the zone's
+/// apex, in the authority section below it (RFC 2308 section 2). Behind an alias both may be of another zone.
+pub(super) fn zone_told(answer: &Message, asked: &Name) -> Option<Name> {
+    let soa = |records: &[Record], fits: fn(&Name, &Name) -> bool| {
+        let found = records.iter().find(|record| matches!(record.data, RData::SOA(_)) && fits(&record.name, asked));
+        found.map(|record| record.name.clone()).filter(|zone| !zone.is_root())
+    };
+    if answer.answers.is_empty() { soa(&answer.authorities, Name::zone_of) } else { soa(&answer.answers, Name::eq) }
+}
+
+/// The targets of the NS records of an answer.
+pub(super) fn nameservers_told(answer: &Message) -> impl Iterator<Item = &Name> {
+    answer.answers.iter().filter_map(|record| match &record.data {
+        RData::NS(target) => Some(&target.0),
+        _ => None,
+    })
+}
+
+fn update(id: u16, zone: Name) -> Message {
+    let mut message = Message::new(id, MessageType::Query, OpCode::Update);
+    message.add_query(Query::query(zone, RecordType::SOA));
+    message
+}
+
+/// A string of a TXT record holds 255 bytes (RFC 1035 section 3.3).
+fn txt(content: &str) -> RData {
+    RData::TXT(TXT::from_bytes(content.as_bytes().chunks(255).collect()))
+}
