@@ -45,8 +45,7 @@ impl Question {
     }
 
     fn new(name: &str, kind: RecordType, recursive: bool) -> Result<Self, NoAnswer> {
-        let absolute = format!("{}.", name.trim_end_matches('.'));
-        let parsed = Name::from_ascii(absolute);
+        let parsed = Name::from_ascii(absolute(name));
         let name = parsed.map_err(|error| NoAnswer::new(format!("{name:?} is no name that DNS carries: {error}")))?;
         Ok(Self { name, kind, recursive, unchecked: false })
     }
@@ -61,6 +60,11 @@ impl Question {
         message.metadata.authentic_data = self.recursive;
         message
     }
+}
+
+/// With the final dot, so that no search list applies.
+pub(super) fn absolute(name: &str) -> String {
+    format!("{}.", name.trim_end_matches('.'))
 }
 
 /// What a server answers.

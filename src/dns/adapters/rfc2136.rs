@@ -20,7 +20,7 @@ use crate::config::span::Span;
 use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::Given;
 use crate::dns::error::DnsError;
-use crate::dns::resolver::absolute;
+use crate::dns::question::absolute;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::said::Said;
 use crate::domain::zone_name::ZoneName;

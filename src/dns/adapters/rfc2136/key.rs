@@ -14,7 +14,7 @@ use super::Section;
 use crate::config::secret;
 use crate::dns::adapters::Given;
 use crate::dns::error::DnsError;
-use crate::dns::resolver::absolute;
+use crate::dns::question::absolute;
 
 /// The key of the settings.
 ///
