@@ -203,6 +203,7 @@ impl App {
         let socket = LocalSocket::bind(&self.config.socket()).await?;
         self.make_first_token().await?;
         self.reconcile(&self.config).await?;
+        self.store.try_removals_again().await?;
         let scheduler = self.scheduler(outside);
         scheduler.sync_deliveries().await?;
         let api = self.api();

@@ -3,6 +3,7 @@
 mod account;
 mod check_config;
 mod deliveries;
+mod dns;
 mod export;
 mod import;
 mod keys;
@@ -87,6 +88,9 @@ enum Command {
     Plan(plan::PlanCommand),
     /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
     Deliveries(deliveries::DeliveriesCommand),
+    /// Care for what stands in the DNS
+    #[command(subcommand)]
+    Dns(dns::DnsCommand),
     /// Show what counts against the limits of each provider's CA, and when there is room for more
     Limits(limits::LimitsCommand),
     /// Look what is served where a delivery says `verify`, by a TLS handshake; exit code 1 where that is not what was
@@ -179,6 +183,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Plan(command))) => plan::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
+        (None, Some(Command::Dns(command))) => dns::run(config, &command),
         (None, Some(Command::Limits(command))) => limits::run(config, &command),
         (None, Some(Command::Verify(command))) => verify::run(config, &command),
         (None, Some(Command::Import(arguments))) => import::run(config, &arguments),

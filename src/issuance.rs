@@ -16,6 +16,7 @@ mod standing;
 mod tenure;
 
 pub use account::Registrar;
+pub use challenge::{Fate, Removed, Sweep};
 pub use provider::StandIns;
 pub use tenure::Tenure;
 
@@ -37,7 +38,7 @@ use crate::issuance::course::Course;
 use crate::issuance::provider::Chosen;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
-use crate::store::{ChallengeRecord, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Why work on an auto-certificate ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -148,27 +149,6 @@ impl Issuance {
         self.carry_on(tenure, subject, attempt).await
     }
 
-    /// Removes the challenge records that no open attempt needs. A record that cannot be removed is tried again later.
-    ///
-    /// # Errors
-    /// Where the work must stop.
-    pub async fn clean_up(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
-        let open = self.store.open_attempt(subject.id).await?.filter(|_| !subject.standing.deleted);
-        let is_open =
-            |record: &ChallengeRecord| open.as_ref().is_some_and(|attempt| Some(attempt.id) == record.attempt);
-        let (needed, left): (Vec<_>, Vec<_>) =
-            self.store.challenge_records(subject.id).await?.into_iter().partition(is_open);
-        for record in left {
-            if needed.iter().any(|other| is_same_record(other, &record)) {
-                // A CA that hands out a pending order again wants the same record again.
-                self.store.record_removed(record.id).await?;
-            } else {
-                self.remove(tenure, &record).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn begin(
         &self,
         tenure: &Tenure,
@@ -263,9 +243,4 @@ impl Issuance {
         }
         Ok(())
     }
-}
-
-fn is_same_record(one: &ChallengeRecord, other: &ChallengeRecord) -> bool {
-    (&one.adapter, &one.zone_id, &one.name, &one.content)
-        == (&other.adapter, &other.zone_id, &other.name, &other.content)
 }

@@ -4,6 +4,7 @@
 mod deliveries;
 mod queue;
 mod revocations;
+mod strays;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -28,7 +29,10 @@ use crate::runtime::lifecycle;
 use crate::runtime::wake::Wake;
 use crate::scheduler::deliveries::Deliveries;
 use crate::scheduler::revocations::Revocations;
+use crate::scheduler::strays::Strays;
 use crate::store::{Claim, Due, RunOutcome, StoreError};
+
+pub use crate::issuance::{Fate, Removed, Sweep};
 
 /// What the settings come to, and a reload replaces. What is under way goes on with what it began with.
 #[derive(Clone)]
@@ -45,6 +49,7 @@ pub struct Scheduler {
     work: Arc<RwLock<Work>>,
     deliveries: Deliveries,
     revocations: Revocations,
+    strays: Strays,
     wake: Wake,
     /// How many auto-certificates are worked on at once at each provider.
     room: usize,
@@ -68,6 +73,7 @@ impl Scheduler {
             work: Arc::new(RwLock::new(work)),
             deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
             revocations: Revocations::new(wake.clone(), tasks.clone(), stopping.clone()),
+            strays: Strays::new(wake.clone(), tasks.clone(), stopping.clone()),
             wake,
             room: settings.concurrency.into(),
             tasks,
@@ -125,7 +131,8 @@ impl Scheduler {
         let due = self.serve_queues(&issuance).await?;
         let delivery = self.deliveries.scan(&dispatch).await?;
         let revocation = self.revocations.scan(&issuance).await?;
-        let looks = [due, delivery, revocation, store.earliest_provider_look().await?];
+        let stray = self.strays.scan(&issuance).await?;
+        let looks = [due, delivery, revocation, stray, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 

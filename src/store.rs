@@ -46,7 +46,7 @@ pub use backup::{Backup, BackupError, Contents, LeftOut};
 pub use breakers::{Proof, Turnstile};
 pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow};
 pub use error::StoreError;
-pub use journal::{ChallengeRecord, IntendedCanary, IntendedRecord};
+pub use journal::{ChallengeRecord, IntendedCanary, IntendedRecord, Removal};
 pub use key_ring::{KeyError, KeyRing};
 pub use lease::{Hold, LEASE, Lease, ProviderLease};
 pub use ledger::{Booking, Books};

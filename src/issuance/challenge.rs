@@ -1,21 +1,24 @@
-//! DNS-01 (RFC 8555 section 8.4): the challenge records of an attempt, from the journal through the adapter to every
-//! authoritative name server, and away again.
+//! DNS-01 (RFC 8555 section 8.4): the challenge records of an attempt, from the journal through the adapters to every
+//! authoritative name server, and away again. All names of an order are worked on at once.
 
-use std::collections::BTreeMap;
+mod publish;
+mod removal;
+mod sweep;
 
+use futures_util::{StreamExt, stream};
 use time::Duration;
 
+pub use self::removal::{Fate, Removed};
+pub use self::sweep::Sweep;
 use crate::acme::{Authorization, ChallengeKind};
 use crate::dns::DnsError;
-use crate::dns::adapter::{RecordId, TxtRecord, Zone};
+use crate::dns::adapter::TxtRecord;
 use crate::dns::routes::Place;
-use crate::domain::attempt::Attempt;
-use crate::domain::disposition::Failure;
+use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::name::challenge_name;
 use crate::domain::server_url::OrderUrl;
+use crate::issuance::Stop;
 use crate::issuance::course::Course;
-use crate::issuance::{Issuance, Stop, Tenure};
-use crate::store::{ChallengeRecord, IntendedRecord};
 
 /// A TXT record that the CA wants to see, and where it goes.
 pub(super) struct Challenge {
@@ -24,11 +27,6 @@ pub(super) struct Challenge {
 }
 
 impl Challenge {
-    /// The value, and where it is to be seen.
-    fn value(&self) -> (&Zone, &str, &str) {
-        (&self.place.zone, self.place.name(), &self.content)
-    }
-
     fn record(&self) -> TxtRecord {
         TxtRecord { name: self.place.name().to_owned(), content: self.content.clone() }
     }
@@ -39,91 +37,33 @@ impl Course<'_> {
     pub(super) async fn pending_challenges(&mut self, url: &OrderUrl) -> Result<Vec<Challenge>, Stop> {
         let authorizations = self.order(url).await?.authorizations().await?;
         self.stand(&authorizations).await?;
-        let mut challenges = Vec::new();
         let by_dns01 = |one: &&Authorization| one.awaits_answer() && self.kind_for(one) == ChallengeKind::Dns01;
-        for authorization in authorizations.iter().filter(by_dns01) {
-            let content = txt_value(authorization)?;
-            let place = self.place_of(&challenge_name(&authorization.name)).await?;
-            challenges.push(Challenge { place, content });
-        }
-        Ok(challenges)
+        let pending = authorizations.iter().filter(by_dns01);
+        let (names, contents): (Vec<String>, Vec<String>) = pending
+            .map(|authorization| Ok((challenge_name(&authorization.name), txt_value(authorization)?)))
+            .collect::<Result<Vec<_>, Failure>>()?
+            .into_iter()
+            .unzip();
+        let places = self.places_of(&names).await?;
+        Ok(places.into_iter().zip(contents).map(|(place, content)| Challenge { place, content }).collect())
     }
 
-    /// Publishes the records and waits until all authoritative servers show them.
-    pub(super) async fn publish(&self, challenges: &[Challenge]) -> Result<(), Stop> {
-        let journal = self.issuance.store.challenge_records(self.subject.id).await?;
-        let mut presented = Vec::new();
-        for challenge in challenges {
-            let known = journal.iter().find(|entry| is_for(entry, self.attempt, challenge));
-            presented.push((challenge, self.present_one(challenge, known).await?));
-        }
-        let propagation = &self.issuance.propagation;
-        for (challenge, record) in presented {
-            let Place { adapter, zone, .. } = &challenge.place;
-            self.tenure.during(propagation.await_published(&**adapter, &zone.id, &record)).await?;
-        }
-        for (name, (zone, values)) in by_name(challenges.iter().map(Challenge::value)) {
-            tracing::info!(attempt = %self.attempt.id, name, values = values.len(), "waiting for every name server");
-            self.tenure.during(propagation.await_visible(zone, name, &values)).await?;
-        }
-        Ok(())
+    /// Where the records of challenges go, in the order of their names.
+    pub(super) async fn places_of(&self, names: &[String]) -> Result<Vec<Place>, Stop> {
+        let places: Vec<_> = names.iter().map(|name| self.place_of(name)).collect();
+        gathered(self.tenure.during(async { Ok::<_, Stop>(at_once(places).await) }).await?)
     }
 
     /// Where the record of a challenge goes. A zone is often made in the same minute as its auto-certificate, so for the
     /// first half hour a missing one is tried again; after that a person must act.
     pub(super) async fn place_of(&self, name: &str) -> Result<Place, Stop> {
-        let found = self.tenure.during(async { Ok::<_, Stop>(self.issuance.dns.place_of(name).await) }).await?;
         let age = self.issuance.clock.now() - self.subject.audit.created;
-        match found {
+        match self.issuance.dns.place_of(name).await {
             Err(error @ DnsError::NoZone { .. }) if age < PATIENCE_FOR_ZONES => {
                 Err(Failure::retry(error.to_string()).into())
             }
             found => Ok(found?),
         }
-    }
-
-    /// The intent is stored before the call, the record's id after it.
-    async fn present_one(&self, challenge: &Challenge, known: Option<&ChallengeRecord>) -> Result<RecordId, Stop> {
-        let (Place { adapter, zone, .. }, record) = (&challenge.place, challenge.record());
-        let entry = if let Some(entry) = known {
-            entry.id
-        } else {
-            let intended = IntendedRecord {
-                attempt: self.attempt.id,
-                adapter: adapter.name().as_str(),
-                zone_id: zone.id.as_str(),
-                name: &record.name,
-                content: &record.content,
-            };
-            self.issuance.store.intend_record(self.tenure.lease(), &intended).await?
-        };
-        self.tenure.hold().await?;
-        let id = adapter.present(&zone.id, &record).await?;
-        self.issuance.store.record_presented(entry, id.as_str()).await?;
-        Ok(id)
-    }
-}
-
-impl Issuance {
-    /// Removes one record and then its entry in the journal. Where that fails it is tried again later.
-    pub(super) async fn remove(&self, tenure: &Tenure, entry: &ChallengeRecord) -> Result<(), Stop> {
-        tenure.hold().await?;
-        let record = TxtRecord { name: entry.name.clone(), content: entry.content.clone() };
-        let id = entry.record_id.clone().map(RecordId::from);
-        let removed =
-            async { self.dns.named(&entry.adapter)?.remove(&entry.zone_id.clone().into(), id.as_ref(), &record).await };
-        match removed.await {
-            Ok(()) => {
-                self.store.record_removed(entry.id).await?;
-                tracing::debug!(name = entry.name, "challenge record removed");
-            }
-            Err(error) => {
-                let next_try = self.clock.now() + removal_pause(entry.removal_tries);
-                tracing::warn!(name = entry.name, %next_try, "challenge record not removed: {error}");
-                self.store.removal_failed(entry.id, next_try).await?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -133,47 +73,74 @@ fn txt_value(authorization: &Authorization) -> Result<String, Failure> {
     })
 }
 
-fn is_for(entry: &ChallengeRecord, attempt: &Attempt, challenge: &Challenge) -> bool {
-    let Place { adapter, zone, .. } = &challenge.place;
-    entry.attempt == Some(attempt.id)
-        && entry.adapter == adapter.name().as_str()
-        && entry.zone_id == zone.id.as_str()
-        && entry.name == challenge.place.name()
-        && entry.content == challenge.content
+/// Works on all of these, a number at a time; the results come in their order.
+async fn at_once<F: Future>(work: Vec<F>) -> Vec<F::Output> {
+    stream::iter(work).buffered(AT_ONCE).collect().await
 }
 
-/// An apex and its wildcard need two values at one name; they are waited for together.
-fn by_name<'a>(
-    values: impl Iterator<Item = (&'a Zone, &'a str, &'a str)>,
-) -> BTreeMap<&'a str, (&'a Zone, Vec<String>)> {
-    let mut names: BTreeMap<&str, (&Zone, Vec<String>)> = BTreeMap::new();
-    for (zone, name, value) in values {
-        names.entry(name).or_insert_with(|| (zone, Vec::new())).1.push(value.to_owned());
+/// All results, or what is to be said of those that failed: what needs a person before what passes by itself, then what
+/// is to wait the longest. The others are counted, and told to the log.
+fn gathered<T>(results: Vec<Result<T, Stop>>) -> Result<Vec<T>, Stop> {
+    let (mut all, mut failures) = (Vec::with_capacity(results.len()), Vec::new());
+    for result in results {
+        match result {
+            Ok(result) => all.push(result),
+            Err(Stop::Failed(failure)) => failures.push(failure),
+            Err(stop) => return Err(stop),
+        }
     }
-    names
-}
-
-/// 1 minute, doubled with each try, at most an hour.
-fn removal_pause(tries: u32) -> Duration {
-    Duration::minutes(1 << tries.min(5)).min(Duration::hours(1))
+    let weight = |failure: &Failure| (failure.disposition == Disposition::Operator, failure.disposition.not_before());
+    let Some(gravest) = failures.iter().map(weight).max() else { return Ok(all) };
+    let at = failures.iter().position(|failure| weight(failure) == gravest).unwrap_or_default();
+    let mut told = failures.swap_remove(at);
+    for other in &failures {
+        tracing::warn!("failed as well: {other}");
+    }
+    match failures.len() {
+        0 => {}
+        1 => told.message.push_str("; 1 more name of the order failed as well"),
+        more => told.message.push_str(&format!("; {more} more names of the order failed as well")),
+    }
+    Err(told.into())
 }
 
 const PATIENCE_FOR_ZONES: Duration = Duration::minutes(30);
+/// Each look at a name may take a socket for every name server.
+const AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::moment::Moment;
 
-    #[test]
-    fn two_values_at_one_name_are_waited_for_together() {
-        let zone = Zone { id: "z".to_owned().into(), name: "example.com".to_owned(), nameservers: Vec::new() };
-        let names = by_name([(&zone, "a", "1"), (&zone, "b", "2"), (&zone, "a", "3")].into_iter());
-        assert_eq!(names["a"].1, ["1", "3"]);
-        assert_eq!(names["b"].1, ["2"]);
+    fn message(results: Vec<Result<(), Stop>>) -> String {
+        gathered(results).unwrap_err().to_string()
     }
 
     #[test]
-    fn removals_are_tried_again_with_growing_pauses() {
-        assert_eq!([0, 1, 3, 9].map(removal_pause), [1, 2, 8, 32].map(Duration::minutes));
+    fn the_first_failure_is_told_and_the_others_are_counted() {
+        let failed = |message: &str| Err(Failure::retry(message).into());
+        assert_eq!(message(vec![Ok(()), failed("a"), Ok(())]), "a");
+        assert_eq!(message(vec![failed("a"), Ok(()), failed("b")]), "a; 1 more name of the order failed as well");
+        let more = vec![failed("a"), failed("b"), failed("c")];
+        assert_eq!(message(more), "a; 2 more names of the order failed as well");
+        assert_eq!(gathered(vec![Ok(1), Ok(2)]).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn what_needs_a_person_or_waits_longest_is_told_first() {
+        let passing = || Err(Failure::retry("passing").into());
+        let later = |second: i64| {
+            let not_before = Some(Moment::from_micros(second * 1_000_000));
+            Err(Failure { disposition: Disposition::Retry { not_before }, message: format!("at {second}") }.into())
+        };
+        assert!(message(vec![passing(), later(5), later(9), later(9)]).starts_with("at 9; 3 more"));
+        assert!(message(vec![later(5), Err(Failure::operator("person").into())]).starts_with("person; 1 more"));
+    }
+
+    #[test]
+    fn whoever_must_stop_tells_of_nothing_else() {
+        let results = vec![Err::<(), _>(Failure::retry("a").into()), Err(Stop::Lost)];
+        assert!(matches!(gathered(results), Err(Stop::Lost)));
     }
 }

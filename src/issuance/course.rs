@@ -14,7 +14,9 @@ use crate::domain::certificate::NewCertificate;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::leaf::{Leaf, LeafError};
 use crate::domain::moment::Moment;
+use crate::domain::name::DnsName;
 use crate::domain::server_url::OrderUrl;
+use crate::domain::standing::DnsPersist;
 use crate::issuance::key::KeyInTheMaking;
 use crate::issuance::{Issuance, Stop, Tenure};
 use crate::store::{Proof, StoreError};
@@ -100,8 +102,9 @@ impl<'a> Course<'a> {
     /// The zones are looked up first: a name that no adapter serves must not cost an order. Neither must one that the CA
     /// would refuse for its limits, nor be sent.
     async fn make_order(&mut self, planned: Planned) -> Result<Stage, Stop> {
-        for name in &self.attempt.names {
-            self.place_of(&name.challenge_name()).await?;
+        if self.issuance.persist == DnsPersist::Off {
+            let names: Vec<String> = self.attempt.names.iter().map(DnsName::challenge_name).collect();
+            self.places_of(&names).await?;
         }
         self.account().await?;
         let order = self.new_order().await?;

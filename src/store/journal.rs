@@ -1,6 +1,7 @@
 //! The journal of challenge records: what was, or may have been, written into the DNS and is to be removed again.
 
 use sqlx::any::AnyRow;
+use time::Duration;
 
 use crate::domain::id::{AttemptId, AutoCertificateId, ChallengeRecordId};
 use crate::domain::moment::Moment;
@@ -56,37 +57,56 @@ pub struct ChallengeRecord {
     pub content: String,
     /// How often its removal failed.
     pub removal_tries: u32,
+    /// When to try to remove it, once nobody needs it.
+    pub next_try: Moment,
+    /// Whether an open attempt needs it.
+    pub needed: bool,
+}
+
+/// What becomes of a removal that is to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It may begin.
+    Begun,
+    /// An open attempt needs an equal record: that one's entry is left, and this one is gone.
+    NeededElsewhere,
 }
 
 impl Store {
-    /// Notes a record before it is made.
+    /// Notes records before they are made, all or none; the identities come in their order.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn intend_record(
+    pub async fn intend_records(
         &self,
         lease: &Lease,
-        record: &IntendedRecord<'_>,
-    ) -> Result<ChallengeRecordId, StoreError> {
-        let id = ChallengeRecordId::from(self.0.randomness.uuid());
+        records: &[IntendedRecord<'_>],
+    ) -> Result<Vec<ChallengeRecordId>, StoreError> {
+        let mut ids = Vec::with_capacity(records.len());
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
-        self.query(INSERT)
-            .bind(id.to_string())
-            .bind(Some(lease.id.to_string()))
-            .bind(Some(record.attempt.to_string()))
-            .bind(record.adapter.to_owned())
-            .bind(record.zone_id.to_owned())
-            .bind(record.name.to_owned())
-            .bind(record.content.to_owned())
-            .bind(self.now().micros())
-            .execute(&mut *transaction)
-            .await?;
+        for record in records {
+            let id = ChallengeRecordId::from(self.0.randomness.uuid());
+            let now = self.now().micros();
+            self.query(INSERT)
+                .bind(id.to_string())
+                .bind(Some(lease.id.to_string()))
+                .bind(Some(record.attempt.to_string()))
+                .bind(record.adapter.to_owned())
+                .bind(record.zone_id.to_owned())
+                .bind(record.name.to_owned())
+                .bind(record.content.to_owned())
+                .bind(now)
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
+            ids.push(id);
+        }
         transaction.commit().await?;
-        Ok(id)
+        Ok(ids)
     }
 
-    /// Notes a canary before it is made.
+    /// Notes a canary before it is made. Where whoever made it does not remove it, it becomes a stray.
     ///
     /// # Errors
     /// Where the database fails.
@@ -100,6 +120,7 @@ impl Store {
             .bind(record.zone_id.to_owned())
             .bind(record.name.to_owned())
             .bind(record.content.to_owned())
+            .bind((self.now() + LIFE_OF_CANARY).micros())
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;
@@ -125,7 +146,58 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn challenge_records(&self, id: AutoCertificateId) -> Result<Vec<ChallengeRecord>, StoreError> {
-        self.query(LIST).bind(id.to_string()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+        self.query(list()).bind(id.to_string()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+    }
+
+    /// The whole journal, oldest first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn journal(&self) -> Result<Vec<ChallengeRecord>, StoreError> {
+        self.query(journal()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+    }
+
+    /// The records of no attempt that are to be removed at `now`: canaries that outlived whoever made them.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn strays(&self, now: Moment) -> Result<Vec<ChallengeRecord>, StoreError> {
+        self.query(strays()).bind(now.micros()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+    }
+
+    /// When the next stray is to be removed.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn earliest_stray_look(&self) -> Result<Option<Moment>, StoreError> {
+        let row = self.query(EARLIEST_STRAY).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).moment("next_try")).transpose()
+    }
+
+    /// Begins the removal of a record, or where an open attempt of whatever auto-certificate needs an equal one, forgets
+    /// only this entry. For a minute, or until its end is noted, attempts that come to need an equal record
+    /// [wait](Store::removal_is_under_way) for the removal.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn begin_removal(&self, id: ChallengeRecordId) -> Result<Removal, StoreError> {
+        // Each side writes before it looks at what the other wrote: at least one of the two sees the other.
+        self.query("UPDATE challenge_records SET removing_until = @now + @lease WHERE id = $1")
+            .bind(id.to_string())
+            .execute(&self.0.pool)
+            .await?;
+        let forgotten = self.query(FORGET_IF_NEEDED).bind(id.to_string()).execute(&self.0.pool).await?;
+        Ok(if forgotten.rows_affected() == 1 { Removal::NeededElsewhere } else { Removal::Begun })
+    }
+
+    /// Whether a removal may be under way that would take away what this attempt has in the journal. To be asked after
+    /// its intents are stored and before its records are made.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn removal_is_under_way(&self, attempt: AttemptId) -> Result<bool, StoreError> {
+        let found = self.query(IN_THE_WAY).bind(attempt.to_string()).fetch_optional(&self.0.pool).await?;
+        Ok(found.is_some())
     }
 
     /// Forgets a record that is gone from the DNS.
@@ -142,17 +214,47 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn removal_failed(&self, id: ChallengeRecordId, next_try: Moment) -> Result<(), StoreError> {
-        self.query("UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $2 WHERE id = $1")
-            .bind(id.to_string())
+        self.query(
+            "UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $2, removing_until = NULL \
+             WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .bind(next_try.micros())
+        .execute(&self.0.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Puts off the removal of all records of an adapter that are due at `now`, and says how many that were.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn put_off_removals(&self, adapter: &str, now: Moment, next_try: Moment) -> Result<u64, StoreError> {
+        let put_off = self
+            .query(PUT_OFF)
+            .bind(adapter.to_owned())
+            .bind(now.micros())
             .bind(next_try.micros())
             .execute(&self.0.pool)
             .await?;
-        Ok(())
+        Ok(put_off.rows_affected())
+    }
+
+    /// Makes the removals that failed due, and their auto-certificates with them: the settings may have changed. Says how
+    /// many.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn try_removals_again(&self) -> Result<u64, StoreError> {
+        let now = self.now().micros();
+        self.query(LOOK_AT_REMOVALS).bind(now).execute(&self.0.pool).await?;
+        let due = self.query(TRY_REMOVALS_AGAIN).bind(now).execute(&self.0.pool).await?;
+        Ok(due.rows_affected())
     }
 }
 
 fn read(row: &AnyRow) -> Result<ChallengeRecord, StoreError> {
-    let record = Record::new(row, "challenge_records");
+    let record = Record::new(row, TABLE);
     Ok(ChallengeRecord {
         id: record.parsed("id")?,
         auto_certificate: record.optional_parsed("auto_certificate_id")?,
@@ -163,12 +265,71 @@ fn read(row: &AnyRow) -> Result<ChallengeRecord, StoreError> {
         name: record.text("name")?,
         content: record.text("content")?,
         removal_tries: record.count("removal_tries")?,
+        next_try: record.moment("next_try")?,
+        needed: record.flag("needed")?,
     })
 }
 
+pub(super) fn list() -> String {
+    format!("{SELECT} WHERE r.auto_certificate_id = $1 ORDER BY r.created_at, r.id")
+}
+
+pub(super) fn journal() -> String {
+    format!("{SELECT} ORDER BY r.created_at, r.id")
+}
+
+pub(super) fn strays() -> String {
+    format!("{SELECT} WHERE r.auto_certificate_id IS NULL AND r.next_try <= $1 ORDER BY r.created_at, r.id")
+}
+
+/// That an attempt `t` of an auto-certificate `a` still needs its records.
+macro_rules! needs {
+    () => {
+        "t.ended_at IS NULL AND a.deleted_at IS NULL"
+    };
+}
+
+const TABLE: &str = "challenge_records";
 const INSERT: &str = "\
     INSERT INTO challenge_records (id, auto_certificate_id, attempt_id, adapter, zone_id, name, content, \
-    removal_tries, next_try, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $8)";
-pub(super) const LIST: &str = "\
-    SELECT id, auto_certificate_id, attempt_id, adapter, zone_id, record_id, name, content, removal_tries FROM challenge_records \
-    WHERE auto_certificate_id = $1 ORDER BY created_at, id";
+    removal_tries, next_try, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9)";
+const SELECT: &str = concat!(
+    "SELECT r.id, r.auto_certificate_id, r.attempt_id, r.adapter, r.zone_id, r.record_id, r.name, r.content, \
+     r.removal_tries, r.next_try, CASE WHEN t.id IS NOT NULL AND ",
+    needs!(),
+    " THEN 1 ELSE 0 END AS needed FROM challenge_records r LEFT JOIN attempts t ON t.id = r.attempt_id \
+     LEFT JOIN auto_certificates a ON a.id = r.auto_certificate_id"
+);
+pub(super) const EARLIEST_STRAY: &str = "\
+    SELECT id, next_try FROM challenge_records WHERE auto_certificate_id IS NULL ORDER BY next_try LIMIT 1";
+/// That two entries are of one record.
+macro_rules! same_record {
+    ($one:literal, $other:literal) => {
+        concat!(
+            $one, ".adapter = ", $other, ".adapter AND ", $one, ".zone_id = ", $other, ".zone_id AND ",
+            $one, ".name = ", $other, ".name AND ", $one, ".content = ", $other, ".content AND ",
+            $one, ".id <> ", $other, ".id"
+        )
+    };
+}
+pub(super) const FORGET_IF_NEEDED: &str = concat!(
+    "DELETE FROM challenge_records WHERE id = $1 AND EXISTS (SELECT 1 FROM challenge_records o \
+     JOIN attempts t ON t.id = o.attempt_id JOIN auto_certificates a ON a.id = o.auto_certificate_id WHERE ",
+    same_record!("o", "challenge_records"),
+    " AND ",
+    needs!(),
+    ")"
+);
+pub(super) const IN_THE_WAY: &str = concat!(
+    "SELECT o.id FROM challenge_records r JOIN challenge_records o ON ",
+    same_record!("o", "r"),
+    " WHERE r.attempt_id = $1 AND o.removing_until > @now LIMIT 1"
+);
+pub(super) const PUT_OFF: &str = "\
+    UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $3 WHERE adapter = $1 AND next_try <= $2";
+const LOOK_AT_REMOVALS: &str = "\
+    UPDATE auto_certificates SET next_look = $1, wakes = wakes + 1 WHERE id IN (SELECT auto_certificate_id \
+    FROM challenge_records WHERE next_try > $1 AND removal_tries > 0)";
+const TRY_REMOVALS_AGAIN: &str = "UPDATE challenge_records SET next_try = $1 WHERE next_try > $1 AND removal_tries > 0";
+/// So long whoever made a canary has to remove it.
+const LIFE_OF_CANARY: Duration = Duration::minutes(10);

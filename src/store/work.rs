@@ -224,7 +224,7 @@ pub(super) const LONGEST_LOOK_AHEAD: time::Duration = time::Duration::DAY;
 pub(super) const LONGEST_WAIT_FOR_WINDOW: time::Duration = time::Duration::days(8);
 
 /// How far ahead rows may be planned; is there one beyond that, and what makes them due.
-pub(super) const MEND: [(time::Duration, &str, &str); 4] = [
+pub(super) const MEND: [(time::Duration, &str, &str); 5] = [
     (
         LONGEST_LOOK_AHEAD,
         "SELECT id FROM auto_certificates WHERE next_look > $1 LIMIT 1",
@@ -245,6 +245,11 @@ pub(super) const MEND: [(time::Duration, &str, &str); 4] = [
         LONGEST_LOOK_AHEAD,
         "SELECT id FROM certificates WHERE revocation_look > $1 LIMIT 1",
         "UPDATE certificates SET revocation_look = $2 WHERE revocation_look > $1",
+    ),
+    (
+        LONGEST_LOOK_AHEAD,
+        "SELECT id FROM challenge_records WHERE next_try > $1 LIMIT 1",
+        "UPDATE challenge_records SET next_try = $2 WHERE next_try > $1",
     ),
 ];
 

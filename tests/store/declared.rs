@@ -247,7 +247,7 @@ async fn a_changed_intent_ends_the_open_attempt_and_fences_its_holder_off(house:
         name: "_acme-challenge.www.example.com",
         content: "proof",
     };
-    house.store.intend_record(&claim.lease, &record).await.unwrap();
+    house.store.intend_records(&claim.lease, &[record]).await.unwrap();
     let trouble = Trouble::after(None, Failure::operator("CAA forbids"), house.now(), None, 0.5);
     house.store.record_trouble(&claim.lease, &trouble).await.unwrap();
 

@@ -2,7 +2,7 @@
 
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AttemptId, ChallengeRecordId};
-use autocertd::store::{Claim, IntendedRecord, RunOutcome, StoreError};
+use autocertd::store::{Claim, IntendedCanary, IntendedRecord, Removal, RunOutcome, StoreError};
 use time::Duration;
 
 use crate::house::{House, new_certificate, on_both, trouble_of};
@@ -12,11 +12,17 @@ on_both! {
     records_are_cleaned_up_once_nobody_needs_them
     records_outlive_their_attempt_and_hold_up_the_purge
     a_stale_epoch_intends_nothing
+    records_are_noted_all_at_once_and_in_their_order
+    a_record_that_another_open_attempt_needs_is_not_removed
+    an_intent_and_a_removal_of_one_record_see_each_other
+    a_canary_becomes_a_stray_after_a_while_and_its_failures_are_waited_out
+    removals_of_an_adapter_are_put_off_together_and_tried_again_together
+    what_a_clock_that_was_ahead_put_off_is_tried_again
 }
 
 async fn intend(house: &House, claim: &Claim, attempt: AttemptId, name: &str) -> Result<ChallengeRecordId, StoreError> {
     let record = IntendedRecord { attempt, adapter: "ionos", zone_id: "zone-1", name, content: "digest" };
-    house.store.intend_record(&claim.lease, &record).await
+    Ok(house.store.intend_records(&claim.lease, &[record]).await?[0])
 }
 
 async fn begin(house: &House, claim: &Claim) -> AttemptId {
@@ -97,4 +103,125 @@ async fn a_stale_epoch_intends_nothing(house: House) {
     let refused = intend(&house, &stale, attempt, "_acme-challenge.www.example.com").await;
     assert!(matches!(refused, Err(StoreError::LostLease)), "{refused:?}");
     assert!(house.store.challenge_records(stale.lease.id).await.unwrap().is_empty());
+}
+
+async fn records_are_noted_all_at_once_and_in_their_order(house: House) {
+    let claim = house.claimed().await;
+    let attempt = begin(&house, &claim).await;
+    let names: Vec<String> = (0..100).map(|number| format!("_acme-challenge.h{number}.example.com")).collect();
+    let record = |name| IntendedRecord { attempt, adapter: "ionos", zone_id: "zone-1", name, content: "digest" };
+    let records: Vec<_> = names.iter().map(|name| record(name)).collect();
+    let ids = house.store.intend_records(&claim.lease, &records).await.unwrap();
+    let noted = house.store.challenge_records(claim.lease.id).await.unwrap();
+    for (id, name) in ids.iter().zip(&names) {
+        assert_eq!(noted.iter().find(|entry| entry.id == *id).unwrap().name, *name);
+    }
+    assert!(noted.len() == 100 && noted.iter().all(|entry| entry.needed));
+
+    // One that belongs to no attempt spoils them all.
+    let stranger = IntendedRecord { attempt: AttemptId::from(uuid::Uuid::from_u128(7)), ..record("x") };
+    assert!(house.store.intend_records(&claim.lease, &[record("y"), stranger]).await.is_err());
+    assert_eq!(house.store.challenge_records(claim.lease.id).await.unwrap().len(), 100);
+}
+
+/// Two auto-certificates whose attempts need equal records, as where a CA hands out a pending authorization again.
+async fn two_of_one_record(house: &House) -> [(Claim, AttemptId, ChallengeRecordId); 2] {
+    let provider = house.provider().await;
+    let mut both = Vec::new();
+    for name in ["www.example.com", "mail.example.com"] {
+        let claim = house.claim(house.auto_certificate(provider.id, name).await.id).await;
+        let attempt = begin(house, &claim).await;
+        let record = intend(house, &claim, attempt, "_acme-challenge.example.com").await.unwrap();
+        both.push((claim, attempt, record));
+    }
+    both.try_into().unwrap_or_else(|_| unreachable!("there are two"))
+}
+
+async fn end(house: &House, claim: &Claim, attempt: AttemptId) {
+    house.store.end_attempt(&claim.lease, attempt, &trouble_of(Failure::restart("gone"))).await.unwrap();
+}
+
+async fn a_record_that_another_open_attempt_needs_is_not_removed(house: House) {
+    let [(one, one_attempt, first), (other, other_attempt, second)] = two_of_one_record(&house).await;
+    end(&house, &one, one_attempt).await;
+    let needed: Vec<bool> = house.store.journal().await.unwrap().iter().map(|entry| entry.needed).collect();
+    assert_eq!(needed.iter().filter(|needed| **needed).count(), 1);
+    assert_eq!(house.store.begin_removal(first).await.unwrap(), Removal::NeededElsewhere);
+    let left: Vec<_> = house.store.journal().await.unwrap().iter().map(|entry| entry.id).collect();
+    assert_eq!(left, [second], "only the entry of the ended one is gone");
+
+    // The last one takes the record along, even where its auto-certificate was deleted before the attempt ended.
+    let third = intend(&house, &other, other_attempt, "_acme-challenge.other.example.com").await.unwrap();
+    assert_eq!(house.store.begin_removal(third).await.unwrap(), Removal::Begun, "another name is another record");
+    house.store.delete_auto_certificate(other.lease.id).await.unwrap();
+    assert_eq!(house.store.begin_removal(second).await.unwrap(), Removal::Begun);
+}
+
+async fn an_intent_and_a_removal_of_one_record_see_each_other(house: House) {
+    let [(one, one_attempt, first), (other, other_attempt, second)] = two_of_one_record(&house).await;
+    let in_the_way = async || house.store.removal_is_under_way(other_attempt).await.unwrap();
+    end(&house, &one, one_attempt).await;
+    end(&house, &other, other_attempt).await;
+    assert!(!in_the_way().await);
+    assert_eq!(house.store.begin_removal(first).await.unwrap(), Removal::Begun);
+    assert!(in_the_way().await);
+
+    house.store.removal_failed(first, house.now()).await.unwrap();
+    assert!(!in_the_way().await, "it is over");
+    house.store.begin_removal(first).await.unwrap();
+    house.tamper("UPDATE challenge_records SET removing_until = removing_until - 60000000").await;
+    assert!(!in_the_way().await, "whoever began it is dead");
+    house.store.begin_removal(first).await.unwrap();
+    house.store.record_removed(first).await.unwrap();
+    assert!(!in_the_way().await);
+    assert_eq!(house.store.begin_removal(second).await.unwrap(), Removal::Begun);
+    assert!(!in_the_way().await, "one's own is not in one's way");
+}
+
+async fn a_canary_becomes_a_stray_after_a_while_and_its_failures_are_waited_out(house: House) {
+    assert_eq!(house.store.earliest_stray_look().await.unwrap(), None);
+    let canary =
+        IntendedCanary { adapter: "ionos", zone_id: "zone-1", name: "_acme-challenge.a.example", content: "c" };
+    let id = house.store.intend_canary(&canary).await.unwrap();
+    let due = house.now() + Duration::minutes(10);
+    assert_eq!(house.store.earliest_stray_look().await.unwrap(), Some(due));
+    assert!(house.store.strays(due - Duration::SECOND).await.unwrap().is_empty());
+    let stray = house.store.strays(due).await.unwrap().pop().unwrap();
+    assert_eq!((stray.id, stray.auto_certificate, stray.attempt, stray.needed), (id, None, None, false));
+
+    let later = house.now() + Duration::minutes(1);
+    house.store.removal_failed(id, later).await.unwrap();
+    assert_eq!(house.store.earliest_stray_look().await.unwrap(), Some(later));
+    assert_eq!(house.store.begin_removal(id).await.unwrap(), Removal::Begun);
+    house.store.record_removed(id).await.unwrap();
+    assert_eq!(house.store.earliest_stray_look().await.unwrap(), None);
+}
+
+async fn removals_of_an_adapter_are_put_off_together_and_tried_again_together(house: House) {
+    let claim = house.claimed().await;
+    let attempt = begin(&house, &claim).await;
+    for name in ["_acme-challenge.a.example.com", "_acme-challenge.b.example.com"] {
+        intend(&house, &claim, attempt, name).await.unwrap();
+    }
+    end(&house, &claim, attempt).await;
+    let later = house.now() + Duration::DAY;
+    assert_eq!(house.store.put_off_removals("office", house.now(), later).await.unwrap(), 0);
+    assert_eq!(house.store.put_off_removals("ionos", house.now(), later).await.unwrap(), 2);
+    assert_eq!(house.store.put_off_removals("ionos", house.now(), later).await.unwrap(), 0, "that was told already");
+    assert_eq!(house.reload(claim.lease.id).await.standing.clean_up_at, Some(later));
+
+    house.store.release(&claim.lease, later, RunOutcome::Finished).await.unwrap();
+    assert!(house.store.due(house.now()).await.unwrap().is_empty());
+    assert_eq!(house.store.try_removals_again().await.unwrap(), 2);
+    assert_eq!(house.store.due(house.now()).await.unwrap(), [claim.lease.id]);
+    assert_eq!(house.reload(claim.lease.id).await.standing.clean_up_at, Some(house.now()));
+}
+
+async fn what_a_clock_that_was_ahead_put_off_is_tried_again(house: House) {
+    let canary =
+        IntendedCanary { adapter: "ionos", zone_id: "zone-1", name: "_acme-challenge.a.example", content: "c" };
+    let id = house.store.intend_canary(&canary).await.unwrap();
+    house.store.removal_failed(id, house.now() + Duration::days(300)).await.unwrap();
+    assert_eq!(house.store.mend_looks(house.now(), false).await.unwrap(), 1);
+    assert_eq!(house.store.earliest_stray_look().await.unwrap(), Some(house.now()));
 }

@@ -5,7 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use autocertd::runtime::clock::SystemClock;
-use autocertd::store::{KeyError, KeyRing, Store, StoreError, StoreSettings, StoreUrl};
+use autocertd::store::{KeyError, KeyRing, Removal, Store, StoreError, StoreSettings, StoreUrl};
+use secrecy::ExposeSecret;
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, AssertSqlSafe, SqlSafeStr};
 
 use crate::house::{House, actor, new_provider, on_both, randomness};
 
@@ -15,6 +19,7 @@ on_both! {
     a_wrong_key_is_refused_and_nothing_overwritten
     a_key_under_another_id_is_missed_by_its_id
     a_store_from_the_future_is_refused
+    a_journal_of_an_earlier_version_is_taken_over
 }
 
 async fn opening_again_changes_nothing(house: House) {
@@ -160,3 +165,79 @@ fn write_private(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
+
+/// What an earlier version noted in the DNS is still to be removed by this one.
+async fn a_journal_of_an_earlier_version_is_taken_over(house: House) {
+    let settings = house.another_database().await;
+    let earlier = earlier_database(&settings).await;
+    for statement in EARLIER_ROWS {
+        sqlx::query(statement).execute(&earlier).await.unwrap();
+    }
+    earlier.close().await;
+
+    let keys = KeyRing::load(&house.key_file()).unwrap();
+    let store = Store::open(&settings, keys, house.clock.clone(), randomness()).await.unwrap();
+    let [open, ended] = store.journal().await.unwrap().try_into().unwrap();
+    let id = |text: &str| text.parse::<uuid::Uuid>().unwrap();
+    assert_eq!(ended.attempt, Some(id("00000000-0000-4000-8000-0000000000a1").into()));
+    assert_eq!(open.attempt, Some(id("00000000-0000-4000-8000-0000000000a2").into()));
+    for record in [&open, &ended] {
+        assert_eq!(record.auto_certificate, Some(id("00000000-0000-4000-8000-000000000001").into()));
+        assert_eq!((record.adapter.as_str(), record.zone_id.as_str()), ("ionos", "zone-1"));
+    }
+    assert_eq!((open.name.as_str(), open.content.as_str()), ("_acme-challenge.b.example", "digest-b"));
+    assert_eq!((&open.record_id, open.removal_tries, open.needed), (&None, 0, true));
+    assert_eq!((ended.record_id.as_deref(), ended.removal_tries, ended.needed), (Some("record-7"), 3, false));
+    assert_eq!(ended.next_try.micros(), 5);
+
+    let owner = ended.auto_certificate.unwrap();
+    assert_eq!(store.auto_certificate(owner).await.unwrap().unwrap().standing.clean_up_at, Some(ended.next_try));
+    assert_eq!(store.begin_removal(ended.id).await.unwrap(), Removal::Begun);
+    store.record_removed(ended.id).await.unwrap();
+    assert_eq!(store.journal().await.unwrap().len(), 1);
+    store.close().await;
+}
+
+/// A database with the tables of the version before the one that knows canaries.
+async fn earlier_database(settings: &StoreSettings) -> AnyPool {
+    let (url, blob) = match &settings.url {
+        StoreUrl::Sqlite(path) => (format!("sqlite://{}?mode=rwc", path.display()), "BLOB"),
+        StoreUrl::Postgres(url) => (url.expose_secret().to_owned(), "BYTEA"),
+    };
+    let pool = AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+    let files = [
+        ("first tables", include_str!("../../src/store/migrations/0001_first_tables.sql")),
+        ("declared and delivered", include_str!("../../src/store/migrations/0002_declared_and_delivered.sql")),
+        ("renewal", include_str!("../../src/store/migrations/0003_renewal.sql")),
+    ];
+    let migrations = (1..).zip(files).map(|(version, (description, text))| {
+        let text = AssertSqlSafe(text.replace("@blob", blob)).into_sql_str();
+        Migration::new(version, description.into(), MigrationType::Simple, text, false)
+    });
+    Migrator::with_migrations(migrations.collect()).run(&pool).await.unwrap();
+    pool
+}
+
+/// One auto-certificate with an ended attempt and an open one, and a record of each.
+const EARLIER_ROWS: [&str; 5] = [
+    "INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \
+     subject_alternative_names, renewal_requested, runs, wakes, next_look, created_at, created_by, created_by_id, \
+     modified_at, modified_by, modified_by_id, lease_epoch) \
+     VALUES ('00000000-0000-4000-8000-000000000001', 'www', '00000000-0000-4000-8000-000000000002', 'www.example', \
+     'www.example', 'secp256r1', '[]', 0, 0, 0, 1, 1, 'ada', '00000000-0000-4000-8000-000000000003', 1, 'ada', \
+     '00000000-0000-4000-8000-000000000003', 0)",
+    "INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, reason, started_at, stage, ended_at) \
+     VALUES ('00000000-0000-4000-8000-0000000000a1', '00000000-0000-4000-8000-000000000001', \
+     '00000000-0000-4000-8000-000000000002', '[\"www.example\"]', 'secp256r1', 'once', 1, 'planned', 2)",
+    "INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, reason, started_at, stage) \
+     VALUES ('00000000-0000-4000-8000-0000000000a2', '00000000-0000-4000-8000-000000000001', \
+     '00000000-0000-4000-8000-000000000002', '[\"www.example\"]', 'secp256r1', 'again', 3, 'planned')",
+    "INSERT INTO challenge_records (id, auto_certificate_id, attempt_id, adapter, zone_id, record_id, name, content, \
+     removal_tries, next_try, created_at) VALUES ('00000000-0000-4000-8000-0000000000b1', \
+     '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-0000000000a1', 'ionos', 'zone-1', 'record-7', \
+     '_acme-challenge.a.example', 'digest-a', 3, 5, 4)",
+    "INSERT INTO challenge_records (id, auto_certificate_id, attempt_id, adapter, zone_id, name, content, \
+     removal_tries, next_try, created_at) VALUES ('00000000-0000-4000-8000-0000000000b2', \
+     '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-0000000000a2', 'ionos', 'zone-1', \
+     '_acme-challenge.b.example', 'digest-b', 0, 3, 3)",
+];

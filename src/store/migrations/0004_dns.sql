@@ -1,5 +1,6 @@
 -- The journal also names records that belong to no attempt: the canaries of `autocertd doctor`. Whether another entry
--- needs the same record, and what the own name server answers, is asked by adapter and name.
+-- needs the same record, and what the own name server answers, is asked by adapter and name. Until `removing_until` a
+-- removal may be under way.
 CREATE TABLE journal (
     id TEXT NOT NULL PRIMARY KEY,
     auto_certificate_id TEXT REFERENCES auto_certificates (id),
@@ -11,6 +12,7 @@ CREATE TABLE journal (
     content TEXT NOT NULL,
     removal_tries BIGINT NOT NULL,
     next_try BIGINT NOT NULL,
+    removing_until BIGINT,
     created_at BIGINT NOT NULL
 );
 INSERT INTO journal (id, auto_certificate_id, attempt_id, adapter, zone_id, record_id, name, content, removal_tries,
@@ -22,6 +24,7 @@ ALTER TABLE journal RENAME TO challenge_records;
 CREATE INDEX challenge_records_by_auto_certificate ON challenge_records (auto_certificate_id, created_at, id);
 CREATE INDEX challenge_records_by_attempt ON challenge_records (attempt_id);
 CREATE INDEX challenge_records_by_name ON challenge_records (adapter, name);
+CREATE INDEX challenge_records_by_next_try ON challenge_records (next_try);
 
 -- What the last rehearsal of an auto-certificate found, a document, and when the next one is.
 ALTER TABLE auto_certificates ADD COLUMN rehearsal TEXT;

@@ -1,0 +1,22 @@
+//! `autocertd dns`: what autocertd keeps in the DNS.
+
+mod sweep;
+
+use clap::Subcommand;
+
+use crate::cli::Ending;
+use crate::config::Config;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DnsCommand {
+    /// Remove the challenge records that no open order needs, now, and print what was removed, what could not be and why,
+    /// and what is in use. Nothing is touched but what autocertd made and noted; exit code 1 where something could not
+    /// be removed
+    Sweep(sweep::Arguments),
+}
+
+pub(super) fn run(config: &Config, command: &DnsCommand) -> anyhow::Result<Ending> {
+    match command {
+        DnsCommand::Sweep(arguments) => sweep::run(config, arguments),
+    }
+}

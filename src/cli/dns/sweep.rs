@@ -1,0 +1,122 @@
+//! `autocertd dns sweep`: removes by hand what the daemon would remove sooner or later.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::app::{App, Outside, Place};
+use crate::cli::{Ending, log, owner, runtime};
+use crate::config::Config;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::shown::printable;
+use crate::scheduler::{Fate, Removed, Sweep};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Only print what would be removed
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Remove nothing, but forget the records of this adapter, which the settings no longer have, after you removed them by
+    /// hand
+    #[arg(long, value_name = "ADAPTER", conflicts_with = "dry_run")]
+    forget: Option<AdapterName>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+    owner::become_owner_of(&config.state_directory())?;
+    log::start_quietly(&config.log)?;
+    runtime()?.block_on(async {
+        let outside = Outside::from_config(config)?;
+        let app = App::open(config, Place::MustExist).await?;
+        let swept = sweep(&app, outside, arguments).await;
+        app.stop().await;
+        let Some(swept) = swept? else { return Ok(Ending::Misused) };
+        if arguments.json {
+            let rows: Vec<Value> = swept.iter().map(json_of).collect();
+            println!("{}", serde_json::to_string_pretty(&rows)?);
+        } else {
+            print(&swept);
+        }
+        let failed = swept.iter().any(|removed| matches!(removed.fate, Fate::Failed(_)));
+        Ok(if failed { Ending::Failed } else { Ending::Well })
+    })
+}
+
+/// Nothing where it cannot be meant so.
+async fn sweep(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::Result<Option<Vec<Removed>>> {
+    let scheduler = app.scheduler(outside);
+    let sweep = match &arguments.forget {
+        Some(adapter) if scheduler.has_adapter(adapter.as_str()) => {
+            eprintln!(
+                "autocertd: the settings have the DNS adapter {adapter}, which can remove its records; leave out --forget"
+            );
+            return Ok(None);
+        }
+        Some(adapter) => Sweep::Forget(adapter.to_string()),
+        None if arguments.dry_run => Sweep::Look,
+        None => Sweep::Remove,
+    };
+    Ok(Some(scheduler.sweep(&sweep).await?))
+}
+
+fn print(swept: &[Removed]) {
+    for removed in swept {
+        println!("{}", printable(&line(removed)));
+    }
+    println!("{}", summary(swept));
+}
+
+fn line(Removed { record, fate }: &Removed) -> String {
+    let what = format!("TXT {} {:?} ({})", record.name, record.content, record.adapter);
+    match fate {
+        Fate::Removed | Fate::WouldGo | Fate::Forgotten => format!("{}: {what}", word(fate)),
+        Fate::InUse(why) => format!("{}: {what}: {why}", word(fate)),
+        Fate::Failed(why) => format!("{}: {what}: {why}", word(fate)),
+    }
+}
+
+fn summary(swept: &[Removed]) -> String {
+    let counts: Vec<String> = EVERY_WORD
+        .iter()
+        .map(|each| (each, swept.iter().filter(|removed| word(&removed.fate) == *each).count()))
+        .filter(|(_, count)| *count > 0)
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
+    if counts.is_empty() { "nothing is left over".to_owned() } else { counts.join(", ") }
+}
+
+fn word(fate: &Fate) -> &'static str {
+    match fate {
+        Fate::Removed => "removed",
+        Fate::WouldGo => "would be removed",
+        Fate::Forgotten => "forgotten",
+        Fate::InUse(_) => "in use",
+        Fate::Failed(_) => "not removed",
+    }
+}
+
+fn json_of(Removed { record, fate }: &Removed) -> Value {
+    let (state, message) = match fate {
+        Fate::Removed => ("removed", None),
+        Fate::WouldGo => ("wouldBeRemoved", None),
+        Fate::Forgotten => ("forgotten", None),
+        Fate::InUse(why) => ("inUse", Some(*why)),
+        Fate::Failed(why) => ("notRemoved", Some(why.as_str())),
+    };
+    json!({
+        "name": record.name,
+        "content": record.content,
+        "adapter": record.adapter,
+        "zone": record.zone_id,
+        "record": record.record_id,
+        "autoCertificate": record.auto_certificate,
+        "state": state,
+        "message": message,
+    })
+}
+
+const EVERY_WORD: [&str; 5] = ["removed", "would be removed", "forgotten", "not removed", "in use"];

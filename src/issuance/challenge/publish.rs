@@ -1,0 +1,203 @@
+//! Publishing: every intent is in the journal before the first record is made, records of one zone are presented
+//! together, and all of them are awaited together.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::{AT_ONCE, Challenge, at_once, gathered};
+use crate::dns::DnsError;
+use crate::dns::adapter::{RecordId, TxtRecord, Zone};
+use crate::dns::routes::Place;
+use crate::domain::attempt::Attempt;
+use crate::domain::id::ChallengeRecordId;
+use crate::issuance::Stop;
+use crate::issuance::course::Course;
+use crate::store::{ChallengeRecord, IntendedRecord, StoreError};
+
+/// A challenge with its entry in the journal.
+#[derive(Clone, Copy)]
+struct Intended<'a> {
+    challenge: &'a Challenge,
+    entry: ChallengeRecordId,
+}
+
+/// A challenge whose record was made.
+struct Presented<'a> {
+    intended: Intended<'a>,
+    record: RecordId,
+}
+
+impl Course<'_> {
+    /// Publishes the records and waits until all authoritative servers show them. A tenure that ends ends all of it.
+    pub(in crate::issuance) async fn publish(&self, challenges: &[Challenge]) -> Result<(), Stop> {
+        let intended = self.intend(challenges).await?;
+        self.tenure.during(self.await_removals()).await?;
+        self.tenure.hold().await?;
+        let presented = self.tenure.during(self.present_all(intended)).await?;
+        self.tenure.during(self.await_published(&presented)).await?;
+        self.tenure.during(self.await_visible(challenges)).await
+    }
+
+    /// What the journal does not name yet is noted in one go.
+    async fn intend<'a>(&self, challenges: &'a [Challenge]) -> Result<Vec<Intended<'a>>, Stop> {
+        let store = &self.issuance.store;
+        let journal = store.challenge_records(self.subject.id).await?;
+        let known = |challenge: &&Challenge| journal.iter().find(|entry| is_for(entry, self.attempt, challenge));
+        let (known, missing): (Vec<_>, Vec<_>) =
+            challenges.iter().map(|challenge| (challenge, known(&challenge))).partition(|(_, entry)| entry.is_some());
+        let missing: Vec<&Challenge> = missing.into_iter().map(|(challenge, _)| challenge).collect();
+        let mut intended: Vec<_> =
+            known.into_iter().filter_map(|(challenge, entry)| Some(Intended { challenge, entry: entry?.id })).collect();
+        if !missing.is_empty() {
+            let records: Vec<_> = missing.iter().map(|challenge| self.intent(challenge)).collect();
+            let entries = store.intend_records(self.tenure.lease(), &records).await?;
+            intended.extend(missing.into_iter().zip(entries).map(|(challenge, entry)| Intended { challenge, entry }));
+        }
+        Ok(intended)
+    }
+
+    fn intent<'a>(&self, challenge: &'a Challenge) -> IntendedRecord<'a> {
+        let Place { adapter, zone, .. } = &challenge.place;
+        IntendedRecord {
+            attempt: self.attempt.id,
+            adapter: adapter.name().as_str(),
+            zone_id: zone.id.as_str(),
+            name: challenge.place.name(),
+            content: &challenge.content,
+        }
+    }
+
+    /// A removal of an equal record that began before the intent was stored would take ours away with it. From now on
+    /// none begins.
+    async fn await_removals(&self) -> Result<(), StoreError> {
+        while self.issuance.store.removal_is_under_way(self.attempt.id).await? {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        Ok(())
+    }
+
+    async fn present_all<'a>(&self, intended: Vec<Intended<'a>>) -> Result<Vec<Presented<'a>>, Stop> {
+        let zones: Vec<_> = by_zone(intended).into_values().map(|of_zone| self.present_in_zone(of_zone)).collect();
+        gathered(at_once(zones).await.into_iter().flatten().collect())
+    }
+
+    /// Whatever becomes of the others, the id of each record that was made is stored.
+    async fn present_in_zone<'a>(&self, intended: Vec<Intended<'a>>) -> Vec<Result<Presented<'a>, Stop>> {
+        let Some(Intended { challenge: Challenge { place, .. }, .. }) = intended.first() else { return Vec::new() };
+        let records: Vec<TxtRecord> = intended.iter().map(|intended| intended.challenge.record()).collect();
+        let made = place.adapter.present_all(&place.zone.id, &records).await;
+        let mut presented = Vec::with_capacity(made.len());
+        for (intended, record) in intended.into_iter().zip(made) {
+            presented.push(match record {
+                Ok(record) => {
+                    let noted = self.issuance.store.record_presented(intended.entry, record.as_str()).await;
+                    noted.map(|()| Presented { intended, record }).map_err(Stop::from)
+                }
+                Err(error) => Err(error.into()),
+            });
+        }
+        presented
+    }
+
+    async fn await_published(&self, presented: &[Presented<'_>]) -> Result<(), Stop> {
+        let waits = presented.iter().map(|presented| self.await_one(presented)).collect();
+        gathered(until_one_fails(waits).await).map(|_| ())
+    }
+
+    async fn await_one(&self, presented: &Presented<'_>) -> Result<(), Stop> {
+        let Presented { intended: Intended { challenge, entry }, record } = presented;
+        let Place { adapter, zone, .. } = &challenge.place;
+        let waited = self.issuance.propagation.await_published(&**adapter, &zone.id, record).await;
+        if matches!(waited, Err(DnsError::RecordFailed { .. })) {
+            // Were it left there, the next try would adopt it.
+            match adapter.remove(&zone.id, Some(record), &challenge.record()).await {
+                Ok(()) => self.issuance.store.record_removed(*entry).await?,
+                Err(error) => tracing::warn!(%record, "the record that failed could not be removed: {error}"),
+            }
+        }
+        Ok(waited?)
+    }
+
+    async fn await_visible(&self, challenges: &[Challenge]) -> Result<(), Stop> {
+        let values = challenges.iter().map(|challenge| {
+            let place = &challenge.place;
+            (&place.zone, place.name(), challenge.content.as_str())
+        });
+        let waits = by_name(values).into_iter().map(async |(name, (zone, values))| {
+            tracing::info!(attempt = %self.attempt.id, name, values = values.len(), "waiting for every name server");
+            Ok(self.issuance.propagation.await_visible(zone, name, &values).await?)
+        });
+        gathered(until_one_fails(waits.collect()).await).map(|_| ())
+    }
+}
+
+fn is_for(entry: &ChallengeRecord, attempt: &Attempt, challenge: &Challenge) -> bool {
+    let Place { adapter, zone, .. } = &challenge.place;
+    entry.attempt == Some(attempt.id)
+        && entry.adapter == adapter.name().as_str()
+        && entry.zone_id == zone.id.as_str()
+        && entry.name == challenge.place.name()
+        && entry.content == challenge.content
+}
+
+/// Waits for all, a number at a time. After the first that fails no other is begun: each may wait for minutes.
+async fn until_one_fails<F: Future<Output = Result<(), Stop>>>(waits: Vec<F>) -> Vec<Result<(), Stop>> {
+    let failed = CancellationToken::new();
+    stream::iter(waits)
+        .take_until(failed.cancelled())
+        .buffer_unordered(AT_ONCE)
+        .inspect(|waited| {
+            if waited.is_err() {
+                failed.cancel();
+            }
+        })
+        .collect()
+        .await
+}
+
+fn by_zone(intended: Vec<Intended<'_>>) -> BTreeMap<(&str, &str), Vec<Intended<'_>>> {
+    let mut zones: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for intended in intended {
+        let Place { adapter, zone, .. } = &intended.challenge.place;
+        zones.entry((adapter.name().as_str(), zone.id.as_str())).or_default().push(intended);
+    }
+    zones
+}
+
+/// An apex and its wildcard need two values at one name; they are waited for together.
+fn by_name<'a>(
+    values: impl Iterator<Item = (&'a Zone, &'a str, &'a str)>,
+) -> BTreeMap<&'a str, (&'a Zone, Vec<String>)> {
+    let mut names: BTreeMap<&str, (&Zone, Vec<String>)> = BTreeMap::new();
+    for (zone, name, value) in values {
+        names.entry(name).or_insert_with(|| (zone, Vec::new())).1.push(value.to_owned());
+    }
+    names
+}
+
+const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::disposition::Failure;
+
+    #[test]
+    fn two_values_at_one_name_are_waited_for_together() {
+        let zone = Zone { id: "z".to_owned().into(), name: "example.com".to_owned(), nameservers: Vec::new() };
+        let names = by_name([(&zone, "a", "1"), (&zone, "b", "2"), (&zone, "a", "3")].into_iter());
+        assert_eq!(names["a"].1, ["1", "3"]);
+        assert_eq!(names["b"].1, ["2"]);
+    }
+
+    #[tokio::test]
+    async fn no_wait_is_begun_after_one_that_failed() {
+        let waits =
+            (0..AT_ONCE * 3).map(async |number| if number == 0 { Err(Failure::retry("late").into()) } else { Ok(()) });
+        let waited = until_one_fails(waits.collect()).await;
+        assert!(waited.len() <= AT_ONCE + 1, "{}", waited.len());
+        assert_eq!(waited.iter().filter(|waited| waited.is_err()).count(), 1);
+    }
+}

@@ -1,0 +1,142 @@
+//! Removal: what nobody needs any more goes from the DNS, and then from the journal. Nothing that the journal does not
+//! name is touched, and what cannot be removed is tried again.
+
+use std::collections::BTreeMap;
+
+use time::Duration;
+
+use super::at_once;
+use crate::dns::adapter::{RecordId, TxtRecord, ZoneId};
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::disposition::Failure;
+use crate::issuance::{Issuance, Stop, Tenure};
+use crate::store::{ChallengeRecord, LEASE, Removal, StoreError};
+
+/// What became of a record of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is gone, or was gone already.
+    Removed,
+    /// It would be removed, were this not only a look.
+    WouldGo,
+    /// Only its entry in the journal is gone, as a person wished.
+    Forgotten,
+    /// It is still needed, for this reason.
+    InUse(&'static str),
+    /// It could not be removed, for this reason.
+    Failed(String),
+}
+
+/// A record of the journal and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// As the journal named it.
+    pub record: ChallengeRecord,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+impl Issuance {
+    /// Removes the challenge records that no open attempt needs. A record that cannot be removed is tried again later.
+    ///
+    /// # Errors
+    /// Where the work must stop.
+    pub async fn clean_up(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
+        let now = self.clock.now();
+        let mut left = self.store.challenge_records(subject.id).await?;
+        left.retain(|record| !record.needed && record.next_try <= now);
+        tenure.hold().await?;
+        tenure.during(async { Ok::<_, Stop>(self.remove_all(left).await?) }).await?;
+        Ok(())
+    }
+
+    /// Removes the records of no attempt that whoever made them has left behind.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn remove_strays(&self) -> Result<(), StoreError> {
+        let strays = self.store.strays(self.clock.now()).await?;
+        self.remove_all(strays).await?;
+        Ok(())
+    }
+
+    /// Removes these, a number at a time. Where one cannot be removed, the others are removed all the same.
+    pub(super) async fn remove_all(&self, records: Vec<ChallengeRecord>) -> Result<Vec<Removed>, StoreError> {
+        let (served, unserved): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| self.dns.named(&record.adapter).is_ok());
+        let removals: Vec<_> = served.into_iter().map(|record| self.remove(record)).collect();
+        let mut removed = at_once(removals).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        removed.extend(self.put_off(unserved).await?);
+        Ok(removed)
+    }
+
+    async fn remove(&self, record: ChallengeRecord) -> Result<Removed, StoreError> {
+        if self.store.begin_removal(record.id).await? == Removal::NeededElsewhere {
+            // A CA that hands out a pending authorization again wants the same record again.
+            return Ok(Removed { record, fate: Fate::InUse("an open order needs an equal record") });
+        }
+        let fate = match self.take_away(&record).await {
+            Ok(()) => {
+                self.store.record_removed(record.id).await?;
+                tracing::debug!(name = record.name, "challenge record removed");
+                Fate::Removed
+            }
+            Err(failure) => {
+                let next_try = self.clock.now() + removal_pause(record.removal_tries);
+                tracing::warn!(name = record.name, %next_try, "challenge record not removed: {failure}");
+                self.store.removal_failed(record.id, next_try).await?;
+                Fate::Failed(failure.message)
+            }
+        };
+        Ok(Removed { record, fate })
+    }
+
+    /// Takes no longer than others wait for it.
+    async fn take_away(&self, entry: &ChallengeRecord) -> Result<(), Failure> {
+        let record = TxtRecord { name: entry.name.clone(), content: entry.content.clone() };
+        let (zone, id) = (ZoneId::from(entry.zone_id.clone()), entry.record_id.clone().map(RecordId::from));
+        let adapter = self.dns.named(&entry.adapter)?;
+        let removal = adapter.remove(&zone, id.as_ref(), &record);
+        match tokio::time::timeout(LEASE, removal).await {
+            Ok(removed) => Ok(removed?),
+            Err(_) => Err(Failure::retry(format!("{}: the removal took longer than a minute", entry.adapter))),
+        }
+    }
+
+    /// What an adapter published that the settings no longer have stays where it is, and is told of once a day.
+    async fn put_off(&self, records: Vec<ChallengeRecord>) -> Result<Vec<Removed>, StoreError> {
+        let mut by_adapter: BTreeMap<String, Vec<ChallengeRecord>> = BTreeMap::new();
+        for record in records {
+            by_adapter.entry(record.adapter.clone()).or_default().push(record);
+        }
+        let mut left = Vec::new();
+        for (adapter, records) in by_adapter {
+            let Err(error) = self.dns.named(&adapter) else { continue };
+            let now = self.clock.now();
+            let put_off = self.store.put_off_removals(&adapter, now, now + BETWEEN_WARNINGS).await?;
+            if put_off > 0 {
+                tracing::warn!(records = put_off, "challenge records cannot be removed: {error}");
+            }
+            let failed = Fate::Failed(error.to_string());
+            left.extend(records.into_iter().map(|record| Removed { record, fate: failed.clone() }));
+        }
+        Ok(left)
+    }
+}
+
+/// 1 minute, doubled with each try, at most an hour.
+fn removal_pause(tries: u32) -> Duration {
+    Duration::minutes(1 << tries.min(6)).min(Duration::hours(1))
+}
+
+const BETWEEN_WARNINGS: Duration = Duration::DAY;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removals_are_tried_again_with_growing_pauses() {
+        assert_eq!([0, 1, 3, 6, 9].map(removal_pause), [1, 2, 8, 60, 60].map(Duration::minutes));
+    }
+}
