@@ -269,6 +269,7 @@ impl Config {
         if !(Span::seconds(60)..=Span::seconds(59 * 60)).contains(&scan) || !whole_minutes {
             return out_of_range("scheduler.scan_every", scan.to_string(), "whole minutes between 1m and 59m");
         }
+        self.dns.propagation.check()?;
         self.acme.check_limits()?;
         self.check_declared()
     }

@@ -9,7 +9,9 @@ pub mod caa;
 mod error;
 pub mod lookup;
 pub mod propagation;
-mod resolver;
+pub mod question;
+mod resolvers;
 pub mod routes;
+pub mod server;
 
 pub use error::{DnsError, Lagging};

@@ -30,6 +30,7 @@ pub mod plan;
 pub mod profile;
 pub mod provider;
 pub mod renewal_info;
+pub mod resolver_address;
 pub mod resource;
 pub mod retry_after;
 pub mod revocation;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::delegated::DelegatedSection;
-pub use self::propagation::PropagationSection;
+pub use self::propagation::{Look, PropagationSection};
 use crate::config::span::Span;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
@@ -98,6 +98,24 @@ mod tests {
         assert_eq!((name.as_str(), entry.kind.as_str()), ("office", "rfc2136"));
         assert_eq!(entry.settings["server"].as_str(), Some("192.0.2.1:53"));
         assert_eq!((section.zones[0].suffix.as_str(), &section.zones[0].adapter), ("example.com", name));
+    }
+
+    #[test]
+    fn resolvers_are_addresses_or_urls() {
+        let text = "propagation.resolvers = ['192.0.2.53:53', 'https://dns.example/dns-query']";
+        let resolvers = toml::from_str::<DnsSection>(text).unwrap().propagation.resolvers;
+        assert_eq!(
+            resolvers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            "192.0.2.53:53 https://dns.example/dns-query"
+        );
+        for (wrong, words) in [
+            ("resolvers = ['http://dns.example/dns-query']", "is not an https URL"),
+            ("resolvers = ['dns.example']", "is no resolver"),
+            ("look = 'everywhere'", "expected one of `authoritative`, `resolvers`, `wait`, `off`"),
+        ] {
+            let error = toml::from_str::<DnsSection>(&format!("propagation.{wrong}")).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

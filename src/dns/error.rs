@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::config::span::Span;
+use crate::dns::question::NoAnswer;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
@@ -240,8 +241,8 @@ pub enum DnsError {
         what: &'static str,
         /// Where it was looked for.
         name: String,
-        /// What the resolver says.
-        source: Box<hickory_net::NetError>,
+        /// What the resolvers say.
+        source: NoAnswer,
     },
     /// Aliases lead nowhere.
     #[error("the CNAME records at {name} lead round in a circle or too far: {}; let the first of them name where the record is to be", .chain.join(" -> "))]
@@ -256,8 +257,8 @@ pub enum DnsError {
     NoNameServers {
         /// The zone's name.
         zone: String,
-        /// What the resolver says.
-        source: Box<hickory_net::NetError>,
+        /// What the resolvers say.
+        source: NoAnswer,
     },
     /// CAA records cannot be looked up.
     #[error(
@@ -266,8 +267,8 @@ pub enum DnsError {
     NoCaa {
         /// Where they were looked for.
         name: String,
-        /// What the resolver says.
-        source: Box<hickory_net::NetError>,
+        /// What the resolvers say.
+        source: NoAnswer,
     },
     /// Not all name servers show the values in time.
     #[error("after {waited} the TXT records at {name} are not visible on {}; it is tried again", listed(.lagging))]

@@ -1,30 +1,49 @@
 //! The wait until what was published is visible: first at the DNS service, then on every authoritative name server of
-//! the zone, asked directly. A CA that looks from several places may ask any of them.
+//! the zone, asked directly. A CA that looks from several places may ask any of them. Settings let resolvers be looked at
+//! instead, or nobody.
 
+mod evidence;
 mod nameserver;
+mod resolver;
+mod zones;
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use self::nameserver::{Nameserver, of_zone};
-use crate::config::dns::PropagationSection;
+use self::evidence::Evidence;
+use self::nameserver::Nameserver;
+use self::resolver::Waiting;
+use self::zones::Zones;
+use crate::config::dns::{Look, PropagationSection};
 use crate::config::span::Span;
 use crate::dns::adapter::{Adapter, RecordId, Zone, ZoneId};
 use crate::dns::error::{DnsError, Lagging};
+use crate::dns::lookup::Lookup;
 
 /// How and where to wait. The waits are plain futures: dropping one ends it.
 #[derive(Clone, Debug)]
 pub struct Propagation {
     section: PropagationSection,
+    lookup: Lookup,
+    /// `servers` of the settings.
+    servers: Arc<[Nameserver]>,
+    zones: Arc<Zones>,
 }
 
 impl Propagation {
     /// A wait with these settings.
     pub fn new(section: &PropagationSection) -> Self {
-        Self { section: section.clone() }
+        Self {
+            section: section.clone(),
+            lookup: Lookup::new(section),
+            servers: section.servers.iter().copied().map(Nameserver::at).collect(),
+            zones: Arc::default(),
+        }
     }
 
     /// Waits until the service has published the record.
@@ -47,16 +66,37 @@ impl Propagation {
         Ok(())
     }
 
-    /// Waits until all name servers of `zone` show all `values` as TXT records at `name`.
+    /// Waits until all `values` are seen as TXT records at `name` wherever the settings say.
     ///
-    /// A name server counts as good where one of its addresses shows them all and none answers otherwise.
+    /// A name server counts as good where one of its addresses shows them all and none answers otherwise. One that was
+    /// good is not asked again.
     ///
     /// # Errors
     /// [`DnsError::NotVisible`] when the time is up, or [`DnsError::NoNameServers`].
     pub async fn await_visible(&self, zone: &Zone, name: &str, values: &[String]) -> Result<(), DnsError> {
+        let unknown = |source| DnsError::NoLookup { what: "the TXT records", name: name.to_owned(), source };
+        match self.section.look {
+            Look::Off => Ok(()),
+            Look::Wait => {
+                sleep(self.section.wait.duration()).await;
+                Ok(())
+            }
+            Look::Authoritative => {
+                let evidence = Evidence::at_authority(name, values).map_err(unknown)?;
+                self.await_nameservers(zone, name, &evidence).await
+            }
+            Look::Resolvers => {
+                let evidence = Evidence::at_resolver(name, values).map_err(unknown)?;
+                self.await_resolvers(name, &evidence).await
+            }
+        }
+    }
+
+    async fn await_nameservers(&self, zone: &Zone, name: &str, evidence: &Evidence) -> Result<(), DnsError> {
         let mut looks = Looks::new(&self.section);
+        let mut good = HashSet::new();
         loop {
-            let fault = match self.look(zone, name, values).await {
+            let fault = match self.look(zone, evidence, &mut good).await {
                 Ok(lagging) if lagging.is_empty() => return Ok(()),
                 Ok(lagging) => DnsError::NotVisible { name: name.to_owned(), waited: self.section.timeout, lagging },
                 Err(error) => error,
@@ -68,16 +108,47 @@ impl Propagation {
         }
     }
 
-    /// One look at all name servers; returns those that lag.
-    async fn look(&self, zone: &Zone, name: &str, values: &[String]) -> Result<Vec<Lagging>, DnsError> {
+    /// One look at all name servers that are not `good` yet; returns those that lag.
+    async fn look(
+        &self,
+        zone: &Zone,
+        evidence: &Evidence,
+        good: &mut HashSet<String>,
+    ) -> Result<Vec<Lagging>, DnsError> {
         let patience = self.section.timeout.duration().min(LONGEST_ANSWER);
-        let servers = if self.section.servers.is_empty() {
-            of_zone(zone, &self.section.resolvers, patience).await?
+        let all = if self.servers.is_empty() {
+            self.zones.servers(zone, &self.lookup).await?
         } else {
-            self.section.servers.iter().copied().map(Nameserver::at).collect()
+            Arc::clone(&self.servers)
         };
-        let looks = servers.iter().map(|server| server.lag(name, values, patience));
-        Ok(join_all(looks).await.into_iter().flatten().collect())
+        let asked: Vec<&Nameserver> = all.iter().filter(|server| !good.contains(&server.key())).collect();
+        let lags = join_all(asked.iter().map(|server| server.lag(evidence, patience))).await;
+        good.extend(asked.iter().zip(&lags).filter(|(_, lag)| lag.is_none()).map(|(server, _)| server.key()));
+        Ok(lags.into_iter().flatten().collect())
+    }
+
+    /// The first look comes after a pause: a resolver that is asked too early remembers that there is nothing.
+    async fn await_resolvers(&self, name: &str, evidence: &Evidence) -> Result<(), DnsError> {
+        let mut looks = Looks::new(&self.section);
+        let (begun, usual_end) = (Instant::now(), looks.end);
+        let mut waiting: Vec<Waiting> = self.lookup.resolvers().into_iter().map(Waiting::for_resolver).collect();
+        loop {
+            resolver::rest(&waiting, looks.next(), looks.end).await;
+            waiting = resolver::look(waiting, evidence).await;
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if now < usual_end {
+                looks.end = resolver::last_memory(&waiting).map_or(usual_end, |memory| memory.max(usual_end));
+            }
+            if now >= looks.end {
+                let waited = self.section.timeout.max(Span::seconds(begun.elapsed().as_secs()));
+                let lagging = waiting.iter().map(Waiting::lag).collect();
+                return Err(DnsError::NotVisible { name: name.to_owned(), waited, lagging });
+            }
+            tracing::debug!(name, lagging = waiting.len(), "looking at resolvers again");
+        }
     }
 }
 
@@ -103,8 +174,13 @@ impl Looks {
         if left.is_zero() {
             return false;
         }
-        tokio::time::sleep(self.pauses.next().unwrap_or(self.longest).min(left)).await;
+        sleep(self.next().min(left)).await;
         true
+    }
+
+    /// The next pause.
+    fn next(&mut self) -> Duration {
+        self.pauses.next().unwrap_or(self.longest)
     }
 }
 

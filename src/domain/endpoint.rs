@@ -46,6 +46,11 @@ impl Endpoint {
         }
     }
 
+    /// The address itself.
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+
     /// The URL of a path below the address, each segment encoded.
     pub fn join(&self, path: &[&str]) -> Url {
         let mut url = self.0.clone();

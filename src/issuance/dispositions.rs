@@ -275,10 +275,10 @@ fn dns_errors() -> Vec<DnsError> {
         DnsError::RecordFailed { adapter: adapter.clone(), record: record.clone() },
         DnsError::RecordGone { adapter: adapter.clone(), record: record.clone() },
         DnsError::Unpublished { adapter: adapter.clone(), record, waited: "5m".parse().unwrap() },
-        DnsError::NoNameServers { zone: "example.com".to_owned(), source: Box::new("no answer".into()) },
-        DnsError::NoCaa { name: "www.example.com".to_owned(), source: Box::new("no answer".into()) },
+        DnsError::NoNameServers { zone: "example.com".to_owned(), source: "no answer".into() },
+        DnsError::NoCaa { name: "www.example.com".to_owned(), source: "no answer".into() },
         DnsError::NotVisible { name: name.clone(), waited: "5m".parse().unwrap(), lagging },
-        DnsError::NoLookup { what: "the aliases", name: name.clone(), source: Box::new("no answer".into()) },
+        DnsError::NoLookup { what: "the aliases", name: name.clone(), source: "no answer".into() },
         DnsError::EndlessAlias { name: name.clone(), chain: vec![name.clone(), name.clone()] },
         DnsError::NoSuchAdapter { adapter: "office".to_owned() },
     ]

@@ -30,7 +30,7 @@ fn section(servers: &[SocketAddr]) -> PropagationSection {
         first_pause: Span::millis(5),
         longest_pause: Span::millis(20),
         servers: servers.to_vec(),
-        resolvers: Vec::new(),
+        ..PropagationSection::default()
     }
 }
 
@@ -130,7 +130,7 @@ async fn a_server_that_keeps_silent_is_named() {
 #[tokio::test]
 async fn servers_are_found_by_the_zones_ns_records() {
     let cloud = with_two_values().await;
-    let section = PropagationSection { resolvers: vec![cloud.dns_addr()], ..section(&[]) };
+    let section = PropagationSection { resolvers: vec![cloud.dns_addr().into()], ..section(&[]) };
     let zone = zone("example.test", &["ns.of-the-service.test"]);
     let error = Propagation::new(&section).await_visible(&zone, NAME, &values(&["one"])).await.unwrap_err();
     let text = error.to_string();
@@ -142,7 +142,7 @@ async fn servers_are_found_by_the_zones_ns_records() {
 #[tokio::test]
 async fn without_ns_records_the_servers_that_the_service_names_are_asked() {
     let cloud = with_two_values().await;
-    let section = PropagationSection { resolvers: vec![cloud.dns_addr()], ..section(&[]) };
+    let section = PropagationSection { resolvers: vec![cloud.dns_addr().into()], ..section(&[]) };
     let named = zone("undelegated.test", &["ns2.cloud-dns.test.", "ns.nowhere.test"]);
     let error = Propagation::new(&section).await_visible(&named, NAME, &values(&["one"])).await.unwrap_err();
     let text = error.to_string();

@@ -143,7 +143,7 @@ fn work(world: &World, store: &Store, clock: &SharedClock, randomness: &Randomne
         first_pause: Span::millis(50),
         longest_pause: Span::millis(200),
         servers: vec![world.dns.dns_addr()],
-        resolvers: vec![world.dns.dns_addr()],
+        resolvers: vec![world.dns.dns_addr().into()],
         ..PropagationSection::default()
     };
     let issuance = Issuance {

@@ -1,0 +1,86 @@
+//! The wait until resolvers show what was published. A resolver remembers that something was not there (RFC 2308), so that
+//! an early "no" says nothing: it is waited out before the resolver is asked again, and before it is believed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use tokio::time::{Instant, sleep_until};
+
+use super::evidence::{Evidence, shortfall};
+use crate::config::span::Span;
+use crate::dns::error::Lagging;
+use crate::dns::question::Reply;
+use crate::dns::server::Server;
+
+/// A resolver that has not shown all values yet.
+pub(super) struct Waiting {
+    server: Arc<Server>,
+    /// What it answered when it was last asked.
+    answered: String,
+    /// Until then it may go on giving the same answer.
+    remembers_until: Instant,
+}
+
+impl Waiting {
+    /// A resolver that was not asked yet.
+    pub(super) fn for_resolver(server: Arc<Server>) -> Self {
+        Self { server, answered: "was not asked".to_owned(), remembers_until: Instant::now() }
+    }
+
+    /// How it lags.
+    pub(super) fn lag(&self) -> Lagging {
+        let left = self.remembers_until.saturating_duration_since(Instant::now()).as_secs();
+        let may_go_on =
+            if left == 0 { String::new() } else { format!(", and may go on so for {}", Span::seconds(left)) };
+        Lagging { server: self.server.to_string(), answered: format!("{}{may_go_on}", self.answered) }
+    }
+
+    /// Asks it where it can have something new to say; `None` where it shows all.
+    async fn ask(self, evidence: &Evidence) -> Option<Self> {
+        if Instant::now() < self.remembers_until {
+            return Some(self);
+        }
+        let (answered, memory) = match self.server.ask(&evidence.question, LONGEST_ANSWER).await {
+            Err(fault) => (fault.to_string(), Duration::ZERO),
+            Ok(reply) => (shortfall(&reply, evidence)?, memory(&reply)),
+        };
+        Some(Self { answered, remembers_until: Instant::now() + memory, ..self })
+    }
+}
+
+/// One look at those that are due; gives those that lag still.
+pub(super) async fn look(waiting: Vec<Waiting>, evidence: &Evidence) -> Vec<Waiting> {
+    join_all(waiting.into_iter().map(|resolver| resolver.ask(evidence))).await.into_iter().flatten().collect()
+}
+
+/// The moment after which the last of these answers may be another one.
+pub(super) fn last_memory(waiting: &[Waiting]) -> Option<Instant> {
+    waiting.iter().map(|resolver| resolver.remembers_until).max()
+}
+
+/// Waits until `pause` is over and one of them may have something new to say, but not beyond `end`.
+pub(super) async fn rest(waiting: &[Waiting], pause: Duration, end: Instant) {
+    let news = waiting.iter().map(|resolver| resolver.remembers_until).min();
+    let next = news.unwrap_or(end).max(Instant::now() + pause);
+    sleep_until(next.min(end)).await;
+}
+
+/// How long the resolver keeps what it answered. A failure is looked at again soon.
+fn memory(reply: &Reply) -> Duration {
+    match reply.code() {
+        ResponseCode::NoError | ResponseCode::NXDomain => match reply.time_to_live(RecordType::TXT) {
+            Duration::ZERO => Duration::ZERO,
+            // A TTL is in whole seconds, and what is left of one is cut.
+            left => left.min(LONGEST_MEMORY) + Duration::from_secs(1),
+        },
+        _ => Duration::ZERO,
+    }
+}
+
+/// Nothing is remembered so long that an attempt should wait for it any longer.
+const LONGEST_MEMORY: Duration = Duration::from_hours(1);
+/// How long a resolver may take over one transport: it may have to find the answer first.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);

@@ -1,0 +1,82 @@
+//! The authoritative name servers of zones, kept for a short while: all names of an order share them, and the bounds on how
+//! many questions each server gets at a time.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::nameserver::Nameserver;
+use crate::dns::adapter::Zone;
+use crate::dns::error::DnsError;
+use crate::dns::lookup::{DNS_PORT, Lookup};
+use crate::dns::question::NoAnswer;
+
+/// The name servers of the zones that were asked for lately.
+#[derive(Debug, Default)]
+pub(super) struct Zones(Mutex<HashMap<String, Kept>>);
+
+/// What was found; shared while it is looked for.
+type Found = Arc<OnceCell<Result<Arc<[Nameserver]>, NoAnswer>>>;
+
+#[derive(Debug)]
+struct Kept {
+    since: Instant,
+    found: Found,
+}
+
+impl Zones {
+    /// The authoritative name servers of a zone. Many askers cause one look-up.
+    pub(super) async fn servers(&self, zone: &Zone, lookup: &Lookup) -> Result<Arc<[Nameserver]>, DnsError> {
+        let found = self.place(&zone.name);
+        let servers = found.get_or_init(|| find(zone, lookup)).await.clone();
+        servers.map_err(|source| DnsError::NoNameServers { zone: zone.name.clone(), source })
+    }
+
+    /// Where the servers of this zone are kept; empty where they are to be looked for anew.
+    fn place(&self, zone: &str) -> Found {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, kept| kept.since.elapsed() < kept.life());
+        let kept =
+            all.entry(zone.to_owned()).or_insert_with(|| Kept { since: Instant::now(), found: Found::default() });
+        Arc::clone(&kept.found)
+    }
+}
+
+impl Kept {
+    fn life(&self) -> Duration {
+        if matches!(self.found.get(), Some(Err(_))) { FAULT_KEPT } else { KEPT }
+    }
+}
+
+/// Those of the NS records, or where they cannot be found, as in a zone that is not delegated yet, those that the DNS
+/// service names.
+async fn find(zone: &Zone, lookup: &Lookup) -> Result<Arc<[Nameserver]>, NoAnswer> {
+    let names = match lookup.ns(&zone.name).await {
+        // None must never pass for all of them.
+        Ok(names) if !names.is_empty() => names,
+        _ if !zone.nameservers.is_empty() => {
+            tracing::debug!(zone = zone.name, "no NS records found; asking the servers that the service names");
+            zone.nameservers.clone()
+        }
+        Ok(_) => return Err("the resolver's answer names none".into()),
+        Err(DnsError::NoNameServers { source, .. }) => return Err(source),
+        Err(error) => return Err(NoAnswer::new(error.to_string())),
+    };
+    let servers = names.into_iter().map(async |name| {
+        let addresses = lookup.addresses(&name).await.unwrap_or_else(|error| {
+            tracing::debug!(name, %error, "no address found");
+            Vec::new()
+        });
+        Nameserver::named(name, addresses.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT)))
+    });
+    Ok(join_all(servers).await.into())
+}
+
+const KEPT: Duration = Duration::from_secs(60);
+/// Long enough for all that asked together.
+const FAULT_KEPT: Duration = Duration::from_secs(1);

@@ -1,0 +1,140 @@
+//! Recursive resolvers: those of the settings, or the operating system's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hickory_proto::op::ResponseCode;
+
+use crate::config::dns::PropagationSection;
+use crate::dns::question::{NoAnswer, Question, Reply};
+use crate::dns::server::Server;
+
+/// Whom to ask, in this order.
+#[derive(Debug)]
+pub(super) struct Resolvers {
+    /// Those of the settings.
+    given: Vec<Arc<Server>>,
+    /// Whether these are `servers`, which may serve their own zones alone.
+    borrowed: bool,
+    /// Those of the system, as last read.
+    system: Mutex<Vec<(SocketAddr, Arc<Server>)>>,
+}
+
+impl Resolvers {
+    pub(super) fn new(section: &PropagationSection) -> Self {
+        let given = section.resolvers.iter().map(|address| Arc::new(Server::new(address)));
+        let borrowed = section.resolvers.is_empty();
+        let lent = section.servers.iter().filter(|_| borrowed).map(|address| Arc::new(Server::at(*address)));
+        Self { given: given.chain(lent).collect(), borrowed, system: Mutex::default() }
+    }
+
+    /// Those of the settings, or else the system's.
+    pub(super) fn all(&self) -> Vec<Arc<Server>> {
+        if self.given.is_empty() { self.of_system() } else { self.given.clone() }
+    }
+
+    /// Asks until one says that there is something or that there is nothing.
+    pub(super) async fn ask(&self, question: &Question) -> Result<Reply, NoAnswer> {
+        let answer = first_of(self.all(), question).await;
+        match &answer {
+            Err(fault) if self.borrowed && fault.code() == Some(ResponseCode::Refused) => {
+                first_of(self.of_system(), question).await
+            }
+            _ => answer,
+        }
+    }
+
+    /// Read each time, so that changes of the system's configuration are seen.
+    fn of_system(&self) -> Vec<Arc<Server>> {
+        let text = std::fs::read_to_string(Path::new(SYSTEM)).unwrap_or_default();
+        let mut known = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = |address| {
+            let same = known.iter().find(|(at, _)| *at == address).map(|(_, server)| Arc::clone(server));
+            (address, same.unwrap_or_else(|| Arc::new(Server::at(address))))
+        };
+        let read: Vec<_> = nameservers(&text).into_iter().map(server).collect();
+        known.clone_from(&read);
+        read.into_iter().map(|(_, server)| server).collect()
+    }
+}
+
+/// The first answer of these servers. The next one is asked where one fails or is slow.
+pub(super) async fn first_of(servers: Vec<Arc<Server>>, question: &Question) -> Result<Reply, NoAnswer> {
+    let mut next = servers.into_iter();
+    let mut asked = FuturesUnordered::new();
+    let mut faults = Vec::new();
+    loop {
+        if let Some(server) = next.next() {
+            asked.push(async move {
+                let reply = server.ask(question, PATIENCE).await;
+                reply.and_then(|reply| usable(question, reply)).map_err(|fault| fault.by(&server))
+            });
+        }
+        tokio::select! {
+            Some(answer) = asked.next() => match answer {
+                Ok(reply) => return Ok(reply),
+                Err(fault) => faults.push(fault),
+            },
+            () = tokio::time::sleep(SLOW), if next.len() > 0 => {}
+            else => return Err(NoAnswer::all(&faults)),
+        }
+    }
+}
+
+/// That there is something, or that there is nothing: all else says nothing about the name.
+fn usable(question: &Question, reply: Reply) -> Result<Reply, NoAnswer> {
+    match reply.code() {
+        ResponseCode::NoError if question.is_recursive() && reply.is_referral() => {
+            Err("names other servers instead of an answer: it is no resolver".into())
+        }
+        ResponseCode::NoError | ResponseCode::NXDomain => Ok(reply),
+        code => Err(NoAnswer::of_code(code)),
+    }
+}
+
+/// The lines of resolv.conf(5) that name servers; without any, it is the one on this machine.
+fn nameservers(text: &str) -> Vec<SocketAddr> {
+    let address = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["nameserver", address, ..] => scoped(address),
+        _ => None,
+    };
+    let found: Vec<SocketAddr> = text.lines().filter_map(address).collect();
+    if found.is_empty() { vec![(Ipv4Addr::LOCALHOST, DNS_PORT).into()] } else { found }
+}
+
+/// An address that may be good on one link alone, as in `fe80::1%eth0`.
+fn scoped(text: &str) -> Option<SocketAddr> {
+    match text.split_once('%') {
+        None => text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, DNS_PORT)),
+        Some((ip, link)) => {
+            let index = link.parse().ok().or_else(|| nix::net::if_::if_nametoindex(link).ok())?;
+            Some(SocketAddrV6::new(ip.parse::<Ipv6Addr>().ok()?, DNS_PORT, 0, index).into())
+        }
+    }
+}
+
+const SYSTEM: &str = "/etc/resolv.conf";
+const DNS_PORT: u16 = 53;
+/// How long one server may take over one transport.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After this time the next server is asked too.
+const SLOW: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_servers_are_read_with_their_links() {
+        let text = "# made by hand\nsearch example.com\nnameserver 192.0.2.1 # office\n\tnameserver 2001:db8::1\n\
+                    nameserver fe80::1%lo\nnameserver nonsense\noptions edns0\n";
+        let [v4, v6, link] = nameservers(text)[..] else { panic!("{:?}", nameservers(text)) };
+        assert_eq!((v4.to_string(), v6.to_string()), ("192.0.2.1:53".to_owned(), "[2001:db8::1]:53".to_owned()));
+        assert!(matches!(link, SocketAddr::V6(link) if link.scope_id() > 0), "{link}");
+        assert_eq!(nameservers("search example.com"), ["127.0.0.1:53".parse().unwrap()]);
+    }
+}

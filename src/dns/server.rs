@@ -1,0 +1,117 @@
+//! A DNS server, asked over UDP and TCP at its address, or over HTTPS. Many may ask at once: only so many are heard at a
+//! time, and one whose turn comes after the server was found silent does not wait for it again.
+
+mod https;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_net::NetError;
+use hickory_net::runtime::TokioRuntimeProvider;
+use hickory_net::tcp::TcpClientStream;
+use hickory_net::udp::UdpClientStream;
+use hickory_net::xfer::{DnsHandle, DnsRequestSender, FirstAnswer};
+use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Message};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use self::https::Https;
+use crate::dns::question::{NoAnswer, Question, Reply};
+use crate::domain::resolver_address::ResolverAddress;
+
+/// A DNS server at one address.
+#[derive(Debug)]
+pub struct Server {
+    place: Place,
+    at_once: Semaphore,
+    silence: Mutex<Option<(Instant, NoAnswer)>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Socket(SocketAddr),
+    Https(Https),
+}
+
+impl Server {
+    /// The server at this address.
+    pub fn new(address: &ResolverAddress) -> Self {
+        let place = match address {
+            ResolverAddress::Socket(address) => Place::Socket(*address),
+            ResolverAddress::Https(endpoint) => Place::Https(Https::new(endpoint)),
+        };
+        Self { place, at_once: Semaphore::new(AT_ONCE), silence: Mutex::new(None) }
+    }
+
+    /// The server at this address, over UDP and TCP.
+    pub fn at(address: SocketAddr) -> Self {
+        Self::new(&ResolverAddress::Socket(address))
+    }
+
+    /// Asks it. Any code is an answer here. UDP and TCP may each take as long as `patience`.
+    ///
+    /// # Errors
+    /// Where it cannot be reached, keeps silent or gives something that is no answer.
+    pub async fn ask(&self, question: &Question, patience: Duration) -> Result<Reply, NoAnswer> {
+        let begun = Instant::now();
+        // Nobody closes it; were it closed, nothing would be bounded.
+        let _turn = self.at_once.acquire().await;
+        if let Some(fault) = self.silence_since(begun) {
+            return Err(fault);
+        }
+        let reply = match &self.place {
+            Place::Socket(address) => {
+                over_udp_and_tcp(*address, question.message(), patience).await.map_err(|fault| fault.to_string())
+            }
+            Place::Https(https) => https.ask(question.message(), patience).await,
+        };
+        let reply = reply.map_err(|fault| NoAnswer::new(format!("gives no answer: {fault}")));
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) =
+            reply.as_ref().err().map(|fault| (Instant::now(), fault.clone()));
+        Reply::to(question, reply?).ok_or_else(|| "answers another question".into())
+    }
+
+    /// Whether it was silent when it was last asked, a short while ago.
+    pub fn is_silent(&self) -> bool {
+        Instant::now().checked_sub(SILENCE).is_some_and(|begun| self.silence_since(begun).is_some())
+    }
+
+    /// What it was found silent with, since then.
+    fn silence_since(&self, begun: Instant) -> Option<NoAnswer> {
+        let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        silence.as_ref().filter(|(at, _)| *at >= begun).map(|(_, fault)| fault.clone())
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Socket(address) => address.fmt(f),
+            Place::Https(https) => https.fmt(f),
+        }
+    }
+}
+
+/// Asks over UDP, and over TCP where the answer does not fit or none comes.
+async fn over_udp_and_tcp(address: SocketAddr, message: Message, patience: Duration) -> Result<Message, NetError> {
+    let provider = TokioRuntimeProvider::default();
+    let request = DnsRequest::new(message, DnsRequestOptions::default());
+    let mut udp = UdpClientStream::builder(address, provider.clone()).with_timeout(Some(patience)).build();
+    match udp.send_message(request.clone()).first_answer().await {
+        Ok(answer) if !answer.truncation => return Ok(answer.into_message()),
+        _ => {}
+    }
+    let over_tcp = async {
+        // `provider` owns the task behind the connection, which ends when it is dropped.
+        let connection = TcpClientStream::exchange(address, None, patience, None, provider.clone()).await?;
+        connection.send(request).first_answer().await.map(DnsResponse::into_message)
+    };
+    timeout(patience, over_tcp).await.unwrap_or(Err(NetError::Timeout))
+}
+
+/// Questions to one server at a time, each with a socket of its own.
+const AT_ONCE: usize = 16;
+/// How long an address that did not answer is left alone where there is another.
+const SILENCE: Duration = Duration::from_secs(30);
