@@ -1,6 +1,9 @@
 //! The only place where the parts are put together.
 
+mod cautions;
 mod reload;
+
+pub use cautions::cautions;
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +25,7 @@ use crate::domain::token::Scope;
 use crate::http::{self, Api, LocalSocket};
 use crate::issuance::{Issuance, Registrar};
 use crate::runtime::clock::{SharedClock, SystemClock};
+use crate::runtime::credentials::KnownCredentials;
 use crate::runtime::lifecycle::{self, Lifecycle};
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
@@ -103,6 +107,7 @@ pub struct App {
     config: Config,
     randomness: Randomness,
     wake: Wake,
+    credentials: KnownCredentials,
 }
 
 impl App {
@@ -129,11 +134,13 @@ impl App {
             config: config.clone(),
             randomness,
             wake: Wake::default(),
+            credentials: KnownCredentials::default(),
         })
     }
 
     /// The renewal daemon over this store.
     pub fn scheduler(&self, outside: Outside) -> Scheduler {
+        self.heed_credentials(&outside);
         let (tasks, stopping) = (self.lifecycle.tasks().clone(), self.lifecycle.stopping());
         Scheduler::new(self.work(outside), self.wake.clone(), &self.config.scheduler, tasks, stopping)
     }
@@ -211,6 +218,7 @@ impl App {
         let mut api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));
         let mut socket_ended = tasks.spawn(http::serve_unix(socket, api, self.lifecycle.stopping()));
         let mut scheduler_ended = tasks.spawn(scheduler.clone().run());
+        tasks.spawn(self.cautions_of_every_day());
         tracing::info!(%address, socket = %self.config.socket().display(), version = env!("CARGO_PKG_VERSION"), "serving");
         lifecycle::notify_ready();
 
@@ -250,6 +258,7 @@ impl App {
             limits: self.config.limits.clone(),
             request_timeout: self.config.api.request_timeout,
             plain_http: self.config.acme.plain_http(),
+            credentials: self.credentials.clone(),
         }
     }
 

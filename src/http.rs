@@ -26,6 +26,7 @@ use crate::config::api::LimitsSection;
 use crate::config::span::Span;
 use crate::domain::server_url::PlainHttp;
 use crate::runtime::clock::SharedClock;
+use crate::runtime::credentials::KnownCredentials;
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
 use crate::store::Store;
@@ -49,4 +50,6 @@ pub struct Api {
     pub request_timeout: Span,
     /// Whether providers may be spoken to without TLS.
     pub plain_http: PlainHttp,
+    /// What opens other services, as far as its end is known.
+    pub credentials: KnownCredentials,
 }

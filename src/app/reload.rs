@@ -24,6 +24,7 @@ impl App {
             tracing::warn!(section, "changed settings that come into force with the next start");
         }
         self.reconcile(&fresh).await?;
+        self.heed_credentials(&outside);
         scheduler.replace(self.work(outside));
         scheduler.sync_deliveries().await?;
         let waiting = self.store.look_again_at_what_waits_for_a_person().await?;

@@ -5,7 +5,7 @@ mod page;
 use clap::Args;
 use serde::Serialize;
 
-use crate::app::{App, Place};
+use crate::app::{App, Place, cautions};
 use crate::cli::named::chosen;
 use crate::cli::plan::page::page;
 use crate::cli::{Ending, log, owner, runtime};
@@ -49,7 +49,7 @@ pub(super) fn run(config: &Config, command: &PlanCommand) -> anyhow::Result<Endi
             let entries: Vec<Entry> = planned.iter().map(Entry::from).collect();
             println!("{}", serde_json::to_string_pretty(&entries)?);
         } else {
-            print!("{}", page(&planned, now, width()));
+            print!("{}", page(&planned, &cautions(config, now), now, width()));
         }
         let person = planned.iter().any(|planned| planned.outlook.next == Next::Person);
         Ok(if person { Ending::Failed } else { Ending::Well })

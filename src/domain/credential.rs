@@ -1,5 +1,9 @@
 //! What opens a service and ends one day, such as the token of a DNS service: when it ends, and when to warn of it.
 
+use std::fmt;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use serde::Deserialize;
 use time::Duration;
 
 use crate::domain::moment::Moment;
@@ -14,6 +18,21 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// A token that tells its own end: a JSON Web Token with `exp` (RFC 7519 section 4.1.4). Nothing where it is another
+    /// kind of token. Its signature is the service's business.
+    pub fn of_token(what: String, token: &str) -> Option<Self> {
+        let [_, claims, _] = token.trim().split('.').collect::<Vec<_>>().try_into().ok()?;
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
+        let Claims { exp } = serde_json::from_slice(&claims).ok()?;
+        let expires = Moment::from_micros(0) + Duration::checked_seconds_f64(exp)?;
+        Some(Self { what, expires })
+    }
+
+    /// Whether it has ended by `now`.
+    pub fn is_over(&self, now: Moment) -> bool {
+        self.expires <= now
+    }
+
     /// What to say of it at `now`: nothing until 30 days ahead of its end.
     pub fn caution(&self, now: Moment) -> Option<String> {
         let left = self.expires - now;
@@ -21,12 +40,25 @@ impl Credential {
             return None;
         }
         let (what, expires) = (&self.what, self.expires);
-        Some(if left <= Duration::ZERO {
+        Some(if self.is_over(now) {
             format!("{what} expired at {expires}; give a new one")
         } else {
             format!("{what} expires in {} at {expires}; give a new one before", days(left))
         })
     }
+}
+
+/// What the credential is and when it ends, whether that is soon or not.
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is valid until {}", self.what, self.expires)
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    /// Seconds since the epoch, perhaps with a fraction.
+    exp: f64,
 }
 
 fn days(left: Duration) -> String {
@@ -56,5 +88,19 @@ mod tests {
         assert!(caution(Duration::days(1)).unwrap().contains("in 1 day at"));
         assert!(caution(Duration::hours(5)).unwrap().contains("in less than a day at"));
         assert!(caution(Duration::ZERO).unwrap().starts_with("the token expired at"));
+    }
+
+    #[test]
+    fn a_json_web_token_tells_its_own_end() {
+        let token = |claims: &str| format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let read = |token: &str| Credential::of_token("the token".to_owned(), token).map(|read| read.expires);
+        let expires = Moment::from_micros(1_700_000_000_000_000);
+        assert_eq!(read(&token(r#"{"iss": "ionoscloud", "exp": 1700000000}"#)), Some(expires));
+        assert_eq!(read(&format!("{}\n", token(r#"{"exp": 1700000000.0}"#))), Some(expires));
+        assert!(read(&token(r#"{"exp": 1e18}"#)).is_some_and(|end| !end.to_string().is_empty()));
+        for other in ["", "a.b.c", "not-a-jwt", &token("{}"), &token(r#"{"exp": "soon"}"#), &token(r#"{"exp": 1e300}"#)]
+        {
+            assert_eq!(read(other), None, "{other}");
+        }
     }
 }

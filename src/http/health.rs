@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::credential::Credential;
+use crate::domain::moment::Moment;
 use crate::http::Api;
 use crate::http::errors::RETRY_AFTER_SECONDS;
 use crate::store::Page;
@@ -56,17 +58,30 @@ pub(crate) async fn alive() -> Json<Health> {
             headers(("Retry-After" = i32, description = "After how many seconds to try again")))))]
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
     match api.store.providers(Page { offset: 0, limit: 1 }).await {
-        Ok(_) => Json(Readiness::of_store(true, "reachable".to_owned())).into_response(),
+        Ok(_) => Json(Readiness::of(&api, true, "reachable".to_owned())).into_response(),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready: the store cannot be read");
-            let readiness = Readiness::of_store(false, "cannot be read; the log says why".to_owned());
+            let readiness = Readiness::of(&api, false, "cannot be read; the log says why".to_owned());
             (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], Json(readiness)).into_response()
         }
     }
 }
 
 impl Readiness {
-    fn of_store(ok: bool, detail: String) -> Self {
-        Self { ready: ok, checks: vec![Check { name: "store", ok, detail }] }
+    /// The store decides; what else was looked at is only told.
+    fn of(api: &Api, ok: bool, detail: String) -> Self {
+        let store = Check { name: "store", ok, detail };
+        let credentials = Check::of_credentials(&api.credentials.list(), api.clock.now());
+        Self { ready: ok, checks: std::iter::once(store).chain(credentials).collect() }
+    }
+}
+
+impl Check {
+    /// Nothing where no end is known.
+    fn of_credentials(known: &[Credential], now: Moment) -> Option<Self> {
+        let words = |credential: &Credential| credential.caution(now).unwrap_or_else(|| credential.to_string());
+        let detail = known.iter().map(words).collect::<Vec<_>>().join("; ");
+        let ok = !known.iter().any(|credential| credential.is_over(now));
+        (!known.is_empty()).then_some(Self { name: "credentials", ok, detail })
     }
 }

@@ -13,6 +13,7 @@ use autocertd::domain::server_url::{OrderUrl, PlainHttp};
 use autocertd::domain::token::Scope;
 use autocertd::http::{Api, serve};
 use autocertd::runtime::clock::{Clock, TurnedClock};
+use autocertd::runtime::credentials::KnownCredentials;
 use autocertd::runtime::randomness::Randomness;
 use autocertd::runtime::wake::Wake;
 use autocertd::store::{Claim, KeyRing, RunOutcome, Store, StoreSettings, StoreUrl};
@@ -71,6 +72,7 @@ impl Daemon {
             limits: LimitsSection { auto_certificates },
             request_timeout: Span::seconds(30),
             plain_http: PlainHttp::Refused,
+            credentials: KnownCredentials::default(),
         };
         let stopping = CancellationToken::new();
         let base = listen(api.clone().router(), stopping.clone()).await;

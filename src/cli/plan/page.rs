@@ -8,12 +8,12 @@ use crate::domain::outlook::Next;
 use crate::domain::plan::Reason;
 use crate::domain::spoken::{Spoken, seen_from};
 
-/// The page, so many columns wide.
-pub(super) fn page(planned: &[Planned], now: Moment, width: usize) -> String {
-    if planned.is_empty() {
-        return "there are no auto-certificates\n".to_owned();
-    }
+/// The page, so many columns wide, with what else is to be said below it.
+pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width: usize) -> String {
     let mut page = String::new();
+    if planned.is_empty() {
+        put(&mut page, "there are no auto-certificates");
+    }
     for (next, heading) in SECTIONS {
         let section: Vec<&Planned> = planned.iter().filter(|planned| planned.outlook.next == next).collect();
         if section.is_empty() {
@@ -27,6 +27,10 @@ pub(super) fn page(planned: &[Planned], now: Moment, width: usize) -> String {
             Next::Person | Next::Retry | Next::Wait => in_full(&mut page, &section, now, width),
             Next::Running | Next::Issue | Next::Renew | Next::Remove => in_lines(&mut page, &section, now, width),
         }
+    }
+    for caution in cautions {
+        page.push('\n');
+        wrapped(caution, width).iter().for_each(|line| put(&mut page, line));
     }
     page
 }

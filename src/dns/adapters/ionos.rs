@@ -8,7 +8,7 @@ mod zones;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use self::client::Client;
 use self::wire::{RecordResource, TXT, txt_body};
@@ -19,6 +19,7 @@ use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::Given;
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
+use crate::domain::credential::Credential;
 use crate::domain::zone_name::relative_name;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
@@ -42,6 +43,8 @@ pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
 pub struct Ionos {
     client: Client,
     zones: Zones,
+    /// The token, where it tells its end.
+    credential: Option<Credential>,
 }
 
 impl Ionos {
@@ -56,7 +59,9 @@ impl Ionos {
         clock: SharedClock,
         randomness: Randomness,
     ) -> Result<Self, DnsError> {
-        Ok(Self { client: Client::new(name, section, token, clock, randomness)?, zones: Zones::default() })
+        let what = format!("the token of {}", name.section());
+        let credential = token.and_then(|token| Credential::of_token(what, token.expose_secret()));
+        Ok(Self { client: Client::new(name, section, token, clock, randomness)?, zones: Zones::default(), credential })
     }
 
     /// Looks before it creates, so that it can be repeated whatever became of an earlier try.
@@ -184,5 +189,9 @@ impl Adapter for Ionos {
             return Ok(());
         };
         self.client.retried(|| self.remove_equal_records(zone, relative, record)).await
+    }
+
+    fn credential(&self) -> Option<Credential> {
+        self.credential.clone()
     }
 }

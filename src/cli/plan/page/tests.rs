@@ -85,14 +85,14 @@ fn fleet() -> Vec<Planned> {
 
 #[test]
 fn fifty_in_mixed_states_read_well_in_80_columns() {
-    let page = page(&fleet(), NOW, 80);
+    let page = page(&fleet(), &[], NOW, 80);
     assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     insta::assert_snapshot!(page);
 }
 
 #[test]
 fn a_narrow_terminal_cuts_lines_and_words_are_wrapped() {
-    let page = page(&fleet(), NOW, 40);
+    let page = page(&fleet(), &[], NOW, 40);
     assert!(page.lines().all(|line| line.chars().count() <= 40), "{page}");
     assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
     assert_eq!(cut("abcdef", 4), "abc…");
@@ -100,5 +100,19 @@ fn a_narrow_terminal_cuts_lines_and_words_are_wrapped() {
 
 #[test]
 fn nothing_is_said_to_be_nothing() {
-    assert_eq!(page(&[], NOW, 80), "there are no auto-certificates\n");
+    assert_eq!(page(&[], &[], NOW, 80), "there are no auto-certificates\n");
+}
+
+#[test]
+fn what_ends_soon_is_said_below() {
+    let caution = "the token of dns.ionos expires in 12 days at 2027-01-27T08:00:00Z; give a new one before";
+    let page = page(&fleet()[4..5], &[caution.to_owned()], NOW, 60);
+    insta::assert_snapshot!(page, @r"
+    1 about to be issued
+      NAME                          WHEN        SLACK  WHY
+      host04.example.com             now            -  its firs…
+
+    the token of dns.ionos expires in 12 days at
+    2027-01-27T08:00:00Z; give a new one before
+    ");
 }

@@ -1,0 +1,57 @@
+//! Credentials that end soon: said in time, at the start, with settings that are read anew, and then once a day.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::{App, Outside};
+use crate::config::{Config, secret};
+use crate::dns::routes::Routes;
+use crate::domain::credential::Credential;
+use crate::domain::moment::Moment;
+use crate::runtime::clock::{SharedClock, SystemClock};
+use crate::runtime::randomness::Randomness;
+
+/// What there is to say by `now` of the credentials that these settings name, as far as they can be read.
+pub fn cautions(config: &Config, now: Moment) -> Vec<String> {
+    match dns_of(config) {
+        Ok(dns) => credentials(&dns).iter().filter_map(|credential| credential.caution(now)).collect(),
+        Err(error) => vec![format!("the credentials of DNS services cannot be looked at: {error:#}")],
+    }
+}
+
+impl App {
+    /// Takes note of the credentials of these settings, and says which of them end soon.
+    pub(super) fn heed_credentials(&self, outside: &Outside) {
+        self.credentials.replace(credentials(&outside.dns));
+        warn(&self.credentials.list(), self.clock.now());
+    }
+
+    /// Says once a day which credentials end soon, until the program stops.
+    pub(super) fn cautions_of_every_day(&self) -> impl Future<Output = ()> + use<> {
+        let (credentials, clock) = (self.credentials.clone(), Arc::clone(&self.clock));
+        let stopping = self.lifecycle.stopping();
+        async move {
+            while stopping.run_until_cancelled(tokio::time::sleep(A_DAY)).await.is_some() {
+                warn(&credentials.list(), clock.now());
+            }
+        }
+    }
+}
+
+fn dns_of(config: &Config) -> anyhow::Result<Routes> {
+    let token = secret::ionos_token(config.dns.ionos.token_file.as_deref())?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    Ok(Routes::from_config(&config.dns, token.as_ref(), &clock, &Randomness::from_system()?)?)
+}
+
+fn credentials(dns: &Routes) -> Vec<Credential> {
+    dns.adapters().filter_map(|adapter| adapter.credential()).collect()
+}
+
+fn warn(credentials: &[Credential], now: Moment) {
+    for caution in credentials.iter().filter_map(|credential| credential.caution(now)) {
+        tracing::warn!("{caution}");
+    }
+}
+
+const A_DAY: Duration = Duration::from_secs(86_400);
