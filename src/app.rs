@@ -1,5 +1,6 @@
 //! The only place where the parts are put together.
 
+mod name_server;
 mod reload;
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -7,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use futures_util::future::OptionFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 
 use crate::acme::AcmeClient;
+pub use crate::app::name_server::NameSockets;
 use crate::config::{Config, secret};
 use crate::deliver::dispatch::{Dispatch, Target};
 use crate::deliver::targets::targets;
@@ -185,11 +188,12 @@ impl App {
         Ok(words.len())
     }
 
-    /// Serves the API and renews, until the program is told to stop. SIGHUP makes it read its settings anew.
+    /// Serves the API, renews, and answers DNS at the sockets, until the program is told to stop. SIGHUP makes it read its
+    /// settings anew.
     ///
     /// # Errors
     /// Where an address cannot be bound, or a part fails for good.
-    pub async fn serve(self, outside: Outside) -> anyhow::Result<()> {
+    pub async fn serve(self, outside: Outside, sockets: NameSockets) -> anyhow::Result<()> {
         self.lifecycle.stop_at_signals()?;
         let mut hangups = lifecycle::hangups()?;
         let listen = self.config.api.listen;
@@ -202,6 +206,7 @@ impl App {
         let scheduler = self.scheduler(outside);
         scheduler.sync_deliveries().await?;
         let api = self.api();
+        let mut names_ended = OptionFuture::from(self.answer_dns(sockets)?);
         let tasks = self.lifecycle.tasks();
         let mut api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));
         let mut socket_ended = tasks.spawn(http::serve_unix(socket, api, self.lifecycle.stopping()));
@@ -216,6 +221,7 @@ impl App {
                 () = stopping.cancelled() => break Ok(()),
                 ended = &mut api_ended => break Err(anyhow::anyhow!("the API ended: {ended:?}")),
                 ended = &mut socket_ended => break Err(anyhow::anyhow!("the socket ended: {ended:?}")),
+                Some(ended) = &mut names_ended => break Err(anyhow::anyhow!("the name server ended: {ended:?}")),
                 ended = &mut scheduler_ended => break Err(anyhow::anyhow!("the scheduler ended: {ended:?}")),
                 _ = hangups.recv() => self.reload(&scheduler).await,
             }

@@ -176,7 +176,7 @@ impl Config {
         Self {
             origin: self.origin,
             acme: self.acme,
-            dns: self.dns,
+            dns: DnsSection { delegated: running.dns.delegated.clone(), ..self.dns },
             declared: self.declared,
             providers: self.providers,
             auto_certificates: self.auto_certificates,
@@ -185,7 +185,7 @@ impl Config {
         }
     }
 
-    fn fixed_sections(&self) -> [(&'static str, Value); 8] {
+    fn fixed_sections(&self) -> [(&'static str, Value); 9] {
         [
             ("state_directory", json!(self.state_directory)),
             ("instance", json!(self.instance)),
@@ -193,6 +193,7 @@ impl Config {
             ("limits", json!(self.limits)),
             ("store", json!(self.store)),
             ("keys", json!(self.keys)),
+            ("dns.delegated", json!(self.dns.delegated)),
             ("scheduler", json!(self.scheduler)),
             ("log", json!(self.log)),
         ]
@@ -270,6 +271,7 @@ impl Config {
             return out_of_range("scheduler.scan_every", scan.to_string(), "whole minutes between 1m and 59m");
         }
         self.acme.check_limits()?;
+        self.dns.delegated.check()?;
         self.check_declared()
     }
 }

@@ -2,7 +2,7 @@
 
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AttemptId, ChallengeRecordId};
-use autocertd::store::{Claim, IntendedRecord, RunOutcome, StoreError};
+use autocertd::store::{Claim, IntendedCanary, IntendedRecord, RunOutcome, StoreError};
 use time::Duration;
 
 use crate::house::{House, new_certificate, on_both, trouble_of};
@@ -12,6 +12,7 @@ on_both! {
     records_are_cleaned_up_once_nobody_needs_them
     records_outlive_their_attempt_and_hold_up_the_purge
     a_stale_epoch_intends_nothing
+    delegated_records_are_found_by_name_and_what_lies_between_too
 }
 
 async fn intend(house: &House, claim: &Claim, attempt: AttemptId, name: &str) -> Result<ChallengeRecordId, StoreError> {
@@ -97,4 +98,48 @@ async fn a_stale_epoch_intends_nothing(house: House) {
     let refused = intend(&house, &stale, attempt, "_acme-challenge.www.example.com").await;
     assert!(matches!(refused, Err(StoreError::LostLease)), "{refused:?}");
     assert!(house.store.challenge_records(stale.lease.id).await.unwrap().is_empty());
+}
+
+async fn delegated_records_are_found_by_name_and_what_lies_between_too(house: House) {
+    let claim = house.claimed().await;
+    let attempt = begin(&house, &claim).await;
+    let intend = async |adapter: &'static str, name: &'static str, content: &'static str| {
+        let record = IntendedRecord { attempt, adapter, zone_id: "acme.example.net", name, content };
+        house.store.intend_record(&claim.lease, &record).await.unwrap()
+    };
+    let first = intend("delegated", "_x.www.acme.example.net", "one").await;
+    house.turn(Duration::seconds(1));
+    intend("delegated", "_x.www.acme.example.net", "two").await;
+    intend("delegated", "_x.www.acme.example.net", "two").await;
+    intend("ionos", "_x.www.acme.example.net", "elsewhere").await;
+    intend("ionos", "_x.mail.acme.example.net", "elsewhere").await;
+    let canary = IntendedCanary {
+        adapter: "delegated",
+        zone_id: "acme.example.net",
+        name: "canary.acme.example.net",
+        content: "tweet",
+    };
+    house.store.intend_canary(&canary).await.unwrap();
+
+    let texts = async |name: &str| house.store.delegated_texts(name).await.unwrap();
+    assert_eq!(texts("_x.www.acme.example.net").await, ["one", "two"]);
+    assert_eq!(texts("canary.acme.example.net").await, ["tweet"]);
+    assert!(texts("_x.mail.acme.example.net").await.is_empty() && texts("www.acme.example.net").await.is_empty());
+    for (name, is_there) in [
+        ("www.acme.example.net", true),
+        ("acme.example.net", true),
+        ("_x.www.acme.example.net", false),
+        ("ww.acme.example.net", false),
+        ("mail.acme.example.net", false),
+        // What means something in a pattern means nothing in a name.
+        ("_ww.acme.example.net", false),
+        ("%.acme.example.net", false),
+        ("%", false),
+        ("!", false),
+        ("\\", false),
+    ] {
+        assert_eq!(house.store.has_delegated_below(name).await.unwrap(), is_there, "{name}");
+    }
+    house.store.record_removed(first).await.unwrap();
+    assert_eq!(texts("_x.www.acme.example.net").await, ["two"]);
 }
