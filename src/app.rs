@@ -1,6 +1,7 @@
 //! The only place where the parts are put together.
 
 mod cautions;
+mod name_server;
 mod reload;
 
 pub use cautions::cautions;
@@ -10,10 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use futures_util::future::OptionFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 
 use crate::acme::AcmeClient;
+pub use crate::app::name_server::NameSockets;
 use crate::config::{Config, secret};
 use crate::deliver::dispatch::{Dispatch, Target};
 use crate::deliver::targets::targets;
@@ -196,11 +199,12 @@ impl App {
         Ok(words.len())
     }
 
-    /// Serves the API and renews, until the program is told to stop. SIGHUP makes it read its settings anew.
+    /// Serves the API, renews, and answers DNS at the sockets, until the program is told to stop. SIGHUP makes it read its
+    /// settings anew.
     ///
     /// # Errors
     /// Where an address cannot be bound, or a part fails for good.
-    pub async fn serve(self, outside: Outside) -> anyhow::Result<()> {
+    pub async fn serve(self, outside: Outside, sockets: NameSockets) -> anyhow::Result<()> {
         self.lifecycle.stop_at_signals()?;
         let mut hangups = lifecycle::hangups()?;
         let listen = self.config.api.listen;
@@ -214,6 +218,7 @@ impl App {
         let scheduler = self.scheduler(outside);
         scheduler.sync_deliveries().await?;
         let api = self.api();
+        let mut names_ended = OptionFuture::from(self.answer_dns(sockets)?);
         let tasks = self.lifecycle.tasks();
         let mut api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));
         let mut socket_ended = tasks.spawn(http::serve_unix(socket, api, self.lifecycle.stopping()));
@@ -229,6 +234,7 @@ impl App {
                 () = stopping.cancelled() => break Ok(()),
                 ended = &mut api_ended => break Err(anyhow::anyhow!("the API ended: {ended:?}")),
                 ended = &mut socket_ended => break Err(anyhow::anyhow!("the socket ended: {ended:?}")),
+                Some(ended) = &mut names_ended => break Err(anyhow::anyhow!("the name server ended: {ended:?}")),
                 ended = &mut scheduler_ended => break Err(anyhow::anyhow!("the scheduler ended: {ended:?}")),
                 _ = hangups.recv() => self.reload(&scheduler).await,
             }

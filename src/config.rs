@@ -180,7 +180,7 @@ impl Config {
         Self {
             origin: self.origin,
             acme: self.acme,
-            dns: self.dns,
+            dns: DnsSection { delegated: running.dns.delegated.clone(), ..self.dns },
             experimental: self.experimental,
             declared: self.declared,
             providers: self.providers,
@@ -190,7 +190,7 @@ impl Config {
         }
     }
 
-    fn fixed_sections(&self) -> [(&'static str, Value); 8] {
+    fn fixed_sections(&self) -> [(&'static str, Value); 9] {
         [
             ("state_directory", json!(self.state_directory)),
             ("instance", json!(self.instance)),
@@ -198,6 +198,7 @@ impl Config {
             ("limits", json!(self.limits)),
             ("store", json!(self.store)),
             ("keys", json!(self.keys)),
+            ("dns.delegated", json!(self.dns.delegated)),
             ("scheduler", json!(self.scheduler)),
             ("log", json!(self.log)),
         ]
@@ -276,6 +277,7 @@ impl Config {
         }
         self.dns.propagation.check()?;
         self.acme.check_limits()?;
+        self.dns.delegated.check()?;
         self.check_declared()
     }
 }

@@ -6,6 +6,7 @@ pub mod adapter;
 pub mod adapters;
 pub mod alias;
 pub mod caa;
+pub mod delegated;
 mod error;
 pub mod lookup;
 pub mod propagation;

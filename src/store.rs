@@ -9,6 +9,7 @@ mod backup;
 mod breakers;
 mod certificates;
 mod declared;
+mod delegated;
 mod deliveries;
 mod dialect;
 mod documents;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::app::{App, Outside, Place};
+use crate::app::{App, NameSockets, Outside, Place};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::http::control::{ISSUED, IssuedAnswer, Missing};
@@ -13,8 +13,9 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
     log::start(&config.log)?;
     let outside = Outside::from_config(config)?;
+    let sockets = NameSockets::open(config)?;
     let runtime = runtime()?;
-    runtime.block_on(async { App::open(config, Place::MayBeMade).await?.serve(outside).await })?;
+    runtime.block_on(async { App::open(config, Place::MayBeMade).await?.serve(outside, sockets).await })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(Ending::Well)
 }

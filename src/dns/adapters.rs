@@ -1,5 +1,6 @@
 //! The adapters: a file for each kind, and their list. A new kind is a file with a [`Make`] and a line in [`KINDS`].
 
+pub mod delegated;
 pub mod ionos;
 pub mod rfc2136;
 
@@ -64,6 +65,9 @@ pub(super) fn of_section(
     let ionos = ionos::Ionos::new(AdapterName::ionos(), &section.ionos, token, clock.clone(), randomness.clone())?;
     let mut adapters: BTreeMap<AdapterName, Arc<dyn Adapter>> = BTreeMap::new();
     adapters.insert(AdapterName::ionos(), Arc::new(ionos));
+    if let Some(delegated) = delegated::Delegated::of_section(&section.delegated) {
+        adapters.insert(AdapterName::delegated(), Arc::new(delegated));
+    }
     for (name, entry) in &section.adapters {
         let given = Given {
             name: name.clone(),

@@ -4,6 +4,7 @@
 
 mod caa;
 mod cloud_dns;
+mod delegated;
 mod faults;
 mod log;
 mod propagation;

@@ -6,6 +6,7 @@ mod accounts;
 mod activation;
 mod clockwork;
 mod declared;
+mod delegated;
 mod deliveries;
 mod disasters;
 mod dry_run;

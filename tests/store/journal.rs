@@ -18,6 +18,7 @@ on_both! {
     a_canary_becomes_a_stray_after_a_while_and_its_failures_are_waited_out
     removals_of_an_adapter_are_put_off_together_and_tried_again_together
     what_a_clock_that_was_ahead_put_off_is_tried_again
+    delegated_records_are_found_by_name_and_what_lies_between_too
 }
 
 async fn intend(house: &House, claim: &Claim, attempt: AttemptId, name: &str) -> Result<ChallengeRecordId, StoreError> {
@@ -224,4 +225,48 @@ async fn what_a_clock_that_was_ahead_put_off_is_tried_again(house: House) {
     house.store.removal_failed(id, house.now() + Duration::days(300)).await.unwrap();
     assert_eq!(house.store.mend_looks(house.now(), false).await.unwrap(), 1);
     assert_eq!(house.store.earliest_stray_look().await.unwrap(), Some(house.now()));
+}
+
+async fn delegated_records_are_found_by_name_and_what_lies_between_too(house: House) {
+    let claim = house.claimed().await;
+    let attempt = begin(&house, &claim).await;
+    let intend = async |adapter: &'static str, name: &'static str, content: &'static str| {
+        let record = IntendedRecord { attempt, adapter, zone_id: "acme.example.net", name, content };
+        house.store.intend_record(&claim.lease, &record).await.unwrap()
+    };
+    let first = intend("delegated", "_x.www.acme.example.net", "one").await;
+    house.turn(Duration::seconds(1));
+    intend("delegated", "_x.www.acme.example.net", "two").await;
+    intend("delegated", "_x.www.acme.example.net", "two").await;
+    intend("ionos", "_x.www.acme.example.net", "elsewhere").await;
+    intend("ionos", "_x.mail.acme.example.net", "elsewhere").await;
+    let canary = IntendedCanary {
+        adapter: "delegated",
+        zone_id: "acme.example.net",
+        name: "canary.acme.example.net",
+        content: "tweet",
+    };
+    house.store.intend_canary(&canary).await.unwrap();
+
+    let texts = async |name: &str| house.store.delegated_texts(name).await.unwrap();
+    assert_eq!(texts("_x.www.acme.example.net").await, ["one", "two"]);
+    assert_eq!(texts("canary.acme.example.net").await, ["tweet"]);
+    assert!(texts("_x.mail.acme.example.net").await.is_empty() && texts("www.acme.example.net").await.is_empty());
+    for (name, is_there) in [
+        ("www.acme.example.net", true),
+        ("acme.example.net", true),
+        ("_x.www.acme.example.net", false),
+        ("ww.acme.example.net", false),
+        ("mail.acme.example.net", false),
+        // What means something in a pattern means nothing in a name.
+        ("_ww.acme.example.net", false),
+        ("%.acme.example.net", false),
+        ("%", false),
+        ("!", false),
+        ("\\", false),
+    ] {
+        assert_eq!(house.store.has_delegated_below(name).await.unwrap(), is_there, "{name}");
+    }
+    house.store.record_removed(first).await.unwrap();
+    assert_eq!(texts("_x.www.acme.example.net").await, ["two"]);
 }

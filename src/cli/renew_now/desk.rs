@@ -62,6 +62,7 @@ impl Desk {
         let app = App::open(config, if declares { Place::MayBeMade } else { Place::MustExist }).await?;
         app.lifecycle.stop_at_signals()?;
         app.reconcile(config).await?;
+        app.answer_dns_if_possible();
         let scheduler = app.scheduler(outside);
         Ok(Self::Local(Box::new(Local { app, scheduler, instance: config.instance() })))
     }

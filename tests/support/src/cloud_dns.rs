@@ -3,6 +3,7 @@
 
 mod api;
 mod fault;
+mod forward;
 mod lifecycle;
 mod nameserver;
 mod state;
@@ -17,6 +18,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
 pub use self::fault::Fault;
+use self::forward::Forward;
 pub use self::lifecycle::Provisioning;
 use self::nameserver::{Answerer, View};
 use self::state::State;
@@ -117,6 +119,11 @@ impl CloudDns {
     /// Lets the name server take so long for each answer.
     pub fn slow_dns(&self, delay: Duration) {
         self.primary.slow(delay);
+    }
+
+    /// Lets the name server ask the one at `address` for names at and below `suffix`, whatever it holds or was told before.
+    pub fn forward(&self, suffix: &str, address: SocketAddr) {
+        self.state.held().forwards.insert(0, Forward { suffix: suffix.to_owned(), address });
     }
 
     /// Starts a second name server for the same zones, which shows no records until it is told to catch up.

@@ -21,7 +21,7 @@ pub struct Setup {
     pub folder: PathBuf,
     /// The address of the Cloud DNS API.
     pub cloud_dns: String,
-    /// The token for it.
+    /// The token for it; none where it is empty.
     pub cloud_dns_token: String,
     /// The name server that must show the records, and through which CAA records are looked up.
     pub dns_server: SocketAddr,
@@ -49,7 +49,9 @@ impl Setup {
         writeln!(text, "extra_roots = [\"{}\"]", self.acme_root.display())?;
         writeln!(text, "first_poll = \"50ms\"\nlongest_poll = \"200ms\"")?;
         writeln!(text, "[dns.ionos]\nendpoint = {:?}", self.cloud_dns)?;
-        writeln!(text, "token_file = \"{}\"", token_file.display())?;
+        if !self.cloud_dns_token.is_empty() {
+            writeln!(text, "token_file = \"{}\"", token_file.display())?;
+        }
         writeln!(text, "[dns.propagation]\nservers = [\"{0}\"]\nresolvers = [\"{0}\"]", self.dns_server)?;
         writeln!(text, "first_pause = \"50ms\"\nlongest_pause = \"200ms\"\ntimeout = \"20s\"")?;
         writeln!(text, "[log]\nfilter = {:?}\nformat = \"json\"", self.log)?;

@@ -1,7 +1,8 @@
 //! The authoritative name server: TXT, CAA, CNAME and addresses from available records, SOA and NS at the apex of a zone,
-//! NODATA and NXDOMAIN inside of zones. Outside it refuses; asked to recurse, it plays a resolver for which there is nothing
-//! else in the world.
+//! NODATA and NXDOMAIN inside of zones. Outside it asks whom it is told to, or refuses; asked to recurse, it plays a
+//! resolver for which there is nothing else in the world.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use hickory_proto::rr::{LowerName, Name, RData, Record as DnsRecord, RecordType}
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
+use super::forward;
 use super::state::{Held, NAMESERVERS, Record, State, Zone};
 
 /// What one name server makes of the state: how far it is behind, and how slow.
@@ -53,7 +55,10 @@ impl RequestHandler for Answerer {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         let recursive = request.metadata.recursion_desired;
         let answer = match request.queries.queries() {
-            [query] => answer(&self.state.held(), query.name(), query.query_type(), lag, recursive),
+            [query] => {
+                let answer = answer(&self.state.held(), query.name(), query.query_type(), lag, recursive);
+                self.beyond(answer, query.query_type()).await
+            }
             _ => Answer::code(ResponseCode::FormErr),
         };
         metadata.response_code = answer.code;
@@ -71,15 +76,33 @@ impl RequestHandler for Answerer {
     }
 }
 
+impl Answerer {
+    /// The answer of whoever holds the name at which ours ends.
+    async fn beyond(&self, mut answer: Answer, kind: RecordType) -> Answer {
+        let Some((name, address)) = answer.beyond.take() else { return answer };
+        match forward::ask(address, &name, kind).await {
+            Ok(message) => {
+                answer.code = message.response_code;
+                answer.records.extend(message.answers);
+                answer.soa = message.authorities;
+                answer
+            }
+            Err(_) => Answer::code(ResponseCode::ServFail),
+        }
+    }
+}
+
 struct Answer {
     code: ResponseCode,
     records: Vec<DnsRecord>,
     soa: Vec<DnsRecord>,
+    /// Who is to be asked for the rest, and at which name.
+    beyond: Option<(String, SocketAddr)>,
 }
 
 impl Answer {
     const fn code(code: ResponseCode) -> Self {
-        Self { code, records: Vec::new(), soa: Vec::new() }
+        Self { code, records: Vec::new(), soa: Vec::new(), beyond: None }
     }
 }
 
@@ -91,7 +114,11 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
             if kind == RecordType::A {
                 records.push(dns_record(&name, RData::A(A::new(127, 0, 0, 1))));
             }
-            return Answer { code: ResponseCode::NoError, records, soa: Vec::new() };
+            return Answer { records, ..Answer::code(ResponseCode::NoError) };
+        }
+        if let Some(forward) = held.forwards.iter().find(|forward| forward.holds(&name)) {
+            let beyond = Some((name, forward.address));
+            return Answer { records, beyond, ..Answer::code(ResponseCode::NoError) };
         }
         let Some(zone) = zone_of(held, &name) else {
             // The end of a chain that leads out of our zones is the asker's to follow.
@@ -100,7 +127,7 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
                 (true, false) => (ResponseCode::Refused, Vec::new()),
                 (false, _) => (ResponseCode::NoError, Vec::new()),
             };
-            return Answer { code, records, soa };
+            return Answer { records, soa, ..Answer::code(code) };
         };
         let shown: Vec<(&Record, String)> = held
             .records
@@ -122,7 +149,7 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
         let exists = name == zone.name || shown.iter().any(|(_, fqdn)| *fqdn == name || fqdn.ends_with(&below));
         let code = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
         let soa = if records.len() == before { vec![dns_record(&zone.name, soa(&zone.name))] } else { Vec::new() };
-        return Answer { code, records, soa };
+        return Answer { records, soa, ..Answer::code(code) };
     }
     Answer::code(ResponseCode::ServFail)
 }

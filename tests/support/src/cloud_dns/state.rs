@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fault::{Armed, Fault, take};
+use super::forward::Forward;
 use super::lifecycle::{Life, Provisioning};
 
 /// A record as tests see it.
@@ -42,6 +43,7 @@ pub(super) struct State(Mutex<Held>);
 pub(super) struct Held {
     pub(super) zones: Vec<Zone>,
     pub(super) records: Vec<Record>,
+    pub(super) forwards: Vec<Forward>,
     provisioning: Option<Provisioning>,
     faults: Vec<Armed>,
     log: Vec<Request>,

@@ -1,0 +1,58 @@
+//! The own name server, over the journal of the store.
+
+use tokio::task::JoinHandle;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::dns::delegated::{Contents, Held, NameServer, SocketError, Sockets};
+use crate::store::{Store, StoreError};
+
+/// The sockets of the own name server, where the settings have one.
+#[derive(Debug)]
+pub struct NameSockets(Option<Sockets>);
+
+impl NameSockets {
+    /// The sockets that systemd passes, or those that the settings name. To be called before any thread is started.
+    ///
+    /// # Errors
+    /// Where they cannot be had.
+    pub fn open(config: &Config) -> Result<Self, SocketError> {
+        Sockets::passed_or_bound(&config.dns.delegated).map(Self)
+    }
+}
+
+impl App {
+    /// Starts the own name server, where there is one; it ends with the lifecycle.
+    pub(super) fn answer_dns(&self, sockets: NameSockets) -> anyhow::Result<Option<JoinHandle<std::io::Result<()>>>> {
+        let Some(sockets) = sockets.0 else { return Ok(None) };
+        let section = &self.config.dns.delegated;
+        let addresses = sockets.addresses();
+        let server = NameServer::new(section, sockets, Journal(self.store.clone()))?;
+        let zone = section.zone.as_ref().map(ToString::to_string);
+        tracing::info!(zone, ?addresses, "answering DNS");
+        Ok(Some(self.lifecycle.tasks().spawn(server.run(self.lifecycle.stopping()))))
+    }
+
+    /// Starts the own name server for a pass without a daemon, where its addresses can be had.
+    pub fn answer_dns_if_possible(&self) {
+        let sockets = Sockets::bound(&self.config.dns.delegated).map(NameSockets);
+        if let Err(error) = sockets.map_err(Into::into).and_then(|sockets| self.answer_dns(sockets)) {
+            tracing::warn!("only other replicas answer for the delegated zone during this pass: {error:#}");
+        }
+    }
+}
+
+/// The journal names each record before it is presented, which is all that presenting is here.
+struct Journal(Store);
+
+impl Contents for Journal {
+    type Error = StoreError;
+
+    async fn at(&self, name: &str) -> Result<Held, StoreError> {
+        let values = self.0.delegated_texts(name).await?;
+        if !values.is_empty() {
+            return Ok(Held::Values(values));
+        }
+        Ok(if self.0.has_delegated_below(name).await? { Held::OnlyBelow } else { Held::Nothing })
+    }
+}

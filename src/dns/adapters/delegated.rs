@@ -1,0 +1,50 @@
+//! The adapter `delegated`: autocertd's own name server (`dns::delegated`) answers from the journal, where each record is
+//! noted before it is presented and struck out after it was removed. So nothing is left to do here.
+
+use async_trait::async_trait;
+
+use crate::config::dns::DelegatedSection;
+use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use crate::dns::error::DnsError;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::zone_name::ZoneName;
+
+/// The zone of `[dns.delegated]`.
+pub struct Delegated {
+    name: AdapterName,
+    zone: ZoneName,
+    nameservers: Vec<String>,
+}
+
+impl Delegated {
+    /// The adapter of the section, where it names a zone.
+    pub fn of_section(section: &DelegatedSection) -> Option<Self> {
+        let zone = section.zone.clone()?;
+        let nameservers = section.nameservers.iter().map(ToString::to_string).collect();
+        Some(Self { name: AdapterName::delegated(), zone, nameservers })
+    }
+}
+
+#[async_trait]
+impl Adapter for Delegated {
+    fn name(&self) -> &AdapterName {
+        &self.name
+    }
+
+    async fn zone_for(&self, name: &str) -> Result<Zone, DnsError> {
+        if !self.zone.holds(name) {
+            let reason = format!("{} does not hold {name}; correct the [[dns.zone]] that leads here", self.zone);
+            return Err(DnsError::Setting { setting: "dns.delegated.zone".to_owned(), reason });
+        }
+        let (name, nameservers) = (self.zone.to_string(), self.nameservers.clone());
+        Ok(Zone { id: name.clone().into(), name, nameservers })
+    }
+
+    async fn present(&self, _zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
+        Ok(record.name.clone().into())
+    }
+
+    async fn remove(&self, _zone: &ZoneId, _id: Option<&RecordId>, _record: &TxtRecord) -> Result<(), DnsError> {
+        Ok(())
+    }
+}

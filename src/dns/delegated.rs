@@ -1,0 +1,78 @@
+//! autocertd's own name server, authoritative for the one zone that is delegated to it. What the zone holds is asked for
+//! anew with every question: a record is there as soon as it is noted, on every replica, and gone with its note.
+//! It reads and writes messages by hickory-server, but keeps the sockets itself: their connections are counted, and an
+//! answer leaves from the address that was asked.
+
+mod limit;
+mod message;
+mod responder;
+mod sockets;
+mod tcp;
+mod udp;
+mod zone;
+
+use std::error::Error;
+
+use futures_util::future::{join, join_all};
+use tokio_util::sync::CancellationToken;
+
+use self::limit::RateLimit;
+use self::responder::Responder;
+pub use self::sockets::{SocketError, Sockets};
+use self::zone::OwnZone;
+use crate::config::dns::DelegatedSection;
+use crate::dns::error::DnsError;
+
+/// What the zone holds.
+pub trait Contents: Send + Sync + 'static {
+    /// Why it cannot be told.
+    type Error: Error + Send + Sync + 'static;
+
+    /// What there is at `name`: lower case, no trailing dot, in or at the zone. The answer must be of this moment.
+    fn at(&self, name: &str) -> impl Future<Output = Result<Held, Self::Error>> + Send;
+}
+
+/// What there is at a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// TXT records with these values, at least one.
+    Values(Vec<String>),
+    /// No record, but some below it: an empty non-terminal (RFC 8020 section 2).
+    OnlyBelow,
+    /// Nothing, here and below.
+    Nothing,
+}
+
+/// The name server.
+pub struct NameServer<C> {
+    responder: Responder<C>,
+    sockets: Sockets,
+    udp_limit: RateLimit,
+    tcp_limit: RateLimit,
+}
+
+impl<C: Contents> NameServer<C> {
+    /// The name server of the section, which answers at `sockets` as long as it [runs](Self::run).
+    ///
+    /// # Errors
+    /// [`DnsError::Setting`] where the section names no zone, or one that DNS cannot carry.
+    pub fn new(section: &DelegatedSection, sockets: Sockets, contents: C) -> Result<Self, DnsError> {
+        let responder = Responder::new(OwnZone::of_section(section)?, contents);
+        let limit = || RateLimit::per_second(section.questions_per_second);
+        // One for each transport: a flood of forged UDP must not shut out those whose addresses it bears.
+        Ok(Self { responder, sockets, udp_limit: limit(), tcp_limit: limit() })
+    }
+
+    /// Answers until `stopping` is cancelled.
+    ///
+    /// # Errors
+    /// Where the runtime does not take a socket.
+    pub async fn run(self, stopping: CancellationToken) -> std::io::Result<()> {
+        let Self { responder, sockets, udp_limit, tcp_limit } = self;
+        let (datagrams, listeners) = sockets.into_tokio()?;
+        let udp = datagrams.iter().map(|socket| udp::serve(socket, &responder, &udp_limit));
+        let tcp = listeners.iter().map(|listener| tcp::serve(listener, &responder, &tcp_limit));
+        stopping.run_until_cancelled(join(join_all(udp), join_all(tcp))).await;
+        Ok(())
+    }
+}
