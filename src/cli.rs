@@ -3,6 +3,7 @@
 mod account;
 mod check_config;
 mod deliveries;
+mod dns;
 mod export;
 mod import;
 mod keys;
@@ -79,6 +80,9 @@ enum Command {
     /// Care for the ACME accounts of providers: show them, change their key, deactivate them, carry them in
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// Care for what is in the DNS, and for the accounts of DNS services
+    #[command(subcommand)]
+    Dns(dns::DnsCommand),
     /// Make and rotate the master keys that seal private keys and secrets
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -176,6 +180,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Serve)) => serve::run(config),
         (None, Some(Command::Token(command))) => token::run(config, command),
         (None, Some(Command::Account(command))) => account::run(config, &command),
+        (None, Some(Command::Dns(command))) => dns::run(config, &command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Plan(command))) => plan::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),

@@ -7,9 +7,11 @@ pub mod adapters;
 pub mod alias;
 pub mod caa;
 mod error;
+mod http;
 pub mod lookup;
 pub mod propagation;
 mod resolver;
 pub mod routes;
+mod zones;
 
 pub use error::{DnsError, Lagging};

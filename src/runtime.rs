@@ -1,8 +1,9 @@
-//! What every part stands on: the clock, randomness, bearer tokens, the wake, the lifecycle and the hardening of the
-//! process. It knows nothing of certificates but moments, and imports no other room but `domain`.
+//! What every part stands on: the clock, randomness, bearer tokens, drafts of files, programs that are run, the wake, the
+//! lifecycle and the hardening of the process. It knows nothing of certificates but moments, and imports no other room but `domain`.
 
 pub mod bearer;
 pub mod clock;
+pub(crate) mod draft;
 pub mod hardening;
 pub mod lifecycle;
 pub(crate) mod processes;

@@ -41,6 +41,21 @@ impl Lookup {
         }
     }
 
+    /// The values of the TXT records at `name`.
+    ///
+    /// # Errors
+    /// [`DnsError::NoLookup`] where no resolver answers or all fail.
+    pub async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError> {
+        let unknown =
+            |source| DnsError::NoLookup { what: "the TXT records", name: name.to_owned(), source: Box::new(source) };
+        let resolver = self.resolver().map_err(unknown)?;
+        match resolver.lookup(absolute(name), RecordType::TXT).await {
+            Ok(found) => Ok(found.answers().iter().filter_map(|record| txt_value(&record.data)).collect()),
+            Err(error) if error.is_no_records_found() => Ok(Vec::new()),
+            Err(error) => Err(unknown(error)),
+        }
+    }
+
     /// The zone that holds `name`: the nearest name at or above it with an SOA record.
     ///
     /// # Errors
@@ -69,6 +84,14 @@ impl Lookup {
 /// An alias on the way would bring another zone's record.
 fn is_soa_at(record: &hickory_proto::rr::Record, name: &str) -> bool {
     matches!(record.data, RData::SOA(_)) && plain(&record.name.to_string()) == name
+}
+
+/// The strings of a TXT record are one value (RFC 7208 section 3.3 says how all take it).
+pub(super) fn txt_value(data: &RData) -> Option<String> {
+    match data {
+        RData::TXT(txt) => Some(txt.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect()),
+        _ => None,
+    }
 }
 
 /// In lower case, without the final dot.

@@ -14,6 +14,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 
 use crate::dns::adapter::Zone;
 use crate::dns::error::{DnsError, Lagging};
+use crate::dns::lookup::txt_value;
 use crate::dns::resolver::{absolute, resolver};
 
 /// One name server with all addresses at which it answers.
@@ -132,14 +133,6 @@ async fn ask(address: SocketAddr, name: &str, patience: Duration) -> Result<DnsR
 fn ns_target(record: &hickory_proto::rr::Record) -> Option<String> {
     match &record.data {
         RData::NS(target) => Some(target.to_string().trim_end_matches('.').to_owned()),
-        _ => None,
-    }
-}
-
-/// The strings of a TXT record are one value (RFC 7208 section 3.3 says how all take it).
-fn txt_value(data: &RData) -> Option<String> {
-    match data {
-        RData::TXT(txt) => Some(txt.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect()),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 mod api;
 mod fault;
 mod lifecycle;
-mod nameserver;
+pub(crate) mod nameserver;
 mod state;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -104,6 +104,11 @@ impl CloudDns {
         self.state.arm(times, method, path, fault);
     }
 
+    /// Lets the name servers, when they are asked to recurse, ask the server at `address` for the names below `suffix`.
+    pub fn forward(&self, suffix: &str, address: SocketAddr) {
+        self.state.forward(suffix, address);
+    }
+
     /// How new records become available. From the start it is after one read.
     pub fn provision(&self, how: Provisioning) {
         self.state.provision(how);
@@ -165,7 +170,7 @@ async fn start_nameserver(state: &Arc<State>, view: &Arc<View>) -> anyhow::Resul
 }
 
 /// A port that is free on TCP may be taken on UDP: another one is tried then.
-async fn bind_both() -> anyhow::Result<(UdpSocket, TcpListener, SocketAddr)> {
+pub(crate) async fn bind_both() -> anyhow::Result<(UdpSocket, TcpListener, SocketAddr)> {
     for _ in 0..BIND_TRIES {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding a name server")?;
         let addr = tcp.local_addr()?;

@@ -2,11 +2,15 @@
 //! NODATA and NXDOMAIN inside of zones. Outside it refuses; asked to recurse, it plays a resolver for which there is nothing
 //! else in the world.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_net::runtime::Time;
-use hickory_proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
+use hickory_net::NetError;
+use hickory_net::runtime::{Time, TokioRuntimeProvider};
+use hickory_net::tcp::TcpClientStream;
+use hickory_net::xfer::{DnsHandle, FirstAnswer};
+use hickory_proto::op::{DnsRequestOptions, DnsResponse, Header, HeaderCounts, Metadata, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, NS, SOA, TXT};
 use hickory_proto::rr::{LowerName, Name, RData, Record as DnsRecord, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
@@ -53,7 +57,10 @@ impl RequestHandler for Answerer {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         let recursive = request.metadata.recursion_desired;
         let answer = match request.queries.queries() {
-            [query] => answer(&self.state.held(), query.name(), query.query_type(), lag, recursive),
+            [query] => {
+                let answer = answer(&self.state.held(), query.name(), query.query_type(), lag, recursive);
+                self.followed(answer, query.query_type()).await
+            }
             _ => Answer::code(ResponseCode::FormErr),
         };
         metadata.response_code = answer.code;
@@ -71,15 +78,41 @@ impl RequestHandler for Answerer {
     }
 }
 
+impl Answerer {
+    /// A resolver goes on where a name leads out of our zones.
+    async fn followed(&self, mut answer: Answer, kind: RecordType) -> Answer {
+        let Some(name) = answer.onward.take() else { return answer };
+        let Some(server) = self.state.forwarded(&name) else { return answer };
+        match ask(server, &name, kind).await {
+            Ok(found) => {
+                answer.code = found.response_code;
+                answer.records.extend(found.answers.iter().cloned());
+                answer.soa = found.authorities.clone();
+                answer
+            }
+            Err(_) => Answer::code(ResponseCode::ServFail),
+        }
+    }
+}
+
+async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Result<DnsResponse, NetError> {
+    let provider = TokioRuntimeProvider::default();
+    let connection = TcpClientStream::exchange(server, None, PATIENCE, None, provider.clone()).await?;
+    let query = Query::query(absolute(name), kind);
+    connection.lookup(query, DnsRequestOptions::default()).first_answer().await
+}
+
 struct Answer {
     code: ResponseCode,
     records: Vec<DnsRecord>,
     soa: Vec<DnsRecord>,
+    /// Where a resolver asks on.
+    onward: Option<String>,
 }
 
 impl Answer {
     const fn code(code: ResponseCode) -> Self {
-        Self { code, records: Vec::new(), soa: Vec::new() }
+        Self { code, records: Vec::new(), soa: Vec::new(), onward: None }
     }
 }
 
@@ -91,7 +124,7 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
             if kind == RecordType::A {
                 records.push(dns_record(&name, RData::A(A::new(127, 0, 0, 1))));
             }
-            return Answer { code: ResponseCode::NoError, records, soa: Vec::new() };
+            return Answer { code: ResponseCode::NoError, records, soa: Vec::new(), onward: None };
         }
         let Some(zone) = zone_of(held, &name) else {
             // The end of a chain that leads out of our zones is the asker's to follow.
@@ -100,7 +133,7 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
                 (true, false) => (ResponseCode::Refused, Vec::new()),
                 (false, _) => (ResponseCode::NoError, Vec::new()),
             };
-            return Answer { code, records, soa };
+            return Answer { code, records, soa, onward: recursive.then_some(name) };
         };
         let shown: Vec<(&Record, String)> = held
             .records
@@ -122,7 +155,7 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
         let exists = name == zone.name || shown.iter().any(|(_, fqdn)| *fqdn == name || fqdn.ends_with(&below));
         let code = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
         let soa = if records.len() == before { vec![dns_record(&zone.name, soa(&zone.name))] } else { Vec::new() };
-        return Answer { code, records, soa };
+        return Answer { code, records, soa, onward: None };
     }
     Answer::code(ResponseCode::ServFail)
 }
@@ -172,16 +205,18 @@ fn caa(content: &str) -> Option<CAA> {
     Some(caa)
 }
 
-fn dns_record(name: &str, data: RData) -> DnsRecord {
+pub(crate) fn dns_record(name: &str, data: RData) -> DnsRecord {
     DnsRecord::from_rdata(absolute(name), ANSWER_TTL, data)
 }
 
 /// Names that DNS cannot carry become the root, which no test asks for.
-fn absolute(name: &str) -> Name {
+pub(crate) fn absolute(name: &str) -> Name {
     Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).unwrap_or_else(|_| Name::root())
 }
 
 const LONGEST_CHAIN: usize = 8;
+/// How long another server may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Nobody may remember what a test is about to change.
 const ANSWER_TTL: u32 = 0;
 const NEGATIVE_TTL: u32 = 0;

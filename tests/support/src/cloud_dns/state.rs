@@ -1,5 +1,6 @@
 //! What the Cloud DNS holds: zones, records, waiting faults and the log of requests.
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fault::{Armed, Fault, take};
@@ -43,6 +44,7 @@ pub(super) struct Held {
     pub(super) zones: Vec<Zone>,
     pub(super) records: Vec<Record>,
     provisioning: Option<Provisioning>,
+    forwards: Vec<(String, SocketAddr)>,
     faults: Vec<Armed>,
     log: Vec<Request>,
     ids: u64,
@@ -121,6 +123,16 @@ impl State {
         if times > 0 {
             self.held().faults.push(Armed { times, method: method.to_owned(), path: path.to_owned(), fault });
         }
+    }
+
+    pub(super) fn forward(&self, suffix: &str, address: SocketAddr) {
+        self.held().forwards.push((suffix.to_lowercase(), address));
+    }
+
+    /// Who is to be asked for a name.
+    pub(super) fn forwarded(&self, name: &str) -> Option<SocketAddr> {
+        let holds = |suffix: &str| name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        self.held().forwards.iter().find(|(suffix, _)| holds(suffix)).map(|(_, address)| *address)
     }
 
     pub(super) fn provision(&self, how: Provisioning) {
