@@ -22,7 +22,10 @@ use crate::deliver::dispatch::{Dispatch, Target};
 use crate::deliver::targets::targets;
 use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
+pub use crate::dns::routes::Registered;
 use crate::dns::routes::Routes;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::name::DnsName;
 use crate::domain::standing::DnsPersist;
 use crate::domain::token::Scope;
 use crate::http::{self, Api, LocalSocket};
@@ -82,6 +85,14 @@ impl Outside {
             targets(&config.deliveries, &config.instance(), &clock, &randomness).map_err(UnusableSettings::of)?;
         let persist = config.experimental.dns_persist_01;
         Ok(Self { acme, dns, persist, propagation, caa, deliveries })
+    }
+
+    /// Makes the account that a DNS service wants for the challenges of `name`.
+    ///
+    /// # Errors
+    /// Where the adapter knows no such accounts, or none can be made or kept.
+    pub async fn register(&self, adapter: &AdapterName, name: &DnsName) -> anyhow::Result<Registered> {
+        self.dns.register(adapter, name).await?.with_context(|| format!("{adapter} knows no accounts of names"))
     }
 }
 

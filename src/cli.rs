@@ -80,6 +80,9 @@ enum Command {
     /// Care for the ACME accounts of providers: show them, change their key, deactivate them, carry them in
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// Care for what is in the DNS, and for the accounts of DNS services
+    #[command(subcommand)]
+    Dns(dns::DnsCommand),
     /// Make and rotate the master keys that seal private keys and secrets
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -88,9 +91,6 @@ enum Command {
     Plan(plan::PlanCommand),
     /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
     Deliveries(deliveries::DeliveriesCommand),
-    /// Care for what stands in the DNS
-    #[command(subcommand)]
-    Dns(dns::DnsCommand),
     /// Show what counts against the limits of each provider's CA, and when there is room for more
     Limits(limits::LimitsCommand),
     /// Look what is served where a delivery says `verify`, by a TLS handshake; exit code 1 where that is not what was
@@ -180,10 +180,10 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Serve)) => serve::run(config),
         (None, Some(Command::Token(command))) => token::run(config, command),
         (None, Some(Command::Account(command))) => account::run(config, &command),
+        (None, Some(Command::Dns(command))) => dns::run(config, &command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Plan(command))) => plan::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
-        (None, Some(Command::Dns(command))) => dns::run(config, &command),
         (None, Some(Command::Limits(command))) => limits::run(config, &command),
         (None, Some(Command::Verify(command))) => verify::run(config, &command),
         (None, Some(Command::Import(arguments))) => import::run(config, &arguments),

@@ -8,11 +8,13 @@ pub mod alias;
 pub mod caa;
 pub mod delegated;
 mod error;
+mod http;
 pub mod lookup;
 pub mod propagation;
 pub mod question;
 mod resolvers;
 pub mod routes;
 pub mod server;
+mod zones;
 
 pub use error::{DnsError, Lagging};

@@ -1,7 +1,6 @@
 //! `autocertd export`: everything in one file, sealed as it is in the store, or the certificates as plain PEM files for
 //! those who leave. What is written appears whole or not at all, and replaces nothing unasked.
 
-mod draft;
 mod folder;
 
 use std::io::{self, Write};
@@ -12,11 +11,11 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::app::{App, Place};
-use crate::cli::export::draft::Draft;
 use crate::cli::export::folder::Folder;
 use crate::cli::owner::{self, Output};
 use crate::cli::{Ending, log, runtime};
 use crate::config::Config;
+use crate::runtime::draft::Draft;
 use crate::store::Backup;
 
 #[derive(Debug, Args)]

@@ -5,8 +5,6 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use tokio::process::Command;
-
 use crate::config::delivery::{HookEntry, InvalidDelivery};
 use crate::config::span::Span;
 use crate::deliver::parcel::Parcel;
@@ -38,8 +36,8 @@ impl Hook {
     /// # Errors
     /// Where it cannot be started, fails, or takes longer than it may; the message holds its last lines.
     pub async fn run(&self, environment: HookEnvironment) -> Result<(), Failure> {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).env_clear().envs(environment.0).current_dir("/");
+        let mut command = program::apart(&self.program);
+        command.args(&self.arguments).envs(environment.0);
         let ended = program::run(command, self.timeout.duration()).await.map_err(|error| self.cannot_start(&error))?;
         let Self { program, timeout, .. } = self;
         match ended.status {
@@ -82,13 +80,12 @@ impl Event {
     }
 }
 
-/// The whole environment of a hook.
+/// What the environment tells a hook; of autocertd's own it sees `PATH`, `HOME` and `LANG`.
 #[derive(Clone, Debug)]
 pub struct HookEnvironment(Vec<(&'static str, OsString)>);
 
 impl HookEnvironment {
-    /// What a hook learns about a delivery; `directory` is the folder in which the files are, where there are any. Of
-    /// autocertd's own environment it sees `PATH`, `HOME` and `LANG`.
+    /// What a hook learns about a delivery; `directory` is the folder in which the files are, where there are any.
     ///
     /// # Errors
     /// Where the parcel holds no certificate.
@@ -103,7 +100,7 @@ impl HookEnvironment {
         let addressee = &parcel.addressee;
         let names: Vec<String> = addressee.names.iter().map(ToString::to_string).collect();
         let text = OsString::from;
-        let mut variables = vec![
+        Ok(Self(vec![
             ("AUTOCERTD_EVENT", text(event.as_str().to_owned())),
             ("AUTOCERTD_DELIVERY", text(delivery.to_string())),
             ("AUTOCERTD_NAME", text(addressee.name.to_string())),
@@ -115,12 +112,6 @@ impl HookEnvironment {
             ("AUTOCERTD_SERIAL_NUMBER", text(parcel.leaf.serial_number.clone())),
             ("AUTOCERTD_NOT_AFTER", text(parcel.leaf.not_after.to_string())),
             ("AUTOCERTD_FINGERPRINT", text(fingerprint.to_string())),
-            ("PATH", std::env::var_os("PATH").unwrap_or_else(|| text(USUAL_PATH.to_owned()))),
-        ];
-        variables.extend(["HOME", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        Ok(Self(variables))
+        ]))
     }
 }
-
-/// Where no `PATH` is set, as in a container made from scratch.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::credential::Credential;
+use crate::domain::name::DnsName;
 
 /// A DNS service that holds zones.
 ///
@@ -54,10 +55,28 @@ pub trait Adapter: Send + Sync {
     /// Where the service cannot be asked or refuses the removal.
     async fn remove(&self, zone: &ZoneId, id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError>;
 
+    /// Makes the account that a service wants before it publishes anything for the challenges of `name`, or tells of the
+    /// one that is there. `None` where the service knows no such accounts.
+    ///
+    /// # Errors
+    /// Where the service makes none, or it cannot be kept.
+    async fn register(&self, _name: &DnsName) -> Result<Option<Registration>, DnsError> {
+        Ok(None)
+    }
+
     /// The credential with which it works, where its end is known.
     fn credential(&self) -> Option<Credential> {
         None
     }
+}
+
+/// An account for the challenges of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Where a CNAME at the name of the challenge must lead.
+    pub target: String,
+    /// Whether it was made just now.
+    pub is_new: bool,
 }
 
 /// A zone as its service knows it.
@@ -127,4 +146,4 @@ impl fmt::Display for RecordId {
 }
 
 /// Calls to one service at a time.
-const AT_A_TIME: usize = 8;
+pub(super) const AT_A_TIME: usize = 8;

@@ -1,6 +1,8 @@
 //! The adapters: a file for each kind, and their list. A new kind is a file with a [`Make`] and a line in [`KINDS`].
 
+pub mod acme_dns;
 pub mod delegated;
+pub mod exec;
 pub mod ionos;
 pub mod rfc2136;
 
@@ -14,12 +16,15 @@ use crate::config::dns::DnsSection;
 use crate::dns::adapter::Adapter;
 use crate::dns::error::DnsError;
 use crate::dns::lookup::Lookup;
+use crate::dns::zones::Zones;
 use crate::domain::adapter_name::AdapterName;
+use crate::domain::zone_name::ZoneName;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 
 /// The kinds that `type` of `[dns.adapter.NAME]` may name.
-const KINDS: [(&str, Make); 2] = [("ionos", ionos::make), ("rfc2136", rfc2136::make)];
+const KINDS: &[(&str, Make)] =
+    &[("acme-dns", acme_dns::make), ("exec", exec::make), ("ionos", ionos::make), ("rfc2136", rfc2136::make)];
 
 /// Makes an adapter of a kind out of its settings. It asks nothing over the network.
 type Make = fn(Given) -> Result<Arc<dyn Adapter>, DnsError>;
@@ -46,6 +51,11 @@ impl Given {
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T, DnsError> {
         serde_path_to_error::deserialize(self.settings.clone())
             .map_err(|error| self.unusable(&error.path().to_string(), error.inner().message().to_owned()))
+    }
+
+    /// Finds the zones of names where the service itself does not tell: `zone` of the settings, else what the DNS says.
+    pub fn zones(&self, zone: Option<ZoneName>) -> Zones {
+        Zones::new(self.name.clone(), zone, self.lookup.clone())
     }
 
     /// Why the setting `key` cannot be used.
@@ -77,7 +87,7 @@ pub(super) fn of_section(
             randomness: randomness.clone(),
         };
         let Some((_, make)) = KINDS.iter().find(|(kind, _)| *kind == entry.kind) else {
-            let kinds = KINDS.map(|(kind, _)| kind).join(", ");
+            let kinds = KINDS.iter().map(|(kind, _)| *kind).collect::<Vec<_>>().join(", ");
             return Err(given.unusable("type", format!("there is no kind {:?}; there are {kinds}", entry.kind)));
         };
         let adapter = make(given)?;

@@ -46,8 +46,8 @@ pub enum DnsError {
         /// Who was to be asked.
         adapter: AdapterName,
     },
-    /// The token is missing a right, wrong or expired.
-    #[error("{adapter}: {call} was refused with status {status}{said}; give a token that is valid and may manage DNS")]
+    /// The credentials are missing a right, wrong or expired.
+    #[error("{adapter}: {call} was refused with status {status}{said}; {remedy}")]
     Unauthorized {
         /// Who was asked.
         adapter: AdapterName,
@@ -57,6 +57,8 @@ pub enum DnsError {
         status: u16,
         /// What the answer said.
         said: Said,
+        /// What a person can do about it.
+        remedy: &'static str,
     },
     /// There was no answer.
     #[error("{adapter}: {call} got no answer; it is tried again, check the network if this lasts")]
@@ -234,6 +236,20 @@ pub enum DnsError {
         /// The name of the record.
         name: String,
     },
+    /// More values are wanted at one name than the service keeps.
+    #[error(
+        "{adapter}: {wanted} values are wanted at {name} at once, and the service keeps {kept}; give each challenge name an account of its own with `autocertd dns register`, and point its CNAME there"
+    )]
+    TooManyValues {
+        /// Who was asked.
+        adapter: AdapterName,
+        /// The name of the records.
+        name: String,
+        /// How many were wanted.
+        wanted: usize,
+        /// How many there can be.
+        kept: usize,
+    },
     /// Something cannot be looked up in the DNS.
     #[error("{what} of {name} cannot be looked up; check dns.propagation.resolvers and the zone's name servers")]
     NoLookup {
@@ -308,6 +324,7 @@ impl DnsError {
             | Self::UpdateRefused { .. }
             | Self::NoProgram { .. }
             | Self::Unregistered { .. }
+            | Self::TooManyValues { .. }
             | Self::EndlessAlias { .. }
             | Self::NoToken { .. }
             | Self::NoZone { .. }

@@ -1,11 +1,14 @@
 //! Who publishes what: the adapters of the settings, and the routes that choose among them by the name where a record
 //! goes.
 
+mod registration;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
+pub use self::registration::Registered;
 use crate::config::dns::{DnsSection, ZoneEntry};
 use crate::dns::adapter::{Adapter, Zone};
 use crate::dns::adapters;

@@ -237,8 +237,9 @@ fn dns() -> Vec<Vec<String>> {
         DnsError::Unregistered { .. } => 23,
         DnsError::NoLookup { .. } => 24,
         DnsError::EndlessAlias { .. } => 25,
+        DnsError::TooManyValues { .. } => 26,
     };
-    assert_eq!(all.iter().map(listed).collect::<BTreeSet<_>>(), (0..=25).collect(), "a kind is not in the table");
+    assert_eq!(all.iter().map(listed).collect::<BTreeSet<_>>(), (0..=26).collect(), "a kind is not in the table");
     all.iter().map(|error| of_words(&error.to_string(), error.disposition())).collect()
 }
 
@@ -261,7 +262,13 @@ fn dns_errors() -> Vec<DnsError> {
     vec![
         DnsError::Setting { setting: "dns.ionos.endpoint".to_owned(), reason: "it is no URL".to_owned() },
         DnsError::NoToken { adapter: adapter.clone() },
-        DnsError::Unauthorized { adapter: adapter.clone(), call: call.clone(), status: 401, said: said.clone() },
+        DnsError::Unauthorized {
+            adapter: adapter.clone(),
+            call: call.clone(),
+            status: 401,
+            said: said.clone(),
+            remedy: "give a token that is valid and may manage DNS",
+        },
         DnsError::NoZone { adapter: adapter.clone(), name: name.clone(), zones: 3 },
         DnsError::Unreachable { adapter: adapter.clone(), call: call.clone(), source: no_request },
         busy(None),
@@ -287,7 +294,7 @@ fn dns_errors() -> Vec<DnsError> {
     .collect()
 }
 
-fn errors_of_other_adapters() -> [DnsError; 6] {
+fn errors_of_other_adapters() -> [DnsError; 7] {
     let adapter = || "office".parse::<AdapterName>().unwrap();
     let (server, call) = ("192.0.2.53:53".to_owned(), "the update of example.com".to_owned());
     let program = "/usr/local/bin/hook".to_owned();
@@ -313,6 +320,7 @@ fn errors_of_other_adapters() -> [DnsError; 6] {
         },
         DnsError::ProgramFailed { adapter: adapter(), program, action: "present", ended: "ended with 1".to_owned() },
         DnsError::Unregistered { adapter: adapter(), name: "a.auth.example.org".to_owned() },
+        DnsError::TooManyValues { adapter: adapter(), name: "a.auth.example.org".to_owned(), wanted: 3, kept: 2 },
     ]
 }
 

@@ -14,6 +14,15 @@ use tokio::process::{Child, Command};
 use crate::domain::shown::last_lines;
 use crate::runtime::processes::Processes;
 
+/// A program to be [run](run) in `/`. Of the environment of this process it sees `PATH`, `HOME` and `LANG` alone: no secret.
+pub(crate) fn apart(program: &str) -> Command {
+    let mut command = Command::new(program);
+    let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
+    let others = ["HOME", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.env_clear().env("PATH", path).envs(others).current_dir("/");
+    command
+}
+
 /// How a program ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -116,6 +125,9 @@ impl Output {
         }
     }
 }
+
+/// Where no `PATH` is set, as in a container made from scratch.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Bytes of output that are kept.
 const KEPT: usize = 16 * 1024;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use autocertd::deliver::{Addressee, Parcel};
 use autocertd::domain::leaf::Leaf;
-pub(crate) use autocertd_support::patience::{await_lines, await_some, write_script};
+pub(crate) use autocertd_support::patience::{await_end, await_lines, await_some, runs, write_script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{Certificate, CertificateParams, KeyPair};
@@ -47,16 +47,6 @@ pub(crate) fn some_parcel() -> Parcel {
 /// The processes whose numbers the file holds, a line each.
 pub(crate) async fn await_pids(path: &Path, count: usize) -> Vec<Pid> {
     await_lines(path, count).await.iter().map(|line| Pid::from_raw(line.trim().parse().unwrap())).collect()
-}
-
-/// Waits until the process has ended; whoever inherited it may not have reaped it.
-pub(crate) async fn await_end(pid: Pid) {
-    await_some(&format!("the end of process {pid}"), || (!runs(pid)).then_some(())).await;
-}
-
-pub(crate) fn runs(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// A process of a test's own, killed with its group when dropped.

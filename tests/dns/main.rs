@@ -1,10 +1,13 @@
-//! The DNS adapters and the wait for name servers, over real HTTP and real DNS packets against the local Cloud DNS.
+//! The DNS adapters and the wait for name servers, over real HTTP and real DNS packets against local servers, and with real
+//! programs.
 
 #![expect(clippy::unwrap_used, reason = "tests end where something unforeseen happens")]
 
+mod acme_dns;
 mod caa;
 mod cloud_dns;
 mod delegated;
+mod exec;
 mod faults;
 mod log;
 mod propagation;
@@ -16,11 +19,13 @@ use std::sync::Arc;
 
 use autocertd::config::dns::IonosSection;
 use autocertd::config::span::Span;
+use autocertd::dns::DnsError;
 use autocertd::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
 use autocertd::dns::adapters::ionos::Ionos;
+use autocertd::dns::routes::Routes;
 use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::TurnedClock;
+use autocertd::runtime::clock::{SharedClock, TurnedClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::cloud_dns::CloudDns;
 use secrecy::SecretString;
@@ -75,6 +80,18 @@ fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<TurnedClock
         Randomness::from_seed(1),
     )
     .unwrap()
+}
+
+/// The adapters and routes of a `[dns]` section, with a clock that stands still.
+fn routes(section: &str) -> Result<Routes, DnsError> {
+    log::Log::of_all_tests();
+    let clock: SharedClock = Arc::new(TurnedClock::starting_at(START));
+    Routes::from_config(&toml::from_str(section).unwrap(), None, &clock, &Randomness::from_seed(1))
+}
+
+/// The adapter `other` of a `[dns]` section.
+fn other(section: &str) -> Arc<dyn Adapter> {
+    Arc::clone(routes(section).unwrap().named("other").unwrap())
 }
 
 fn txt(name: &str, content: &str) -> TxtRecord {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails right there")]
 
 mod accounts;
+mod acme_dns;
 mod activation;
 mod clockwork;
 mod declared;
@@ -10,6 +11,7 @@ mod delegated;
 mod deliveries;
 mod disasters;
 mod dry_run;
+mod exec;
 mod failover;
 mod fleet;
 mod hardening;

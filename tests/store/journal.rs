@@ -232,7 +232,7 @@ async fn delegated_records_are_found_by_name_and_what_lies_between_too(house: Ho
     let attempt = begin(&house, &claim).await;
     let intend = async |adapter: &'static str, name: &'static str, content: &'static str| {
         let record = IntendedRecord { attempt, adapter, zone_id: "acme.example.net", name, content };
-        house.store.intend_record(&claim.lease, &record).await.unwrap()
+        house.store.intend_records(&claim.lease, &[record]).await.unwrap()[0]
     };
     let first = intend("delegated", "_x.www.acme.example.net", "one").await;
     house.turn(Duration::seconds(1));

@@ -12,12 +12,12 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::cli::export::draft::{Draft, private_folder, sync_folder_of};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::certificate::{Certificate, Origin};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::name::RequestedName;
 use crate::domain::provider::Provider;
+use crate::runtime::draft::{Draft, private_folder, sync_folder_of};
 use crate::store::{Listing, Page, Store, StoreError};
 
 /// Files by their paths, two parts each.

@@ -5,7 +5,7 @@ mod api;
 mod fault;
 mod forward;
 mod lifecycle;
-mod nameserver;
+pub(crate) mod nameserver;
 mod state;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -172,7 +172,7 @@ async fn start_nameserver(state: &Arc<State>, view: &Arc<View>) -> anyhow::Resul
 }
 
 /// A port that is free on TCP may be taken on UDP: another one is tried then.
-async fn bind_both() -> anyhow::Result<(UdpSocket, TcpListener, SocketAddr)> {
+pub(crate) async fn bind_both() -> anyhow::Result<(UdpSocket, TcpListener, SocketAddr)> {
     for _ in 0..BIND_TRIES {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding a name server")?;
         let addr = tcp.local_addr()?;

@@ -19,7 +19,7 @@ pub use self::request::RequestInfo;
 use crate::pebble::Pebble;
 use crate::pebble::tls::ServerTls;
 
-mod body;
+pub(crate) mod body;
 mod forward;
 mod request;
 

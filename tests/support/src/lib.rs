@@ -1,5 +1,6 @@
 //! What the tests and the demo stand on: servers of the real kinds, on loopback, that end with their handles.
 
+pub mod acme_dns;
 pub mod again;
 pub mod api;
 pub mod bind;

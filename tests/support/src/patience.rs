@@ -1,5 +1,6 @@
 //! Waiting for what others do, and programs that are made on the spot.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -26,6 +27,20 @@ pub async fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
 pub async fn await_lines(path: &Path, count: usize) -> Vec<String> {
     let what = format!("line {count} of {}", path.display());
     await_some(&what, || Some(lines(path)).filter(|lines| lines.len() >= count)).await
+}
+
+/// Waits until the process with this number has ended; whoever inherited it may not have reaped it.
+///
+/// # Panics
+/// As [`await_some`].
+pub async fn await_end(pid: impl Display) {
+    await_some(&format!("the end of process {pid}"), || (!runs(&pid)).then_some(())).await;
+}
+
+/// Whether the process with this number runs.
+pub fn runs(pid: impl Display) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// The lines of a file; none where there is no file.

@@ -1,21 +1,18 @@
-//! HTTP to the Cloud DNS API: one call with its time-out, the reading of its answer, and the retries around calls.
-//! It knows no zones and no records.
+//! The Cloud DNS API as one token sees it. It knows no zones and no records.
 
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::dns::IonosSection;
 use crate::dns::error::DnsError;
+use crate::dns::http::{Manner, Service};
 use crate::domain::adapter_name::AdapterName;
-use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
-use crate::domain::retry_after::retry_after;
 use crate::domain::said::Said;
 use crate::runtime::bearer::{InvalidToken, bearer};
 use crate::runtime::clock::SharedClock;
@@ -23,13 +20,9 @@ use crate::runtime::randomness::Randomness;
 
 /// The API as one token sees it.
 pub(super) struct Client {
-    name: AdapterName,
-    http: reqwest::Client,
-    endpoint: Endpoint,
+    service: Service,
     /// Without one nothing can be asked.
     authorization: Option<HeaderValue>,
-    clock: SharedClock,
-    randomness: Randomness,
 }
 
 impl Client {
@@ -40,27 +33,20 @@ impl Client {
         clock: SharedClock,
         randomness: Randomness,
     ) -> Result<Self, DnsError> {
-        let setting =
-            |key: &str, reason: String| DnsError::Setting { setting: format!("{}.{key}", name.section()), reason };
-        let endpoint = Endpoint::parse(&section.endpoint).map_err(|fault| setting("endpoint", fault.to_string()))?;
-        let authorization = token.map(authorization).transpose().map_err(|reason| setting("token_file", reason))?;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
-            .timeout(section.timeout.duration())
-            // The token goes nowhere but to the endpoint, and in the clear through no proxy.
-            .redirect(reqwest::redirect::Policy::none());
-        let http = if endpoint.is_https() { http } else { http.no_proxy() }
-            .build()
-            .map_err(|error| setting("endpoint", format!("no HTTP client can be made: {error}")))?;
-        Ok(Self { name, http, endpoint, authorization, clock, randomness })
+        let authorization = token
+            .map(authorization)
+            .transpose()
+            .map_err(|reason| DnsError::Setting { setting: format!("{}.token_file", name.section()), reason })?;
+        let service = Service::new(name, MANNER, (&section.endpoint, section.timeout), clock, randomness)?;
+        Ok(Self { service, authorization })
     }
 
     pub(super) const fn name(&self) -> &AdapterName {
-        &self.name
+        self.service.name()
     }
 
     pub(super) fn now(&self) -> Moment {
-        self.clock.now()
+        self.service.now()
     }
 
     /// Reads a resource or a page.
@@ -71,7 +57,7 @@ impl Client {
     ) -> Result<T, DnsError> {
         let (call, body) = self.call(Method::GET, path, query, None).await?;
         serde_json::from_slice(&body).map_err(|source| DnsError::Unreadable {
-            adapter: self.name.clone(),
+            adapter: self.name().clone(),
             call,
             source,
         })
@@ -91,32 +77,14 @@ impl Client {
         }
     }
 
-    /// Repeats `attempt` a few times while its fault is a passing one, after growing pauses or when the service asks
-    /// for it. A `Retry-After` beyond [`LONGEST_WAIT`] ends it at once, with that moment in the error.
+    /// Repeats `attempt` a few times while its fault is a passing one.
     pub(super) async fn retried<T, A>(&self, attempt: impl FnMut() -> A) -> Result<T, DnsError>
     where
         A: Future<Output = Result<T, DnsError>>,
     {
-        let pauses = ExponentialBuilder::default()
-            .with_min_delay(FIRST_PAUSE)
-            .with_max_times(RETRIES)
-            .with_jitter()
-            .with_jitter_seed(u64::from_le_bytes(self.randomness.bytes()));
-        attempt
-            .retry(pauses)
-            .when(|error| {
-                matches!(error, DnsError::Unreachable { .. } | DnsError::Busy { .. } | DnsError::Unreadable { .. })
-            })
-            .adjust(|error, pause| {
-                let asked = error.disposition().not_before().map_or(time::Duration::ZERO, |at| at - self.now());
-                let asked = Duration::try_from(asked).unwrap_or_default();
-                pause.filter(|_| asked <= LONGEST_WAIT).map(|pause| pause.max(asked))
-            })
-            .notify(|error, pause| tracing::debug!(adapter = %self.name, %error, ?pause, "trying again"))
-            .await
+        self.service.retried(attempt).await
     }
 
-    /// One call: `Ok` for any 2xx, with its name for messages and its body.
     async fn call(
         &self,
         method: Method,
@@ -124,49 +92,14 @@ impl Client {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> Result<(String, Vec<u8>), DnsError> {
-        let call = format!("{method} /{}", path.join("/"));
         let Some(authorization) = self.authorization.clone() else {
-            return Err(DnsError::NoToken { adapter: self.name.clone() });
+            return Err(DnsError::NoToken { adapter: self.name().clone() });
         };
-        let mut request =
-            self.http.request(method, self.endpoint.join(path)).query(query).header(AUTHORIZATION, authorization);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = async {
-            let response = request.send().await?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            Ok((status, headers, response.bytes().await?))
+        let complete = |request: reqwest::RequestBuilder| {
+            let request = request.query(query).header(AUTHORIZATION, authorization);
+            if let Some(body) = body { request.json(body) } else { request }
         };
-        let (status, headers, body) = match answer.await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let source = reqwest::Error::without_url(error);
-                tracing::debug!(adapter = %self.name, %call, error = %source, "no answer");
-                return Err(DnsError::Unreachable { adapter: self.name.clone(), call, source });
-            }
-        };
-        tracing::debug!(adapter = %self.name, %call, status = status.as_u16(), bytes = body.len(), "answered");
-        if status.is_success() {
-            return Ok((call, body.into()));
-        }
-        let said = Said::of_ionos(&body);
-        Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                DnsError::Unauthorized { adapter: self.name.clone(), call, status: status.as_u16(), said }
-            }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => self.busy(call, status, said, &headers),
-            status if status.is_server_error() => self.busy(call, status, said, &headers),
-            status => DnsError::Rejected { adapter: self.name.clone(), call, status: status.as_u16(), said },
-        })
-    }
-
-    fn busy(&self, call: String, status: StatusCode, said: Said, headers: &HeaderMap) -> DnsError {
-        let not_before = headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| retry_after(value, self.now()));
-        DnsError::Busy { adapter: self.name.clone(), call, status: status.as_u16(), said, not_before }
+        self.service.call(method, path, complete).await
     }
 }
 
@@ -177,7 +110,8 @@ fn authorization(token: &SecretString) -> Result<HeaderValue, String> {
     })
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const RETRIES: usize = 3;
-/// A longer `Retry-After` is left to the scheduler.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MANNER: Manner = Manner {
+    said: Said::of_ionos,
+    unauthorized: "give a token that is valid and may manage DNS",
+    first_pause: Duration::from_millis(100),
+};

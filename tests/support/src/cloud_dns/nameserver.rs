@@ -199,12 +199,12 @@ fn caa(content: &str) -> Option<CAA> {
     Some(caa)
 }
 
-fn dns_record(name: &str, data: RData) -> DnsRecord {
+pub(crate) fn dns_record(name: &str, data: RData) -> DnsRecord {
     DnsRecord::from_rdata(absolute(name), ANSWER_TTL, data)
 }
 
 /// Names that DNS cannot carry become the root, which no test asks for.
-fn absolute(name: &str) -> Name {
+pub(crate) fn absolute(name: &str) -> Name {
     Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).unwrap_or_else(|_| Name::root())
 }
 

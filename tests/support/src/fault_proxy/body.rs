@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 
 /// A body that ends well, or in an error after its bytes.
-pub(super) struct AnswerBody {
+pub(crate) struct AnswerBody {
     bytes: Option<Bytes>,
     breaks_off: bool,
 }
@@ -18,7 +18,7 @@ impl AnswerBody {
     }
 
     /// The first half of a body. Its length is to be announced as that of the whole.
-    pub(super) fn half(bytes: &Bytes) -> Self {
+    pub(crate) fn half(bytes: &Bytes) -> Self {
         Self { bytes: Some(bytes.slice(..bytes.len() / 2)), breaks_off: true }
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::runtime::randomness::Randomness;
 
 /// A file or folder of its owner's alone that is removed with this value, unless it was put in its place.
-pub(super) struct Draft<'a> {
+pub(crate) struct Draft<'a> {
     path: PathBuf,
     place: &'a Path,
     is_folder: bool,
@@ -18,25 +18,25 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// A new file that is to become `place`.
-    pub(super) fn file(place: &'a Path) -> io::Result<(Self, File)> {
+    pub(crate) fn file(place: &'a Path) -> io::Result<(Self, File)> {
         let path = beside(place)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok((Self { path, place, is_folder: false }, file))
     }
 
     /// A new folder that is to become `place`.
-    pub(super) fn folder(place: &'a Path) -> io::Result<Self> {
+    pub(crate) fn folder(place: &'a Path) -> io::Result<Self> {
         let path = beside(place)?;
         private_folder(&path)?;
         Ok(Self { path, place, is_folder: true })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Puts it in its place where nothing is there.
-    pub(super) fn put(self) -> io::Result<()> {
+    pub(crate) fn put(self) -> io::Result<()> {
         if self.is_folder {
             // The name is taken first: a rename replaces an empty folder, and nothing else.
             private_folder(self.place)?;
@@ -49,7 +49,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Puts it in its place, whatever is there.
-    pub(super) fn replace(self) -> io::Result<()> {
+    pub(crate) fn replace(self) -> io::Result<()> {
         fs::rename(&self.path, self.place)?;
         sync_folder_of(self.place)
     }
@@ -68,12 +68,12 @@ impl Drop for Draft<'_> {
 }
 
 /// A folder of its owner's alone.
-pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 
 /// Brings the names in the folder of `path` down to the disk.
-pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }

@@ -1,0 +1,218 @@
+//! `acme-dns`: the HTTP API of joohoi/acme-dns, which holds nothing but challenge records. Each name has an account of its
+//! own there, and `_acme-challenge.<name>` is a CNAME to the account's name. The two values that came last stand there;
+//! there is no call that removes one.
+
+mod accounts;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use reqwest::{Method, RequestBuilder};
+use serde::Deserialize;
+use serde::de::Error;
+use serde_json::{Map, Value, json};
+
+use self::accounts::{Account, Accounts};
+use crate::config::span::Span;
+use crate::dns::adapter::{AT_A_TIME, Adapter, RecordId, Registration, TxtRecord, Zone, ZoneId};
+use crate::dns::adapters::Given;
+use crate::dns::error::DnsError;
+use crate::dns::http::{Manner, Service};
+use crate::dns::lookup::Lookup;
+use crate::dns::zones::Zones;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::name::DnsName;
+use crate::domain::said::Said;
+use crate::domain::zone_name::ZoneName;
+
+/// `[dns.adapter.NAME]` of the type `acme-dns`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    /// The address of the API; `http` only on this machine.
+    endpoint: String,
+    /// The file that holds the accounts, as lego and goacmedns keep it: JSON.
+    accounts_file: PathBuf,
+    /// How long one call may take. Default `30s`.
+    #[serde(default = "usual_timeout")]
+    timeout: Span,
+    /// The zone of all accounts' names. Default what the DNS says.
+    zone: Option<ZoneName>,
+}
+
+/// Makes the adapter of these settings.
+///
+/// # Errors
+/// [`DnsError::Setting`] where one of them cannot be used.
+pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
+    let section: Section = given.settings()?;
+    let zones = given.zones(section.zone);
+    let accounts = Accounts::new(given.name.clone(), section.accounts_file);
+    accounts.warn_of_others();
+    let address = (section.endpoint.as_str(), section.timeout);
+    let service = Service::new(given.name, MANNER, address, given.clock, given.randomness)?;
+    Ok(Arc::new(AcmeDns { service, accounts, zones, lookup: given.lookup }))
+}
+
+struct AcmeDns {
+    service: Service,
+    accounts: Accounts,
+    zones: Zones,
+    lookup: Lookup,
+}
+
+#[async_trait]
+impl Adapter for AcmeDns {
+    fn name(&self) -> &AdapterName {
+        self.service.name()
+    }
+
+    async fn zone_for(&self, name: &str) -> Result<Zone, DnsError> {
+        self.zones.of(name).await
+    }
+
+    async fn present(&self, _zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
+        if !self.shows(&[record]).await {
+            self.send(record).await?;
+        }
+        Ok(id_of(record))
+    }
+
+    async fn present_all(&self, _zone: &ZoneId, records: &[TxtRecord]) -> Vec<Result<RecordId, DnsError>> {
+        let mut names: BTreeMap<&str, Vec<(usize, &TxtRecord)>> = BTreeMap::new();
+        for (place, record) in records.iter().enumerate() {
+            names.entry(&record.name).or_default().push((place, record));
+        }
+        let names: Vec<_> = names.into_values().map(|at_one_name| self.present_at_one_name(at_one_name)).collect();
+        let mut presented = stream::iter(names).buffered(AT_A_TIME).concat().await;
+        presented.sort_by_key(|(place, _)| *place);
+        presented.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// There is nothing to call: a value goes when two others have come.
+    async fn remove(&self, _zone: &ZoneId, _id: Option<&RecordId>, _record: &TxtRecord) -> Result<(), DnsError> {
+        Ok(())
+    }
+
+    async fn register(&self, name: &DnsName) -> Result<Option<Registration>, DnsError> {
+        let (account, is_new) = self.accounts.make(name.base(), || self.make_account()).await?;
+        Ok(Some(Registration { target: account.name, is_new }))
+    }
+}
+
+/// A result, and where it belongs.
+type Placed = (usize, Result<RecordId, DnsError>);
+
+impl AcmeDns {
+    /// Values that are to stand at one name together, each with its place.
+    async fn present_at_one_name(&self, placed: Vec<(usize, &TxtRecord)>) -> Vec<Placed> {
+        let (places, records): (Vec<usize>, Vec<&TxtRecord>) = placed.into_iter().unzip();
+        let sent: Vec<Result<u32, DnsError>> = if records.len() > KEPT {
+            records.iter().map(|record| Err(self.too_many(record, records.len()))).collect()
+        } else if self.shows(&records).await {
+            records.iter().map(|_| Ok(0)).collect()
+        } else {
+            self.send_together(&records).await
+        };
+        let results = sent.into_iter().zip(records).map(|(sent, record)| sent.map(|_| id_of(record)));
+        places.into_iter().zip(results).collect()
+    }
+
+    /// Sends values one after the other. Where one was sent again, both of its calls may have counted, and the second
+    /// may have taken the place of another value: then all are sent once more.
+    async fn send_together(&self, records: &[&TxtRecord]) -> Vec<Result<u32, DnsError>> {
+        let mut sent = self.send_each(records).await;
+        for _ in 1..PASSES {
+            let is_sure = sent.iter().all(|sent| matches!(sent, Ok(1) | Err(_)));
+            if is_sure || records.len() == 1 {
+                break;
+            }
+            tokio::time::sleep(TICK).await;
+            sent = self.send_each(records).await;
+        }
+        sent
+    }
+
+    async fn send_each(&self, records: &[&TxtRecord]) -> Vec<Result<u32, DnsError>> {
+        let mut sent = Vec::new();
+        for record in records {
+            sent.push(self.send(record).await);
+        }
+        sent
+    }
+
+    /// Sends a value, and says how many calls that took.
+    async fn send(&self, record: &TxtRecord) -> Result<u32, DnsError> {
+        let account = self.accounts.of_record(&record.name)?;
+        let mut calls = 0;
+        let attempt = || {
+            calls += 1;
+            self.update(&account, &record.content)
+        };
+        self.service.retried(attempt).await?;
+        Ok(calls)
+    }
+
+    async fn update(&self, account: &Account, value: &str) -> Result<(), DnsError> {
+        let body = json!({ "subdomain": account.subdomain, "txt": value });
+        let complete = |request: RequestBuilder| request.headers(account.credentials.clone()).json(&body);
+        self.service.call(Method::POST, &["update"], complete).await?;
+        Ok(())
+    }
+
+    /// Whether the values stand there already, as after a crash. What cannot be seen does not.
+    async fn shows(&self, at_one_name: &[&TxtRecord]) -> bool {
+        let Some(first) = at_one_name.first() else { return true };
+        let shown = self.lookup.txt(&first.name).await.unwrap_or_default();
+        at_one_name.iter().all(|record| shown.contains(&record.content))
+    }
+
+    /// Has the server make an account; what it said of it is to be kept.
+    async fn make_account(&self) -> Result<(Account, Map<String, Value>), DnsError> {
+        let complete = |request: RequestBuilder| request.json(&json!({}));
+        let (call, body) = self.service.call(Method::POST, &["register"], complete).await?;
+        let read = serde_json::from_slice(&body).and_then(|mut described: Map<String, Value>| {
+            described.insert("server_url".to_owned(), self.service.endpoint().to_string().into());
+            let account = Account::read(&described).ok_or_else(|| Error::custom("it describes no account"))?;
+            Ok((account, described))
+        });
+        read.map_err(|source| DnsError::Unreadable { adapter: self.name().clone(), call, source })
+    }
+
+    fn too_many(&self, record: &TxtRecord, wanted: usize) -> DnsError {
+        DnsError::TooManyValues { adapter: self.name().clone(), name: record.name.clone(), wanted, kept: KEPT }
+    }
+}
+
+/// The service gives no ids.
+fn id_of(record: &TxtRecord) -> RecordId {
+    record.name.clone().into()
+}
+
+/// The words of `{"error": "forbidden"}`.
+fn said(body: &[u8]) -> Said {
+    let words =
+        serde_json::from_slice::<Value>(body).ok().and_then(|body| Some(Said::new(body.get("error")?.as_str()?)));
+    words.unwrap_or_default()
+}
+
+const fn usual_timeout() -> Span {
+    Span::seconds(30)
+}
+
+const MANNER: Manner = Manner {
+    said,
+    unauthorized: "look whether accounts_file has the account as the server gave it, and whether the server lets this \
+                   machine's address update it (allowfrom)",
+    first_pause: TICK,
+};
+
+/// Values that stand at one name.
+const KEPT: usize = 2;
+/// acme-dns tells the older of two values by the second in which each came; of the same second it may take either.
+const TICK: Duration = Duration::from_millis(1_100);
+const PASSES: usize = 3;

@@ -1,0 +1,127 @@
+//! The file of accounts: a JSON object of names and what acme-dns answered when it made the account of each, as
+//! goacmedns keeps it, so that lego's file serves as it is. It is read anew at each use, and what autocertd does not know in
+//! it stays.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::{Map, Value};
+
+use crate::dns::error::DnsError;
+use crate::domain::adapter_name::AdapterName;
+use crate::runtime::draft::Draft;
+
+/// The accounts of one adapter.
+pub(super) struct Accounts {
+    adapter: AdapterName,
+    path: PathBuf,
+}
+
+/// One account, which may change the values at one name.
+pub(super) struct Account {
+    /// In lower case, without a trailing dot.
+    pub(super) name: String,
+    /// The first label of the name, as the server knows it.
+    pub(super) subdomain: String,
+    /// The headers that prove who asks; no log prints them.
+    pub(super) credentials: HeaderMap,
+}
+
+impl Account {
+    /// The account that the server described; `None` where something is missing, or is what no header can carry.
+    pub(super) fn read(described: &Map<String, Value>) -> Option<Self> {
+        let text = |key: &str| described.get(key)?.as_str().filter(|text| !text.is_empty());
+        let mut credentials = HeaderMap::new();
+        for (header, key) in [("x-api-user", "username"), ("x-api-key", "password")] {
+            let mut value = HeaderValue::from_str(text(key)?).ok()?;
+            value.set_sensitive(true);
+            credentials.insert(header, value);
+        }
+        let name = text("fulldomain")?.trim_end_matches('.').to_lowercase();
+        Some(Self { name, subdomain: text("subdomain")?.to_owned(), credentials })
+    }
+}
+
+impl Accounts {
+    pub(super) const fn new(adapter: AdapterName, path: PathBuf) -> Self {
+        Self { adapter, path }
+    }
+
+    /// The passwords in the file are for nobody else's eyes.
+    pub(super) fn warn_of_others(&self) {
+        if fs::metadata(&self.path).is_ok_and(|metadata| metadata.mode() & OTHERS != 0) {
+            let (adapter, path) = (&self.adapter, self.path.display());
+            tracing::warn!(%adapter, %path, "everybody on this machine may read the passwords in this file; chmod 600 it");
+        }
+    }
+
+    /// The account whose name is that of a record.
+    pub(super) fn of_record(&self, name: &str) -> Result<Account, DnsError> {
+        let accounts = self.read()?;
+        let mut known = accounts.values().filter_map(|described| Account::read(described.as_object()?));
+        known
+            .find(|account| account.name == name)
+            .ok_or_else(|| DnsError::Unregistered { adapter: self.adapter.clone(), name: name.to_owned() })
+    }
+
+    /// The account of a domain, and whether it is new: where there is none, that which `make` describes. It is in the file
+    /// before anybody hears of it. Waits where another process makes one at the same time.
+    pub(super) async fn make<F>(&self, domain: &str, make: impl FnOnce() -> F) -> Result<(Account, bool), DnsError>
+    where
+        F: Future<Output = Result<(Account, Map<String, Value>), DnsError>>,
+    {
+        let _turn = self.turn().await?;
+        let mut accounts = self.read()?;
+        let known = accounts.iter().find(|(name, _)| name.eq_ignore_ascii_case(domain));
+        if let Some(account) = known.and_then(|(_, described)| Account::read(described.as_object()?)) {
+            return Ok((account, false));
+        }
+        // Before the call: an account that cannot be kept must not be made.
+        let unwritable = |error| self.unusable(format!("{} cannot be written ({error})", self.path.display()));
+        let (draft, mut file) = Draft::file(&self.path).map_err(unwritable)?;
+        let (account, described) = make().await?;
+        accounts.insert(domain.to_owned(), described.into());
+        let text = format!("{:#}\n", Value::from(accounts));
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;
+        draft.replace().map_err(unwritable)?;
+        Ok((account, true))
+    }
+
+    /// The lock under which the file is changed: that of its folder, since the file itself is replaced.
+    async fn turn(&self) -> Result<File, DnsError> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder.to_owned();
+        let locked = tokio::task::spawn_blocking(move || {
+            let folder = File::open(folder)?;
+            folder.lock()?;
+            Ok(folder)
+        });
+        let locked: std::io::Result<File> = locked.await.unwrap_or_else(|error| Err(error.into()));
+        locked
+            .map_err(|error| self.unusable(format!("the folder of {} cannot be locked ({error})", self.path.display())))
+    }
+
+    /// No file is one without accounts. No error quotes it.
+    fn read(&self) -> Result<Map<String, Value>, DnsError> {
+        let path = self.path.display();
+        let text = match fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Map::new()),
+            Err(error) => return Err(self.unusable(format!("{path} cannot be read ({error})"))),
+        };
+        serde_json::from_slice(&text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            self.unusable(format!("{path} is no JSON object of acme-dns accounts (line {line}, column {column})"))
+        })
+    }
+
+    fn unusable(&self, reason: String) -> DnsError {
+        DnsError::Setting { setting: format!("{}.accounts_file", self.adapter.section()), reason }
+    }
+}
+
+/// The permissions of those who are neither its owner nor in its group.
+const OTHERS: u32 = 0o007;

@@ -1,0 +1,38 @@
+//! The zones of a service that does not tell which it has.
+
+use crate::dns::adapter::Zone;
+use crate::dns::error::DnsError;
+use crate::dns::lookup::Lookup;
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::zone_name::ZoneName;
+
+/// Finds the zone of a name. Its id is its name.
+pub struct Zones {
+    adapter: AdapterName,
+    setting: Option<ZoneName>,
+    lookup: Lookup,
+}
+
+impl Zones {
+    /// Zones that are looked up, unless the settings of `adapter` name one.
+    pub(super) const fn new(adapter: AdapterName, setting: Option<ZoneName>, lookup: Lookup) -> Self {
+        Self { adapter, setting, lookup }
+    }
+
+    /// The zone that holds `name`.
+    ///
+    /// # Errors
+    /// [`DnsError::Setting`] where the zone of the settings does not hold it, [`DnsError::NoLookup`] where none is found.
+    pub async fn of(&self, name: &str) -> Result<Zone, DnsError> {
+        let zone = match &self.setting {
+            Some(zone) if zone.holds(name) => zone.to_string(),
+            Some(zone) => {
+                let reason =
+                    format!("{zone} does not hold {name}; let no [[dns.zone]] lead other names to this adapter");
+                return Err(DnsError::Setting { setting: format!("{}.zone", self.adapter.section()), reason });
+            }
+            None => self.lookup.zone_of(name).await?,
+        };
+        Ok(Zone { id: zone.clone().into(), name: zone, nameservers: Vec::new() })
+    }
+}
