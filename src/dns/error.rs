@@ -153,7 +153,9 @@ pub enum DnsError {
         record: String,
     },
     /// The record was accepted but not published in time.
-    #[error("{adapter}: record {record} is still not published after {waited}; it is tried again")]
+    #[error(
+        "{adapter}: record {record} is still not published after {waited}; it is tried again, ask the service's support if this lasts"
+    )]
     Unpublished {
         /// Who was asked.
         adapter: AdapterName,

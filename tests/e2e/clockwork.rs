@@ -49,6 +49,12 @@ impl Clockwork {
     /// A daemon with one provider: the world's CA behind the proxy. Its clock stands still a little ahead, so that what the
     /// CA issues meanwhile is valid already.
     pub(crate) async fn over(world: World) -> Self {
+        let propagation = patient(&world);
+        Self::with(world, &propagation).await
+    }
+
+    /// The same with another wait for the name servers.
+    pub(crate) async fn with(world: World, propagation: &PropagationSection) -> Self {
         let clock = Arc::new(TurnedClock::starting_at(SystemClock.now() + Duration::minutes(10)));
         let shared: SharedClock = clock.clone();
         let randomness = Randomness::from_seed(1);
@@ -64,7 +70,7 @@ impl Clockwork {
             profile: None,
         };
         let provider = store.create_provider(&provider, &Actor::autocertd()).await.unwrap().id;
-        let work = work(&world, &store, &shared, &randomness);
+        let work = work(&world, propagation, &store, &shared, &randomness);
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let scheduler = Scheduler::new(work, Wake::default(), &SchedulerSection::default(), tasks.clone(), stopping);
@@ -126,7 +132,25 @@ impl Clockwork {
     }
 }
 
-fn work(world: &World, store: &Store, clock: &SharedClock, randomness: &Randomness) -> Work {
+/// Waits long enough for any machine, for the one name server of the world.
+pub(crate) fn patient(world: &World) -> PropagationSection {
+    PropagationSection {
+        timeout: Span::seconds(20),
+        first_pause: Span::millis(50),
+        longest_pause: Span::millis(200),
+        servers: vec![world.dns.dns_addr()],
+        resolvers: vec![world.dns.dns_addr().into()],
+        ..PropagationSection::default()
+    }
+}
+
+fn work(
+    world: &World,
+    propagation: &PropagationSection,
+    store: &Store,
+    clock: &SharedClock,
+    randomness: &Randomness,
+) -> Work {
     let acme = AcmeSection {
         accept_terms_of_service: true,
         extra_roots: vec![world.acme.root_pem_path()],
@@ -139,22 +163,14 @@ fn work(world: &World, store: &Store, clock: &SharedClock, randomness: &Randomne
     let ionos = IonosSection { endpoint: world.dns.http_url(), ..IonosSection::default() };
     let token = SecretString::from(world.dns.token().to_owned());
     let dns = Ionos::new(AdapterName::ionos(), &ionos, Some(&token), clock.clone(), randomness.clone()).unwrap();
-    let propagation = PropagationSection {
-        timeout: Span::seconds(20),
-        first_pause: Span::millis(50),
-        longest_pause: Span::millis(200),
-        servers: vec![world.dns.dns_addr()],
-        resolvers: vec![world.dns.dns_addr().into()],
-        ..PropagationSection::default()
-    };
     let issuance = Issuance {
         store: store.clone(),
         registrar: Registrar::new(store.clone(), acme.clone(), clock.clone(), randomness.clone()),
         acme,
-        dns: Routes::only(Arc::new(dns), Lookup::new(&propagation), randomness.clone()),
+        dns: Routes::only(Arc::new(dns), Lookup::new(propagation), randomness.clone()),
         persist: DnsPersist::Off,
-        propagation: Propagation::new(&propagation),
-        caa: CaaLookup::new(&propagation),
+        propagation: Propagation::new(propagation),
+        caa: CaaLookup::new(propagation),
         clock: clock.clone(),
         randomness: randomness.clone(),
     };

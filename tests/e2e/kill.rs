@@ -1,6 +1,7 @@
 //! SIGKILL before and after every ACME and DNS request of one issuance. The proxies do the counting and the killing; the
 //! next run must come to exactly one certificate, with one finalize, one order (two only where the kill fell between
-//! sending it and storing its URL), and no record left behind. The report is in `target/tmp/kill-report.txt`.
+//! sending it and storing its URL), and no record left behind, while the records of others stay and a sweep finds nothing.
+//! The report is in `target/tmp/kill-report.txt`.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use autocertd_support::daemon::{Setup, signal};
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
 use futures_util::{StreamExt, stream};
 
+use crate::one_shot::{json_of, run as run_to_end};
 use crate::world::{KEY_ID, KEY_SECRET, World, open_store, store_wish_with};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,10 @@ struct Verdict {
     finalizes: usize,
     certificates: usize,
     leftovers: usize,
+    /// Those of others that are gone.
+    lost: usize,
+    /// What a sweep found after all.
+    swept: usize,
     resumed: bool,
 }
 
@@ -71,6 +77,9 @@ async fn a_kill_at_any_request_costs_nothing_but_time() {
 async fn run(world: &World, number: usize, kill: Option<(Side, Point)>) -> Verdict {
     let zone = format!("kill{number}.example");
     let zone_id = world.dns.add_zone(&zone);
+    for content in STRANGERS {
+        world.dns.add_record(&zone_id, "_acme-challenge", "TXT", content);
+    }
     let (acme, dns) = proxies(world).await;
     let setup = Setup {
         folder: world.folder.path().join(&zone),
@@ -110,9 +119,13 @@ async fn run(world: &World, number: usize, kill: Option<(Side, Point)>) -> Verdi
     let store = open_store(&setup).await;
     let certificates = store.certificates(Page { offset: 0, limit: 10 }, None, None).await.unwrap().items.len();
     store.close().await;
-    let leftovers = world.dns.records(&zone_id).len();
+    let (others, left): (Vec<_>, Vec<_>) =
+        world.dns.records(&zone_id).into_iter().partition(|record| STRANGERS.contains(&record.content.as_str()));
+    let (leftovers, lost) = (left.len(), STRANGERS.len() - others.len());
+    let swept = run_to_end(&setup, &["dns", "sweep", "--json"]).await;
+    let swept = json_of(&swept).as_array().unwrap().len();
     let (new_orders, finalizes) = (count("new-order"), count("finalize"));
-    Verdict { kill, killed_at, sent, new_orders, finalizes, certificates, leftovers, resumed }
+    Verdict { kill, killed_at, sent, new_orders, finalizes, certificates, leftovers, lost, swept, resumed }
 }
 
 async fn proxies(world: &World) -> (FaultProxy, FaultProxy) {
@@ -155,7 +168,7 @@ fn is_right(verdict: &Verdict) -> bool {
     verdict.resumed
         && verdict.finalizes == 1
         && verdict.certificates == 1
-        && verdict.leftovers == 0
+        && (verdict.leftovers, verdict.lost, verdict.swept) == (0, 0, 0)
         && (verdict.new_orders == 1 || (order_may_be_lost && verdict.new_orders == 2))
 }
 
@@ -171,6 +184,8 @@ fn line(verdict: &Verdict) -> String {
     )
 }
 
+/// What others have at the name of the challenge.
+const STRANGERS: [&str; 2] = ["of-somebody-else", "\"in quotes\""];
 const AT_ONCE: usize = 3;
 /// What is asked again until the other side is done, so that its number differs from run to run.
 const POLLED: [&str; 2] = ["order", "dns-get-record"];

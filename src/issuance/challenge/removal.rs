@@ -82,7 +82,8 @@ impl Issuance {
                 Fate::Removed
             }
             Err(failure) => {
-                let next_try = self.clock.now() + removal_pause(record.removal_tries);
+                let pause = self.clock.now() + removal_pause(record.removal_tries);
+                let next_try = failure.disposition.not_before().map_or(pause, |asked| asked.max(pause));
                 tracing::warn!(name = record.name, %next_try, "challenge record not removed: {failure}");
                 self.store.removal_failed(record.id, next_try).await?;
                 Fate::Failed(failure.message)
