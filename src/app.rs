@@ -14,12 +14,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 
 use crate::acme::AcmeClient;
+use crate::config::dns::PropagationSection;
 use crate::config::{Config, secret};
 use crate::deliver::dispatch::{Dispatch, Target};
 use crate::deliver::targets::targets;
 use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
 use crate::dns::routes::Routes;
+use crate::doctor::Doctor;
 use crate::domain::token::Scope;
 use crate::http::{self, Api, LocalSocket};
 use crate::issuance::{Issuance, Registrar};
@@ -39,6 +41,7 @@ pub struct Outside {
     propagation: Propagation,
     caa: CaaLookup,
     deliveries: Vec<Target>,
+    section: PropagationSection,
 }
 
 /// Settings that cannot be used; the source says which and why.
@@ -75,7 +78,19 @@ impl Outside {
         let caa = CaaLookup::new(&config.dns.propagation);
         let deliveries =
             targets(&config.deliveries, &config.instance(), &clock, &randomness).map_err(UnusableSettings::of)?;
-        Ok(Self { acme, dns, propagation, caa, deliveries })
+        Ok(Self { acme, dns, propagation, caa, deliveries, section: config.dns.propagation.clone() })
+    }
+
+    /// Looks at what a certificate takes, as these settings have it; without a store as far as that goes.
+    pub fn doctor(&self, store: Option<Store>, randomness: Randomness) -> Doctor {
+        Doctor {
+            store,
+            acme: self.acme.clone(),
+            dns: self.dns.clone(),
+            section: self.section.clone(),
+            clock: Arc::new(SystemClock),
+            randomness,
+        }
     }
 }
 
@@ -148,7 +163,8 @@ impl App {
     }
 
     fn work(&self, outside: Outside) -> Work {
-        let Outside { acme, dns, propagation, caa, deliveries } = outside;
+        let doctor = outside.doctor(Some(self.store.clone()), self.randomness.clone());
+        let Outside { acme, dns, propagation, caa, deliveries, .. } = outside;
         let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());
         let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries);
         let issuance = Issuance {
@@ -166,7 +182,7 @@ impl App {
             clock: Arc::clone(&self.clock),
             randomness: self.randomness.clone(),
         };
-        Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch) }
+        Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
     }
 
     /// Makes what is stored agree with what `config` declares, and says how many changes that took: at the start, and

@@ -3,6 +3,7 @@
 
 mod deliveries;
 mod queue;
+mod rehearsals;
 mod revocations;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use tracing::Instrument;
 
 use crate::config::scheduler::SchedulerSection;
 use crate::deliver::dispatch::Dispatch;
+use crate::doctor::Doctor;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Failure;
 use crate::domain::id::{AutoCertificateId, ProviderId};
@@ -27,6 +29,7 @@ use crate::issuance::{Issuance, Stop, Tenure};
 use crate::runtime::lifecycle;
 use crate::runtime::wake::Wake;
 use crate::scheduler::deliveries::Deliveries;
+use crate::scheduler::rehearsals::Rehearsals;
 use crate::scheduler::revocations::Revocations;
 use crate::store::{Claim, Due, RunOutcome, StoreError};
 
@@ -37,6 +40,8 @@ pub struct Work {
     pub issuance: Arc<Issuance>,
     /// Delivers them.
     pub dispatch: Arc<Dispatch>,
+    /// Rehearses renewals.
+    pub doctor: Arc<Doctor>,
 }
 
 /// Finds due work and has it done.
@@ -45,6 +50,7 @@ pub struct Scheduler {
     work: Arc<RwLock<Work>>,
     deliveries: Deliveries,
     revocations: Revocations,
+    rehearsals: Rehearsals,
     wake: Wake,
     /// How many auto-certificates are worked on at once at each provider.
     room: usize,
@@ -68,6 +74,7 @@ impl Scheduler {
             work: Arc::new(RwLock::new(work)),
             deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
             revocations: Revocations::new(wake.clone(), tasks.clone(), stopping.clone()),
+            rehearsals: Rehearsals::new(settings.rehearse_ahead, wake.clone(), tasks.clone(), stopping.clone()),
             wake,
             room: settings.concurrency.into(),
             tasks,
@@ -112,7 +119,7 @@ impl Scheduler {
     /// # Errors
     /// Where the store fails.
     pub async fn scan(&self) -> Result<Option<Moment>, StoreError> {
-        let Work { issuance, dispatch } = self.current();
+        let Work { issuance, dispatch, doctor } = self.current();
         let store = &issuance.store;
         store.free_dead_leases().await?;
         let now = issuance.clock.now();
@@ -125,7 +132,8 @@ impl Scheduler {
         let due = self.serve_queues(&issuance).await?;
         let delivery = self.deliveries.scan(&dispatch).await?;
         let revocation = self.revocations.scan(&issuance).await?;
-        let looks = [due, delivery, revocation, store.earliest_provider_look().await?];
+        let rehearsal = self.rehearsals.scan(store, &doctor, now).await?;
+        let looks = [due, delivery, revocation, rehearsal, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 

@@ -14,6 +14,7 @@ use autocertd::dns::caa::CaaLookup;
 use autocertd::dns::lookup::Lookup;
 use autocertd::dns::propagation::Propagation;
 use autocertd::dns::routes::Routes;
+use autocertd::doctor::Doctor;
 use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
@@ -48,6 +49,11 @@ impl Clockwork {
     /// A daemon with one provider: the world's CA behind the proxy. Its clock stands still a little ahead, so that what the
     /// CA issues meanwhile is valid already.
     pub(crate) async fn over(world: World) -> Self {
+        Self::rehearsing(world, Span::seconds(0)).await
+    }
+
+    /// The same, with renewals rehearsed so long ahead.
+    pub(crate) async fn rehearsing(world: World, rehearse_ahead: Span) -> Self {
         let clock = Arc::new(TurnedClock::starting_at(SystemClock.now() + Duration::minutes(10)));
         let shared: SharedClock = clock.clone();
         let randomness = Randomness::from_seed(1);
@@ -66,7 +72,8 @@ impl Clockwork {
         let work = work(&world, &store, &shared, &randomness);
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
-        let scheduler = Scheduler::new(work, Wake::default(), &SchedulerSection::default(), tasks.clone(), stopping);
+        let section = SchedulerSection { rehearse_ahead, ..SchedulerSection::default() };
+        let scheduler = Scheduler::new(work, Wake::default(), &section, tasks.clone(), stopping);
         Self { world, store, provider, clock, scheduler, tasks }
     }
 
@@ -157,5 +164,13 @@ fn work(world: &World, store: &Store, clock: &SharedClock, randomness: &Randomne
         randomness: randomness.clone(),
     };
     let dispatch = Dispatch::new(store.clone(), clock.clone(), randomness.clone(), "here".to_owned(), Vec::new());
-    Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch) }
+    let doctor = Doctor {
+        store: Some(store.clone()),
+        acme: issuance.acme.clone(),
+        dns: issuance.dns.clone(),
+        section: propagation,
+        clock: clock.clone(),
+        randomness: randomness.clone(),
+    };
+    Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
 }
