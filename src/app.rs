@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::acme::AcmeClient;
 pub use crate::app::name_server::NameSockets;
+use crate::config::dns::PropagationSection;
 use crate::config::{Config, secret};
 use crate::deliver::dispatch::{Dispatch, Target};
 use crate::deliver::targets::targets;
@@ -24,6 +25,7 @@ use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
 pub use crate::dns::routes::Registered;
 use crate::dns::routes::Routes;
+use crate::doctor::Doctor;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
 use crate::domain::standing::DnsPersist;
@@ -47,6 +49,7 @@ pub struct Outside {
     propagation: Propagation,
     caa: CaaLookup,
     deliveries: Vec<Target>,
+    section: PropagationSection,
 }
 
 /// Settings that cannot be used; the source says which and why.
@@ -84,7 +87,8 @@ impl Outside {
         let deliveries =
             targets(&config.deliveries, &config.instance(), &clock, &randomness).map_err(UnusableSettings::of)?;
         let persist = config.experimental.dns_persist_01;
-        Ok(Self { acme, dns, persist, propagation, caa, deliveries })
+        let section = config.dns.propagation.clone();
+        Ok(Self { acme, dns, persist, propagation, caa, deliveries, section })
     }
 
     /// Makes the account that a DNS service wants for the challenges of `name`.
@@ -93,6 +97,18 @@ impl Outside {
     /// Where the adapter knows no such accounts, or none can be made or kept.
     pub async fn register(&self, adapter: &AdapterName, name: &DnsName) -> anyhow::Result<Registered> {
         self.dns.register(adapter, name).await?.with_context(|| format!("{adapter} knows no accounts of names"))
+    }
+
+    /// Looks at what a certificate takes, as these settings have it; without a store as far as that goes.
+    pub fn doctor(&self, store: Option<Store>, randomness: Randomness) -> Doctor {
+        Doctor {
+            store,
+            acme: self.acme.clone(),
+            dns: self.dns.clone(),
+            section: self.section.clone(),
+            clock: Arc::new(SystemClock),
+            randomness,
+        }
     }
 }
 
@@ -165,7 +181,8 @@ impl App {
     }
 
     fn work(&self, outside: Outside) -> Work {
-        let Outside { acme, dns, persist, propagation, caa, deliveries } = outside;
+        let doctor = outside.doctor(Some(self.store.clone()), self.randomness.clone());
+        let Outside { acme, dns, persist, propagation, caa, deliveries, .. } = outside;
         let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());
         let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries);
         let issuance = Issuance {
@@ -184,7 +201,7 @@ impl App {
             clock: Arc::clone(&self.clock),
             randomness: self.randomness.clone(),
         };
-        Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch) }
+        Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
     }
 
     /// Makes what is stored agree with what `config` declares, and says how many changes that took: at the start, and

@@ -4,6 +4,7 @@ mod account;
 mod check_config;
 mod deliveries;
 mod dns;
+mod doctor;
 mod export;
 mod import;
 mod keys;
@@ -89,6 +90,11 @@ enum Command {
     /// Show for each auto-certificate what happens next, when and why, and how much slack that leaves; exit code 1 where a
     /// person must act
     Plan(plan::PlanCommand),
+    /// Check, without an order, everything that a certificate takes, and say what to do about what is not as it should be:
+    /// settings, files, clock, CA and account, DNS services and their tokens, and for each name aliases, zone, delegation,
+    /// CAA, DNSSEC and a canary record that is written, seen and removed. Exit code 1 where a certificate would not be
+    /// obtained
+    Doctor(doctor::DoctorCommand),
     /// Show where certificates are delivered from here, and how that goes; exit code 1 where a delivery has failed
     Deliveries(deliveries::DeliveriesCommand),
     /// Show what counts against the limits of each provider's CA, and when there is room for more
@@ -183,6 +189,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Dns(command))) => dns::run(config, &command),
         (None, Some(Command::Keys(command))) => keys::run(config, &command),
         (None, Some(Command::Plan(command))) => plan::run(config, &command),
+        (None, Some(Command::Doctor(command))) => doctor::run(config, &command),
         (None, Some(Command::Deliveries(command))) => deliveries::run(config, &command),
         (None, Some(Command::Limits(command))) => limits::run(config, &command),
         (None, Some(Command::Verify(command))) => verify::run(config, &command),
@@ -218,6 +225,7 @@ const EXAMPLES: &str = "\
 Examples:
   autocertd serve --config /etc/autocertd/autocertd.toml   run the API and the renewals
   autocertd token create terraform                         make a token; it is shown once
+  autocertd doctor www.example.com                         check all that a certificate for this name takes
   autocertd --renew-now                                    renew whatever is due, then exit
   autocertd --renew-now www.example.com --json             renew this one now, due or not
 

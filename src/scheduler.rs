@@ -3,6 +3,7 @@
 
 mod deliveries;
 mod queue;
+mod rehearsals;
 mod revocations;
 mod strays;
 
@@ -19,6 +20,7 @@ use tracing::Instrument;
 
 use crate::config::scheduler::SchedulerSection;
 use crate::deliver::dispatch::Dispatch;
+use crate::doctor::Doctor;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Failure;
 use crate::domain::id::{AutoCertificateId, ProviderId};
@@ -28,6 +30,7 @@ use crate::issuance::{Issuance, Stop, Tenure};
 use crate::runtime::lifecycle;
 use crate::runtime::wake::Wake;
 use crate::scheduler::deliveries::Deliveries;
+use crate::scheduler::rehearsals::Rehearsals;
 use crate::scheduler::revocations::Revocations;
 use crate::scheduler::strays::Strays;
 use crate::store::{Claim, Due, RunOutcome, StoreError};
@@ -41,6 +44,8 @@ pub struct Work {
     pub issuance: Arc<Issuance>,
     /// Delivers them.
     pub dispatch: Arc<Dispatch>,
+    /// Rehearses renewals.
+    pub doctor: Arc<Doctor>,
 }
 
 /// Finds due work and has it done.
@@ -50,6 +55,7 @@ pub struct Scheduler {
     deliveries: Deliveries,
     revocations: Revocations,
     strays: Strays,
+    rehearsals: Rehearsals,
     wake: Wake,
     /// How many auto-certificates are worked on at once at each provider.
     room: usize,
@@ -74,6 +80,7 @@ impl Scheduler {
             deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
             revocations: Revocations::new(wake.clone(), tasks.clone(), stopping.clone()),
             strays: Strays::new(wake.clone(), tasks.clone(), stopping.clone()),
+            rehearsals: Rehearsals::new(settings.rehearse_ahead, wake.clone(), tasks.clone(), stopping.clone()),
             wake,
             room: settings.concurrency.into(),
             tasks,
@@ -118,7 +125,7 @@ impl Scheduler {
     /// # Errors
     /// Where the store fails.
     pub async fn scan(&self) -> Result<Option<Moment>, StoreError> {
-        let Work { issuance, dispatch } = self.current();
+        let Work { issuance, dispatch, doctor } = self.current();
         let store = &issuance.store;
         store.free_dead_leases().await?;
         let now = issuance.clock.now();
@@ -132,7 +139,8 @@ impl Scheduler {
         let delivery = self.deliveries.scan(&dispatch).await?;
         let revocation = self.revocations.scan(&issuance).await?;
         let stray = self.strays.scan(&issuance).await?;
-        let looks = [due, delivery, revocation, stray, store.earliest_provider_look().await?];
+        let rehearsal = self.rehearsals.scan(store, &doctor, now).await?;
+        let looks = [due, delivery, revocation, stray, rehearsal, store.earliest_provider_look().await?];
         Ok(looks.into_iter().flatten().min())
     }
 

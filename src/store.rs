@@ -25,6 +25,7 @@ mod presence;
 mod progress;
 mod providers;
 mod queue;
+mod rehearsals;
 mod renaming;
 mod renewal_infos;
 mod revocations;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Uri;
+use http::header::DATE;
 use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
@@ -13,6 +14,8 @@ use crate::acme::problem::Step;
 use crate::acme::transport::{Exchange, Transport};
 use crate::config::acme::AcmeSection;
 use crate::domain::ledger::Limits;
+use crate::domain::moment::Moment;
+use crate::domain::retry_after::http_date;
 use crate::domain::server_url::ServerUrl;
 use crate::runtime::clock::SharedClock;
 
@@ -80,6 +83,16 @@ impl AcmeClient {
     /// Where its directory cannot be read.
     pub async fn profiles(&self, server: &ServerUrl) -> Result<Vec<String>, AcmeError> {
         Ok(self.meta(server).await?.profiles.into_keys().collect())
+    }
+
+    /// Reads the directory of a CA anew, and gives what the CA's clock showed, where the answer tells it.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn look(&self, server: &ServerUrl) -> Result<Option<Moment>, AcmeError> {
+        let answer = self.exchange(server)?.fresh_directory().await;
+        let answer = answer.map_err(|error| AcmeError::from_exchange(Step::Directory, error))?;
+        Ok(answer.headers().get(DATE).and_then(|date| http_date(date.to_str().ok()?)))
     }
 
     async fn meta(&self, server: &ServerUrl) -> Result<Meta, AcmeError> {

@@ -78,16 +78,21 @@ impl Exchange {
 
     /// The directory, from the cache where it is fresh.
     pub(super) async fn directory(&self) -> Result<Bytes, ExchangeError> {
-        let directories = &self.transport.directories;
-        if let Some(cached) = directories.fresh(&self.directory, self.transport.clock.now()) {
-            return Ok(cached);
+        match self.transport.directories.fresh(&self.directory, self.transport.clock.now()) {
+            Some(cached) => Ok(cached),
+            None => Ok(self.fresh_directory().await?.into_body()),
         }
+    }
+
+    /// The directory, asked for anew.
+    pub(super) async fn fresh_directory(&self) -> Result<Response<Bytes>, ExchangeError> {
         let answer = self.send(Method::GET, &self.directory, HeaderMap::new(), Bytes::new()).await?;
-        let document = self.judge(&Method::GET, &self.directory, answer)?.into_body();
-        directories
-            .keep(&self.directory, self.transport.clock.now(), document.clone())
+        let answer = self.judge(&Method::GET, &self.directory, answer)?;
+        self.transport
+            .directories
+            .keep(&self.directory, self.transport.clock.now(), answer.body().clone())
             .map_err(|cause| ExchangeError::Unreadable { step: Some(Step::Directory), cause })?;
-        Ok(document)
+        Ok(answer)
     }
 
     /// A nonce for the next request, RFC 8555 section 7.2.

@@ -32,6 +32,7 @@ impl App {
             tracing::info!(waiting, "what waited for a person is tried again");
         }
         self.store.try_removals_again().await?;
+        self.store.rehearse_soon().await?;
         let held = self.store.end_limit_holds().await?;
         if held > 0 {
             tracing::info!(held, "what waited for the limits of a CA is looked at again");

@@ -1,6 +1,6 @@
 //! `autocertd plan`: what happens next to each auto-certificate, when and why.
 
-mod page;
+pub(in crate::cli) mod page;
 
 use clap::Args;
 use serde::Serialize;
@@ -51,7 +51,8 @@ pub(super) fn run(config: &Config, command: &PlanCommand) -> anyhow::Result<Endi
         } else {
             print!("{}", page(&planned, &cautions(config, now), now, width()));
         }
-        let person = planned.iter().any(|planned| planned.outlook.next == Next::Person);
+        let for_a_person = |outlook: &Outlook| outlook.next == Next::Person || outlook.foreseen.is_some();
+        let person = planned.iter().any(|planned| for_a_person(&planned.outlook));
         Ok(if person { Ending::Failed } else { Ending::Well })
     })
 }
@@ -72,6 +73,8 @@ struct Entry<'a> {
     next: &'static str,
     at: String,
     why: String,
+    /// What would keep it from succeeding, as its rehearsal found.
+    foreseen: Option<&'a str>,
     /// Whole seconds before the last safe moment; negative behind it.
     slack_seconds: Option<i64>,
     not_after: Option<String>,
@@ -102,6 +105,7 @@ impl<'a> From<&'a Planned> for Entry<'a> {
             next: outlook.next.as_str(),
             at: outlook.at.to_string(),
             why: outlook.why.clone(),
+            foreseen: outlook.foreseen.as_deref(),
             slack_seconds: outlook.slack.map(time::Duration::whole_seconds),
             not_after: standing.newest.map(|newest| newest.not_after.to_string()),
             last_safe: last_safe.map(|at: Moment| at.to_string()),

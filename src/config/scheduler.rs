@@ -16,10 +16,18 @@ pub struct SchedulerSection {
     pub scan_every: Span,
     /// How long a stop waits for running work to park itself; default `10s`, which is also the least.
     pub stop_grace: Span,
+    /// How long before a planned renewal the names are checked as `autocertd doctor` does, so that what would keep it from
+    /// succeeding is told early. Default `7d`; `0s` switches it off.
+    pub rehearse_ahead: Span,
 }
 
 impl Default for SchedulerSection {
     fn default() -> Self {
-        Self { concurrency: 32, scan_every: Span::seconds(300), stop_grace: Span::seconds(10) }
+        Self {
+            concurrency: 32,
+            scan_every: Span::seconds(300),
+            stop_grace: Span::seconds(10),
+            rehearse_ahead: Span::seconds(7 * 86_400),
+        }
     }
 }

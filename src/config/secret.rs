@@ -1,11 +1,11 @@
 //! Where secrets come from: a file that a setting names, a systemd credential, or an environment variable; in this
-//! order. They are never part of the settings themselves.
+//! order. They are never part of the settings themselves. Which files those are, is known here, too.
 
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
 
 /// The path of the systemd credential `name`, where systemd passed it (systemd.exec(5), `LoadCredential=`).
 pub fn credential(name: &str) -> Option<PathBuf> {
@@ -22,6 +22,25 @@ pub fn ionos_token(token_file: Option<&Path>) -> Result<Option<SecretString>, Co
         Some(path) => read("dns.ionos.token_file", &path).map(Some),
         None => Ok(std::env::var("IONOS_TOKEN").ok().filter(|token| !token.is_empty()).map(SecretString::from)),
     }
+}
+
+/// Every file that these settings name for a secret, whether it is there or not.
+pub fn files(config: &Config) -> Vec<PathBuf> {
+    let cloud_dns = config.dns.ionos.token_file.clone().or_else(|| credential("ionos-token"));
+    // Each kind of adapter names its secrets so.
+    let of_adapters = config.dns.adapters.values().flat_map(|adapter| &adapter.settings);
+    let of_adapters = of_adapters.filter(|(key, _)| key.ends_with("_file")).filter_map(|(_, value)| value.as_str());
+    let bindings = config.providers.iter().filter_map(|provider| provider.external_account.as_ref());
+    let uploads = config.deliveries.iter().filter_map(|delivery| delivery.certificate_manager.as_ref());
+    let bundles = config.deliveries.iter().filter_map(|delivery| delivery.files.as_ref()?.pkcs12_password_file.clone());
+    std::iter::once(config.key_file())
+        .chain(config.store.url_file.clone())
+        .chain(cloud_dns)
+        .chain(of_adapters.map(PathBuf::from))
+        .chain(bindings.map(|binding| binding.key_secret_file.clone()))
+        .chain(uploads.map(|upload| upload.token_file.clone()))
+        .chain(bundles)
+        .collect()
 }
 
 /// Reads a secret from a file, without the line break at its end.

@@ -13,6 +13,7 @@ use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName, names_to_order};
 use crate::domain::plan::{Action, plan};
 use crate::domain::profile::Profile;
+use crate::domain::rehearsal::Rehearsal;
 use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Audit, ResourceName};
 
@@ -123,6 +124,8 @@ pub struct Standing {
     pub intent_changed: bool,
     /// When TXT records that no open attempt needs are to be removed; absent where there are none.
     pub clean_up_at: Option<Moment>,
+    /// What the last rehearsal of its renewal found.
+    pub rehearsal: Option<Rehearsal>,
     /// Whether it was deleted and only waits for its TXT records to be gone.
     pub deleted: bool,
 }

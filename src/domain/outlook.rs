@@ -24,6 +24,8 @@ pub struct Outlook {
     /// The time between that moment and the last safe one, from which only a twentieth of the lifetime is left; negative
     /// where it comes later. Absent where nothing serves that could lapse.
     pub slack: Option<Duration>,
+    /// What would keep a planned renewal from succeeding, as its rehearsal found.
+    pub foreseen: Option<String>,
 }
 
 /// What comes next.
@@ -76,12 +78,15 @@ impl Outlook {
         };
         let serving = standing.newest.filter(|newest| newest.not_after > now && !standing.deleted);
         let slack = serving.map(|newest| backstop(&newest) - plan.next_look);
-        Self { next, at: plan.next_look, reason: plan.reason, why, slack }
+        let rehearsal = standing.rehearsal.as_ref().filter(|_| next == Next::Renew && plan.next_look > now);
+        let foreseen =
+            rehearsal.zip(serving).and_then(|(rehearsal, newest)| rehearsal.foreseen(&newest, plan.next_look));
+        Self { next, at: plan.next_look, reason: plan.reason, why, slack, foreseen }
     }
 
     /// The whole in one sentence.
     pub fn sentence(&self) -> String {
-        match self.slack {
+        let planned = match self.slack {
             Some(slack) if slack.is_negative() => {
                 format!("{}; that is {} behind the last safe moment", self.why, Spoken(-slack))
             }
@@ -89,7 +94,8 @@ impl Outlook {
                 format!("{}, {} before the last safe moment", self.why, Spoken(slack))
             }
             _ => self.why.clone(),
-        }
+        };
+        self.foreseen.iter().fold(planned, |planned, foreseen| format!("{planned}; {foreseen}"))
     }
 }
 
@@ -113,7 +119,9 @@ mod tests {
     use crate::domain::attempt::StageKind;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
+    use crate::domain::finding::{Check, Finding, Subject};
     use crate::domain::hold::{Hold, HoldCause};
+    use crate::domain::rehearsal::Rehearsal;
     use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
@@ -174,6 +182,21 @@ mod tests {
         );
         let running = Standing { running: true, open_attempt: Some(StageKind::Ready), ..held };
         assert_eq!(sentence(&running), StageKind::Ready.doing());
+    }
+
+    #[test]
+    fn what_a_rehearsal_found_is_foreseen_until_the_renewal_has_begun() {
+        let about = Subject::Name("a.example".to_owned());
+        let finding = Finding::fault(&about, Check::Zone, "there is no zone", "make one");
+        let rehearsal = Rehearsal { certificate: uuid::Uuid::nil().into(), at: NOW, findings: vec![finding] };
+        let warned = Standing { rehearsal: Some(rehearsal), ..serving(Duration::days(33)) };
+        let expected =
+            "; the renewal planned for 2027-01-18T08:00:00Z would fail: a.example: zone: there is no zone; make one";
+        assert!(sentence(&warned).ends_with(expected), "{}", sentence(&warned));
+        let running = Standing { running: true, open_attempt: Some(StageKind::Ready), ..warned.clone() };
+        assert_eq!(Outlook::of(&running, NOW).foreseen, None);
+        let trouble = Some(Trouble::after(None, Failure::retry("HTTP 503"), NOW, None, 0.5));
+        assert_eq!(Outlook::of(&Standing { trouble, ..warned }, NOW).foreseen, None);
     }
 
     #[test]

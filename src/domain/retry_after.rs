@@ -1,4 +1,4 @@
-//! `Retry-After` of an answer: when the other side wants to be asked again.
+//! Moments in the headers of HTTP answers: when the other side wants to be asked again, and what its clock says.
 
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -14,8 +14,13 @@ pub fn retry_after(value: &str, now: Moment) -> Option<Moment> {
         let seconds = value.parse().unwrap_or(i64::MAX).min(LONGEST_WAIT.whole_seconds());
         return Some(now + Duration::seconds(seconds));
     }
-    let date = PrimitiveDateTime::parse(value, HTTP_DATE).ok()?;
-    Some(Moment::from(date.assume_utc()).min(now + LONGEST_WAIT))
+    Some(http_date(value)?.min(now + LONGEST_WAIT))
+}
+
+/// Reads a date in the form that RFC 9110 section 5.6.7 prefers, such as that of `Date`.
+pub fn http_date(value: &str) -> Option<Moment> {
+    let date = PrimitiveDateTime::parse(value.trim(), HTTP_DATE).ok()?;
+    Some(date.assume_utc().into())
 }
 
 const HTTP_DATE: &[BorrowedFormatItem<'_>] =

@@ -183,6 +183,7 @@ pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
             renewal_requested: record.flag("renewal_requested")?,
             intent_changed: record.flag("intent_changed")?,
             clean_up_at: record.optional_moment("clean_up_at")?,
+            rehearsal: record.rehearsal("rehearsal")?,
             deleted: record.optional_moment("deleted_at")?.is_some(),
         },
     })
@@ -238,7 +239,7 @@ pub(super) use running;
 pub(super) const COLUMNS: &str = concat!(
     "a.id, a.name, a.provider_id, a.common_name, a.key_algorithm, a.subject_alternative_names, a.profile, \
      a.created_at, a.created_by, a.created_by_id, a.modified_at, a.modified_by, a.modified_by_id, \
-     a.last_issued, a.trouble, a.held_until, a.held_by, a.renewal_requested, a.intent_changed, a.deleted_at, ",
+     a.last_issued, a.trouble, a.held_until, a.held_by, a.renewal_requested, a.intent_changed, a.deleted_at, a.rehearsal, ",
     running!(),
     ", ",
     open_stage!(),

@@ -3,6 +3,7 @@
 
 pub(super) mod account_note;
 pub(super) mod breaker;
+pub(super) mod rehearsal;
 pub(super) mod renewal_info;
 pub(super) mod revocation;
 

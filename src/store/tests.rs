@@ -94,6 +94,7 @@ async fn what_is_listed_whole_follows_an_index() {
         deliveries::of_instance(),
         queue::EARLIEST.to_owned(),
         lease::LEASE_OWNERS.to_owned(),
+        rehearsals::EARLIEST.to_owned(),
         revocations::EARLIEST.to_owned(),
         revocations::REQUESTS.to_owned(),
         declared::PROVIDERS.to_owned(),
@@ -125,6 +126,8 @@ async fn each_listing_follows_the_index_that_is_meant_for_it() {
         (providers::LIST.to_owned(), "providers_in_order"),
         (queue::EARLIEST.to_owned(), "auto_certificates_due"),
         (work::DUE.to_owned(), "auto_certificates_due"),
+        (rehearsals::CLAIM.to_owned(), "auto_certificates_to_rehearse"),
+        (rehearsals::EARLIEST.to_owned(), "auto_certificates_to_rehearse"),
     ] {
         let steps = plan(&store, &statement).await;
         assert!(steps.iter().any(|step| step.contains(index)), "{statement}: {steps:#?}");

@@ -14,6 +14,7 @@ use autocertd::dns::caa::CaaLookup;
 use autocertd::dns::lookup::Lookup;
 use autocertd::dns::propagation::Propagation;
 use autocertd::dns::routes::Routes;
+use autocertd::doctor::Doctor;
 use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
@@ -53,8 +54,18 @@ impl Clockwork {
         Self::with(world, &propagation).await
     }
 
+    /// The same, with renewals rehearsed so long ahead.
+    pub(crate) async fn rehearsing(world: World, rehearse_ahead: Span) -> Self {
+        let propagation = patient(&world);
+        Self::made(world, &propagation, rehearse_ahead).await
+    }
+
     /// The same with another wait for the name servers.
     pub(crate) async fn with(world: World, propagation: &PropagationSection) -> Self {
+        Self::made(world, propagation, Span::seconds(0)).await
+    }
+
+    async fn made(world: World, propagation: &PropagationSection, rehearse_ahead: Span) -> Self {
         let clock = Arc::new(TurnedClock::starting_at(SystemClock.now() + Duration::minutes(10)));
         let shared: SharedClock = clock.clone();
         let randomness = Randomness::from_seed(1);
@@ -73,7 +84,8 @@ impl Clockwork {
         let work = work(&world, propagation, &store, &shared, &randomness);
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
-        let scheduler = Scheduler::new(work, Wake::default(), &SchedulerSection::default(), tasks.clone(), stopping);
+        let section = SchedulerSection { rehearse_ahead, ..SchedulerSection::default() };
+        let scheduler = Scheduler::new(work, Wake::default(), &section, tasks.clone(), stopping);
         Self { world, store, provider, clock, scheduler, tasks }
     }
 
@@ -175,5 +187,13 @@ fn work(
         randomness: randomness.clone(),
     };
     let dispatch = Dispatch::new(store.clone(), clock.clone(), randomness.clone(), "here".to_owned(), Vec::new());
-    Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch) }
+    let doctor = Doctor {
+        store: Some(store.clone()),
+        acme: issuance.acme.clone(),
+        dns: issuance.dns.clone(),
+        section: propagation.clone(),
+        clock: clock.clone(),
+        randomness: randomness.clone(),
+    };
+    Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
 }

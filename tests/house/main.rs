@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms that it may import.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("runtime", &["domain"]),
     ("config", &["domain"]),
@@ -19,11 +19,30 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("deliver", &["config", "domain", "runtime", "store"]),
     ("import", &["acme", "domain"]),
     ("issuance", &["acme", "dns", "domain", "runtime", "store"]),
-    ("scheduler", &["config", "deliver", "domain", "issuance", "runtime", "store"]),
+    ("doctor", &["acme", "config", "dns", "domain", "runtime", "store"]),
+    ("scheduler", &["config", "deliver", "doctor", "domain", "issuance", "runtime", "store"]),
     ("http", &["config", "domain", "runtime", "store"]),
     ("simulation", &["domain", "runtime"]),
-    ("app", &["acme", "config", "deliver", "dns", "domain", "http", "issuance", "runtime", "scheduler", "store"]),
-    ("cli", &["app", "config", "deliver", "domain", "http", "import", "runtime", "scheduler", "simulation", "store"]),
+    (
+        "app",
+        &["acme", "config", "deliver", "dns", "doctor", "domain", "http", "issuance", "runtime", "scheduler", "store"],
+    ),
+    (
+        "cli",
+        &[
+            "app",
+            "config",
+            "deliver",
+            "doctor",
+            "domain",
+            "http",
+            "import",
+            "runtime",
+            "scheduler",
+            "simulation",
+            "store",
+        ],
+    ),
     ("lib", &[]),
 ];
 

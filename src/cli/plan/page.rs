@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::cli::plan::Planned;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::Next;
+use crate::domain::outlook::{Next, Outlook};
 use crate::domain::plan::Reason;
 use crate::domain::spoken::{Spoken, seen_from};
 
@@ -14,8 +14,9 @@ pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width:
     if planned.is_empty() {
         put(&mut page, "there are no auto-certificates");
     }
-    for (next, heading) in SECTIONS {
-        let section: Vec<&Planned> = planned.iter().filter(|planned| planned.outlook.next == next).collect();
+    for (next, foreseen, heading) in SECTIONS {
+        let belongs = |outlook: &Outlook| outlook.next == next && outlook.foreseen.is_some() == foreseen;
+        let section: Vec<&Planned> = planned.iter().filter(|planned| belongs(&planned.outlook)).collect();
         if section.is_empty() {
             continue;
         }
@@ -24,6 +25,7 @@ pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width:
         }
         put(&mut page, &format!("{} {heading}", section.len()));
         match next {
+            _ if foreseen => in_full(&mut page, &section, now, width),
             Next::Person | Next::Retry | Next::Wait => in_full(&mut page, &section, now, width),
             Next::Running | Next::Issue | Next::Renew | Next::Remove => in_lines(&mut page, &section, now, width),
         }
@@ -44,7 +46,7 @@ fn in_full(page: &mut String, section: &[&Planned], now: Moment, width: usize) {
             None => ", no certificate in service".to_owned(),
         };
         put(page, &cut(&format!("  {}: {}{slack}", subject.name, seen_from(now, outlook.at)), width));
-        for line in wrapped(&outlook.why, width - INDENT) {
+        for line in wrapped(outlook.foreseen.as_ref().unwrap_or(&outlook.why), width - INDENT) {
             put(page, &format!("{:INDENT$}{line}", ""));
         }
     }
@@ -77,7 +79,7 @@ fn shortly(next: Next, reason: Reason, why: &str) -> String {
     }
 }
 
-fn put(page: &mut String, line: &str) {
+pub(in crate::cli) fn put(page: &mut String, line: &str) {
     // Writing to a text never fails.
     let _infallible = writeln!(page, "{}", line.trim_end());
 }
@@ -91,7 +93,7 @@ fn cut(line: &str, width: usize) -> String {
 }
 
 /// A text in lines of at most so many columns; what has no blanks is longer.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(in crate::cli) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -105,14 +107,16 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-const SECTIONS: [(Next, &str); 7] = [
-    (Next::Person, "wait for a person"),
-    (Next::Retry, "failed and are tried again"),
-    (Next::Wait, "wait for their provider"),
-    (Next::Running, "being worked on"),
-    (Next::Issue, "about to be issued"),
-    (Next::Renew, "planned"),
-    (Next::Remove, "being removed"),
+/// What comes next, whether its rehearsal has found a fault, and how that is headed.
+const SECTIONS: [(Next, bool, &str); 8] = [
+    (Next::Person, false, "wait for a person"),
+    (Next::Retry, false, "failed and are tried again"),
+    (Next::Renew, true, "planned, but would fail as things are"),
+    (Next::Wait, false, "wait for their provider"),
+    (Next::Running, false, "being worked on"),
+    (Next::Issue, false, "about to be issued"),
+    (Next::Renew, false, "planned"),
+    (Next::Remove, false, "being removed"),
 ];
 const NAME: &str = "NAME";
 /// In columns.

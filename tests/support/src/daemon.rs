@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -42,6 +43,7 @@ impl Setup {
         fs::create_dir_all(&self.folder)?;
         let token_file = self.folder.join("ionos-token");
         replace(&token_file, &self.cloud_dns_token)?;
+        fs::set_permissions(&token_file, fs::Permissions::from_mode(0o600))?;
         let mut text = String::new();
         writeln!(text, "state_directory = \"{}\"", self.state().display())?;
         writeln!(text, "[api]\nlisten = \"127.0.0.1:0\"")?;

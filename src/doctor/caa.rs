@@ -1,0 +1,63 @@
+//! CAA: whether the records let the CA issue to this account by dns-01 (RFC 8659, RFC 8657). They are judged as the CA
+//! judges them.
+
+use crate::dns::caa::CaaLookup;
+use crate::doctor::provider::Seen;
+use crate::doctor::round::{Issuer, Patient};
+use crate::doctor::way::told;
+use crate::domain::caa::{CaaRecord, CaaRequest, permits};
+use crate::domain::finding::{Check, Finding, Subject};
+
+/// What the records say to each provider that is to issue.
+pub(super) async fn caa(lookup: &CaaLookup, about: &Subject, patient: &Patient, seen: &[Seen]) -> Vec<Finding> {
+    let records = match lookup.relevant(&patient.name).await {
+        Ok(records) => records,
+        Err(error) => return vec![Finding::fault_of_words(about, Check::Caa, &told(&error))],
+    };
+    if patient.issuers.is_empty() || records.is_empty() {
+        return vec![Finding::ok(about, Check::Caa, listed(&records))];
+    }
+    let judged = patient.issuers.iter().filter_map(|issuer| {
+        let provider = seen.iter().find(|provider| provider.id == issuer.provider)?;
+        Some(judged(about, patient, &records, *issuer, provider))
+    });
+    judged.collect()
+}
+
+fn judged(about: &Subject, patient: &Patient, records: &[CaaRecord], issuer: Issuer, provider: &Seen) -> Finding {
+    let name = &provider.name;
+    let identities = match &provider.identities {
+        None => {
+            return Finding::not_checked(about, Check::Caa, &format!("the directory of {name} does not answer"));
+        }
+        Some(none) if none.is_empty() => {
+            let detail = format!("{}; {name} does not tell by which name it knows itself in them", listed(records));
+            return Finding::warning(about, Check::Caa, detail, "look into the CA's own documentation for it");
+        }
+        Some(identities) => identities,
+    };
+    let account = provider.account.as_deref();
+    let request = CaaRequest { name: &patient.name, identities, account, method: METHOD };
+    match permits(records, &request) {
+        Ok(()) => Finding::ok(about, Check::Caa, format!("{name} may issue")),
+        Err(forbidden) => {
+            let own = account.unwrap_or("not registered yet");
+            let detail = format!("{forbidden} ({}; the account at {name} is {own})", listed(records));
+            let remedy = format!("let {} issue in these records, to this account by {METHOD}", identities.join(" or "));
+            let fault = Finding::fault(about, Check::Caa, detail, remedy);
+            // What stands by is not needed for now.
+            if issuer.stands_by { fault.as_warning() } else { fault }
+        }
+    }
+}
+
+fn listed(records: &[CaaRecord]) -> String {
+    if records.is_empty() {
+        return "no records, so that every CA may issue".to_owned();
+    }
+    let words = records.iter().map(|record| format!("{} {:?}", record.tag, record.value));
+    format!("the records say {}", words.collect::<Vec<_>>().join(", "))
+}
+
+/// How control of names is proven, as CAA records name it (RFC 8657 section 4).
+const METHOD: &str = "dns-01";

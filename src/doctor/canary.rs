@@ -1,0 +1,137 @@
+//! The canary: a TXT record at the very place of the challenge's, made, seen on all servers, and removed. The journal names
+//! it first, so that it goes even where the program does not come to that.
+
+use crate::dns::DnsError;
+use crate::dns::adapter::{RecordId, TxtRecord};
+use crate::dns::routes::Place;
+use crate::doctor::provider::words;
+use crate::doctor::way::{Way, told};
+use crate::doctor::{Doctor, Manner, View};
+use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::id::ChallengeRecordId;
+use crate::runtime::randomness::Randomness;
+use crate::store::{IntendedCanary, Store, StoreError};
+
+impl Doctor {
+    pub(super) async fn canary(&self, view: &View, about: &Subject, way: &Way, manner: &Manner<'_>) -> Finding {
+        let place = match &way.place {
+            Ok(place) => place,
+            Err(missing) => return Finding::not_checked(about, Check::Canary, missing),
+        };
+        let Some(store) = &self.store else {
+            let because = "there is no database, whose journal would name the record";
+            return Finding::not_checked(about, Check::Canary, because);
+        };
+        (manner.progress)(format!("waiting until a canary at {} is seen", place.name()));
+        let record = TxtRecord { name: place.name().to_owned(), content: content(&self.randomness) };
+        let intended = IntendedCanary {
+            adapter: place.adapter.name().as_str(),
+            zone_id: place.zone.id.as_str(),
+            name: &record.name,
+            content: &record.content,
+        };
+        let entry = match store.intend_canary(&intended).await {
+            Ok(entry) => entry,
+            Err(error) => return broken(about, &error),
+        };
+        let mut id = None;
+        let seen = show(view, store, place, &record, (entry, &mut id), manner).await;
+        let removed = place.adapter.remove(&place.zone.id, id.as_ref(), &record).await;
+        let forgotten = match &removed {
+            Ok(()) => store.record_removed(entry).await,
+            Err(_) => Ok(()),
+        };
+        match (seen, removed, forgotten) {
+            (Err(Fate::Store(error)), ..) | (_, _, Err(error)) => broken(about, &error),
+            (Err(Fate::Dns(error)), ..) => unseen(about, &error),
+            (_, Err(error), _) => {
+                let detail = format!("it could not be removed from {}: {}", record.name, words(&error));
+                let remedy = "the daemon removes it later; `autocertd dns sweep` does it by hand";
+                Finding::warning(about, Check::Canary, detail, remedy)
+            }
+            (Err(Fate::Interrupted), Ok(()), _) => {
+                Finding::not_checked(about, Check::Canary, "interrupted; the record is removed")
+            }
+            (Ok(()), Ok(()), Ok(())) => {
+                Finding::ok(about, Check::Canary, format!("made at {}, seen, and removed", record.name))
+            }
+        }
+    }
+}
+
+/// Why a canary was not seen.
+enum Fate {
+    Dns(DnsError),
+    Store(StoreError),
+    Interrupted,
+}
+
+impl From<DnsError> for Fate {
+    fn from(error: DnsError) -> Self {
+        Self::Dns(error)
+    }
+}
+
+/// Makes the record and waits until it is seen. Its id is told as soon as it is known.
+async fn show(
+    view: &View,
+    store: &Store,
+    place: &Place,
+    record: &TxtRecord,
+    (entry, id): (ChallengeRecordId, &mut Option<RecordId>),
+    manner: &Manner<'_>,
+) -> Result<(), Fate> {
+    let Place { adapter, zone, .. } = place;
+    // It is not broken off: what it has made by then must be known.
+    let made = id.insert(adapter.present(&zone.id, record).await?);
+    store.record_presented(entry, made.as_str()).await.map_err(Fate::Store)?;
+    let waits = async {
+        view.propagation.await_published(&**adapter, &zone.id, made).await?;
+        view.propagation.await_visible(zone, &record.name, std::slice::from_ref(&record.content)).await
+    };
+    match manner.stopping.run_until_cancelled(waits).await {
+        Some(seen) => Ok(seen?),
+        None => Err(Fate::Interrupted),
+    }
+}
+
+fn unseen(about: &Subject, error: &DnsError) -> Finding {
+    let remedy = match error {
+        DnsError::NotVisible { .. } => {
+            "see that these servers get the zone's changes (NOTIFY, transfers), or are removed"
+        }
+        DnsError::Unpublished { .. } | DnsError::RecordFailed { .. } => {
+            "look at the zone in the DNS service, and ask its support"
+        }
+        DnsError::Busy { .. } => "look again when the service is less busy",
+        _ => return Finding::fault_of_words(about, Check::Canary, &told(error)),
+    };
+    let fault = Finding::fault_of_words(about, Check::Canary, &told(error));
+    Finding { remedy: Some(remedy.to_owned()), ..fault }
+}
+
+fn broken(about: &Subject, error: &StoreError) -> Finding {
+    let detail = format!("the journal cannot be kept: {}", words(error));
+    Finding::fault(about, Check::Canary, detail, "check the database and the disk")
+}
+
+/// As long as a challenge's value, 43 characters of base64url, for services that take no other.
+fn content(randomness: &Randomness) -> String {
+    format!("{CANARY}{}", &randomness.uuid().simple().to_string()[..LENGTH - CANARY.len()])
+}
+
+const CANARY: &str = "autocertd-canary-";
+const LENGTH: usize = 43;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_looks_like_a_challenge_and_is_told_apart() {
+        let made = content(&Randomness::from_seed(1));
+        assert!(made.len() == LENGTH && made.starts_with(CANARY), "{made}");
+        assert!(made.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{made}");
+        assert_ne!(made, content(&Randomness::from_seed(2)));
+    }
+}

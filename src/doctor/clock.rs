@@ -1,0 +1,29 @@
+//! The clock, against those of the CAs. One that is off by minutes makes renewals come at the wrong time, and fresh
+//! certificates look as if they were not valid yet.
+
+use time::Duration;
+
+use crate::doctor::provider::Seen;
+use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::spoken::Spoken;
+
+/// Nothing where no CA was asked. Where they disagree, the one counts that is nearest to us.
+pub(super) fn clock(seen: &[Seen]) -> Option<Finding> {
+    let about = Subject::SetUp;
+    let told = seen.iter().filter_map(|seen| Some((seen.ahead?, &seen.server)));
+    let Some((ahead, server)) = told.min_by_key(|(ahead, _)| ahead.abs()) else {
+        let silent = || Finding::ok(&about, Check::Clock, "not checked: no CA tells its own time");
+        return (!seen.is_empty()).then(silent);
+    };
+    let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
+    let detail = format!("it is {} {direction} that of {server}", Spoken(ahead.abs()));
+    let remedy = "set the clock, and keep it by NTP: `timedatectl set-ntp true`";
+    Some(match ahead.abs() {
+        off if off >= BAD => Finding::fault(&about, Check::Clock, detail, remedy),
+        off if off >= ODD => Finding::warning(&about, Check::Clock, detail, remedy),
+        _ => Finding::ok(&about, Check::Clock, format!("it agrees with that of {server}")),
+    })
+}
+
+const ODD: Duration = Duration::minutes(1);
+const BAD: Duration = Duration::minutes(5);

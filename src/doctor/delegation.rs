@@ -1,0 +1,157 @@
+//! Delegation: the parent's name servers lead to those on which records are published, and each of these speaks for the
+//! zone. A CA follows the parent, whatever the DNS service says of itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+
+use crate::dns::DnsError;
+use crate::dns::adapter::Zone;
+use crate::dns::lookup::{Delegation, Lookup};
+use crate::dns::question::Question;
+use crate::dns::routes::Place;
+use crate::dns::server::Server;
+use crate::doctor::way::told;
+use crate::doctor::{Doctor, View};
+use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::zone_name::relative_name;
+
+impl Doctor {
+    pub(super) async fn delegation(&self, view: &View, about: &Subject, place: &Place) -> Vec<Finding> {
+        let looked = async {
+            let begun = view.lookup.zone_of(place.name()).await?;
+            if begun != place.zone.name {
+                return Ok(vec![elsewhere(about, place, &begun)]);
+            }
+            let delegation = view.lookup.delegation(&begun).await?;
+            let mut findings = vec![judged(about, &place.zone, &delegation)];
+            // Servers of the settings stand in for those that the world sees.
+            if self.section.servers.is_empty() {
+                let lame = delegation.nameservers.iter().map(|server| lame(&view.lookup, about, &begun, server));
+                findings.extend(join_all(lame).await.into_iter().flatten());
+            }
+            Ok::<_, DnsError>(findings)
+        };
+        looked
+            .await
+            .unwrap_or_else(|error| vec![Finding::fault_of_words(about, Check::Delegation, &told(&error)).as_warning()])
+    }
+}
+
+/// What cannot be looked at without a zone.
+pub(super) fn unseen(about: &Subject, because: &str) -> [Finding; 2] {
+    [Check::Delegation, Check::Dnssec].map(|check| Finding::not_checked(about, check, because))
+}
+
+/// The DNS has another zone at the record's name than the service.
+fn elsewhere(about: &Subject, place: &Place, begun: &str) -> Finding {
+    let (zone, record) = (&place.zone.name, place.name());
+    if relative_name(begun, zone).is_some() {
+        let detail = format!("in the DNS {record} belongs to the zone {begun}, not to {zone} where its record goes");
+        return Finding::fault(
+            about,
+            Check::Delegation,
+            detail,
+            format!("publish in {begun}, or remove its delegation"),
+        );
+    }
+    let detail = format!("{zone} is not delegated: in the DNS {record} belongs to {begun}");
+    Finding::fault(about, Check::Delegation, detail, delegate(&place.zone, begun))
+}
+
+fn judged(about: &Subject, zone: &Zone, delegation: &Delegation) -> Finding {
+    let (parent, named) = (&delegation.parent, delegation.nameservers.join(", "));
+    let fault = |detail: String| Finding::fault(about, Check::Delegation, detail, delegate(zone, parent));
+    if delegation.nameservers.is_empty() {
+        return fault(format!("the servers of {parent} do not delegate {}", zone.name));
+    }
+    let own: Vec<String> = zone.nameservers.iter().map(|server| plain(server)).collect();
+    let unnamed: Vec<&str> = own
+        .iter()
+        .map(String::as_str)
+        .filter(|server| !delegation.nameservers.iter().any(|name| name == server))
+        .collect();
+    if !own.is_empty() && unnamed.len() == own.len() {
+        return fault(format!("{parent} delegates {} to {named}, where its records are not published", zone.name));
+    }
+    if !unnamed.is_empty() {
+        let detail = format!("{parent} delegates {} to {named}, and not to {}", zone.name, unnamed.join(", "));
+        return Finding::warning(about, Check::Delegation, detail, delegate(zone, parent));
+    }
+    Finding::ok(about, Check::Delegation, format!("{parent} delegates {} to {named}", zone.name))
+}
+
+fn delegate(zone: &Zone, parent: &str) -> String {
+    let servers = zone.nameservers.iter().map(|server| plain(server)).collect::<Vec<_>>().join(", ");
+    let to = if servers.is_empty() { "its name servers".to_owned() } else { servers };
+    format!("have NS records for {} in {parent} that name {to}, at the registrar or in the parent zone", zone.name)
+}
+
+/// What is wrong with a server to which the parent leads.
+async fn lame(lookup: &Lookup, about: &Subject, zone: &str, server: &str) -> Option<Finding> {
+    let addresses = lookup.addresses(server).await.unwrap_or_default();
+    let question = Question::to_authority(zone, RecordType::SOA).ok()?;
+    let asked = addresses.iter().map(async |ip| {
+        let address = SocketAddr::new(*ip, DNS_PORT);
+        (address, Server::at(address).ask(&question, PATIENCE).await)
+    });
+    let answers = join_all(asked).await;
+    let refusal = answers.iter().find_map(|(address, answer)| match answer {
+        Ok(reply) if reply.code() != ResponseCode::NoError => Some(format!("{address} answers {}", reply.code())),
+        Ok(reply) if !reply.is_authoritative() => Some(format!("{address} does not speak for the zone")),
+        _ => None,
+    });
+    let remedy = format!("have {server} serve {zone}, or remove it from the delegation");
+    if let Some(refusal) = refusal {
+        let detail = format!("the delegation leads to {server}, which is lame: {refusal}");
+        return Some(Finding::fault(about, Check::Delegation, detail, remedy));
+    }
+    if addresses.is_empty() {
+        let detail = format!("the delegation leads to {server}, which has no address");
+        return Some(Finding::fault(about, Check::Delegation, detail, remedy));
+    }
+    // It may be this host that does not reach it.
+    let silent = answers.iter().all(|(_, answer)| answer.is_err());
+    let detail = format!("the delegation leads to {server}, which gives no answer here");
+    let remedy = "check the server, and whether this host may ask name servers; see dns.propagation.look";
+    silent.then(|| Finding::warning(about, Check::Delegation, detail, remedy))
+}
+
+fn plain(name: &str) -> String {
+    name.trim_end_matches('.').to_lowercase()
+}
+
+const DNS_PORT: u16 = 53;
+/// For one server over one transport.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::finding::Verdict;
+
+    fn verdict(own: &[&str], named: &[&str]) -> (Verdict, String) {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let zone = Zone { id: "1".to_owned().into(), name: "a.example".to_owned(), nameservers: owned(own) };
+        let delegation = Delegation { parent: "example".to_owned(), nameservers: owned(named) };
+        let finding = judged(&Subject::Name("www.a.example".to_owned()), &zone, &delegation);
+        (finding.verdict, finding.to_string())
+    }
+
+    #[test]
+    fn the_parent_and_the_service_must_name_the_same_servers() {
+        assert_eq!(verdict(&["NS1.dns.test.", "ns2.dns.test"], &["ns1.dns.test", "ns2.dns.test"]).0, Verdict::Ok);
+        assert_eq!(verdict(&[], &["ns1.dns.test"]).0, Verdict::Ok, "the service does not say");
+        assert_eq!(verdict(&["ns1.dns.test"], &["ns1.dns.test", "second.test"]).0, Verdict::Ok, "a secondary");
+        let (none, words) = verdict(&["ns1.dns.test"], &[]);
+        assert!(none == Verdict::Fault && words.contains("do not delegate a.example"), "{words}");
+        assert!(words.contains("NS records for a.example in example that name ns1.dns.test"), "{words}");
+        let (other, words) = verdict(&["ns1.dns.test"], &["ns.parking.test"]);
+        assert!(other == Verdict::Fault && words.contains("to ns.parking.test, where its records are not"), "{words}");
+        let (some, words) = verdict(&["ns1.dns.test", "ns2.dns.test"], &["ns1.dns.test"]);
+        assert!(some == Verdict::Warning && words.contains("and not to ns2.dns.test"), "{words}");
+    }
+}

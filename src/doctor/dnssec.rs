@@ -1,0 +1,22 @@
+//! DNSSEC: a zone whose signatures are wrong is not there for CAs, all of which validate.
+
+use crate::dns::lookup::{Lookup, Security};
+use crate::doctor::way::told;
+use crate::domain::finding::{Check, Finding, Subject};
+
+/// What a resolver that validates would see of `zone`.
+pub(super) async fn dnssec(lookup: &Lookup, about: &Subject, zone: &str) -> Finding {
+    match lookup.security(zone).await {
+        Ok(Security::Validated) => Finding::ok(about, Check::Dnssec, format!("{zone} is signed and valid")),
+        Ok(Security::Unvalidated) => {
+            let detail = format!("not checked: {zone} is not signed, or the resolver does not validate");
+            Finding::ok(about, Check::Dnssec, detail)
+        }
+        Ok(Security::Bogus) => {
+            let detail = format!("{zone} is bogus: resolvers that validate answer SERVFAIL, and so will CAs");
+            let remedy = "correct or remove the DS record at the parent, or sign the zone again";
+            Finding::fault(about, Check::Dnssec, detail, remedy)
+        }
+        Err(error) => Finding::fault_of_words(about, Check::Dnssec, &told(&error)).as_warning(),
+    }
+}

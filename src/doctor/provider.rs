@@ -1,0 +1,141 @@
+//! A provider: its directory answers, it knows the account, it offers the profiles. Nothing is registered.
+
+use std::error::Error;
+
+use time::Duration;
+
+use crate::acme::{AccountCredentials, AcmeError, ProblemKind};
+use crate::doctor::Doctor;
+use crate::doctor::round::Examined;
+use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::id::ProviderId;
+use crate::domain::provider::{AccountNote, Provider};
+use crate::store::Account;
+
+/// What was seen of a provider, and what the looks at names need of it.
+pub(super) struct Seen {
+    pub(super) id: ProviderId,
+    pub(super) name: String,
+    pub(super) server: String,
+    /// The URL of its account.
+    pub(super) account: Option<String>,
+    /// The names by which it knows itself in CAA records; nothing where its directory does not answer.
+    pub(super) identities: Option<Vec<String>>,
+    /// By how much our clock is ahead of its own; nothing where it does not tell.
+    pub(super) ahead: Option<Duration>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Doctor {
+    pub(super) async fn provider(&self, examined: &Examined) -> Seen {
+        let Examined { provider, .. } = examined;
+        let about = Subject::Provider(provider.name.to_string());
+        let mut seen = Seen {
+            id: provider.id,
+            name: provider.name.to_string(),
+            server: provider.server.to_string(),
+            account: provider.account_url.clone(),
+            identities: None,
+            ahead: None,
+            findings: Vec::new(),
+        };
+        match self.acme.look(&provider.server).await {
+            Ok(date) => {
+                seen.ahead = date.map(|date| self.clock.now() - date);
+                seen.identities = self.acme.identities(&provider.server).await.ok();
+                seen.findings.push(Finding::ok(&about, Check::Directory, format!("{} answers", provider.server)));
+                seen.findings.push(self.account(&about, provider).await);
+                seen.findings.extend(self.profiles(&about, examined).await);
+            }
+            Err(error) => {
+                let remedy = "check the provider's server, the network, and extra_roots in [acme] for a private CA";
+                seen.findings.push(Finding::fault(&about, Check::Directory, words(&error), remedy));
+                seen.findings.push(Finding::not_checked(&about, Check::Account, "the directory does not answer"));
+            }
+        }
+        seen
+    }
+
+    async fn account(&self, about: &Subject, provider: &Provider) -> Finding {
+        let Some(store) = &self.store else {
+            return Finding::not_checked(about, Check::Account, "there is no database");
+        };
+        let account = match store.account(provider.id).await {
+            Ok(Some(account)) => account,
+            Ok(None) => return Finding::not_checked(about, Check::Account, "the provider was deleted meanwhile"),
+            Err(error) => {
+                return Finding::fault(about, Check::Account, words(&error), "check the database and its keys");
+            }
+        };
+        let Some(url) = account.registered.as_ref().map(|registered| registered.url.clone()) else {
+            return unregistered(about, provider, &account);
+        };
+        if account.key_change.is_some() {
+            let detail = "a change of its key was begun; what became of it is found out at its next use";
+            return Finding::ok(about, Check::Account, detail);
+        }
+        let known = async {
+            let registered = account.registered.ok_or(AcmeError::UnusableCredentials("it is gone"))?;
+            let key = AccountCredentials::from_stored(registered.credentials)?.key()?;
+            self.acme.find_account(&provider.server, &key, Some(&url)).await
+        };
+        let another = format!("`autocertd account register {:?}` registers another one", provider.name.as_str());
+        match known.await {
+            Ok(Some(_)) => Finding::ok(about, Check::Account, format!("{url} is valid")),
+            Ok(None) => Finding::fault(about, Check::Account, format!("the CA does not know {url}"), another),
+            Err(error) if is_about_account(&error) => Finding::fault(about, Check::Account, words(&error), another),
+            Err(error) => Finding::warning(about, Check::Account, words(&error), "look again when the CA is back"),
+        }
+    }
+
+    async fn profiles(&self, about: &Subject, examined: &Examined) -> Vec<Finding> {
+        let Examined { provider, profiles } = examined;
+        if profiles.is_empty() {
+            return Vec::new();
+        }
+        let offered = match self.acme.profiles(&provider.server).await {
+            Ok(offered) => offered,
+            Err(error) => return vec![Finding::not_checked(about, Check::Profile, &words(&error))],
+        };
+        let listed = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+        let look = |profile: &str| {
+            if offered.iter().any(|name| name == profile) {
+                return Finding::ok(about, Check::Profile, format!("{profile} is offered"));
+            }
+            let detail = format!("the CA does not offer {profile}, only: {listed}");
+            Finding::fault(about, Check::Profile, detail, "correct `profile` in the settings")
+        };
+        profiles.iter().map(|profile| look(profile.as_str())).collect()
+    }
+}
+
+fn unregistered(about: &Subject, provider: &Provider, account: &Account) -> Finding {
+    match (&account.note, &provider.trouble) {
+        (Some(AccountNote::Deactivated { account, at }), _) => {
+            let detail = format!("{account} was deactivated at {at}, as was asked for");
+            Finding::fault(about, Check::Account, detail, "`autocertd account register` registers another one")
+        }
+        (_, Some(trouble)) if trouble.last.disposition == Disposition::Operator => {
+            let detail = format!("it is not registered: {}", trouble.last);
+            Finding::fault(about, Check::Account, detail, "correct the provider, then reload")
+        }
+        (_, Some(trouble)) => {
+            let detail = format!("it is not registered yet: {}", trouble.last);
+            Finding::warning(about, Check::Account, detail, format!("it is tried again at {}", trouble.next_try))
+        }
+        (_, None) => Finding::ok(about, Check::Account, "it is not registered yet; the first order does that"),
+    }
+}
+
+/// CAs word the refusal of an account that has ended in ways of their own.
+fn is_about_account(error: &AcmeError) -> bool {
+    let kinds = [ProblemKind::AccountDoesNotExist, ProblemKind::Unauthorized];
+    matches!(error, AcmeError::AccountNotValid { .. } | AcmeError::UnusableCredentials(_))
+        || error.kind().is_some_and(|kind| kinds.contains(&kind))
+}
+
+/// An error with its sources.
+pub(super) fn words(error: &(dyn Error + 'static)) -> String {
+    Failure::of(error, Disposition::RETRY).message
+}

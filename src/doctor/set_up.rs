@@ -1,0 +1,94 @@
+//! Where autocertd keeps what it has: the state directory and the database file, whose they are, and the room on the disk.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, Uid, access};
+
+use crate::domain::finding::{Check, Finding, Subject};
+use crate::store::StoreUrl;
+
+/// Where things are kept.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The state directory.
+    pub state_directory: PathBuf,
+    /// The database.
+    pub database: StoreUrl,
+}
+
+/// What there is to say of the place. It is looked at, and nothing is made.
+pub fn set_up(place: &Place) -> Vec<Finding> {
+    let folder = &place.state_directory;
+    let state = match std::fs::metadata(folder) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let detail = format!("{} is not there yet", folder.display());
+            let remedy = "check state_directory; `autocertd serve` makes it";
+            return vec![Finding::warning(&Subject::SetUp, Check::StateDirectory, detail, remedy)];
+        }
+        Err(error) => {
+            let detail = format!("{} cannot be looked at: {error}", folder.display());
+            return vec![fault(Check::StateDirectory, detail, "check state_directory and its permissions")];
+        }
+    };
+    let mut findings = vec![directory(folder, &state)];
+    if let StoreUrl::Sqlite(path) = &place.database {
+        findings.extend(file(path, &state));
+    }
+    findings.push(room(folder));
+    findings
+}
+
+fn directory(folder: &Path, state: &Metadata) -> Finding {
+    let shown = folder.display();
+    if !state.is_dir() {
+        return fault(Check::StateDirectory, format!("{shown} is no directory"), "correct state_directory");
+    }
+    let flags = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    if let Err(error) = access(folder, flags) {
+        let detail = format!("{shown} cannot be written by user {}: {}", Uid::current(), error.desc());
+        let remedy = format!("`chown -R` it to that user and `chmod 700` it, or run this as user {}", state.uid());
+        return fault(Check::StateDirectory, detail, remedy);
+    }
+    Finding::ok(&Subject::SetUp, Check::StateDirectory, format!("{shown} can be written"))
+}
+
+/// A file that is not there yet is made by the daemon.
+fn file(path: &Path, state: &Metadata) -> Option<Finding> {
+    let (found, shown) = (std::fs::metadata(path).ok()?, path.display());
+    if access(path, AccessFlags::R_OK | AccessFlags::W_OK).is_err() {
+        let detail = format!("{shown} of user {} cannot be written by user {}", found.uid(), Uid::current());
+        return Some(fault(Check::Database, detail, format!("`chown {} {shown}`", state.uid())));
+    }
+    if found.uid() != state.uid() {
+        let detail = format!("{shown} belongs to user {}, the state directory to user {}", found.uid(), state.uid());
+        return Some(fault(Check::Database, detail, format!("`chown {} {shown}`", state.uid())));
+    }
+    None
+}
+
+fn room(folder: &Path) -> Finding {
+    let Ok(disk) = statvfs(folder) else {
+        return Finding::not_checked(&Subject::SetUp, Check::DiskSpace, "the system does not tell");
+    };
+    let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())) / MEBIBYTE;
+    let detail = format!("{free} MiB are free at {}", folder.display());
+    let remedy = "make room: a full disk keeps certificates from being stored";
+    match free {
+        0..TOO_LITTLE => fault(Check::DiskSpace, detail, remedy),
+        TOO_LITTLE..LITTLE => Finding::warning(&Subject::SetUp, Check::DiskSpace, detail, remedy),
+        _ => Finding::ok(&Subject::SetUp, Check::DiskSpace, detail),
+    }
+}
+
+fn fault(check: Check, detail: String, remedy: impl Into<String>) -> Finding {
+    Finding::fault(&Subject::SetUp, check, detail, remedy)
+}
+
+const MEBIBYTE: u64 = 1024 * 1024;
+/// In mebibytes.
+const TOO_LITTLE: u64 = 16;
+const LITTLE: u64 = 200;

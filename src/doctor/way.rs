@@ -1,0 +1,110 @@
+//! The way of a challenge: from its name along the aliases to the adapter and the zone where the record goes.
+
+use std::sync::Arc;
+
+use crate::dns::DnsError;
+use crate::dns::adapter::Adapter;
+use crate::dns::alias::Aliases;
+use crate::dns::routes::Place;
+use crate::doctor::provider::words;
+use crate::doctor::round::Patient;
+use crate::doctor::{Doctor, View};
+use crate::domain::finding::{Check, Finding, Subject};
+
+/// Where the way of a name leads.
+pub(super) struct Way {
+    pub(super) patient: Patient,
+    /// Who publishes at its end.
+    pub(super) adapter: Option<Arc<dyn Adapter>>,
+    /// What the adapter's service said for itself, where it did not get as far as the zone.
+    pub(super) service: Option<Finding>,
+    /// Where the record goes, or in a few words why that is not known.
+    pub(super) place: Result<Place, String>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Doctor {
+    pub(super) async fn way(&self, view: &View, patient: &Patient) -> Way {
+        let about = Subject::Name(patient.name.to_string());
+        let challenge = patient.name.challenge_name();
+        let (patient, place) = (patient.clone(), Err(String::new()));
+        let mut way = Way { patient, adapter: None, service: None, place, findings: Vec::new() };
+        let aliases = match Aliases::from(&challenge, &view.lookup, &self.randomness).await {
+            Ok(aliases) => aliases,
+            Err(error) => {
+                way.findings.push(Finding::fault_of_words(&about, Check::Aliases, &told(&error)));
+                way.place = Err("the aliases lead nowhere".to_owned());
+                way.findings.push(Finding::not_checked(&about, Check::Zone, "the aliases lead nowhere"));
+                return way;
+            }
+        };
+        way.findings.push(shown(&about, &aliases));
+        let adapter = match self.dns.adapter_of(aliases.end()) {
+            Ok(adapter) => Arc::clone(adapter),
+            Err(error) => {
+                way.findings.push(Finding::fault_of_words(&about, Check::Zone, &told(&error)));
+                way.place = Err("no adapter serves it".to_owned());
+                return way;
+            }
+        };
+        match adapter.zone_for(aliases.end()).await {
+            Ok(zone) => {
+                let detail = format!("{} at {}, for {}", zone.name, adapter.name(), aliases.end());
+                way.findings.push(Finding::ok(&about, Check::Zone, detail));
+                way.place = Ok(Place { adapter: Arc::clone(&adapter), zone, aliases });
+            }
+            Err(error) if is_of_service(&error) => {
+                let service = Subject::Adapter(adapter.name().to_string());
+                way.service = Some(Finding::fault_of_words(&service, Check::Service, &told(&error)));
+                let because = format!("the DNS adapter {} does not do its work", adapter.name());
+                way.findings.push(Finding::not_checked(&about, Check::Zone, &because));
+                way.place = Err(because);
+            }
+            Err(error) => {
+                way.findings.push(Finding::fault_of_words(&about, Check::Zone, &told(&error)));
+                way.place = Err("there is no zone".to_owned());
+            }
+        }
+        way.adapter = Some(adapter);
+        way
+    }
+}
+
+fn shown(about: &Subject, aliases: &Aliases) -> Finding {
+    let chain = aliases.chain.join(" -> ");
+    if let Some(wildcard) = &aliases.wildcard {
+        let (end, parent, target) = (aliases.end(), &wildcard.parent, &wildcard.target);
+        let detail = format!(
+            "the wildcard *.{parent} makes {end} an alias of {target} for as long as no record is there; the challenge's \
+             record goes to {end} itself, before which the wildcard gives way"
+        );
+        let remedy = format!("should it go to {target} instead, make {end} a CNAME of its own");
+        return Finding::warning(about, Check::Aliases, detail, remedy);
+    }
+    let detail = if aliases.chain.len() > 1 { chain } else { format!("{chain} is no alias") };
+    Finding::ok(about, Check::Aliases, detail)
+}
+
+/// Whether the service itself is at fault, and not what it was asked about.
+const fn is_of_service(error: &DnsError) -> bool {
+    matches!(
+        error,
+        DnsError::NoToken { .. }
+            | DnsError::Unauthorized { .. }
+            | DnsError::Unreachable { .. }
+            | DnsError::Busy { .. }
+            | DnsError::Rejected { .. }
+            | DnsError::Unreadable { .. }
+            | DnsError::NoReply { .. }
+    )
+}
+
+/// An error of the DNS room with its sources before what to do about it.
+pub(super) fn told(error: &DnsError) -> String {
+    let whole = words(error);
+    let (own, sources) = (error.to_string(), whole.strip_prefix(&error.to_string()).unwrap_or_default().to_owned());
+    match own.rsplit_once("; ") {
+        Some((what, remedy)) => format!("{what}{sources}; {remedy}"),
+        None => whole,
+    }
+}

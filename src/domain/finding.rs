@@ -1,0 +1,237 @@
+//! What a check of the way to a certificate found: about whom, whether all is as it should be there, and what to do
+//! where it is not.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Finding {
+    /// About whom.
+    pub about: Subject,
+    /// What was looked at.
+    pub check: Check,
+    /// Whether it is as it should be.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub detail: String,
+    /// What a person can do about it.
+    pub remedy: Option<String>,
+}
+
+/// About whom something was found.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
+pub enum Subject {
+    /// autocertd's own settings, files and host.
+    SetUp,
+    /// A provider, by its name.
+    Provider(String),
+    /// A DNS adapter, by its name.
+    Adapter(String),
+    /// A name that is to be certified.
+    Name(String),
+}
+
+/// What is looked at, link by link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Whether the settings can be used.
+    Settings,
+    /// Whether the state directory is there and can be written.
+    StateDirectory,
+    /// Whether files with secrets are for their owner's eyes only.
+    Secrets,
+    /// Whether there is room on the disk.
+    DiskSpace,
+    /// Whether the database can be opened.
+    Database,
+    /// Whether the clock goes right.
+    Clock,
+    /// Whether the CA's directory answers.
+    Directory,
+    /// Whether the CA knows the account.
+    Account,
+    /// Whether the CA offers the profiles that are to be ordered.
+    Profile,
+    /// How long the credential of a DNS service is good.
+    Credential,
+    /// Whether the DNS service answers.
+    Service,
+    /// Where the aliases of the challenge's name lead.
+    Aliases,
+    /// Whether there is a zone for the challenge's record.
+    Zone,
+    /// Whether the parent's servers lead to those of the zone.
+    Delegation,
+    /// Whether CAA records let the CA issue.
+    Caa,
+    /// Whether resolvers that validate can see the zone.
+    Dnssec,
+    /// Whether a record can be made, is seen and goes again.
+    Canary,
+}
+
+/// Whether something is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is, or there is nothing to say against it.
+    Ok,
+    /// It works for now, or could not be looked at.
+    Warning,
+    /// A certificate would not be obtained.
+    Fault,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn ok(about: &Subject, check: Check, detail: impl Into<String>) -> Self {
+        Self { about: about.clone(), check, verdict: Verdict::Ok, detail: detail.into(), remedy: None }
+    }
+
+    /// Something to know of.
+    pub fn warning(about: &Subject, check: Check, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let remedy = Some(remedy.into());
+        Self { about: about.clone(), check, verdict: Verdict::Warning, detail: detail.into(), remedy }
+    }
+
+    /// Something to mend.
+    pub fn fault(about: &Subject, check: Check, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fault, ..Self::warning(about, check, detail, remedy) }
+    }
+
+    /// Something to mend, out of a message that says after its last semicolon what to do.
+    pub fn fault_of_words(about: &Subject, check: Check, words: &str) -> Self {
+        let (detail, remedy) = words.rsplit_once("; ").map_or((words, None), |(detail, rest)| (detail, Some(rest)));
+        // A check is not tried again by itself.
+        let remedy = remedy.map(|remedy| {
+            let left = remedy.strip_prefix("it is tried again").unwrap_or(remedy);
+            left.strip_prefix(" later").unwrap_or(left).trim_start_matches(", ").trim_end_matches(" if this lasts")
+        });
+        let remedy = remedy.filter(|remedy| !remedy.is_empty()).unwrap_or(LOOK_AGAIN).to_owned();
+        Self::fault(about, check, detail, remedy)
+    }
+
+    /// A link that cannot be looked at while another one is broken: no more is said than that.
+    pub fn not_checked(about: &Subject, check: Check, because: &str) -> Self {
+        let detail = format!("not checked: {because}");
+        Self { about: about.clone(), check, verdict: Verdict::Warning, detail, remedy: None }
+    }
+
+    /// The same as something to know of, that keeps no certificate from being obtained.
+    #[must_use]
+    pub fn as_warning(self) -> Self {
+        Self { verdict: Verdict::Warning, ..self }
+    }
+
+    /// Whether this keeps a certificate from being obtained.
+    pub fn is_fault(&self) -> bool {
+        self.verdict == Verdict::Fault
+    }
+}
+
+/// In one sentence, with what to do.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.about {
+            Subject::SetUp => {}
+            Subject::Provider(name) | Subject::Adapter(name) | Subject::Name(name) => write!(f, "{name}: ")?,
+        }
+        write!(f, "{}: {}", self.check, self.detail)?;
+        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetUp => f.write_str("Set-up"),
+            Self::Provider(name) => write!(f, "Provider {name}"),
+            Self::Adapter(name) => write!(f, "DNS adapter {name}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Check {
+    /// What is looked at, in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::StateDirectory => "state directory",
+            Self::Secrets => "secret files",
+            Self::DiskSpace => "disk space",
+            Self::Database => "database",
+            Self::Clock => "clock",
+            Self::Directory => "ACME directory",
+            Self::Account => "ACME account",
+            Self::Profile => "profile",
+            Self::Credential => "credential",
+            Self::Service => "DNS service",
+            Self::Aliases => "aliases",
+            Self::Zone => "zone",
+            Self::Delegation => "delegation",
+            Self::Caa => "CAA",
+            Self::Dnssec => "DNSSEC",
+            Self::Canary => "canary record",
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Verdict {
+    /// One word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Fault => "fault",
+        }
+    }
+}
+
+const LOOK_AGAIN: &str = "look again in some minutes";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_parted_into_what_happened_and_what_to_do() {
+        let parted = |words: &str| {
+            let fault = Finding::fault_of_words(&Subject::SetUp, Check::Zone, words);
+            (fault.detail, fault.remedy.unwrap())
+        };
+        let both = |detail: &str, remedy: &str| (detail.to_owned(), remedy.to_owned());
+        assert_eq!(parted("no token (a; b); give one"), both("no token (a; b)", "give one"));
+        assert_eq!(parted("it is slow; it is tried again"), both("it is slow", LOOK_AGAIN));
+        assert_eq!(
+            parted("no answer; it is tried again, check the network if this lasts"),
+            both("no answer", "check the network")
+        );
+        assert_eq!(parted("broken"), both("broken", LOOK_AGAIN));
+    }
+
+    #[test]
+    fn a_finding_reads_as_a_sentence_and_as_json() {
+        let about = Subject::Name("www.example.com".to_owned());
+        let fault = Finding::fault(&about, Check::Caa, "CAA forbids it", "change the record");
+        assert_eq!(fault.to_string(), "www.example.com: CAA: CAA forbids it; change the record");
+        let json = serde_json::json!({
+            "about": {"kind": "name", "name": "www.example.com"}, "check": "caa", "verdict": "fault",
+            "detail": "CAA forbids it", "remedy": "change the record",
+        });
+        assert_eq!(serde_json::to_value(&fault).unwrap(), json);
+        assert_eq!(serde_json::from_value::<Finding>(json).unwrap(), fault);
+        let set_up = Finding::ok(&Subject::SetUp, Check::Clock, "right");
+        assert_eq!(serde_json::to_value(&set_up).unwrap()["about"], serde_json::json!({"kind": "set-up"}));
+    }
+}

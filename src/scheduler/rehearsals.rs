@@ -1,0 +1,122 @@
+//! Rehearsals of renewals, beside the issuance: one after the other, so that they are no burden to anybody, and never in the
+//! way of a renewal, for they hold no lease.
+
+use std::sync::Arc;
+
+use time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::config::span::Span;
+use crate::doctor::{Doctor, Manner, Round};
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::finding::{Check, Finding, Verdict};
+use crate::domain::id::CertificateId;
+use crate::domain::moment::Moment;
+use crate::domain::rehearsal::{BETWEEN_REHEARSALS, Rehearsal, Rehearse, rehearse};
+use crate::runtime::wake::Wake;
+use crate::store::{Store, StoreError};
+
+/// Has renewals rehearsed.
+#[derive(Clone)]
+pub(super) struct Rehearsals {
+    /// How long before the renewal; nothing where none is rehearsed.
+    ahead: Option<Duration>,
+    under_way: TaskTracker,
+    wake: Wake,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Rehearsals {
+    pub(super) fn new(ahead: Span, wake: Wake, tasks: TaskTracker, stopping: CancellationToken) -> Self {
+        let ahead = Duration::try_from(ahead.duration()).unwrap_or(Duration::MAX);
+        Self {
+            ahead: Some(ahead).filter(|ahead| !ahead.is_zero()),
+            under_way: TaskTracker::new(),
+            wake,
+            tasks,
+            stopping,
+        }
+    }
+
+    /// Begins with what is due, unless that is under way; gives the earliest look at all others.
+    pub(super) async fn scan(
+        &self,
+        store: &Store,
+        doctor: &Arc<Doctor>,
+        now: Moment,
+    ) -> Result<Option<Moment>, StoreError> {
+        let Some(ahead) = self.ahead else { return Ok(None) };
+        let earliest = store.earliest_rehearsal_look().await?;
+        if earliest.is_none_or(|at| at > now) {
+            return Ok(earliest);
+        }
+        if self.under_way.is_empty() {
+            let (rehearsals, store, doctor) = (self.clone(), store.clone(), Arc::clone(doctor));
+            let work = async move {
+                if let Err(error) = rehearsals.work_off(&store, &doctor, ahead).await {
+                    tracing::error!(%error, "a rehearsal could not be written down; it is tried again");
+                }
+                rehearsals.wake.nudge();
+            };
+            self.tasks.spawn(self.under_way.track_future(work.instrument(tracing::info_span!("rehearsal"))));
+        }
+        // Whoever works on it wakes the loop.
+        Ok(None)
+    }
+
+    /// Looks at a few after the other until none is due.
+    async fn work_off(&self, store: &Store, doctor: &Doctor, ahead: Duration) -> Result<(), StoreError> {
+        while !self.stopping.is_cancelled() {
+            let now = doctor.clock.now();
+            let claimed = store.claim_rehearsals(now, AT_ONCE).await?;
+            if claimed.is_empty() {
+                break;
+            }
+            for id in claimed {
+                // One damaged row must not hold up the others.
+                let found =
+                    store.auto_certificate(id).await.inspect_err(|error| tracing::error!(%error, "not rehearsed"));
+                let Ok(Some(subject)) = found else { continue };
+                match rehearse(&subject.standing, ahead, now) {
+                    Rehearse::At(next) => store.put_rehearsal_off(id, next).await?,
+                    Rehearse::Now(certificate) => self.rehearse(store, doctor, &subject, certificate).await?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn rehearse(
+        &self,
+        store: &Store,
+        doctor: &Doctor,
+        subject: &AutoCertificate,
+        certificate: CertificateId,
+    ) -> Result<(), StoreError> {
+        let mut round = Round::default();
+        round.add(store, subject).await?;
+        let manner = Manner { canary: true, stopping: &self.stopping, progress: &|_| {} };
+        let mut findings = doctor.examine(&round, &manner).await;
+        if self.stopping.is_cancelled() {
+            return store.put_rehearsal_off(subject.id, doctor.clock.now()).await;
+        }
+        findings.retain(is_foretelling);
+        for fault in findings.iter().filter(|finding| finding.is_fault()) {
+            tracing::warn!(auto_certificate = %subject.id, name = %subject.name, "the planned renewal would fail: {fault}");
+        }
+        let at = doctor.clock.now();
+        let next = at + BETWEEN_REHEARSALS + Duration::HOUR * doctor.randomness.fraction();
+        store.store_rehearsal(subject.id, &Rehearsal { certificate, at, findings }, next).await
+    }
+}
+
+/// Whether a finding says something of a renewal that is days away: a CA that is down now will be back by then.
+fn is_foretelling(finding: &Finding) -> bool {
+    finding.verdict != Verdict::Ok && !matches!(finding.check, Check::Directory | Check::Clock)
+}
+
+/// Claimed at once, and rehearsed one after the other.
+const AT_ONCE: u32 = 4;

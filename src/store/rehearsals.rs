@@ -1,0 +1,90 @@
+//! Rehearsals of renewals: for which auto-certificates one may be due, and what it found. They go beside the work on an
+//! auto-certificate and ask for no lease: what they write, nothing else writes.
+
+use time::Duration;
+
+use crate::domain::id::AutoCertificateId;
+use crate::domain::moment::Moment;
+use crate::domain::rehearsal::Rehearsal;
+use crate::store::auto_certificates::TABLE;
+use crate::store::documents::rehearsal::of_rehearsal;
+use crate::store::row::Record;
+use crate::store::{Store, StoreError};
+
+impl Store {
+    /// At most `limit` auto-certificates for which by `now` is to be looked whether a rehearsal is due. Nobody else is told
+    /// of them before a quarter of an hour has passed, or they are put off.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn claim_rehearsals(&self, now: Moment, limit: u32) -> Result<Vec<AutoCertificateId>, StoreError> {
+        let (beyond, until) = (now + LONGEST_PUT_OFF, now + LONGEST_REHEARSAL);
+        let claimed = self
+            .query(CLAIM)
+            .bind(now.micros())
+            .bind(beyond.micros())
+            .bind(until.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.pool)
+            .await?;
+        claimed.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
+    }
+
+    /// Has it looked at again at `next` whether a rehearsal is due.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn put_rehearsal_off(&self, id: AutoCertificateId, next: Moment) -> Result<(), StoreError> {
+        self.query(PUT_OFF).bind(id.to_string()).bind(next.micros()).execute(&self.0.pool).await?;
+        Ok(())
+    }
+
+    /// Keeps what a rehearsal found, and when is looked again whether one is due.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn store_rehearsal(
+        &self,
+        id: AutoCertificateId,
+        rehearsal: &Rehearsal,
+        next: Moment,
+    ) -> Result<(), StoreError> {
+        let query = self.query(STORE).bind(id.to_string()).bind(of_rehearsal(rehearsal)).bind(next.micros());
+        query.execute(&self.0.pool).await?;
+        Ok(())
+    }
+
+    /// Has all that was rehearsed looked at again soon: what was found may have been mended.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn rehearse_soon(&self) -> Result<(), StoreError> {
+        self.query(SOON).bind(self.now().micros()).execute(&self.0.pool).await?;
+        Ok(())
+    }
+
+    /// The earliest moment at which is to be looked whether a rehearsal is due.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn earliest_rehearsal_look(&self) -> Result<Option<Moment>, StoreError> {
+        let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).moment("rehearse_at")).transpose()
+    }
+}
+
+/// What is put off longer was put off by a clock that was ahead, and counts as due.
+const LONGEST_PUT_OFF: Duration = Duration::days(2);
+/// A rehearsal that takes longer was broken off.
+const LONGEST_REHEARSAL: Duration = Duration::minutes(15);
+
+/// The predicate is repeated: another session may have claimed a row since it was read.
+pub(super) const CLAIM: &str = "\
+    UPDATE auto_certificates SET rehearse_at = $3 WHERE id IN \
+    (SELECT id FROM auto_certificates WHERE deleted_at IS NULL AND (rehearse_at <= $1 OR rehearse_at > $2) \
+    ORDER BY rehearse_at, id LIMIT $4) AND (rehearse_at <= $1 OR rehearse_at > $2) RETURNING id";
+const PUT_OFF: &str = "UPDATE auto_certificates SET rehearse_at = $2 WHERE id = $1";
+const STORE: &str = "UPDATE auto_certificates SET rehearsal = $2, rehearse_at = $3 WHERE id = $1";
+const SOON: &str = "UPDATE auto_certificates SET rehearse_at = $1 WHERE rehearsal IS NOT NULL AND rehearse_at > $1";
+pub(super) const EARLIEST: &str =
+    "SELECT id, rehearse_at FROM auto_certificates WHERE deleted_at IS NULL ORDER BY rehearse_at LIMIT 1";
