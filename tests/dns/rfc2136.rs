@@ -207,10 +207,7 @@ async fn a_key_that_the_server_does_not_trust_is_explained_without_its_secret() 
 
 #[tokio::test]
 async fn the_nearest_zone_that_the_server_answers_for_is_found() {
-    let parent = "
-        in NS ns.in
-        away NS ns.elsewhere.test.
-        deep.empty A 127.0.0.1";
+    let parent = "in NS ns.in\naway NS ns.elsewhere.test.\ndeep.empty A 127.0.0.1";
     let child = "_acme-challenge.www CNAME nobody.example.test.";
     let office = Office::serving(&[("example.test", parent), ("in.example.test", child)]).await;
     let adapter = office.adapter();

@@ -1,5 +1,5 @@
-//! Dynamic update (RFC 2136) with TSIG (RFC 8945) over TCP: BIND, Knot, PowerDNS. Questions are signed like updates, so
-//! that views and access lists that go by the key apply to both, and a wrong key shows before anything is published.
+//! Dynamic update (RFC 2136) with TSIG (RFC 8945) over TCP: BIND, Knot, `PowerDNS`. Questions are signed like updates,
+//! so that views and access lists that go by the key apply to both, and a wrong key shows before anything is published.
 
 mod client;
 mod key;
@@ -16,6 +16,7 @@ use hickory_proto::rr::{Name, RecordType};
 use serde::Deserialize;
 
 use self::client::Client;
+use self::wire::Values;
 use crate::config::span::Span;
 use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::Given;
@@ -91,9 +92,15 @@ impl Rfc2136 {
         Ok(None)
     }
 
+    /// None where the server hides them; the wait for name servers finds them elsewhere.
     async fn nameservers(&self, zone: &Name) -> Result<Vec<String>, DnsError> {
         let answer = self.ask(zone, RecordType::NS).await?;
-        Ok(wire::nameservers_told(&answer).map(plain).collect())
+        match answer.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::Refused => {
+                Ok(wire::nameservers_told(&answer).map(plain).collect())
+            }
+            code => Err(self.client.failure(&asking(zone, RecordType::NS), code)),
+        }
     }
 
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
@@ -102,11 +109,10 @@ impl Rfc2136 {
 
     /// One update that adds all records, or none.
     async fn add(&self, zone: &ZoneId, records: &[TxtRecord]) -> Result<(), DnsError> {
-        let (zone_name, values) = self.within(zone, records)?;
+        let values = self.within(zone, records)?;
         let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
         let call = format!("the update of {zone} that adds {}", names.join(", "));
-        let update = wire::addition(self.client.fresh_id(), zone_name, &values, self.ttl);
-        match self.client.ask(&call, update).await?.response_code {
+        match self.client.ask(&call, values.addition(self.client.fresh_id(), self.ttl)).await?.response_code {
             // All that the update requires is that no CNAME stands there.
             ResponseCode::YXRRSet => {
                 Err(DnsError::Conflict { adapter: self.name().clone(), name: names.join(", "), said: Said::default() })
@@ -115,20 +121,20 @@ impl Rfc2136 {
         }
     }
 
-    /// The names of the zone and of the records, which it must hold.
-    fn within<'a>(&self, zone: &ZoneId, records: &'a [TxtRecord]) -> Result<(Name, Vec<(Name, &'a str)>), DnsError> {
+    /// The records as values of the zone, which must hold their names.
+    fn within<'a>(&self, zone: &ZoneId, records: &'a [TxtRecord]) -> Result<Values<'a>, DnsError> {
         let changed = |name: &str| DnsError::ZoneChanged {
             adapter: self.name().clone(),
             name: name.to_owned(),
             zone: zone.to_string(),
         };
-        let zone_name = absolute_name(zone.as_str()).ok_or_else(|| changed(""))?;
+        let apex = absolute_name(zone.as_str()).ok_or_else(|| changed(zone.as_str()))?;
         let placed = records.iter().map(|record| {
-            let name = absolute_name(&record.name).filter(|name| zone_name.zone_of(name));
+            let name = absolute_name(&record.name).filter(|name| apex.zone_of(name));
             Ok((name.ok_or_else(|| changed(&record.name))?, record.content.as_str()))
         });
-        let placed = placed.collect::<Result<_, _>>()?;
-        Ok((zone_name, placed))
+        let values = placed.collect::<Result<_, _>>()?;
+        Ok(Values { zone: apex, values })
     }
 
     fn no_zone(&self, name: &str) -> DnsError {
@@ -172,9 +178,9 @@ impl Adapter for Rfc2136 {
     }
 
     async fn remove(&self, zone: &ZoneId, _id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError> {
-        let (zone_name, values) = self.within(zone, std::slice::from_ref(record))?;
+        let values = self.within(zone, std::slice::from_ref(record))?;
         let call = format!("the update of {zone} that removes {}", record.name);
-        let answer = self.client.ask(&call, wire::removal(self.client.fresh_id(), zone_name, &values)).await?;
+        let answer = self.client.ask(&call, values.removal(self.client.fresh_id())).await?;
         self.client.settle(&call, answer.response_code)
     }
 }

@@ -108,6 +108,9 @@ impl Bind {
     pub async fn start(options: &BindOptions) -> anyhow::Result<Self> {
         for _ in 0..PORT_TRIES {
             let bind = Self::try_start(options).await?;
+            if bind.log().contains("not loaded due to errors") {
+                bail!("named does not take a zone; its log:\n{}", bind.log());
+            }
             // Another process may have taken the port between our look and its bind.
             if !bind.log().contains("address in use") {
                 return Ok(bind);
@@ -217,7 +220,7 @@ fn write_settings(folder: &Path, options: &BindOptions, address: SocketAddr) -> 
     Ok(())
 }
 
-/// AppArmor's profile of named, which lets it read no temporary folder, goes by the program's path: a copy runs.
+/// `AppArmor`'s profile of named, which lets it read no temporary folder, goes by the program's path: a copy runs.
 fn spawn(folder: &Path) -> anyhow::Result<Child> {
     let program = folder.join("named");
     // Another process makes it: were the file open in this one, a test that forks meanwhile would keep it from running.

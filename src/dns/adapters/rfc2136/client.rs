@@ -76,22 +76,24 @@ impl Client {
 
     /// What the response code of an update means.
     pub(super) fn settle(&self, call: &str, code: ResponseCode) -> Result<(), DnsError> {
+        if code == ResponseCode::NoError { Ok(()) } else { Err(self.failure(call, code)) }
+    }
+
+    /// What a response code other than NOERROR means.
+    pub(super) fn failure(&self, call: &str, code: ResponseCode) -> DnsError {
         let remedy = match code {
-            ResponseCode::NoError => return Ok(()),
             ResponseCode::Refused => {
                 "let update-policy or allow-update of the zone grant this key TXT records of that name"
             }
-            ResponseCode::NotAuth => "give the address of the zone's primary name server",
+            // PowerDNS says no more than this where it does not trust a signature.
+            ResponseCode::NotAuth => {
+                "let server be the zone's primary, the key one that it knows by name, algorithm and secret, and both clocks right"
+            }
             ResponseCode::NotZone => "let the setting zone name the zone that holds the record",
             ResponseCode::NotImp => "turn dynamic updates on at the server",
-            code => return Err(self.failure(call, code)),
+            code => return self.failed(call, mnemonic(code)),
         };
-        Err(self.refused(call, mnemonic(code), remedy))
-    }
-
-    /// The server failed with `code`.
-    pub(super) fn failure(&self, call: &str, code: ResponseCode) -> DnsError {
-        self.failed(call, mnemonic(code))
+        self.refused(call, mnemonic(code), remedy)
     }
 
     /// The server does not trust the request (RFC 8945 section 5.2).
@@ -145,9 +147,8 @@ fn is_signed(answer: &[u8], signature: Option<&TSIG>, mut verifier: TSigVerifier
 
 /// How far the clocks are apart, in words; nothing where the server does not tell its time.
 fn skew(tsig: &TSIG, now: u64) -> String {
-    let [high @ .., a, b, c, d] = tsig.other.as_slice() else { return String::new() };
-    let [e, f] = high else { return String::new() };
-    let there = u64::from_be_bytes([0, 0, *e, *f, *a, *b, *c, *d]);
+    let Ok(time) = <[u8; 6]>::try_from(tsig.other.as_slice()) else { return String::new() };
+    let there = time.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
     let way = if there > now { "ahead of" } else { "behind" };
     format!(" (its clock is {} s {way} ours)", there.abs_diff(now))
 }

@@ -5,34 +5,48 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
+/// TXT values of names that one zone holds.
+pub(super) struct Values<'a> {
+    pub(super) zone: Name,
+    pub(super) values: Vec<(Name, &'a str)>,
+}
+
+impl Values<'_> {
+    /// Adds them (RFC 2136 section 2.5.1); those that are there already stay. A server takes no notice of a record beside
+    /// a CNAME (section 3.4.2.2) and says nothing: so it is required that there is none (section 2.4.3).
+    pub(super) fn addition(&self, id: u16, ttl: u32) -> Message {
+        let mut message = self.update(id);
+        for (name, content) in &self.values {
+            let mut no_alias = Record::update0(name.clone(), 0, RecordType::CNAME);
+            no_alias.dns_class = DNSClass::NONE;
+            message.add_answer(no_alias);
+            message.add_authority(Record::from_rdata(name.clone(), ttl, txt(content)));
+        }
+        message
+    }
+
+    /// Removes exactly them (RFC 2136 section 2.5.4), never others of their names.
+    pub(super) fn removal(&self, id: u16) -> Message {
+        let mut message = self.update(id);
+        for (name, content) in &self.values {
+            let mut record = Record::from_rdata(name.clone(), 0, txt(content));
+            record.dns_class = DNSClass::NONE;
+            message.add_authority(record);
+        }
+        message
+    }
+
+    fn update(&self, id: u16) -> Message {
+        let mut message = Message::new(id, MessageType::Query, OpCode::Update);
+        message.add_query(Query::query(self.zone.clone(), RecordType::SOA));
+        message
+    }
+}
+
 /// A question that wants no recursion.
 pub(super) fn question(id: u16, name: &Name, kind: RecordType) -> Message {
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.add_query(Query::query(name.clone(), kind));
-    message
-}
-
-/// Adds TXT records (RFC 2136 section 2.5.1); those that are there already stay. A server takes no notice of a record
-/// beside a CNAME (section 3.4.2.2) and says nothing: so it is required that there is none (section 2.4.3).
-pub(super) fn addition(id: u16, zone: Name, values: &[(Name, &str)], ttl: u32) -> Message {
-    let mut message = update(id, zone);
-    for (name, content) in values {
-        let mut no_alias = Record::update0(name.clone(), 0, RecordType::CNAME);
-        no_alias.dns_class = DNSClass::NONE;
-        message.add_answer(no_alias);
-        message.add_authority(Record::from_rdata(name.clone(), ttl, txt(content)));
-    }
-    message
-}
-
-/// Removes exactly these records (RFC 2136 section 2.5.4), never others of their names.
-pub(super) fn removal(id: u16, zone: Name, values: &[(Name, &str)]) -> Message {
-    let mut message = update(id, zone);
-    for (name, content) in values {
-        let mut record = Record::from_rdata(name.clone(), 0, txt(content));
-        record.dns_class = DNSClass::NONE;
-        message.add_authority(record);
-    }
     message
 }
 
@@ -52,12 +66,6 @@ pub(super) fn nameservers_told(answer: &Message) -> impl Iterator<Item = &Name> 
         RData::NS(target) => Some(&target.0),
         _ => None,
     })
-}
-
-fn update(id: u16, zone: Name) -> Message {
-    let mut message = Message::new(id, MessageType::Query, OpCode::Update);
-    message.add_query(Query::query(zone, RecordType::SOA));
-    message
 }
 
 /// A string of a TXT record holds 255 bytes (RFC 1035 section 3.3).
