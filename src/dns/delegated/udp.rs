@@ -95,18 +95,18 @@ fn receive_now(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Datagram> {
 
 fn send(socket: &UdpSocket, reply: &[u8], to: SocketAddr, asked: Option<&Asked>) -> io::Result<usize> {
     let (fd, slices, to) = (socket.as_raw_fd(), [IoSlice::new(reply)], SockaddrStorage::from(to));
-    let send = |control: &[ControlMessage]| sendmsg(fd, &slices, control, MsgFlags::empty(), Some(&to));
+    let send_with = |control: &[ControlMessage]| sendmsg(fd, &slices, control, MsgFlags::empty(), Some(&to));
     // The interface is left to the routes: the answer need not go the way that the question came.
     let sent = match asked {
         Some(Asked::V4(info)) => {
             let from = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: info.ipi_spec_dst, ipi_addr: in_addr { s_addr: 0 } };
-            send(&[ControlMessage::Ipv4PacketInfo(&from)])
+            send_with(&[ControlMessage::Ipv4PacketInfo(&from)])
         }
         Some(Asked::V6(info)) => {
             let from = in6_pktinfo { ipi6_ifindex: 0, ..*info };
-            send(&[ControlMessage::Ipv6PacketInfo(&from)])
+            send_with(&[ControlMessage::Ipv6PacketInfo(&from)])
         }
-        None => send(&[]),
+        None => send_with(&[]),
     };
     Ok(sent?)
 }

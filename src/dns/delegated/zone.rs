@@ -32,6 +32,10 @@ impl Answer {
         Self { code, authoritative: false, truncated: false, answers: Vec::new(), authorities: Vec::new() }
     }
 
+    fn found(answers: Vec<Record>) -> Self {
+        Self { authoritative: true, answers, ..Self::code(ResponseCode::NoError) }
+    }
+
     /// Nothing but the word that the whole answer is to be had over TCP.
     pub(super) fn elsewhere() -> Self {
         Self { truncated: true, authoritative: true, ..Self::code(ResponseCode::NoError) }
@@ -65,12 +69,12 @@ impl OwnZone {
         }
         match kind {
             RecordType::TXT => None,
-            RecordType::SOA => Some(self.found(vec![self.soa(query.original().name(), APEX_TTL)])),
+            RecordType::SOA => Some(Answer::found(vec![self.soa(query.original().name(), APEX_TTL)])),
             RecordType::NS => {
                 let servers = self.nameservers.iter().map(|server| RData::NS(NS(server.clone())));
-                Some(self.found(servers.map(|data| record(query, APEX_TTL, data)).collect()))
+                Some(Answer::found(servers.map(|data| record(query, APEX_TTL, data)).collect()))
             }
-            RecordType::ANY => Some(self.found(vec![minimal(query)])),
+            RecordType::ANY => Some(Answer::found(vec![minimal(query)])),
             _ => Some(self.no_data()),
         }
     }
@@ -80,18 +84,14 @@ impl OwnZone {
         match (held, query.query_type()) {
             (Held::Values(values), RecordType::TXT) => {
                 let records = values.into_iter().map(|value| record(query, SHORT_TTL, txt(&value)));
-                self.found(records.collect())
+                Answer::found(records.collect())
             }
-            (Held::Values(_) | Held::OnlyBelow, RecordType::ANY) => self.found(vec![minimal(query)]),
+            (Held::Values(_) | Held::OnlyBelow, RecordType::ANY) => Answer::found(vec![minimal(query)]),
             (Held::Nothing, _) if *query.name() != self.apex => {
                 Answer { code: ResponseCode::NXDomain, ..self.no_data() }
             }
             _ => self.no_data(),
         }
-    }
-
-    fn found(&self, answers: Vec<Record>) -> Answer {
-        Answer { authoritative: true, answers, ..Answer::code(ResponseCode::NoError) }
     }
 
     fn no_data(&self) -> Answer {
