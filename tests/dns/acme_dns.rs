@@ -272,7 +272,7 @@ async fn the_file_is_read_anew_at_each_call() {
     let error = bench.present(name, "another").await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Operator);
     let text = format!("{error} {error:?}");
-    assert!(text.contains("is no JSON object of acme-dns accounts (line 2, column 34)"), "{text}");
+    assert!(text.contains("is no JSON object of acme-dns accounts (line 2, column 33)"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
 
