@@ -4,14 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "tests end where something unforeseen happens")]
 
 mod acme_dns;
+mod alias;
 mod caa;
 mod cloud_dns;
 mod delegated;
 mod exec;
 mod faults;
 mod log;
+mod lookup;
 mod propagation;
 mod records;
+mod resolvers;
 mod rfc2136;
 mod zones;
 

@@ -38,7 +38,7 @@ impl AcmeDns {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding the API of acme-dns")?;
         let http = listener.local_addr()?;
         let serving = tokio::spawn(api::serve(listener, Arc::clone(&state)));
-        let (udp, tcp, dns) = bind_both().await?;
+        let (udp, tcp, dns) = bind_both(Ipv4Addr::LOCALHOST.into()).await?;
         let mut nameserver = Server::new(Answerer::new(Arc::clone(&state)));
         nameserver.register_socket(udp);
         nameserver.register_listener(tcp, IDLE_CONNECTION, RESPONSE_BUFFER);
