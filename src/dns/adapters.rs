@@ -1,4 +1,4 @@
-//! The adapters: a file for each kind, and their list. A new kind is a file with a [`Make`] and a line in [`KINDS`].
+//! The adapters: a file for each kind, and their list. A new kind is a file with a `Make` and a line in `KINDS`.
 
 pub mod acme_dns;
 pub mod delegated;

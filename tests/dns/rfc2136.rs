@@ -56,21 +56,21 @@ impl Office {
     }
 
     fn adapter(&self) -> Arc<dyn Adapter> {
-        self.adapter_with("", Arc::new(SystemClock))
+        self.adapter_with("", &system_clock())
     }
 
-    fn adapter_with(&self, more: &str, clock: SharedClock) -> Arc<dyn Adapter> {
-        adapter(self.bind.addr(), &self.folder, more, &clock).unwrap_or_else(|error| panic!("{error}"))
+    fn adapter_with(&self, more: &str, clock: &SharedClock) -> Arc<dyn Adapter> {
+        adapter_of(self.bind.addr(), &self.folder, more, clock)
     }
 
     async fn records(&self) -> Vec<String> {
         self.bind.txt_records("example.test").await.unwrap()
     }
 
-    /// What presenting a record comes to with this key file and these further settings.
-    async fn refusal(&self, key: &str, more: &str, clock: SharedClock) -> String {
+    /// What presenting a record comes to with this key file, at this time.
+    async fn refusal(&self, key: &str, clock: &SharedClock) -> String {
         self.write_key(key);
-        let adapter = self.adapter_with(more, clock);
+        let adapter = self.adapter_with("", clock);
         let unasked = adapter.zone_for(NAME).await.unwrap_err();
         let error = adapter.present(&zone_id("example.test"), &txt(NAME, "value")).await.unwrap_err();
         for error in [&unasked, &error] {
@@ -90,11 +90,19 @@ fn adapter(
     clock: &SharedClock,
 ) -> Result<Arc<dyn Adapter>, DnsError> {
     Log::of_all_tests();
-    let key_file = folder.path().join("key");
-    let text = format!("[adapter.office]\ntype = 'rfc2136'\nserver = '{server}'\nkey_file = {key_file:?}\n{more}");
+    let key_file = folder.path().join("key").display().to_string();
+    let text = format!("[adapter.office]\ntype = 'rfc2136'\nserver = '{server}'\nkey_file = '{key_file}'\n{more}");
     let section: DnsSection = toml::from_str(&text).unwrap();
     let routes = Routes::from_config(&section, None, clock, &Randomness::from_system().unwrap())?;
     routes.named("office").cloned()
+}
+
+fn adapter_of(server: SocketAddr, folder: &TempDir, more: &str, clock: &SharedClock) -> Arc<dyn Adapter> {
+    adapter(server, folder, more, clock).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn system_clock() -> SharedClock {
+    Arc::new(SystemClock)
 }
 
 #[tokio::test]
@@ -176,7 +184,7 @@ async fn every_algorithm_with_the_key_as_it_is_printed_and_as_the_bare_secret() 
         office.adapter().present(&zone_id("example.test"), &txt(NAME, "printed")).await.unwrap();
         office.write_key(&format!("{}\n", office.key.secret));
         let settings = format!("key_name = 'Office.'\nalgorithm = '{algorithm}'\nttl = '5m'");
-        let bare = office.adapter_with(&settings, Arc::new(SystemClock));
+        let bare = office.adapter_with(&settings, &system_clock());
         bare.present(&zone_id("example.test"), &txt(NAME, "bare")).await.unwrap();
         assert_eq!(office.records().await.len(), 2);
     }
@@ -185,17 +193,18 @@ async fn every_algorithm_with_the_key_as_it_is_printed_and_as_the_bare_secret() 
 #[tokio::test]
 async fn a_key_that_the_server_does_not_trust_is_explained_without_its_secret() {
     let office = Office::serving(&[("example.test", "")]).await;
-    let clock = || -> SharedClock { Arc::new(SystemClock) };
+    let now = system_clock();
     let other = TsigKey::generate("office", "hmac-sha256").unwrap();
     let statement = office.key.statement().to_owned();
 
-    let wrong_secret = office.refusal(other.statement(), "", clock()).await;
+    let wrong_secret = office.refusal(other.statement(), &now).await;
     assert!(wrong_secret.contains("BADSIG") && wrong_secret.contains("key_file"), "{wrong_secret}");
-    let wrong_name = office.refusal(&statement.replace("office", "garage"), "", clock()).await;
+    let wrong_name = office.refusal(&statement.replace("office", "garage"), &now).await;
     assert!(wrong_name.contains("BADKEY") && wrong_name.contains("key_name"), "{wrong_name}");
-    let wrong_algorithm = office.refusal(&statement.replace("sha256", "sha512"), "", clock()).await;
+    let wrong_algorithm = office.refusal(&statement.replace("sha256", "sha512"), &now).await;
     assert!(wrong_algorithm.contains("BADKEY") && wrong_algorithm.contains("algorithm"), "{wrong_algorithm}");
-    let long_ago = office.refusal(&statement, "", Arc::new(TurnedClock::starting_at(START))).await;
+    let past: SharedClock = Arc::new(TurnedClock::starting_at(START));
+    let long_ago = office.refusal(&statement, &past).await;
     assert!(long_ago.contains("BADTIME (its clock is ") && long_ago.contains(" s ahead of ours"), "{long_ago}");
     assert!(long_ago.contains("clocks"), "{long_ago}");
 
@@ -234,7 +243,7 @@ async fn the_nearest_zone_that_the_server_answers_for_is_found() {
 #[tokio::test]
 async fn a_zone_that_the_settings_name_is_taken_at_their_word() {
     let office = Office::serving(&[("example.test", ""), ("in.example.test", "")]).await;
-    let adapter = office.adapter_with("zone = 'Example.test'", Arc::new(SystemClock));
+    let adapter = office.adapter_with("zone = 'Example.test'", &system_clock());
     let zone = adapter.zone_for("_acme-challenge.in.example.test").await.unwrap();
     assert_eq!(zone.name, "example.test");
     assert!(matches!(adapter.zone_for("_acme-challenge.example.org").await, Err(DnsError::NoZone { .. })));
@@ -271,9 +280,7 @@ async fn a_server_that_does_not_answer_is_tried_again() {
     .await;
     let echo = server(|request| framed(&request.to_vec().unwrap())).await;
     for server in [gone, silent.local_addr().unwrap(), closing, cut, garbled, other, echo] {
-        let clock: SharedClock = Arc::new(SystemClock);
-        let adapter =
-            adapter(server, &office.folder, "timeout = '300ms'", &clock).unwrap_or_else(|error| panic!("{error}"));
+        let adapter = adapter_of(server, &office.folder, "timeout = '300ms'", &system_clock());
         let record = txt(NAME, "value");
         for error in [
             adapter.zone_for(NAME).await.unwrap_err(),
@@ -298,8 +305,7 @@ async fn a_success_that_the_key_did_not_sign_is_none() {
     })
     .await;
     for server in [unsigned, borrowed] {
-        let clock: SharedClock = Arc::new(SystemClock);
-        let adapter = adapter(server, &office.folder, "", &clock).unwrap_or_else(|error| panic!("{error}"));
+        let adapter = adapter_of(server, &office.folder, "", &system_clock());
         let error = adapter.present(&zone_id("example.test"), &txt(NAME, "value")).await.unwrap_err();
         assert!(matches!(&error, DnsError::UpdateFailed { .. }), "{error:?}");
         assert!(error.to_string().contains("an answer, NOERROR, that the key did not sign"), "{error}");
@@ -322,7 +328,7 @@ async fn settings_that_give_no_key_are_refused_and_an_open_key_file_is_told() {
         ("no secret", "key_name = 'office'", "its secret is no base64"),
     ] {
         office.write_key(key);
-        let made = adapter(office.bind.addr(), &office.folder, more, &(Arc::new(SystemClock) as SharedClock));
+        let made = adapter(office.bind.addr(), &office.folder, more, &system_clock());
         let error = made.err().unwrap().to_string();
         assert!(error.contains(fault) && !error.contains(&secret), "{more}: {error}");
     }

@@ -25,7 +25,8 @@ impl Office {
         let zone = BindZone { records: stranger, ..BindZone::new(ZONE, "grant autocertd zonesub TXT;") };
         let (ip, port) = (cloud.dns_addr().ip(), cloud.dns_addr().port());
         let options = format!(
-            "recursion yes; dnssec-validation no; forward only; forwarders {{ {ip} port {port}; }}; max-cache-ttl 0; max-ncache-ttl 0;"
+            "recursion yes; dnssec-validation no; forward only; forwarders {{ {ip} port {port}; }};
+            max-cache-ttl 0; max-ncache-ttl 0;"
         );
         let options = BindOptions { keys: vec![key.clone()], zones: vec![zone], options, ..BindOptions::default() };
         Self { bind: Bind::start(&options).await.unwrap(), key }
@@ -37,9 +38,10 @@ impl Office {
         std::fs::write(&key_file, self.key.statement()).unwrap();
         std::fs::set_permissions(&key_file, PermissionsExt::from_mode(0o600)).unwrap();
         let more = format!(
-            "[dns.adapter.office]\ntype = \"rfc2136\"\nserver = \"{}\"\nkey_file = {key_file:?}\n\
+            "[dns.adapter.office]\ntype = \"rfc2136\"\nserver = \"{}\"\nkey_file = \"{}\"\n\
              [[dns.zone]]\nsuffix = \"{ZONE}\"\nadapter = \"office\"\n",
-            self.bind.addr()
+            self.bind.addr(),
+            key_file.display()
         );
         Setup { dns_server: self.bind.addr(), more, ..world.setup() }
     }

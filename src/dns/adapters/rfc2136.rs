@@ -30,7 +30,7 @@ use crate::domain::zone_name::ZoneName;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Section {
-    /// The primary name server: `192.0.2.53`, `ns.example.com:5353`, `[2001:db8::53]:53`. The port is 53 where none is given.
+    /// The primary name server: `192.0.2.53`, `ns.example.com:5353`, `[2001:db8::53]:53`. The usual port is 53.
     server: String,
     /// The file with the TSIG key: what tsig-keygen prints, or the bare secret in base64.
     key_file: PathBuf,
@@ -73,8 +73,8 @@ struct Rfc2136 {
 }
 
 impl Rfc2136 {
-    /// The nearest zone at or above `name` that the server answers for itself. A referral, or a refusal, means that none
-    /// of its zones holds the name: a record above the cut would never be seen.
+    /// The nearest zone at or above `name` that the server answers for itself. A referral, or a refusal, means that
+    /// none of its zones holds the name: a record above the cut would never be seen.
     async fn find_zone(&self, name: &str) -> Result<Option<Name>, DnsError> {
         let mut place = absolute_name(name);
         while let Some(at) = place.filter(|at| !at.is_root()) {

@@ -42,8 +42,8 @@ impl Client {
         u16::from_le_bytes(self.randomness.bytes())
     }
 
-    /// Sends `request`, signed; returns the answer whatever its response code is. That it is what it should be holds for
-    /// all that succeed; what fails may be unsigned, as where a server does not know the key.
+    /// Sends `request`, signed; returns the answer whatever its response code is. One that succeeds is signed by the
+    /// key; one that fails may be unsigned, as where the server does not know the key.
     pub(super) async fn ask(&self, call: &str, mut request: Message) -> Result<Message, DnsError> {
         let silent = |source| DnsError::NoReply {
             adapter: self.name.clone(),

@@ -12,8 +12,8 @@ pub(super) struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// Adds them (RFC 2136 section 2.5.1); those that are there already stay. A server takes no notice of a record beside
-    /// a CNAME (section 3.4.2.2) and says nothing: so it is required that there is none (section 2.4.3).
+    /// Adds them (RFC 2136 section 2.5.1); those that are there already stay. A server takes no notice of a record
+    /// beside a CNAME (section 3.4.2.2) and says nothing: so it is required that there is none (section 2.4.3).
     pub(super) fn addition(&self, id: u16, ttl: u32) -> Message {
         let mut message = self.update(id);
         for (name, content) in &self.values {
@@ -50,8 +50,8 @@ pub(super) fn question(id: u16, name: &Name, kind: RecordType) -> Message {
     message
 }
 
-/// The zone that an authoritative answer to a question for the SOA record of `asked` speaks of: in the answer at the zone's
-/// apex, in the authority section below it (RFC 2308 section 2). Behind an alias both may be of another zone.
+/// The zone that an authoritative answer to a question for the SOA record of `asked` speaks of: in the answer at the
+/// zone's apex, in the authority section below it (RFC 2308 section 2). Behind an alias both may be of another zone.
 pub(super) fn zone_told(answer: &Message, asked: &Name) -> Option<Name> {
     let soa = |records: &[Record], fits: fn(&Name, &Name) -> bool| {
         let found = records.iter().find(|record| matches!(record.data, RData::SOA(_)) && fits(&record.name, asked));
