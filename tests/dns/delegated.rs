@@ -14,7 +14,7 @@ use self::stand::{NAME, Stand, question, section, values};
 
 #[tokio::test]
 async fn values_are_answered_with_authority_and_under_the_name_as_it_was_asked() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.hold(NAME, &["one", "two"]);
     let mixed = "_Acme-Challenge.wWw.aCmE.eXaMpLe.NeT.";
     for answer in
@@ -29,7 +29,7 @@ async fn values_are_answered_with_authority_and_under_the_name_as_it_was_asked()
 
 #[tokio::test]
 async fn a_record_is_there_and_gone_at_once() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let asked = question(NAME, RecordType::TXT);
     assert_eq!(stand.udp(&asked).await.response_code, ResponseCode::NXDomain);
     stand.hold(NAME, &["one"]);
@@ -40,7 +40,7 @@ async fn a_record_is_there_and_gone_at_once() {
 
 #[tokio::test]
 async fn a_long_value_comes_in_strings_of_255_bytes() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let long = "x".repeat(600);
     stand.hold(NAME, &[&long]);
     assert_eq!(values(&stand.tcp(&question(NAME, RecordType::TXT)).await), [long]);
@@ -48,7 +48,7 @@ async fn a_long_value_comes_in_strings_of_255_bytes() {
 
 #[tokio::test]
 async fn what_is_not_there_is_denied_as_resolvers_need_it() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.hold(NAME, &["one"]);
     let cases = [
         (NAME, RecordType::A, ResponseCode::NoError),
@@ -77,7 +77,7 @@ async fn what_is_not_there_is_denied_as_resolvers_need_it() {
 
 #[tokio::test]
 async fn the_apex_has_authority_of_its_own() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let apex = "acme.example.net.";
     let soa = stand.udp(&question(apex, RecordType::SOA)).await;
     let [record] = soa.answers.as_slice() else { panic!("{soa:?}") };
@@ -96,7 +96,7 @@ async fn the_apex_has_authority_of_its_own() {
 
 #[tokio::test]
 async fn who_asks_for_everything_hears_little() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.hold(NAME, &["one", "two"]);
     for name in [NAME, "www.acme.example.net.", "acme.example.net."] {
         let answer = stand.udp(&question(name, RecordType::ANY)).await;
@@ -109,7 +109,7 @@ async fn who_asks_for_everything_hears_little() {
 
 #[tokio::test]
 async fn what_is_none_of_its_business_is_refused() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.hold(NAME, &["one"]);
     let mut chaos = question(NAME, RecordType::TXT);
     chaos.queries[0].set_query_class(DNSClass::CH);
@@ -131,7 +131,7 @@ async fn what_is_none_of_its_business_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_question_is_told_so_or_passed_over() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     for op_code in [OpCode::Update, OpCode::Notify, OpCode::Status] {
         let mut other = question(NAME, RecordType::SOA);
         other.metadata.op_code = op_code;
@@ -156,7 +156,7 @@ async fn what_is_no_question_is_told_so_or_passed_over() {
 
 #[tokio::test]
 async fn edns_is_spoken_in_its_first_version() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.hold(NAME, &["one"]);
     let with = |version, secure| {
         let mut asked = question(NAME, RecordType::TXT);
@@ -180,7 +180,7 @@ async fn edns_is_spoken_in_its_first_version() {
 
 #[tokio::test]
 async fn what_does_not_fit_is_to_be_had_over_tcp() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let many: Vec<String> = (0..100).map(|number| format!("{number:0>43}")).collect();
     let held = |count: usize| many[..count].iter().map(String::as_str).collect::<Vec<_>>();
     let with_payload = |payload: Option<u16>| {
@@ -209,7 +209,7 @@ async fn what_does_not_fit_is_to_be_had_over_tcp() {
 
 #[tokio::test]
 async fn a_store_that_cannot_be_read_is_no_denial() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.hold(NAME, &["one"]);
     let asked = question(NAME, RecordType::TXT);
     stand.break_down();
@@ -225,7 +225,7 @@ async fn a_store_that_cannot_be_read_is_no_denial() {
 
 #[tokio::test]
 async fn an_answer_leaves_from_the_address_that_was_asked() {
-    let stand = Stand::at("0.0.0.0", "").await;
+    let stand = Stand::at("0.0.0.0", "");
     stand.hold(NAME, &["one"]);
     for asked in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
         let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -241,7 +241,7 @@ async fn ipv6_is_served_beside_ipv4() {
     if std::net::UdpSocket::bind("[::1]:0").is_err() {
         return;
     }
-    let stand = Stand::at("[::]", "").await;
+    let stand = Stand::at("[::]", "");
     stand.hold(NAME, &["one"]);
     let client = tokio::net::UdpSocket::bind("[::1]:0").await.unwrap();
     client.connect(("::1", stand.port())).await.unwrap();

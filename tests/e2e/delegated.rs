@@ -181,7 +181,10 @@ async fn the_sockets_that_systemd_passes_are_served() {
     let provider = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.passed.example"]).await;
     daemon.api.wait_until_available(&path).await.unwrap();
-    assert_eq!(asked(own, "acme.example.net", RecordType::SOA).unwrap().answers.len(), 1);
+    for address in ["127.0.0.1", "127.0.0.2"] {
+        let address = SocketAddr::new(address.parse().unwrap(), own.port());
+        assert_eq!(asked(address, "acme.example.net", RecordType::SOA).unwrap().answers.len(), 1, "{address}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,12 +215,19 @@ async fn an_address_that_is_taken_ends_the_start_and_a_changed_one_waits_for_the
     assert!(daemon.terminate().await.unwrap().success());
 }
 
-/// Does what systemd does for autocertd-dns.socket.
+/// Does what systemd does for autocertd-dns.socket: one socket for both IPv6 and IPv4, where there is IPv6.
 const ACTIVATOR: &str = r#"#!/usr/bin/env python3
 import fcntl, os, socket, sys
-sockets = [socket.socket(type=kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
-for one in sockets:
-    one.bind(("127.0.0.1", PORT))
+def bound(kind):
+    try:
+        one = socket.socket(socket.AF_INET6, kind)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        one.bind(("::", PORT))
+    except OSError:
+        one = socket.socket(type=kind)
+        one.bind(("0.0.0.0", PORT))
+    return one
+sockets = [bound(kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
 sockets[0].listen()
 for number, one in enumerate([fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in sockets]):
     os.dup2(one, 3 + number)

@@ -11,7 +11,7 @@ use super::stand::{NAME, Stand, ask, question, receive, values};
 
 #[tokio::test]
 async fn who_asks_too_often_is_put_off_and_nobody_else() {
-    let stand = Stand::at("127.0.0.1", "questions_per_second = 5").await;
+    let stand = Stand::at("127.0.0.1", "questions_per_second = 5");
     stand.hold(NAME, &["one"]);
     let flooder = stand.client("127.0.0.1").await;
     let mut kinds = BTreeMap::from([("answered", 0), ("put off", 0)]);
@@ -41,7 +41,7 @@ async fn who_asks_too_often_is_put_off_and_nobody_else() {
 
 #[tokio::test]
 async fn a_connection_that_asks_too_often_is_closed() {
-    let stand = Stand::at("127.0.0.1", "questions_per_second = 5").await;
+    let stand = Stand::at("127.0.0.1", "questions_per_second = 5");
     stand.hold(NAME, &["one"]);
     let mut connection = stand.connect().await;
     let mut answered = 0;
@@ -54,7 +54,7 @@ async fn a_connection_that_asks_too_often_is_closed() {
 
 #[tokio::test]
 async fn a_flood_leaves_the_database_to_others() {
-    let stand = Stand::at("127.0.0.1", "questions_per_second = 1000").await;
+    let stand = Stand::at("127.0.0.1", "questions_per_second = 1000");
     let client = stand.client("127.0.0.1").await;
     for _ in 0..100 {
         client.send(&question(NAME, RecordType::TXT).to_vec().unwrap()).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_flood_leaves_the_database_to_others() {
 
 #[tokio::test]
 async fn connections_are_few_and_none_lingers() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.hold(NAME, &["one"]);
     let mut open = Vec::new();
     for _ in 0..16 {

@@ -73,11 +73,11 @@ pub(super) fn section(more: &str) -> DelegatedSection {
 }
 
 impl Stand {
-    pub(super) async fn start() -> Self {
-        Self::at("127.0.0.1", "").await
+    pub(super) fn start() -> Self {
+        Self::at("127.0.0.1", "")
     }
 
-    pub(super) async fn at(ip: &str, more: &str) -> Self {
+    pub(super) fn at(ip: &str, more: &str) -> Self {
         crate::log::Log::of_all_tests();
         // A port that is free on TCP may be taken on UDP.
         let bound = (0..50).find_map(|_| {
@@ -85,7 +85,7 @@ impl Stand {
             let section = section(&format!("listen = ['{ip}:{port}']\n{more}"));
             Sockets::bound(&section).ok().flatten().map(|sockets| (section, sockets, port))
         });
-        let (section, sockets, port) = bound.expect("a free port");
+        let (section, sockets, port) = bound.unwrap();
         assert_eq!(sockets.addresses(), [format!("{ip}:{port}").parse().unwrap()]);
         let held = Arc::new(Shelf::default());
         let server = NameServer::new(&section, sockets, OnShelf(Arc::clone(&held))).unwrap();
@@ -166,7 +166,7 @@ pub(super) async fn ask(connection: &mut TcpStream, question: &Message) -> io::R
 
 pub(super) async fn receive(client: &UdpSocket) -> Message {
     let mut buffer = vec![0; 65_535];
-    let length = tokio::time::timeout(PATIENCE, client.recv(&mut buffer)).await.expect("an answer").unwrap();
+    let length = tokio::time::timeout(PATIENCE, client.recv(&mut buffer)).await.unwrap().unwrap();
     Message::from_vec(&buffer[..length]).unwrap()
 }
 
