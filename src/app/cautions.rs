@@ -54,4 +54,4 @@ fn warn(credentials: &[Credential], now: Moment) {
     }
 }
 
-const A_DAY: Duration = Duration::from_secs(86_400);
+const A_DAY: Duration = Duration::from_hours(24);

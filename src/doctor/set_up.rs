@@ -74,7 +74,7 @@ fn room(folder: &Path) -> Finding {
     let Ok(disk) = statvfs(folder) else {
         return Finding::not_checked(&Subject::SetUp, Check::DiskSpace, "the system does not tell");
     };
-    let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())) / MEBIBYTE;
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size()) / MEBIBYTE;
     let detail = format!("{free} MiB are free at {}", folder.display());
     let remedy = "make room: a full disk keeps certificates from being stored";
     match free {

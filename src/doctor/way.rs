@@ -108,3 +108,30 @@ pub(super) fn told(error: &DnsError) -> String {
         None => whole,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::alias::WildcardAlias;
+    use crate::domain::finding::Verdict;
+
+    #[test]
+    fn a_wildcard_that_hijacks_the_name_is_explained() {
+        let wildcard = WildcardAlias { parent: "a.example".to_owned(), target: "shop.example.net".to_owned() };
+        let aliases = Aliases { chain: vec!["_acme-challenge.a.example".to_owned()], wildcard: Some(wildcard) };
+        let told = shown(&Subject::Name("a.example".to_owned()), &aliases);
+        assert_eq!(told.verdict, Verdict::Warning);
+        assert!(told.detail.starts_with("the wildcard *.a.example makes _acme-challenge.a.example an alias of shop."));
+        assert!(told.remedy.unwrap().contains("make _acme-challenge.a.example a CNAME of its own"));
+    }
+
+    #[test]
+    fn the_source_of_an_error_stands_before_what_to_do() {
+        let source = serde_json::from_str::<u8>("x").unwrap_err();
+        let adapter = crate::domain::adapter_name::AdapterName::ionos();
+        let error = DnsError::Unreadable { adapter, call: "GET /zones".to_owned(), source };
+        let expected = "ionos: the answer to GET /zones cannot be read: expected value at line 1 column 1; it is tried again, \
+                        check the endpoint if this lasts";
+        assert_eq!(told(&error), expected);
+    }
+}

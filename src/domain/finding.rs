@@ -140,7 +140,7 @@ impl fmt::Display for Finding {
             Subject::SetUp => {}
             Subject::Provider(name) | Subject::Adapter(name) | Subject::Name(name) => write!(f, "{name}: ")?,
         }
-        write!(f, "{}: {}", self.check, self.detail)?;
+        f.write_str(&self.detail)?;
         self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
@@ -224,7 +224,7 @@ mod tests {
     fn a_finding_reads_as_a_sentence_and_as_json() {
         let about = Subject::Name("www.example.com".to_owned());
         let fault = Finding::fault(&about, Check::Caa, "CAA forbids it", "change the record");
-        assert_eq!(fault.to_string(), "www.example.com: CAA: CAA forbids it; change the record");
+        assert_eq!(fault.to_string(), "www.example.com: CAA forbids it; change the record");
         let json = serde_json::json!({
             "about": {"kind": "name", "name": "www.example.com"}, "check": "caa", "verdict": "fault",
             "detail": "CAA forbids it", "remedy": "change the record",

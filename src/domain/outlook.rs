@@ -191,7 +191,7 @@ mod tests {
         let rehearsal = Rehearsal { certificate: uuid::Uuid::nil().into(), at: NOW, findings: vec![finding] };
         let warned = Standing { rehearsal: Some(rehearsal), ..serving(Duration::days(33)) };
         let expected =
-            "; the renewal planned for 2027-01-18T08:00:00Z would fail: a.example: zone: there is no zone; make one";
+            "; the renewal planned for 2027-01-18T08:00:00Z would fail: a.example: there is no zone; make one";
         assert!(sentence(&warned).ends_with(expected), "{}", sentence(&warned));
         let running = Standing { running: true, open_attempt: Some(StageKind::Ready), ..warned.clone() };
         assert_eq!(Outlook::of(&running, NOW).foreseen, None);

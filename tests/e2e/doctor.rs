@@ -4,10 +4,11 @@ use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use autocertd::acme::{AccountCredentials, AcmeClient};
 use autocertd::config::acme::AcmeSection;
-use autocertd::runtime::clock::SystemClock;
+use autocertd::runtime::clock::{Clock, SystemClock};
 use autocertd::store::Page;
 use autocertd_support::cloud_dns::Fault;
 use autocertd_support::daemon::{Setup, signal};
@@ -53,10 +54,9 @@ async fn all_is_well_beside_a_daemon() {
 async fn faults_of_tokens_are_named() {
     let (world, setup) = clinic(&["www.tokens.example"]).await;
     let without = std::fs::read_to_string(setup.write_settings().unwrap()).unwrap();
-    let without: String =
-        without.lines().filter(|line| !line.starts_with("token_file")).map(|line| format!("{line}\n")).collect();
+    let without: Vec<&str> = without.lines().filter(|line| !line.starts_with("token_file")).collect();
     let settings = setup.folder.join("without-token.toml");
-    std::fs::write(&settings, without).unwrap();
+    std::fs::write(&settings, without.join("\n")).unwrap();
     let mut command = Command::new(&setup.binary);
     command.env_remove("IONOS_TOKEN").arg("--config").arg(settings).args(["doctor", "--json"]);
     let output = command.output().unwrap();
@@ -224,7 +224,7 @@ async fn faults_of_the_ca_the_account_and_the_clock_are_named() {
     let registered = store.account(provider.id).await.unwrap().unwrap().registered.unwrap();
     store.close().await;
     let section = AcmeSection { extra_roots: vec![world.acme.root_pem_path()], ..AcmeSection::default() };
-    let client = AcmeClient::new(&section, std::sync::Arc::new(SystemClock)).unwrap();
+    let client = AcmeClient::new(&section, Arc::new(SystemClock)).unwrap();
     let credentials = AccountCredentials::from_stored(registered.credentials).unwrap();
     client.deactivate_account(&credentials).await.unwrap();
     let findings = doctor(&setup, &[], 1).await;
@@ -339,7 +339,6 @@ pub(crate) async fn journal(database: &Path) -> i64 {
 
 /// The date of an answer, so much from now.
 fn http_date(ahead: time::Duration) -> String {
-    use autocertd::runtime::clock::Clock;
     let format = time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );

@@ -15,6 +15,7 @@ mod leases;
 mod ledger;
 mod opening;
 mod providers;
+mod rehearsals;
 mod revocations;
 mod rotation;
 mod sealing;

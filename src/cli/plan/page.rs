@@ -32,7 +32,9 @@ pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width:
     }
     for caution in cautions {
         page.push('\n');
-        wrapped(caution, width).iter().for_each(|line| put(&mut page, line));
+        for line in wrapped(caution, width) {
+            put(&mut page, &line);
+        }
     }
     page
 }

@@ -5,9 +5,11 @@ use crate::domain::attempt::StageKind;
 use crate::domain::auto_certificate::{AutoCertificate, NewestCertificate, Standing};
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Failure;
+use crate::domain::finding::{Check, Finding, Subject};
 use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::outlook::Outlook;
+use crate::domain::rehearsal::Rehearsal;
 use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 use crate::domain::resource::{Actor, Audit};
 
@@ -114,5 +116,24 @@ fn what_ends_soon_is_said_below() {
 
     the token of dns.ionos expires in 12 days at
     2027-01-27T08:00:00Z; give a new one before
+    ");
+}
+
+#[test]
+fn what_would_fail_as_things_are_is_told_in_full() {
+    let about = Subject::Name("host01.example.com".to_owned());
+    let finding =
+        Finding::fault(&about, Check::Caa, "CAA forbids a certificate for host01.example.com", "let ca.example issue");
+    let rehearsal = Rehearsal { certificate: uuid::Uuid::nil().into(), at: NOW, findings: vec![finding] };
+    let fleet = [planned(1, Standing { rehearsal: Some(rehearsal), ..serving(36) }), planned(2, serving(36))];
+    insta::assert_snapshot!(page(&fleet, &[], NOW, 80), @r"
+    1 planned, but would fail as things are
+      host01.example.com: in 6 d, 25 d 12 h before the last safe moment
+        the renewal planned for 2027-01-21T08:00:00Z would fail: host01.example.com:
+        CAA forbids a certificate for host01.example.com; let ca.example issue
+
+    1 planned
+      NAME                          WHEN        SLACK  WHY
+      host02.example.com          in 6 d    25 d 12 h  by its lifetime
     ");
 }
