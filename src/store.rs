@@ -59,7 +59,7 @@ pub use renewal_infos::NewestIssued;
 pub use revocations::{RevocationClaim, RevocationRequest};
 pub use roster::{RosterEntry, RosterTarget};
 pub use rotation::Resealed;
-pub use standing::Standing;
+pub use standing::{Standing, StandingPlace};
 pub use takeover::{ProviderOfTakeover, TakenOver, Takeover};
 pub use unserved::Unserved;
 pub use work::{Claim, RunOutcome};

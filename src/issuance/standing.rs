@@ -8,7 +8,7 @@ use crate::domain::name::DnsName;
 use crate::domain::standing::{DnsPersist, StandingRecord};
 use crate::issuance::Stop;
 use crate::issuance::course::Course;
-use crate::store::Standing;
+use crate::store::{Standing, StandingPlace};
 
 impl Course<'_> {
     /// How control of a name is proven: by a standing record where the settings want that and the CA offers it.
@@ -51,7 +51,9 @@ impl Course<'_> {
         let (store, propagation) = (&self.issuance.store, &self.issuance.propagation);
         let place = self.place_of(&record.name).await?;
         let zone = &place.zone;
-        store.intend_standing(record, Some((place.adapter.name().as_str(), zone.id.as_str()))).await?;
+        let noted =
+            StandingPlace { adapter: place.adapter.name().as_str(), zone_id: zone.id.as_str(), name: place.name() };
+        store.intend_standing(record, Some(noted)).await?;
         self.tenure.hold().await?;
         let txt = TxtRecord { name: place.name().to_owned(), content: record.content.clone() };
         let id = place.adapter.present(&zone.id, &txt).await?;

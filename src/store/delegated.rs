@@ -1,4 +1,4 @@
-//! What the own name server answers: the journal of the adapter `delegated`, by name.
+//! What the own name server answers: the journal of the adapter `delegated` and its standing records, by name.
 
 use crate::domain::adapter_name::AdapterName;
 use crate::store::row::Record;
@@ -54,6 +54,10 @@ fn literally(name: &str) -> String {
 }
 
 const TEXTS: &str = "\
-    SELECT id, content FROM challenge_records WHERE adapter = $1 AND name = $2 ORDER BY created_at, id";
-/// It goes through the records of one adapter: those of the attempts that are open.
-const BELOW: &str = "SELECT id FROM challenge_records WHERE adapter = $1 AND name LIKE $2 ESCAPE '!' LIMIT 1";
+    SELECT id, content, created_at FROM challenge_records WHERE adapter = $1 AND name = $2 \
+    UNION ALL SELECT id, content, created_at FROM standing_records WHERE adapter = $1 AND place = $2 \
+    ORDER BY created_at, id";
+/// It goes through the records of one adapter: those of the attempts that are open, and what stands.
+const BELOW: &str = "\
+    SELECT id FROM challenge_records WHERE adapter = $1 AND name LIKE $2 ESCAPE '!' \
+    UNION ALL SELECT id FROM standing_records WHERE adapter = $1 AND place LIKE $2 ESCAPE '!' LIMIT 1";

@@ -7,17 +7,22 @@ use crate::domain::standing::StandingRecord;
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
+/// Where an adapter makes a standing record.
+#[derive(Clone, Copy, Debug)]
+pub struct StandingPlace<'a> {
+    /// The adapter.
+    pub adapter: &'a str,
+    /// The zone that it goes to.
+    pub zone_id: &'a str,
+    /// The name there, behind all aliases.
+    pub name: &'a str,
+}
+
 /// A standing record with what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Its identity here.
     pub id: ChallengeRecordId,
-    /// The adapter that makes it; absent where a person does.
-    pub adapter: Option<String>,
-    /// The zone that it goes to.
-    pub zone_id: Option<String>,
-    /// Its identity there, once that is known.
-    pub record_id: Option<String>,
     /// Whether it was seen in the DNS since it was noted.
     pub seen: bool,
 }
@@ -32,23 +37,23 @@ impl Store {
         row.fetch_optional(&self.0.pool).await?.as_ref().map(read).transpose()
     }
 
-    /// Notes a standing record before it is made; one that is noted already stays as it is. `place` is its adapter and
-    /// zone, where no person makes it.
+    /// Notes a standing record before it is made, at another place than before where that has changed. There is no place
+    /// where a person makes it.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn intend_standing(
         &self,
         record: &StandingRecord,
-        place: Option<(&str, &str)>,
+        place: Option<StandingPlace<'_>>,
     ) -> Result<(), StoreError> {
-        let (adapter, zone) = place.unzip();
         self.query(INSERT)
             .bind(self.0.randomness.uuid().to_string())
             .bind(record.name.clone())
             .bind(record.content.clone())
-            .bind(adapter.map(str::to_owned))
-            .bind(zone.map(str::to_owned))
+            .bind(place.map(|place| place.adapter.to_owned()))
+            .bind(place.map(|place| place.zone_id.to_owned()))
+            .bind(place.map(|place| place.name.to_owned()))
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;
@@ -98,17 +103,12 @@ impl Store {
 
 fn read(row: &AnyRow) -> Result<Standing, StoreError> {
     let record = Record::new(row, "standing_records");
-    Ok(Standing {
-        id: record.parsed("id")?,
-        adapter: record.optional_text("adapter")?,
-        zone_id: record.optional_text("zone_id")?,
-        record_id: record.optional_text("record_id")?,
-        seen: record.optional_moment("seen_at")?.is_some(),
-    })
+    Ok(Standing { id: record.parsed("id")?, seen: record.optional_moment("seen_at")?.is_some() })
 }
 
 const GET: &str = "\
-    SELECT id, adapter, zone_id, record_id, seen_at FROM standing_records WHERE name = $1 AND content = $2";
+    SELECT id, seen_at FROM standing_records WHERE name = $1 AND content = $2";
 const INSERT: &str = "\
-    INSERT INTO standing_records (id, name, content, adapter, zone_id, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
-    ON CONFLICT (name, content) DO NOTHING";
+    INSERT INTO standing_records (id, name, content, adapter, zone_id, place, created_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name, content) \
+    DO UPDATE SET adapter = excluded.adapter, zone_id = excluded.zone_id, place = excluded.place";

@@ -2,7 +2,8 @@
 
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AttemptId, ChallengeRecordId};
-use autocertd::store::{Claim, IntendedCanary, IntendedRecord, Removal, RunOutcome, StoreError};
+use autocertd::domain::standing::StandingRecord;
+use autocertd::store::{Claim, IntendedCanary, IntendedRecord, Removal, RunOutcome, StandingPlace, StoreError};
 use time::Duration;
 
 use crate::house::{House, new_certificate, on_both, trouble_of};
@@ -248,13 +249,20 @@ async fn delegated_records_are_found_by_name_and_what_lies_between_too(house: Ho
     };
     house.store.intend_canary(&canary).await.unwrap();
 
+    let standing = StandingRecord::new("example.com", "ca.example", "https://ca.example/1", false);
+    let place =
+        StandingPlace { adapter: "delegated", zone_id: "acme.example.net", name: "stands.low.acme.example.net" };
+    house.store.intend_standing(&standing, Some(place)).await.unwrap();
+
     let texts = async |name: &str| house.store.delegated_texts(name).await.unwrap();
+    assert_eq!(texts("stands.low.acme.example.net").await, [standing.content.clone()]);
     assert_eq!(texts("_x.www.acme.example.net").await, ["one", "two"]);
     assert_eq!(texts("canary.acme.example.net").await, ["tweet"]);
     assert!(texts("_x.mail.acme.example.net").await.is_empty() && texts("www.acme.example.net").await.is_empty());
     for (name, is_there) in [
         ("www.acme.example.net", true),
         ("acme.example.net", true),
+        ("low.acme.example.net", true),
         ("_x.www.acme.example.net", false),
         ("ww.acme.example.net", false),
         ("mail.acme.example.net", false),

@@ -31,16 +31,18 @@ ALTER TABLE auto_certificates ADD COLUMN rehearsal TEXT;
 ALTER TABLE auto_certificates ADD COLUMN rehearse_at BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX auto_certificates_to_rehearse ON auto_certificates (rehearse_at);
 
--- Standing records of dns-persist-01, so that a renewal needs no look at the DNS. adapter and zone are absent where a person
--- made the record; seen_at where it was not seen, or the CA says that it is not there.
+-- Standing records of dns-persist-01, so that a renewal needs no look at the DNS. place is where the aliases of its name
+-- lead; place, adapter and zone are absent where a person made the record; seen_at where it was not seen, or the CA says that it is not there.
 CREATE TABLE standing_records (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
     content TEXT NOT NULL,
     adapter TEXT,
     zone_id TEXT,
+    place TEXT,
     record_id TEXT,
     seen_at BIGINT,
     created_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX standing_records_by_name ON standing_records (name, content);
+CREATE INDEX standing_records_by_place ON standing_records (adapter, place);
