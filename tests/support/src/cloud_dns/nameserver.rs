@@ -87,7 +87,7 @@ impl Answerer {
             Ok(found) => {
                 answer.code = found.response_code;
                 answer.records.extend(found.answers.iter().cloned());
-                answer.soa = found.authorities.clone();
+                answer.soa.clone_from(&found.authorities);
                 answer
             }
             Err(_) => Answer::code(ResponseCode::ServFail),
