@@ -35,9 +35,9 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     let outside = Outside::from_config(config)?;
     let registered = runtime()?.block_on(outside.register(adapter, &name))?;
     if arguments.json {
-        print_json(adapter, &registered)?
+        print_json(adapter, &registered)?;
     } else {
-        print(adapter, &registered)
+        print(adapter, &registered);
     }
     Ok(Ending::Well)
 }

@@ -109,8 +109,8 @@ type Placed = (usize, Result<RecordId, DnsError>);
 
 impl AcmeDns {
     /// Values that are to stand at one name together, each with its place.
-    async fn present_at_one_name(&self, placed: Vec<(usize, &TxtRecord)>) -> Vec<Placed> {
-        let (places, records): (Vec<usize>, Vec<&TxtRecord>) = placed.into_iter().unzip();
+    async fn present_at_one_name(&self, wanted: Vec<(usize, &TxtRecord)>) -> Vec<Placed> {
+        let (places, records): (Vec<usize>, Vec<&TxtRecord>) = wanted.into_iter().unzip();
         let sent: Vec<Result<u32, DnsError>> = if records.len() > KEPT {
             records.iter().map(|record| Err(self.too_many(record, records.len()))).collect()
         } else if self.shows(&records).await {
