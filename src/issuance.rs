@@ -15,7 +15,7 @@ mod revocation;
 mod tenure;
 
 pub use account::Registrar;
-pub use challenge::{Fate, Removed, Sweep};
+pub use challenge::{Fate, Sweep, Swept};
 pub use provider::StandIns;
 pub use tenure::Tenure;
 
