@@ -16,7 +16,7 @@ mod standing;
 mod tenure;
 
 pub use account::Registrar;
-pub use challenge::{Fate, Removed, Sweep};
+pub use challenge::{Fate, Sweep, Swept};
 pub use provider::StandIns;
 pub use tenure::Tenure;
 

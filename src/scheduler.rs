@@ -35,7 +35,7 @@ use crate::scheduler::revocations::Revocations;
 use crate::scheduler::strays::Strays;
 use crate::store::{Claim, Due, RunOutcome, StoreError};
 
-pub use crate::issuance::{Fate, Removed, Sweep};
+pub use crate::issuance::{Fate, Sweep, Swept};
 
 /// What the settings come to, and a reload replaces. What is under way goes on with what it began with.
 #[derive(Clone)]

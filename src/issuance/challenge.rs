@@ -8,7 +8,7 @@ mod sweep;
 use futures_util::{StreamExt, stream};
 use time::Duration;
 
-pub use self::removal::{Fate, Removed};
+pub use self::removal::{Fate, Swept};
 pub use self::sweep::Sweep;
 use crate::acme::{Authorization, ChallengeKind};
 use crate::dns::DnsError;
@@ -96,10 +96,10 @@ fn gathered<T>(results: Vec<Result<T, Stop>>) -> Result<Vec<T>, Stop> {
     for other in &failures {
         tracing::warn!("failed as well: {other}");
     }
-    match failures.len() {
-        0 => {}
-        1 => told.message.push_str("; 1 more name of the order failed as well"),
-        more => told.message.push_str(&format!("; {more} more names of the order failed as well")),
+    let more = failures.len();
+    if more > 0 {
+        let names = if more == 1 { "name" } else { "names" };
+        told.message = format!("{told}; {more} more {names} of the order failed as well");
     }
     Err(told.into())
 }

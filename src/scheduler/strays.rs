@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::domain::moment::Moment;
-use crate::issuance::{Issuance, Removed, Sweep};
+use crate::issuance::{Issuance, Sweep, Swept};
 use crate::runtime::wake::Wake;
 use crate::scheduler::Scheduler;
 use crate::store::StoreError;
@@ -54,7 +54,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn sweep(&self, sweep: &Sweep) -> Result<Vec<Removed>, StoreError> {
+    pub async fn sweep(&self, sweep: &Sweep) -> Result<Vec<Swept>, StoreError> {
         self.current().issuance.sweep(sweep, &self.stopping).await
     }
 

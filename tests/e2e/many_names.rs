@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use autocertd_support::daemon::Setup;
+use autocertd::store::Store;
+use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
 use serde_json::Value;
 use sqlx::Row;
@@ -17,7 +19,7 @@ async fn a_hundred_names_in_parallel_over_one_zone() {
     let world = World::start().await;
     let zone = world.dns.add_zone("hundred.example");
     let dns = in_front_of_dns(&world).await;
-    let daemon = autocertd_support::daemon::Daemon::start(&Setup {
+    let daemon = Daemon::start(&Setup {
         cloud_dns: dns.url(),
         more: "[scheduler]\nconcurrency = 100\n".to_owned(),
         ..world.setup()
@@ -39,15 +41,25 @@ async fn a_hundred_names_in_parallel_over_one_zone() {
     let made: Vec<String> = of_kind(&dns, "dns-create-record").iter().map(name_in).collect();
     assert_eq!((made.len(), made.iter().collect::<BTreeSet<_>>().len()), (100, 100), "each record is made once");
     assert_eq!(dns.count("dns-delete-record"), 100, "each record is removed once");
-    assert!(dns.count("dns-zones") <= 2, "the zones are read once, not for every name");
+    assert!(dns.count("dns-zones") < 10, "the zones are read once a minute, not for every name");
     assert_eq!((world.acme.count("new-order"), world.acme.count("finalize")), (10, 10));
     let store = open_store(&world.setup()).await;
-    assert!(store.journal().await.unwrap().is_empty());
+    tokio::time::timeout(Duration::from_secs(30), emptied(&store)).await.expect("the journal follows the DNS");
     store.close().await;
+}
+
+/// Waits until the journal names nothing.
+async fn emptied(store: &Store) {
+    while !store.journal().await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// What an entry of the journal says of a record: its name and content, and its id at the DNS service.
 type Entry = (String, String, Option<String>);
+
+/// A request with the journal as it was when the request came.
+type Seen = (RequestInfo, Vec<Entry>);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_names_every_record_of_an_order_before_the_first_is_made() {
@@ -56,7 +68,7 @@ async fn the_journal_names_every_record_of_an_order_before_the_first_is_made() {
     let dns = in_front_of_dns(&world).await;
     let setup = Setup { cloud_dns: dns.url(), ..world.setup() };
     let database = setup.state().join("autocertd.db");
-    let seen: Arc<Mutex<Vec<(RequestInfo, Vec<Entry>)>>> = Arc::default();
+    let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
     dns.set_hook(Box::new({
         let seen = Arc::clone(&seen);
         move |request| {
@@ -66,7 +78,7 @@ async fn the_journal_names_every_record_of_an_order_before_the_first_is_made() {
             Action::Pass
         }
     }));
-    let daemon = autocertd_support::daemon::Daemon::start(&setup).await.unwrap();
+    let daemon = Daemon::start(&setup).await.unwrap();
     let provider = world.provider(&daemon).await;
     let names = ["journal.example", "*.journal.example", "a.b.journal.example", "c.d.journal.example"];
     let path = auto_certificate(&daemon, &provider, "secp256r1", &names).await;

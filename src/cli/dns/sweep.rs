@@ -8,7 +8,7 @@ use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::shown::printable;
-use crate::scheduler::{Fate, Removed, Sweep};
+use crate::scheduler::{Fate, Sweep, Swept};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -47,7 +47,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
 }
 
 /// Nothing where it cannot be meant so.
-async fn sweep(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::Result<Option<Vec<Removed>>> {
+async fn sweep(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::Result<Option<Vec<Swept>>> {
     let scheduler = app.scheduler(outside);
     let sweep = match &arguments.forget {
         Some(adapter) if scheduler.has_adapter(adapter.as_str()) => {
@@ -63,14 +63,14 @@ async fn sweep(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::Re
     Ok(Some(scheduler.sweep(&sweep).await?))
 }
 
-fn print(swept: &[Removed]) {
+fn print(swept: &[Swept]) {
     for removed in swept {
         println!("{}", printable(&line(removed)));
     }
     println!("{}", summary(swept));
 }
 
-fn line(Removed { record, fate }: &Removed) -> String {
+fn line(Swept { record, fate }: &Swept) -> String {
     let what = format!("TXT {} {:?} ({})", record.name, record.content, record.adapter);
     match fate {
         Fate::Removed | Fate::WouldGo | Fate::Forgotten => format!("{}: {what}", word(fate)),
@@ -79,7 +79,7 @@ fn line(Removed { record, fate }: &Removed) -> String {
     }
 }
 
-fn summary(swept: &[Removed]) -> String {
+fn summary(swept: &[Swept]) -> String {
     let counts: Vec<String> = EVERY_WORD
         .iter()
         .map(|each| (each, swept.iter().filter(|removed| word(&removed.fate) == *each).count()))
@@ -99,7 +99,7 @@ fn word(fate: &Fate) -> &'static str {
     }
 }
 
-fn json_of(Removed { record, fate }: &Removed) -> Value {
+fn json_of(Swept { record, fate }: &Swept) -> Value {
     let (state, message) = match fate {
         Fate::Removed => ("removed", None),
         Fate::WouldGo => ("wouldBeRemoved", None),

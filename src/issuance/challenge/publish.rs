@@ -44,18 +44,19 @@ impl Course<'_> {
     async fn intend<'a>(&self, challenges: &'a [Challenge]) -> Result<Vec<Intended<'a>>, Stop> {
         let store = &self.issuance.store;
         let journal = store.challenge_records(self.subject.id).await?;
-        let known = |challenge: &&Challenge| journal.iter().find(|entry| is_for(entry, self.attempt, challenge));
-        let (known, missing): (Vec<_>, Vec<_>) =
-            challenges.iter().map(|challenge| (challenge, known(&challenge))).partition(|(_, entry)| entry.is_some());
-        let missing: Vec<&Challenge> = missing.into_iter().map(|(challenge, _)| challenge).collect();
-        let mut intended: Vec<_> =
-            known.into_iter().filter_map(|(challenge, entry)| Some(Intended { challenge, entry: entry?.id })).collect();
-        if !missing.is_empty() {
-            let records: Vec<_> = missing.iter().map(|challenge| self.intent(challenge)).collect();
-            let entries = store.intend_records(self.tenure.lease(), &records).await?;
-            intended.extend(missing.into_iter().zip(entries).map(|(challenge, entry)| Intended { challenge, entry }));
-        }
-        Ok(intended)
+        let known = |challenge: &Challenge| {
+            journal.iter().find(|entry| is_for(entry, self.attempt, challenge)).map(|entry| entry.id)
+        };
+        let missing = challenges.iter().filter(|challenge| known(challenge).is_none());
+        let missing: Vec<_> = missing.map(|challenge| self.intent(challenge)).collect();
+        let noted =
+            if missing.is_empty() { Vec::new() } else { store.intend_records(self.tenure.lease(), &missing).await? };
+        let mut noted = noted.into_iter();
+        let intended = challenges.iter().filter_map(|challenge| {
+            let entry = known(challenge).or_else(|| noted.next())?;
+            Some(Intended { challenge, entry })
+        });
+        Ok(intended.collect())
     }
 
     fn intent<'a>(&self, challenge: &'a Challenge) -> IntendedRecord<'a> {

@@ -29,7 +29,7 @@ pub enum Fate {
 
 /// A record of the journal and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removed {
+pub struct Swept {
     /// As the journal named it.
     pub record: ChallengeRecord,
     /// What became of it.
@@ -61,7 +61,7 @@ impl Issuance {
     }
 
     /// Removes these, a number at a time. Where one cannot be removed, the others are removed all the same.
-    pub(super) async fn remove_all(&self, records: Vec<ChallengeRecord>) -> Result<Vec<Removed>, StoreError> {
+    pub(super) async fn remove_all(&self, records: Vec<ChallengeRecord>) -> Result<Vec<Swept>, StoreError> {
         let (served, unserved): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| self.dns.named(&record.adapter).is_ok());
         let removals: Vec<_> = served.into_iter().map(|record| self.remove(record)).collect();
@@ -70,10 +70,10 @@ impl Issuance {
         Ok(removed)
     }
 
-    async fn remove(&self, record: ChallengeRecord) -> Result<Removed, StoreError> {
+    async fn remove(&self, record: ChallengeRecord) -> Result<Swept, StoreError> {
         if self.store.begin_removal(record.id).await? == Removal::NeededElsewhere {
             // A CA that hands out a pending authorization again wants the same record again.
-            return Ok(Removed { record, fate: Fate::InUse("an open order needs an equal record") });
+            return Ok(Swept { record, fate: Fate::InUse("an open order needs an equal record") });
         }
         let fate = match self.take_away(&record).await {
             Ok(()) => {
@@ -89,7 +89,7 @@ impl Issuance {
                 Fate::Failed(failure.message)
             }
         };
-        Ok(Removed { record, fate })
+        Ok(Swept { record, fate })
     }
 
     /// Takes no longer than others wait for it.
@@ -105,7 +105,7 @@ impl Issuance {
     }
 
     /// What an adapter published that the settings no longer have stays where it is, and is told of once a day.
-    async fn put_off(&self, records: Vec<ChallengeRecord>) -> Result<Vec<Removed>, StoreError> {
+    async fn put_off(&self, records: Vec<ChallengeRecord>) -> Result<Vec<Swept>, StoreError> {
         let mut by_adapter: BTreeMap<String, Vec<ChallengeRecord>> = BTreeMap::new();
         for record in records {
             by_adapter.entry(record.adapter.clone()).or_default().push(record);
@@ -119,7 +119,7 @@ impl Issuance {
                 tracing::warn!(records = put_off, "challenge records cannot be removed: {error}");
             }
             let failed = Fate::Failed(error.to_string());
-            left.extend(records.into_iter().map(|record| Removed { record, fate: failed.clone() }));
+            left.extend(records.into_iter().map(|record| Swept { record, fate: failed.clone() }));
         }
         Ok(left)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tokio_util::sync::CancellationToken;
 
-use super::removal::{Fate, Removed};
+use super::removal::{Fate, Swept};
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::issuance::{Issuance, Stop, Tenure};
@@ -27,7 +27,7 @@ impl Issuance {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn sweep(&self, sweep: &Sweep, stopping: &CancellationToken) -> Result<Vec<Removed>, StoreError> {
+    pub async fn sweep(&self, sweep: &Sweep, stopping: &CancellationToken) -> Result<Vec<Swept>, StoreError> {
         self.store.free_dead_leases().await?;
         let mut by_owner: BTreeMap<Option<AutoCertificateId>, Vec<ChallengeRecord>> = BTreeMap::new();
         for record in self.store.journal().await?.into_iter().filter(|record| sweep.concerns(record)) {
@@ -54,8 +54,8 @@ impl Issuance {
         id: AutoCertificateId,
         left: Vec<ChallengeRecord>,
         stopping: &CancellationToken,
-    ) -> Result<Vec<Removed>, StoreError> {
-        let at_work = |record| Removed { record, fate: Fate::InUse("a running renewal is at work on it") };
+    ) -> Result<Vec<Swept>, StoreError> {
+        let at_work = |record| Swept { record, fate: Fate::InUse("a running renewal is at work on it") };
         let Some(claim) = self.store.claim(id).await? else {
             return Ok(left.into_iter().map(at_work).collect());
         };
@@ -80,7 +80,7 @@ impl Issuance {
         }
     }
 
-    async fn sweep_these(&self, sweep: &Sweep, records: Vec<ChallengeRecord>) -> Result<Vec<Removed>, StoreError> {
+    async fn sweep_these(&self, sweep: &Sweep, records: Vec<ChallengeRecord>) -> Result<Vec<Swept>, StoreError> {
         let fate = match sweep {
             Sweep::Remove => return self.remove_all(records).await,
             Sweep::Look => Fate::WouldGo,
@@ -91,7 +91,7 @@ impl Issuance {
             if fate == Fate::Forgotten {
                 self.store.record_removed(record.id).await?;
             }
-            swept.push(Removed { record, fate: fate.clone() });
+            swept.push(Swept { record, fate: fate.clone() });
         }
         Ok(swept)
     }
@@ -111,7 +111,7 @@ fn is_needed(record: &ChallengeRecord, now: Moment) -> bool {
     record.needed || (record.auto_certificate.is_none() && record.removal_tries == 0 && record.next_try > now)
 }
 
-fn in_use(record: ChallengeRecord) -> Removed {
+fn in_use(record: ChallengeRecord) -> Swept {
     let why = if record.needed { "an open order needs it" } else { "a check made it a few minutes ago" };
-    Removed { record, fate: Fate::InUse(why) }
+    Swept { record, fate: Fate::InUse(why) }
 }
