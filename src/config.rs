@@ -378,5 +378,7 @@ mod tests {
         let error = parse("[scheduler]\nscan_every = \"2h\"\n").unwrap_err().to_string();
         assert!(error.contains("between 1m and 59m"), "{error}");
         assert!(parse("[scheduler]\nscan_every = \"90s\"\n").is_err());
+        let error = parse("[dns.propagation]\nwait = \"2h\"\n").unwrap_err().to_string();
+        assert_eq!(error, "dns.propagation.wait = 2h: at most 1h");
     }
 }

@@ -51,20 +51,37 @@ impl Aliases {
     }
 }
 
-/// Whether the alias is one of all names beside it: a name that nobody ever made leads to the same place.
+/// The wildcard from which the alias at `name` comes, where it does.
 async fn wildcard(
     name: &str,
     target: &str,
     lookup: &Lookup,
     randomness: &Randomness,
 ) -> Result<Option<WildcardAlias>, DnsError> {
-    let Some((_, parent)) = name.split_once('.') else {
+    if is_own(name, target, lookup, randomness).await? {
         return Ok(None);
-    };
-    let nobody = format!("{}.{parent}", randomness.uuid().simple());
-    let is_wildcard = lookup.cname(&nobody).await?.as_deref() == Some(target);
-    Ok(is_wildcard.then(|| WildcardAlias { parent: parent.to_owned(), target: target.to_owned() }))
+    }
+    let mut parent = name;
+    while let Some((_, above)) = parent.split_once('.') {
+        parent = above;
+        let star = format!("*.{parent}");
+        let leads_there = lookup.cname(&star).await?.as_deref() == Some(target);
+        if leads_there && is_own(&star, target, lookup, randomness).await? {
+            break;
+        }
+    }
+    Ok(Some(WildcardAlias { parent: parent.to_owned(), target: target.to_owned() }))
+}
+
+/// Whether the alias stands at the name itself. Below a name that is there no wildcard above it reaches (RFC 4592 section
+/// 2.2.1): where one does, for a label that nobody ever made, the name is not there.
+async fn is_own(name: &str, target: &str, lookup: &Lookup, randomness: &Randomness) -> Result<bool, DnsError> {
+    let below = format!("{:08x}.{name}", u32::from_le_bytes(randomness.bytes()));
+    // No name fits below one that is so long.
+    Ok(below.len() > LONGEST_NAME || lookup.cname(&below).await?.as_deref() != Some(target))
 }
 
 /// As many as resolvers of CAs follow.
 const MOST_ALIASES: usize = 10;
+/// RFC 1035 section 2.3.4, in text form without the root.
+const LONGEST_NAME: usize = 253;

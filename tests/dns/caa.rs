@@ -60,7 +60,8 @@ async fn an_alias_shows_the_records_of_its_target_and_the_climb_goes_on_from_the
 #[tokio::test]
 async fn a_server_that_fails_is_no_empty_answer() {
     let cloud = with_records().await;
-    for name in ["loop.example.test", "www.not-served.example"] {
+    cloud.fail_dns("failing.example.test");
+    for name in ["loop.example.test", "failing.example.test"] {
         let error = relevant(&cloud, name).await.unwrap_err();
         assert!(matches!(error, DnsError::NoCaa { .. }), "{error:?}");
         assert_eq!(error.disposition(), Disposition::RETRY);

@@ -10,13 +10,15 @@ use hickory_net::xfer::{DnsHandle, FirstAnswer};
 use hickory_proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 
-/// Asks over TCP, as Pebble does; returns the code and the answers as text.
+/// Asks over TCP what the server itself holds; returns the code and the answers as text.
 async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> (ResponseCode, Vec<String>) {
     let provider = TokioRuntimeProvider::default();
     let patience = Duration::from_secs(30);
     let connection = TcpClientStream::exchange(server, None, patience, None, provider.clone()).await.unwrap();
     let query = Query::query(Name::from_ascii(name).unwrap(), kind);
-    let answer = connection.lookup(query, DnsRequestOptions::default()).first_answer().await.unwrap();
+    let mut options = DnsRequestOptions::default();
+    options.recursion_desired = false;
+    let answer = connection.lookup(query, options).first_answer().await.unwrap();
     (answer.response_code, answer.answers.iter().map(|record| record.data.to_string()).collect())
 }
 
@@ -29,6 +31,8 @@ async fn its_name_server_answers_as_a_zones_server_does() {
     cloud.add_record(&zone, "_acme-challenge.alias", "CNAME", "_acme-challenge.www.example.test.");
     cloud.add_record(&zone, "_acme-challenge.away", "CNAME", "elsewhere.invalid");
     cloud.add_record(&zone, "www", "A", "127.0.0.1");
+    cloud.add_record(&zone, "*.wild", "A", "127.0.0.2");
+    cloud.add_record(&zone, "own.wild", "TXT", "own");
 
     let none: [&str; 0] = [];
     for (name, kind, code, answers) in [
@@ -39,6 +43,10 @@ async fn its_name_server_answers_as_a_zones_server_does() {
         ("missing.example.test.", RecordType::CAA, ResponseCode::NXDomain, &none),
         ("example.test.", RecordType::NS, ResponseCode::NoError, &["ns1.cloud-dns.test.", "ns2.cloud-dns.test."]),
         ("ns1.cloud-dns.test.", RecordType::A, ResponseCode::NoError, &["127.0.0.1"]),
+        ("a.b.wild.example.test.", RecordType::A, ResponseCode::NoError, &["127.0.0.2"]),
+        ("a.wild.example.test.", RecordType::TXT, ResponseCode::NoError, &none),
+        ("own.wild.example.test.", RecordType::A, ResponseCode::NoError, &none),
+        ("a.own.wild.example.test.", RecordType::A, ResponseCode::NXDomain, &none),
         ("off.test.", RecordType::TXT, ResponseCode::Refused, &none),
         ("notexample.test.", RecordType::TXT, ResponseCode::Refused, &none),
         (

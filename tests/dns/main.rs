@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "tests end where something unforeseen happens")]
 
+mod alias;
 mod caa;
 mod cloud_dns;
 mod faults;
 mod log;
+mod lookup;
 mod propagation;
 mod records;
+mod resolvers;
 mod zones;
 
 use std::sync::Arc;

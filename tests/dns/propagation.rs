@@ -1,7 +1,7 @@
 //! The wait until all name servers show what was published.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use autocertd::config::dns::PropagationSection;
 use autocertd::config::span::Span;
@@ -9,7 +9,10 @@ use autocertd::dns::DnsError;
 use autocertd::dns::adapter::Zone;
 use autocertd::dns::propagation::Propagation;
 use autocertd::domain::disposition::Disposition;
-use autocertd_support::cloud_dns::CloudDns;
+use autocertd_support::cloud_dns::{CloudDns, FurtherServer, Manner};
+use autocertd_support::patience::await_some;
+use autocertd_support::resolver::Resolver;
+use futures_util::future::join_all;
 
 use crate::zone_id;
 
@@ -154,4 +157,81 @@ async fn without_ns_records_the_servers_that_the_service_names_are_asked() {
         .unwrap_err();
     assert!(matches!(error, DnsError::NoNameServers { .. }), "{error:?}");
     assert_eq!(error.disposition(), Disposition::RETRY);
+}
+
+/// Starts three further servers that show everything.
+async fn three_more(cloud: &CloudDns) -> Vec<FurtherServer> {
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        servers.push(cloud.add_lagging_server().await.unwrap());
+    }
+    servers.iter().for_each(FurtherServer::catch_up);
+    servers
+}
+
+#[tokio::test]
+async fn one_of_four_servers_that_lags_is_waited_for_alone() {
+    let cloud = with_two_values().await;
+    let [second, third, slow] = &three_more(&cloud).await[..] else { unreachable!() };
+    slow.slow_down(Duration::from_millis(200));
+    let behind = cloud.add_lagging_server().await.unwrap();
+    let servers = [second.addr(), third.addr(), slow.addr(), behind.addr()];
+    let propagation = patient(&servers);
+    let (zone, values) = (zone("example.test", &[]), values(&["one", "two"]));
+    let (visible, ()) = tokio::join!(propagation.await_visible(&zone, NAME, &values), async {
+        await_some("a second look", || (behind.asked() >= 2).then_some(())).await;
+        // Whoever has shown all may do what he likes.
+        for good in [second, third, slow] {
+            good.answer_in(Manner::Refusing);
+        }
+        behind.catch_up();
+    });
+    visible.unwrap();
+}
+
+#[tokio::test]
+async fn servers_that_refuse_and_addresses_where_none_listens_are_named() {
+    let cloud = with_two_values().await;
+    let refusing = cloud.add_lagging_server().await.unwrap();
+    refusing.answer_in(Manner::Refusing);
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = impatient(&[cloud.dns_addr(), refusing.addr(), gone])
+        .await_visible(&zone("example.test", &[]), NAME, &values(&["one"]))
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("{} (answers Query Refused)", refusing.addr())), "{text}");
+    assert!(text.contains(&format!("{gone} (gives no answer: ")), "{text}");
+    assert!(!text.contains(&cloud.dns_addr().to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn servers_are_asked_over_ipv6_beside_ipv4() {
+    let cloud = with_two_values().await;
+    // A machine without IPv6 has no such address.
+    let Ok(sixth) = cloud.add_server(Ipv6Addr::LOCALHOST.into()).await else { return };
+    let servers = [cloud.dns_addr(), sixth.addr()];
+    patient(&servers).await_visible(&zone("example.test", &[]), NAME, &values(&["one", "two"])).await.unwrap();
+    sixth.answer_in(Manner::Refusing);
+    let error =
+        impatient(&servers).await_visible(&zone("example.test", &[]), NAME, &values(&["one"])).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("[::1]:{} (answers Query Refused)", sixth.addr().port())), "{error}");
+}
+
+/// The servers are found, but nobody answers at their addresses: what counts is how often they were looked for, and that a
+/// hundred names find out together.
+#[tokio::test]
+async fn a_hundred_names_of_a_zone_look_for_its_servers_once() {
+    let cloud = with_two_values().await;
+    let resolver = Resolver::over(cloud.dns_addr()).await.unwrap();
+    // Over HTTP, where no question is sent twice.
+    let section = PropagationSection { resolvers: vec![resolver.url().parse().unwrap()], ..section(&[]) };
+    let (propagation, zone, values) = (Propagation::new(&section), zone("example.test", &[]), values(&["one"]));
+    let names: Vec<String> = (0..100).map(|number| format!("_acme-challenge.n{number}.example.test")).collect();
+    let begun = Instant::now();
+    let waits = join_all(names.iter().map(|name| propagation.await_visible(&zone, name, &values))).await;
+    assert!(waits.iter().all(|wait| matches!(wait, Err(DnsError::NotVisible { .. }))), "{waits:?}");
+    assert_eq!(resolver.asked_for("example.test."), 1);
+    assert_eq!(resolver.asked_for("ns1.cloud-dns.test."), 2, "A and AAAA");
+    assert!(begun.elapsed() < Duration::from_secs(20), "each waited for the others' silence: {:?}", begun.elapsed());
 }

@@ -1,10 +1,10 @@
 //! The name servers of a zone, asked directly, and what they lack.
 
-use futures_util::future::join_all;
-use hickory_proto::op::ResponseCode;
-
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use futures_util::future::join_all;
+use hickory_proto::op::ResponseCode;
 
 use super::evidence::{Evidence, shortfall};
 use crate::dns::error::Lagging;
@@ -87,4 +87,74 @@ enum Seen {
     All,
     Otherwise(String),
     Silence(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use autocertd_support::cloud_dns::{CloudDns, Manner};
+
+    use super::*;
+
+    const NAME: &str = "_acme-challenge.example.test";
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// How a server with these addresses lags behind the value that `cloud` shows.
+    async fn lag(addresses: &[SocketAddr]) -> Option<Lagging> {
+        lag_of(&Nameserver::named("ns.example.test".to_owned(), addresses.to_vec())).await
+    }
+
+    async fn lag_of(server: &Nameserver) -> Option<Lagging> {
+        server.lag(&Evidence::at_authority(NAME, &["value".to_owned()]).unwrap(), PATIENCE).await
+    }
+
+    async fn with_the_value() -> CloudDns {
+        let cloud = CloudDns::start().await.unwrap();
+        let zone = cloud.add_zone("example.test");
+        cloud.add_record(&zone, "_acme-challenge", "TXT", "value");
+        cloud
+    }
+
+    #[tokio::test]
+    async fn one_right_address_is_enough_unless_another_answers_otherwise() {
+        let cloud = with_the_value().await;
+        let right = cloud.dns_addr();
+        let behind = cloud.add_lagging_server().await.unwrap();
+        let silent = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let silent = silent.local_addr().unwrap();
+
+        assert_eq!(lag(&[right]).await, None);
+        assert_eq!(lag(&[silent, right]).await, None);
+        let otherwise = lag(&[right, behind.addr()]).await.unwrap();
+        assert_eq!(otherwise.server, format!("ns.example.test at {}", behind.addr()));
+        let unreached = lag(&[silent]).await.unwrap();
+        assert!(unreached.answered.starts_with("gives no answer"), "{unreached}");
+        assert_eq!(lag(&[]).await.unwrap().to_string(), "ns.example.test (has no address)");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_was_silent_is_left_alone_beside_another() {
+        let cloud = with_the_value().await;
+        let (first, second) = (cloud.add_lagging_server().await.unwrap(), cloud.add_lagging_server().await.unwrap());
+        let server = Nameserver::named("ns.example.test".to_owned(), [first.addr(), second.addr()]);
+        second.catch_up();
+        first.slow_down(Duration::from_hours(1));
+        assert_eq!(lag_of(&server).await, None);
+        let asked = first.asked();
+        assert_eq!(lag_of(&server).await, None);
+        assert_eq!(first.asked(), asked, "its silence was waited for again");
+    }
+
+    #[tokio::test]
+    async fn a_named_server_must_serve_the_zone() {
+        let cloud = with_the_value().await;
+        let lame = cloud.add_lagging_server().await.unwrap();
+        lame.catch_up();
+        lame.answer_in(Manner::Lame);
+        let words = lag(&[lame.addr()]).await.unwrap().answered;
+        assert_eq!(words, "does not serve the zone: its answer is not authoritative");
+        // An address of the settings may be a resolver's.
+        assert_eq!(lag_of(&Nameserver::at(lame.addr())).await, None);
+    }
 }

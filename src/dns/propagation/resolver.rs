@@ -84,3 +84,42 @@ fn memory(reply: &Reply) -> Duration {
 const LONGEST_MEMORY: Duration = Duration::from_hours(1);
 /// How long a resolver may take over one transport: it may have to find the answer first.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Message, MessageType};
+    use hickory_proto::rr::rdata::{SOA, TXT};
+    use hickory_proto::rr::{Name, RData, Record};
+
+    use super::*;
+    use crate::dns::question::Question;
+
+    fn answer(code: ResponseCode, answers: &[(u32, RData)], authorities: &[(u32, RData)]) -> Reply {
+        let question = Question::to_resolver("_acme-challenge.example.com", RecordType::TXT).unwrap();
+        let record = |(ttl, data): &(u32, RData)| Record::from_rdata(Name::root(), *ttl, data.clone());
+        let mut message: Message = question.message();
+        message.metadata.message_type = MessageType::Response;
+        message.metadata.response_code = code;
+        message.insert_answers(answers.iter().map(record).collect());
+        message.insert_authorities(authorities.iter().map(record).collect());
+        Reply::to(&question, message).unwrap()
+    }
+
+    fn soa(minimum: u32) -> RData {
+        RData::SOA(SOA::new(Name::root(), Name::root(), 1, 3_600, 600, 86_400, minimum))
+    }
+
+    #[test]
+    fn a_no_is_remembered_as_long_as_the_soa_says_and_an_hour_at_most() {
+        let seconds = |code, answers: &[_], authorities: &[_]| memory(&answer(code, answers, authorities)).as_secs();
+        assert_eq!(seconds(ResponseCode::NXDomain, &[], &[(300, soa(60))]), 61);
+        assert_eq!(seconds(ResponseCode::NoError, &[], &[(30, soa(60))]), 31);
+        assert_eq!(seconds(ResponseCode::NXDomain, &[], &[(86_400, soa(86_400))]), 3_601);
+        // Without an SOA record it is not remembered (RFC 2308 section 5), and a failure not for long.
+        assert_eq!(seconds(ResponseCode::NXDomain, &[], &[]), 0);
+        assert_eq!(seconds(ResponseCode::ServFail, &[], &[(300, soa(60))]), 0);
+        // Other values than those that are waited for.
+        let other = RData::TXT(TXT::new(vec!["other".to_owned()]));
+        assert_eq!(seconds(ResponseCode::NoError, &[(120, other)], &[]), 121);
+    }
+}

@@ -77,6 +77,6 @@ async fn find(zone: &Zone, lookup: &Lookup) -> Result<Arc<[Nameserver]>, NoAnswe
     Ok(join_all(servers).await.into())
 }
 
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_mins(1);
 /// Long enough for all that asked together.
 const FAULT_KEPT: Duration = Duration::from_secs(1);

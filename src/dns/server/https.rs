@@ -63,7 +63,6 @@ impl fmt::Display for Https {
 }
 
 /// The whole chain, without the URL, which the message names already.
-#[expect(clippy::needless_pass_by_value, reason = "it goes into map_err")]
 fn words(error: reqwest::Error) -> String {
     let error = error.without_url();
     let chain = std::iter::successors(Some(&error as &dyn Error), |&error| error.source());

@@ -7,7 +7,7 @@ mod lifecycle;
 mod nameserver;
 mod state;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 pub use self::fault::Fault;
 pub use self::lifecycle::Provisioning;
+pub use self::nameserver::Manner;
 use self::nameserver::{Answerer, View};
 use self::state::State;
 pub use self::state::{RecordView, Request};
@@ -43,7 +44,7 @@ impl CloudDns {
         let http = listener.local_addr()?;
         let serving = tokio::spawn(api::serve(listener, Arc::clone(&state)));
         let primary = Arc::new(View::default());
-        let (server, dns) = start_nameserver(&state, &primary).await?;
+        let (server, dns) = start_nameserver(&state, &primary, Ipv4Addr::LOCALHOST.into()).await?;
         Ok(Self { state, primary, http, dns, serving, nameservers: Mutex::new(vec![server]) })
     }
 
@@ -119,16 +120,35 @@ impl CloudDns {
         self.primary.slow(delay);
     }
 
-    /// Starts a second name server for the same zones, which shows no records until it is told to catch up.
+    /// Lets all name servers answer SERVFAIL for a name.
+    pub fn fail_dns(&self, name: &str) {
+        self.state.held().failing.push(name.to_owned());
+    }
+
+    /// For how many seconds a resolver may remember that there is nothing. From the start not at all.
+    pub fn remember_nothing_for(&self, seconds: u32) {
+        self.state.held().negative_ttl = seconds;
+    }
+
+    /// Starts a further name server for the same zones, which shows no records until it is told to catch up.
     ///
     /// # Errors
     /// Where no port can be bound.
-    pub async fn add_lagging_server(&self) -> anyhow::Result<LaggingServer> {
+    pub async fn add_lagging_server(&self) -> anyhow::Result<FurtherServer> {
+        let server = self.add_server(Ipv4Addr::LOCALHOST.into()).await?;
+        server.view.lag(Duration::MAX);
+        Ok(server)
+    }
+
+    /// Starts a further name server for the same zones at an address of this machine.
+    ///
+    /// # Errors
+    /// Where no port can be bound there.
+    pub async fn add_server(&self, ip: IpAddr) -> anyhow::Result<FurtherServer> {
         let view = Arc::new(View::default());
-        view.lag(Duration::MAX);
-        let (server, addr) = start_nameserver(&self.state, &view).await?;
+        let (server, addr) = start_nameserver(&self.state, &view, ip).await?;
         self.nameservers.lock().unwrap_or_else(PoisonError::into_inner).push(server);
-        Ok(LaggingServer { view, addr })
+        Ok(FurtherServer { view, addr })
     }
 }
 
@@ -138,13 +158,13 @@ impl Drop for CloudDns {
     }
 }
 
-/// A name server that is behind the others.
-pub struct LaggingServer {
+/// A further name server, with faults of its own.
+pub struct FurtherServer {
     view: Arc<View>,
     addr: SocketAddr,
 }
 
-impl LaggingServer {
+impl FurtherServer {
     /// Its address, on UDP and TCP.
     pub const fn addr(&self) -> SocketAddr {
         self.addr
@@ -154,10 +174,29 @@ impl LaggingServer {
     pub fn catch_up(&self) {
         self.view.lag(Duration::ZERO);
     }
+
+    /// Lets it take so long for each answer.
+    pub fn slow_down(&self, delay: Duration) {
+        self.view.slow(delay);
+    }
+
+    /// How many questions it has had.
+    pub fn asked(&self) -> usize {
+        self.view.asked()
+    }
+
+    /// Lets it answer in another manner from now on.
+    pub fn answer_in(&self, manner: Manner) {
+        self.view.answer_in(manner);
+    }
 }
 
-async fn start_nameserver(state: &Arc<State>, view: &Arc<View>) -> anyhow::Result<(Server<Answerer>, SocketAddr)> {
-    let (udp, tcp, addr) = bind_both().await?;
+async fn start_nameserver(
+    state: &Arc<State>,
+    view: &Arc<View>,
+    ip: IpAddr,
+) -> anyhow::Result<(Server<Answerer>, SocketAddr)> {
+    let (udp, tcp, addr) = bind_both(ip).await?;
     let mut server = Server::new(Answerer::new(Arc::clone(state), Arc::clone(view)));
     server.register_socket(udp);
     server.register_listener(tcp, IDLE_CONNECTION, RESPONSE_BUFFER);
@@ -165,9 +204,9 @@ async fn start_nameserver(state: &Arc<State>, view: &Arc<View>) -> anyhow::Resul
 }
 
 /// A port that is free on TCP may be taken on UDP: another one is tried then.
-async fn bind_both() -> anyhow::Result<(UdpSocket, TcpListener, SocketAddr)> {
+async fn bind_both(ip: IpAddr) -> anyhow::Result<(UdpSocket, TcpListener, SocketAddr)> {
     for _ in 0..BIND_TRIES {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding a name server")?;
+        let tcp = TcpListener::bind((ip, 0)).await.context("binding a name server")?;
         let addr = tcp.local_addr()?;
         if let Ok(udp) = UdpSocket::bind(addr).await {
             return Ok((udp, tcp, addr));

@@ -9,4 +9,5 @@ pub mod kubernetes;
 pub mod patience;
 pub mod pebble;
 pub mod postgres;
+pub mod resolver;
 pub mod tls_server;

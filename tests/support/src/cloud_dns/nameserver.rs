@@ -1,8 +1,8 @@
 //! The authoritative name server: TXT, CAA, CNAME and addresses from available records, SOA and NS at the apex of a zone,
-//! NODATA and NXDOMAIN inside of zones. Outside it refuses; asked to recurse, it plays a resolver for which there is nothing
-//! else in the world.
+//! NODATA, NXDOMAIN and wildcards inside of zones. Outside it refuses; asked to recurse, it plays a resolver for which there
+//! is nothing else in the world.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_net::runtime::Time;
@@ -14,21 +14,50 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 
 use super::state::{Held, NAMESERVERS, Record, State, Zone};
 
-/// What one name server makes of the state: how far it is behind, and how slow.
+/// What one name server makes of the state.
 #[derive(Default)]
-pub(super) struct View(Mutex<(Duration, Duration)>);
+pub(super) struct View(Mutex<Ways>);
+
+/// How far it is behind, how slow, and in which manner it answers; and how often it was asked.
+#[derive(Clone, Copy, Default)]
+struct Ways {
+    asked: usize,
+    lag: Duration,
+    delay: Duration,
+    manner: Manner,
+}
+
+/// In which manner a name server answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// As one that serves the zones.
+    #[default]
+    Serving,
+    /// It refuses everything.
+    Refusing,
+    /// With the zones' records, but not as one that serves them: its answers are not authoritative.
+    Lame,
+}
 
 impl View {
     pub(super) fn lag(&self, lag: Duration) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = lag;
+        self.ways().lag = lag;
     }
 
     pub(super) fn slow(&self, delay: Duration) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = delay;
+        self.ways().delay = delay;
     }
 
-    fn lag_and_delay(&self) -> (Duration, Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn answer_in(&self, manner: Manner) {
+        self.ways().manner = manner;
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        self.ways().asked
+    }
+
+    fn ways(&self) -> MutexGuard<'_, Ways> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -46,18 +75,20 @@ impl Answerer {
 #[async_trait::async_trait]
 impl RequestHandler for Answerer {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut handle: R) -> ResponseInfo {
-        let (lag, delay) = self.view.lag_and_delay();
+        self.view.ways().asked += 1;
+        let Ways { lag, delay, manner, .. } = *self.view.ways();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         let mut metadata = Metadata::response_from_request(&request.metadata);
         let recursive = request.metadata.recursion_desired;
         let answer = match request.queries.queries() {
+            _ if manner == Manner::Refusing => Answer::code(ResponseCode::Refused),
             [query] => answer(&self.state.held(), query.name(), query.query_type(), lag, recursive),
             _ => Answer::code(ResponseCode::FormErr),
         };
         metadata.response_code = answer.code;
-        metadata.authoritative = answer.code != ResponseCode::Refused;
+        metadata.authoritative = answer.code != ResponseCode::Refused && manner != Manner::Lame;
         let mut builder = MessageResponseBuilder::from_message_request(request);
         if let Some(edns) = &request.edns {
             builder.edns(edns);
@@ -87,6 +118,9 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
     let mut name = Name::from(asked).to_ascii().trim_end_matches('.').to_owned();
     let mut records = Vec::new();
     for _ in 0..LONGEST_CHAIN {
+        if held.failing.contains(&name) {
+            return Answer::code(ResponseCode::ServFail);
+        }
         if NAMESERVERS.contains(&name.as_str()) {
             if kind == RecordType::A {
                 records.push(dns_record(&name, RData::A(A::new(127, 0, 0, 1))));
@@ -96,7 +130,7 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
         let Some(zone) = zone_of(held, &name) else {
             // The end of a chain that leads out of our zones is the asker's to follow.
             let (code, soa) = match (records.is_empty(), recursive) {
-                (true, true) => (ResponseCode::NXDomain, vec![dns_record("", soa(""))]),
+                (true, true) => (ResponseCode::NXDomain, vec![denial("", held.negative_ttl)]),
                 (true, false) => (ResponseCode::Refused, Vec::new()),
                 (false, _) => (ResponseCode::NoError, Vec::new()),
             };
@@ -108,7 +142,13 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
             .filter(|record| record.zone == zone.id && record.fields.enabled && record.life.is_shown(lag))
             .map(|record| (record, held.fqdn(record)))
             .collect();
-        let here = || shown.iter().filter(|(_, fqdn)| *fqdn == name).map(|(record, _)| *record);
+        let exists = |name: &str| {
+            let below = format!(".{name}");
+            name == zone.name || shown.iter().any(|(_, fqdn)| fqdn == name || fqdn.ends_with(&below))
+        };
+        // A name that is not there has what a wildcard at its closest encloser gives it (RFC 4592 section 3.3.1).
+        let source = if exists(&name) { name.clone() } else { format!("*.{}", closest_encloser(&name, exists)) };
+        let here = || shown.iter().filter(|(_, fqdn)| *fqdn == source).map(|(record, _)| *record);
         if let Some(alias) = here().find(|record| record.fields.kind == "CNAME" && kind != RecordType::CNAME) {
             let target = alias.fields.content.trim_end_matches('.').to_lowercase();
             records.extend(rdata(alias).map(|data| dns_record(&name, data)));
@@ -117,14 +157,25 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
         }
         let found = here().filter_map(rdata).filter(|data| data.record_type() == kind);
         let before = records.len();
-        records.extend(found.chain(apex_data(zone, &name, kind)).map(|data| dns_record(&name, data)));
-        let below = format!(".{name}");
-        let exists = name == zone.name || shown.iter().any(|(_, fqdn)| *fqdn == name || fqdn.ends_with(&below));
-        let code = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
-        let soa = if records.len() == before { vec![dns_record(&zone.name, soa(&zone.name))] } else { Vec::new() };
+        records
+            .extend(found.chain(apex_data(zone, &name, kind, held.negative_ttl)).map(|data| dns_record(&name, data)));
+        let code = if exists(&source) { ResponseCode::NoError } else { ResponseCode::NXDomain };
+        let soa = if records.len() == before { vec![denial(&zone.name, held.negative_ttl)] } else { Vec::new() };
         return Answer { code, records, soa };
     }
     Answer::code(ResponseCode::ServFail)
+}
+
+/// The longest name above `name` that is there: at the latest, the zone itself.
+fn closest_encloser(name: &str, exists: impl Fn(&str) -> bool) -> &str {
+    let mut above = name;
+    while let Some((_, parent)) = above.split_once('.') {
+        above = parent;
+        if exists(above) {
+            break;
+        }
+    }
+    above
 }
 
 fn zone_of<'a>(held: &'a Held, name: &str) -> Option<&'a Zone> {
@@ -134,17 +185,22 @@ fn zone_of<'a>(held: &'a Held, name: &str) -> Option<&'a Zone> {
     held.zones.iter().filter(holds).max_by_key(|zone| zone.name.len())
 }
 
-fn apex_data(zone: &Zone, name: &str, kind: RecordType) -> Vec<RData> {
+fn apex_data(zone: &Zone, name: &str, kind: RecordType, negative_ttl: u32) -> Vec<RData> {
     match kind {
-        RecordType::SOA if name == zone.name => vec![soa(&zone.name)],
+        RecordType::SOA if name == zone.name => vec![soa(&zone.name, negative_ttl)],
         RecordType::NS if name == zone.name => NAMESERVERS.map(|server| RData::NS(NS(absolute(server)))).into(),
         _ => Vec::new(),
     }
 }
 
-fn soa(zone: &str) -> RData {
+fn soa(zone: &str, negative_ttl: u32) -> RData {
     let contact = absolute(&format!("hostmaster.{zone}"));
-    RData::SOA(SOA::new(absolute(NAMESERVERS[0]), contact, 1, 3_600, 600, 86_400, NEGATIVE_TTL))
+    RData::SOA(SOA::new(absolute(NAMESERVERS[0]), contact, 1, 3_600, 600, 86_400, negative_ttl))
+}
+
+/// What goes with the word that there is nothing.
+fn denial(zone: &str, negative_ttl: u32) -> DnsRecord {
+    DnsRecord::from_rdata(absolute(zone), negative_ttl, soa(zone, negative_ttl))
 }
 
 /// The record's data; `None` where its type or content is none that this server speaks.
@@ -181,7 +237,6 @@ fn absolute(name: &str) -> Name {
     Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).unwrap_or_else(|_| Name::root())
 }
 
-const LONGEST_CHAIN: usize = 8;
+const LONGEST_CHAIN: usize = 16;
 /// Nobody may remember what a test is about to change.
 const ANSWER_TTL: u32 = 0;
-const NEGATIVE_TTL: u32 = 0;

@@ -44,6 +44,11 @@ pub(super) struct Held {
     pub(super) records: Vec<Record>,
     provisioning: Option<Provisioning>,
     faults: Vec<Armed>,
+    /// Names for which the name servers fail.
+    pub(super) failing: Vec<String>,
+    /// For how many seconds resolvers may remember that there is nothing. From the start not at all: nobody may remember
+    /// what a test is about to change.
+    pub(super) negative_ttl: u32,
     log: Vec<Request>,
     ids: u64,
 }
