@@ -2,6 +2,7 @@
 //! it is published, and remove it again. Each call is safe to repeat.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -62,6 +63,17 @@ pub trait Adapter: Send + Sync {
     /// Where the service makes none, or it cannot be kept.
     async fn register(&self, _name: &DnsName) -> Result<Option<Registration>, DnsError> {
         Ok(None)
+    }
+
+    /// Whether [`present`](Adapter::present) does no harm where the record is there already. Else it is called once for
+    /// each record, as long as its end was seen.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    /// How long a removal may take before it is given up and tried again later.
+    fn removal_patience(&self) -> Duration {
+        REMOVAL_PATIENCE
     }
 
     /// The credential with which it works, where its end is known.
@@ -147,3 +159,4 @@ impl fmt::Display for RecordId {
 
 /// Calls to one service at a time.
 pub(super) const AT_A_TIME: usize = 8;
+const REMOVAL_PATIENCE: Duration = Duration::from_mins(1);

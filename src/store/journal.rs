@@ -180,9 +180,13 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn begin_removal(&self, id: ChallengeRecordId) -> Result<Removal, StoreError> {
+    pub async fn begin_removal(
+        &self,
+        id: ChallengeRecordId,
+        patience: std::time::Duration,
+    ) -> Result<Removal, StoreError> {
         // Each side writes before it looks at what the other wrote: at least one of the two sees the other.
-        self.query("UPDATE challenge_records SET removing_until = @now + @lease WHERE id = $1")
+        self.query("UPDATE challenge_records SET removing_until = @now + $2 WHERE id = $1")
             .bind(id.to_string())
             .execute(&self.0.pool)
             .await?;
@@ -326,7 +330,8 @@ pub(super) const IN_THE_WAY: &str = concat!(
     " WHERE r.attempt_id = $1 AND o.removing_until > @now LIMIT 1"
 );
 pub(super) const PUT_OFF: &str = "\
-    UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $3 WHERE adapter = $1 AND next_try <= $2";
+    UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $3 WHERE adapter = $1 AND next_try <= $2 \
+    AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.id = challenge_records.attempt_id AND t.ended_at IS NULL)";
 const LOOK_AT_REMOVALS: &str = "\
     UPDATE auto_certificates SET next_look = $1, wakes = wakes + 1 WHERE id IN (SELECT auto_certificate_id \
     FROM challenge_records WHERE next_try > $1 AND removal_tries > 0)";

@@ -148,15 +148,15 @@ async fn a_record_that_another_open_attempt_needs_is_not_removed(house: House) {
     end(&house, &one, one_attempt).await;
     let needed: Vec<bool> = house.store.journal().await.unwrap().iter().map(|entry| entry.needed).collect();
     assert_eq!(needed.iter().filter(|needed| **needed).count(), 1);
-    assert_eq!(house.store.begin_removal(first).await.unwrap(), Removal::NeededElsewhere);
+    assert_eq!(house.store.begin_removal(first, PATIENCE).await.unwrap(), Removal::NeededElsewhere);
     let left: Vec<_> = house.store.journal().await.unwrap().iter().map(|entry| entry.id).collect();
     assert_eq!(left, [second], "only the entry of the ended one is gone");
 
     // The last one takes the record along, even where its auto-certificate was deleted before the attempt ended.
     let third = intend(&house, &other, other_attempt, "_acme-challenge.other.example.com").await.unwrap();
-    assert_eq!(house.store.begin_removal(third).await.unwrap(), Removal::Begun, "another name is another record");
+    assert_eq!(house.store.begin_removal(third, PATIENCE).await.unwrap(), Removal::Begun, "another name is another record");
     house.store.delete_auto_certificate(other.lease.id).await.unwrap();
-    assert_eq!(house.store.begin_removal(second).await.unwrap(), Removal::Begun);
+    assert_eq!(house.store.begin_removal(second, PATIENCE).await.unwrap(), Removal::Begun);
 }
 
 async fn an_intent_and_a_removal_of_one_record_see_each_other(house: House) {
@@ -165,18 +165,18 @@ async fn an_intent_and_a_removal_of_one_record_see_each_other(house: House) {
     end(&house, &one, one_attempt).await;
     end(&house, &other, other_attempt).await;
     assert!(!in_the_way().await);
-    assert_eq!(house.store.begin_removal(first).await.unwrap(), Removal::Begun);
+    assert_eq!(house.store.begin_removal(first, PATIENCE).await.unwrap(), Removal::Begun);
     assert!(in_the_way().await);
 
     house.store.removal_failed(first, house.now()).await.unwrap();
     assert!(!in_the_way().await, "it is over");
-    house.store.begin_removal(first).await.unwrap();
+    house.store.begin_removal(first, PATIENCE).await.unwrap();
     house.tamper("UPDATE challenge_records SET removing_until = removing_until - 60000000").await;
     assert!(!in_the_way().await, "whoever began it is dead");
-    house.store.begin_removal(first).await.unwrap();
+    house.store.begin_removal(first, PATIENCE).await.unwrap();
     house.store.record_removed(first).await.unwrap();
     assert!(!in_the_way().await);
-    assert_eq!(house.store.begin_removal(second).await.unwrap(), Removal::Begun);
+    assert_eq!(house.store.begin_removal(second, PATIENCE).await.unwrap(), Removal::Begun);
     assert!(!in_the_way().await, "one's own is not in one's way");
 }
 
@@ -194,7 +194,7 @@ async fn a_canary_becomes_a_stray_after_a_while_and_its_failures_are_waited_out(
     let later = house.now() + Duration::minutes(1);
     house.store.removal_failed(id, later).await.unwrap();
     assert_eq!(house.store.earliest_stray_look().await.unwrap(), Some(later));
-    assert_eq!(house.store.begin_removal(id).await.unwrap(), Removal::Begun);
+    assert_eq!(house.store.begin_removal(id, PATIENCE).await.unwrap(), Removal::Begun);
     house.store.record_removed(id).await.unwrap();
     assert_eq!(house.store.earliest_stray_look().await.unwrap(), None);
 }
@@ -278,3 +278,5 @@ async fn delegated_records_are_found_by_name_and_what_lies_between_too(house: Ho
     house.store.record_removed(first).await.unwrap();
     assert_eq!(texts("_x.www.acme.example.net").await, ["two"]);
 }
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);

@@ -3,6 +3,7 @@
 
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -94,6 +95,16 @@ impl Adapter for Exec {
 
     async fn remove(&self, zone: &ZoneId, _id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError> {
         self.call("cleanup", zone, record).await
+    }
+
+    // Hooks are written for one call before and one after.
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
+    // Others may have their turn before.
+    fn removal_patience(&self) -> Duration {
+        self.timeout.duration() * 3
     }
 }
 

@@ -17,16 +17,36 @@ use crate::issuance::course::Course;
 use crate::store::{ChallengeRecord, IntendedRecord, StoreError};
 
 /// A challenge with its entry in the journal.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Intended<'a> {
     challenge: &'a Challenge,
     entry: ChallengeRecordId,
+    /// The record, where it was made already and its adapter does not bear to be asked again.
+    made: Option<RecordId>,
 }
 
 /// A challenge whose record was made.
 struct Presented<'a> {
     intended: Intended<'a>,
     record: RecordId,
+}
+
+impl<'a> Intended<'a> {
+    const fn new(challenge: &'a Challenge, entry: ChallengeRecordId) -> Self {
+        Self { challenge, entry, made: None }
+    }
+
+    fn known(challenge: &'a Challenge, entry: &ChallengeRecord) -> Self {
+        let made = entry.record_id.clone().filter(|_| !challenge.place.adapter.is_repeatable());
+        Self { made: made.map(RecordId::from), ..Self::new(challenge, entry.id) }
+    }
+}
+
+impl<'a> Presented<'a> {
+    /// One that was made earlier.
+    fn made(mut intended: Intended<'a>) -> Option<Self> {
+        intended.made.take().map(|record| Self { intended, record })
+    }
 }
 
 impl Course<'_> {
@@ -86,10 +106,12 @@ impl Course<'_> {
 
     /// Whatever becomes of the others, the id of each record that was made is stored.
     async fn present_in_zone<'a>(&self, intended: Vec<Intended<'a>>) -> Vec<Result<Presented<'a>, Stop>> {
-        let Some(Intended { challenge: Challenge { place, .. }, .. }) = intended.first() else { return Vec::new() };
+        let (made, intended): (Vec<_>, Vec<_>) = intended.into_iter().partition(|intended| intended.made.is_some());
+        let mut presented: Vec<Result<Presented<'a>, Stop>> =
+            made.into_iter().filter_map(|intended| Presented::made(intended).map(Ok)).collect();
+        let Some(Intended { challenge: Challenge { place, .. }, .. }) = intended.first() else { return presented };
         let records: Vec<TxtRecord> = intended.iter().map(|intended| intended.challenge.record()).collect();
         let made = place.adapter.present_all(&place.zone.id, &records).await;
-        let mut presented = Vec::with_capacity(made.len());
         for (intended, record) in intended.into_iter().zip(made) {
             presented.push(match record {
                 Ok(record) => {
@@ -108,7 +130,7 @@ impl Course<'_> {
     }
 
     async fn await_one(&self, presented: &Presented<'_>) -> Result<(), Stop> {
-        let Presented { intended: Intended { challenge, entry }, record } = presented;
+        let Presented { intended: Intended { challenge, entry, .. }, record } = presented;
         let Place { adapter, zone, .. } = &challenge.place;
         let waited = self.issuance.propagation.await_published(&**adapter, &zone.id, record).await;
         if matches!(waited, Err(DnsError::RecordFailed { .. })) {

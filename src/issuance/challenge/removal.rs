@@ -2,8 +2,8 @@
 //! name is touched, and what cannot be removed is tried again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use time::Duration;
 
 use super::at_once;
 use crate::dns::adapter::{RecordId, TxtRecord, ZoneId};
@@ -71,11 +71,12 @@ impl Issuance {
     }
 
     async fn remove(&self, record: ChallengeRecord) -> Result<Swept, StoreError> {
-        if self.store.begin_removal(record.id).await? == Removal::NeededElsewhere {
+        let patience = self.dns.named(&record.adapter).map_or(LEASE, |adapter| adapter.removal_patience());
+        if self.store.begin_removal(record.id, patience).await? == Removal::NeededElsewhere {
             // A CA that hands out a pending authorization again wants the same record again.
             return Ok(Swept { record, fate: Fate::InUse("an open order needs an equal record") });
         }
-        let fate = match self.take_away(&record).await {
+        let fate = match self.take_away(&record, patience).await {
             Ok(()) => {
                 self.store.record_removed(record.id).await?;
                 tracing::debug!(name = record.name, "challenge record removed");
@@ -93,14 +94,17 @@ impl Issuance {
     }
 
     /// Takes no longer than others wait for it.
-    async fn take_away(&self, entry: &ChallengeRecord) -> Result<(), Failure> {
+    async fn take_away(&self, entry: &ChallengeRecord, patience: Duration) -> Result<(), Failure> {
         let record = TxtRecord { name: entry.name.clone(), content: entry.content.clone() };
         let (zone, id) = (ZoneId::from(entry.zone_id.clone()), entry.record_id.clone().map(RecordId::from));
         let adapter = self.dns.named(&entry.adapter)?;
         let removal = adapter.remove(&zone, id.as_ref(), &record);
-        match tokio::time::timeout(LEASE, removal).await {
+        match tokio::time::timeout(patience, removal).await {
             Ok(removed) => Ok(removed?),
-            Err(_) => Err(Failure::retry(format!("{}: the removal took longer than a minute", entry.adapter))),
+            Err(_) => {
+                let seconds = patience.as_secs();
+                Err(Failure::retry(format!("{}: the removal took longer than {seconds} s", entry.adapter)))
+            }
         }
     }
 
@@ -126,11 +130,11 @@ impl Issuance {
 }
 
 /// 1 minute, doubled with each try, at most an hour.
-fn removal_pause(tries: u32) -> Duration {
-    Duration::minutes(1 << tries.min(6)).min(Duration::hours(1))
+fn removal_pause(tries: u32) -> time::Duration {
+    time::Duration::minutes(1 << tries.min(6)).min(time::Duration::hours(1))
 }
 
-const BETWEEN_WARNINGS: Duration = Duration::DAY;
+const BETWEEN_WARNINGS: time::Duration = time::Duration::DAY;
 
 #[cfg(test)]
 mod tests {
@@ -138,6 +142,6 @@ mod tests {
 
     #[test]
     fn removals_are_tried_again_with_growing_pauses() {
-        assert_eq!([0, 1, 3, 6, 9].map(removal_pause), [1, 2, 8, 60, 60].map(Duration::minutes));
+        assert_eq!([0, 1, 3, 6, 9].map(removal_pause), [1, 2, 8, 60, 60].map(time::Duration::minutes));
     }
 }
