@@ -79,6 +79,10 @@ pub(super) fn of_section(
         adapters.insert(AdapterName::delegated(), Arc::new(delegated));
     }
     for (name, entry) in &section.adapters {
+        if [AdapterName::ionos(), AdapterName::delegated()].contains(name) {
+            let reason = format!("the name {name} is that of [dns.{name}]; give the adapter another one");
+            return Err(DnsError::Setting { setting: format!("dns.adapter.{name}"), reason });
+        }
         let given = Given {
             name: name.clone(),
             settings: entry.settings.clone(),
@@ -90,11 +94,7 @@ pub(super) fn of_section(
             let kinds = KINDS.iter().map(|(kind, _)| *kind).collect::<Vec<_>>().join(", ");
             return Err(given.unusable("type", format!("there is no kind {:?}; there are {kinds}", entry.kind)));
         };
-        let adapter = make(given)?;
-        if adapters.insert(name.clone(), adapter).is_some() {
-            let reason = format!("the name {name} is taken by [dns.{name}]; give the adapter another one");
-            return Err(DnsError::Setting { setting: format!("dns.adapter.{name}"), reason });
-        }
+        adapters.insert(name.clone(), make(given)?);
     }
     Ok(adapters)
 }

@@ -36,7 +36,7 @@ impl Aliases {
             if aliases.wildcard.is_some() {
                 return Ok(aliases);
             }
-            let is_over = aliases.chain.contains(&target) || aliases.chain.len() > MOST_ALIASES;
+            let is_over = target.is_empty() || aliases.chain.contains(&target) || aliases.chain.len() > MOST_ALIASES;
             aliases.chain.push(target);
             if is_over {
                 return Err(DnsError::EndlessAlias { name: name.to_owned(), chain: aliases.chain });

@@ -81,9 +81,17 @@ impl Service {
         let call = format!("{method} /{}", path.join("/"));
         let request = with(self.http.request(method, self.endpoint.join(path)));
         let answer = async {
-            let response = request.send().await?;
+            let mut response = request.send().await?;
             let (status, headers) = (response.status(), response.headers().clone());
-            Ok((status, headers, response.bytes().await?))
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await? {
+                // What is cut off cannot be read, which is what the message says then.
+                if body.len() + chunk.len() > LONGEST_BODY {
+                    break;
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok((status, headers, body))
         };
         let (status, headers, body) = match answer.await {
             Ok(answer) => answer,
@@ -94,7 +102,7 @@ impl Service {
             }
         };
         tracing::debug!(adapter = %self.name, %call, status = status.as_u16(), bytes = body.len(), "answered");
-        if status.is_success() { Ok((call, body.into())) } else { Err(self.refused(call, status, &headers, &body)) }
+        if status.is_success() { Ok((call, body)) } else { Err(self.refused(call, status, &headers, &body)) }
     }
 
     /// Repeats `attempt` a few times while its fault is a passing one, after growing pauses or when the service asks
@@ -140,5 +148,7 @@ impl Service {
 }
 
 const RETRIES: usize = 3;
+/// Bytes of an answer; a page of 1000 zones has less than half a million.
+const LONGEST_BODY: usize = 16 * 1024 * 1024;
 /// A longer `Retry-After` is left to the scheduler.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -41,9 +41,8 @@ impl Resolvers {
     pub(super) async fn ask(&self, question: &Question) -> Result<Reply, NoAnswer> {
         let answer = first_of(self.all(), question).await;
         match &answer {
-            Err(fault) if self.borrowed && fault.code() == Some(ResponseCode::Refused) => {
-                first_of(self.of_system(), question).await
-            }
+            // An authoritative server knows no other zones, and has many ways to say so.
+            Err(_) if self.borrowed => first_of(self.of_system(), question).await,
             _ => answer,
         }
     }

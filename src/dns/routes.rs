@@ -9,7 +9,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 pub use self::registration::Registered;
-use crate::config::dns::{DnsSection, ZoneEntry};
+use crate::config::dns::{DnsSection, Look, ZoneEntry};
 use crate::dns::adapter::{Adapter, Zone};
 use crate::dns::adapters;
 use crate::dns::alias::Aliases;
@@ -27,6 +27,8 @@ pub struct Routes {
     /// The longest suffix first.
     by_suffix: Vec<ZoneEntry>,
     lookup: Lookup,
+    /// Whether nothing is looked for in the DNS.
+    is_blind: bool,
     randomness: Randomness,
 }
 
@@ -61,17 +63,13 @@ impl Routes {
     ) -> Result<Self, DnsError> {
         let lookup = Lookup::new(&section.propagation);
         let adapters = adapters::of_section(section, token, &lookup, clock, randomness)?;
-        let mut routes = section.zones.clone();
-        for route in &routes {
-            if !adapters.contains_key(&route.adapter) {
-                let known: Vec<String> = adapters.keys().map(ToString::to_string).collect();
-                let (adapter, known) = (&route.adapter, known.join(", "));
-                let reason = format!("there is no DNS adapter {adapter}; the settings have {known}");
-                return Err(DnsError::Setting { setting: format!("dns.zone {}", route.suffix), reason });
-            }
+        let mut routes: Vec<ZoneEntry> = Vec::new();
+        for route in section.zones.iter().cloned().chain(section.delegated.zone.iter().map(own_zone)) {
+            check(&route, &routes, &adapters)?;
+            routes.push(route);
         }
-        routes.extend(section.delegated.zone.iter().map(own_zone));
-        Ok(Self::new(adapters, routes, lookup, randomness.clone()))
+        let routes = Self::new(adapters, routes, lookup, randomness.clone());
+        Ok(Self { is_blind: matches!(section.propagation.look, Look::Wait | Look::Off), ..routes })
     }
 
     /// One adapter for all names.
@@ -87,7 +85,7 @@ impl Routes {
         randomness: Randomness,
     ) -> Self {
         by_suffix.sort_by_key(|route| std::cmp::Reverse(route.suffix.as_str().len()));
-        Self { adapters, by_suffix, lookup, randomness }
+        Self { adapters, by_suffix, lookup, is_blind: false, randomness }
     }
 
     /// Where the record of a challenge goes: behind all aliases, into the zone that holds the name there.
@@ -97,8 +95,8 @@ impl Routes {
     pub async fn place_of(&self, challenge: &str) -> Result<Place, DnsError> {
         let aliases = match Aliases::from(challenge, &self.lookup, &self.randomness).await {
             Ok(aliases) => aliases,
-            // Without a view of the DNS the record goes where most go. That no zone is found there then means nothing.
-            Err(error @ DnsError::NoLookup { .. }) => {
+            // Who sees nothing of the DNS, and says so by the settings, has no aliases.
+            Err(error @ DnsError::NoLookup { .. }) if self.is_blind => {
                 tracing::warn!(name = challenge, "taken as no alias: {error}");
                 return self.place_without_aliases(challenge, error).await;
             }
@@ -152,6 +150,29 @@ impl Routes {
             return Err(unseen);
         };
         Ok(Place { adapter, zone, aliases: Aliases { chain: vec![name.to_owned()], wildcard: None } })
+    }
+}
+
+/// A route must lead to an adapter, and be the only one of its suffix.
+fn check(
+    route: &ZoneEntry,
+    before: &[ZoneEntry],
+    adapters: &BTreeMap<AdapterName, Arc<dyn Adapter>>,
+) -> Result<(), DnsError> {
+    let unusable = |reason| DnsError::Setting { setting: format!("dns.zone {}", route.suffix), reason };
+    let adapter = &route.adapter;
+    if !adapters.contains_key(adapter) {
+        let known = adapters.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let later = if *adapter == AdapterName::delegated() {
+            "; what [dns.delegated] says comes into force with the next start"
+        } else {
+            ""
+        };
+        return Err(unusable(format!("there is no DNS adapter {adapter}; there are {known}{later}")));
+    }
+    match before.iter().find(|other| other.suffix == route.suffix && other.adapter != *adapter) {
+        Some(other) => Err(unusable(format!("it leads to {} and to {adapter}; leave one of the two", other.adapter))),
+        None => Ok(()),
     }
 }
 

@@ -22,7 +22,8 @@ impl Zones {
     /// The zone that holds `name`.
     ///
     /// # Errors
-    /// [`DnsError::Setting`] where the zone of the settings does not hold it, [`DnsError::NoLookup`] where none is found.
+    /// [`DnsError::Setting`] where the zone of the settings does not hold it, [`DnsError::NoZone`] where none is
+    /// registered, [`DnsError::NoLookup`] where it cannot be looked up.
     pub async fn of(&self, name: &str) -> Result<Zone, DnsError> {
         let zone = match &self.setting {
             Some(zone) if zone.holds(name) => zone.to_string(),
@@ -33,6 +34,10 @@ impl Zones {
             }
             None => self.lookup.zone_of(name).await?,
         };
+        // The nearest zone of a name that nobody registered is its top-level domain.
+        if self.setting.is_none() && !zone.contains('.') {
+            return Err(DnsError::NoZone { adapter: self.adapter.clone(), name: name.to_owned(), zones: 0 });
+        }
         Ok(Zone { id: zone.clone().into(), name: zone, nameservers: Vec::new() })
     }
 }

@@ -74,13 +74,13 @@ fn txt_value(authorization: &Authorization) -> Result<String, Failure> {
 }
 
 /// Works on all of these, a number at a time; the results come in their order.
-async fn at_once<F: Future>(work: Vec<F>) -> Vec<F::Output> {
+pub(super) async fn at_once<F: Future>(work: Vec<F>) -> Vec<F::Output> {
     stream::iter(work).buffered(AT_ONCE).collect().await
 }
 
 /// All results, or what is to be said of those that failed: what needs a person before what passes by itself, then what
 /// is to wait the longest. The others are counted, and told to the log.
-fn gathered<T>(results: Vec<Result<T, Stop>>) -> Result<Vec<T>, Stop> {
+pub(super) fn gathered<T>(results: Vec<Result<T, Stop>>) -> Result<Vec<T>, Stop> {
     let (mut all, mut failures) = (Vec::with_capacity(results.len()), Vec::new());
     for result in results {
         match result {

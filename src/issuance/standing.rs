@@ -3,10 +3,12 @@
 
 use crate::acme::{Authorization, ChallengeKind};
 use crate::dns::adapter::{TxtRecord, Zone};
+use crate::dns::alias::Aliases;
 use crate::domain::disposition::Failure;
 use crate::domain::name::DnsName;
 use crate::domain::standing::{DnsPersist, StandingRecord};
 use crate::issuance::Stop;
+use crate::issuance::challenge::{at_once, gathered};
 use crate::issuance::course::Course;
 use crate::store::{Standing, StandingPlace};
 
@@ -23,14 +25,16 @@ impl Course<'_> {
     pub(super) async fn stand(&mut self, authorizations: &[Authorization]) -> Result<(), Stop> {
         let account = self.account().await?.url().to_owned();
         let authorizations = authorizations.iter().filter(|one| self.stands(one));
-        for record in wanted(authorizations, &account, &self.attempt.names) {
-            match self.issuance.store.standing(&record).await? {
-                Some(Standing { seen: true, .. }) => {}
-                _ if self.issuance.persist == DnsPersist::Publish => self.publish_standing(&record).await?,
-                _ => self.look_for(&record).await?,
-            }
+        let records = wanted(authorizations, &account, &self.attempt.names);
+        gathered(at_once(records.iter().map(|record| self.stand_one(record)).collect()).await).map(|_| ())
+    }
+
+    async fn stand_one(&self, record: &StandingRecord) -> Result<(), Stop> {
+        match self.issuance.store.standing(record).await? {
+            Some(Standing { seen: true, .. }) => Ok(()),
+            _ if self.issuance.persist == DnsPersist::Publish => self.publish_standing(record).await,
+            _ => self.look_for(record).await,
         }
-        Ok(())
     }
 
     /// The CA did not find what stood there: it is looked for anew before it is relied on again.
@@ -69,12 +73,14 @@ impl Course<'_> {
     async fn look_for(&self, record: &StandingRecord) -> Result<(), Stop> {
         let issuance = self.issuance;
         issuance.store.intend_standing(record, None).await?;
+        let lookup = issuance.dns.lookup();
+        let aliases = self.tenure.during(Aliases::from(&record.name, lookup, &issuance.randomness)).await?;
         let zone = Zone {
             id: String::new().into(),
-            name: self.tenure.during(issuance.dns.lookup().zone_of(&record.name)).await?,
+            name: self.tenure.during(lookup.zone_of(aliases.end())).await?,
             nameservers: Vec::new(),
         };
-        let lagging = issuance.propagation.lagging(&zone, &record.name, std::slice::from_ref(&record.content));
+        let lagging = issuance.propagation.lagging(&zone, aliases.end(), std::slice::from_ref(&record.content));
         if let Some(lagging) = self.tenure.during(lagging).await?.first() {
             let StandingRecord { name, content } = record;
             return Err(Failure::operator(format!(

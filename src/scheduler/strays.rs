@@ -10,7 +10,7 @@ use tracing::Instrument;
 use crate::domain::moment::Moment;
 use crate::issuance::{Issuance, Sweep, Swept};
 use crate::runtime::wake::Wake;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{PAUSE_AFTER_ERROR, Scheduler};
 use crate::store::StoreError;
 
 /// Has strays removed.
@@ -39,6 +39,7 @@ impl Strays {
                 let removed = strays.stopping.run_until_cancelled(issuance.remove_strays()).await;
                 if let Some(Err(error)) = removed {
                     tracing::error!(%error, "a removal could not be written down; it is tried again");
+                    strays.stopping.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_ERROR)).await;
                 }
                 strays.wake.nudge();
             };
@@ -56,6 +57,14 @@ impl Scheduler {
     /// Where the store fails.
     pub async fn sweep(&self, sweep: &Sweep) -> Result<Vec<Swept>, StoreError> {
         self.current().issuance.sweep(sweep, &self.stopping).await
+    }
+
+    /// Removes what checks have left behind, and waits for that.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn remove_strays(&self) -> Result<(), StoreError> {
+        self.current().issuance.remove_strays().await
     }
 
     /// Whether the settings have this DNS adapter.

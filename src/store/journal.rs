@@ -188,6 +188,7 @@ impl Store {
         // Each side writes before it looks at what the other wrote: at least one of the two sees the other.
         self.query("UPDATE challenge_records SET removing_until = @now + $2 WHERE id = $1")
             .bind(id.to_string())
+            .bind(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX / 2))
             .execute(&self.0.pool)
             .await?;
         let forgotten = self.query(FORGET_IF_NEEDED).bind(id.to_string()).execute(&self.0.pool).await?;

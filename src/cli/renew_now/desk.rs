@@ -103,14 +103,15 @@ impl Desk {
         matches!(self, Self::Local(local) if !local.scheduler.delivers_nothing())
     }
 
-    /// Ends what this process has begun, once the accounts are as they should be and the CAs know what is to be revoked:
-    /// nobody else may come to see to them.
+    /// Ends what this process has begun, once the accounts are as they should be, the CAs know what is to be revoked, and
+    /// what checks have left in the DNS is gone: nobody else may come to see to them.
     pub(super) async fn close(self) -> anyhow::Result<()> {
         let Self::Local(local) = self else { return Ok(()) };
         let settled = local.scheduler.settle_providers().await;
         let revoked = local.scheduler.settle_revocations().await;
+        let swept = local.scheduler.remove_strays().await;
         local.app.stop().await;
-        Ok(settled.and(revoked)?)
+        Ok(settled.and(revoked).and(swept)?)
     }
 }
 

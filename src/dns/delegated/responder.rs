@@ -39,8 +39,11 @@ impl<C: Contents> Responder<C> {
     }
 
     /// The answer to a packet of those who ask too much: the word to come back over TCP.
-    pub(super) fn put_off(packet: Vec<u8>, from: SocketAddr) -> Option<Vec<u8>> {
+    pub(super) fn put_off(&self, packet: Vec<u8>, from: SocketAddr) -> Option<Vec<u8>> {
         match read(packet, from, Protocol::Udp) {
+            Packet::Question(question) if self.zone.is_foreign(question.query()) => {
+                question.answer(&Answer::code(ResponseCode::Refused))
+            }
             Packet::Question(question) => question.answer(&Answer::elsewhere()),
             Packet::Faulty(_) | Packet::Noise => None,
         }

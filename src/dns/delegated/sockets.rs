@@ -46,13 +46,17 @@ impl Sockets {
     /// # Errors
     /// Where an address cannot be bound, or what systemd passes cannot be used.
     pub fn passed_or_bound(section: &DelegatedSection) -> Result<Option<Self>, SocketError> {
-        if section.zone.is_some() && section.listen.is_empty() {
-            let passed = passed().map_err(SocketError::Passed)?;
-            if passed.is_some() {
-                return Ok(passed);
+        // Also where they are not used: they must not be left to the programs that are started from here.
+        let passed = passed().map_err(SocketError::Passed)?;
+        let wanted = section.zone.is_some() && section.listen.is_empty();
+        match passed {
+            Some(passed) if wanted => Ok(Some(passed)),
+            Some(_) => {
+                tracing::warn!("the sockets of autocertd-dns.socket are not used: dns.delegated has no zone, or addresses of its own");
+                Self::bound(section)
             }
+            None => Self::bound(section),
         }
-        Self::bound(section)
     }
 
     /// Sockets at the addresses of the section, or at port 53 of all addresses. None without a zone.

@@ -30,7 +30,7 @@ pub(super) async fn serve<C: Contents>(listener: &TcpListener, responder: &Respo
                     if open.len() < MOST_CONNECTIONS && taken < MOST_OF_NETWORK {
                         of_network.insert(network, taken + 1);
                         open.push(async move {
-                            let ended = converse(stream, from, responder, limit).await;
+                            let ended = timeout(LONGEST_LIFE, converse(stream, from, responder, limit)).await;
                             tracing::trace!(%from, ?ended, "connection closed");
                             network
                         });
@@ -78,9 +78,11 @@ async fn send(stream: &mut TcpStream, reply: &[u8]) -> io::Result<()> {
     stream.write_all(&[&length.to_be_bytes(), reply].concat()).await
 }
 
-const MOST_CONNECTIONS: usize = 128;
+const MOST_CONNECTIONS: usize = 512;
 const MOST_OF_NETWORK: usize = 16;
 /// How long the other side may take for a question, or for reading an answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Resolvers come back; who holds connections for their own sake must make them anew.
+const LONGEST_LIFE: Duration = Duration::from_secs(30);
 /// Such as too many open files.
 const AFTER_ERROR: Duration = Duration::from_millis(100);

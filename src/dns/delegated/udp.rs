@@ -66,7 +66,7 @@ async fn answer<C: Contents>(
         None
     } else {
         // It is no longer than the question, so that nobody is flooded through us, and real resolvers come back over TCP.
-        Responder::<C>::put_off(bytes, from)
+        responder.put_off(bytes, from)
     };
     let Some(reply) = reply else { return };
     let sent = socket.async_io(Interest::WRITABLE, || send(socket, &reply, from, asked.as_ref())).await;

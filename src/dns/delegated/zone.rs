@@ -57,11 +57,15 @@ impl OwnZone {
         Ok(Self { apex: LowerName::new(&apex), soa, nameservers })
     }
 
+    /// Whether others are to be asked.
+    pub(super) fn is_foreign(&self, query: &LowerQuery) -> bool {
+        query.query_class() != DNSClass::IN || !self.apex.zone_of(query.name())
+    }
+
     /// The answer, where it does not depend on what the zone holds.
     pub(super) fn answer_of_itself(&self, query: &LowerQuery) -> Option<Answer> {
         let kind = query.query_type();
-        let foreign = query.query_class() != DNSClass::IN || !self.apex.zone_of(query.name());
-        if foreign || matches!(kind, RecordType::AXFR | RecordType::IXFR) {
+        if self.is_foreign(query) || matches!(kind, RecordType::AXFR | RecordType::IXFR) {
             return Some(Answer::code(ResponseCode::Refused));
         }
         if *query.name() != self.apex {

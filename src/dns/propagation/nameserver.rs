@@ -58,9 +58,10 @@ impl Nameserver {
     async fn look(&self, address: &Server, evidence: &Evidence, patience: Duration) -> Seen {
         match address.ask(&evidence.question, patience).await {
             Err(fault) => Seen::Silence(fault.to_string()),
-            Ok(reply) => match self.refusal(&reply).or_else(|| shortfall(&reply, evidence)) {
-                Some(words) => Seen::Otherwise(words),
+            Ok(reply) => match shortfall(&reply, evidence) {
+                // Whoever shows it shows it, be it a proxy on the way.
                 None => Seen::All,
+                Some(words) => Seen::Otherwise(self.refusal(&reply).unwrap_or(words)),
             },
         }
     }
@@ -73,6 +74,11 @@ impl Nameserver {
         let answers = matches!(reply.code(), ResponseCode::NoError | ResponseCode::NXDomain);
         let lame = self.name.is_some() && answers && !reply.is_authoritative();
         lame.then(|| "does not serve the zone: its answer is not authoritative".to_owned())
+    }
+
+    /// Whether it can be asked at all.
+    pub(super) fn has_address(&self) -> bool {
+        !self.addresses.is_empty()
     }
 
     /// Whether this is the same server, in another look.

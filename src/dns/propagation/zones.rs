@@ -49,7 +49,11 @@ impl Zones {
 
 impl Kept {
     fn life(&self) -> Duration {
-        if matches!(self.found.get(), Some(Err(_))) { FAULT_KEPT } else { KEPT }
+        match self.found.get() {
+            Some(Ok(servers)) if servers.iter().all(Nameserver::has_address) => KEPT,
+            None => KEPT,
+            Some(_) => FAULT_KEPT,
+        }
     }
 }
 

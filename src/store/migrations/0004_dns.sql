@@ -1,3 +1,8 @@
+-- What the last rehearsal of an auto-certificate found, a document, and when is looked whether the next one is due.
+ALTER TABLE auto_certificates ADD COLUMN rehearsal TEXT;
+ALTER TABLE auto_certificates ADD COLUMN rehearse_at BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX auto_certificates_to_rehearse ON auto_certificates (rehearse_at);
+
 -- The journal also names records that belong to no attempt: the canaries of `autocertd doctor`. Whether another entry
 -- needs the same record, and what the own name server answers, is asked by adapter and name. Until `removing_until` a
 -- removal may be under way.
@@ -25,11 +30,6 @@ CREATE INDEX challenge_records_by_auto_certificate ON challenge_records (auto_ce
 CREATE INDEX challenge_records_by_attempt ON challenge_records (attempt_id);
 CREATE INDEX challenge_records_by_name ON challenge_records (adapter, name);
 CREATE INDEX challenge_records_by_next_try ON challenge_records (next_try);
-
--- What the last rehearsal of an auto-certificate found, a document, and when is looked whether the next one is due.
-ALTER TABLE auto_certificates ADD COLUMN rehearsal TEXT;
-ALTER TABLE auto_certificates ADD COLUMN rehearse_at BIGINT NOT NULL DEFAULT 0;
-CREATE INDEX auto_certificates_to_rehearse ON auto_certificates (rehearse_at);
 
 -- Standing records of dns-persist-01, so that a renewal needs no look at the DNS. place is where the aliases of its name
 -- lead; place, adapter and zone are absent where a person made the record; seen_at where it was not seen, or the CA says that it is not there.

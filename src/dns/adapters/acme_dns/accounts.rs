@@ -76,8 +76,11 @@ impl Accounts {
         let _turn = self.turn().await?;
         let mut accounts = self.read()?;
         let known = accounts.iter().find(|(name, _)| name.eq_ignore_ascii_case(domain));
-        if let Some(account) = known.and_then(|(_, described)| Account::read(described.as_object()?)) {
-            return Ok((account, false));
+        if let Some((name, described)) = known {
+            let account = described.as_object().and_then(Account::read);
+            // It may be what the CNAME leads to.
+            let unreadable = || self.unusable(format!("its entry {name} lacks a field; mend or remove it by hand"));
+            return account.map(|account| (account, false)).ok_or_else(unreadable);
         }
         // Before the call: an account that cannot be kept must not be made.
         let unwritable = |error| self.unusable(format!("{} cannot be written ({error})", self.path.display()));
