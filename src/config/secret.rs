@@ -7,9 +7,11 @@ use secrecy::SecretString;
 
 use crate::config::{Config, ConfigError};
 
-/// The path of the systemd credential `name`, where systemd passed it (systemd.exec(5), `LoadCredential=`).
+/// The path of the systemd credential `name`, where systemd passed it (systemd.exec(5), `LoadCredential=`). Commands that
+/// a person runs have that of the running service, as far as their user may read it.
 pub fn credential(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map_or_else(|| PathBuf::from(OF_SERVICE), PathBuf::from);
+    let path = folder.join(name);
     path.exists().then_some(path)
 }
 
@@ -55,6 +57,9 @@ pub fn read(key: &'static str, path: &Path) -> Result<SecretString, ConfigError>
     })?;
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
 }
+
+/// Where systemd keeps the credentials of the service while it runs.
+const OF_SERVICE: &str = "/run/credentials/autocertd.service";
 
 #[cfg(test)]
 mod tests {

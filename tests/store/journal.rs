@@ -154,7 +154,11 @@ async fn a_record_that_another_open_attempt_needs_is_not_removed(house: House) {
 
     // The last one takes the record along, even where its auto-certificate was deleted before the attempt ended.
     let third = intend(&house, &other, other_attempt, "_acme-challenge.other.example.com").await.unwrap();
-    assert_eq!(house.store.begin_removal(third, PATIENCE).await.unwrap(), Removal::Begun, "another name is another record");
+    assert_eq!(
+        house.store.begin_removal(third, PATIENCE).await.unwrap(),
+        Removal::Begun,
+        "another name is another record"
+    );
     house.store.delete_auto_certificate(other.lease.id).await.unwrap();
     assert_eq!(house.store.begin_removal(second, PATIENCE).await.unwrap(), Removal::Begun);
 }
@@ -255,7 +259,7 @@ async fn delegated_records_are_found_by_name_and_what_lies_between_too(house: Ho
     house.store.intend_standing(&standing, Some(place)).await.unwrap();
 
     let texts = async |name: &str| house.store.delegated_texts(name).await.unwrap();
-    assert_eq!(texts("stands.low.acme.example.net").await, [standing.content.clone()]);
+    assert_eq!(texts("stands.low.acme.example.net").await, std::slice::from_ref(&standing.content));
     assert_eq!(texts("_x.www.acme.example.net").await, ["one", "two"]);
     assert_eq!(texts("canary.acme.example.net").await, ["tweet"]);
     assert!(texts("_x.mail.acme.example.net").await.is_empty() && texts("www.acme.example.net").await.is_empty());

@@ -192,7 +192,7 @@ async fn a_journal_of_an_earlier_version_is_taken_over(house: House) {
 
     let owner = ended.auto_certificate.unwrap();
     assert_eq!(store.auto_certificate(owner).await.unwrap().unwrap().standing.clean_up_at, Some(ended.next_try));
-    assert_eq!(store.begin_removal(ended.id).await.unwrap(), Removal::Begun);
+    assert_eq!(store.begin_removal(ended.id, std::time::Duration::from_mins(1)).await.unwrap(), Removal::Begun);
     store.record_removed(ended.id).await.unwrap();
     assert_eq!(store.journal().await.unwrap().len(), 1);
     store.close().await;

@@ -52,7 +52,9 @@ impl Sockets {
         match passed {
             Some(passed) if wanted => Ok(Some(passed)),
             Some(_) => {
-                tracing::warn!("the sockets of autocertd-dns.socket are not used: dns.delegated has no zone, or addresses of its own");
+                tracing::warn!(
+                    "the sockets of autocertd-dns.socket are not used: dns.delegated has no zone, or addresses of its own"
+                );
                 Self::bound(section)
             }
             None => Self::bound(section),

@@ -64,17 +64,15 @@ impl Course<'_> {
     async fn intend<'a>(&self, challenges: &'a [Challenge]) -> Result<Vec<Intended<'a>>, Stop> {
         let store = &self.issuance.store;
         let journal = store.challenge_records(self.subject.id).await?;
-        let known = |challenge: &Challenge| {
-            journal.iter().find(|entry| is_for(entry, self.attempt, challenge)).map(|entry| entry.id)
-        };
+        let known = |challenge: &Challenge| journal.iter().find(|entry| is_for(entry, self.attempt, challenge));
         let missing = challenges.iter().filter(|challenge| known(challenge).is_none());
         let missing: Vec<_> = missing.map(|challenge| self.intent(challenge)).collect();
         let noted =
             if missing.is_empty() { Vec::new() } else { store.intend_records(self.tenure.lease(), &missing).await? };
         let mut noted = noted.into_iter();
-        let intended = challenges.iter().filter_map(|challenge| {
-            let entry = known(challenge).or_else(|| noted.next())?;
-            Some(Intended { challenge, entry })
+        let intended = challenges.iter().filter_map(|challenge| match known(challenge) {
+            Some(entry) => Some(Intended::known(challenge, entry)),
+            None => noted.next().map(|entry| Intended::new(challenge, entry)),
         });
         Ok(intended.collect())
     }

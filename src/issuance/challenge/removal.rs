@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-
 use super::at_once;
 use crate::dns::adapter::{RecordId, TxtRecord, ZoneId};
 use crate::domain::auto_certificate::AutoCertificate;
@@ -99,13 +98,9 @@ impl Issuance {
         let (zone, id) = (ZoneId::from(entry.zone_id.clone()), entry.record_id.clone().map(RecordId::from));
         let adapter = self.dns.named(&entry.adapter)?;
         let removal = adapter.remove(&zone, id.as_ref(), &record);
-        match tokio::time::timeout(patience, removal).await {
-            Ok(removed) => Ok(removed?),
-            Err(_) => {
-                let seconds = patience.as_secs();
-                Err(Failure::retry(format!("{}: the removal took longer than {seconds} s", entry.adapter)))
-            }
-        }
+        let too_slow =
+            |_| Failure::retry(format!("{}: the removal took longer than {} s", entry.adapter, patience.as_secs()));
+        Ok(tokio::time::timeout(patience, removal).await.map_err(too_slow)??)
     }
 
     /// What an adapter published that the settings no longer have stays where it is, and is told of once a day.
