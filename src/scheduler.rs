@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ pub struct Work {
 #[derive(Clone)]
 pub struct Scheduler {
     work: Arc<RwLock<Work>>,
+    /// Held by a scan.
+    scanning: Arc<Mutex<()>>,
     deliveries: Deliveries,
     revocations: Revocations,
     strays: Strays,
@@ -77,6 +80,7 @@ impl Scheduler {
     ) -> Self {
         Self {
             work: Arc::new(RwLock::new(work)),
+            scanning: Arc::default(),
             deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
             revocations: Revocations::new(wake.clone(), tasks.clone(), stopping.clone()),
             strays: Strays::new(wake.clone(), tasks.clone(), stopping.clone()),
@@ -90,8 +94,10 @@ impl Scheduler {
         }
     }
 
-    /// Goes on with other settings. What they deliver is looked at anew.
-    pub fn replace(&self, work: Work) {
+    /// Goes on with other settings. What they deliver is looked at anew. A scan that is under way ends first: what falls due
+    /// after this must not be worked on with what was before.
+    pub async fn replace(&self, work: Work) {
+        let _scanning = self.scanning.lock().await;
         *self.work.write().unwrap_or_else(PoisonError::into_inner) = work;
         self.wake.nudge();
     }
@@ -125,6 +131,7 @@ impl Scheduler {
     /// # Errors
     /// Where the store fails.
     pub async fn scan(&self) -> Result<Option<Moment>, StoreError> {
+        let _scanning = self.scanning.lock().await;
         let Work { issuance, dispatch, doctor } = self.current();
         let store = &issuance.store;
         store.free_dead_leases().await?;

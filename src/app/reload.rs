@@ -25,7 +25,7 @@ impl App {
         }
         self.reconcile(&fresh).await?;
         self.heed_credentials(&outside);
-        scheduler.replace(self.work(outside));
+        scheduler.replace(self.work(outside)).await;
         scheduler.sync_deliveries().await?;
         let waiting = self.store.look_again_at_what_waits_for_a_person().await?;
         if waiting > 0 {

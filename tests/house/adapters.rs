@@ -64,7 +64,7 @@ fn every_example_can_be_used() {
 /// The names of `KINDS`, each with the module behind it.
 fn kinds() -> Vec<(String, String)> {
     let text = read("src/dns/adapters.rs");
-    let (_, list) = text.split_once("const KINDS").unwrap().1.split_once(" = ").unwrap();
+    let (_, list) = text.split_once("const KINDS").unwrap().1.split_once(" =").unwrap();
     let (list, _) = list.split_once("];").unwrap();
     let entries = list.split('(').skip(1).map(|entry| entry.trim_start_matches('"').split_once("\", ").unwrap());
     entries.map(|(kind, make)| (kind.to_owned(), make.split_once("::").unwrap().0.to_owned())).collect()
