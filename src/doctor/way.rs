@@ -33,8 +33,8 @@ impl Doctor {
             Ok(aliases) => aliases,
             Err(error) => {
                 way.findings.push(Finding::fault_of_words(&about, Check::Aliases, &told(&error)));
-                way.place = Err("the aliases lead nowhere".to_owned());
-                way.findings.push(Finding::not_checked(&about, Check::Zone, "the aliases lead nowhere"));
+                way.place = Err("where the aliases lead is not known".to_owned());
+                way.findings.push(Finding::not_checked(&about, Check::Zone, "where the aliases lead is not known"));
                 return way;
             }
         };

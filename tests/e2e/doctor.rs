@@ -118,6 +118,13 @@ async fn faults_of_zones_and_aliases_are_named_for_names_without_a_provider() {
     assert_found(&findings, "aliases", "ok", &["_acme-challenge.well.round.test -> well.target.test"]);
     assert_found(&findings, "canary", "ok", &["made at well.target.test, seen, and removed"]);
     assert!(world.dns.records(&target).is_empty());
+
+    let hijacked = world.dns.add_zone("hijacked.test");
+    world.dns.add_record(&hijacked, "*", "CNAME", "shop.target.test");
+    let findings = doctor(&setup, &["www.hijacked.test"], 0).await;
+    let wildcard = "makes _acme-challenge.www.hijacked.test an alias of shop.target.test";
+    assert_found(&findings, "aliases", "warning", &["the wildcard *.", wildcard, "a CNAME of its own"]);
+    assert_found(&findings, "canary", "ok", &["made at _acme-challenge.www.hijacked.test, seen, and removed"]);
     nothing_stays(&world, &setup).await;
 }
 
