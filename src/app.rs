@@ -105,6 +105,7 @@ impl Outside {
             store,
             acme: self.acme.clone(),
             dns: self.dns.clone(),
+            persist: self.persist,
             section: self.section.clone(),
             clock: Arc::new(SystemClock),
             randomness,
@@ -151,7 +152,8 @@ impl App {
             (StoreUrl::Sqlite(path), Place::MustExist) if !path.exists() => {
                 return Err(UnusableSettings::of(NoStore(path.clone())).into());
             }
-            _ => make_directory(&config.state_directory())?,
+            (_, Place::MustExist) => {}
+            (_, Place::MayBeMade) => make_directory(&config.state_directory())?,
         }
         let clock: SharedClock = Arc::new(SystemClock);
         let randomness = Randomness::from_system().context("the operating system gives no randomness")?;

@@ -20,6 +20,7 @@ pub use set_up::{Place, set_up};
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::acme::AcmeClient;
@@ -28,9 +29,11 @@ use crate::dns::caa::CaaLookup;
 use crate::dns::lookup::Lookup;
 use crate::dns::propagation::Propagation;
 use crate::dns::routes::Routes;
+use crate::doctor::canary::Written;
 use crate::doctor::provider::Seen;
 use crate::doctor::way::Way;
 use crate::domain::finding::{Finding, Subject};
+use crate::domain::standing::DnsPersist;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 use crate::store::Store;
@@ -43,6 +46,8 @@ pub struct Doctor {
     pub acme: AcmeClient,
     /// Who publishes records.
     pub dns: Routes,
+    /// Whether names are proven by standing records.
+    pub persist: DnsPersist,
     /// How to look into the DNS.
     pub section: PropagationSection,
     /// Tells the time.
@@ -53,12 +58,23 @@ pub struct Doctor {
 
 /// How to look.
 pub struct Manner<'a> {
-    /// Whether a canary record is written.
-    pub canary: bool,
+    /// Where canary records are written.
+    pub canaries: Canaries,
     /// Ends all waits once it is cancelled; what was written is removed all the same.
     pub stopping: &'a CancellationToken,
     /// Is told what is being looked at, where that takes a while.
     pub progress: &'a (dyn Fn(String) + Send + Sync),
+}
+
+/// Where canary records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canaries {
+    /// Nowhere.
+    Nowhere,
+    /// For every name.
+    EveryName,
+    /// For one name of each zone, one after the other, and none any more once one was not seen.
+    EveryZone,
 }
 
 /// The ways in which one round looks into the DNS, so that its looks share what they find.
@@ -91,14 +107,21 @@ impl Doctor {
         let mut findings: Vec<Finding> = clock::clock(&seen).into_iter().collect();
         findings.extend(seen.iter().flat_map(|seen| seen.findings.clone()));
         findings.extend(self.adapters(&ways));
-        let names: Vec<_> = ways.iter().map(|way| self.name(&view, way, &seen, manner)).collect();
+        let written = Mutex::new(Written::default());
+        let names: Vec<_> = ways.iter().map(|way| self.name(&view, way, &seen, (manner, &written))).collect();
         let of_names: Vec<Vec<Finding>> = stream::iter(names).buffered(AT_ONCE).collect().await;
         findings.extend(of_names.into_iter().flatten());
         findings
     }
 
     /// What there is to say of one name.
-    async fn name(&self, view: &View, way: &Way, seen: &[Seen], manner: &Manner<'_>) -> Vec<Finding> {
+    async fn name(
+        &self,
+        view: &View,
+        way: &Way,
+        seen: &[Seen],
+        (manner, written): (&Manner<'_>, &Mutex<Written>),
+    ) -> Vec<Finding> {
         let about = Subject::Name(way.patient.name.to_string());
         (manner.progress)(format!("looking at {}", way.patient.name));
         let looks = async {
@@ -108,14 +131,25 @@ impl Doctor {
                     findings.extend(self.delegation(view, &about, place).await);
                     findings.push(dnssec::dnssec(&view.lookup, &about, &place.zone.name).await);
                 }
+                Err(_) if way.is_needless => {}
                 Err(missing) => findings.extend(delegation::unseen(&about, missing)),
             }
-            findings.extend(caa::caa(&view.caa, &about, &way.patient, seen).await);
+            findings.extend(caa::caa(&view.caa, &about, &way.patient, seen, self.persist).await);
             findings
         };
         let Some(mut findings) = manner.stopping.run_until_cancelled(looks).await else { return Vec::new() };
-        if manner.canary {
-            findings.push(self.canary(view, &about, way, manner).await);
+        match manner.canaries {
+            _ if way.is_needless => {}
+            Canaries::Nowhere => {}
+            Canaries::EveryName => findings.push(self.canary(view, &about, way, manner).await),
+            Canaries::EveryZone => {
+                let mut written = written.lock().await;
+                if !manner.stopping.is_cancelled() && written.lacks(way) {
+                    let finding = self.canary(view, &about, way, manner).await;
+                    written.note(way, &finding);
+                    findings.push(finding);
+                }
+            }
         }
         findings
     }

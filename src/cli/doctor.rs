@@ -14,7 +14,7 @@ use crate::cli::named::{UnknownNames, chosen};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::store::StoreUrl;
 use crate::config::{Config, secret};
-use crate::doctor::{self, Manner, Round};
+use crate::doctor::{self, Canaries, Manner, Round};
 use crate::domain::finding::{Check, Finding, Subject};
 use crate::domain::name::DnsName;
 use crate::domain::shown::printable;
@@ -23,6 +23,9 @@ use crate::runtime::randomness::Randomness;
 use crate::store::Store;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The database is opened as the daemon opens it: one of an earlier version is brought up to date, where the daemon of this \
+version did not run yet.")]
 pub(super) struct DoctorCommand {
     /// Only the auto-certificates of these names, common names or ids; or any DNS names, which are checked without a
     /// provider
@@ -87,7 +90,8 @@ async fn examine(
     let round = round(store.as_ref(), &command.names).await?;
     if let Some(outside) = outside {
         let (stopping, tell) = (lifecycle.stopping(), |words: String| progress.tell(words));
-        let manner = Manner { canary: !command.no_canary, stopping: &stopping, progress: &tell };
+        let canaries = if command.no_canary { Canaries::Nowhere } else { Canaries::EveryName };
+        let manner = Manner { canaries, stopping: &stopping, progress: &tell };
         let doctor = outside.doctor(store.clone(), Randomness::from_system()?);
         findings.extend(doctor.examine(&round, &manner).await);
     }

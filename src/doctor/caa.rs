@@ -1,5 +1,5 @@
-//! CAA: whether the records let the CA issue to this account by dns-01 (RFC 8659, RFC 8657). They are judged as the CA
-//! judges them.
+//! CAA: whether the records let the CA issue to this account by the method at hand (RFC 8659, RFC 8657). They are judged as
+//! the CA judges them.
 
 use crate::dns::caa::CaaLookup;
 use crate::doctor::provider::Seen;
@@ -7,9 +7,17 @@ use crate::doctor::round::{Issuer, Patient};
 use crate::doctor::way::told;
 use crate::domain::caa::{CaaRecord, CaaRequest, permits};
 use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::standing::DnsPersist;
 
-/// What the records say to each provider that is to issue.
-pub(super) async fn caa(lookup: &CaaLookup, about: &Subject, patient: &Patient, seen: &[Seen]) -> Vec<Finding> {
+/// What the records say to each provider that is to issue by a method.
+pub(super) async fn caa(
+    lookup: &CaaLookup,
+    about: &Subject,
+    patient: &Patient,
+    seen: &[Seen],
+    persist: DnsPersist,
+) -> Vec<Finding> {
+    let method = if persist == DnsPersist::Off { DNS_01 } else { DNS_PERSIST_01 };
     let records = match lookup.relevant(&patient.name).await {
         Ok(records) => records,
         Err(error) => return vec![Finding::fault_of_words(about, Check::Caa, &told(&error))],
@@ -19,36 +27,37 @@ pub(super) async fn caa(lookup: &CaaLookup, about: &Subject, patient: &Patient, 
     }
     let judged = patient.issuers.iter().filter_map(|issuer| {
         let provider = seen.iter().find(|provider| provider.id == issuer.provider)?;
-        Some(judged(about, patient, &records, *issuer, provider))
+        Some(judged(about, patient, &records, (*issuer, provider), method))
     });
     judged.collect()
 }
 
-fn judged(about: &Subject, patient: &Patient, records: &[CaaRecord], issuer: Issuer, provider: &Seen) -> Finding {
-    let name = &provider.name;
-    let identities = match &provider.identities {
-        None => {
-            return Finding::not_checked(about, Check::Caa, &format!("the directory of {name} does not answer"));
-        }
-        Some(none) if none.is_empty() => {
-            let detail = format!("{}; {name} does not tell by which name it knows itself in them", listed(records));
-            return Finding::warning(about, Check::Caa, detail, "look into the CA's own documentation for it");
-        }
-        Some(identities) => identities,
+fn judged(
+    about: &Subject,
+    patient: &Patient,
+    records: &[CaaRecord],
+    (issuer, provider): (Issuer, &Seen),
+    method: &str,
+) -> Finding {
+    let (name, account) = (&provider.name, provider.account.as_deref());
+    let identities = provider.identities.as_deref().unwrap_or_default();
+    let by = |method| permits(records, &CaaRequest { name: &patient.name, identities, account, method });
+    let Err(forbidden) = by(method) else {
+        return Finding::ok(about, Check::Caa, format!("{name} may issue"));
     };
-    let account = provider.account.as_deref();
-    let request = CaaRequest { name: &patient.name, identities, account, method: METHOD };
-    match permits(records, &request) {
-        Ok(()) => Finding::ok(about, Check::Caa, format!("{name} may issue")),
-        Err(forbidden) => {
-            let own = account.unwrap_or("not registered yet");
-            let detail = format!("{forbidden} ({}; the account at {name} is {own})", listed(records));
-            let remedy = format!("let {} issue in these records, to this account by {METHOD}", identities.join(" or "));
-            let fault = Finding::fault(about, Check::Caa, detail, remedy);
-            // What stands by is not needed for now.
-            if issuer.stands_by { fault.as_warning() } else { fault }
-        }
+    if provider.identities.is_none() {
+        return Finding::not_checked(about, Check::Caa, &format!("the directory of {name} does not answer"));
     }
+    if identities.is_empty() {
+        let detail = format!("{}; {name} does not tell by which name it knows itself in them", listed(records));
+        return Finding::warning(about, Check::Caa, detail, "look into the CA's own documentation for it");
+    }
+    let own = account.unwrap_or("not registered yet");
+    let detail = format!("{forbidden} ({}; the account at {name} is {own})", listed(records));
+    let remedy = format!("let {} issue in these records, to this account by {method}", identities.join(" or "));
+    let fault = Finding::fault(about, Check::Caa, detail, remedy);
+    // What stands by is not needed for now, and a CA without standing records is asked for DNS-01.
+    if issuer.stands_by || by(DNS_01).is_ok() { fault.as_warning() } else { fault }
 }
 
 fn listed(records: &[CaaRecord]) -> String {
@@ -60,4 +69,5 @@ fn listed(records: &[CaaRecord]) -> String {
 }
 
 /// How control of names is proven, as CAA records name it (RFC 8657 section 4).
-const METHOD: &str = "dns-01";
+const DNS_01: &str = "dns-01";
+const DNS_PERSIST_01: &str = "dns-persist-01";

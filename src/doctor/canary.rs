@@ -1,13 +1,18 @@
 //! The canary: a TXT record at the very place of the challenge's, made, seen on all servers, and removed. The journal names
 //! it first, so that it goes even where the program does not come to that.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
 use crate::dns::DnsError;
 use crate::dns::adapter::{RecordId, TxtRecord};
 use crate::dns::routes::Place;
 use crate::doctor::provider::words;
 use crate::doctor::way::{Way, told};
 use crate::doctor::{Doctor, Manner, View};
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, Finding, Subject, Verdict};
 use crate::domain::id::ChallengeRecordId;
 use crate::runtime::randomness::Randomness;
 use crate::store::{IntendedCanary, Store, StoreError};
@@ -24,6 +29,12 @@ impl Doctor {
         };
         (manner.progress)(format!("waiting until a canary at {} is seen", place.name()));
         let record = TxtRecord { name: place.name().to_owned(), content: content(&self.randomness) };
+        match is_busy(store, place).await {
+            Ok(false) => {}
+            Ok(true) => return Finding::not_checked(about, Check::Canary, "an open order has records there"),
+            Err(error) => return broken(about, &error),
+        }
+        let end = Instant::now() + PATIENCE;
         let intended = IntendedCanary {
             adapter: place.adapter.name().as_str(),
             zone_id: place.zone.id.as_str(),
@@ -35,7 +46,7 @@ impl Doctor {
             Err(error) => return broken(about, &error),
         };
         let mut id = None;
-        let seen = show(view, store, place, &record, (entry, &mut id), manner).await;
+        let seen = show(view, store, place, &record, (entry, &mut id), (manner, end)).await;
         let removed = place.adapter.remove(&place.zone.id, id.as_ref(), &record).await;
         let forgotten = match &removed {
             Ok(()) => store.record_removed(entry).await,
@@ -52,6 +63,11 @@ impl Doctor {
             (Err(Fate::Interrupted), Ok(()), _) => {
                 Finding::not_checked(about, Check::Canary, "interrupted; the record is removed")
             }
+            (Err(Fate::OutOfTime), Ok(()), _) => {
+                let minutes = PATIENCE.as_secs() / 60;
+                let because = format!("not seen within {minutes}m, which may be a cache's memory");
+                Finding::not_checked(about, Check::Canary, &because)
+            }
             (Ok(()), Ok(()), Ok(())) => {
                 Finding::ok(about, Check::Canary, format!("made at {}, seen, and removed", record.name))
             }
@@ -59,11 +75,39 @@ impl Doctor {
     }
 }
 
+/// The canaries of a round.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Adapter and zone.
+    zones: HashSet<(String, String)>,
+    /// Whether one was not seen.
+    is_over: bool,
+}
+
+impl Written {
+    /// Whether one is still to be written for the zone of this way.
+    pub(super) fn lacks(&self, way: &Way) -> bool {
+        !self.is_over && way.place.as_ref().map_or(true, |place| !self.zones.contains(&key(place)))
+    }
+
+    pub(super) fn note(&mut self, way: &Way, finding: &Finding) {
+        if let Ok(place) = &way.place {
+            self.zones.insert(key(place));
+            self.is_over |= finding.verdict != Verdict::Ok;
+        }
+    }
+}
+
+fn key(place: &Place) -> (String, String) {
+    (place.adapter.name().to_string(), place.zone.id.to_string())
+}
+
 /// Why a canary was not seen.
 enum Fate {
     Dns(DnsError),
     Store(StoreError),
     Interrupted,
+    OutOfTime,
 }
 
 impl From<DnsError> for Fate {
@@ -79,7 +123,7 @@ async fn show(
     place: &Place,
     record: &TxtRecord,
     (entry, id): (ChallengeRecordId, &mut Option<RecordId>),
-    manner: &Manner<'_>,
+    (manner, end): (&Manner<'_>, Instant),
 ) -> Result<(), Fate> {
     let Place { adapter, zone, .. } = place;
     // It is not broken off: what it has made by then must be known.
@@ -89,10 +133,18 @@ async fn show(
         view.propagation.await_published(&**adapter, &zone.id, made).await?;
         view.propagation.await_visible(zone, &record.name, std::slice::from_ref(&record.content)).await
     };
-    match manner.stopping.run_until_cancelled(waits).await {
-        Some(seen) => Ok(seen?),
+    match manner.stopping.run_until_cancelled(timeout_at(end, waits)).await {
+        Some(Ok(seen)) => Ok(seen?),
+        Some(Err(_)) => Err(Fate::OutOfTime),
         None => Err(Fate::Interrupted),
     }
+}
+
+/// Whether an open order needs records at this place: services that keep few values there would drop one of them.
+async fn is_busy(store: &Store, place: &Place) -> Result<bool, StoreError> {
+    let adapter = place.adapter.name().as_str();
+    let journal = store.journal().await?;
+    Ok(journal.iter().any(|record| record.needed && record.adapter == adapter && record.name == place.name()))
 }
 
 fn unseen(about: &Subject, error: &DnsError) -> Finding {
@@ -120,6 +172,8 @@ fn content(randomness: &Randomness) -> String {
     format!("{CANARY}{}", &randomness.uuid().simple().to_string()[..LENGTH - CANARY.len()])
 }
 
+/// From the journal's entry on; below the time after which the journal has the daemon remove it.
+const PATIENCE: Duration = Duration::from_mins(8);
 const CANARY: &str = "autocertd-canary-";
 const LENGTH: usize = 43;
 

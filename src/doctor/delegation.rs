@@ -8,12 +8,14 @@ use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
+use crate::config::dns::Look;
 use crate::dns::DnsError;
 use crate::dns::adapter::Zone;
 use crate::dns::lookup::{Delegation, Lookup};
 use crate::dns::question::Question;
 use crate::dns::routes::Place;
 use crate::dns::server::Server;
+use crate::doctor::provider::words;
 use crate::doctor::way::told;
 use crate::doctor::{Doctor, View};
 use crate::domain::finding::{Check, Finding, Subject};
@@ -27,18 +29,30 @@ impl Doctor {
                 return Ok(vec![elsewhere(about, place, &begun)]);
             }
             let delegation = view.lookup.delegation(&begun).await?;
-            let mut findings = vec![judged(about, &place.zone, &delegation)];
+            let mut lame = Vec::new();
             // Servers of the settings stand in for those that the world sees.
             if self.section.servers.is_empty() {
-                let lame = delegation.nameservers.iter().map(|server| lame(&view.lookup, about, &begun, server));
-                findings.extend(join_all(lame).await.into_iter().flatten());
+                let looks = delegation.nameservers.iter().map(|server| look_at(&view.lookup, about, &begun, server));
+                lame = join_all(looks).await.into_iter().flatten().collect();
             }
+            let answers = lame.len() < delegation.nameservers.len();
+            let mut findings = vec![judged(about, &place.zone, &delegation, answers)];
+            findings.append(&mut lame);
             Ok::<_, DnsError>(findings)
         };
-        looked
-            .await
-            .unwrap_or_else(|error| vec![Finding::fault_of_words(about, Check::Delegation, &told(&error)).as_warning()])
+        let findings = looked.await.unwrap_or_else(|error| {
+            vec![Finding::fault_of_words(about, Check::Delegation, &told(&error)).as_warning()]
+        });
+        // Who does not rely on the authoritative servers may see other ones than the world does.
+        match self.section.look {
+            Look::Authoritative => findings,
+            Look::Resolvers | Look::Wait | Look::Off => findings.into_iter().map(at_most_warning).collect(),
+        }
     }
+}
+
+fn at_most_warning(finding: Finding) -> Finding {
+    if finding.is_fault() { finding.as_warning() } else { finding }
 }
 
 /// What cannot be looked at without a zone.
@@ -62,7 +76,9 @@ fn elsewhere(about: &Subject, place: &Place, begun: &str) -> Finding {
     Finding::fault(about, Check::Delegation, detail, delegate(&place.zone, begun))
 }
 
-fn judged(about: &Subject, zone: &Zone, delegation: &Delegation) -> Finding {
+/// `answers` is whether any of the servers to which the parent leads speaks for the zone. Where one does, the servers that
+/// only the service names may be hidden primaries, or the same ones by other names.
+fn judged(about: &Subject, zone: &Zone, delegation: &Delegation, answers: bool) -> Finding {
     let (parent, named) = (&delegation.parent, delegation.nameservers.join(", "));
     let fault = |detail: String| Finding::fault(about, Check::Delegation, detail, delegate(zone, parent));
     if delegation.nameservers.is_empty() {
@@ -74,7 +90,7 @@ fn judged(about: &Subject, zone: &Zone, delegation: &Delegation) -> Finding {
         .map(String::as_str)
         .filter(|server| !delegation.nameservers.iter().any(|name| name == server))
         .collect();
-    if !own.is_empty() && unnamed.len() == own.len() {
+    if !own.is_empty() && unnamed.len() == own.len() && !answers {
         return fault(format!("{parent} delegates {} to {named}, where its records are not published", zone.name));
     }
     if !unnamed.is_empty() {
@@ -91,8 +107,14 @@ fn delegate(zone: &Zone, parent: &str) -> String {
 }
 
 /// What is wrong with a server to which the parent leads.
-async fn lame(lookup: &Lookup, about: &Subject, zone: &str, server: &str) -> Option<Finding> {
-    let addresses = lookup.addresses(server).await.unwrap_or_default();
+async fn look_at(lookup: &Lookup, about: &Subject, zone: &str, server: &str) -> Option<Finding> {
+    let addresses = match lookup.addresses(server).await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            let detail = format!("the delegation leads to {server}, which could not be looked up: {}", words(&error));
+            return Some(Finding::warning(about, Check::Delegation, detail, "check dns.propagation.resolvers"));
+        }
+    };
     let question = Question::to_authority(zone, RecordType::SOA).ok()?;
     let asked = addresses.iter().map(async |ip| {
         let address = SocketAddr::new(*ip, DNS_PORT);
@@ -134,10 +156,14 @@ mod tests {
     use crate::domain::finding::Verdict;
 
     fn verdict(own: &[&str], named: &[&str]) -> (Verdict, String) {
+        verdict_where(own, named, false)
+    }
+
+    fn verdict_where(own: &[&str], named: &[&str], answers: bool) -> (Verdict, String) {
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let zone = Zone { id: "1".to_owned().into(), name: "a.example".to_owned(), nameservers: owned(own) };
         let delegation = Delegation { parent: "example".to_owned(), nameservers: owned(named) };
-        let finding = judged(&Subject::Name("www.a.example".to_owned()), &zone, &delegation);
+        let finding = judged(&Subject::Name("www.a.example".to_owned()), &zone, &delegation, answers);
         (finding.verdict, finding.to_string())
     }
 
@@ -151,6 +177,8 @@ mod tests {
         assert!(words.contains("NS records for a.example in example that name ns1.dns.test"), "{words}");
         let (other, words) = verdict(&["ns1.dns.test"], &["ns.parking.test"]);
         assert!(other == Verdict::Fault && words.contains("to ns.parking.test, where its records are not"), "{words}");
+        let (hidden, words) = verdict_where(&["ns1.dns.test"], &["ns.vanity.test"], true);
+        assert!(hidden == Verdict::Warning && words.contains("and not to ns1.dns.test"), "{words}");
         let (some, words) = verdict(&["ns1.dns.test", "ns2.dns.test"], &["ns1.dns.test"]);
         assert!(some == Verdict::Warning && words.contains("and not to ns2.dns.test"), "{words}");
     }

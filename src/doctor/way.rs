@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::config::dns::Look;
 use crate::dns::DnsError;
 use crate::dns::adapter::Adapter;
 use crate::dns::alias::Aliases;
@@ -10,6 +11,7 @@ use crate::doctor::provider::words;
 use crate::doctor::round::Patient;
 use crate::doctor::{Doctor, View};
 use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::standing::DnsPersist;
 
 /// Where the way of a name leads.
 pub(super) struct Way {
@@ -20,17 +22,38 @@ pub(super) struct Way {
     pub(super) service: Option<Finding>,
     /// Where the record goes, or in a few words why that is not known.
     pub(super) place: Result<Place, String>,
+    /// Whether it leads nowhere and need not, for the name is proven by a standing record.
+    pub(super) is_needless: bool,
     pub(super) findings: Vec<Finding>,
 }
 
 impl Doctor {
     pub(super) async fn way(&self, view: &View, patient: &Patient) -> Way {
+        let way = self.way_of_challenge(view, patient).await;
+        if self.persist == DnsPersist::Off || way.place.is_ok() {
+            return way;
+        }
+        let about = Subject::Name(patient.name.to_string());
+        let detail = "proven by standing records (experimental): the way of DNS-01 is not checked";
+        let findings = vec![Finding::ok(&about, Check::Zone, detail)];
+        Way { adapter: None, service: None, is_needless: true, findings, ..way }
+    }
+
+    async fn way_of_challenge(&self, view: &View, patient: &Patient) -> Way {
         let about = Subject::Name(patient.name.to_string());
         let challenge = patient.name.challenge_name();
         let (patient, place) = (patient.clone(), Err(String::new()));
-        let mut way = Way { patient, adapter: None, service: None, place, findings: Vec::new() };
+        let findings = Vec::new();
+        let mut way = Way { patient, adapter: None, service: None, place, is_needless: false, findings };
         let aliases = match Aliases::from(&challenge, &view.lookup, &self.randomness).await {
-            Ok(aliases) => aliases,
+            Ok(aliases) => {
+                way.findings.push(shown(&about, &aliases));
+                aliases
+            }
+            Err(error @ DnsError::NoLookup { .. }) if matches!(self.section.look, Look::Wait | Look::Off) => {
+                way.findings.push(unseen(&about, &challenge, &error));
+                Aliases { chain: vec![challenge], wildcard: None }
+            }
             Err(error) => {
                 way.findings.push(Finding::fault_of_words(&about, Check::Aliases, &told(&error)));
                 way.place = Err("where the aliases lead is not known".to_owned());
@@ -38,7 +61,6 @@ impl Doctor {
                 return way;
             }
         };
-        way.findings.push(shown(&about, &aliases));
         let adapter = match self.dns.adapter_of(aliases.end()) {
             Ok(adapter) => Arc::clone(adapter),
             Err(error) => {
@@ -83,6 +105,14 @@ fn shown(about: &Subject, aliases: &Aliases) -> Finding {
     }
     let detail = if aliases.chain.len() > 1 { chain } else { format!("{chain} is no alias") };
     Finding::ok(about, Check::Aliases, detail)
+}
+
+/// By the settings nothing is looked for in the DNS, so that the record goes where no alias leads.
+fn unseen(about: &Subject, challenge: &str, error: &DnsError) -> Finding {
+    let detail = format!("{challenge} is taken as no alias: {}", words(error));
+    let remedy =
+        "nothing, where it is none; otherwise set dns.propagation.resolvers to ones that can be asked from here";
+    Finding::warning(about, Check::Aliases, detail, remedy)
 }
 
 /// Whether the service itself is at fault, and not what it was asked about.

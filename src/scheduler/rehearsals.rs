@@ -1,21 +1,24 @@
 //! Rehearsals of renewals, beside the issuance: one after the other, so that they are no burden to anybody, and never in the
 //! way of a renewal, for they hold no lease.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use time::Duration;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::config::span::Span;
-use crate::doctor::{Doctor, Manner, Round};
+use crate::doctor::{Canaries, Doctor, Manner, Round};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::finding::{Check, Finding, Verdict};
 use crate::domain::id::CertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::rehearsal::{BETWEEN_REHEARSALS, Rehearsal, Rehearse, rehearse};
 use crate::runtime::wake::Wake;
+use crate::scheduler::PAUSE_AFTER_ERROR;
 use crate::store::{Store, StoreError};
 
 /// Has renewals rehearsed.
@@ -58,6 +61,7 @@ impl Rehearsals {
             let work = async move {
                 if let Err(error) = rehearsals.work_off(&store, &doctor, ahead).await {
                     tracing::error!(%error, "a rehearsal could not be written down; it is tried again");
+                    rehearsals.stopping.run_until_cancelled(sleep(PAUSE_AFTER_ERROR)).await;
                 }
                 rehearsals.wake.nudge();
             };
@@ -67,11 +71,11 @@ impl Rehearsals {
         Ok(None)
     }
 
-    /// Looks at a few after the other until none is due.
+    /// Looks at one after the other until none is due. Each is claimed only when its turn has come.
     async fn work_off(&self, store: &Store, doctor: &Doctor, ahead: Duration) -> Result<(), StoreError> {
         while !self.stopping.is_cancelled() {
             let now = doctor.clock.now();
-            let claimed = store.claim_rehearsals(now, AT_ONCE).await?;
+            let claimed = store.claim_rehearsals(now, 1).await?;
             if claimed.is_empty() {
                 break;
             }
@@ -98,8 +102,7 @@ impl Rehearsals {
     ) -> Result<(), StoreError> {
         let mut round = Round::default();
         round.add(store, subject).await?;
-        let manner = Manner { canary: true, stopping: &self.stopping, progress: &|_| {} };
-        let mut findings = doctor.examine(&round, &manner).await;
+        let mut findings = self.examine(doctor, &round).await;
         if self.stopping.is_cancelled() {
             return store.put_rehearsal_off(subject.id, doctor.clock.now()).await;
         }
@@ -111,6 +114,21 @@ impl Rehearsals {
         let next = at + BETWEEN_REHEARSALS + Duration::HOUR * doctor.randomness.fraction();
         store.store_rehearsal(subject.id, &Rehearsal { certificate, at, findings }, next).await
     }
+
+    /// What is found until the claim comes to its end.
+    async fn examine(&self, doctor: &Doctor, round: &Round) -> Vec<Finding> {
+        let ending = self.stopping.child_token();
+        let manner = Manner { canaries: Canaries::EveryZone, stopping: &ending, progress: &|_| {} };
+        let mut looks = pin!(doctor.examine(round, &manner));
+        tokio::select! {
+            findings = &mut looks => findings,
+            () = sleep(LONGEST) => {
+                tracing::warn!("a rehearsal took too long; it ends with what it has found so far");
+                ending.cancel();
+                looks.await
+            }
+        }
+    }
 }
 
 /// Whether a finding says something of a renewal that is days away: a CA that is down now will be back by then.
@@ -118,5 +136,5 @@ fn is_foretelling(finding: &Finding) -> bool {
     finding.verdict != Verdict::Ok && !matches!(finding.check, Check::Directory | Check::Clock)
 }
 
-/// Claimed at once, and rehearsed one after the other.
-const AT_ONCE: u32 = 4;
+/// Well below the time for which one is claimed, so that a last canary can still be removed.
+const LONGEST: std::time::Duration = std::time::Duration::from_mins(12);

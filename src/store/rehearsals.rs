@@ -63,13 +63,15 @@ impl Store {
         Ok(())
     }
 
-    /// The earliest moment at which is to be looked whether a rehearsal is due.
+    /// The earliest moment at which is to be looked whether a rehearsal is due: now, where a clock that was ahead has put
+    /// it off.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn earliest_rehearsal_look(&self) -> Result<Option<Moment>, StoreError> {
-        let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).moment("rehearse_at")).transpose()
+        let Some(row) = self.query(EARLIEST).fetch_optional(&self.0.pool).await? else { return Ok(None) };
+        let (at, now) = (Record::new(&row, TABLE).moment("rehearse_at")?, self.now());
+        Ok(Some(if at > now + LONGEST_PUT_OFF { now } else { at }))
     }
 }
 

@@ -191,6 +191,7 @@ fn work(
         store: Some(store.clone()),
         acme: issuance.acme.clone(),
         dns: issuance.dns.clone(),
+        persist: issuance.persist,
         section: propagation.clone(),
         clock: clock.clone(),
         randomness: randomness.clone(),

@@ -69,6 +69,11 @@ async fn faults_of_tokens_are_named() {
     assert_found(&findings, "zone", "warning", &["not checked: the DNS adapter ionos does not do its work"]);
     assert_found(&findings, "canary", "warning", &["not checked"]);
 
+    let more = "[experimental]\ndns_persist_01 = \"by-hand\"\n".to_owned();
+    let findings = doctor(&Setup { more, ..wrong }, &[], 0).await;
+    assert_found(&findings, "zone", "ok", &["proven by standing records (experimental)", "is not checked"]);
+    assert!(findings.as_array().unwrap().iter().all(|finding| finding["check"] != "canary"), "{findings:#}");
+
     let claims = BASE64_URL_SAFE_NO_PAD.encode(r#"{"exp": 1700000000}"#);
     let over = Setup { cloud_dns_token: format!("eyJhbGciOiJSUzI1NiJ9.{claims}.c2ln"), ..setup.clone() };
     let findings = doctor(&over, &[], 1).await;
@@ -130,24 +135,18 @@ async fn faults_of_zones_and_aliases_are_named_for_names_without_a_provider() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_of_caa_are_named() {
-    let (world, setup) = clinic(&["www.others.test", "www.pinned.test", "www.methods.test"]).await;
+    let (world, setup) = clinic(&["www.others.test", "www.pinned.test", "www.methods.test", "www.mail.test"]).await;
     register(&setup).await;
     for (zone, content) in [
         ("others.test", r#"0 issue "other.example""#),
         ("pinned.test", r#"0 issue "pebble.example; accounturi=https://ca.example/acct/1""#),
         ("methods.test", r#"0 issue "pebble.example; validationmethods=http-01""#),
+        ("mail.test", r#"0 iodef "mailto:security@mail.test""#),
     ] {
         let zone = world.dns.add_zone(zone);
         world.dns.add_record(&zone, "", "CAA", content);
     }
-    world.acme.set_hook(Box::new(|request| match request.kind {
-        "directory" => Action::Alter(Box::new(|answer| {
-            let mut directory: Value = serde_json::from_slice(answer.body()).unwrap();
-            directory["meta"]["caaIdentities"] = json!(["pebble.example"]);
-            *answer.body_mut() = Bytes::from(directory.to_string());
-        })),
-        _ => Action::Pass,
-    }));
+    know_itself_as(&world, json!(["pebble.example"]));
     let others = doctor(&setup, &["www.others.test"], 1).await;
     let told = ["its records let only other.example issue", "let pebble.example issue in these records"];
     assert_found(&others, "caa", "fault", &told);
@@ -157,7 +156,28 @@ async fn faults_of_caa_are_named() {
     let methods = doctor(&setup, &["www.methods.test"], 1).await;
     assert_found(&methods, "caa", "fault", &["not by dns-01", "validationmethods=http-01"]);
     assert_found(&methods, "canary", "ok", &["seen, and removed"]);
+
+    know_itself_as(&world, json!([]));
+    let others = doctor(&setup, &["www.others.test"], 0).await;
+    assert_found(&others, "caa", "warning", &["Pebble does not tell by which name it knows itself"]);
+    let mail = doctor(&setup, &["www.mail.test"], 0).await;
+    assert_found(&mail, "caa", "ok", &["Pebble may issue"]);
     nothing_stays(&world, &setup).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_stays_away_from_the_records_of_an_open_order() {
+    let world = World::start().await;
+    world.dns.add_zone("open.example");
+    world.dns.fault(1, "POST", "/zones/", Fault::StayProvisioning);
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    auto_certificate(&daemon, &provider, "secp256r1", &["www.open.example"]).await;
+    let made = || world.dns.requests().iter().filter(|request| request.method == "POST").count();
+    await_some("the record", || (made() == 1).then_some(())).await;
+    let findings = doctor(&world.setup(), &[], 0).await;
+    assert_found(&findings, "canary", "warning", &["not checked: an open order has records there"]);
+    assert_eq!(made(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -279,6 +299,16 @@ async fn faults_of_files_are_named() {
     nothing_stays(&world, &setup).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_makes_no_state_directory() {
+    let world = World::start().await;
+    let more = "[store]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n".to_owned();
+    let setup = Setup { more, ..world.setup() };
+    let findings = doctor(&setup, &["www.nowhere.test"], 1).await;
+    assert_found(&findings, "state-directory", "warning", &["is not there yet"]);
+    assert!(!setup.state().exists());
+}
+
 /// A world, and a store with an auto-certificate for each of these names.
 async fn clinic(names: &[&str]) -> (World, Setup) {
     let world = World::start().await;
@@ -289,6 +319,21 @@ async fn clinic(names: &[&str]) -> (World, Setup) {
     }
     store.close().await;
     (world, setup)
+}
+
+/// What the CA's directory says for CAA records.
+fn know_itself_as(world: &World, identities: Value) {
+    world.acme.set_hook(Box::new(move |request| match request.kind {
+        "directory" => {
+            let identities = identities.clone();
+            Action::Alter(Box::new(move |answer| {
+                let mut directory: Value = serde_json::from_slice(answer.body()).unwrap();
+                directory["meta"]["caaIdentities"] = identities;
+                *answer.body_mut() = Bytes::from(directory.to_string());
+            }))
+        }
+        _ => Action::Pass,
+    }));
 }
 
 async fn register(setup: &Setup) {

@@ -29,6 +29,10 @@ async fn a_rehearsal_is_claimed_once_and_again_when_it_is_due(house: House) {
     assert_eq!(house.store.claim_rehearsals(house.now(), 5).await.unwrap(), [other], "one that was broken off");
     house.store.put_rehearsal_off(other, house.now() + Duration::days(700)).await.unwrap();
     assert_eq!(house.store.claim_rehearsals(house.now(), 5).await.unwrap(), [other], "by a clock that was ahead");
+    house.store.put_rehearsal_off(one, house.now() + Duration::days(701)).await.unwrap();
+    house.store.put_rehearsal_off(other, house.now() + Duration::days(700)).await.unwrap();
+    assert_eq!(house.store.earliest_rehearsal_look().await.unwrap(), Some(house.now()), "all of them by such a clock");
+    house.store.put_rehearsal_off(one, house.now() + Duration::hours(23)).await.unwrap();
     house.store.put_rehearsal_off(other, house.now() + Duration::days(2)).await.unwrap();
     assert_eq!(house.store.earliest_rehearsal_look().await.unwrap(), Some(house.now() + Duration::hours(23)));
     house.turn(Duration::days(3));
@@ -49,4 +53,11 @@ async fn what_a_rehearsal_found_is_kept(house: House) {
     assert!(house.store.claim_rehearsals(house.now(), 5).await.unwrap().is_empty());
     house.store.rehearse_soon().await.unwrap();
     assert_eq!(house.store.claim_rehearsals(house.now(), 5).await.unwrap(), [id]);
+    for unreadable in [
+        "UPDATE auto_certificates SET rehearsal = '{\"version\": 9}'",
+        "UPDATE auto_certificates SET rehearsal = 'rot13'",
+    ] {
+        house.tamper(unreadable).await;
+        assert_eq!(house.reload(id).await.standing.rehearsal, None, "it is advice, and no reason to stop");
+    }
 }
