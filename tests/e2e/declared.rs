@@ -173,8 +173,7 @@ async fn a_changed_contact_reaches_the_account_and_its_failure_holds_nothing_up(
         daemon.api.wait_until(&provider, |seen| message(seen).contains("contact is not told yet")).await.unwrap();
     assert_eq!(failed["metadata"]["state"], "AVAILABLE", "{failed:#}");
     let found = daemon.api.get("/auto-certificates?filter.commonName=more.contact.example").await.unwrap();
-    let more = found["items"][0]["href"].as_str().unwrap().to_owned();
-    daemon.api.wait_until_available(&more).await.unwrap();
+    daemon.api.wait_until_available(found["items"][0]["href"].as_str().unwrap()).await.unwrap();
     stop(daemon).await;
 
     world.acme.set_hook(Box::new(|_| Action::Pass));
@@ -183,14 +182,14 @@ async fn a_changed_contact_reaches_the_account_and_its_failure_holds_nothing_up(
         daemon.api.wait_until(&provider, |_| world.contacts_told().last().unwrap() == "mailto:third@example.com");
     assert_eq!(told.await.unwrap()["properties"]["email"], "third@example.com");
     daemon.api.wait_until(&provider, |seen| message(seen) == "the ACME account is registered").await.unwrap();
-    // A stop right after an issuance leaves its first plan to whoever comes next.
-    daemon.api.wait_until(&more, |seen| message(seen).contains("the renewal is planned")).await.unwrap();
     stop(daemon).await;
 
     // A single pass tells it too, even where no certificate is due.
     let setup = world.declaring(&with("fourth@example.com", NOTHING));
     let pass = setup.command(&["--renew-now"]).unwrap().output().unwrap();
-    assert_eq!((pass.status.code(), String::from_utf8_lossy(&pass.stdout).as_ref()), (Some(0), "nothing is due\n"));
+    // A look that the daemon before had no time for may be made up for; it orders nothing.
+    let told = String::from_utf8_lossy(&pass.stdout).into_owned();
+    assert_eq!((pass.status.code(), world.acme.count("new-order")), (Some(0), 2), "{told}");
     assert_eq!(world.contacts_told().last().unwrap(), "mailto:fourth@example.com");
     assert_eq!(world.acme.count("new-account"), 1);
 }
