@@ -8,6 +8,7 @@ mod backup;
 mod certificates;
 mod declared;
 mod deliveries;
+mod former_release;
 mod holds;
 mod house;
 mod journal;
