@@ -23,6 +23,7 @@ pub mod id;
 pub mod key_algorithm;
 pub mod leaf;
 pub mod ledger;
+pub mod mac_key;
 pub mod moment;
 pub mod name;
 pub mod outlook;

@@ -7,6 +7,7 @@ use instant_acme::Error as ProtocolError;
 use crate::acme::problem::{PROVIDER_DOWN, Problem, ProblemKind, Step};
 use crate::acme::transport::ExchangeError;
 use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
 use crate::domain::profile::Profile;
 
@@ -83,9 +84,9 @@ pub enum AcmeError {
     /// The directory URL is none that requests can be sent to.
     #[error("the server {0} is not a URL that requests can be sent to; correct the provider")]
     UnusableServer(String),
-    /// The key of the external account binding is not base64url.
-    #[error("the key of the external account binding is not base64url (RFC 4648 section 5); copy it again from the CA")]
-    UnusableBinding,
+    /// The stored key of the external account binding is none.
+    #[error("the key of the external account binding cannot be used: it {0}")]
+    UnusableBinding(InvalidMacKey),
     /// The CA does not change account keys.
     #[error("{0} does not change account keys (its directory has no keyChange); the account keeps the key that it has")]
     NoKeyChange(String),
@@ -217,7 +218,7 @@ impl AcmeError {
             | Self::ChallengeNotOffered { .. }
             | Self::ProfileNotOffered { .. }
             | Self::UnusableServer(_)
-            | Self::UnusableBinding
+            | Self::UnusableBinding(_)
             | Self::NoKeyChange(_)
             | Self::AccountNotValid { .. }
             | Self::UnusableCredentials(_) => Disposition::Operator,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::config::store::{KeysSection, StoreSection};
@@ -12,6 +12,7 @@ use crate::config::{Config, ConfigError, secret};
 use crate::domain::auto_certificate::check_count;
 use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
 use crate::domain::id::ProviderId;
+use crate::domain::mac_key::MacKey;
 use crate::domain::profile::Profile;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 use crate::domain::resource::without_nul;
@@ -60,7 +61,7 @@ pub struct ProviderEntry {
 pub struct ExternalAccountEntry {
     /// The key identifier that the CA gave.
     pub key_id: String,
-    /// The file that holds the HMAC key that the CA gave, in base64url.
+    /// The file that holds the HMAC key that the CA gave, in base64 (either alphabet).
     pub key_secret_file: PathBuf,
 }
 
@@ -132,10 +133,9 @@ impl ProviderEntry {
 impl ExternalAccountEntry {
     fn read(&self, place: &Place<'_>) -> Result<ExternalAccountBinding, ConfigError> {
         let secret = secret::read("external_account.key_secret_file of a [[provider]]", &self.key_secret_file)?;
-        let read_secret = |text: &str| ExternalAccountBinding::part(text).map(SecretString::from);
         Ok(ExternalAccountBinding {
-            key_id: place.read("external_account.key_id", &self.key_id, ExternalAccountBinding::part)?,
-            key_secret: place.read("external_account.key_secret_file", secret.expose_secret(), read_secret)?,
+            key_id: place.read("external_account.key_id", &self.key_id, ExternalAccountBinding::parse_key_id)?,
+            key_secret: place.read("external_account.key_secret_file", secret.expose_secret(), MacKey::parse)?,
         })
     }
 }
@@ -353,6 +353,9 @@ mod tests {
         let binding = bound("kid").unwrap().providers.remove(0).provider.external_account.unwrap();
         assert_eq!((binding.key_id.as_str(), binding.key_secret.expose_secret()), ("kid", "c2VjcmV0"));
         assert_eq!(bound(" ").unwrap_err().to_string(), "[[provider]] le: external_account.key_id: is empty");
+        std::fs::write(&path, "no key").unwrap();
+        let error = bound("kid").unwrap_err().to_string();
+        assert!(error.starts_with("[[provider]] le: external_account.key_secret_file: is not base64"), "{error}");
         std::fs::write(&path, "\n").unwrap();
         assert_eq!(
             bound("kid").unwrap_err().to_string(),

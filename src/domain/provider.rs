@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use crate::domain::back_off::Trouble;
 use crate::domain::email::Email;
 use crate::domain::id::ProviderId;
+use crate::domain::mac_key::MacKey;
 use crate::domain::moment::Moment;
 use crate::domain::profile::Profile;
 use crate::domain::resource::{Audit, ResourceName};
@@ -15,22 +16,22 @@ use crate::domain::server_url::ServerUrl;
 pub struct ExternalAccountBinding {
     /// The key identifier that the CA gave.
     pub key_id: String,
-    /// The HMAC key that the CA gave, in base64url.
-    pub key_secret: SecretString,
+    /// The HMAC key that the CA gave.
+    pub key_secret: MacKey,
 }
 
-/// A part of an external account that says nothing.
+/// A key identifier of an external account that says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is empty")]
-pub struct EmptyPart;
+pub struct EmptyKeyId;
 
 impl ExternalAccountBinding {
-    /// Reads a part of it, key identifier or key, just as the CA gave it.
+    /// Reads its key identifier, just as the CA gave it.
     ///
     /// # Errors
     /// Where it is empty or blank.
-    pub fn part(text: &str) -> Result<String, EmptyPart> {
-        if text.trim().is_empty() { Err(EmptyPart) } else { Ok(text.to_owned()) }
+    pub fn parse_key_id(text: &str) -> Result<String, EmptyKeyId> {
+        if text.trim().is_empty() { Err(EmptyKeyId) } else { Ok(text.to_owned()) }
     }
 }
 

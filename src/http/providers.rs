@@ -4,7 +4,6 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,6 +11,7 @@ use utoipa_axum::routes;
 use uuid::uuid;
 
 use crate::domain::id::ProviderId;
+use crate::domain::mac_key::MacKey;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider, Provider};
 use crate::domain::resource::Actor;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
@@ -112,7 +112,7 @@ struct NewExternalAccount {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     key_id: Field<String>,
-    /// The HMAC key that the CA gave, in base64url. It is never returned.
+    /// The HMAC key that the CA gave: base64 in either alphabet, padded or not. It is never returned.
     #[serde(default)]
     #[schema(value_type = Option<String>, write_only)]
     key_secret: Field<String>,
@@ -226,12 +226,9 @@ fn checked_external_account(
     if matches!((&sent.key_id, &sent.key_secret), (Field::Absent, Field::Absent)) {
         return Some(None);
     }
-    let key_id = faults.read(&format!("{EXTERNAL_ACCOUNT}.keyId"), sent.key_id, ExternalAccountBinding::part);
-    let key_secret =
-        faults.read(&format!("{EXTERNAL_ACCOUNT}.keySecret"), sent.key_secret, ExternalAccountBinding::part);
-    key_id
-        .zip(key_secret)
-        .map(|(key_id, key_secret)| Some(ExternalAccountBinding { key_id, key_secret: SecretString::from(key_secret) }))
+    let key_id = faults.read(&format!("{EXTERNAL_ACCOUNT}.keyId"), sent.key_id, ExternalAccountBinding::parse_key_id);
+    let key_secret = faults.read(&format!("{EXTERNAL_ACCOUNT}.keySecret"), sent.key_secret, MacKey::parse);
+    key_id.zip(key_secret).map(|(key_id, key_secret)| Some(ExternalAccountBinding { key_id, key_secret }))
 }
 
 impl Wire for ProviderCreate {}

@@ -8,6 +8,7 @@ use crate::acme::{AcmeError, NameProblem, Problem, ProblemKind, Refusal, Step, T
 use crate::dns::{DnsError, Lagging};
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::Disposition;
+use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
 use crate::domain::said::Said;
 
@@ -177,7 +178,7 @@ fn others() -> Vec<Vec<String>> {
         AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".to_owned() },
         AcmeError::UnacceptableChain("it has a private key in it"),
         AcmeError::UnusableServer("https:///directory".to_owned()),
-        AcmeError::UnusableBinding,
+        AcmeError::UnusableBinding(InvalidMacKey::NotBase64),
         AcmeError::UnusableCredentials("its key is not usable"),
         AcmeError::Cancelled,
         AcmeError::ProfileNotOffered {
@@ -197,7 +198,7 @@ fn others() -> Vec<Vec<String>> {
         AcmeError::Unreadable { .. } => 5,
         AcmeError::UnacceptableChain(_) => 6,
         AcmeError::UnusableServer(_) => 7,
-        AcmeError::UnusableBinding => 8,
+        AcmeError::UnusableBinding(_) => 8,
         AcmeError::UnusableCredentials(_) => 9,
         AcmeError::Cancelled => 10,
         AcmeError::ProfileNotOffered { .. } => 11,

@@ -7,6 +7,7 @@ use sqlx::query::Query;
 
 use crate::domain::back_off::Trouble;
 use crate::domain::id::ProviderId;
+use crate::domain::mac_key::MacKey;
 use crate::domain::moment::Moment;
 use crate::domain::provider::{AccountNote, ExternalAccountBinding};
 use crate::store::documents;
@@ -66,7 +67,10 @@ impl Store {
             pending: open(pending_credentials(&row))?,
             key_change: open(rollover_credentials(&row))?,
             note: record.account_note("account_note")?,
-            external_account: external.map(|(key_id, key_secret)| ExternalAccountBinding { key_id, key_secret }),
+            external_account: external.map(|(key_id, key_secret)| ExternalAccountBinding {
+                key_id,
+                key_secret: MacKey::from_stored(key_secret),
+            }),
         }))
     }
 

@@ -13,6 +13,7 @@ use crate::domain::declared::{
 };
 use crate::domain::disposition::Failure;
 use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::mac_key::MacKey;
 use crate::domain::name::RequestedName;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 use crate::domain::resource::Actor;
@@ -112,8 +113,10 @@ impl Store {
                     name: record.parsed("name")?,
                     email: record.parsed("email")?,
                     server: server.map_err(|error| record.corrupt("server", error))?,
-                    external_account: external_account
-                        .map(|(key_id, key_secret)| ExternalAccountBinding { key_id, key_secret }),
+                    external_account: external_account.map(|(key_id, key_secret)| ExternalAccountBinding {
+                        key_id,
+                        key_secret: MacKey::from_stored(key_secret),
+                    }),
                     profile: record.optional_parsed("profile")?,
                 },
                 fallbacks: record.texts("fallbacks")?,
@@ -226,7 +229,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (row, now) = (id.to_string(), self.now().micros());
         let external = to.provider.external_account.as_ref();
-        let sealed = external.map(|binding| self.0.keys.seal(eab_key_secret(&row), &binding.key_secret)).transpose()?;
+        let sealed = external
+            .map(|binding| self.0.keys.seal(eab_key_secret(&row), binding.key_secret.sealable()))
+            .transpose()?;
         let by = Actor::autocertd();
         self.query(ALIGN_PROVIDER)
             .bind(row.clone())

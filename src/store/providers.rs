@@ -144,7 +144,7 @@ impl Store {
         let audit = Audit::new(by.clone(), self.now());
         let external = new.external_account.as_ref();
         let key_secret = external
-            .map(|binding| self.0.keys.seal(eab_key_secret(&id.to_string()), &binding.key_secret))
+            .map(|binding| self.0.keys.seal(eab_key_secret(&id.to_string()), binding.key_secret.sealable()))
             .transpose()?;
         self.query(INSERT)
             .bind(id.to_string())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use autocertd::acme::{AccountCredentials, AcmeAccount, AcmeClient, AcmeError, ChallengeKind, Order, Registration};
 use autocertd::config::acme::AcmeSection;
 use autocertd::config::span::Span;
+use autocertd::domain::mac_key::MacKey;
 use autocertd::domain::name::DnsName;
 use autocertd::domain::provider::ExternalAccountBinding;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
@@ -94,7 +95,10 @@ pub(crate) fn server(url: &str) -> ServerUrl {
 }
 
 pub(crate) fn binding(key_id: &str, key_secret: &str) -> ExternalAccountBinding {
-    ExternalAccountBinding { key_id: key_id.to_owned(), key_secret: SecretString::from(key_secret.to_owned()) }
+    ExternalAccountBinding {
+        key_id: key_id.to_owned(),
+        key_secret: MacKey::from_stored(SecretString::from(key_secret.to_owned())),
+    }
 }
 
 pub(crate) fn names(names: &[&str]) -> Vec<DnsName> {

@@ -46,6 +46,26 @@ async fn an_external_account_shows_its_key_id_alone() {
     }
 }
 
+/// The values of the official Terraform provider's tests among them.
+#[tokio::test]
+async fn the_key_of_an_external_account_is_taken_as_other_clients_take_it() {
+    let daemon = Daemon::start().await;
+    let mut body = provider();
+    for secret in ["secret", "ab+/cg==", "provider-secret-nKj", "_-_-", " c2VjcmV0LWtleQ=\n"] {
+        body["properties"]["externalAccountBinding"] = json!({ "keyId": "kid-1", "keySecret": secret });
+        let created = daemon.post("/providers", &body).await;
+        assert_eq!(created.status, 201, "{secret:?}: {}", created.text);
+        assert_eq!(created.json()["properties"]["externalAccountBinding"], json!({ "keyId": "kid-1" }));
+    }
+    for secret in ["", " ", "==", "not a key", "${EAB_KEY}", "abcde", "sch\u{f6}n"] {
+        body["properties"]["externalAccountBinding"] = json!({ "keyId": "kid-1", "keySecret": secret });
+        let refused = daemon.post("/providers", &body).await;
+        assert_eq!(refused.status, 422, "{secret:?}: {}", refused.text);
+        assert!(refused.text.contains("properties.externalAccountBinding.keySecret: is "), "{}", refused.text);
+        assert!(secret.trim().len() < 3 || !refused.text.contains(secret), "{}", refused.text);
+    }
+}
+
 #[tokio::test]
 async fn every_fault_is_named_at_once() {
     let daemon = Daemon::start().await;

@@ -6,6 +6,7 @@
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use autocertd::domain::mac_key::MacKey;
 use autocertd::domain::provider::ExternalAccountBinding;
 use autocertd::store::Page;
 use autocertd_support::daemon::{Setup, signal};
@@ -137,7 +138,7 @@ async fn proxies(world: &World) -> (FaultProxy, FaultProxy) {
 /// A store with one provider and one auto-certificate that nobody has worked on yet.
 async fn prepare(setup: &Setup, directory: &str, zone: &str) {
     let store = open_store(setup).await;
-    let binding = ExternalAccountBinding { key_id: KEY_ID.into(), key_secret: KEY_SECRET.into() };
+    let binding = ExternalAccountBinding { key_id: KEY_ID.into(), key_secret: MacKey::from_stored(KEY_SECRET) };
     store_wish_with(&store, directory, Some(binding), zone, &format!("*.{zone}")).await;
     store.close().await;
 }

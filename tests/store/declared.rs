@@ -7,6 +7,7 @@ use autocertd::domain::declared::{
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
+use autocertd::domain::mac_key::MacKey;
 use autocertd::domain::plan::{Action, Reason, plan};
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding};
 use autocertd::domain::resource::Actor;
@@ -217,7 +218,7 @@ async fn a_changed_external_account_matters_for_the_next_registration_only(house
     house.store.release_provider(&lease).await.unwrap();
     let bound = |key_secret: &str| {
         let mut declared = usual();
-        let key_secret = SecretString::from(key_secret.to_owned());
+        let key_secret = MacKey::from_stored(key_secret);
         let binding = ExternalAccountBinding { key_id: "kid-2".to_owned(), key_secret };
         declared.providers[0].provider.external_account = Some(binding);
         declared

@@ -12,6 +12,7 @@ use autocertd::domain::declared::{
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::ledger::{Bucket, Limits};
+use autocertd::domain::mac_key::MacKey;
 use autocertd::domain::moment::Moment;
 use autocertd::domain::name::RequestedName;
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding, NewProvider, Provider};
@@ -315,8 +316,10 @@ async fn what_it_declared_is_still_the_same(house: House) {
             name: text.parse().unwrap(),
             email: "ops@example.com".parse().unwrap(),
             server: ServerUrl::parse(server, PlainHttp::Refused).unwrap(),
-            external_account: first
-                .then(|| ExternalAccountBinding { key_id: "kid-1".to_owned(), key_secret: EAB_SECRET.into() }),
+            external_account: first.then(|| ExternalAccountBinding {
+                key_id: "kid-1".to_owned(),
+                key_secret: MacKey::from_stored(EAB_SECRET),
+            }),
             profile: first.then(|| "default".parse().unwrap()),
         },
         fallbacks,

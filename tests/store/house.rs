@@ -11,6 +11,7 @@ use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::leaf::Leaf;
+use autocertd::domain::mac_key::MacKey;
 use autocertd::domain::moment::Moment;
 use autocertd::domain::provider::{ExternalAccountBinding, NewProvider, Provider};
 use autocertd::domain::resource::{Actor, ResourceName};
@@ -188,7 +189,7 @@ pub(crate) fn new_provider(text: &str) -> NewProvider {
         server: ServerUrl::parse("https://ca.example/directory", PlainHttp::Refused).unwrap(),
         external_account: Some(ExternalAccountBinding {
             key_id: "kid-1".to_owned(),
-            key_secret: EAB_SECRET.to_owned().into(),
+            key_secret: MacKey::from_stored(EAB_SECRET),
         }),
         profile: None,
     }

@@ -153,7 +153,7 @@ fn every_other_case_has_its_disposition() {
             Disposition::Operator,
         ),
         (AcmeError::UnusableServer("nonsense".to_owned()), Disposition::Operator),
-        (AcmeError::UnusableBinding, Disposition::Operator),
+        (AcmeError::UnusableBinding(InvalidMacKey::NotBase64), Disposition::Operator),
         (AcmeError::UnusableCredentials("it cannot be read"), Disposition::Operator),
     ] {
         assert_eq!(error.disposition(), expected, "{error}");

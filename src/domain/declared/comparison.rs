@@ -4,8 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use secrecy::ExposeSecret;
-
 use crate::domain::auto_certificate::NewAutoCertificate;
 use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
 use crate::domain::id::{AutoCertificateId, ProviderId};
@@ -259,9 +257,7 @@ fn ordered(common_name: &RequestedName, others: &[RequestedName]) -> HashSet<Dns
 fn same_binding(one: Option<&ExternalAccountBinding>, other: Option<&ExternalAccountBinding>) -> bool {
     match (one, other) {
         (None, None) => true,
-        (Some(one), Some(other)) => {
-            one.key_id == other.key_id && one.key_secret.expose_secret() == other.key_secret.expose_secret()
-        }
+        (Some(one), Some(other)) => one.key_id == other.key_id && one.key_secret.is_same(&other.key_secret),
         _ => false,
     }
 }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::mac_key::MacKey;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
 
 /// A provider that the API made.
@@ -119,7 +120,7 @@ fn each_change_says_what_follows_of_it() {
         change(&mut declared);
         said(&declared, &stored)
     };
-    let binding = ExternalAccountBinding { key_id: "kid".to_owned(), key_secret: "secret".to_owned().into() };
+    let binding = ExternalAccountBinding { key_id: "kid".to_owned(), key_secret: MacKey::parse("secret").unwrap() };
     let certificate = "a new certificate is ordered, and the old one serves until it is there";
     assert_eq!(
         with(&|d| d.providers[0] = provider("le", "new", "ca")),
