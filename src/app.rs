@@ -30,6 +30,7 @@ use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
 use crate::domain::standing::DnsPersist;
 use crate::domain::token::Scope;
+use crate::http::list_slots::ListSlots;
 use crate::http::{self, Api, LocalSocket};
 use crate::issuance::{Issuance, Registrar};
 use crate::runtime::clock::{SharedClock, SystemClock};
@@ -292,6 +293,7 @@ impl App {
             wake: self.wake.clone(),
             instance: self.config.instance(),
             limits: self.config.limits.clone(),
+            list_slots: ListSlots::default(),
             request_timeout: self.config.api.request_timeout,
             plain_http: self.config.acme.plain_http(),
             credentials: self.credentials.clone(),

@@ -9,6 +9,7 @@ mod collection;
 pub mod control;
 pub mod errors;
 mod health;
+pub mod list_slots;
 mod metadata;
 mod openapi;
 mod patch;
@@ -25,6 +26,7 @@ pub use server::{LocalSocket, SocketError, serve, serve_unix};
 use crate::config::api::LimitsSection;
 use crate::config::span::Span;
 use crate::domain::server_url::PlainHttp;
+use crate::http::list_slots::ListSlots;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::credentials::KnownCredentials;
 use crate::runtime::randomness::Randomness;
@@ -46,6 +48,8 @@ pub struct Api {
     pub instance: String,
     /// How much is taken.
     pub limits: LimitsSection,
+    /// How many lists are answered at a time.
+    pub list_slots: ListSlots,
     /// How long a request may take.
     pub request_timeout: Span,
     /// Whether providers may be spoken to without TLS.

@@ -20,6 +20,7 @@ mod key_check;
 mod key_ring;
 mod lease;
 mod ledger;
+mod listing;
 mod migrations;
 mod presence;
 mod progress;
@@ -43,15 +44,17 @@ mod work;
 
 pub use crate::config::store::{StoreSettings, StoreUrl};
 pub use accounts::{Account, RegisteredAccount};
-pub use auto_certificates::Creation;
+pub use auto_certificates::{AutoCertificateFilter, Creation};
 pub use backup::{Backup, BackupError, Contents, LeftOut};
 pub use breakers::{Proof, Turnstile};
+pub use certificates::CertificateFilter;
 pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow};
 pub use error::StoreError;
 pub use journal::{ChallengeRecord, IntendedCanary, IntendedRecord, Removal};
 pub use key_ring::{KeyError, KeyRing};
 pub use lease::{Hold, LEASE, Lease, ProviderLease};
 pub use ledger::{Booking, Books};
+pub use listing::{ListedRow, PageRows};
 pub use progress::{NewestSummary, Progress, RenewalRequest};
 pub use providers::Deletion;
 pub use queue::Due;
@@ -74,7 +77,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions};
 use sqlx::query::Query;
 use sqlx::{Any, AnyPool, Executor, Transaction};
 use url::Url;
@@ -192,16 +195,6 @@ impl Page {
     /// One more than asked for, which tells whether others follow.
     const fn fetch_limit(self) -> i64 {
         self.limit as i64 + 1
-    }
-
-    fn listing<T>(
-        self,
-        rows: &[AnyRow],
-        read: impl Fn(&AnyRow) -> Result<T, StoreError>,
-    ) -> Result<Listing<T>, StoreError> {
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let items = rows.iter().take(limit).map(read).collect::<Result<_, _>>()?;
-        Ok(Listing { items, more: rows.len() > limit })
     }
 }
 

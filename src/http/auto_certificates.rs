@@ -3,6 +3,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -22,7 +23,7 @@ use crate::domain::resource::Actor;
 use crate::domain::state;
 use crate::http::Api;
 use crate::http::body::{Body, Faults, Field, Wire};
-use crate::http::collection::{Collection, Identity};
+use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
 use crate::http::errors::ApiError;
 use crate::http::metadata::{Metadata, enumeration};
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
@@ -125,11 +126,21 @@ struct NewAutoCertificateProperties {
         ListErrors))]
 async fn list(
     State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
     query: ListQuery<AutoCertificateFilter>,
-) -> Result<Collection<AutoCertificateRead>, ApiError> {
-    let listing = api.store.auto_certificates(query.page(), query.filter.common_name.as_deref()).await?;
-    let now = api.clock.now();
-    Ok(Collection::page(COLLECTION, &query, listing, |found| AutoCertificateRead::at(found, now)))
+) -> Result<Response, ApiError> {
+    let slot = api.list_slots.take(&actor).await?;
+    let page = api.store.auto_certificate_page(query.page(), &query.filter.narrowed()).await?;
+    let (store, now) = (api.store.clone(), api.clock.now());
+    let read = move |ids: Vec<AutoCertificateId>| {
+        let store = store.clone();
+        async move {
+            let found = store.auto_certificates_by_id(&ids).await?;
+            Ok(undamaged(found).map(|found| AutoCertificateRead::at(found, now)).collect())
+        }
+    };
+    let patience = api.request_timeout.duration();
+    ListAnswer { identity: COLLECTION, page, slot, patience }.give(&query, read).await
 }
 
 /// Creates an auto-certificate; the certificate itself follows

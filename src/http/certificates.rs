@@ -3,6 +3,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use axum::{Extension, Json};
 use rcgen::KeyPair;
 use secrecy::{ExposeSecret, SecretString};
@@ -20,7 +21,7 @@ use crate::domain::resource::Actor;
 use crate::domain::state;
 use crate::http::Api;
 use crate::http::body::{Body, Faults, Field, Wire};
-use crate::http::collection::{Collection, Identity};
+use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
 use crate::http::errors::{ApiError, Fault};
 use crate::http::metadata::{Metadata, as_text};
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchErrors, ReadErrors};
@@ -132,12 +133,21 @@ struct NewCertificateProperties {
     responses((status = 200, description = "One page of the certificates", body = Collection<CertificateRead>), ListErrors))]
 async fn list(
     State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
     query: ListQuery<CertificateFilter>,
-) -> Result<Collection<CertificateRead>, ApiError> {
-    let filter = &query.filter;
-    let listing = api.store.certificates(query.page(), filter.common_name.as_deref(), filter.auto_certificate).await?;
-    let now = api.clock.now();
-    Ok(Collection::page(COLLECTION, &query, listing, |found| CertificateRead::at(found, now)))
+) -> Result<Response, ApiError> {
+    let slot = api.list_slots.take(&actor).await?;
+    let page = api.store.certificate_page(query.page(), &query.filter.narrowed()).await?;
+    let (store, now) = (api.store.clone(), api.clock.now());
+    let read = move |ids: Vec<CertificateId>| {
+        let store = store.clone();
+        async move {
+            let found = store.certificates_by_id(&ids).await?;
+            Ok(undamaged(found).map(|found| CertificateRead::at(found, now)).collect())
+        }
+    };
+    let patience = api.request_timeout.duration();
+    ListAnswer { identity: COLLECTION, page, slot, patience }.give(&query, read).await
 }
 
 /// Uploads a certificate

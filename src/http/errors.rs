@@ -1,6 +1,9 @@
 //! What a request gets instead of its answer: every refusal and fault, in the one form of the contract. A 500 tells
 //! nothing but the request id, which the outermost layer fills in; everything else goes to the log, once, here.
 
+use std::error::Error;
+use std::fmt;
+
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -50,6 +53,12 @@ pub(crate) enum ApiError {
     Declared(DeclaredKey),
     /// The request took longer than the settings allow.
     TimedOut,
+    /// As many lists as allowed are being read by slow clients.
+    TooManyLists,
+    /// An answer could not be written as JSON.
+    Unwritable(serde_json::Error),
+    /// Reading a part of a list panicked.
+    Panicked(tokio::task::JoinError),
     /// The store failed.
     Store(StoreError),
 }
@@ -104,8 +113,10 @@ impl ApiError {
             Self::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(_) | Self::LimitReached(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TimedOut | Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TimedOut | Self::TooManyLists | Self::Store(StoreError::Unavailable(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Store(_) | Self::Unwritable(_) | Self::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -126,8 +137,9 @@ impl ApiError {
             Self::Body(_) => "autocertd-property-1",
             Self::LimitReached(_) => "autocertd-limit-1",
             Self::TimedOut => "autocertd-timeout-1",
+            Self::TooManyLists => "autocertd-busy-1",
             Self::Store(StoreError::Unavailable(_)) => "autocertd-unavailable-1",
-            Self::Store(_) => INTERNAL,
+            Self::Store(_) | Self::Unwritable(_) | Self::Panicked(_) => INTERNAL,
         }
     }
 
@@ -162,6 +174,10 @@ impl ApiError {
             }
             Self::Declared(key) => format!("the settings file declares this under the key {key}; change it there"),
             Self::TimedOut => "the request took too long; try again".to_owned(),
+            Self::TooManyLists => {
+                "too many lists are being read at the same time; read those to their end, or try again".to_owned()
+            }
+            Self::Unwritable(_) | Self::Panicked(_) => "the answer could not be made".to_owned(),
             Self::Store(_) => "the store cannot be reached at the moment; try again".to_owned(),
         };
         vec![message]
@@ -178,10 +194,37 @@ impl From<StoreError> for ApiError {
     }
 }
 
+/// For the log, where an answer is broken off.
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Unwritable(error) => error.fmt(f),
+            Self::Panicked(error) => error.fmt(f),
+            _ => f.write_str(self.code()),
+        }
+    }
+}
+
+impl Error for ApiError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Store(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Self::Store(error) = &self {
-            tracing::error!(error = error as &dyn std::error::Error, "the store failed a request");
+        let failed: Option<&dyn Error> = match &self {
+            Self::Store(error) => Some(error),
+            Self::Unwritable(error) => Some(error),
+            Self::Panicked(error) => Some(error),
+            _ => None,
+        };
+        if let Some(error) = failed {
+            tracing::error!(error, "a request failed");
         }
         let (status, code) = (self.status(), self.code());
         let mut response = if status == StatusCode::INTERNAL_SERVER_ERROR {

@@ -3,6 +3,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,7 +19,7 @@ use crate::domain::server_url::{PlainHttp, ServerUrl};
 use crate::domain::state;
 use crate::http::Api;
 use crate::http::body::{Body, Faults, Field, Wire};
-use crate::http::collection::{Collection, Identity};
+use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
 use crate::http::errors::ApiError;
 use crate::http::metadata::Metadata;
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
@@ -121,9 +122,20 @@ struct NewExternalAccount {
 /// Lists providers
 #[utoipa::path(get, path = "/providers", operation_id = "providersGet", tag = "Provider", params(Paging),
     responses((status = 200, description = "One page of the providers", body = Collection<ProviderRead>), ListErrors))]
-async fn list(State(api): State<Api>, query: ListQuery<NoFilter>) -> Result<Collection<ProviderRead>, ApiError> {
-    let listing = api.store.providers(query.page()).await?;
-    Ok(Collection::page(COLLECTION, &query, listing, ProviderRead::from))
+async fn list(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    query: ListQuery<NoFilter>,
+) -> Result<Response, ApiError> {
+    let slot = api.list_slots.take(&actor).await?;
+    let page = api.store.provider_page(query.page()).await?;
+    let store = api.store.clone();
+    let read = move |ids: Vec<ProviderId>| {
+        let store = store.clone();
+        async move { Ok(undamaged(store.providers_by_id(&ids).await?).map(ProviderRead::from).collect()) }
+    };
+    let patience = api.request_timeout.duration();
+    ListAnswer { identity: COLLECTION, page, slot, patience }.give(&query, read).await
 }
 
 /// Creates a provider

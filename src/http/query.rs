@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use crate::domain::id::AutoCertificateId;
 use crate::http::errors::{ApiError, Fault};
-use crate::store::Page;
+use crate::store::{self, Page};
 
 /// The query of a list.
 pub(crate) struct ListQuery<F> {
@@ -80,6 +80,20 @@ impl Filter for CertificateFilter {
             text.parse().map_err(|error| faults.push(Fault(format!("{AUTO_CERTIFICATE}: {error}")))).ok()
         });
         Self { common_name: parameters.common_name(faults), auto_certificate }
+    }
+}
+
+impl AutoCertificateFilter {
+    /// The filter as the store knows it.
+    pub(crate) fn narrowed(&self) -> store::AutoCertificateFilter {
+        store::AutoCertificateFilter { common_name: self.common_name.clone() }
+    }
+}
+
+impl CertificateFilter {
+    /// The filter as the store knows it.
+    pub(crate) fn narrowed(&self) -> store::CertificateFilter {
+        store::CertificateFilter { common_name: self.common_name.clone(), auto_certificate: self.auto_certificate }
     }
 }
 

@@ -10,9 +10,10 @@ use crate::domain::id::AutoCertificateId;
 use crate::domain::name::{RequestedName, filter_form};
 use crate::domain::resource::{Actor, ResourceName};
 use crate::store::documents;
+use crate::store::listing::{Conditions, IDS, Listed};
 use crate::store::renaming::Renaming;
 use crate::store::row::Record;
-use crate::store::{Listing, Page, Store, StoreError};
+use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
 /// What became of the making of an auto-certificate.
 #[derive(Clone, Debug)]
@@ -23,6 +24,13 @@ pub enum Creation {
     UnknownProvider,
     /// As many as allowed are there already.
     LimitReached,
+}
+
+/// Which auto-certificates a list is about. What is absent does not narrow it.
+#[derive(Clone, Debug, Default)]
+pub struct AutoCertificateFilter {
+    /// Those of this common name, in any case, in U-label or A-label form.
+    pub common_name: Option<String>,
 }
 
 impl Store {
@@ -70,12 +78,33 @@ impl Store {
         page: Page,
         common_name: Option<&str>,
     ) -> Result<Listing<AutoCertificate>, StoreError> {
-        let query = match common_name {
-            None => self.query(list()),
-            Some(text) => self.query(list_with_common_name()).bind(filter_form(text)),
-        };
-        let query = query.bind(page.fetch_limit()).bind(i64::from(page.offset));
-        page.listing(&query.fetch_all(&self.0.pool).await?, read)
+        let filter = AutoCertificateFilter { common_name: common_name.map(ToOwned::to_owned) };
+        let found = self.auto_certificate_page(page, &filter).await?;
+        let items = self.auto_certificates_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
+        Ok(Listing { items, more: found.more })
+    }
+
+    /// Which auto-certificates a page has.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn auto_certificate_page(
+        &self,
+        page: Page,
+        filter: &AutoCertificateFilter,
+    ) -> Result<PageRows<AutoCertificateId>, StoreError> {
+        self.page_rows(&LISTED, filter.conditions(), page).await
+    }
+
+    /// Those of these auto-certificates that are still there, in the order of a page. A damaged row is an error of its own.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn auto_certificates_by_id(
+        &self,
+        ids: &[AutoCertificateId],
+    ) -> Result<Vec<Result<AutoCertificate, StoreError>>, StoreError> {
+        self.rows_by_id(&list(), ids, read).await
     }
 
     /// Gives an auto-certificate another name.
@@ -265,23 +294,26 @@ pub(super) fn get() -> String {
     format!("SELECT {COLUMNS} FROM auto_certificates a WHERE a.id = $1")
 }
 
+/// Those of [`IDS`] that are not deleted.
 pub(super) fn list() -> String {
-    listing("", "LIMIT $1 OFFSET $2")
-}
-
-pub(super) fn list_with_common_name() -> String {
-    listing("AND common_name_form = $1", "LIMIT $2 OFFSET $3")
-}
-
-/// The page is chosen first, so that what is passed over costs no look at other tables.
-fn listing(filter: &str, window: &str) -> String {
     format!(
-        "SELECT {COLUMNS} FROM (SELECT id AS page_id FROM auto_certificates WHERE deleted_at IS NULL {filter} \
-         ORDER BY created_at, id {window}) page JOIN auto_certificates a ON a.id = page.page_id \
+        "SELECT {COLUMNS} FROM auto_certificates a WHERE a.id IN {IDS} AND a.deleted_at IS NULL \
          ORDER BY a.created_at, a.id"
     )
 }
 
+impl AutoCertificateFilter {
+    pub(super) fn conditions(&self) -> Conditions {
+        Conditions::default().and_equal("common_name_form", self.common_name.as_deref().map(filter_form))
+    }
+}
+
+pub(super) const LISTED: Listed = Listed {
+    table: TABLE,
+    present: "deleted_at IS NULL",
+    bytes: "octet_length(r.subject_alternative_names) + COALESCE(octet_length(r.trouble), 0) \
+            + COALESCE(octet_length(r.rehearsal), 0)",
+};
 pub(super) const TABLE: &str = "auto_certificates";
 const CHANGE_ROSTER: &str = "UPDATE locks SET taken = taken + 1 WHERE id = 'auto-certificates'";
 pub(super) const COUNT: &str =

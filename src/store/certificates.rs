@@ -11,10 +11,20 @@ use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::name::filter_form;
 use crate::domain::resource::{Actor, ResourceName};
+use crate::store::listing::{Conditions, IDS, Listed};
 use crate::store::renaming::Renaming;
 use crate::store::row::Record;
 use crate::store::seal::Place;
-use crate::store::{Listing, Page, Store, StoreError};
+use crate::store::{Listing, Page, PageRows, Store, StoreError};
+
+/// Which certificates a list is about. What is absent does not narrow it.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateFilter {
+    /// Those of this common name, in any case, in U-label or A-label form.
+    pub common_name: Option<String>,
+    /// Those that were issued for this auto-certificate.
+    pub auto_certificate: Option<AutoCertificateId>,
+}
 
 impl Store {
     /// Stores a certificate that a person gave.
@@ -66,17 +76,33 @@ impl Store {
         common_name: Option<&str>,
         auto_certificate: Option<AutoCertificateId>,
     ) -> Result<Listing<Certificate>, StoreError> {
-        let mut query = self
-            .query(list(common_name.is_some(), auto_certificate.is_some()))
-            .bind(page.fetch_limit())
-            .bind(i64::from(page.offset));
-        if let Some(text) = common_name {
-            query = query.bind(filter_form(text));
-        }
-        if let Some(id) = auto_certificate {
-            query = query.bind(id.to_string());
-        }
-        page.listing(&query.fetch_all(&self.0.pool).await?, read)
+        let filter = CertificateFilter { common_name: common_name.map(ToOwned::to_owned), auto_certificate };
+        let found = self.certificate_page(page, &filter).await?;
+        let items = self.certificates_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
+        Ok(Listing { items, more: found.more })
+    }
+
+    /// Which certificates a page has.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn certificate_page(
+        &self,
+        page: Page,
+        filter: &CertificateFilter,
+    ) -> Result<PageRows<CertificateId>, StoreError> {
+        self.page_rows(&LISTED, filter.conditions(), page).await
+    }
+
+    /// Those of these certificates that are still there, in the order of a page. A damaged row is an error of its own.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn certificates_by_id(
+        &self,
+        ids: &[CertificateId],
+    ) -> Result<Vec<Result<Certificate, StoreError>>, StoreError> {
+        self.rows_by_id(&list(), ids, read).await
     }
 
     /// Gives a certificate another name.
@@ -201,21 +227,21 @@ macro_rules! columns {
     };
 }
 
-/// The page is chosen first, so that what is passed over costs no further look.
-pub(super) fn list(by_common_name: bool, by_auto_certificate: bool) -> String {
-    let filter = match (by_common_name, by_auto_certificate) {
-        (false, false) => "",
-        (true, false) => "WHERE common_name_form = $3",
-        (false, true) => "WHERE auto_certificate_id = $3",
-        (true, true) => "WHERE common_name_form = $3 AND auto_certificate_id = $4",
-    };
-    format!(
-        "SELECT {} FROM (SELECT id AS page_id FROM certificates {filter} ORDER BY created_at, id \
-         LIMIT $1 OFFSET $2) page JOIN certificates c ON c.id = page.page_id ORDER BY c.created_at, c.id",
-        columns!()
-    )
+/// Those of [`IDS`].
+pub(super) fn list() -> String {
+    format!("SELECT {} FROM certificates c WHERE c.id IN {IDS} ORDER BY c.created_at, c.id", columns!())
 }
 
+impl CertificateFilter {
+    pub(super) fn conditions(&self) -> Conditions {
+        Conditions::default()
+            .and_equal("auto_certificate_id", self.auto_certificate.map(|id| id.to_string()))
+            .and_equal("common_name_form", self.common_name.as_deref().map(filter_form))
+    }
+}
+
+pub(super) const LISTED: Listed =
+    Listed { table: TABLE, present: "", bytes: "octet_length(r.certificate) + octet_length(r.chain)" };
 pub(super) const TABLE: &str = "certificates";
 const KEPT_AFTER_EXPIRY: Duration = Duration::days(30);
 pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM certificates c WHERE c.id = $1");

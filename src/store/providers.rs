@@ -7,10 +7,11 @@ use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::provider::{NewProvider, Provider};
 use crate::domain::resource::{Actor, Audit, ResourceName};
 use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::store::listing::{Conditions, IDS, Listed};
 use crate::store::renaming::Renaming;
 use crate::store::row::Record;
 use crate::store::seal::Place;
-use crate::store::{Listing, Page, Store, StoreError};
+use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
 /// What became of the deletion of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +50,25 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn providers(&self, page: Page) -> Result<Listing<Provider>, StoreError> {
-        let rows =
-            self.query(LIST).bind(page.fetch_limit()).bind(i64::from(page.offset)).fetch_all(&self.0.pool).await?;
-        page.listing(&rows, read)
+        let found = self.provider_page(page).await?;
+        let items = self.providers_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
+        Ok(Listing { items, more: found.more })
+    }
+
+    /// Which providers a page has.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn provider_page(&self, page: Page) -> Result<PageRows<ProviderId>, StoreError> {
+        self.page_rows(&LISTED, Conditions::default(), page).await
+    }
+
+    /// Those of these providers that are still there, in the order of a page. A damaged row is an error of its own.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn providers_by_id(&self, ids: &[ProviderId]) -> Result<Vec<Result<Provider, StoreError>>, StoreError> {
+        self.rows_by_id(&list(), ids, read).await
     }
 
     /// The providers that a person may mean: by id, by name or by the key under which settings declare it.
@@ -221,14 +238,22 @@ macro_rules! columns {
     };
 }
 
+/// Those of [`IDS`].
+pub(super) fn list() -> String {
+    format!("SELECT {} FROM providers WHERE id IN {IDS} ORDER BY created_at, id", columns!())
+}
+
 pub(super) const TABLE: &str = "providers";
 const INSERT: &str = "\
     INSERT INTO providers (id, name, email, server, eab_key_id, eab_key_secret, profile, next_look, lease_epoch, \
     created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $8, $9, $10, $8, $9, $10)";
 const GET: &str = concat!("SELECT ", columns!(), " FROM providers WHERE id = $1");
-pub(super) const LIST: &str =
-    concat!("SELECT ", columns!(), " FROM providers ORDER BY created_at, id LIMIT $1 OFFSET $2");
+pub(super) const LISTED: Listed = Listed {
+    table: TABLE,
+    present: "",
+    bytes: "octet_length(r.server) + octet_length(r.fallbacks) + COALESCE(octet_length(r.trouble), 0)",
+};
 /// Asked for by a person only, and providers are few.
 const MATCHING: &str = concat!(
     "SELECT ",

@@ -11,6 +11,7 @@ use autocertd::domain::leaf::Leaf;
 use autocertd::domain::moment::Moment;
 use autocertd::domain::server_url::{OrderUrl, PlainHttp};
 use autocertd::domain::token::Scope;
+use autocertd::http::list_slots::ListSlots;
 use autocertd::http::{Api, serve};
 use autocertd::runtime::clock::{Clock, TurnedClock};
 use autocertd::runtime::credentials::KnownCredentials;
@@ -70,6 +71,7 @@ impl Daemon {
             instance: "local".to_owned(),
             wake: Wake::default(),
             limits: LimitsSection { auto_certificates },
+            list_slots: ListSlots::default(),
             request_timeout: Span::seconds(30),
             plain_http: PlainHttp::Refused,
             credentials: KnownCredentials::default(),

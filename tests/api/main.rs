@@ -16,3 +16,4 @@ mod openapi;
 mod providers;
 mod secrets;
 mod server;
+mod streaming;

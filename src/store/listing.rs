@@ -1,0 +1,131 @@
+//! Lists are read in two steps, so that a long one is never held whole: which rows a page has and how long they are, in
+//! one statement, and then the rows themselves, a few at a time. No connection is held between the two.
+
+use std::fmt::Display;
+
+use sqlx::any::AnyRow;
+
+use crate::store::row::Record;
+use crate::store::{Page, Store, StoreError};
+
+/// The rows of a page, in the stable order of their making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRows<I> {
+    /// The rows.
+    pub rows: Vec<ListedRow<I>>,
+    /// Whether others follow.
+    pub more: bool,
+}
+
+/// A row of a page that is not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedRow<I> {
+    /// Its id.
+    pub id: I,
+    /// How many bytes its longest columns have.
+    pub bytes: u64,
+}
+
+impl<I: Copy> PageRows<I> {
+    /// The ids of the rows.
+    pub fn ids(&self) -> Vec<I> {
+        self.rows.iter().map(|row| row.id).collect()
+    }
+}
+
+/// A table that is listed.
+pub(super) struct Listed {
+    pub(super) table: &'static str,
+    /// The condition that every row meets which is there for clients; empty where all are.
+    pub(super) present: &'static str,
+    /// The length of the row `r`.
+    pub(super) bytes: &'static str,
+}
+
+/// The conditions that narrow a list.
+#[derive(Default)]
+pub(super) struct Conditions {
+    terms: Vec<String>,
+    values: Vec<String>,
+}
+
+impl Conditions {
+    /// Those where `column` is `value`, where one is given.
+    pub(super) fn and_equal(mut self, column: &'static str, value: Option<String>) -> Self {
+        if let Some(value) = value {
+            self.values.push(value);
+            self.terms.push(format!("{column} = ${}", self.values.len()));
+        }
+        self
+    }
+}
+
+impl Listed {
+    /// The page is chosen first, so that what is passed over costs no look at the rows.
+    pub(super) fn page(&self, conditions: &Conditions) -> String {
+        let present = (!self.present.is_empty()).then_some(self.present);
+        let terms: Vec<&str> = present.into_iter().chain(conditions.terms.iter().map(String::as_str)).collect();
+        let filter = if terms.is_empty() { String::new() } else { format!("WHERE {}", terms.join(" AND ")) };
+        let (limit, offset) = (conditions.values.len() + 1, conditions.values.len() + 2);
+        format!(
+            "SELECT r.id, CAST({bytes} AS BIGINT) AS bytes FROM (SELECT id AS page_id FROM {table} {filter} \
+             ORDER BY created_at, id LIMIT ${limit} OFFSET ${offset}) page JOIN {table} r ON r.id = page.page_id \
+             ORDER BY r.created_at, r.id",
+            bytes = self.bytes,
+            table = self.table,
+        )
+    }
+}
+
+impl Store {
+    /// The rows of a page of `listed`.
+    pub(super) async fn page_rows<I>(
+        &self,
+        listed: &Listed,
+        conditions: Conditions,
+        page: Page,
+    ) -> Result<PageRows<I>, StoreError>
+    where
+        I: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+    {
+        let mut query = self.query(listed.page(&conditions));
+        for value in conditions.values {
+            query = query.bind(value);
+        }
+        let found = query.bind(page.fetch_limit()).bind(i64::from(page.offset)).fetch_all(&self.0.pool).await?;
+        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let row = |row| {
+            let record = Record::new(row, listed.table);
+            Ok(ListedRow { id: record.parsed("id")?, bytes: record.count("bytes")? })
+        };
+        let rows = found.iter().take(limit).map(row).collect::<Result<_, StoreError>>()?;
+        Ok(PageRows { rows, more: found.len() > limit })
+    }
+
+    /// The rows of these ids that are still there, as `select` with [`IDS`] gives them. One that cannot be read is an
+    /// error of its own.
+    pub(super) async fn rows_by_id<I: Display, T>(
+        &self,
+        select: &str,
+        ids: &[I],
+        read: impl Fn(&AnyRow) -> Result<T, StoreError>,
+    ) -> Result<Vec<Result<T, StoreError>>, StoreError> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for group in ids.chunks(AT_ONCE) {
+            let mut query = self.query(select.to_owned());
+            // Always the same statement: the last id stands for those that are missing.
+            for id in (0..AT_ONCE).filter_map(|place| group.get(place).or_else(|| group.last())) {
+                query = query.bind(id.to_string());
+            }
+            rows.extend(query.fetch_all(&self.0.pool).await?.iter().map(&read));
+        }
+        Ok(rows)
+    }
+}
+
+/// How many rows one statement reads.
+const AT_ONCE: usize = 50;
+/// As many places for ids.
+pub(super) const IDS: &str = "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+    $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, \
+    $44, $45, $46, $47, $48, $49, $50)";
