@@ -31,7 +31,7 @@ use crate::app::UnusableSettings;
 use crate::cli::named::UnknownNames;
 use crate::cli::renew_now::Wish;
 use crate::config::Config;
-use crate::domain::shown::printable;
+use crate::domain::text::printable;
 use crate::runtime::hardening;
 
 /// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains

@@ -37,6 +37,7 @@ use crate::acme::transport::{Exchange, bytes_response};
 use crate::domain::email::Email;
 use crate::domain::provider::ExternalAccountBinding;
 use crate::domain::server_url::ServerUrl;
+use crate::domain::text::RemoteMessage;
 
 /// What an account is registered with.
 #[derive(Clone, Debug)]
@@ -107,7 +108,7 @@ impl AcmeClient {
         let location = answer.headers().get(LOCATION).and_then(|url| url.to_str().ok());
         let url = location.ok_or_else(|| AcmeError::Unreadable {
             step: Step::Account,
-            cause: "it does not say where the account is".to_owned(),
+            cause: "it does not say where the account is".into(),
         })?;
         let mut stored = StoredAccount::read(&pending)?;
         url.clone_into(&mut stored.id);
@@ -143,7 +144,7 @@ impl AcmeClient {
     async fn with_terms(&self, exchange: &Exchange, error: AcmeError) -> AcmeError {
         let AcmeError::Refused { step, refusal } = error else { return error };
         let kind = refusal.kind();
-        let words = refusal.problem.as_ref().map(|problem| problem.detail.to_lowercase()).unwrap_or_default();
+        let words = refusal.problem.as_ref().map(|problem| problem.detail.as_str().to_lowercase()).unwrap_or_default();
         let about_terms = matches!(kind, Some(ProblemKind::AgreementRequired | ProblemKind::UserActionRequired))
             || words.contains("terms of service")
             || words.contains("agree");
@@ -151,6 +152,7 @@ impl AcmeClient {
             return AcmeError::Refused { step, refusal };
         }
         let terms = exchange.directory().await.ok().and_then(|document| meta(&document).terms_of_service);
+        let terms = terms.map(|url| RemoteMessage::new(&url));
         AcmeError::TermsNotAccepted { terms, refusal }
     }
 }

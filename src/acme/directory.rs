@@ -9,6 +9,7 @@ use serde::Deserialize;
 use time::Duration;
 
 use crate::domain::moment::Moment;
+use crate::domain::text::is_printable;
 
 /// Directories by their URL. Only what could be read is kept.
 #[derive(Debug, Default)]
@@ -47,7 +48,11 @@ impl Directories {
 
 /// What a CA says of itself in its directory, RFC 8555 section 7.1.1; nothing where it cannot be read.
 pub(super) fn meta(document: &[u8]) -> Meta {
-    serde_json::from_slice::<Directory>(document).map(|directory| directory.meta).unwrap_or_default()
+    let mut meta = serde_json::from_slice::<Directory>(document).map(|directory| directory.meta).unwrap_or_default();
+    meta.caa_identities.retain(|name| is_sane(name));
+    meta.caa_identities.truncate(MOST_LISTED);
+    meta.profiles = meta.profiles.into_iter().filter(|(name, _)| is_sane(name)).take(MOST_LISTED).collect();
+    meta
 }
 
 /// What a CA says of itself.
@@ -98,6 +103,15 @@ struct Directory {
     #[serde(default)]
     meta: Meta,
 }
+
+/// Whether a name can be told to people and compared with theirs.
+fn is_sane(name: &str) -> bool {
+    name.len() <= LONGEST_NAME && name.chars().all(is_printable)
+}
+
+/// In bytes: that of a DNS name.
+const LONGEST_NAME: usize = 253;
+const MOST_LISTED: usize = 100;
 
 const FRESH: Duration = Duration::minutes(5);
 

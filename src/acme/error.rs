@@ -10,6 +10,7 @@ use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
 use crate::domain::profile::Profile;
+use crate::domain::text::RemoteMessage;
 
 /// Why a step with a CA did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +29,11 @@ pub enum AcmeError {
     /// The CA wants its terms accepted.
     #[error(
         "{} wants its terms of service accepted: {refusal}; read {} and set accept_terms_of_service = true in [acme]",
-        .refusal.host(), .terms.as_deref().unwrap_or("them on the CA's pages")
+        .refusal.host(), .terms.as_ref().map_or("them on the CA's pages", RemoteMessage::as_str)
     )]
     TermsNotAccepted {
         /// Where the directory says that they are.
-        terms: Option<String>,
+        terms: Option<RemoteMessage>,
         /// The CA's answer.
         refusal: Box<Refusal>,
     },
@@ -40,12 +41,12 @@ pub enum AcmeError {
     #[error("the CA could not validate the order: {}{}", listed(.0), advice(first_advice(.0)))]
     OrderFailed(Vec<NameProblem>),
     /// The CA does not offer DNS-01 for a name.
-    #[error("the CA offers no dns-01 challenge for {name}, only {}; use another CA for it", .offered.join(", "))]
+    #[error("the CA offers no dns-01 challenge for {name}, only {offered}; use another CA for it")]
     ChallengeNotOffered {
         /// The name.
-        name: String,
+        name: RemoteMessage,
         /// The types that the CA offers.
-        offered: Vec<String>,
+        offered: RemoteMessage,
     },
     /// The CA does not offer the profile that is to be ordered.
     #[error("the CA offers no profile `{profile}`; it offers {}; correct `profile` in the settings", offers(.offered))]
@@ -76,7 +77,7 @@ pub enum AcmeError {
         /// What was asked for.
         step: Step,
         /// What is wrong with the answer.
-        cause: String,
+        cause: RemoteMessage,
     },
     /// The chain is not acceptable.
     #[error("the certificate chain from the CA is refused: {0}")]
@@ -96,7 +97,7 @@ pub enum AcmeError {
         /// The account.
         url: String,
         /// Its status, RFC 8555 section 7.1.2.
-        status: String,
+        status: RemoteMessage,
     },
     /// The stored account cannot be read.
     #[error("the stored account cannot be used ({0}); restore it from a backup")]
@@ -136,28 +137,28 @@ pub struct Refusal {
     /// The moment of `Retry-After`.
     pub retry_after: Option<Moment>,
     /// The beginning of a body that is no problem document.
-    pub excerpt: String,
+    pub excerpt: RemoteMessage,
 }
 
 /// The problem of a name in an order, or of the whole order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameProblem {
     /// The name, `None` where it is about the order.
-    pub name: Option<String>,
+    pub name: Option<RemoteMessage>,
     /// What the CA says.
     pub problem: Problem,
 }
 
 /// How a CA could not be spoken to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{host} could not be reached: {trouble}{}{}", .cause.as_deref().map(|cause| format!(" ({cause})")).unwrap_or_default(), advice(trouble.advice()))]
+#[error("{host} could not be reached: {trouble}{}{}", .cause.in_parentheses(), advice(trouble.advice()))]
 pub struct Unreachable {
     /// Host and port.
     pub host: String,
     /// What failed.
     pub trouble: Trouble,
     /// The root of the failure, in the words of the part that saw it.
-    pub cause: Option<String>,
+    pub cause: RemoteMessage,
 }
 
 /// What failed on the way to a CA.
@@ -276,7 +277,7 @@ impl AcmeError {
         match error {
             ProtocolError::Other(error) => match error.downcast::<ExchangeError>() {
                 Ok(error) => Self::from_exchange(step, *error),
-                Err(error) => Self::Unreadable { step, cause: error.to_string() },
+                Err(error) => Self::Unreadable { step, cause: error.to_string().into() },
             },
             // The transport passes on no other refusal, so that any other problem was found inside an object.
             ProtocolError::Api(problem) => {
@@ -287,14 +288,14 @@ impl AcmeError {
                 }
             }
             ProtocolError::KeyRejected | ProtocolError::Crypto => Self::UnusableCredentials("its key is not usable"),
-            error => Self::Unreadable { step, cause: error.to_string() },
+            error => Self::Unreadable { step, cause: error.to_string().into() },
         }
     }
 }
 
 impl From<AcmeError> for Failure {
     fn from(error: AcmeError) -> Self {
-        Self { disposition: error.disposition(), message: error.to_string() }
+        Self { disposition: error.disposition(), message: error.to_string().into() }
     }
 }
 
@@ -338,7 +339,7 @@ impl Refusal {
     }
 
     fn says(&self, words: &[&str]) -> bool {
-        let detail = self.problem.as_ref().map(|problem| problem.detail.to_lowercase()).unwrap_or_default();
+        let detail = self.problem.as_ref().map(|problem| problem.detail.as_str().to_lowercase()).unwrap_or_default();
         words.iter().any(|words| detail.contains(words))
     }
 
@@ -365,7 +366,7 @@ impl fmt::Display for Refusal {
         match &self.problem {
             Some(problem) => write!(f, ", {problem}")?,
             None if self.excerpt.is_empty() => {}
-            None => write!(f, ", {:?}", self.excerpt)?,
+            None => write!(f, ", \"{}\"", self.excerpt)?,
         }
         self.retry_after.map_or(Ok(()), |moment| write!(f, "; not before {moment}"))
     }
@@ -390,6 +391,9 @@ impl fmt::Display for Refused<'_> {
     }
 }
 
+/// Names whose problems a message tells in full; an order may have a hundred.
+const SHOWN_PROBLEMS: usize = 8;
+
 fn advice(advice: Option<&'static str>) -> String {
     advice.map(|advice| format!(". What to do: {advice}")).unwrap_or_default()
 }
@@ -402,11 +406,19 @@ fn listed(problems: &[NameProblem]) -> String {
     if problems.is_empty() {
         return "it gives no reason".to_owned();
     }
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    if let [problem] = problems {
+        return problem.to_string();
+    }
+    let mut listed: Vec<String> =
+        problems.iter().take(SHOWN_PROBLEMS).map(|named| RemoteMessage::new(&named.to_string()).to_string()).collect();
+    if let more @ 1.. = problems.len().saturating_sub(SHOWN_PROBLEMS) {
+        listed.push(format!("and {more} more"));
+    }
+    listed.join("; ")
 }
 
 fn offers(profiles: &[String]) -> String {
-    if profiles.is_empty() { "none at all".to_owned() } else { profiles.join(", ") }
+    if profiles.is_empty() { "none at all".to_owned() } else { RemoteMessage::new(&profiles.join(", ")).to_string() }
 }
 
 fn also(problems: &[NameProblem]) -> String {

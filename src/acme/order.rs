@@ -21,6 +21,7 @@ use crate::domain::name::DnsName;
 use crate::domain::profile::Profile;
 use crate::domain::renewal_info::CertId;
 use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
+use crate::domain::text::RemoteMessage;
 
 mod chain;
 mod persist;
@@ -397,7 +398,7 @@ impl Order {
     async fn problems(&mut self) -> Result<Vec<NameProblem>, AcmeError> {
         let authorizations = self.authorizations().await?;
         let of_names = authorizations.into_iter().filter_map(|authorization| {
-            let name = Some(authorization.full_name());
+            let name = Some(RemoteMessage::new(&authorization.full_name()));
             authorization.problem.map(|problem| NameProblem { name, problem })
         });
         let mut problems: Vec<NameProblem> = of_names.collect();
@@ -423,6 +424,7 @@ impl Authorization {
         };
         let state = handle.status.into();
         let offered: Vec<String> = handle.challenges.iter().map(|challenge| type_name(&challenge.r#type)).collect();
+        let offered = RemoteMessage::new(&offered.join(", "));
         let problem = handle.challenges.iter().find_map(|challenge| challenge.error.as_ref()).map(Problem::from);
         let ours = [ChallengeKind::Dns01, ChallengeKind::DnsPersist01].map(ChallengeKind::to_protocol);
         let mut known = handle.challenges.iter().filter(|challenge| ours.contains(&challenge.r#type));
@@ -433,7 +435,7 @@ impl Authorization {
         let dns01 = handle.challenge(ChallengeType::Dns01);
         let dns01 = dns01.map(|challenge| Dns01 { txt_value: challenge.key_authorization().dns_value() });
         if state == AuthorizationState::Pending && dns01.is_none() && persist.is_none() {
-            return Err(AcmeError::ChallengeNotOffered { name, offered });
+            return Err(AcmeError::ChallengeNotOffered { name: RemoteMessage::new(&name), offered });
         }
         Ok(Self { name, wildcard, state, dns01, persist, url, answered, problem })
     }
@@ -485,7 +487,7 @@ impl From<AuthorizationStatus> for AuthorizationState {
 /// Says which name a problem is about that came back inside the challenge.
 fn named(error: AcmeError, authorization: &Authorization) -> AcmeError {
     let AcmeError::OrderFailed(problems) = error else { return error };
-    let name = Some(authorization.full_name());
+    let name = Some(RemoteMessage::new(&authorization.full_name()));
     AcmeError::OrderFailed(
         problems.into_iter().map(|known| NameProblem { name: name.clone(), problem: known.problem }).collect(),
     )

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::domain::disposition::Disposition;
+use crate::domain::text::RemoteMessage;
 
 /// What was being done when a problem arose; the same type of problem means different things at different steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,12 +273,12 @@ pub struct Problem {
     /// The type, as far as it is known.
     pub kind: ProblemKind,
     /// The `type` as it was sent, which tells an unknown kind.
-    pub urn: String,
+    pub urn: RemoteMessage,
     /// What happened, in the CA's words.
-    pub detail: String,
+    pub detail: RemoteMessage,
     /// A page for the account's owner, with `userActionRequired`.
-    pub instance: Option<String>,
-    /// The problems of single names, RFC 8555 section 6.7.1.
+    pub instance: Option<RemoteMessage>,
+    /// The problems of single names, RFC 8555 section 6.7.1; the first [`MOST_SUBPROBLEMS`] of them.
     pub subproblems: Vec<Subproblem>,
 }
 
@@ -285,11 +286,11 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subproblem {
     /// The name that it is about.
-    pub name: Option<String>,
+    pub name: Option<RemoteMessage>,
     /// The type.
     pub kind: ProblemKind,
     /// What happened, in the CA's words.
-    pub detail: String,
+    pub detail: RemoteMessage,
 }
 
 impl Problem {
@@ -303,11 +304,11 @@ impl Problem {
         }
         let subproblems = document.get("subproblems").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         Some(Self {
-            kind: ProblemKind::of(&urn),
-            urn,
-            detail: detail.unwrap_or_default(),
-            instance: text(&document, "instance"),
-            subproblems: subproblems.iter().map(Subproblem::read).collect(),
+            kind: ProblemKind::of(urn),
+            urn: RemoteMessage::new(urn),
+            detail: RemoteMessage::paragraph(detail.unwrap_or_default()),
+            instance: text(&document, "instance").map(RemoteMessage::paragraph),
+            subproblems: subproblems.iter().take(MOST_SUBPROBLEMS).map(Subproblem::read).collect(),
         })
     }
 
@@ -331,19 +332,17 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = if self.kind == ProblemKind::Unknown { self.urn.as_str() } else { self.kind.name() };
-        match (self.detail.trim(), name) {
+        match (self.detail.as_str(), name) {
             (detail, "") => f.write_str(detail)?,
             ("", name) => f.write_str(name)?,
             (detail, name) => write!(f, "{detail} ({name})")?,
         }
-        for sub in &self.subproblems {
-            write!(
-                f,
-                "; {}{} ({})",
-                sub.name.as_deref().map(|name| format!("{name}: ")).unwrap_or_default(),
-                sub.detail.trim(),
-                sub.kind.name()
-            )?;
+        for sub in self.subproblems.iter().take(SHOWN_SUBPROBLEMS) {
+            let name = sub.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+            write!(f, "; {name}{} ({})", sub.detail, sub.kind.name())?;
+        }
+        if let more @ 1.. = self.subproblems.len().saturating_sub(SHOWN_SUBPROBLEMS) {
+            write!(f, "; and {more} more")?;
         }
         if let Some(page) = &self.instance {
             write!(f, "; see {page}")?;
@@ -357,16 +356,17 @@ impl From<&instant_acme::Problem> for Problem {
         let kind_of = |urn: &Option<String>| urn.as_deref().map_or(ProblemKind::Unknown, ProblemKind::of);
         Self {
             kind: kind_of(&problem.r#type),
-            urn: problem.r#type.clone().unwrap_or_default(),
-            detail: problem.detail.clone().unwrap_or_default(),
+            urn: RemoteMessage::new(problem.r#type.as_deref().unwrap_or_default()),
+            detail: RemoteMessage::paragraph(problem.detail.as_deref().unwrap_or_default()),
             instance: None,
             subproblems: problem
                 .subproblems
                 .iter()
+                .take(MOST_SUBPROBLEMS)
                 .map(|sub| Subproblem {
-                    name: sub.identifier.as_ref().map(|name| name.authorized(false).to_string()),
+                    name: sub.identifier.as_ref().map(|name| RemoteMessage::new(&name.authorized(false).to_string())),
                     kind: kind_of(&sub.r#type),
-                    detail: sub.detail.clone().unwrap_or_default(),
+                    detail: RemoteMessage::new(sub.detail.as_deref().unwrap_or_default()),
                 })
                 .collect(),
         }
@@ -376,15 +376,15 @@ impl From<&instant_acme::Problem> for Problem {
 impl Subproblem {
     fn read(document: &Value) -> Self {
         Self {
-            name: document.get("identifier").and_then(|identifier| text(identifier, "value")),
-            kind: text(document, "type").map_or(ProblemKind::Unknown, |urn| ProblemKind::of(&urn)),
-            detail: text(document, "detail").unwrap_or_default(),
+            name: document.get("identifier").and_then(|identifier| text(identifier, "value")).map(RemoteMessage::new),
+            kind: text(document, "type").map_or(ProblemKind::Unknown, ProblemKind::of),
+            detail: RemoteMessage::new(text(document, "detail").unwrap_or_default()),
         }
     }
 }
 
-fn text(document: &Value, key: &str) -> Option<String> {
-    document.get(key).and_then(Value::as_str).map(ToOwned::to_owned)
+fn text<'a>(document: &'a Value, key: &str) -> Option<&'a str> {
+    document.get(key).and_then(Value::as_str)
 }
 
 /// Which of several dispositions counts: one name that needs a person holds up the whole order.
@@ -398,6 +398,12 @@ const fn gravity(disposition: Disposition) -> u8 {
 }
 
 pub(super) const PROVIDER_DOWN: Disposition = Disposition::ProviderDown { not_before: None };
+
+/// More than a certificate has names: what a CA says beyond is not kept.
+const MOST_SUBPROBLEMS: usize = 100;
+
+/// So that the message stays one that people read.
+const SHOWN_SUBPROBLEMS: usize = 5;
 
 /// The RFC's, and that of the drafts before it.
 const URN_PREFIXES: [&str; 2] = ["urn:ietf:params:acme:error:", "urn:acme:error:"];
@@ -476,5 +482,24 @@ mod tests {
         for body in ["<html>503</html>", "", "{}", "[]", r#""text""#, r#"{"status": 503}"#] {
             assert_eq!(Problem::read(body.as_bytes()), None, "{body}");
         }
+    }
+
+    #[test]
+    fn a_problem_document_of_any_size_becomes_a_short_line() {
+        let hostile = "\u{1b}]0;x\u{7}\r\n\u{202e}\u{200b}\u{e0041}".repeat(20_000);
+        let sub =
+            serde_json::json!({"type": hostile, "detail": hostile, "identifier": {"type": "dns", "value": hostile}});
+        let document = serde_json::json!({
+            "type": hostile, "detail": hostile, "instance": hostile, "subproblems": vec![&sub; 200],
+        });
+        let problem = Problem::read(document.to_string().as_bytes()).unwrap();
+        let words = problem.to_string();
+        assert!(words.chars().all(crate::domain::text::is_printable), "{words:?}");
+        assert!(words.chars().count() < 10_000 && problem.subproblems.len() <= MOST_SUBPROBLEMS);
+        assert!(format!("{problem:?}").len() < 200_000, "what was sent is kept");
+        let unpause = format!("paused; visit https://ca.example/unpause?jwt={}", "x".repeat(900));
+        let paused =
+            serde_json::json!({"type": "urn:ietf:params:acme:error:rateLimited", "detail": unpause}).to_string();
+        assert!(Problem::read(paused.as_bytes()).unwrap().to_string().contains(&unpause));
     }
 }

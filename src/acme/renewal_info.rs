@@ -13,7 +13,7 @@ use crate::acme::problem::Step;
 use crate::acme::transport::Exchange;
 use crate::domain::renewal_info::{Answer, CertId, Window};
 use crate::domain::server_url::ServerUrl;
-use crate::domain::shown::printable;
+use crate::domain::text::RemoteMessage;
 
 impl AcmeClient {
     /// Asks the CA at `server` about a certificate. There is always an answer, be it that nobody was reached.
@@ -45,7 +45,7 @@ fn answer_of(error: &AcmeError) -> Answer {
         AcmeError::Refused { refusal, .. } => matches!(refusal.status, 408 | 429 | 500..),
         _ => false,
     };
-    let words = printable(&error.to_string());
+    let words = RemoteMessage::from(error.to_string()).to_string();
     if passes { Answer::Unreachable(words, error.disposition().not_before()) } else { Answer::Useless(words) }
 }
 

@@ -17,6 +17,7 @@ use crate::acme::error::{Refusal, Trouble, Unreachable, host_of};
 use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::retry_after;
+use crate::domain::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 
 /// The way to all CAs: one pool of connections, one cache of directories.
@@ -53,7 +54,7 @@ pub(super) enum ExchangeError {
     #[error("{0}")]
     Unreachable(Box<Unreachable>),
     #[error("{cause}")]
-    Unreadable { step: Option<Step>, cause: String },
+    Unreadable { step: Option<Step>, cause: RemoteMessage },
 }
 
 impl Exchange {
@@ -91,7 +92,7 @@ impl Exchange {
         self.transport
             .directories
             .keep(&self.directory, self.transport.clock.now(), answer.body().clone())
-            .map_err(|cause| ExchangeError::Unreadable { step: Some(Step::Directory), cause })?;
+            .map_err(|cause| ExchangeError::Unreadable { step: Some(Step::Directory), cause: cause.into() })?;
         Ok(answer)
     }
 
@@ -99,7 +100,7 @@ impl Exchange {
     pub(super) async fn nonce(&self, new_nonce: &Uri) -> Result<String, ExchangeError> {
         let answer = self.send(Method::HEAD, new_nonce, HeaderMap::new(), Bytes::new()).await?;
         let nonce = nonce_of(&self.judge(&Method::HEAD, new_nonce, answer)?);
-        nonce.ok_or_else(|| ExchangeError::Unreadable { step: Some(Step::Nonce), cause: "it gives none".to_owned() })
+        nonce.ok_or_else(|| ExchangeError::Unreadable { step: Some(Step::Nonce), cause: "it gives none".into() })
     }
 
     /// Sends a request that is signed already.
@@ -136,20 +137,25 @@ impl Exchange {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Bytes>, ExchangeError> {
-        let request = self.transport.http.request(method.clone(), url.to_string()).headers(headers).body(body);
+        let address = url.to_string();
+        if address.len() > LONGEST_URL || !address.is_ascii() {
+            let cause = format!("a URL in it is longer than {LONGEST_URL} bytes, or not ASCII").into();
+            return Err(ExchangeError::Unreadable { step: self.own_step(&method, url), cause });
+        }
+        let request = self.transport.http.request(method.clone(), address).headers(headers).body(body);
         match received(request).await {
             Ok(Some(answer)) => {
                 tracing::debug!(%method, %url, status = answer.status().as_u16(), "ACME exchange");
                 Ok(answer)
             }
             Ok(None) => {
-                let cause = format!("it is longer than {LONGEST_BODY} bytes");
+                let cause = format!("it is longer than {LONGEST_BODY} bytes").into();
                 Err(ExchangeError::Unreadable { step: self.own_step(&method, url), cause })
             }
             Err(error) => {
                 self.transport.directories.forget(&self.directory);
                 let unreachable = unreachable(url, &error);
-                tracing::debug!(%method, %url, trouble = %unreachable.trouble, cause = unreachable.cause, "ACME exchange failed");
+                tracing::debug!(%method, %url, trouble = %unreachable.trouble, cause = %unreachable.cause, "ACME exchange failed");
                 Err(ExchangeError::Unreachable(Box::new(unreachable)))
             }
         }
@@ -160,6 +166,10 @@ impl Exchange {
         let asked = answer.headers_mut().remove(RETRY_AFTER);
         let retry_after = asked.and_then(|value| retry_after(value.to_str().ok()?, self.transport.clock.now()));
         *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = retry_after;
+        // It is stored, as the URL of an account or an order.
+        if answer.headers().get(LOCATION).is_some_and(|value| value.len() > LONGEST_URL) {
+            answer.headers_mut().remove(LOCATION);
+        }
         let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
         if answer.status().is_success() {
@@ -171,7 +181,8 @@ impl Exchange {
             // What answers is not the ACME server, or no longer at this URL.
             self.transport.directories.forget(&self.directory);
         }
-        let excerpt = if problem.is_some() { String::new() } else { excerpt(answer.body()) };
+        let excerpt =
+            if problem.is_some() { RemoteMessage::default() } else { RemoteMessage::from_bytes(answer.body()) };
         let refusal = Refusal { url: url.to_string(), status: answer.status().as_u16(), problem, retry_after, excerpt };
         Err(ExchangeError::Refused { step: self.own_step(method, url), refusal: Box::new(refusal) })
     }
@@ -267,7 +278,8 @@ fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
     } else {
         Trouble::Broken
     };
-    Unreachable { host: host_of(&url.to_string()).to_owned(), trouble, cause: chain.last().map(ToString::to_string) }
+    let cause = RemoteMessage::new(&chain.last().map(ToString::to_string).unwrap_or_default());
+    Unreachable { host: host_of(&url.to_string()).to_owned(), trouble, cause }
 }
 
 /// Connectors wrap rustls' errors into I/O errors, perhaps twice, which do not show them as their source.
@@ -276,27 +288,8 @@ fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
 }
 
-/// One line of a body that is not what it should be.
-fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(4 * LONGEST_EXCERPT)]).into_owned();
-    let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
-    words.join(" ").chars().take(LONGEST_EXCERPT).collect()
-}
-
 /// A chain of a dozen certificates is far shorter.
 const LONGEST_BODY: usize = 1024 * 1024;
 
-/// Characters of a body that end in messages.
-const LONGEST_EXCERPT: usize = 200;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_excerpt_is_one_short_line() {
-        assert_eq!(excerpt(b"<html>\r\n <b>503</b>\x07 busy"), "<html> <b>503</b> busy");
-        assert_eq!(excerpt("\u{e4}".repeat(5_000).as_bytes()).chars().count(), LONGEST_EXCERPT);
-    }
-}
+/// In bytes: far more than any CA's URLs have.
+const LONGEST_URL: usize = 2_000;

@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::id::ProviderId;
 use crate::domain::provider::{CarriedAccount, Provider};
-use crate::domain::shown::printable;
 use crate::domain::state;
+use crate::domain::text::printable;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountCommand {

@@ -17,7 +17,7 @@ use crate::config::{Config, secret};
 use crate::doctor::{self, Canaries, Manner, Round};
 use crate::domain::finding::{Check, Finding, Subject};
 use crate::domain::name::DnsName;
-use crate::domain::shown::printable;
+use crate::domain::text::printable;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::store::Store;

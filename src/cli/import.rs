@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::domain::email::Email;
 use crate::domain::resource::Actor;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
-use crate::domain::shown::printable;
+use crate::domain::text::printable;
 use crate::import::{self, Lineage, Overrides, Tool, Tree, TreeAccount, Wish};
 use crate::store::{RegisteredAccount, TakenOver, Takeover};
 

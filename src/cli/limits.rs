@@ -13,8 +13,8 @@ use crate::domain::id::ProviderId;
 use crate::domain::ledger::{Level, Limits, Rate};
 use crate::domain::moment::Moment;
 use crate::domain::provider::Provider;
-use crate::domain::shown::printable;
 use crate::domain::spoken::seen_from;
+use crate::domain::text::printable;
 use crate::store::{Books, Page, Store};
 
 #[derive(Debug, Args)]

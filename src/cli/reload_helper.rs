@@ -134,7 +134,7 @@ impl Reloading {
             }
             Err(failure) => {
                 tracing::error!(delivery = %self.key, "{failure}");
-                Outcome::Failed(failure.message)
+                Outcome::Failed(failure.message.to_string())
             }
         }
     }

@@ -130,7 +130,7 @@ async fn state(app: &App, spot: &Spot<'_>) -> anyhow::Result<State> {
     }
     let served = match verify.served(&Addressee::from(row)).await {
         Ok(served) => served,
-        Err(failure) => return Ok(State::Unseen { message: failure.message }),
+        Err(failure) => return Ok(State::Unseen { message: failure.message.to_string() }),
     };
     if fingerprint(&app.store, newest).await? == Some(served.fingerprint) {
         return Ok(State::Newest);

@@ -19,7 +19,7 @@ use crate::deliver::{Delivered, Delivery, Parcel};
 use crate::domain::disposition::Failure;
 use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
 use crate::domain::moment::Moment;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 
 /// A Certificate Manager to which certificates are uploaded.
@@ -60,7 +60,8 @@ impl CertificateManagerDelivery {
                 token.path.display()
             ),
         };
-        let service = Service { name: NAME, http, endpoint, token, advice, said: Said::of_ionos, clock };
+        let service =
+            Service { name: NAME, http, endpoint, token, advice, said: RemoteMessage::from_ionos_error, clock };
         let grace = time::Duration::try_from(entry.grace.duration()).unwrap_or(time::Duration::MAX);
         Ok(Self { service, grace, patience: entry.timeout.duration() })
     }
@@ -134,9 +135,10 @@ impl CertificateManagerDelivery {
         while !found.is_available() {
             let Remote { id, metadata, .. } = &found;
             if metadata.state.as_deref() == Some("FAILED") {
-                let said = Said::new(metadata.message.as_deref().unwrap_or_default());
+                let said = RemoteMessage::new(metadata.message.as_deref().unwrap_or_default());
                 return Err(Failure::operator(format!(
-                    "{NAME}: certificate {id} failed there{said}; delete it there, and it is uploaded again"
+                    "{NAME}: certificate {id} failed there{}; delete it there, and it is uploaded again",
+                    said.in_parentheses()
                 )));
             }
             if begun.elapsed() >= self.patience {

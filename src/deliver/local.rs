@@ -108,7 +108,7 @@ impl LocalDelivery {
             Ok(WentBack::Expired(at)) => format!("the previous version expired at {at}, so the new one stays"),
             Err(error) => format!("the previous version could not go back: {error}"),
         };
-        Failure { message: format!("{}; {ended}", failure.message), ..failure }
+        Failure { message: format!("{}; {ended}", failure.message).into(), ..failure }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::retry_after;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 use crate::runtime::bearer::{InvalidToken, bearer};
 use crate::runtime::clock::SharedClock;
 
@@ -31,7 +31,7 @@ pub(super) struct Service {
     /// What to do about a 401 and a 403.
     pub(super) advice: Advice,
     /// Reads the words of an answer that is no success.
-    pub(super) said: fn(&[u8]) -> Said,
+    pub(super) said: fn(&[u8]) -> RemoteMessage,
     pub(super) clock: SharedClock,
 }
 
@@ -68,14 +68,14 @@ pub(super) enum ServiceError {
     NoToken { service: &'static str, source: ConfigError },
     #[error("{service}: the token in {} cannot be used; it is looked for again", .path.display())]
     BadToken { service: &'static str, path: PathBuf, source: InvalidToken },
-    #[error("{service}: {call} was refused with status {status}{said}; {advice}")]
-    Unauthorized { service: &'static str, call: String, status: u16, said: Said, advice: String },
+    #[error("{service}: {call} was refused with status {status}{}; {advice}", .said.in_parentheses())]
+    Unauthorized { service: &'static str, call: String, status: u16, said: RemoteMessage, advice: String },
     #[error("{service}: {call} got no answer; it is tried again, check the address and the network if this lasts")]
     Unreachable { service: &'static str, call: String, source: reqwest::Error },
-    #[error("{service}: {call} was answered with status {status}{said}; it is tried again later")]
-    Busy { service: &'static str, call: String, status: u16, said: Said, not_before: Option<Moment> },
-    #[error("{service}: {call} was rejected with status {status}{said}; correct what it complains of")]
-    Rejected { service: &'static str, call: String, status: u16, said: Said },
+    #[error("{service}: {call} was answered with status {status}{}; it is tried again later", .said.in_parentheses())]
+    Busy { service: &'static str, call: String, status: u16, said: RemoteMessage, not_before: Option<Moment> },
+    #[error("{service}: {call} was rejected with status {status}{}; correct what it complains of", .said.in_parentheses())]
+    Rejected { service: &'static str, call: String, status: u16, said: RemoteMessage },
     #[error(
         "{service}: the answer to {call} is longer than {} MiB; it is tried again, check the address if this lasts",
         LONGEST_ANSWER >> 20
@@ -167,7 +167,7 @@ impl Service {
         }
     }
 
-    fn busy(&self, call: String, status: StatusCode, said: Said, headers: &HeaderMap) -> ServiceError {
+    fn busy(&self, call: String, status: StatusCode, said: RemoteMessage, headers: &HeaderMap) -> ServiceError {
         let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let not_before = asked.and_then(|value| retry_after(value, self.clock.now()));
         ServiceError::Busy { service: self.name, call, status: status.as_u16(), said, not_before }

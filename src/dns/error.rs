@@ -7,7 +7,7 @@ use crate::dns::question::NoAnswer;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 
 /// A fault of a DNS service, or of the wait for its name servers. No text in it holds the token.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum DnsError {
         adapter: AdapterName,
     },
     /// The credentials are missing a right, wrong or expired.
-    #[error("{adapter}: {call} was refused with status {status}{said}; {remedy}")]
+    #[error("{adapter}: {call} was refused with status {status}{}; {remedy}", .said.in_parentheses())]
     Unauthorized {
         /// Who was asked.
         adapter: AdapterName,
@@ -56,7 +56,7 @@ pub enum DnsError {
         /// The HTTP status, 401 or 403.
         status: u16,
         /// What the answer said.
-        said: Said,
+        said: RemoteMessage,
         /// What a person can do about it.
         remedy: &'static str,
     },
@@ -71,7 +71,7 @@ pub enum DnsError {
         source: reqwest::Error,
     },
     /// The service is overloaded or broken at the moment.
-    #[error("{adapter}: {call} was answered with status {status}{said}; it is tried again later")]
+    #[error("{adapter}: {call} was answered with status {status}{}; it is tried again later", .said.in_parentheses())]
     Busy {
         /// Who was asked.
         adapter: AdapterName,
@@ -80,12 +80,12 @@ pub enum DnsError {
         /// The HTTP status, 429 or 5xx.
         status: u16,
         /// What the answer said.
-        said: Said,
+        said: RemoteMessage,
         /// The moment that `Retry-After` named.
         not_before: Option<Moment>,
     },
     /// The service does not take the request.
-    #[error("{adapter}: {call} was rejected with status {status}{said}; look at the zone in the DNS service")]
+    #[error("{adapter}: {call} was rejected with status {status}{}; look at the zone in the DNS service", .said.in_parentheses())]
     Rejected {
         /// Who was asked.
         adapter: AdapterName,
@@ -94,7 +94,7 @@ pub enum DnsError {
         /// The HTTP status.
         status: u16,
         /// What the answer said.
-        said: Said,
+        said: RemoteMessage,
     },
     /// The answer to a read is not what it should be.
     #[error("{adapter}: the answer to {call} cannot be read; it is tried again, check the endpoint if this lasts")]
@@ -117,14 +117,14 @@ pub enum DnsError {
         zone: String,
     },
     /// Another record stands in the way.
-    #[error("{adapter}: no TXT record can stand at {name}{said}; remove the record beside it, usually a CNAME")]
+    #[error("{adapter}: no TXT record can stand at {name}{}; remove the record beside it, usually a CNAME", .said.in_parentheses())]
     Conflict {
         /// Who was asked.
         adapter: AdapterName,
         /// The name of the record.
         name: String,
         /// What the answer said.
-        said: Said,
+        said: RemoteMessage,
     },
     /// The record was accepted but does not show up.
     #[error("{adapter}: the TXT record at {name} was accepted but is not listed; it is looked for again")]

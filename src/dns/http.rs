@@ -13,7 +13,7 @@ use crate::domain::adapter_name::AdapterName;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::retry_after;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 
@@ -31,7 +31,7 @@ pub(super) struct Service {
 #[derive(Clone, Copy)]
 pub(super) struct Manner {
     /// Reads the words of an answer that is no success.
-    pub(super) said: fn(&[u8]) -> Said,
+    pub(super) said: fn(&[u8]) -> RemoteMessage,
     /// What to do where it lets nobody in.
     pub(super) unauthorized: &'static str,
     /// The pause before a call is made again. Each further pause is twice as long.

@@ -137,5 +137,5 @@ fn is_about_account(error: &AcmeError) -> bool {
 
 /// An error with its sources.
 pub(super) fn words(error: &(dyn Error + 'static)) -> String {
-    Failure::of(error, Disposition::RETRY).message
+    Failure::of(error, Disposition::RETRY).message.to_string()
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// What one configured DNS adapter is called: 1 to 40 lower-case letters, digits, hyphens and underscores.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -14,7 +14,7 @@ pub struct AdapterName(String);
 
 /// A text that can name no adapter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} can name no adapter; give 1 to {LONGEST} lower-case letters, digits, '-' and '_'")]
+#[error("{0} can name no adapter; give 1 to {LONGEST} lower-case letters, digits, '-' and '_'")]
 pub struct InvalidAdapterName(String);
 
 impl AdapterName {
@@ -51,7 +51,7 @@ impl FromStr for AdapterName {
         if (1..=LONGEST).contains(&text.len()) && text.bytes().all(fits) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidAdapterName(shown(text)))
+            Err(InvalidAdapterName(quoted(text)))
         }
     }
 }

@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn failure(disposition: Disposition) -> Failure {
-        Failure { disposition, message: "HTTP 503".to_owned() }
+        Failure { disposition, message: "HTTP 503".into() }
     }
 
     fn failed(previous: Option<Breaker>, subject: AutoCertificateId, disposition: Disposition) -> Option<Breaker> {

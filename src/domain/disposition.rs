@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::domain::moment::Moment;
+use crate::domain::text::RemoteMessage;
 
 /// What to do about a failure. Every error that can end a step of an attempt maps to exactly one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,36 +66,36 @@ impl Disposition {
 pub struct Failure {
     /// What it means for the next step.
     pub disposition: Disposition,
-    /// One or two sentences for people.
-    pub message: String,
+    /// One or two sentences for people; some of the words may be a server's or a program's.
+    pub message: RemoteMessage,
 }
 
 impl Failure {
     /// A passing fault.
-    pub fn retry(message: impl Into<String>) -> Self {
+    pub fn retry(message: impl Into<RemoteMessage>) -> Self {
         Self { disposition: Disposition::RETRY, message: message.into() }
     }
 
     /// A fault that a person must mend.
-    pub fn operator(message: impl Into<String>) -> Self {
+    pub fn operator(message: impl Into<RemoteMessage>) -> Self {
         Self { disposition: Disposition::Operator, message: message.into() }
     }
 
     /// What an error means, in its own words and those of its sources.
     pub fn of(error: &(dyn Error + 'static), disposition: Disposition) -> Self {
         let chain = std::iter::successors(Some(error), |&error| error.source());
-        Self { disposition, message: chain.map(ToString::to_string).collect::<Vec<_>>().join(": ") }
+        Self { disposition, message: chain.map(ToString::to_string).collect::<Vec<_>>().join(": ").into() }
     }
 
     /// A fault that a new order mends.
-    pub fn restart(message: impl Into<String>) -> Self {
+    pub fn restart(message: impl Into<RemoteMessage>) -> Self {
         Self { disposition: Disposition::Restart, message: message.into() }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        self.message.fmt(f)
     }
 }
 

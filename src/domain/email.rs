@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// One plain e-mail address: `local@domain`, without a display name, a list or a header (RFC 8555 section 7.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Email(String);
 
 /// What is wrong with a contact address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not one plain e-mail address such as admin@example.com")]
+#[error("{0} is not one plain e-mail address such as admin@example.com")]
 pub struct InvalidEmail(String);
 
 impl Email {
@@ -31,7 +31,7 @@ impl FromStr for Email {
 
     fn from_str(text: &str) -> Result<Self, InvalidEmail> {
         let plain = text.split_once('@').is_some_and(|(local, domain)| is_local_part(local) && is_domain(domain));
-        if plain && text.len() <= MAX_LENGTH { Ok(Self(text.to_owned())) } else { Err(InvalidEmail(shown(text))) }
+        if plain && text.len() <= MAX_LENGTH { Ok(Self(text.to_owned())) } else { Err(InvalidEmail(quoted(text))) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// The address of such a service: `https`, or `http` on this machine alone, so that no token crosses a network in the
 /// clear.
@@ -15,7 +15,7 @@ pub struct Endpoint(Url);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEndpoint {
     /// It is no URL, or one that would carry a token in the clear.
-    #[error("{0:?} is not an https URL")]
+    #[error("{0} is not an https URL")]
     NotHttps(String),
     /// It carries a user name or a password, which would end in logs.
     #[error("the URL carries a user name or password; remove it")]
@@ -28,7 +28,7 @@ impl Endpoint {
     /// # Errors
     /// Where it is no `https` URL (nor `http` on this machine), or carries credentials.
     pub fn parse(text: &str) -> Result<Self, InvalidEndpoint> {
-        let refused = || InvalidEndpoint::NotHttps(shown(text));
+        let refused = || InvalidEndpoint::NotHttps(quoted(text));
         let url = Url::parse(text).map_err(|_| refused())?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidEndpoint::Credentials);

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_day_of_an_operator_does_not_hold_up_the_others() {
         let after = |disposition, newest: Option<NewestCertificate>| {
-            let failure = Failure { disposition, message: "x".to_owned() };
+            let failure = Failure { disposition, message: "x".into() };
             let trouble = Trouble::after(None, failure, NOW, newest.map(|newest| newest.not_after), 0.5);
             next_try(&trouble, newest.as_ref(), NOW) - NOW
         };

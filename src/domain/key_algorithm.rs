@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// A key algorithm of the Certificate Manager API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +22,7 @@ pub enum KeyAlgorithm {
 
 /// A key algorithm that the API does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown key algorithm {0:?}; use one of rsa2048, rsa3072, rsa4096, secp256r1, secp384r1")]
+#[error("unknown key algorithm {0}; use one of rsa2048, rsa3072, rsa4096, secp256r1, secp384r1")]
 pub struct UnknownKeyAlgorithm(String);
 
 impl KeyAlgorithm {
@@ -54,7 +54,7 @@ impl FromStr for KeyAlgorithm {
         Self::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == text)
-            .ok_or_else(|| UnknownKeyAlgorithm(shown(text)))
+            .ok_or_else(|| UnknownKeyAlgorithm(quoted(text)))
     }
 }
 

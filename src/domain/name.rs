@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// A DNS name or wildcard in A-label form: lower case, no trailing dot, ready for an ACME order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,19 +20,19 @@ pub enum InvalidName {
     #[error("the name is empty")]
     Empty,
     /// An IP address; DNS-01 cannot prove control of one.
-    #[error("{0:?} is an IP address; only DNS names can be proven by DNS-01")]
+    #[error("{0} is an IP address; only DNS names can be proven by DNS-01")]
     IpAddress(String),
     /// A name with a dot at its end.
-    #[error("{0:?} ends with a dot; remove it")]
+    #[error("{0} ends with a dot; remove it")]
     TrailingDot(String),
     /// A `*` elsewhere than alone in the first label.
-    #[error("{0:?} has a '*' that is not its whole first label; a wildcard looks like *.example.com")]
+    #[error("{0} has a '*' that is not its whole first label; a wildcard looks like *.example.com")]
     MisplacedWildcard(String),
     /// A name of one label, which no public zone can hold.
-    #[error("{0:?} has only one label; give a full name such as www.example.com")]
+    #[error("{0} has only one label; give a full name such as www.example.com")]
     SingleLabel(String),
     /// A label or the name is empty, too long, or has characters that host names do not have.
-    #[error("{0:?} is not a valid DNS name: labels have 1 to 63 letters, digits and inner hyphens, a name at most 253")]
+    #[error("{0} is not a valid DNS name: labels have 1 to 63 letters, digits and inner hyphens, a name at most 253")]
     Malformed(String),
 }
 
@@ -70,25 +70,25 @@ impl FromStr for DnsName {
             return Err(InvalidName::Empty);
         }
         if text.ends_with(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']) {
-            return Err(InvalidName::TrailingDot(shown(text)));
+            return Err(InvalidName::TrailingDot(quoted(text)));
         }
         let (base, wildcard) = text.strip_prefix("*.").map_or((text, false), |base| (base, true));
         if base.contains('*') {
-            return Err(InvalidName::MisplacedWildcard(shown(text)));
+            return Err(InvalidName::MisplacedWildcard(quoted(text)));
         }
         if base.parse::<std::net::IpAddr>().is_ok() || base.starts_with('[') {
-            return Err(InvalidName::IpAddress(shown(text)));
+            return Err(InvalidName::IpAddress(quoted(text)));
         }
-        let base = idna::domain_to_ascii_strict(base).map_err(|_| InvalidName::Malformed(shown(text)))?;
+        let base = idna::domain_to_ascii_strict(base).map_err(|_| InvalidName::Malformed(quoted(text)))?;
         if base.split('.').next_back().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
-            return Err(InvalidName::IpAddress(shown(text)));
+            return Err(InvalidName::IpAddress(quoted(text)));
         }
         if !base.contains('.') {
-            return Err(InvalidName::SingleLabel(shown(text)));
+            return Err(InvalidName::SingleLabel(quoted(text)));
         }
         let length = base.len() + if wildcard { WILDCARD.len() } else { 0 };
         if length > MAX_NAME || !base.split('.').all(is_host_label) {
-            return Err(InvalidName::Malformed(shown(text)));
+            return Err(InvalidName::Malformed(quoted(text)));
         }
         Ok(Self { base, wildcard })
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// The name of a profile: 1 to 64 visible ASCII characters. What it stands for, the CA's pages say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Profile(String);
 
 /// A text that names no profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no profile; give the name that the CA gives it, 1 to {LONGEST} visible ASCII characters")]
+#[error("{0} is no profile; give the name that the CA gives it, 1 to {LONGEST} visible ASCII characters")]
 pub struct InvalidProfile(String);
 
 impl Profile {
@@ -26,7 +26,7 @@ impl FromStr for Profile {
 
     fn from_str(text: &str) -> Result<Self, InvalidProfile> {
         let fits = (1..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidProfile(shown(text))) }
+        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidProfile(quoted(text))) }
     }
 }
 

@@ -13,7 +13,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
 use crate::domain::moment::Moment;
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// The identifier of a certificate towards its CA, RFC 9773 section 4.1.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +24,7 @@ pub struct CertId {
 
 /// A text that identifies no certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the identifier of a certificate, which is two texts in base64url with a dot between them")]
+#[error("{0} is not the identifier of a certificate, which is two texts in base64url with a dot between them")]
 pub struct InvalidCertId(String);
 
 impl CertId {
@@ -68,7 +68,7 @@ impl FromStr for CertId {
             Some((issuer_key, serial)) if is_base64url(issuer_key) && is_base64url(serial) => {
                 Ok(Self { issuer_key: issuer_key.to_owned(), serial: serial.to_owned() })
             }
-            _ => Err(InvalidCertId(shown(text))),
+            _ => Err(InvalidCertId(quoted(text))),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// The address of a recursive resolver.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -24,7 +24,7 @@ pub enum ResolverAddress {
 pub enum InvalidResolverAddress {
     /// It is neither an address nor a URL.
     #[error(
-        "{0:?} is no resolver; write an address such as 192.0.2.53:53, or a URL such as https://192.0.2.53/dns-query"
+        "{0} is no resolver; write an address such as 192.0.2.53:53, or a URL such as https://192.0.2.53/dns-query"
     )]
     NoAddress(String),
     /// It is a URL that cannot be used.
@@ -41,7 +41,7 @@ impl FromStr for ResolverAddress {
         }
         let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
         let address = text.parse().or_else(|_| alone());
-        address.map(Self::Socket).map_err(|_| InvalidResolverAddress::NoAddress(shown(text)))
+        address.map(Self::Socket).map_err(|_| InvalidResolverAddress::NoAddress(quoted(text)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::domain::back_off::Trouble;
 use crate::domain::moment::Moment;
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// The reasons that CAs take from those who asked for a certificate. The other ones are the CA's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +24,7 @@ pub enum RevocationReason {
 
 /// A text that is no reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown reason {0:?}; use one of {names}", names = RevocationReason::ALL.map(RevocationReason::as_str).join(", "))]
+#[error("unknown reason {0}; use one of {names}", names = RevocationReason::ALL.map(RevocationReason::as_str).join(", "))]
 pub struct UnknownRevocationReason(String);
 
 impl RevocationReason {
@@ -59,7 +59,10 @@ impl FromStr for RevocationReason {
     type Err = UnknownRevocationReason;
 
     fn from_str(text: &str) -> Result<Self, UnknownRevocationReason> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or_else(|| UnknownRevocationReason(shown(text)))
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or_else(|| UnknownRevocationReason(quoted(text)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// The directory URL of an ACME server (RFC 8555 section 7.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,10 +14,10 @@ pub struct ServerUrl(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidServerUrl {
     /// It is no absolute URL at all.
-    #[error("{0:?} is not a URL; give the ACME directory, such as https://acme-v02.api.letsencrypt.org/directory")]
+    #[error("{0} is not a URL; give the ACME directory, such as https://acme-v02.api.letsencrypt.org/directory")]
     NotAUrl(String),
     /// It is a URL, but not one over TLS.
-    #[error("{0:?} is not an https URL")]
+    #[error("{0} is not an https URL")]
     NotHttps(String),
     /// It carries a user name or a password, which would end in logs and responses.
     #[error("the URL carries a user name or password; remove it")]
@@ -39,13 +39,13 @@ impl ServerUrl {
     /// # Errors
     /// Where it is no absolute `https` URL (or `http` where that is allowed), or carries credentials.
     pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidServerUrl> {
-        let url = Url::parse(text).map_err(|_| InvalidServerUrl::NotAUrl(shown(text)))?;
+        let url = Url::parse(text).map_err(|_| InvalidServerUrl::NotAUrl(quoted(text)))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidServerUrl::Credentials);
         }
         match (url.scheme(), plain_http) {
             ("https", _) | ("http", PlainHttp::Allowed) => Ok(Self(text.to_owned())),
-            _ => Err(InvalidServerUrl::NotHttps(shown(text))),
+            _ => Err(InvalidServerUrl::NotHttps(quoted(text))),
         }
     }
 

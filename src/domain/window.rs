@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::moment::Moment;
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// Days of the week, hours of the day and a time zone, such as `Mon-Fri 02:00-05:00 Europe/Berlin`.
 ///
@@ -34,20 +34,20 @@ pub struct Window {
 pub enum InvalidWindow {
     /// It has not two or three parts, or one without days.
     #[error(
-        "{0:?} is no deploy window; write days, hours and a time zone, such as \"Mon-Fri 02:00-05:00 Europe/Berlin\""
+        "{0} is no deploy window; write days, hours and a time zone, such as \"Mon-Fri 02:00-05:00 Europe/Berlin\""
     )]
     Parts(String),
     /// A day that is none.
-    #[error("{0:?} is no day; write Mon, Tue, Wed, Thu, Fri, Sat or Sun, ranges such as Mon-Fri, and commas between")]
+    #[error("{0} is no day; write Mon, Tue, Wed, Thu, Fri, Sat or Sun, ranges such as Mon-Fri, and commas between")]
     Day(String),
     /// Hours that are none.
-    #[error("{0:?} are no hours; write them from 00:00 to 24:00, such as 02:00-05:00")]
+    #[error("{0} are no hours; write them from 00:00 to 24:00, such as 02:00-05:00")]
     Hours(String),
     /// Hours without a length.
     #[error("the hours {0} end as they begin; for whole days write 00:00-24:00")]
     Empty(String),
     /// A time zone that is none.
-    #[error("{0:?} is no time zone; write a name of the IANA database, such as Europe/Berlin or UTC")]
+    #[error("{0} is no time zone; write a name of the IANA database, such as Europe/Berlin or UTC")]
     Zone(String),
 }
 
@@ -119,12 +119,12 @@ impl FromStr for Window {
             [hours, zone] if begins_with_hours => (None, hours, Some(zone)),
             [days, hours] => (Some(days), hours, None),
             [days, hours, zone] => (Some(days), hours, Some(zone)),
-            _ => return Err(InvalidWindow::Parts(shown(text))),
+            _ => return Err(InvalidWindow::Parts(quoted(text))),
         };
         let days = days.map_or(Ok([true; 7]), parse_days)?;
         let (begin, end) = parse_hours(hours)?;
         let zone = zone.unwrap_or(DEFAULT_ZONE);
-        let zone = TimeZone::get(zone).map_err(|_| InvalidWindow::Zone(shown(zone)))?;
+        let zone = TimeZone::get(zone).map_err(|_| InvalidWindow::Zone(quoted(zone)))?;
         Ok(Self { days, begin, end, zone })
     }
 }
@@ -145,16 +145,16 @@ fn parse_days(text: &str) -> Result<[bool; 7], InvalidWindow> {
 
 fn parse_day(text: &str) -> Result<usize, InvalidWindow> {
     let found = DAYS.iter().position(|day| day.eq_ignore_ascii_case(text));
-    found.ok_or_else(|| InvalidWindow::Day(shown(text)))
+    found.ok_or_else(|| InvalidWindow::Day(quoted(text)))
 }
 
 fn parse_hours(text: &str) -> Result<(TimeOfDay, TimeOfDay), InvalidWindow> {
     let both = text.split_once('-').and_then(|(begin, end)| Some((parse_time(begin)?, parse_time(end)?)));
     match both {
-        Some((begin, end)) if begin == end => Err(InvalidWindow::Empty(shown(text))),
+        Some((begin, end)) if begin == end => Err(InvalidWindow::Empty(quoted(text))),
         Some((begin, TimeOfDay::MIDNIGHT)) => Ok((begin, TimeOfDay::NEXT_MIDNIGHT)),
         Some((begin, end)) if begin < TimeOfDay::NEXT_MIDNIGHT => Ok((begin, end)),
-        _ => Err(InvalidWindow::Hours(shown(text))),
+        _ => Err(InvalidWindow::Hours(quoted(text))),
     }
 }
 

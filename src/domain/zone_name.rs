@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::shown::shown;
+use crate::domain::text::quoted;
 
 /// The name of a zone: A-labels in lower case, without a trailing dot. Underscores are allowed, as in
 /// `_acme-challenge.example.com`.
@@ -15,7 +15,7 @@ pub struct ZoneName(String);
 
 /// A text that names no zone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no zone; give a DNS name such as example.com, without '*'")]
+#[error("{0} names no zone; give a DNS name such as example.com, without '*'")]
 pub struct InvalidZoneName(String);
 
 impl ZoneName {
@@ -40,7 +40,7 @@ impl FromStr for ZoneName {
     type Err = InvalidZoneName;
 
     fn from_str(text: &str) -> Result<Self, InvalidZoneName> {
-        let invalid = || InvalidZoneName(shown(text));
+        let invalid = || InvalidZoneName(quoted(text));
         let bare = text.strip_suffix('.').unwrap_or(text);
         let name = idna::domain_to_ascii(bare).map_err(|_| invalid())?;
         let is_label = |label: &str| {

@@ -17,6 +17,7 @@ use crate::domain::hold::Hold;
 use crate::domain::id::{AutoCertificateId, CertificateId, ParseIdError};
 use crate::domain::moment::Moment;
 use crate::domain::state;
+use crate::domain::text::RemoteMessage;
 use crate::http::Api;
 use crate::http::body::{Body, Wire};
 use crate::http::errors::{ApiError, Fault};
@@ -107,7 +108,7 @@ pub struct RenewalProgress {
 #[serde(rename_all = "camelCase")]
 pub struct RenewalTrouble {
     /// What happened, for people.
-    pub message: String,
+    pub message: RemoteMessage,
     /// When it is tried again, RFC 3339.
     pub next_try: String,
 }
@@ -144,7 +145,7 @@ pub struct Missing {
     /// Its common name.
     pub common_name: String,
     /// How it stands, for people.
-    pub message: String,
+    pub message: RemoteMessage,
 }
 
 /// Asks for renewals; how they stood is read first, so that no end of a run goes unseen.
@@ -221,7 +222,7 @@ impl Missing {
         let of_issuance = || state::of_auto_certificate(&lacking.standing, now).message;
         Self {
             id: lacking.id,
-            message: if issued { UNDELIVERED.to_owned() } else { of_issuance() },
+            message: if issued { UNDELIVERED.into() } else { of_issuance().into() },
             name: lacking.name.to_string(),
             common_name: lacking.common_name.sent().to_owned(),
         }
@@ -268,7 +269,7 @@ impl From<Trouble> for RenewalTrouble {
 
 impl From<Hold> for RenewalTrouble {
     fn from(hold: Hold) -> Self {
-        Self { message: hold.to_string(), next_try: hold.until.to_string() }
+        Self { message: hold.to_string().into(), next_try: hold.until.to_string() }
     }
 }
 

@@ -136,7 +136,7 @@ impl Registrar {
         let provider = self.store.provider(provider).await?;
         match provider.and_then(|provider| provider.trouble) {
             Some(trouble) if trouble.next_try > self.clock.now() => {
-                let message = format!("the provider's ACME account is not registered: {}", trouble.last);
+                let message = format!("the provider's ACME account is not registered: {}", trouble.last).into();
                 let disposition = match trouble.last.disposition {
                     Disposition::Operator => Disposition::Operator,
                     _ => Disposition::Retry { not_before: Some(trouble.next_try) },

@@ -99,7 +99,7 @@ pub(super) fn gathered<T>(results: Vec<Result<T, Stop>>) -> Result<Vec<T>, Stop>
     let more = failures.len();
     if more > 0 {
         let names = if more == 1 { "name" } else { "names" };
-        told.message = format!("{told}; {more} more {names} of the order failed as well");
+        told.message = format!("{told}; {more} more {names} of the order failed as well").into();
     }
     Err(told.into())
 }
@@ -132,7 +132,8 @@ mod tests {
         let passing = || Err(Failure::retry("passing").into());
         let later = |second: i64| {
             let not_before = Some(Moment::from_micros(second * 1_000_000));
-            Err(Failure { disposition: Disposition::Retry { not_before }, message: format!("at {second}") }.into())
+            Err(Failure { disposition: Disposition::Retry { not_before }, message: format!("at {second}").into() }
+                .into())
         };
         assert!(message(vec![passing(), later(5), later(9), later(9)]).starts_with("at 9; 3 more"));
         assert!(message(vec![later(5), Err(Failure::operator("person").into())]).starts_with("person; 1 more"));

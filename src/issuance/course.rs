@@ -261,7 +261,7 @@ fn failure_of(error: LeafError) -> Failure {
     match error {
         LeafError::NotNow { not_before, now, .. } if now < not_before => Failure {
             disposition: Disposition::Retry { not_before: Some(not_before) },
-            message: format!("the issued certificate waits to be stored: {error}"),
+            message: format!("the issued certificate waits to be stored: {error}").into(),
         },
         error => {
             Failure::restart(format!("the CA issued a certificate that cannot be used: {error}; a new order follows"))

@@ -10,7 +10,7 @@ use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::Disposition;
 use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 
 const NAMED: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -84,7 +84,7 @@ fn statuses() -> Vec<Vec<String>> {
     let limited = |words: &str, status| {
         let words = words.to_owned();
         move |not_before| {
-            let problem = Problem { detail: words.clone(), ..problem(ProblemKind::RateLimited) };
+            let problem = Problem { detail: words.as_str().into(), ..problem(ProblemKind::RateLimited) };
             answered(Step::NewOrder, status, Some(problem), not_before)
         }
     };
@@ -145,8 +145,11 @@ fn network() -> Vec<Vec<String>> {
     };
     assert_eq!(all.map(listed), [0, 1, 2, 3, 4, 5]);
     let row = |trouble: Trouble| {
-        let error =
-            AcmeError::Unreachable(Box::new(Unreachable { host: "ca.example".to_owned(), trouble, cause: None }));
+        let error = AcmeError::Unreachable(Box::new(Unreachable {
+            host: "ca.example".to_owned(),
+            trouble,
+            cause: RemoteMessage::default(),
+        }));
         let (disposition, words) = (error.disposition(), error.to_string());
         let advice = words.split_once(". What to do: ").map_or(usual_advice(disposition), |(_, advice)| advice);
         vec![trouble.to_string(), told(disposition), advice.to_owned()]
@@ -162,20 +165,17 @@ fn others() -> Vec<Vec<String>> {
             status: 403,
             problem,
             retry_after: None,
-            excerpt: String::new(),
+            excerpt: RemoteMessage::default(),
         }
     };
     let slow = |not_before| AcmeError::TooSlow { waiting: Waiting::Ready, not_before, problems: Vec::new() };
     let all = vec![
         AcmeError::BadNonce,
-        AcmeError::TermsNotAccepted {
-            terms: Some("https://ca.example/terms".to_owned()),
-            refusal: Box::new(refusal()),
-        },
-        AcmeError::ChallengeNotOffered { name: "www.example.com".to_owned(), offered: vec!["http-01".to_owned()] },
+        AcmeError::TermsNotAccepted { terms: Some("https://ca.example/terms".into()), refusal: Box::new(refusal()) },
+        AcmeError::ChallengeNotOffered { name: "www.example.com".into(), offered: "http-01".into() },
         slow(None),
         slow(Some(NAMED)),
-        AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".to_owned() },
+        AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".into() },
         AcmeError::UnacceptableChain("it has a private key in it"),
         AcmeError::UnusableServer("https:///directory".to_owned()),
         AcmeError::UnusableBinding(InvalidMacKey::NotBase64),
@@ -186,7 +186,7 @@ fn others() -> Vec<Vec<String>> {
             offered: ["classic", "tlsserver"].map(str::to_owned).into(),
         },
         AcmeError::NoKeyChange("ca.example".to_owned()),
-        AcmeError::AccountNotValid { url: "https://ca.example/acct/1".to_owned(), status: "deactivated".to_owned() },
+        AcmeError::AccountNotValid { url: "https://ca.example/acct/1".to_owned(), status: "deactivated".into() },
     ];
     let listed = |error: &AcmeError| match error {
         // These have tables of their own.
@@ -247,7 +247,7 @@ fn dns() -> Vec<Vec<String>> {
 fn dns_errors() -> Vec<DnsError> {
     let adapter = AdapterName::ionos();
     let (call, name, zone) = ("GET /zones".to_owned(), "_acme-challenge.www.example.com".to_owned(), "a1b2".to_owned());
-    let (record, said) = ("c3d4".to_owned(), Said::default());
+    let (record, said) = ("c3d4".to_owned(), RemoteMessage::default());
     let busy = |not_before| DnsError::Busy {
         adapter: adapter.clone(),
         call: call.clone(),
@@ -351,13 +351,13 @@ fn answered(step: Step, status: u16, problem: Option<Problem>, retry_after: Opti
     let url = "https://ca.example/acme".to_owned();
     AcmeError::Refused {
         step,
-        refusal: Box::new(Refusal { url, status, problem, retry_after, excerpt: String::new() }),
+        refusal: Box::new(Refusal { url, status, problem, retry_after, excerpt: RemoteMessage::default() }),
     }
 }
 
 fn problem(kind: ProblemKind) -> Problem {
-    let urn = format!("urn:ietf:params:acme:error:{}", kind.name());
-    Problem { kind, urn, detail: "the CA's words".to_owned(), instance: None, subproblems: Vec::new() }
+    let urn = format!("urn:ietf:params:acme:error:{}", kind.name()).into();
+    Problem { kind, urn, detail: "the CA's words".into(), instance: None, subproblems: Vec::new() }
 }
 
 const BEFORE_AN_ORDER: [Step; 7] = [

@@ -67,7 +67,7 @@ impl Course<'_> {
     pub(super) async fn counted<T>(&self, result: Result<T, AcmeError>) -> Result<T, Stop> {
         if let Err(AcmeError::OrderFailed(problems)) = &result {
             let names: Vec<DnsName> =
-                problems.iter().filter_map(|problem| problem.name.as_deref()?.parse().ok()).collect();
+                problems.iter().filter_map(|problem| problem.name.as_ref()?.as_str().parse().ok()).collect();
             if let Some(books) = self.issuance.books(self.attempt.provider).await? {
                 self.issuance.store.count_failures(self.tenure.lease(), &books, &names).await?;
             }

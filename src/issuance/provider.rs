@@ -75,7 +75,8 @@ impl Issuance {
             return Ok(());
         };
         let not_before = error.disposition().not_before();
-        let failure = Failure { disposition: Disposition::ProviderDown { not_before }, message: error.to_string() };
+        let failure =
+            Failure { disposition: Disposition::ProviderDown { not_before }, message: error.to_string().into() };
         self.store.provider_failed(provider, None, &failure, self.randomness.fraction()).await?;
         Ok(())
     }

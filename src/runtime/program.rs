@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use crate::domain::shown::last_lines;
+use crate::domain::text::RemoteMessage;
 use crate::runtime::processes::Processes;
 
 /// A program to be [run](run) in `/`. Of the environment of this process it sees `PATH`, `HOME` and `LANG` alone: no secret.
@@ -29,7 +29,7 @@ pub(crate) struct Ended {
     /// `None` where its time was up, and it was killed.
     pub(crate) status: Option<ExitStatus>,
     /// Its last lines on standard output and standard error, printable, on one line.
-    pub(crate) said: String,
+    pub(crate) said: RemoteMessage,
 }
 
 /// Runs a program. Where this future is dropped, the program is killed as at the end of its time.
@@ -68,8 +68,8 @@ pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Re
     };
     // What it left in the background may hold the pipe open for ever.
     let _ = tokio::time::timeout(GRACE, output.drain()).await;
-    let said = last_lines(output.last.make_contiguous());
-    tracing::debug!(?program, ?status, said, "program ended");
+    let said = RemoteMessage::last_lines(output.last.make_contiguous());
+    tracing::debug!(?program, ?status, %said, "program ended");
     Ok(Ended { status, said })
 }
 

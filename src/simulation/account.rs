@@ -19,6 +19,7 @@ use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::ledger::{Allowance, Ledger, Limits, OrderFacts};
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Action, Reason, plan, renewal_moment};
+use crate::domain::text::RemoteMessage;
 use crate::runtime::randomness::Randomness;
 use crate::simulation::account::certificate::{Certificate, Step};
 use crate::simulation::ca::{Ca, Refusal};
@@ -269,7 +270,7 @@ impl<'a> Account<'a> {
             Refusal::Limit(limit, until) => {
                 self.tally.refusal(limit);
                 let disposition = Disposition::Retry { not_before: Some(until) };
-                Failure { disposition, message: String::new() }
+                Failure { disposition, message: RemoteMessage::default() }
             }
             Refusal::Paused => {
                 self.tally.refused.paused += 1;
@@ -290,7 +291,7 @@ impl<'a> Account<'a> {
         self.tally.unanswered += 1;
         let message = if index.is_multiple_of(2) { "HTTP 503" } else { "the connection broke" };
         let disposition = Disposition::ProviderDown { not_before: None };
-        self.fail(index, Failure { disposition, message: message.to_owned() }, now);
+        self.fail(index, Failure { disposition, message: message.into() }, now);
     }
 
     fn fail(&mut self, index: u32, failure: Failure, now: Moment) {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::{AnyRow, AnyTypeInfoKind};
 use sqlx::{Any, Column, Row, Transaction, ValueRef};
 
-use crate::domain::shown::printable;
+use crate::domain::text::printable;
 use crate::store::backup::authentication::Authentication;
 use crate::store::key_ring::{KeyError, KeyRing};
 use crate::store::rotation::SEALED;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
+use crate::domain::text::RemoteMessage;
 use crate::store::StoreError;
 use crate::store::row::Record;
 
@@ -61,7 +62,8 @@ struct TroubleDocument {
 struct FailureDocument {
     disposition: String,
     not_before: Option<i64>,
-    message: String,
+    /// Bounded and printable also where a former release stored it as it came.
+    message: RemoteMessage,
 }
 
 impl TroubleDocument {

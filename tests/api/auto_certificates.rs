@@ -160,7 +160,7 @@ async fn bring_into(daemon: &Daemon, path: &str, situation: &str) {
     daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
     daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
     let message = daemon.get(path).await.at("/metadata/message");
-    assert!(message.contains(&failure.message) && message.contains("next try at"), "{message}");
+    assert!(message.contains(failure.message.as_str()) && message.contains("next try at"), "{message}");
 }
 
 fn expected_state(situation: &str) -> &'static str {

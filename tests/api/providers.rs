@@ -130,7 +130,7 @@ async fn the_account_decides_the_state() {
         daemon.store().record_provider_trouble(&lease, &trouble).await.unwrap();
         let (state, message) = state().await;
         assert_eq!(state, expected);
-        assert!(message.contains(&failure.message), "{message}");
+        assert!(message.contains(failure.message.as_str()), "{message}");
     }
     let credentials = SecretString::from("{}");
     daemon.store().store_account(&lease, "https://ca.example/acct/1", &credentials).await.unwrap();

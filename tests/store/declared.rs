@@ -309,7 +309,7 @@ async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) 
     assert!(!house.reload(id).await.standing.intent_changed);
 
     let down = Disposition::ProviderDown { not_before: Some(house.now() + Duration::HOUR) };
-    let failure = Failure { disposition: down, message: "HTTP 503".to_owned() };
+    let failure = Failure { disposition: down, message: "HTTP 503".into() };
     house.store.provider_failed(provider, None, &failure, 0.5).await.unwrap();
     let down = house.store.provider(provider).await.unwrap().unwrap();
     assert_eq!(down.down_since, Some(house.now()));

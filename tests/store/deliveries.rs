@@ -85,7 +85,7 @@ async fn what_was_delivered_is_remembered(house: House) {
     house.issue(one, Duration::days(90)).await;
     let claim = claim(&house).await;
     house.store.record_delivery_trouble(&claim.lease, Some(&trouble_of(Failure::retry("disk full")))).await.unwrap();
-    assert_eq!(rows(&house, one).await[0].standing.trouble.as_ref().unwrap().last.message, "disk full");
+    assert_eq!(rows(&house, one).await[0].standing.trouble.as_ref().unwrap().last.message.as_str(), "disk full");
     let certificate = claim.row.standing.newest.unwrap();
     let delivered =
         DeliveredCertificate { certificate, settings: "v1".to_owned(), receipt: Some(json!({ "remote": "x" })) };

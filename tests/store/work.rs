@@ -105,7 +105,7 @@ async fn trouble_is_kept_whole(house: House) {
     ];
     let mut trouble = None;
     for disposition in dispositions {
-        let failure = Failure { disposition, message: "the \"CA\" said no".to_owned() };
+        let failure = Failure { disposition, message: "the \"CA\" said no".into() };
         trouble = Some(Trouble::after(trouble.as_ref(), failure, house.now(), None, 0.5));
         house.store.record_trouble(&claim.lease, trouble.as_ref().unwrap()).await.unwrap();
         assert_eq!(house.reload(claim.lease.id).await.standing.trouble, trouble);

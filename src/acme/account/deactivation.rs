@@ -29,7 +29,7 @@ impl AcmeClient {
         match status(&answer).filter(|status| status != "deactivated") {
             Some(status) => Err(AcmeError::Unreadable {
                 step: Step::Deactivation,
-                cause: format!("it says that the account is {status}"),
+                cause: format!("it says that the account is {status}").into(),
             }),
             None => Ok(()),
         }

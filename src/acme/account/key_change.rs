@@ -59,10 +59,10 @@ impl AcmeClient {
         let location = known.or_else(|| answer.headers().get(LOCATION)?.to_str().ok());
         let url = location.ok_or_else(|| AcmeError::Unreadable {
             step: Step::Account,
-            cause: "it does not say where the account is".to_owned(),
+            cause: "it does not say where the account is".into(),
         })?;
         match status(&answer).filter(|status| status != "valid") {
-            Some(status) => Err(AcmeError::AccountNotValid { url: url.to_owned(), status }),
+            Some(status) => Err(AcmeError::AccountNotValid { url: url.to_owned(), status: status.into() }),
             None => Ok(Some(url.to_owned())),
         }
     }

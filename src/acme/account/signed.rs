@@ -46,7 +46,7 @@ impl Exchange {
         let document = self.directory().await.map_err(|error| AcmeError::from_exchange(Step::Directory, error))?;
         Endpoints::of(&document).ok_or_else(|| AcmeError::Unreadable {
             step: Step::Directory,
-            cause: "it names no newNonce or newAccount".to_owned(),
+            cause: "it names no newNonce or newAccount".into(),
         })
     }
 

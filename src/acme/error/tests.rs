@@ -6,7 +6,7 @@ const LATER: Moment = Moment::from_micros(1_700_000_000_000_000);
 
 fn refusal(status: u16, body: &str, retry_after: Option<Moment>) -> Box<Refusal> {
     let problem = Problem::read(body.as_bytes());
-    let excerpt = if problem.is_some() { String::new() } else { body.to_owned() };
+    let excerpt = if problem.is_some() { RemoteMessage::default() } else { body.into() };
     Box::new(Refusal { url: "https://ca.example/acme/x".to_owned(), status, problem, retry_after, excerpt })
 }
 
@@ -18,7 +18,7 @@ fn refused(step: Step, status: u16, kind: &str, retry_after: Option<Moment>) -> 
 fn failed(kind: &str) -> AcmeError {
     let body = format!(r#"{{"type": "urn:ietf:params:acme:error:{kind}", "detail": "words of the CA"}}"#);
     let problem = Problem::read(body.as_bytes()).unwrap();
-    AcmeError::OrderFailed(vec![NameProblem { name: Some("*.example.com".to_owned()), problem }])
+    AcmeError::OrderFailed(vec![NameProblem { name: Some("*.example.com".into()), problem }])
 }
 
 #[test]
@@ -125,8 +125,13 @@ fn a_failed_validation_wants_a_new_order_unless_a_person_must_act() {
 
 #[test]
 fn every_other_case_has_its_disposition() {
-    let unreachable =
-        |trouble| AcmeError::Unreachable(Box::new(Unreachable { host: "ca.example".to_owned(), trouble, cause: None }));
+    let unreachable = |trouble| {
+        AcmeError::Unreachable(Box::new(Unreachable {
+            host: "ca.example".to_owned(),
+            trouble,
+            cause: RemoteMessage::default(),
+        }))
+    };
     let refusal = refusal(403, "{}", None);
     for (error, expected) in [
         (unreachable(Trouble::Dns), PROVIDER_DOWN),
@@ -135,7 +140,7 @@ fn every_other_case_has_its_disposition() {
         (unreachable(Trouble::TimedOut), PROVIDER_DOWN),
         (unreachable(Trouble::Broken), PROVIDER_DOWN),
         (unreachable(Trouble::Forbidden), Disposition::Operator),
-        (AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".to_owned() }, PROVIDER_DOWN),
+        (AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".into() }, PROVIDER_DOWN),
         (AcmeError::UnacceptableChain("it has a key"), PROVIDER_DOWN),
         (AcmeError::BadNonce, Disposition::RETRY),
         (AcmeError::Cancelled, Disposition::RETRY),
@@ -148,10 +153,7 @@ fn every_other_case_has_its_disposition() {
             Disposition::Retry { not_before: Some(LATER + Duration::HOUR) },
         ),
         (AcmeError::TermsNotAccepted { terms: None, refusal }, Disposition::Operator),
-        (
-            AcmeError::ChallengeNotOffered { name: "a.example".to_owned(), offered: vec!["http-01".to_owned()] },
-            Disposition::Operator,
-        ),
+        (AcmeError::ChallengeNotOffered { name: "a.example".into(), offered: "http-01".into() }, Disposition::Operator),
         (AcmeError::UnusableServer("nonsense".to_owned()), Disposition::Operator),
         (AcmeError::UnusableBinding(InvalidMacKey::NotBase64), Disposition::Operator),
         (AcmeError::UnusableCredentials("it cannot be read"), Disposition::Operator),
@@ -178,5 +180,5 @@ fn a_refusal_reads_as_the_cas_words_and_what_to_do() {
     );
     let failure = Failure::from(refused(Step::NewOrder, 429, "rateLimited", Some(LATER)));
     assert_eq!(failure.disposition, Disposition::Retry { not_before: Some(LATER) });
-    assert!(failure.message.contains("words of the CA"));
+    assert!(failure.message.as_str().contains("words of the CA"));
 }

@@ -7,7 +7,7 @@ use crate::app::{App, Outside, Place};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::adapter_name::AdapterName;
-use crate::domain::shown::printable;
+use crate::domain::text::printable;
 use crate::scheduler::{Fate, Sweep, Swept};
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::cli::plan::page::{put, wrapped};
 use crate::domain::finding::{Finding, Subject, Verdict};
-use crate::domain::shown::printable;
+use crate::domain::text::printable;
 
 /// The page, of 80 columns.
 pub(super) fn page(findings: &[Finding], looked_at_names: bool, colour: bool) -> String {

@@ -4,7 +4,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::shown::printable;
+use crate::domain::text::printable;
 use crate::import::{Lineage, Tool, TreeAccount, Wish};
 use crate::store::{ProviderOfTakeover, TakenOver};
 

@@ -50,9 +50,9 @@ impl Outcome {
         if let Some(hold) = progress.hold.as_ref().filter(|_| !is_new && !progress.deleted) {
             let (message, next_try) = (hold.message.clone(), hold.next_try.clone());
             return if named {
-                Self::Failed { message, next_try: Some(next_try) }
+                Self::Failed { message: message.to_string(), next_try: Some(next_try) }
             } else {
-                Self::Waiting { message, next_try }
+                Self::Waiting { message: message.to_string(), next_try }
             };
         }
         match (&progress.trouble, &progress.newest) {
@@ -62,7 +62,7 @@ impl Outcome {
                 Self::Renewed { serial_number: newest.serial_number.clone(), not_after: newest.not_after.clone() }
             }
             (Some(trouble), _) => {
-                Self::Failed { message: trouble.message.clone(), next_try: Some(trouble.next_try.clone()) }
+                Self::Failed { message: trouble.message.to_string(), next_try: Some(trouble.next_try.clone()) }
             }
             (None, None) => Self::Failed { message: "no certificate was issued".to_owned(), next_try: None },
         }

@@ -65,7 +65,7 @@ impl FilesError {
         let (disposition, advice) = self.judge(directory);
         message.push_str(&advice);
         message.push_str(". What was published before stays in place");
-        Failure { disposition, message }
+        Failure { disposition, message: message.into() }
     }
 
     fn judge(&self, directory: &Path) -> (Disposition, String) {

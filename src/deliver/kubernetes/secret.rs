@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::error::KubernetesError;
 use crate::deliver::Parcel;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 
 /// The Secret as it should be.
 pub(super) struct Wanted {
@@ -122,11 +122,11 @@ impl Found {
 }
 
 /// The words of a `Status`. Those about a body that cannot be read may quote it, and with it a private key.
-pub(super) fn said(body: &[u8]) -> Said {
+pub(super) fn said(body: &[u8]) -> RemoteMessage {
     match serde_json::from_slice(body) {
-        Ok(Status { reason: Some(reason), .. }) if reason == "BadRequest" => Said::new(&reason),
-        Ok(Status { message: Some(message), .. }) => Said::new(&message),
-        _ => Said::default(),
+        Ok(Status { reason: Some(reason), .. }) if reason == "BadRequest" => RemoteMessage::new(&reason),
+        Ok(Status { message: Some(message), .. }) => RemoteMessage::new(&message),
+        _ => RemoteMessage::default(),
     }
 }
 
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn words_that_may_quote_a_key_are_not_passed_on() {
         let status = |reason: &str, message: &str| json!({ "reason": reason, "message": message }).to_string();
-        assert_eq!(said(status("Forbidden", "cannot patch").as_bytes()).to_string(), " (cannot patch)");
-        assert_eq!(said(status("BadRequest", "...|LS0tLS1CRUdJTiB|...").as_bytes()).to_string(), " (BadRequest)");
+        assert_eq!(said(status("Forbidden", "cannot patch").as_bytes()).to_string(), "cannot patch");
+        assert_eq!(said(status("BadRequest", "...|LS0tLS1CRUdJTiB|...").as_bytes()).to_string(), "BadRequest");
         assert_eq!(said(b"<html>").to_string(), "");
     }
 }

@@ -7,7 +7,7 @@ use url::Url;
 use crate::config::span::Span;
 use crate::deliver::reload::InvalidReload;
 use crate::domain::disposition::Failure;
-use crate::domain::shown::last_lines;
+use crate::domain::text::RemoteMessage;
 
 /// A request on its way. It goes straight to the address: through no proxy, and along no redirect.
 #[derive(Debug)]
@@ -48,11 +48,11 @@ impl Post {
             return Ok(());
         }
         let said = match answer.chunk().await {
-            Ok(Some(chunk)) => last_lines(&chunk[..chunk.len().min(LONGEST_EXCERPT)]),
-            _ => String::new(),
+            Ok(Some(chunk)) => RemoteMessage::last_lines(&chunk[..chunk.len().min(LONGEST_EXCERPT)]),
+            _ => RemoteMessage::default(),
         };
         let advice = if status.is_redirection() { "; name the final address, redirects are not followed" } else { "" };
-        let said = if said.is_empty() { said } else { format!(": {said}") };
+        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
         Err(Failure::retry(format!("POST {place} was answered with status {}{advice}{said}", status.as_u16())))
     }
 

@@ -75,10 +75,10 @@ impl UnitJob {
             Failure::operator(format!("{call} cannot be started: {error}; {advice}"))
         })?;
         match ended.status {
-            Some(status) if status.success() && !ended.said.contains(IGNORED) => Ok(()),
+            Some(status) if status.success() && !ended.said.as_str().contains(IGNORED) => Ok(()),
             Some(status) => {
                 let said = ended.words();
-                Err(match advice(&ended.said) {
+                Err(match advice(ended.said.as_str()) {
                     Some(advice) => Failure::operator(format!("{call} failed ({status}); {said}; {advice}")),
                     None => Failure::retry(format!("{call} failed ({status}); {said}")),
                 })

@@ -26,7 +26,7 @@ use crate::dns::lookup::Lookup;
 use crate::dns::zones::Zones;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 use crate::domain::zone_name::ZoneName;
 
 /// `[dns.adapter.NAME]` of the type `acme-dns`.
@@ -194,9 +194,10 @@ fn id_of(record: &TxtRecord) -> RecordId {
 }
 
 /// The words of `{"error": "forbidden"}`.
-fn said(body: &[u8]) -> Said {
-    let words =
-        serde_json::from_slice::<Value>(body).ok().and_then(|body| Some(Said::new(body.get("error")?.as_str()?)));
+fn said(body: &[u8]) -> RemoteMessage {
+    let words = serde_json::from_slice::<Value>(body)
+        .ok()
+        .and_then(|body| Some(RemoteMessage::new(body.get("error")?.as_str()?)));
     words.unwrap_or_default()
 }
 

@@ -23,7 +23,7 @@ use crate::dns::adapters::Given;
 use crate::dns::error::DnsError;
 use crate::dns::question::absolute;
 use crate::domain::adapter_name::AdapterName;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 use crate::domain::zone_name::ZoneName;
 
 /// `[dns.adapter.NAME]` of the type `rfc2136`.
@@ -114,9 +114,11 @@ impl Rfc2136 {
         let call = format!("the update of {zone} that adds {}", names.join(", "));
         match self.client.ask(&call, values.addition(self.client.fresh_id(), self.ttl)).await?.response_code {
             // All that the update requires is that no CNAME stands there.
-            ResponseCode::YXRRSet => {
-                Err(DnsError::Conflict { adapter: self.name().clone(), name: names.join(", "), said: Said::default() })
-            }
+            ResponseCode::YXRRSet => Err(DnsError::Conflict {
+                adapter: self.name().clone(),
+                name: names.join(", "),
+                said: RemoteMessage::default(),
+            }),
             code => self.client.settle(&call, code),
         }
     }

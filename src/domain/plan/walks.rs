@@ -156,7 +156,7 @@ fn well(_: f64) -> Option<Failure> {
 /// Passing troubles of all kinds.
 fn never(draw: f64) -> Option<Failure> {
     let down = Disposition::ProviderDown { not_before: None };
-    let down = Failure { disposition: down, message: "HTTP 503".to_owned() };
+    let down = Failure { disposition: down, message: "HTTP 503".into() };
     let failures = [Failure::retry("cut"), Failure::restart("TXT"), down];
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0, 1 or 2")]
     let chosen = (draw * 3.0) as usize;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
+use crate::domain::text::RemoteMessage;
 use crate::http::Api;
 use crate::http::control::Ids;
 use crate::http::errors::ApiError;
@@ -49,7 +50,7 @@ pub enum DeliveryState {
     /// It failed, for now.
     Failed {
         /// What happened, for people.
-        message: String,
+        message: RemoteMessage,
         /// When it is tried again, RFC 3339.
         next_try: String,
     },
@@ -113,7 +114,7 @@ impl DeliveryState {
         }
         // One of the fleet that is declared nowhere any more, or only on hosts that are down.
         if row.instance.is_empty() && row.next_look + PATIENCE < now {
-            return Self::Failed { message: UNSERVED.to_owned(), next_try: row.next_look.to_string() };
+            return Self::Failed { message: UNSERVED.into(), next_try: row.next_look.to_string() };
         }
         Self::Planned { at: row.next_look.to_string(), later: row.next_look > now }
     }

@@ -8,6 +8,7 @@ use super::at_once;
 use crate::dns::adapter::{RecordId, TxtRecord, ZoneId};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::disposition::Failure;
+use crate::domain::text::RemoteMessage;
 use crate::issuance::{Issuance, Stop, Tenure};
 use crate::store::{ChallengeRecord, LEASE, Removal, StoreError};
 
@@ -23,7 +24,7 @@ pub enum Fate {
     /// It is still needed, for this reason.
     InUse(&'static str),
     /// It could not be removed, for this reason.
-    Failed(String),
+    Failed(RemoteMessage),
 }
 
 /// A record of the journal and what became of it.
@@ -117,7 +118,7 @@ impl Issuance {
             if put_off > 0 {
                 tracing::warn!(records = put_off, "challenge records cannot be removed: {error}");
             }
-            let failed = Fate::Failed(error.to_string());
+            let failed = Fate::Failed(error.to_string().into());
             left.extend(records.into_iter().map(|record| Swept { record, fate: failed.clone() }));
         }
         Ok(left)

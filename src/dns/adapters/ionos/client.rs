@@ -13,7 +13,7 @@ use crate::dns::error::DnsError;
 use crate::dns::http::{Manner, Service};
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::moment::Moment;
-use crate::domain::said::Said;
+use crate::domain::text::RemoteMessage;
 use crate::runtime::bearer::{InvalidToken, bearer};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
@@ -111,7 +111,7 @@ fn authorization(token: &SecretString) -> Result<HeaderValue, String> {
 }
 
 const MANNER: Manner = Manner {
-    said: Said::of_ionos,
+    said: RemoteMessage::from_ionos_error,
     unauthorized: "give a token that is valid and may manage DNS",
     first_pause: Duration::from_millis(100),
 };
