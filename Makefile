@@ -40,8 +40,12 @@ lint: ## Run clippy with warnings as errors
 
 .PHONY: unit
 unit: ## Run all tests: unit, store, wire, end to end, SDK
-	cargo test --workspace --locked
+	cargo --config tools/watched.toml test --workspace --locked
 	@echo "Killed before and after every request of an issuance, and resumed:" && cat target/tmp/kill-report.txt
+
+.PHONY: soak
+soak: tools ## Run all tests ten times beside busy loops (ROUNDS=3: so many times); no check of CI
+	@tools/soak $(ROUNDS)
 
 .PHONY: docs
 docs: ## Build the documentation of the code with warnings as errors

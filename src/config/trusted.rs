@@ -139,12 +139,12 @@ mod tests {
 
     use super::*;
 
-    /// Only root can make files that are trusted.
     #[test]
     fn a_link_that_others_can_change_is_found_in_the_middle_of_a_path() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         if folder.path().metadata().unwrap().uid() != ROOT {
+            autocertd_support::skipped::skipped("only root can make files that are trusted");
             return;
         }
         for name in ["good", "open"] {

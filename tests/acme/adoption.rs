@@ -197,7 +197,7 @@ impl ForeignKey {
         payload: Value,
     ) -> Result<String, Value> {
         let root = std::fs::read(registry.stage.proxy.root_pem_path()).unwrap();
-        let http = reqwest::Client::builder()
+        let http = autocertd_support::timed::http()
             .user_agent("another client")
             .tls_certs_only([reqwest::Certificate::from_pem(&root).unwrap()])
             .no_proxy()

@@ -1,10 +1,11 @@
 //! The DNS server that comes with Pebble, for TXT records.
 
+use autocertd_support::timed::{TimedChild, http_client};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use autocertd_support::pebble::free_address;
+use autocertd_support::loopback::own_address;
 use serde_json::json;
 
 pub(crate) struct ChallengeDns {
@@ -26,11 +27,11 @@ impl ChallengeDns {
     pub(crate) async fn add_txt(&self, name: &str, value: &str) {
         let url = format!("http://{}/set-txt", self.management);
         let body = json!({"host": format!("{name}."), "value": value});
-        reqwest::Client::new().post(url).json(&body).send().await.unwrap().error_for_status().unwrap();
+        http_client().post(url).json(&body).send().await.unwrap().error_for_status().unwrap();
     }
 
     async fn try_start() -> Option<Self> {
-        let (address, management) = (free_address().unwrap(), free_address().unwrap());
+        let (address, management) = (own_address(), own_address());
         let child = Command::new("pebble-challtestsrv")
             .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""])
             .args(["-dnsserver", &address.to_string(), "-management", &management.to_string()])
@@ -43,7 +44,7 @@ impl ChallengeDns {
             if dns.child.try_wait().unwrap().is_some() {
                 return None;
             }
-            if reqwest::get(format!("http://{management}/")).await.is_ok() {
+            if http_client().get(format!("http://{management}/")).send().await.is_ok() {
                 return Some(dns);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -55,6 +56,6 @@ impl ChallengeDns {
 impl Drop for ChallengeDns {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.timed_wait();
     }
 }

@@ -8,7 +8,7 @@ use autocertd::domain::disposition::Disposition;
 use autocertd::domain::moment::Moment;
 use autocertd::runtime::clock::TurnedClock;
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
-use autocertd_support::pebble::free_address;
+use autocertd_support::loopback::own_address;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use time::Duration;
@@ -124,7 +124,7 @@ async fn every_way_not_to_be_reached_is_told_apart() {
         assert_eq!(stage.proxy.count("new-order"), before + 1, "an order is never sent twice by itself");
     }
 
-    let nobody = free_address().unwrap();
+    let nobody = own_address();
     let mut registration = stage.registration(None);
     registration.server = server(&format!("https://{nobody}/dir"));
     let error = stage.client.prepare_registration(&registration).await.unwrap_err();

@@ -173,7 +173,7 @@ impl Socket {
         let socket = LocalSocket::bind(&path).await.unwrap();
         let stopping = CancellationToken::new();
         let serving = tokio::spawn(serve_unix(socket, daemon.api.clone(), stopping.clone()));
-        Self { client: Client::builder().unix_socket(path).build().unwrap(), stopping, serving }
+        Self { client: autocertd_support::timed::http().unix_socket(path).build().unwrap(), stopping, serving }
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

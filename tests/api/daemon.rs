@@ -82,7 +82,7 @@ impl Daemon {
             api,
             clock,
             base,
-            client: Client::new(),
+            client: autocertd_support::timed::http_client(),
             token: token.expose_secret().to_owned(),
             reader: reader.expose_secret().to_owned(),
             folder,

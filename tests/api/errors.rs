@@ -1,10 +1,10 @@
 //! What a request gets instead of its answer.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use autocertd::config::span::Span;
 use autocertd::http::request::observed;
+use autocertd_support::timed::http_client;
 use axum::Router;
 use axum::routing::get;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use insta::assert_json_snapshot;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Body, Client, Method};
+use reqwest::{Body, Method};
 use serde_json::json;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -212,7 +212,7 @@ async fn a_panic_costs_one_request_and_reveals_nothing() {
     let routes = Router::new().route("/panic", get(async || -> () { panic!("the secret of the house") }));
     let stopping = CancellationToken::new();
     let base = listen(observed(routes, daemon.api.clone()), stopping.clone()).await;
-    let ask = |id: &str| Answer::to(Client::new().get(format!("{base}/panic")).header("x-request-id", id));
+    let ask = |id: &str| Answer::to(http_client().get(format!("{base}/panic")).header("x-request-id", id));
     let answer = ask("proxy-7.a_B").await;
     assert_json_snapshot!("panic", answer.shown());
     assert_eq!(answer.header("x-request-id"), "proxy-7.a_B");
@@ -231,8 +231,7 @@ async fn a_request_that_takes_too_long_is_given_up() {
     let routes = Router::new().route("/forever", get(async || std::future::pending::<()>().await));
     let stopping = CancellationToken::new();
     let base = listen(observed(routes, api), stopping.clone()).await;
-    let answer =
-        Answer::to(Client::builder().timeout(Duration::from_secs(30)).build().unwrap().get(format!("{base}/forever")));
+    let answer = Answer::to(http_client().get(format!("{base}/forever")));
     assert_json_snapshot!("timed_out", answer.await.shown());
     stopping.cancel();
 }

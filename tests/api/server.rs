@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use autocertd::http::request::observed;
 use autocertd::http::serve;
+use autocertd_support::timed::http_client;
 use axum::Router;
 use axum::routing::get;
-use reqwest::Client;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ async fn running_requests_are_finished_and_no_new_ones_begun() {
         serving.await;
         let _ = ended.send(());
     });
-    let running = tokio::spawn(Answer::to(Client::new().get(format!("http://{address}/slow"))));
+    let running = tokio::spawn(Answer::to(http_client().get(format!("http://{address}/slow"))));
     entered.notified().await;
     stopping.cancel();
     // The listener closes at once, so that a second request finds nobody.

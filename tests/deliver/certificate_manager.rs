@@ -2,6 +2,7 @@
 
 mod bench;
 
+use autocertd_support::timed::Timed;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -260,7 +261,7 @@ fn what_is_not_encrypted_goes_through_no_proxy() {
     for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
         command.env(name, &address);
     }
-    let output = command.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    let output = command.env_remove("NO_PROXY").env_remove("no_proxy").timed_output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && told.contains("1 passed"), "{told}");
     proxy.set_nonblocking(true).unwrap();

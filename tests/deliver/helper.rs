@@ -1,6 +1,7 @@
 //! The privileged helper: the daemon's side here, root's side in a process of its own, with a script in systemctl's place,
 //! since no systemd runs where these tests run. They need root, as the helper does.
 
+use autocertd_support::timed::{Timed, TimedChild};
 use std::ffi::CString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -226,7 +227,7 @@ async fn a_unit_that_hangs_keeps_no_other_waiting() {
     assert!(!slow.is_finished() && helper.try_wait().unwrap().is_none());
     std::fs::write(release, "").unwrap();
     slow.await.unwrap().unwrap();
-    assert!(helper.wait().unwrap().success());
+    assert!(helper.timed_wait().unwrap().success());
 }
 
 #[tokio::test]
@@ -300,7 +301,7 @@ impl Office {
     }
 
     fn run(&self, command: &mut Command) -> Output {
-        self.command(command).output().unwrap()
+        self.command(command).timed_output().unwrap()
     }
 
     fn command<'a>(&self, command: &'a mut Command) -> &'a mut Command {

@@ -38,7 +38,7 @@ async fn other_answers_are_failures_and_no_redirect_is_followed() {
 
 #[tokio::test]
 async fn a_closed_port_is_told() {
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let address = autocertd_support::loopback::own_address();
     let failure = reload(&format!("url = 'http://{address}/?token=s3cret'")).await.unwrap_err();
     assert!(failure.message.contains("refused") && failure.message.contains("is the service running"), "{failure}");
     assert!(!failure.message.contains("s3cret"), "{failure}");

@@ -11,14 +11,13 @@ use autocertd::domain::disposition::Failure;
 use autocertd::domain::moment::Moment;
 use autocertd::runtime::clock::{SharedClock, TurnedClock};
 use autocertd::runtime::randomness::Randomness;
-use tokio::net::TcpListener;
 
 use crate::parcels::{START, parcel};
 
 #[tokio::test]
 async fn only_the_try_that_replaced_another_certificate_takes_it_back() {
     let folder = tempfile::tempdir().unwrap();
-    let target = target(folder.path(), "placeholder = false", START).await;
+    let target = target(folder.path(), "placeholder = false", START);
     let [first, second] = [certificate(), certificate()];
     assert!(!failure(&target, &first).await.message.contains("previous"), "there is nothing before the first");
     for _ in 0..2 {
@@ -30,7 +29,7 @@ async fn only_the_try_that_replaced_another_certificate_takes_it_back() {
     // Live for long; then the delivery's settings change, or somebody looks at a moment at which nothing answers.
     publish(folder.path(), &second).await;
     for settings in ["placeholder = false", "combined = true", "combined = true"] {
-        let target = self::target(folder.path(), settings, START).await;
+        let target = self::target(folder.path(), settings, START);
         let failure = failure(&target, &second).await;
         assert!(!failure.message.contains("previous"), "{failure}");
         assert_eq!(live(folder.path()), second.full_chain_pem());
@@ -43,7 +42,7 @@ async fn an_expired_certificate_does_not_go_back() {
     let [expired, next] = [certificate(), certificate()];
     publish(folder.path(), &expired).await;
     let end = expired.leaf.not_after;
-    let failure = failure(&target(folder.path(), "placeholder = false", end).await, &next).await;
+    let failure = failure(&target(folder.path(), "placeholder = false", end), &next).await;
     let words = format!("; the previous version expired at {end}, so the new one stays");
     assert!(failure.message.ends_with(&words), "{failure}");
     assert_eq!(live(folder.path()), next.full_chain_pem());
@@ -64,8 +63,8 @@ async fn failure(target: &Target, parcel: &Parcel) -> Failure {
 }
 
 /// A delivery of files to a service that does not answer.
-async fn target(directory: &Path, settings: &str, now: Moment) -> Target {
-    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+fn target(directory: &Path, settings: &str, now: Moment) -> Target {
+    let nowhere = autocertd_support::loopback::own_address();
     made(entry(directory, settings, &nowhere.to_string()), now)
 }
 

@@ -1,5 +1,6 @@
 //! Signals to real processes, found by their number and by their name.
 
+use autocertd_support::timed::{Timed, TimedChild};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -71,7 +72,7 @@ async fn a_process_that_is_not_there_is_a_passing_fault() {
     );
 
     let mut child = Command::new("/bin/true").spawn().unwrap();
-    child.wait().unwrap();
+    child.timed_wait().unwrap();
     std::fs::write(&pid_file, child.id().to_string()).unwrap();
     let failure = reload(&target).await.unwrap_err();
     assert!(failure.message.starts_with(&format!("there is no process {}", child.id())), "{failure}");
@@ -138,7 +139,7 @@ fn what_belongs_to_another_user_is_refused_with_advice() {
     if nix::unistd::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    let output = command.output().unwrap();
+    let output = command.timed_output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && told.contains("1 passed"), "{told}");
 }

@@ -1,5 +1,6 @@
 //! What these tests share: a parcel, and processes of their own.
 
+use autocertd_support::timed::TimedChild;
 use std::path::Path;
 use std::process::Command;
 
@@ -65,7 +66,7 @@ impl Own {
 impl Drop for Own {
     fn drop(&mut self) {
         let _ = nix::sys::signal::killpg(self.pid(), Signal::SIGKILL);
-        let _ = self.0.wait();
+        let _ = self.0.timed_wait();
     }
 }
 

@@ -120,7 +120,7 @@ async fn what_serves_no_certificate_is_explained() {
     let (cert, key) = certificate(&NAMES);
     let parcel = parcel(&cert, &key, &NAMES);
 
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = autocertd_support::loopback::own_address();
     assert_told(run(closed, &parcel).await, "refuses the connection");
 
     let plain = respond(|mut stream| async move {

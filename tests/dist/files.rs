@@ -4,6 +4,7 @@
 #[path = "../deliver/files/parcels.rs"]
 mod parcels;
 
+use autocertd_support::timed::Timed;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ async fn on_a_read_only_disk() {
     let certs = folder.join("certs");
     let (files, old, new) = (Files::new(&entry(&certs)), parcel(), parcel());
     files.publish(&old).await.unwrap();
-    let mounted = Command::new("mount").args(["-o", "remount,ro", certs.to_str().unwrap()]).status().unwrap();
+    let mounted = Command::new("mount").args(["-o", "remount,ro", certs.to_str().unwrap()]).timed_status().unwrap();
     assert!(mounted.success());
     let mut other = new.addressee.clone();
     other.label = "other".to_owned();
@@ -118,7 +119,7 @@ async fn java_reads_the_bundle() {
         let listed = Command::new("keytool")
             .args(["-list", "-v", "-storetype", "PKCS12", "-storepass", "changeit", "-keystore"])
             .arg(&bundle)
-            .output()
+            .timed_output()
             .expect("the program keytool, of Debian's package default-jre-headless");
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         for part in ["Alias name: www", "Entry type: PrivateKeyEntry"] {
@@ -128,7 +129,7 @@ async fn java_reads_the_bundle() {
         let signed = Command::new("keytool")
             .args(["-certreq", "-alias", "www", "-storepass", "changeit", "-keystore"])
             .arg(&bundle)
-            .output()
+            .timed_output()
             .unwrap();
         assert!(String::from_utf8_lossy(&signed.stdout).contains("BEGIN NEW CERTIFICATE REQUEST"), "{signed:?}");
     }
@@ -142,7 +143,7 @@ fn in_namespace(mount: &str, test: &str, folder: &Path) {
 }
 
 fn run(mut command: Command, privilege: &str) {
-    let output = command.output().expect("the program unshare, of Debian's package util-linux");
+    let output = command.timed_output().expect("the program unshare, of Debian's package util-linux");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("running 1 test"), "this needs the right to make {privilege}: {said}");
     assert!(output.status.success(), "{said}");

@@ -1,5 +1,6 @@
 //! Trees that certbot and lego make here and now, against a Pebble that takes every challenge as answered, taken over.
 
+use autocertd_support::timed::Timed;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -52,7 +53,7 @@ impl World {
         command.env("REQUESTS_CA_BUNDLE", self.acme.root_pem_path());
         command.arg("--config-dir").arg(self.tree()).arg("--work-dir").arg(path("work")).arg("--logs-dir");
         command.arg(path("logs")).args(["--non-interactive", "--agree-tos", "--server", &self.acme.directory_url()]);
-        succeeded(&command.args(arguments).output().unwrap());
+        succeeded(&command.args(arguments).timed_output().unwrap());
     }
 
     fn lego(&self, arguments: &[&str]) {
@@ -62,14 +63,14 @@ impl World {
         command.env("EXEC_SEQUENCE_INTERVAL", "1").env("EXEC_POLLING_INTERVAL", "1");
         command.arg("--path").arg(self.tree()).args(["--server", &self.acme.directory_url(), "--accept-tos"]);
         command.args(["--email", "ops@example.com", "--dns", "exec", "--dns.disable-cp"]);
-        succeeded(&command.args(arguments).output().unwrap());
+        succeeded(&command.args(arguments).timed_output().unwrap());
     }
 
     /// The outcome of an import that succeeds.
     fn import(&self, tool: &str, arguments: &[&str]) -> Value {
         let tree = self.tree();
         let import = ["import", tool, tree.to_str().unwrap(), "--yes", "--json"];
-        let output = self.setup.command(&[&import[..], arguments].concat()).unwrap().output().unwrap();
+        let output = self.setup.command(&[&import[..], arguments].concat()).unwrap().timed_output().unwrap();
         serde_json::from_slice(&succeeded(&output).stdout).unwrap()
     }
 
@@ -86,7 +87,7 @@ impl World {
     }
 
     fn renew(&self) {
-        succeeded(&self.setup.command(&["--renew-now", "www.moved.example"]).unwrap().output().unwrap());
+        succeeded(&self.setup.command(&["--renew-now", "www.moved.example"]).unwrap().timed_output().unwrap());
     }
 }
 

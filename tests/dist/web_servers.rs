@@ -1,7 +1,9 @@
 //! Real web servers serve through renewals, under handshakes without a pause, and not one of these fails.
 
+use autocertd_support::loopback::own_address;
+use autocertd_support::timed::{TimedChild, within};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -26,7 +28,7 @@ async fn serves_through_every_renewal(program: &str, signal: &str, start: fn(&Pa
     stage.dns.add_zone("served.example");
     // The placeholder is there before the first certificate: its record takes a while to be seen.
     stage.dns.delay_records_in_dns(std::time::Duration::from_secs(2));
-    let (address, folder) = (free_address(), stage.folder.path().join(program));
+    let (address, folder) = (own_address(), stage.folder.path().join(program));
     let certificates = stage.folder.path().join("certificates");
     fs::create_dir_all(&folder).unwrap();
     fs::create_dir_all(&certificates).unwrap();
@@ -42,7 +44,7 @@ async fn serves_through_every_renewal(program: &str, signal: &str, start: fn(&Pa
     for round in 1..=RENEWALS {
         let mut command =
             tokio::process::Command::from(setup.command(&["--renew-now", "www", "--wait-delivered"]).unwrap());
-        let renewed = command.output().await.unwrap();
+        let renewed = within("the renewal", command.kill_on_drop(true).output()).await.unwrap();
         assert!(renewed.status.success(), "{renewed:?}\n{}", daemon.log());
         let published = leaf_of(&pair);
         handshakes.wait_until(|tally| tally.certificates.contains_key(&published));
@@ -134,12 +136,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The workers end with their master where it is told so; killed, it would leave them behind.
         let _ = autocertd_support::daemon::signal(self.0.id(), "TERM");
-        let _ = self.0.wait();
+        let _ = self.0.timed_wait();
     }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 async fn wait_for(path: &Path) {

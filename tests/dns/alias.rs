@@ -115,7 +115,7 @@ async fn a_resolver_that_fails_or_is_not_there_is_no_answer() {
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, format!("{} answers Server Failure", cloud.dns_addr()));
 
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = autocertd_support::loopback::own_address();
     let section = PropagationSection { resolvers: vec![gone.into()], ..PropagationSection::default() };
     let error = Aliases::from(NAME, &Lookup::new(&section), &Randomness::from_seed(1)).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::RETRY);

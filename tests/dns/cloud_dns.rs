@@ -1,5 +1,6 @@
 //! The local Cloud DNS itself, where a CA or a client would stumble over it.
 
+use autocertd_support::timed::http_client;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -70,8 +71,7 @@ async fn its_lists_filter_by_parts_and_page_without_a_total() {
     }
     let url = cloud.http_url();
     let get = async |path: &str| {
-        let answer =
-            reqwest::Client::new().get(format!("{url}{path}")).bearer_auth(cloud.token()).send().await.unwrap();
+        let answer = http_client().get(format!("{url}{path}")).bearer_auth(cloud.token()).send().await.unwrap();
         (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap())
     };
 
@@ -84,7 +84,7 @@ async fn its_lists_filter_by_parts_and_page_without_a_total() {
     for path in ["/zones?limit=0", "/zones?limit=1001", "/records?offset=-1"] {
         assert_eq!(get(path).await.0, 400, "{path}");
     }
-    assert_eq!(reqwest::get(format!("{url}/zones")).await.unwrap().status().as_u16(), 401);
+    assert_eq!(http_client().get(format!("{url}/zones")).send().await.unwrap().status().as_u16(), 401);
 }
 
 #[tokio::test]
@@ -93,7 +93,9 @@ async fn it_ends_when_it_is_dropped() {
     let (url, dns) = (cloud.http_url(), cloud.dns_addr());
     drop(cloud);
     // Tasks end at their next turn.
-    while reqwest::get(format!("{url}/zones")).await.is_ok() || tokio::net::TcpStream::connect(dns).await.is_ok() {
+    while http_client().get(format!("{url}/zones")).send().await.is_ok()
+        || tokio::net::TcpStream::connect(dns).await.is_ok()
+    {
         tokio::task::yield_now().await;
     }
 }

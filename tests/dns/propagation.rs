@@ -194,7 +194,7 @@ async fn servers_that_refuse_and_addresses_where_none_listens_are_named() {
     let cloud = with_two_values().await;
     let refusing = cloud.add_lagging_server().await.unwrap();
     refusing.answer_in(Manner::Refusing);
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = autocertd_support::loopback::own_address();
     let error = impatient(&[cloud.dns_addr(), refusing.addr(), gone])
         .await_visible(&zone("example.test", &[]), NAME, &values(&["one"]))
         .await

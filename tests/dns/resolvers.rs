@@ -84,7 +84,7 @@ async fn each_of_the_resolvers_must_show_the_value() {
 
 #[tokio::test]
 async fn a_resolver_over_https_that_is_not_there_is_named() {
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = autocertd_support::loopback::own_address();
     let url: ResolverAddress = format!("http://{gone}/dns-query").parse().unwrap();
     let error = await_one(&section(Look::Resolvers, std::slice::from_ref(&url))).await.unwrap_err();
     let text = error.to_string();

@@ -267,7 +267,7 @@ async fn a_cname_in_the_way_is_for_a_person() {
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_tried_again() {
     let office = Office::serving(&[]).await;
-    let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let gone = autocertd_support::loopback::own_address();
     // The system accepts for it; nobody reads.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let closing = server(|_| Vec::new()).await;

@@ -1,5 +1,6 @@
 //! `autocertd account` beside a running daemon, and an account that the CA loses under way.
 
+use autocertd_support::timed::{Timed, within};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -140,7 +141,7 @@ async fn an_order_that_was_signed_before_a_rollover_is_no_persons_business() {
     world.acme.set_hook(Box::new(move |request| {
         if request.kind == "new-order" && orders.fetch_add(1, Ordering::SeqCst) == 0 {
             let mut rollover = setup.command(&["account", "rollover", "Pebble"]).unwrap();
-            tokio::task::block_in_place(|| assert!(rollover.output().unwrap().status.success()));
+            tokio::task::block_in_place(|| assert!(rollover.timed_output().unwrap().status.success()));
         }
         Action::Pass
     }));
@@ -165,7 +166,7 @@ async fn rollover(setup: &Setup, victim: &Mutex<Option<u32>>) -> bool {
     let mut command = tokio::process::Command::from(setup.command(&["account", "rollover", "Pebble"]).unwrap());
     let mut child = command.stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     *victim.lock().unwrap() = child.id();
-    child.wait().await.unwrap().success()
+    within("the rollover", child.wait()).await.unwrap().success()
 }
 
 fn kill_process(victim: &Mutex<Option<u32>>) {

@@ -1,5 +1,6 @@
 //! Pebble over the `acme-dns` adapter: registered by the command, reached through a CNAME in a zone of Cloud DNS.
 
+use autocertd_support::timed::Timed;
 use std::fs;
 
 use autocertd_support::acme_dns::AcmeDns;
@@ -25,7 +26,7 @@ async fn a_wildcard_and_its_apex_behind_a_cname() {
 
     // The name has no account yet, and then no CNAME.
     let before = Setup { more: adapter, ..world.setup() };
-    let output = before.command(&["dns", "register", "shop.example"]).unwrap().output().unwrap();
+    let output = before.command(&["dns", "register", "shop.example"]).unwrap().timed_output().unwrap();
     let (out, told) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{told}");
     let kept: Value = serde_json::from_str(&fs::read_to_string(&accounts).unwrap()).unwrap();
@@ -36,7 +37,7 @@ async fn a_wildcard_and_its_apex_behind_a_cname() {
     assert!(!told.contains(kept["shop.example"]["password"].as_str().unwrap()), "{told}");
 
     world.dns.add_record(&zone, "_acme-challenge", "CNAME", &format!("{target}."));
-    let shown = setup.command(&["dns", "register", "*.shop.example", "--json"]).unwrap().output().unwrap();
+    let shown = setup.command(&["dns", "register", "*.shop.example", "--json"]).unwrap().timed_output().unwrap();
     assert_eq!(
         serde_json::from_slice::<Value>(&shown.stdout).unwrap(),
         json!({
@@ -84,7 +85,7 @@ async fn what_cannot_be_registered_says_why() {
     ] {
         let setup = Setup { more, ..world.setup() };
         let arguments: Vec<&str> = ["dns", "register"].into_iter().chain(arguments).collect();
-        let output = setup.command(&arguments).unwrap().output().unwrap();
+        let output = setup.command(&arguments).unwrap().timed_output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
         assert!(told.contains(words) && output.stdout.is_empty(), "{arguments:?}: {told}");

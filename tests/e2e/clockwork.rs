@@ -1,6 +1,7 @@
 //! The renewal daemon inside the test, under a clock that is turned: days pass in seconds, while CA, DNS and database are
 //! the real ones.
 
+use autocertd_support::timed::within;
 use std::sync::Arc;
 
 use autocertd::acme::AcmeClient;
@@ -139,7 +140,7 @@ impl Clockwork {
 
     async fn drain(&self) {
         self.tasks.close();
-        self.tasks.wait().await;
+        within("the scheduler", self.tasks.wait()).await;
         self.tasks.reopen();
     }
 }

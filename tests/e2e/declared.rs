@@ -1,5 +1,6 @@
 //! What the settings declare, from the file to the certificate, and through every change of the file.
 
+use autocertd_support::timed::Timed;
 use std::time::Duration;
 
 use autocertd_support::daemon::{Daemon, Setup};
@@ -186,7 +187,7 @@ async fn a_changed_contact_reaches_the_account_and_its_failure_holds_nothing_up(
 
     // A single pass tells it too, even where no certificate is due.
     let setup = world.declaring(&with("fourth@example.com", NOTHING));
-    let pass = setup.command(&["--renew-now"]).unwrap().output().unwrap();
+    let pass = setup.command(&["--renew-now"]).unwrap().timed_output().unwrap();
     // A look that the daemon before had no time for may be made up for; it orders nothing.
     let told = String::from_utf8_lossy(&pass.stdout).into_owned();
     assert_eq!((pass.status.code(), world.acme.count("new-order")), (Some(0), 2), "{told}");
@@ -263,7 +264,7 @@ async fn a_single_pass_needs_nothing_but_the_settings() {
     let world = World::start().await;
     world.dns.add_zone("pass.example");
     let setup = world.declaring(&world.usual(&["www.pass.example"]));
-    let pass = || setup.command(&["--renew-now", "--json"]).unwrap().output().unwrap();
+    let pass = || setup.command(&["--renew-now", "--json"]).unwrap().timed_output().unwrap();
     let first = pass();
     let told: Value = serde_json::from_slice(&first.stdout).unwrap_or_else(|error| panic!("{error}: {first:?}"));
     assert_eq!((first.status.code(), &told["renewed"]), (Some(0), &json!(1)), "{first:?}");
@@ -287,7 +288,7 @@ async fn what_cannot_be_used_is_refused_before_anything_is_touched() {
     ] {
         let setup = world.declaring(&settings);
         for command in ["check-config", "serve", "--renew-now"] {
-            let refused = setup.command(&[command]).unwrap().output().unwrap();
+            let refused = setup.command(&[command]).unwrap().timed_output().unwrap();
             let told = String::from_utf8(refused.stderr).unwrap();
             assert_eq!(refused.status.code(), Some(2), "{command} {settings}: {told}");
             assert!(told.contains(words), "{command} {settings}: {told}");
@@ -299,7 +300,7 @@ async fn what_cannot_be_used_is_refused_before_anything_is_touched() {
     let nobody = "00000000-0000-4000-8000-000000000000";
     let lost = wish("www", &["www.example.com"]).replace("\"pebble\"", &format!("{nobody:?}"));
     let setup = world.declaring(&(provider + &lost));
-    let refused = setup.command(&["serve"]).unwrap().output().unwrap();
+    let refused = setup.command(&["serve"]).unwrap().timed_output().unwrap();
     let told = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{told}");
     assert!(told.contains("[[auto_certificate]] www") && told.contains(nobody), "{told}");

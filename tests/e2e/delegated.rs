@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use autocertd_support::daemon::{Daemon, Setup, signal};
 use autocertd_support::fault_proxy::Action;
+use autocertd_support::loopback::own_address;
 use autocertd_support::patience::{await_some, write_script};
-use autocertd_support::pebble::free_address;
 use autocertd_support::postgres::Postgres;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -59,7 +59,7 @@ fn values(address: SocketAddr, name: &str) -> Vec<String> {
 async fn an_apex_and_its_wildcard_are_issued_and_renewed_without_a_token() {
     let world = World::start().await;
     aliased(&world, "own.example", &[""]);
-    let own = free_address().unwrap();
+    let own = own_address();
     world.dns.forward("acme.example.net", own);
     let setup = delegating(&world, Some(own));
     let daemon = Daemon::start(&setup).await.unwrap();
@@ -103,7 +103,7 @@ async fn any_replica_answers_for_the_one_that_works() {
         let setup = delegating(&world, Some(listen));
         Setup { folder: world.folder.path().join(name), more: setup.more.clone() + &shared, ..setup }
     };
-    let (unheard, heard) = (free_address().unwrap(), free_address().unwrap());
+    let (unheard, heard) = (own_address(), own_address());
     world.dns.forward("acme.example.net", heard);
     let (one, two) = (setup("one", unheard), setup("two", heard));
     assert!(run(&one, &["keys", "create"]).await.status.success());
@@ -127,7 +127,7 @@ async fn any_replica_answers_for_the_one_that_works() {
 async fn a_record_is_answered_again_after_a_crash() {
     let world = World::start().await;
     aliased(&world, "crash.example", &["www"]);
-    let own = free_address().unwrap();
+    let own = own_address();
     world.dns.forward("acme.example.net", own);
     let setup = delegating(&world, Some(own));
     let mut daemon = Daemon::start(&setup).await.unwrap();
@@ -168,21 +168,21 @@ async fn a_record_is_answered_again_after_a_crash() {
 async fn the_sockets_that_systemd_passes_are_served() {
     let world = World::start().await;
     aliased(&world, "passed.example", &["www"]);
-    let own = free_address().unwrap();
-    world.dns.forward("acme.example.net", own);
     let setup = delegating(&world, None);
     let activator = world.folder.path().join("activator");
-    let port = own.port();
+    let chosen = world.folder.path().join("port");
     write_script(
         &activator,
-        &ACTIVATOR.replace("PORT", &port.to_string()).replace("BINARY", setup.binary.to_str().unwrap()),
+        &ACTIVATOR.replace("PORT_FILE", chosen.to_str().unwrap()).replace("BINARY", setup.binary.to_str().unwrap()),
     );
     let daemon = Daemon::start(&Setup { binary: activator, ..setup }).await.unwrap();
+    let port = std::fs::read_to_string(chosen).unwrap().parse().unwrap();
+    world.dns.forward("acme.example.net", (Ipv4Addr::LOCALHOST, port).into());
     let provider = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.passed.example"]).await;
     daemon.api.wait_until_available(&path).await.unwrap();
     for address in ["127.0.0.1", "127.0.0.2"] {
-        let address = SocketAddr::new(address.parse().unwrap(), own.port());
+        let address = SocketAddr::new(address.parse().unwrap(), port);
         assert_eq!(asked(address, "acme.example.net", RecordType::SOA).unwrap().answers.len(), 1, "{address}");
     }
 }
@@ -190,7 +190,7 @@ async fn the_sockets_that_systemd_passes_are_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_is_taken_ends_the_start_and_a_changed_one_waits_for_the_next() {
     let world = World::start().await;
-    let (own, taken) = (free_address().unwrap(), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let (own, taken) = (own_address(), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let address = taken.local_addr().unwrap();
     let refused = run(&delegating(&world, Some(address)), &["serve"]).await;
     let words = String::from_utf8_lossy(&refused.stderr);
@@ -218,16 +218,26 @@ async fn an_address_that_is_taken_ends_the_start_and_a_changed_one_waits_for_the
 /// Does what systemd does for autocertd-dns.socket: one socket for both IPv6 and IPv4, where there is IPv6.
 const ACTIVATOR: &str = r#"#!/usr/bin/env python3
 import fcntl, os, socket, sys
-def bound(kind):
+def bound(kind, port):
     try:
         one = socket.socket(socket.AF_INET6, kind)
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        one.bind(("::", PORT))
+        one.bind(("::", port))
     except OSError:
         one = socket.socket(type=kind)
-        one.bind(("0.0.0.0", PORT))
+        one.bind(("0.0.0.0", port))
     return one
-sockets = [bound(kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+# A port that is free on TCP may be taken on UDP: another one is tried then.
+for _ in range(50):
+    try:
+        tcp = bound(socket.SOCK_STREAM, 0)
+        port = tcp.getsockname()[1]
+        sockets = [tcp, bound(socket.SOCK_DGRAM, port)]
+        break
+    except OSError:
+        pass
+with open("PORT_FILE", "w") as file:
+    file.write(str(port))
 sockets[0].listen()
 for number, one in enumerate([fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in sockets]):
     os.dup2(one, 3 + number)

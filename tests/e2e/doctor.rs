@@ -1,5 +1,6 @@
 //! `autocertd doctor`: all is well on a healthy set-up, and each broken one has its fault named; nothing stays behind.
 
+use autocertd_support::timed::{Timed, TimedChild, within};
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -59,7 +60,7 @@ async fn faults_of_tokens_are_named() {
     std::fs::write(&settings, without.join("\n")).unwrap();
     let mut command = Command::new(&setup.binary);
     command.env_remove("IONOS_TOKEN").arg("--config").arg(settings).args(["doctor", "--json"]);
-    let output = command.output().unwrap();
+    let output = command.timed_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_found(&json_of(&output), "service", "fault", &["there is no token", "set dns.ionos.token_file"]);
 
@@ -218,7 +219,7 @@ async fn faults_on_the_way_to_the_name_servers_are_named_and_the_canary_goes() {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     await_some("the canary", || (!world.leftovers().is_empty()).then_some(())).await;
     signal(child.id(), "INT").unwrap();
-    let ended = child.wait_with_output().unwrap();
+    let ended = child.timed_output().unwrap();
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     assert!(words(&ended).contains("interrupted; the record is removed"), "{}", words(&ended));
     nothing_stays(&world, &setup).await;
@@ -357,7 +358,7 @@ async fn doctor_with(setup: &Setup, change: impl FnOnce(String) -> String, argum
     std::fs::write(&path, settings).unwrap();
     let mut command = tokio::process::Command::new(&setup.binary);
     command.env_remove("IONOS_TOKEN").arg("--config").arg(path).arg("doctor").args(arguments);
-    let output = command.kill_on_drop(true).output().await.unwrap();
+    let output = within("the doctor", command.kill_on_drop(true).output()).await.unwrap();
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     json_of(&output)
 }

@@ -82,7 +82,7 @@ impl Pair {
 async fn name_itself(proxy: &FaultProxy) {
     let root = std::fs::read(proxy.root_pem_path()).unwrap();
     let root = reqwest::Certificate::from_pem(&root).unwrap();
-    let http = reqwest::Client::builder().user_agent("test").tls_certs_only([root]).no_proxy().build().unwrap();
+    let http = autocertd_support::timed::http().user_agent("test").tls_certs_only([root]).build().unwrap();
     let mut directory: Value = http.get(proxy.directory_url()).send().await.unwrap().json().await.unwrap();
     directory["meta"]["caaIdentities"] = json!(["fallback.example"]);
     let directory = Bytes::from(directory.to_string());

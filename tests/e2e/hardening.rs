@@ -1,5 +1,6 @@
 //! What others of the daemon's user see of it.
 
+use autocertd_support::timed::{Timed, TimedChild};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -23,7 +24,7 @@ fn as_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
 fn refusal(process: &Child, name: &str) -> Option<String> {
     let path = format!("/proc/{}/{name}", process.id());
     // `test -r` and its like look at the modes alone: it is opened.
-    let output = as_user("head").args(["-c", "1", &path]).output().unwrap();
+    let output = as_user("head").args(["-c", "1", &path]).timed_output().unwrap();
     (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -59,6 +60,6 @@ async fn another_process_of_the_same_user_reads_nothing_of_it() {
     assert!(refusal(&open, "environ").is_none(), "the question itself is at fault");
     for mut process in [waiting, open] {
         process.kill().unwrap();
-        process.wait().unwrap();
+        process.timed_wait().unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use autocertd_support::daemon::{Daemon, Setup, signal};
 use autocertd_support::fault_proxy::Action;
+use autocertd_support::timed::Timed;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
@@ -78,7 +79,7 @@ async fn limits_that_cannot_be_used_are_named_by_check_config() {
         ("order = '3 in 1d'", "unknown field"),
         ("orders = 'none'\n[[acme.limits]]\nserver = 'http://ca.example'", "is not an https URL"),
     ] {
-        let output = with_limits(&world, limits).command(&["check-config"]).unwrap().output().unwrap();
+        let output = with_limits(&world, limits).command(&["check-config"]).unwrap().timed_output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(2) && told.contains(words), "{told}");
     }
@@ -93,7 +94,7 @@ fn with_limits(world: &World, limits: &str) -> Setup {
 
 /// The exit code of a command, and what it printed.
 fn run(setup: &Setup, arguments: &[&str]) -> (i32, String) {
-    let output = setup.command(arguments).unwrap().output().unwrap();
+    let output = setup.command(arguments).unwrap().timed_output().unwrap();
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

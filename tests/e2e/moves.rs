@@ -1,5 +1,6 @@
 //! Coming from elsewhere and going there: import, export and restore as a person runs them.
 
+use autocertd_support::timed::Timed;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use crate::world::{World, auto_certificate, id_of, newest, open_store};
 
 fn run(setup: &Setup, arguments: &[&str]) -> Output {
-    setup.command(arguments).unwrap().output().unwrap()
+    setup.command(arguments).unwrap().timed_output().unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -143,7 +144,7 @@ async fn what_cannot_be_taken_is_told_and_holds_up_no_other() {
     let setup = world.setup();
     let daemon = Daemon::start(&setup).await.unwrap();
     let tree = world.folder.path().join("certbot");
-    let copied = std::process::Command::new("cp").arg("-a").arg(fixture("certbot")).arg(&tree).status().unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").arg(fixture("certbot")).arg(&tree).timed_status().unwrap();
     assert!(copied.success());
     fs::remove_file(tree.join("live/rsa-one/privkey.pem")).unwrap();
     let import = ["import", "certbot", tree.to_str().unwrap(), "--email", "ops@example.com"];
@@ -352,12 +353,13 @@ async fn root_reads_and_writes_its_files_and_the_owner_the_store() {
     for path in [world.folder.path(), &setup.folder, &settings, &setup.folder.join("ionos-token"), &binary] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let copied = std::process::Command::new("cp").arg("-a").arg(fixture("acme.sh")).arg(&private).status().unwrap();
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(fixture("acme.sh")).arg(&private).timed_status().unwrap();
     assert!(copied.success());
     fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(&binary);
-        succeeded(&command.arg("--config").arg(&settings).args(arguments).output().unwrap())
+        succeeded(&command.arg("--config").arg(&settings).args(arguments).timed_output().unwrap())
     };
     let path = |name: &str| private.join(name).to_str().unwrap().to_owned();
     let (tree, export, folder) = (path("acme.sh"), path("export.json"), path("folder"));

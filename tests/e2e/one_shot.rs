@@ -1,5 +1,6 @@
 //! `autocertd --renew-now`: alone and beside a daemon, its words and its exit codes.
 
+use autocertd_support::timed::{Timed, within};
 use std::process::Output;
 use std::time::Duration;
 
@@ -20,8 +21,7 @@ async fn renew_now_with(setup: &Setup, arguments: &[&str]) -> Output {
 /// Runs a command to its end; one that hangs fails the test.
 pub(crate) async fn run(setup: &Setup, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(setup.command(arguments).unwrap());
-    let pass = command.kill_on_drop(true).output();
-    tokio::time::timeout(Duration::from_mins(1), pass).await.expect("a pass ends").unwrap()
+    within("the command", command.kill_on_drop(true).output()).await.unwrap()
 }
 
 pub(crate) fn json_of(output: &Output) -> Value {
@@ -125,10 +125,10 @@ async fn failures_exit_1_and_misuse_exits_2() {
 
     let setup = world.setup();
     for arguments in [&["--renew-later"][..], &["--renew-now", "--json", "--jsonn"], &["token", "create"]] {
-        assert_eq!(setup.command(arguments).unwrap().output().unwrap().status.code(), Some(2), "{arguments:?}");
+        assert_eq!(setup.command(arguments).unwrap().timed_output().unwrap().status.code(), Some(2), "{arguments:?}");
     }
     let mut broken = std::process::Command::new(&setup.binary);
-    let broken = broken.args(["--renew-now", "--config", "/nowhere/autocertd.toml"]).output().unwrap();
+    let broken = broken.args(["--renew-now", "--config", "/nowhere/autocertd.toml"]).timed_output().unwrap();
     assert_eq!(broken.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&broken.stderr).contains("/nowhere/autocertd.toml"));
 }

@@ -2,6 +2,7 @@
 
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::patience::await_some;
+use autocertd_support::timed::{Timed, http_client};
 use serde_json::Value;
 
 use crate::world::{World, auto_certificate};
@@ -20,7 +21,7 @@ fn standing(world: &World) -> Vec<String> {
 /// Has it renewed by a one-shot beside the daemon; gives the certificate that serves then.
 async fn renewed(setup: &Setup, daemon: &Daemon, path: &str) -> Value {
     let mut renew = setup.command(&["--renew-now", "for www.stand.example"]).unwrap();
-    let ended = tokio::task::spawn_blocking(move || renew.output().unwrap()).await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || renew.timed_output().unwrap()).await.unwrap();
     assert_eq!(ended.status.code(), Some(0), "{}{}", String::from_utf8_lossy(&ended.stderr), daemon.log());
     daemon.api.get(path).await.unwrap()["metadata"]["lastIssuedCertificate"].clone()
 }
@@ -50,12 +51,12 @@ async fn a_published_record_stands_and_renewals_need_no_dns() {
     // The CA tells when it is gone; it is made again.
     for record in world.dns.records(&zone) {
         let url = format!("{}/zones/{zone}/records/{}", world.dns.http_url(), record.id);
-        let removed = reqwest::Client::new().delete(url).bearer_auth(world.dns.token()).send().await.unwrap();
+        let removed = http_client().delete(url).bearer_auth(world.dns.token()).send().await.unwrap();
         assert_eq!(removed.status(), 202);
     }
     await_some("the removal", || world.leftovers().is_empty().then_some(())).await;
     let mut renew = setup.command(&["--renew-now", "for www.stand.example"]).unwrap();
-    let failed = tokio::task::spawn_blocking(move || renew.output().unwrap()).await.unwrap();
+    let failed = tokio::task::spawn_blocking(move || renew.timed_output().unwrap()).await.unwrap();
     assert_eq!(failed.status.code(), Some(1), "{}", String::from_utf8_lossy(&failed.stdout));
     assert_ne!(renewed(&setup, &daemon, &path).await, first);
     assert_eq!(standing(&world), stands);

@@ -1,5 +1,6 @@
 //! What a CA or a DNS refuses, and how the API shows it.
 
+use autocertd_support::timed::Timed;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use autocertd_support::fault_proxy::Action;
@@ -68,7 +69,7 @@ async fn a_name_that_no_zone_serves_costs_no_order_and_says_so() {
     assert_eq!(world.acme.count("new-order"), 0);
 
     world.dns.add_zone("elsewhere.example");
-    let output = world.setup().command(&["--renew-now", "www.elsewhere.example"]).unwrap().output().unwrap();
+    let output = world.setup().command(&["--renew-now", "www.elsewhere.example"]).unwrap().timed_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     daemon.api.wait_until_available(&path).await.unwrap();
 }
@@ -128,7 +129,7 @@ async fn a_ca_that_stumbles_at_the_answer_finds_the_records_still_there_at_the_n
     assert_eq!(told["metadata"]["state"], "PROVISIONING", "{told:#}");
     assert_eq!(world.leftovers().len(), 2, "the CA may be looking at them");
 
-    let output = world.setup().command(&["--renew-now", "stumble.example"]).unwrap().output().unwrap();
+    let output = world.setup().command(&["--renew-now", "stumble.example"]).unwrap().timed_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!((world.acme.count("new-order"), world.acme.count("finalize")), (1, 1));
     daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();

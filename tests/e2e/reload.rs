@@ -1,5 +1,6 @@
 //! SIGHUP reads the settings anew, and systemd hears how the daemon is.
 
+use autocertd_support::timed::TimedChild;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -65,7 +66,7 @@ async fn systemd_hears_of_readiness_life_reloads_and_the_end() {
     hear(&socket, "WATCHDOG=1");
     signal(daemon.0.id(), "TERM").unwrap();
     hear(&socket, "STOPPING=1");
-    assert!(daemon.0.wait().unwrap().success());
+    assert!(daemon.0.timed_wait().unwrap().success());
 }
 
 /// Waits for a message with this line.
@@ -86,6 +87,6 @@ struct Killed(Child);
 impl Drop for Killed {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.0.timed_wait();
     }
 }

@@ -1,5 +1,6 @@
 //! Renewals at the CA's suggestion (RFC 9773), through the daemon: when, once, and as the replacement of what they renew.
 
+use autocertd_support::timed::Timed;
 use std::sync::{Arc, Mutex};
 
 use autocertd::domain::moment::Moment;
@@ -59,7 +60,7 @@ async fn the_picked_moment_is_that_of_all_replicas_and_of_their_next_life() {
     let key = world.folder.path().join("shared.key");
     let more = format!("[store]\nurl = \"{url}\"\n[keys]\nfile = \"{}\"\n", key.display());
     let setup = |name: &str| Setup { folder: world.folder.path().join(name), more: more.clone(), ..world.setup() };
-    assert!(setup("one").command(&["keys", "create"]).unwrap().status().unwrap().success());
+    assert!(setup("one").command(&["keys", "create"]).unwrap().timed_status().unwrap().success());
     let one = Daemon::start(&setup("one")).await.unwrap();
     std::fs::create_dir_all(setup("two").state()).unwrap();
     std::fs::copy(setup("one").state().join("first-token"), setup("two").state().join("first-token")).unwrap();

@@ -2,6 +2,7 @@
 
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::postgres::Postgres;
+use autocertd_support::timed::Timed;
 
 use crate::world::{World, auto_certificate};
 
@@ -14,10 +15,10 @@ async fn two_replicas_share_the_work_and_never_do_it_twice() {
     let more = format!("[store]\nurl = \"{database}\"\n[keys]\nfile = \"{}\"\n", key.display());
     let setup = |name: &str| Setup { folder: world.folder.path().join(name), more: more.clone(), ..world.setup() };
 
-    let without_key = setup("one").command(&["serve"]).unwrap().output().unwrap();
+    let without_key = setup("one").command(&["serve"]).unwrap().timed_output().unwrap();
     assert_eq!(without_key.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&without_key.stderr).contains("shared.key"), "{without_key:?}");
-    let create = || setup("one").command(&["keys", "create"]).unwrap().output().unwrap();
+    let create = || setup("one").command(&["keys", "create"]).unwrap().timed_output().unwrap();
     assert!(create().status.success());
     let again = create();
     assert!(

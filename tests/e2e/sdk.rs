@@ -1,5 +1,6 @@
 //! The official Python SDK walks the whole tutorial against a running server.
 
+use autocertd_support::timed::within;
 use std::path::Path;
 
 use crate::world::{KEY_ID, KEY_SECRET, World};
@@ -17,17 +18,16 @@ async fn the_python_sdk_uses_every_operation() {
     std::fs::write(folder.join("certificate.pem"), uploaded.cert.pem()).unwrap();
     std::fs::write(folder.join("key.pem"), uploaded.signing_key.serialize_pem()).unwrap();
 
-    let output = tokio::process::Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/sdk_walk.py"))
+    let mut walk = tokio::process::Command::new(python);
+    walk.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/sdk_walk.py"))
         .arg(&daemon.api.base)
         .arg(world.setup().state().join("first-token"))
         .arg(world.directory())
         .arg(folder.join("binding"))
         .arg("sdk.example")
         .arg(folder)
-        .output()
-        .await
-        .unwrap();
+        .kill_on_drop(true);
+    let output = within("the walk of the SDK", walk.output()).await.unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}\n{}\n{}", String::from_utf8_lossy(&output.stderr), daemon.log());
     assert_eq!(told.trim(), "15 operations used");

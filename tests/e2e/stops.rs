@@ -1,5 +1,6 @@
 //! Stops and starts: running work parks itself, keys are never replaced, one daemon at a time.
 
+use autocertd_support::timed::Timed;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ async fn a_missing_or_another_master_key_is_a_refusal_and_never_replaced() {
     let (key, aside) = (setup.state().join("master.key"), world.folder.path().join("aside"));
     std::fs::rename(&key, &aside).unwrap();
 
-    let missing = setup.command(&["serve"]).unwrap().output().unwrap();
+    let missing = setup.command(&["serve"]).unwrap().timed_output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("master.key"), "{missing:?}");
     assert!(!key.exists(), "a key was made beside an existing database");
@@ -42,7 +43,7 @@ async fn a_missing_or_another_master_key_is_a_refusal_and_never_replaced() {
     let other = World::start().await;
     drop(other.daemon().await);
     std::fs::copy(other.setup().state().join("master.key"), &key).unwrap();
-    let wrong = setup.command(&["serve"]).unwrap().output().unwrap();
+    let wrong = setup.command(&["serve"]).unwrap().timed_output().unwrap();
     assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
 
     std::fs::rename(&aside, &key).unwrap();
@@ -53,11 +54,11 @@ async fn a_missing_or_another_master_key_is_a_refusal_and_never_replaced() {
 async fn a_second_daemon_is_refused_and_health_is_told() {
     let world = World::start().await;
     let setup = world.setup();
-    let down = setup.command(&["healthcheck"]).unwrap().output().unwrap();
+    let down = setup.command(&["healthcheck"]).unwrap().timed_output().unwrap();
     assert_eq!(down.status.code(), Some(1));
     let daemon = world.daemon().await;
-    assert!(setup.command(&["healthcheck"]).unwrap().status().unwrap().success());
-    let second = setup.command(&["serve"]).unwrap().output().unwrap();
+    assert!(setup.command(&["healthcheck"]).unwrap().timed_status().unwrap().success());
+    let second = setup.command(&["serve"]).unwrap().timed_output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("another daemon"), "{second:?}");
     assert!(daemon.terminate().await.unwrap().success());
@@ -69,7 +70,7 @@ async fn a_start_up_probe_waits_for_every_certificate() {
     world.dns.add_zone("probe.example");
     world.dns.delay_records_in_dns(Duration::from_secs(2));
     let setup = world.setup();
-    let probe = || setup.command(&["healthcheck", "--issued"]).unwrap().output().unwrap();
+    let probe = || setup.command(&["healthcheck", "--issued"]).unwrap().timed_output().unwrap();
     let down = probe();
     assert_eq!(down.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&down.stderr).contains("no daemon answers"), "{down:?}");
@@ -98,7 +99,7 @@ async fn tokens_are_made_listed_and_revoked_and_keys_rotated_beside_a_running_da
     let daemon = world.daemon().await;
     let setup = world.setup();
     let run = |arguments: &[&str]| {
-        let output = setup.command(arguments).unwrap().output().unwrap();
+        let output = setup.command(arguments).unwrap().timed_output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
@@ -125,12 +126,12 @@ async fn settings_are_checked_and_printed() {
     let world = World::start().await;
     let setup = world.setup();
     for arguments in [&["--renew-now"][..], &["token", "list"], &["keys", "rotate"]] {
-        let nowhere = setup.command(arguments).unwrap().output().unwrap();
+        let nowhere = setup.command(arguments).unwrap().timed_output().unwrap();
         assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
         assert!(String::from_utf8_lossy(&nowhere.stderr).contains("there is no database"), "{nowhere:?}");
         assert!(!setup.state().exists());
     }
-    let printed = setup.command(&["check-config"]).unwrap().output().unwrap();
+    let printed = setup.command(&["check-config"]).unwrap().timed_output().unwrap();
     let text = String::from_utf8(printed.stdout).unwrap();
     assert!(printed.status.success() && text.contains("accept_terms_of_service = true"), "{text}");
     assert!(!text.contains(&setup.cloud_dns_token), "{text}");
@@ -148,7 +149,7 @@ async fn settings_are_checked_and_printed() {
             let broken = world.folder.path().join("broken.toml");
             std::fs::write(&broken, format!("state_directory = \"{}\"\n{settings}", state.display())).unwrap();
             let refused =
-                std::process::Command::new(&setup.binary).arg(command).arg("-c").arg(&broken).output().unwrap();
+                std::process::Command::new(&setup.binary).arg(command).arg("-c").arg(&broken).timed_output().unwrap();
             let told = String::from_utf8(refused.stderr).unwrap();
             assert_eq!(refused.status.code(), Some(2), "{command} {settings}: {told}");
             assert!(told.contains(words), "{command} {settings}: {told}");
@@ -192,7 +193,7 @@ async fn commands_leave_every_file_to_the_owner_of_the_state_directory() {
     }
     for (arguments, exit) in [(&["token", "create", "ops"][..], 0), (&["--renew-now"], 0), (&["keys", "rotate"], 0)] {
         let mut command = std::process::Command::new(&binary);
-        let output = command.arg("--config").arg(&settings).args(arguments).output().unwrap();
+        let output = command.arg("--config").arg(&settings).args(arguments).timed_output().unwrap();
         assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {output:?}");
     }
     let mut seen = 0;

@@ -1,12 +1,13 @@
 //! `autocertd simulate` as a user runs it: no settings, no store, and an exit code.
 
+use autocertd_support::timed::Timed;
 use std::process::{Command, Output};
 
 fn simulate(arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_autocertd"));
     // What it must not read.
     command.env_clear().env("AUTOCERTD_CONFIG", "/nonexistent/autocertd.toml").arg("simulate");
-    command.args(arguments.split_whitespace()).output().unwrap()
+    command.args(arguments.split_whitespace()).timed_output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {

@@ -1,5 +1,6 @@
 //! PKCS#12, read by OpenSSL. (Java reads it in the `dist` tests.)
 
+use autocertd_support::timed::Timed;
 use std::path::Path;
 use std::process::Command;
 
@@ -49,7 +50,7 @@ async fn the_bundle_is_encrypted_as_it_is_today_and_bound_to_its_password() {
     let bundle = stand.path("bundle.p12");
     let about = Command::new("openssl")
         .args(["pkcs12", "-info", "-noout", "-in", bundle.to_str().unwrap(), "-passin", &password(&stand)])
-        .output()
+        .timed_output()
         .expect("openssl");
     let about = String::from_utf8(about.stderr).unwrap();
     for part in [
@@ -66,7 +67,7 @@ async fn the_bundle_is_encrypted_as_it_is_today_and_bound_to_its_password() {
     assert!(!stand.files().is_current(&parcel).await.unwrap());
     stand.files().publish(&parcel).await.unwrap();
     let old = ["pkcs12", "-noout", "-in", bundle.to_str().unwrap(), "-passin", "pass:first"];
-    assert!(!Command::new("openssl").args(old).output().unwrap().status.success());
+    assert!(!Command::new("openssl").args(old).timed_output().unwrap().status.success());
     openssl(&["pkcs12", "-noout", "-in", bundle.to_str().unwrap(), "-passin", "pass:second"], stand.folder.path());
 }
 
@@ -92,7 +93,7 @@ fn password(stand: &Stand) -> String {
 }
 
 fn openssl(arguments: &[&str], folder: &Path) -> String {
-    let output = Command::new("openssl").args(arguments).current_dir(folder).output();
+    let output = Command::new("openssl").args(arguments).current_dir(folder).timed_output();
     let output = output.expect("the program openssl; tools/install-strace installs it");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

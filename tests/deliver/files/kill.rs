@@ -2,6 +2,7 @@
 //! to take a given step; what is live then is the old certificate or the new one, whole, and the next publication
 //! comes to its end and leaves nothing behind. The product has no code for this: the steps are its system calls.
 
+use autocertd_support::timed::Timed;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -79,7 +80,7 @@ impl Case {
         let wrapper = [&["strace", "-f", "-qqq"], options].concat();
         let mut command =
             again::command(&wrapper, "files::kill::the_child_publishes", self.stand.folder.path()).unwrap();
-        command.output().expect("the program strace; tools/install-strace installs it").status
+        command.timed_output().expect("the program strace; tools/install-strace installs it").status
     }
 
     async fn check_whole(&self, is_new: bool, kill: &str) {

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use autocertd::config::dns::DelegatedSection;
 use autocertd::dns::delegated::{Contents, Held, NameServer, Sockets};
-use autocertd_support::pebble::free_address;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,9 +78,9 @@ impl Stand {
 
     pub(super) fn at(ip: &str, more: &str) -> Self {
         crate::log::Log::of_all_tests();
-        // A port that is free on TCP may be taken on UDP.
+        // A port that is free on TCP may be taken on UDP, or by somebody who is faster: another one is tried then.
         let bound = (0..50).find_map(|_| {
-            let port = free_address().unwrap().port();
+            let port = free_port(ip);
             let section = section(&format!("listen = ['{ip}:{port}']\n{more}"));
             Sockets::bound(&section).ok().flatten().map(|sockets| (section, sockets, port))
         });
@@ -152,6 +151,13 @@ impl Stand {
     pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
+}
+
+/// A port that is free on TCP for now: the caller tries another one where somebody else was faster.
+fn free_port(ip: &str) -> u16 {
+    let ip: IpAddr = ip.trim_matches(['[', ']']).parse().unwrap();
+    let listener = std::net::TcpListener::bind((ip, 0)).unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// Asks over a connection; an error where that is closed.

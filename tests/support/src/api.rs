@@ -6,6 +6,8 @@ use anyhow::bail;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use crate::timed;
+
 /// A client of the Certificate Manager API.
 #[derive(Clone, Debug)]
 pub struct ApiClient {
@@ -22,7 +24,7 @@ impl ApiClient {
     /// # Errors
     /// Where the HTTP client cannot be built.
     pub fn new(base: String, token: String) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        let client = timed::http().timeout(Duration::from_secs(30)).build()?;
         Ok(Self { client, base, token })
     }
 

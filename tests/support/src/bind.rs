@@ -14,6 +14,9 @@ use anyhow::{Context, bail};
 use hickory_proto::rr::{RData, RecordType};
 use tempfile::TempDir;
 
+use crate::loopback;
+use crate::timed::{Timed, TimedChild};
+
 /// What a name server serves, and to whom.
 #[derive(Clone, Debug)]
 pub struct BindOptions {
@@ -79,7 +82,7 @@ impl TsigKey {
     /// Where that is not installed.
     pub fn generate(name: &str, algorithm: &str) -> anyhow::Result<Self> {
         let program = find("tsig-keygen")?;
-        let output = Command::new(&program).args(["-a", algorithm, name]).output()?;
+        let output = Command::new(&program).args(["-a", algorithm, name]).timed_output()?;
         let statement = String::from_utf8(output.stdout)?;
         let secret = statement.split_once("secret \"").and_then(|(_, rest)| rest.split_once('"'));
         let secret = secret.with_context(|| format!("{} printed {statement:?}", program.display()))?.0.to_owned();
@@ -106,17 +109,16 @@ impl Bind {
     /// # Errors
     /// Where BIND is not installed or does not come up; the error holds its log.
     pub async fn start(options: &BindOptions) -> anyhow::Result<Self> {
-        for _ in 0..PORT_TRIES {
-            let bind = Self::try_start(options).await?;
-            if bind.log().contains("not loaded due to errors") {
-                bail!("named does not take a zone; its log:\n{}", bind.log());
-            }
-            // Another process may have taken the port between our look and its bind.
-            if !bind.log().contains("address in use") {
-                return Ok(bind);
-            }
+        let folder = tempfile::tempdir()?;
+        let address = loopback::own_port();
+        write_settings(folder.path(), options, address)?;
+        let child = spawn(folder.path())?;
+        let mut bind = Self { child, folder, address };
+        bind.wait_until_running().await?;
+        if bind.log().contains("not loaded due to errors") {
+            bail!("named does not take a zone; its log:\n{}", bind.log());
         }
-        bail!("no port stayed free for named in {PORT_TRIES} tries")
+        Ok(bind)
     }
 
     /// Where it answers, on UDP and TCP.
@@ -167,23 +169,18 @@ impl Bind {
         soa.with_context(|| format!("{zone} has no SOA record; the log of named:\n{}", self.log()))
     }
 
-    async fn try_start(options: &BindOptions) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let address = ask::free_address()?;
-        write_settings(folder.path(), options, address)?;
-        let child = spawn(folder.path())?;
-        let mut bind = Self { child, folder, address };
+    async fn wait_until_running(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < START {
-            if bind.log().contains(RUNNING) {
-                return Ok(bind);
+            if self.log().contains(RUNNING) {
+                return Ok(());
             }
-            if let Some(status) = bind.child.try_wait()? {
-                bail!("named ended with {status}; its log:\n{}", bind.log());
+            if let Some(status) = self.child.try_wait()? {
+                bail!("named ended with {status}; its log:\n{}", self.log());
             }
             tokio::time::sleep(LOOK).await;
         }
-        bail!("named does not come up; its log:\n{}", bind.log())
+        bail!("named does not come up; its log:\n{}", self.log())
     }
 }
 
@@ -191,7 +188,7 @@ impl Drop for Bind {
     fn drop(&mut self) {
         // It may have ended already, and nobody is left to tell.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.timed_wait();
     }
 }
 
@@ -224,7 +221,7 @@ fn write_settings(folder: &Path, options: &BindOptions, address: SocketAddr) -> 
 fn spawn(folder: &Path) -> anyhow::Result<Child> {
     let program = folder.join("named");
     // Another process makes it: were the file open in this one, a test that forks meanwhile would keep it from running.
-    let copied = Command::new("cp").arg(find("named")?).arg(&program).status()?;
+    let copied = Command::new("cp").arg(find("named")?).arg(&program).timed_status()?;
     if !copied.success() {
         bail!("named cannot be copied to {}", folder.display());
     }
@@ -255,6 +252,5 @@ const LOG_FILE: &str = "named.log";
 /// The last line of a start.
 const RUNNING: &str = " running\n";
 
-const PORT_TRIES: u32 = 5;
 const START: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);

@@ -1,5 +1,6 @@
 //! autocertd itself as a child process: its settings, its log, its API.
 
+use crate::timed::TimedChild;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -175,7 +176,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.timed_wait();
     }
 }
 

@@ -79,7 +79,7 @@ impl FaultProxy {
     pub async fn start(options: FaultProxyOptions) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let acceptor = if options.tls {
-            let identity = ServerTls::generate()?;
+            let identity = ServerTls::generate(Ipv4Addr::LOCALHOST.into())?;
             std::fs::write(folder.path().join(ROOT_FILE), &identity.root_pem)?;
             Some(identity.acceptor()?)
         } else {

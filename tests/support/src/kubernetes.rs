@@ -31,7 +31,7 @@ impl Kubernetes {
     /// # Errors
     /// Where no port can be bound or TLS not be set up.
     pub async fn start() -> anyhow::Result<Self> {
-        let tls = ServerTls::generate()?;
+        let tls = ServerTls::generate(Ipv4Addr::LOCALHOST.into())?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State::default());

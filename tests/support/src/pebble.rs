@@ -1,9 +1,10 @@
 //! Runs Pebble, the ACME server of the tests and the demo. It listens on loopback, keeps everything in a folder of its
 //! own and ends with its handle.
 
+use crate::timed::TimedChild;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use self::tls::ServerTls;
+use crate::{loopback, timed};
 
 pub mod tls;
 
@@ -82,15 +84,21 @@ impl Pebble {
     /// # Errors
     /// Where there is no Pebble, or it does not come up.
     pub async fn start(options: PebbleOptions) -> anyhow::Result<Self> {
-        let mut last = String::new();
-        for _ in 0..PORT_TRIES {
-            match Self::try_start(&options).await? {
-                Ok(pebble) => return Ok(pebble),
-                // Another process took a port between our look and Pebble's bind.
-                Err(log) => last = log,
-            }
-        }
-        bail!("Pebble ended {PORT_TRIES} times right after its start; its last log:\n{last}")
+        let folder = tempfile::tempdir()?;
+        let ip = loopback::own_ip();
+        let tls = ServerTls::generate(ip.into())?;
+        let (address, management) = ((ip, ACME_PORT).into(), (ip, MANAGEMENT_PORT).into());
+        write_settings(folder.path(), &tls, &options, address, management)?;
+        let child = spawn(folder.path(), &options)?;
+        // Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
+        let http = timed::http()
+            .user_agent("autocertd-support")
+            .tls_certs_only([reqwest::Certificate::from_pem(tls.root_pem.as_bytes())?])
+            .build()?;
+        let (root_pem, issuer_root_pem) = (tls.root_pem, String::new());
+        let mut pebble = Self { child, folder, address, management, http, root_pem, issuer_root_pem };
+        pebble.issuer_root_pem = pebble.wait_until_ready().await?;
+        Ok(pebble)
     }
 
     /// Where it listens.
@@ -150,35 +158,20 @@ impl Pebble {
         std::fs::read_to_string(self.folder.path().join(LOG_FILE)).unwrap_or_else(|error| error.to_string())
     }
 
-    async fn try_start(options: &PebbleOptions) -> anyhow::Result<Result<Self, String>> {
-        let folder = tempfile::tempdir()?;
-        let tls = ServerTls::generate()?;
-        let (address, management) = (free_address()?, free_address()?);
-        write_settings(folder.path(), &tls, options, address, management)?;
-        let child = spawn(folder.path(), options)?;
-        // Pebble refuses requests without a User-Agent, as RFC 8555 section 6.1 wants one.
-        let http = reqwest::Client::builder()
-            .user_agent("autocertd-support")
-            .tls_certs_only([reqwest::Certificate::from_pem(tls.root_pem.as_bytes())?])
-            .no_proxy()
-            .build()?;
-        let (root_pem, issuer_root_pem) = (tls.root_pem, String::new());
-        let mut pebble = Self { child, folder, address, management, http, root_pem, issuer_root_pem };
+    /// Waits until it answers, and gives the root of its issuer.
+    async fn wait_until_ready(&mut self) -> anyhow::Result<String> {
         let mut last = None;
         for _ in 0..START_TRIES {
-            if pebble.child.try_wait()?.is_some() {
-                return Ok(Err(pebble.log()));
+            if let Some(status) = self.child.try_wait()? {
+                bail!("Pebble ended with {status}; its log:\n{}", self.log());
             }
-            match pebble.answers().await {
-                Ok(issuer_root_pem) => {
-                    pebble.issuer_root_pem = issuer_root_pem;
-                    return Ok(Ok(pebble));
-                }
+            match self.answers().await {
+                Ok(issuer_root_pem) => return Ok(issuer_root_pem),
                 Err(error) => last = Some(error),
             }
             tokio::time::sleep(START_PAUSE).await;
         }
-        bail!("Pebble does not answer ({last:?}); its log:\n{}", pebble.log())
+        bail!("Pebble does not answer ({last:?}); its log:\n{}", self.log())
     }
 
     /// The root of its issuer, once both of its interfaces answer.
@@ -192,16 +185,8 @@ impl Drop for Pebble {
     fn drop(&mut self) {
         // It may have ended already, and nobody is left to tell.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.timed_wait();
     }
-}
-
-/// A loopback address that nothing listens at.
-///
-/// # Errors
-/// Where loopback has no free port.
-pub fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 fn write_settings(
@@ -270,6 +255,7 @@ const LOG_FILE: &str = "pebble.log";
 /// For challenges that autocertd never chooses.
 const UNUSED_PORT: u16 = 1;
 
-const PORT_TRIES: u32 = 5;
+const ACME_PORT: u16 = 14_000;
+const MANAGEMENT_PORT: u16 = 15_000;
 const START_TRIES: u32 = 1_000;
 const START_PAUSE: Duration = Duration::from_millis(20);

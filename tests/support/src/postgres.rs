@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::timed::Timed;
+
 /// A running server.
 #[derive(Debug)]
 pub struct Postgres {
@@ -38,7 +40,7 @@ impl Postgres {
     /// Where it cannot be made.
     pub fn fresh_database(&self) -> anyhow::Result<String> {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let output = self.command("createdb").arg("--host").arg(&self.folder).arg(&name).output()?;
+        let output = self.command("createdb").arg("--host").arg(&self.folder).arg(&name).timed_output()?;
         succeeded(&output).with_context(|| format!("createdb {name}"))?;
         Ok(format!("postgres://postgres@localhost/{name}?host={}", self.folder.display()))
     }
@@ -59,7 +61,7 @@ impl Postgres {
             .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync"])
             .arg("--pgdata")
             .arg(&data)
-            .output()?;
+            .timed_output()?;
         succeeded(&initdb).context("initdb")?;
         let keeper = as_user(Path::new("/bin/sh"), user)
             .args(["-c", KEEPER, "keeper"])
@@ -75,7 +77,8 @@ impl Postgres {
 
     fn wait_until_ready(&self) -> anyhow::Result<()> {
         for _ in 0..1_000 {
-            let probe = self.command("pg_isready").arg("--host").arg(&self.folder).stdout(Stdio::null()).status()?;
+            let probe =
+                self.command("pg_isready").arg("--host").arg(&self.folder).stdout(Stdio::null()).timed_status()?;
             if probe.success() {
                 return Ok(());
             }
@@ -111,7 +114,7 @@ fn server_user() -> anyhow::Result<Option<(u32, u32)>> {
 }
 
 fn number(command: &mut Command) -> anyhow::Result<u32> {
-    let output = command.output()?;
+    let output = command.timed_output()?;
     succeeded(&output)?;
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }

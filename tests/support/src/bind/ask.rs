@@ -1,6 +1,6 @@
 //! Questions to a name server over TCP.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
@@ -32,18 +32,6 @@ pub(super) fn plain(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_lowercase()
 }
 
-/// A loopback address whose port is free on UDP and TCP.
-pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
-    for _ in 0..TRIES {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = tcp.local_addr()?;
-        if UdpSocket::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
-    bail!("no port is free on both UDP and TCP")
-}
-
 async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> anyhow::Result<TcpStream> {
     let mut message = Message::new(1, MessageType::Query, OpCode::Query);
     message.add_query(Query::query(Name::from_ascii(format!("{name}."))?, kind));
@@ -58,5 +46,3 @@ async fn read(connection: &mut TcpStream) -> anyhow::Result<Message> {
     connection.read_exact(&mut bytes).await?;
     Ok(Message::from_vec(&bytes)?)
 }
-
-const TRIES: usize = 50;

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::body::{AnswerBody, ConnectionCut};
 use super::request::RequestInfo;
 use super::{Action, Alteration, Callback, FaultProxyOptions, Shared};
+use crate::timed;
 
 pub(super) struct Forwarder {
     http: reqwest::Client,
@@ -31,11 +32,10 @@ impl Forwarder {
     pub(super) fn new(options: &FaultProxyOptions, shared: Arc<Shared>) -> anyhow::Result<Self> {
         let roots = options.upstream_root_pem.iter().map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()));
         // Over HTTP/2 the upstream would be named instead of what the Host header says.
-        let http = reqwest::Client::builder()
+        let http = timed::http()
             .http1_only()
             .tls_certs_only(roots.collect::<Result<Vec<_>, _>>().context("the upstream's root")?)
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
             .build()?;
         let scheme = if options.tls { "https" } else { "http" };
         Ok(Self { http, upstream: options.upstream.trim_end_matches('/').to_owned(), scheme, shared })

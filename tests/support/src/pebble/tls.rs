@@ -1,5 +1,6 @@
 //! Certificates for servers on loopback, below a root made on the spot.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -23,11 +24,11 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// An identity for `localhost` and the loopback addresses.
+    /// An identity for `localhost`, `ip` and `::1`.
     ///
     /// # Errors
     /// Where keys cannot be made.
-    pub fn generate() -> Result<Self, rcgen::Error> {
+    pub fn generate(ip: IpAddr) -> Result<Self, rcgen::Error> {
         let root_key = KeyPair::generate()?;
         let mut root = CertificateParams::new(Vec::new())?;
         root.distinguished_name.push(DnType::CommonName, "autocertd test root");
@@ -36,7 +37,7 @@ impl ServerTls {
         let root_pem = root.self_signed(&root_key)?.pem();
         let issuer = Issuer::new(root, root_key);
         let key = KeyPair::generate()?;
-        let names = ["localhost", "127.0.0.1", "::1"].map(ToOwned::to_owned);
+        let names = ["localhost".to_owned(), ip.to_string(), "::1".to_owned()];
         let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
         Ok(Self {
             root_pem,
