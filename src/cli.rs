@@ -30,8 +30,10 @@ use clap::{Parser, Subcommand};
 use crate::app::UnusableSettings;
 use crate::cli::named::UnknownNames;
 use crate::cli::renew_now::Wish;
+use crate::cli::serve::{ALIVE, READY};
 use crate::config::Config;
 use crate::domain::text::printable;
+use crate::http::control::ISSUED;
 use crate::runtime::hardening;
 
 /// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains
@@ -124,6 +126,9 @@ enum Command {
         /// certificates starts behind them. Without any auto-certificate there is nothing to wait for
         #[arg(long)]
         issued: bool,
+        /// Only whether it runs, whatever its database does; for liveness probes, since no restart mends a database
+        #[arg(long, conflicts_with = "issued")]
+        alive: bool,
     },
     /// Reload the units for which the daemon has asked, as root; autocertd-reload.service runs it. It obeys only deliveries
     /// with `reload.helper = true` in settings files that root alone can change
@@ -199,7 +204,16 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Revoke(arguments))) => revoke::run(config, &arguments),
         (None, Some(Command::Simulate(arguments))) => simulate::run(&arguments),
         (None, Some(Command::CheckConfig)) => check_config::run(config),
-        (None, Some(Command::Healthcheck { issued })) => serve::healthcheck(config, issued),
+        (None, Some(Command::Healthcheck { issued, alive })) => serve::healthcheck(
+            config,
+            if issued {
+                ISSUED
+            } else if alive {
+                ALIVE
+            } else {
+                READY
+            },
+        ),
         (None, Some(Command::ReloadHelper(arguments))) => reload_helper::run(cli.config.as_deref(), arguments),
         (None, None) => Ok(Ending::Misused),
     }

@@ -8,7 +8,7 @@ mod certificates;
 mod collection;
 pub mod control;
 pub mod errors;
-mod health;
+pub mod health;
 pub mod list_slots;
 mod metadata;
 mod openapi;

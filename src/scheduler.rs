@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,7 +35,7 @@ use crate::scheduler::deliveries::Deliveries;
 use crate::scheduler::rehearsals::Rehearsals;
 use crate::scheduler::revocations::Revocations;
 use crate::scheduler::strays::Strays;
-use crate::store::{Claim, Due, RunOutcome, StoreError};
+use crate::store::{Claim, Due, LEASE, Lease, RunOutcome, StoreError};
 
 pub use crate::issuance::{Fate, Sweep, Swept};
 
@@ -112,7 +113,12 @@ impl Scheduler {
             let pause = match self.scan().await {
                 Ok(next_look) => self.pause_until(next_look),
                 Err(error) => {
-                    tracing::error!(%error, "the scan failed; it is tried again");
+                    // An outage is logged by the store, once for all.
+                    if error.is_outage() {
+                        tracing::debug!(%error, "the scan failed; it is tried again");
+                    } else {
+                        tracing::error!(%error, "the scan failed; it is tried again");
+                    }
                     PAUSE_AFTER_ERROR
                 }
             };
@@ -295,12 +301,36 @@ async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) 
             issuance.store.hold_back(tenure.lease(), &hold).await
         }
         Err(stop @ (Stop::Failed(_) | Stop::UnknownAccount(_) | Stop::Store(_))) => {
-            tracing::error!("work was cut off: {stop}");
+            if matches!(&stop, Stop::Store(error) if error.is_outage()) {
+                tracing::debug!("work was cut off: {stop}");
+            } else {
+                tracing::error!("work was cut off: {stop}");
+            }
             note(issuance, &tenure, claim, &stop).await
         }
     };
-    if let Err(error) = released {
-        tracing::error!(%error, "the lease could not be given back; it ends by itself");
+    match released {
+        Ok(()) => {}
+        Err(error) if error.is_outage() => release_after_outage(issuance, tenure.lease(), stopping).await,
+        Err(error) => tracing::error!(%error, "the lease could not be given back; it ends by itself"),
+    }
+}
+
+/// A lease that could not be given back keeps everybody off until it ends. Once the database works again it goes back at
+/// once, so that the next scan goes on.
+async fn release_after_outage(issuance: &Issuance, lease: &Lease, stopping: &CancellationToken) {
+    let (store, begun) = (&issuance.store, Instant::now());
+    while begun.elapsed() < LEASE {
+        if stopping.run_until_cancelled(tokio::time::sleep(PAUSE_IN_OUTAGE)).await.is_none() {
+            return;
+        }
+        if store.check_writable().await.is_ok() {
+            match store.release(lease, issuance.clock.now(), RunOutcome::Interrupted).await {
+                Err(error) if error.is_outage() => {}
+                Err(error) => return tracing::debug!(%error, "the lease had ended by itself"),
+                Ok(()) => return,
+            }
+        }
     }
 }
 
@@ -354,5 +384,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// What another instance has issued is delivered here, too, without anybody who would wake us.
 const LONGEST_PAUSE_IN_A_FLEET: Duration = Duration::from_secs(5);
 const CORRECTION: time::Duration = time::Duration::MINUTE;
+const PAUSE_IN_OUTAGE: Duration = Duration::from_secs(1);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 const PROVIDERS_AT_ONCE: u32 = 8;

@@ -8,6 +8,7 @@ mod auto_certificates;
 mod backup;
 mod breakers;
 mod certificates;
+mod database;
 mod declared;
 mod delegated;
 mod deliveries;
@@ -26,6 +27,7 @@ mod presence;
 mod progress;
 mod providers;
 mod queue;
+mod readiness;
 mod rehearsals;
 mod renaming;
 mod renewal_infos;
@@ -48,6 +50,7 @@ pub use auto_certificates::{AutoCertificateFilter, Creation};
 pub use backup::{Backup, BackupError, Contents, LeftOut};
 pub use breakers::{Proof, Turnstile};
 pub use certificates::CertificateFilter;
+pub use database::{FaultCause, StoreFault};
 pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow};
 pub use error::StoreError;
 pub use journal::{ChallengeRecord, IntendedCanary, IntendedRecord, Removal};
@@ -76,24 +79,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions};
+use sqlx::Any;
+use sqlx::any::{AnyArguments, AnyConnectOptions};
 use sqlx::query::Query;
-use sqlx::{Any, AnyPool, Executor, Transaction};
 use url::Url;
 
 use crate::domain::moment::Moment;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
+use crate::store::database::{Database, Transaction};
 use crate::store::dialect::Dialect;
 use crate::store::presence::Presence;
+use crate::store::readiness::WriteProbe;
 
 /// The store. Clones share one pool.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    pool: AnyPool,
+    pool: Database,
     dialect: Dialect,
     keys: KeyRing,
     clock: SharedClock,
@@ -102,6 +108,7 @@ struct Inner {
     instance: String,
     /// At a SQLite file only.
     presence: Option<Presence>,
+    write_probe: WriteProbe,
 }
 
 /// A part of a listing: so many items behind so many others.
@@ -136,26 +143,29 @@ impl Store {
     ) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let instance = randomness.uuid();
-        let (dialect, url, _opening, presence) = match &settings.url {
-            StoreUrl::Postgres(url) => (Dialect::Postgres, url.clone(), None, None),
+        let (dialect, url, file, _opening, presence) = match &settings.url {
+            StoreUrl::Postgres(url) => (Dialect::Postgres, url.clone(), None, None, None),
             StoreUrl::Sqlite(path) => {
                 let path = prepare_file(path)?;
                 let opening = presence::opening(&path).await?;
                 let presence = Presence::register(&path, instance)?;
-                (Dialect::Sqlite, sqlite_url(&path)?, Some(opening), Some(presence))
+                (Dialect::Sqlite, sqlite_url(&path)?, Some(path), Some(opening), Some(presence))
             }
         };
-        let pool = AnyPoolOptions::new()
-            .max_connections(settings.max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(move |connection, _| {
-                Box::pin(async move { connection.execute(dialect.greeting()).await.map(|_| ()) })
-            })
-            .connect_with(url.expose_secret().parse::<AnyConnectOptions>()?)
-            .await?;
+        let options = url.expose_secret().parse::<AnyConnectOptions>()?;
+        let pool = Database::connect(options, dialect, settings.max_connections, settings.timeout, file).await?;
         migrations::run(&pool, dialect).await?;
         let instance = instance.to_string();
-        let store = Self(Arc::new(Inner { pool, dialect, keys, clock, randomness, instance, presence }));
+        let store = Self(Arc::new(Inner {
+            pool,
+            dialect,
+            keys,
+            clock,
+            randomness,
+            instance,
+            presence,
+            write_probe: WriteProbe::default(),
+        }));
         store.check_keys().await?;
         Ok(store)
     }
@@ -165,7 +175,7 @@ impl Store {
         self.0.dialect == Dialect::Postgres
     }
 
-    /// Closes the connections, after which every call fails.
+    /// Closes the connections, after which every call fails. It ends within seconds, whatever the database does.
     pub async fn close(&self) {
         self.0.pool.close().await;
     }
@@ -176,8 +186,22 @@ impl Store {
     }
 
     /// A transaction that writes.
-    async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
-        Ok(self.0.pool.begin_with(self.0.dialect.begin()).await?)
+    async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(self.0.pool.begin().await?)
+    }
+
+    /// Does a transaction again that the database ended in favour of another one.
+    async fn retrying<'w, T>(&self, work: impl Fn() -> BoxFuture<'w, Result<T, StoreError>>) -> Result<T, StoreError> {
+        for pause in BETWEEN_DEADLOCKS {
+            match work().await {
+                Err(error) if error.is_deadlock() => {
+                    let spread = 1.0 + self.0.randomness.fraction();
+                    tokio::time::sleep(pause.mul_f64(spread)).await;
+                }
+                ended => return ended,
+            }
+        }
+        work().await
     }
 
     fn now(&self) -> Moment {
@@ -217,5 +241,5 @@ fn sqlite_url(path: &Path) -> Result<SecretString, StoreError> {
     Ok(SecretString::from(url.as_str().replacen("file:", "sqlite:", 1)))
 }
 
-/// How long a call waits for a free connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const BETWEEN_DEADLOCKS: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250)];

@@ -7,7 +7,9 @@ use anyhow::Context;
 use crate::app::{App, NameSockets, Outside, Place};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
+use crate::domain::text::printable;
 use crate::http::control::{ISSUED, IssuedAnswer, Missing};
+use crate::http::health::Readiness;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
@@ -20,18 +22,24 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     Ok(Ending::Well)
 }
 
-/// Asks the daemon over its Unix socket: whether it is well, or whether every auto-certificate is in service.
-pub(super) fn healthcheck(config: &Config, issued: bool) -> anyhow::Result<Ending> {
+/// Asks the daemon over its Unix socket: [`READY`], [`ALIVE`], or whether every auto-certificate is in service.
+pub(super) fn healthcheck(config: &Config, path: &str) -> anyhow::Result<Ending> {
     let socket = config.socket();
-    let path = if issued { ISSUED } else { "/healthz" };
     runtime()?.block_on(async {
         let client = reqwest::Client::builder().unix_socket(socket.as_path()).timeout(TIMEOUT).no_proxy().build()?;
         match client.get(format!("http://localhost{path}")).send().await {
             Ok(answer) if !answer.status().is_success() => {
-                eprintln!("autocertd: the daemon answers {}", answer.status());
+                let status = answer.status();
+                eprintln!("autocertd: the daemon is not well ({status})");
+                // What stands in another answer than this one is for the log of the daemon.
+                for fault in answer.json::<Readiness>().await.iter().flat_map(Readiness::faults) {
+                    eprintln!("autocertd: {}", printable(&fault));
+                }
                 Ok(Ending::Failed)
             }
-            Ok(answer) if issued => Ok(judged(&answer.json().await.context("the daemon's answer cannot be read")?)),
+            Ok(answer) if path == ISSUED => {
+                Ok(judged(&answer.json().await.context("the daemon's answer cannot be read")?))
+            }
             Ok(_) => Ok(Ending::Well),
             Err(_) => {
                 eprintln!("autocertd: no daemon answers at {}", socket.display());
@@ -59,3 +67,5 @@ fn judged(answer: &IssuedAnswer) -> Ending {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const READY: &str = "/readyz";
+pub(super) const ALIVE: &str = "/healthz";

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
+
+use crate::config::span::Span;
 
 /// The `[store]` section.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -19,11 +22,13 @@ pub struct StoreSection {
     pub url_file: Option<PathBuf>,
     /// The most connections at once.
     pub max_connections: u32,
+    /// How long one call of the database may take, from `1s` to `1h`; default `30s`.
+    pub timeout: Span,
 }
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: None, url_file: None, max_connections: DEFAULT_CONNECTIONS }
+        Self { url: None, url_file: None, max_connections: DEFAULT_CONNECTIONS, timeout: Span::seconds(30) }
     }
 }
 
@@ -44,10 +49,13 @@ impl StoreSection {
             }
             (None, None) => StoreUrl::sqlite(state_directory.join(DEFAULT_FILE)),
         };
-        match self.max_connections {
-            0 => Err(InvalidStoreSection::NoConnections),
-            max_connections => Ok(StoreSettings { url, max_connections }),
+        if self.max_connections == 0 {
+            return Err(InvalidStoreSection::NoConnections);
         }
+        if self.timeout < SHORTEST_TIMEOUT || self.timeout > LONGEST_TIMEOUT {
+            return Err(InvalidStoreSection::Timeout(self.timeout));
+        }
+        Ok(StoreSettings { url, max_connections: self.max_connections, timeout: self.timeout.duration() })
     }
 }
 
@@ -79,6 +87,9 @@ pub enum InvalidStoreSection {
     /// No connection is allowed.
     #[error("store.max_connections is 0; allow at least 1")]
     NoConnections,
+    /// The time limit is out of bounds.
+    #[error("store.timeout is {0}; write a span between {SHORTEST_TIMEOUT} and {LONGEST_TIMEOUT}")]
+    Timeout(Span),
 }
 
 /// Where and how to open the store.
@@ -88,6 +99,15 @@ pub struct StoreSettings {
     pub url: StoreUrl,
     /// The most connections at once, at least 1.
     pub max_connections: u32,
+    /// How long one call may take.
+    pub timeout: Duration,
+}
+
+impl StoreSettings {
+    /// With what holds where the settings say nothing.
+    pub const fn of(url: StoreUrl) -> Self {
+        Self { url, max_connections: DEFAULT_CONNECTIONS, timeout: Duration::from_secs(30) }
+    }
 }
 
 /// The database of the store. Neither Debug nor Display show a password.
@@ -159,6 +179,8 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretStr
 
 /// SQLite writes one at a time anyway.
 const DEFAULT_CONNECTIONS: u32 = 4;
+const SHORTEST_TIMEOUT: Span = Span::seconds(1);
+const LONGEST_TIMEOUT: Span = Span::seconds(3_600);
 const DEFAULT_FILE: &str = "autocertd.db";
 
 #[cfg(test)]

@@ -178,6 +178,9 @@ impl ApiError {
                 "too many lists are being read at the same time; read those to their end, or try again".to_owned()
             }
             Self::Unwritable(_) | Self::Panicked(_) => "the answer could not be made".to_owned(),
+            Self::Store(StoreError::Unavailable(fault)) => {
+                format!("the store cannot be used at the moment: {}", fault.cause)
+            }
             Self::Store(_) => "the store cannot be reached at the moment; try again".to_owned(),
         };
         vec![message]
@@ -218,6 +221,11 @@ impl Error for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let failed: Option<&dyn Error> = match &self {
+            // The store logs an outage once for all requests.
+            Self::Store(error) if error.is_outage() => {
+                tracing::debug!(%error, "a request failed");
+                None
+            }
             Self::Store(error) => Some(error),
             Self::Unwritable(error) => Some(error),
             Self::Panicked(error) => Some(error),

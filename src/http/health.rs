@@ -5,14 +5,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::credential::Credential;
 use crate::domain::moment::Moment;
 use crate::http::Api;
 use crate::http::errors::RETRY_AFTER_SECONDS;
-use crate::store::Page;
+use crate::store::StoreError;
 
 /// Whether the daemon runs.
 #[derive(Serialize, ToSchema)]
@@ -23,8 +23,8 @@ pub(crate) struct Health {
 }
 
 /// Whether the daemon can do its work.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Readiness {
+#[derive(Deserialize, Serialize, ToSchema)]
+pub struct Readiness {
     /// Whether requests can be served.
     ready: bool,
     /// What was looked at.
@@ -32,11 +32,11 @@ pub(crate) struct Readiness {
 }
 
 /// One thing that was looked at.
-#[derive(Serialize, ToSchema)]
+#[derive(Deserialize, Serialize, ToSchema)]
 struct Check {
     /// What.
     #[schema(example = "store")]
-    name: &'static str,
+    name: String,
     /// Whether it is as it should be.
     ok: bool,
     /// What was found.
@@ -57,20 +57,29 @@ pub(crate) async fn alive() -> Json<Health> {
         (status = 503, description = "Requests cannot be served right now", body = Readiness,
             headers(("Retry-After" = i32, description = "After how many seconds to try again")))))]
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
-    match api.store.providers(Page { offset: 0, limit: 1 }).await {
-        Ok(_) => Json(Readiness::of(&api, true, "reachable".to_owned())).into_response(),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "not ready: the store cannot be read");
-            let readiness = Readiness::of(&api, false, "cannot be read; the log says why".to_owned());
-            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], Json(readiness)).into_response()
+    let readiness = match api.store.check_writable().await {
+        Ok(()) => return Json(Readiness::of(&api, true, "reads and writes".to_owned())).into_response(),
+        Err(StoreError::Unavailable(fault)) => {
+            tracing::debug!(%fault, "not ready");
+            Readiness::of(&api, false, fault.cause.to_string())
         }
-    }
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready: the store cannot be written");
+            Readiness::of(&api, false, "cannot be written; the log says why".to_owned())
+        }
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], Json(readiness)).into_response()
 }
 
 impl Readiness {
+    /// What is not as it should be, each in words.
+    pub fn faults(&self) -> impl Iterator<Item = String> {
+        self.checks.iter().filter(|check| !check.ok).map(|check| format!("{}: {}", check.name, check.detail))
+    }
+
     /// The store decides; what else was looked at is only told.
     fn of(api: &Api, ok: bool, detail: String) -> Self {
-        let store = Check { name: "store", ok, detail };
+        let store = Check { name: "store".to_owned(), ok, detail };
         let credentials = Check::of_credentials(&api.credentials.list(), api.clock.now());
         Self { ready: ok, checks: std::iter::once(store).chain(credentials).collect() }
     }
@@ -82,6 +91,6 @@ impl Check {
         let words = |credential: &Credential| credential.caution(now).unwrap_or_else(|| credential.to_string());
         let detail = known.iter().map(words).collect::<Vec<_>>().join("; ");
         let ok = !known.iter().any(|credential| credential.is_over(now));
-        (!known.is_empty()).then_some(Self { name: "credentials", ok, detail })
+        (!known.is_empty()).then_some(Self { name: "credentials".to_owned(), ok, detail })
     }
 }

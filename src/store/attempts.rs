@@ -1,6 +1,6 @@
 //! Attempts, stage by stage. Every write asks for the lease.
 
-use sqlx::{Any, Transaction};
+use crate::store::database::Transaction;
 
 use crate::domain::attempt::{
     Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, SigningRequest, Stage, StageKind, Stored,
@@ -162,7 +162,7 @@ impl Store {
     /// Writes a stage with its data over the one before it. What is over keeps no key.
     async fn write_stage(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         lease: &Lease,
         attempt: AttemptId,
         stage: &Stage,
@@ -190,7 +190,7 @@ impl Store {
     /// clock was set back.
     pub(super) async fn after_newest(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         id: AutoCertificateId,
     ) -> Result<Moment, StoreError> {
         let newest = self.query(NEWEST).bind(id.to_string()).fetch_optional(&mut **transaction).await?;
@@ -201,7 +201,7 @@ impl Store {
     /// Ends the open attempt, where there is one; the caller fenced off whoever works on it.
     pub(super) async fn end_open_attempt(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         id: AutoCertificateId,
         failure: &Failure,
     ) -> Result<(), StoreError> {
@@ -217,7 +217,7 @@ impl Store {
     /// Makes the records that no open attempt needs due for their removal.
     pub(super) async fn free_records(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         id: AutoCertificateId,
         now: Moment,
     ) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! Auto-certificates and how they stand.
 
+use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
 
 use crate::domain::attempt::StageKind;
 use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate, NewestCertificate, Standing};
@@ -154,10 +154,7 @@ impl Store {
 impl Store {
     /// Keeps others from making auto-certificates and from deleting providers until the transaction ends, and tells that
     /// the roster changes.
-    pub(super) async fn lock_auto_certificates(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn lock_auto_certificates(&self, transaction: &mut Transaction) -> Result<(), StoreError> {
         self.query(CHANGE_ROSTER).execute(&mut **transaction).await?;
         Ok(())
     }
@@ -165,7 +162,7 @@ impl Store {
     /// Stores an auto-certificate of a provider that is there, due at once.
     pub(super) async fn insert_auto_certificate(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         new: &NewAutoCertificate,
         by: &Actor,
     ) -> Result<AutoCertificateId, StoreError> {

@@ -11,10 +11,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sqlx::any::{AnyRow, AnyTypeInfoKind};
-use sqlx::{Any, Column, Row, Transaction, ValueRef};
+use sqlx::{Column, Row, ValueRef};
 
 use crate::domain::text::printable;
 use crate::store::backup::authentication::Authentication;
+use crate::store::database::Transaction;
 use crate::store::key_ring::{KeyError, KeyRing};
 use crate::store::rotation::SEALED;
 use crate::store::row::Record;
@@ -198,7 +199,7 @@ impl Store {
     /// # Errors
     /// Where the database fails, or holds what autocertd never writes.
     pub async fn export(&self) -> Result<Backup, StoreError> {
-        let mut transaction = self.0.pool.begin_with(self.0.dialect.begin_looking()).await?;
+        let mut transaction = self.0.pool.begin_reading().await?;
         let mut tables = BTreeMap::new();
         for table in TABLES {
             let rows = self.query(table.select).fetch_all(&mut *transaction).await?;
@@ -246,7 +247,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn contents(&self) -> Result<Contents, StoreError> {
-        let mut transaction = self.0.pool.begin_with(self.0.dialect.begin_looking()).await?;
+        let mut transaction = self.0.pool.begin_reading().await?;
         self.contents_within(&mut transaction).await
     }
 
@@ -264,7 +265,7 @@ impl Store {
         Ok(false)
     }
 
-    async fn contents_within(&self, transaction: &mut Transaction<'static, Any>) -> Result<Contents, StoreError> {
+    async fn contents_within(&self, transaction: &mut Transaction) -> Result<Contents, StoreError> {
         Ok(Contents {
             providers: self.counted(transaction, "SELECT COUNT(*) AS present FROM providers").await?,
             auto_certificates: self.counted(transaction, "SELECT COUNT(*) AS present FROM auto_certificates").await?,
@@ -273,21 +274,13 @@ impl Store {
         })
     }
 
-    async fn counted(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        select: &'static str,
-    ) -> Result<u64, StoreError> {
+    async fn counted(&self, transaction: &mut Transaction, select: &'static str) -> Result<u64, StoreError> {
         let row = self.query(select).fetch_one(&mut **transaction).await?;
         Record::new(&row, "counted").count("present")
     }
 
     /// The columns that a table has here.
-    async fn columns(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        table: &'static str,
-    ) -> Result<Vec<String>, StoreError> {
+    async fn columns(&self, transaction: &mut Transaction, table: &'static str) -> Result<Vec<String>, StoreError> {
         let rows = self.query(self.0.dialect.columns()).bind(table.to_owned()).fetch_all(&mut **transaction).await?;
         rows.iter().map(|row| Record::new(row, "columns").text("name")).collect()
     }
@@ -295,7 +288,7 @@ impl Store {
     /// A column that the backup does not have takes its default, as after the migration that added it.
     async fn restore_row(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         table: &'static str,
         known: &[String],
         row: &BTreeMap<String, Cell>,

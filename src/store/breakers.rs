@@ -1,6 +1,6 @@
 //! The breakers of providers: what failed at each since it last did what it was asked.
 
-use sqlx::{Any, Transaction};
+use crate::store::database::Transaction;
 
 use crate::domain::breaker::Breaker;
 use crate::domain::disposition::Failure;
@@ -161,7 +161,7 @@ impl Store {
     /// Two failures at a time count as two.
     async fn locked_breaker(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         provider: ProviderId,
     ) -> Result<Option<Breaker>, StoreError> {
         let lock = "UPDATE providers SET breaker = breaker WHERE id = $1 RETURNING id, breaker";

@@ -1,8 +1,8 @@
 //! Certificates, uploaded and issued.
 
+use crate::store::database::Transaction;
 use secrecy::SecretString;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
 use time::Duration;
 
 use crate::domain::certificate::{Certificate, NewCertificate, Origin};
@@ -165,7 +165,7 @@ impl Store {
     /// Stores a certificate as part of a transaction; [`StoreError::CompromisedKey`] where its key is not to be used.
     pub(super) async fn insert_certificate(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         new: &NewCertificate,
         source: Source<'_>,
         by: &Actor,

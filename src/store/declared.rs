@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
+use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
 
 use crate::domain::auto_certificate::NewAutoCertificate;
 use crate::domain::declared::{
@@ -68,11 +68,7 @@ impl Store {
 
 impl Store {
     /// A provider that is named by its id was made by the API, and may be gone.
-    async fn check_providers(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        declared: &Declared,
-    ) -> Result<(), StoreError> {
+    async fn check_providers(&self, transaction: &mut Transaction, declared: &Declared) -> Result<(), StoreError> {
         for wish in &declared.auto_certificates {
             if let ProviderReference::Id(provider) = wish.provider
                 && !self.has_provider(transaction, provider).await?
@@ -83,7 +79,7 @@ impl Store {
         Ok(())
     }
 
-    async fn read_declared(&self, transaction: &mut Transaction<'static, Any>) -> Result<Stored, StoreError> {
+    async fn read_declared(&self, transaction: &mut Transaction) -> Result<Stored, StoreError> {
         let providers = self.query(PROVIDERS).fetch_all(&mut **transaction).await?;
         let auto_certificates = self.query(AUTO_CERTIFICATES).fetch_all(&mut **transaction).await?;
         let in_use = self.query(IN_USE).fetch_all(&mut **transaction).await?;
@@ -126,7 +122,7 @@ impl Store {
 
     async fn apply(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         declared: &Declared,
         stored: &Stored,
         changes: &Changes<'_>,
@@ -189,7 +185,7 @@ impl Store {
     /// Notes by which key and by whose settings a row is declared.
     async fn declare(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         declare: &'static str,
         id: String,
         key: &DeclaredKey,
@@ -203,7 +199,7 @@ impl Store {
     /// Once all providers are there: one may stand by for another that is made before it.
     async fn write_fallbacks(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         wish: &DeclaredProvider,
         ids: &HashMap<&DeclaredKey, ProviderId>,
     ) -> Result<(), StoreError> {
@@ -222,7 +218,7 @@ impl Store {
 
     async fn align_provider(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         id: ProviderId,
         to: &DeclaredProvider,
         consequence: Consequence,
@@ -265,7 +261,7 @@ impl Store {
 
     async fn align_auto_certificate(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         id: AutoCertificateId,
         to: &NewAutoCertificate,
         consequence: Consequence,
@@ -294,7 +290,7 @@ impl Store {
     /// Fences off whoever works on an auto-certificate and ends the open attempt, whose records are to be removed.
     async fn begin_anew(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         id: AutoCertificateId,
         fence: &'static str,
     ) -> Result<(), StoreError> {

@@ -1,8 +1,8 @@
 //! Deliveries: one row for each auto-certificate at each target of each instance, claimed by lease as other work is.
 
+use crate::store::database::Transaction;
 use serde_json::Value;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
 
 use crate::domain::back_off::Trouble;
 use crate::domain::declared::DeclaredKey;
@@ -271,7 +271,7 @@ impl Store {
     /// Makes the deliveries of an auto-certificate due, as part of the transaction that gives it a certificate.
     pub(super) async fn wake_deliveries(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         id: AutoCertificateId,
     ) -> Result<(), StoreError> {
         self.query(WAKE).bind(id.to_string()).bind(self.now().micros()).execute(&mut **transaction).await?;
@@ -280,7 +280,7 @@ impl Store {
 
     async fn read_delivery_claim(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         claimed: &AnyRow,
     ) -> Result<DeliveryClaim, StoreError> {
         let record = Record::new(claimed, TABLE);

@@ -1,6 +1,7 @@
 //! Where SQLite and PostgreSQL differ: one line each, and nowhere else.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
@@ -50,6 +51,15 @@ impl Dialect {
         }
     }
 
+    /// Ends the choice of the rows that a statement will change: PostgreSQL locks them in this order, so that no two
+    /// transactions wait for each other. SQLite has one writer.
+    const fn in_order(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " ORDER BY id FOR UPDATE",
+        }
+    }
+
     /// The type of bytes.
     const fn blob(self) -> &'static str {
         match self {
@@ -58,17 +68,31 @@ impl Dialect {
         }
     }
 
-    /// What each new connection is told first.
-    pub(super) const fn greeting(self) -> &'static str {
+    /// What each new connection is told first. PostgreSQL breaks off what takes longer than `limit` before our own limit
+    /// does, and frees the locks of a process that has frozen or vanished.
+    pub(super) fn greeting(self, limit: Duration) -> String {
         match self {
-            Self::Sqlite => {
-                "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-            }
-            Self::Postgres => "",
+            Self::Sqlite => PRAGMAS.to_owned(),
+            Self::Postgres => format!(
+                "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
+                 SET idle_in_transaction_session_timeout = 120000; SET tcp_keepalives_idle = 30; \
+                 SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3",
+                statement = limit.as_millis() * 4 / 5,
+                lock = limit.as_millis() / 3,
+            ),
         }
     }
 
-    /// The statement in this dialect: `@now`, `@lease` and `@blob` are filled in. Values are always bound, never part
+    /// What the connection of the migrations is told: they take the time they need, but do not wait for long with the
+    /// locks that they already have.
+    pub(super) const fn greeting_of_migrations(self) -> &'static str {
+        match self {
+            Self::Sqlite => PRAGMAS,
+            Self::Postgres => "SET statement_timeout = 0; SET lock_timeout = 10000",
+        }
+    }
+
+    /// The statement in this dialect: `@now`, `@lease`, `@blob` and `@in_order` are filled in. Values are always bound, never part
     /// of the text.
     pub(super) fn sql(self, text: impl Into<Cow<'static, str>>) -> SqlStr {
         let text = text.into();
@@ -76,7 +100,14 @@ impl Dialect {
             return AssertSqlSafe(text).into_sql_str();
         }
         let lease = LEASE.as_micros().to_string();
-        let filled = text.replace("@now", self.now()).replace("@lease", &lease).replace("@blob", self.blob());
+        let filled = text
+            .replace("@now", self.now())
+            .replace("@lease", &lease)
+            .replace("@blob", self.blob())
+            .replace("@in_order", self.in_order());
         AssertSqlSafe(filled).into_sql_str()
     }
 }
+
+const PRAGMAS: &str = "\
+    PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";

@@ -5,22 +5,41 @@ use std::path::PathBuf;
 
 use crate::domain::declared::DeclaredKey;
 use crate::domain::id::{AttemptId, ProviderId};
+use crate::store::database::{FaultCause, StoreFault, describe};
 use crate::store::key_ring::KeyError;
 
 /// A failed operation of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be used right now: unreachable, busy, out of connections or out of disk space.
-    #[error("the database cannot be used right now; check that it is reachable and that its disk has room")]
-    Unavailable(#[source] sqlx::Error),
+    /// The database cannot be used right now.
+    #[error("{}", .0.cause)]
+    Unavailable(#[source] StoreFault),
     /// The database refused a statement.
     #[error("the database refused a statement; if its tables were not changed by hand this is a defect of autocertd")]
-    Database(#[source] sqlx::Error),
+    Database(#[source] RefusedStatement),
     /// The tables could not be brought up to date.
     #[error(
-        "the database's tables do not fit this version of autocertd; run the version that wrote them or a newer one"
+        "the database's tables do not fit this version of autocertd ({0}); run the version that wrote them or a newer one"
     )]
-    Migration(#[source] sqlx::migrate::MigrateError),
+    Migration(String),
+    /// A newer version of this program has changed the tables.
+    #[error(
+        "the database's tables are of a newer version of autocertd (migration {found}, known here up to {known}); run that version"
+    )]
+    NewerTables {
+        /// What stands in the database.
+        found: i64,
+        /// The newest that this program has.
+        known: i64,
+    },
+    /// A migration broke off in the middle, which no database here allows.
+    #[error("migration {0} of the database broke off half-way; restore the database from a backup")]
+    HalfMigrated(i64),
+    /// The migrations did not end in time.
+    #[error(
+        "the migration of the database did not end in time; check its load and what holds its tables, then start again"
+    )]
+    MigrationTimedOut,
     /// A row holds what autocertd never writes.
     #[error(
         "table {table}, column {column}, row {row}: the value is damaged; restore it from a backup or remove the row"
@@ -85,50 +104,49 @@ pub enum StoreError {
     RecordsLeft,
 }
 
+/// What the database said against a statement.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RefusedStatement(String);
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if is_passing(&error) { Self::Unavailable(error) } else { Self::Database(error) }
+        match StoreFault::of(&error) {
+            Some(fault) => Self::Unavailable(fault),
+            None => Self::Database(RefusedStatement(describe(&error))),
+        }
     }
 }
 
-/// Whether the database is to blame, not the statement: the same call may succeed later.
-fn is_passing(error: &sqlx::Error) -> bool {
-    use sqlx::Error as E;
-    match error {
-        E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => true,
-        E::Database(error) => error.code().is_some_and(|code| is_passing_code(&code)),
-        _ => false,
+impl StoreError {
+    /// Whether the database itself cannot be used, which is logged once for all who meet it.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(fault) if !fault.cause.is_brief())
+    }
+
+    /// Whether the same transaction may succeed if it is tried again at once.
+    pub(super) const fn is_deadlock(&self) -> bool {
+        matches!(self, Self::Unavailable(StoreFault { cause: FaultCause::Deadlock, .. }))
     }
 }
-
-/// SQLSTATEs of PostgreSQL have five characters, result codes of SQLite are shorter numbers.
-fn is_passing_code(code: &str) -> bool {
-    if code.len() == 5 {
-        return PASSING_SQL_STATES.iter().any(|class| code.starts_with(class));
-    }
-    // The lowest byte is the primary result code.
-    code.parse::<u32>().is_ok_and(|code| PASSING_SQLITE_CODES.contains(&(code & 0xff)))
-}
-
-/// Connection exceptions, refused log-ins, missing databases, serialization failures and deadlocks, insufficient
-/// resources, lock time-outs, shut-downs, a read-only replica, and system errors.
-const PASSING_SQL_STATES: [&str; 9] = ["08", "28", "3D", "40", "53", "55P03", "57P", "25006", "58"];
-/// BUSY, LOCKED, READONLY, IOERR, FULL and CANTOPEN.
-const PASSING_SQLITE_CODES: [u32; 6] = [5, 6, 8, 10, 13, 14];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn passing_faults_are_told_from_refused_statements() {
-        for code in ["5", "261", "13", "14", "08006", "53300", "57P01", "40P01"] {
-            assert!(is_passing_code(code), "{code}");
-        }
-        for code in ["1", "19", "2067", "23505", "42601", "57014"] {
-            assert!(!is_passing_code(code), "{code}");
-        }
-        assert!(matches!(StoreError::from(sqlx::Error::PoolTimedOut), StoreError::Unavailable(_)));
+    fn faults_are_told_from_refused_statements() {
+        let exhausted = StoreError::from(sqlx::Error::PoolTimedOut);
+        assert!(matches!(&exhausted, StoreError::Unavailable(fault) if fault.cause == FaultCause::PoolExhausted));
+        assert!(exhausted.is_outage() && !exhausted.is_deadlock());
         assert!(matches!(StoreError::from(sqlx::Error::RowNotFound), StoreError::Database(_)));
+    }
+
+    #[test]
+    fn a_cause_stands_once_in_the_printed_chain() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let chain = format!("{:#}", anyhow::Error::new(StoreError::from(sqlx::Error::Io(refused))));
+        assert_eq!(chain.matches("connection refused").count(), 1, "{chain}");
+        assert!(chain.starts_with("the database server cannot be reached"), "{chain}");
     }
 }

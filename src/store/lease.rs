@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Any, Row, Transaction};
+use sqlx::Row;
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::store::database::Transaction;
 use crate::store::{Store, StoreError};
 
 /// How long a lease lasts from its last renewal; its holder renews it at a third of that.
@@ -115,18 +116,14 @@ impl Store {
 
     /// Goes on only with a lease that holds. It is renewed on the way, and its row stays locked until the end of the
     /// transaction, so that nobody can claim it between the look and the write.
-    pub(super) async fn hold(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        lease: &Lease,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn hold(&self, transaction: &mut Transaction, lease: &Lease) -> Result<(), StoreError> {
         match self.tenure(transaction, lease).await? {
             Hold::Held | Hold::Deleted => Ok(()),
             Hold::Lost => Err(StoreError::LostLease),
         }
     }
 
-    async fn tenure(&self, transaction: &mut Transaction<'static, Any>, lease: &Lease) -> Result<Hold, StoreError> {
+    async fn tenure(&self, transaction: &mut Transaction, lease: &Lease) -> Result<Hold, StoreError> {
         let row = self
             .query(
                 "UPDATE auto_certificates SET lease_until = @now + @lease \

@@ -1,11 +1,11 @@
 //! What counts against the limits of CAs, bucket by bucket. The rows of an order's buckets are locked while they are read
 //! and written, always in the same order, so that no two replicas take the last token.
 
+use crate::store::database::Transaction;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
 
 use crate::domain::ledger::{Bucket, Full, Ledger, Limits, OrderFacts, Scope};
 use crate::domain::moment::Moment;
@@ -90,7 +90,7 @@ impl Store {
     /// Counts a certificate that was issued for an order.
     pub(super) async fn count_issued(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         booking: &Booking,
         now: Moment,
     ) -> Result<(), StoreError> {
@@ -109,7 +109,7 @@ impl Store {
     /// row from now on.
     async fn lock_buckets(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         books: &Books,
         buckets: impl Iterator<Item = Bucket>,
     ) -> Result<Ledger, StoreError> {
@@ -131,7 +131,7 @@ impl Store {
 
     async fn write_buckets(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         books: &Books,
         taken: impl IntoIterator<Item = (Bucket, Moment)>,
     ) -> Result<(), StoreError> {

@@ -4,20 +4,52 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
-use sqlx::migrate::{Migration, MigrationSource, MigrationType, Migrator};
-use sqlx::{AnyPool, SqlSafeStr};
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Migrator};
+use tokio::time::Instant;
 
-use crate::store::StoreError;
+use crate::store::database::Database;
 use crate::store::dialect::Dialect;
+use crate::store::{FaultCause, StoreError};
 
-/// Brings the tables up to date.
-pub(super) async fn run(pool: &AnyPool, dialect: Dialect) -> Result<(), StoreError> {
-    let migrator = Migrator::new(Embedded(dialect)).await.map_err(StoreError::Migration)?;
-    migrator.run(pool).await.map_err(|error| match error {
-        sqlx::migrate::MigrateError::Execute(error) => error.into(),
-        other => StoreError::Migration(other),
-    })
+/// Brings the tables up to date, on a connection of its own: a long migration is not broken off after the time that a
+/// statement may take.
+pub(super) async fn run(database: &Database, dialect: Dialect) -> Result<(), StoreError> {
+    let migrator = Migrator::new(Embedded(dialect)).await.map_err(|error| refused(&error))?;
+    let begun = Instant::now();
+    loop {
+        let apart = database.apart(dialect.greeting_of_migrations());
+        let migrated = match tokio::time::timeout(LONGEST, migrator.run(&apart)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(store_error(error)),
+            Err(_) => Err(StoreError::MigrationTimedOut),
+        };
+        let _closed = tokio::time::timeout(TO_CLOSE, apart.close()).await;
+        match migrated {
+            Err(StoreError::Unavailable(fault)) if fault.cause == FaultCause::Locked && begun.elapsed() < LONGEST => {
+                tracing::warn!("another process holds the tables (a migration, or a long transaction); waiting for it");
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn store_error(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        other => refused(&other),
+    }
+}
+
+/// A source of its own would repeat its source.
+fn refused(error: &MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::NewerTables { found: *version, known: NEWEST },
+        MigrateError::Dirty(version) => StoreError::HalfMigrated(*version),
+        other => StoreError::Migration(other.to_string()),
+    }
 }
 
 #[derive(Debug)]
@@ -36,6 +68,9 @@ impl MigrationSource<'static> for Embedded {
     }
 }
 
+/// How long all migrations together may take, and how long another process is waited for.
+const LONGEST: Duration = Duration::from_mins(15);
+const TO_CLOSE: Duration = Duration::from_secs(5);
 /// The version of the tables that this program makes.
 pub(super) const NEWEST: i64 = FILES[FILES.len() - 1].0;
 const FILES: [(i64, &str, &str); 4] = [

@@ -1,7 +1,7 @@
 //! Providers, as the API knows them. Their accounts are in a file of their own.
 
+use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::provider::{NewProvider, Provider};
@@ -153,7 +153,7 @@ impl Store {
     /// Stores a provider; its account is to be registered at once.
     pub(super) async fn insert_provider(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         new: &NewProvider,
         by: &Actor,
     ) -> Result<Provider, StoreError> {
@@ -192,11 +192,7 @@ impl Store {
         })
     }
 
-    pub(super) async fn has_provider(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        id: ProviderId,
-    ) -> Result<bool, StoreError> {
+    pub(super) async fn has_provider(&self, transaction: &mut Transaction, id: ProviderId) -> Result<bool, StoreError> {
         let found = self.query("SELECT id FROM providers WHERE id = $1").bind(id.to_string());
         Ok(found.fetch_optional(&mut **transaction).await?.is_some())
     }

@@ -70,6 +70,24 @@ impl Store {
         if held.is_empty() {
             return Ok(());
         }
+        // Rows are locked in the order of their ids everywhere, so that no two transactions wait for each other.
+        let mut in_order: Vec<&(Due, Hold)> = held.iter().collect();
+        in_order.sort_by_key(|(due, _)| due.auto_certificate.id.to_string());
+        self.retrying(|| Box::pin(self.keep_back_in_order(&in_order, now))).await
+    }
+
+    /// The earliest moment behind `now` at which something that nobody works on is to be looked at.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn earliest_look(&self, now: Moment) -> Result<Option<Moment>, StoreError> {
+        let row = self.query(EARLIEST).bind(now.micros()).fetch_optional(&self.0.pool).await?;
+        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
+    }
+}
+
+impl Store {
+    async fn keep_back_in_order(&self, held: &[&(Due, Hold)], now: Moment) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         for (due, hold) in held {
             let mut standing = due.auto_certificate.standing.clone();
@@ -85,15 +103,6 @@ impl Store {
                 .await?;
         }
         Ok(transaction.commit().await?)
-    }
-
-    /// The earliest moment behind `now` at which something that nobody works on is to be looked at.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn earliest_look(&self, now: Moment) -> Result<Option<Moment>, StoreError> {
-        let row = self.query(EARLIEST).bind(now.micros()).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one change that the API makes to what is stored: another name, with who gave it and when.
 
+use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
 
 use crate::domain::resource::{Actor, ResourceName};
 use crate::store::row::Record;
@@ -52,7 +52,7 @@ impl Store {
     /// Goes on only where the settings do not declare this row of `table`.
     pub(super) async fn refuse_declared(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         table: &'static str,
         id: String,
     ) -> Result<(), StoreError> {

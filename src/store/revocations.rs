@@ -2,7 +2,7 @@
 //! due. Whoever claims one has it for the length of a lease; the moment until then is the fence. Keys that are known to
 //! others are kept here, too.
 
-use sqlx::{Any, Transaction};
+use crate::store::database::Transaction;
 
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::{Disposition, Failure};
@@ -235,7 +235,7 @@ impl Store {
     /// Goes on only with a key that is not known to be compromised.
     pub(super) async fn refuse_compromised(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         leaf: &Leaf,
     ) -> Result<(), StoreError> {
         let known = self.query(COMPROMISED).bind(leaf.key_fingerprint().to_string());
@@ -246,11 +246,7 @@ impl Store {
     }
 
     /// Keeps a key from being used ever again. Attempts that would are ended, and begun anew with another one.
-    async fn note_compromised(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        key: KeyFingerprint,
-    ) -> Result<(), StoreError> {
+    async fn note_compromised(&self, transaction: &mut Transaction, key: KeyFingerprint) -> Result<(), StoreError> {
         let now = self.now();
         self.query(NOTE).bind(key.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
         for row in self.query(REQUESTS).fetch_all(&mut **transaction).await? {
@@ -271,11 +267,7 @@ impl Store {
     }
 
     /// What a wish is about; nothing where it was not issued here.
-    async fn asked(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        id: CertificateId,
-    ) -> Result<Option<Asked>, StoreError> {
+    async fn asked(&self, transaction: &mut Transaction, id: CertificateId) -> Result<Option<Asked>, StoreError> {
         let row = self.query(GET).bind(id.to_string()).fetch_one(&mut **transaction).await?;
         let record = Record::new(&row, TABLE);
         let Some(auto_certificate) = record.optional_parsed("auto_certificate_id")? else { return Ok(None) };
@@ -286,7 +278,7 @@ impl Store {
 
     async fn read_revocation_claim(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         id: &str,
     ) -> Result<RevocationClaim, StoreError> {
         let row = self.query(GET).bind(id.to_owned()).fetch_one(&mut **transaction).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{Any, Transaction};
+use crate::store::database::Transaction;
 
 use crate::domain::declared::DeclaredKey;
 use crate::domain::delivery::label;
@@ -73,7 +73,7 @@ impl Store {
     /// A target of the fleet that is not declared here may be declared elsewhere, unless the database is a file.
     async fn remove_undeclared(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         instance: &str,
         targets: &[RosterTarget<'_>],
     ) -> Result<(), StoreError> {
@@ -93,7 +93,7 @@ impl Store {
 
     async fn sync_target(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         target: &RosterTarget<'_>,
         roster: &[RosterEntry],
     ) -> Result<(), StoreError> {
@@ -122,7 +122,7 @@ impl Store {
     }
 
     /// All that is not deleted, in the order of its making.
-    async fn roster(&self, transaction: &mut Transaction<'static, Any>) -> Result<Vec<RosterEntry>, StoreError> {
+    async fn roster(&self, transaction: &mut Transaction) -> Result<Vec<RosterEntry>, StoreError> {
         let rows = self.query(ROSTER).fetch_all(&mut **transaction).await?;
         let read = |row| {
             let record = Record::new(row, "auto_certificates");
@@ -138,7 +138,7 @@ impl Store {
 
     async fn rows_at(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         target: &RosterTarget<'_>,
     ) -> Result<Vec<Present>, StoreError> {
         let rows = self
@@ -157,7 +157,7 @@ impl Store {
 
     async fn insert_delivery(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         target: &RosterTarget<'_>,
         auto_certificate: AutoCertificateId,
         label: &str,

@@ -1,7 +1,7 @@
 //! What another tool did until now, taken over: its provider with the account, the wish, and the certificate that is in
 //! use, as one that was issued for the wish. Taken over again it changes nothing, unless the certificate is newer.
 
-use sqlx::{Any, Transaction};
+use crate::store::database::Transaction;
 
 use crate::domain::auto_certificate::NewAutoCertificate;
 use crate::domain::certificate::NewCertificate;
@@ -120,7 +120,7 @@ impl Store {
 
     async fn take_over_within(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         wanted: &Takeover,
         by: &Actor,
         limit: u32,
@@ -152,11 +152,7 @@ impl Store {
     }
 
     /// The auto-certificate of this name.
-    async fn present(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        wanted: &Takeover,
-    ) -> Result<Option<Present>, StoreError> {
+    async fn present(&self, transaction: &mut Transaction, wanted: &Takeover) -> Result<Option<Present>, StoreError> {
         let rows = self.query(NAMED).bind(wanted.name.to_string()).fetch_all(&mut **transaction).await?;
         let mut others = None;
         for row in &rows {
@@ -177,7 +173,7 @@ impl Store {
     /// Adds the certificate to an auto-certificate that is there, where it is newer than what that has.
     async fn freshen(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         wanted: &Takeover,
         present: Present,
         by: &Actor,
@@ -202,7 +198,7 @@ impl Store {
     /// The provider with this server and contact, made where there is none.
     async fn provider_for(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         wanted: &Takeover,
         by: &Actor,
     ) -> Result<Option<ProviderOfTakeover>, StoreError> {
@@ -250,7 +246,7 @@ impl Store {
     /// Stores a certificate as the newest one of an auto-certificate.
     async fn insert_in_use(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         auto_certificate: AutoCertificateId,
         common_name: &str,
         certificate: &NewCertificate,

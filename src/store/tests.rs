@@ -10,7 +10,7 @@ use crate::store::listing::Conditions;
 
 async fn fresh(folder: &Path) -> Store {
     let keys = KeyRing::generate(&folder.join("master.key")).unwrap();
-    let settings = StoreSettings { url: StoreUrl::sqlite(folder.join("store.db")), max_connections: 4 };
+    let settings = StoreSettings::of(StoreUrl::sqlite(folder.join("store.db")));
     Store::open(&settings, keys, Arc::new(SystemClock), Randomness::from_seed(1)).await.unwrap()
 }
 
@@ -158,11 +158,59 @@ async fn each_connection_is_durable_and_patient() {
     for connection in &mut connections {
         for (pragma, value) in [("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5_000)] {
             let statement = store.0.dialect.sql(format!("PRAGMA {pragma}"));
-            let row = sqlx::query(statement).fetch_one(&mut **connection).await.unwrap();
+            let row = sqlx::query(statement).fetch_one(&mut *connection).await.unwrap();
             assert_eq!(row.get::<i64, _>(0), value, "{pragma}");
         }
-        let mode = sqlx::query("PRAGMA journal_mode").fetch_one(&mut **connection).await.unwrap();
+        let mode = sqlx::query("PRAGMA journal_mode").fetch_one(&mut *connection).await.unwrap();
         assert_eq!(mode.get::<String, _>(0), "wal");
+    }
+}
+
+#[tokio::test]
+async fn after_a_full_disk_the_next_write_succeeds_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = KeyRing::generate(&folder.path().join("master.key")).unwrap();
+    let url = StoreUrl::sqlite(folder.path().join("store.db"));
+    let settings = StoreSettings { max_connections: 1, ..StoreSettings::of(url) };
+    let store = Store::open(&settings, keys, Arc::new(SystemClock), Randomness::from_seed(1)).await.unwrap();
+    let limit_pages = async |pages: u32| {
+        let mut connection = store.0.pool.acquire().await.unwrap();
+        let statement = store.0.dialect.sql(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::query(statement).fetch_one(&mut connection).await.unwrap();
+    };
+    let write = async || {
+        let mut transaction = store.begin().await?;
+        let insert = "INSERT INTO facts (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = $2";
+        store.query(insert).bind("large").bind(vec![1_u8; 200_000]).execute(&mut *transaction).await?;
+        Ok::<_, StoreError>(transaction.commit().await?)
+    };
+    store.check_writable().await.unwrap();
+    limit_pages(1).await;
+    for _ in 0..2 {
+        let error = write().await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unavailable(fault) if fault.cause == FaultCause::DiskFull), "{error:?}");
+        assert_eq!(store.outage().map(|fault| fault.cause), Some(FaultCause::DiskFull));
+        assert!(store.check_writable().await.is_err(), "it is ready although the disk is full");
+        assert!(store.tokens().await.unwrap().is_empty(), "reading goes on");
+    }
+    limit_pages(1_000_000).await;
+    write().await.unwrap();
+    assert_eq!(store.outage(), None);
+    store.check_writable().await.unwrap();
+}
+
+/// SQLite rolls a transaction back by itself when the disk is full; what follows must not be told that it is in one.
+#[tokio::test]
+async fn a_transaction_that_is_over_already_leaves_a_sound_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fresh(folder.path()).await;
+    for _ in 0..8 {
+        let mut transaction = store.begin().await.unwrap();
+        sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+        drop(transaction);
+        let mut transaction = store.begin().await.unwrap();
+        store.lock_auto_certificates(&mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
     }
 }
 

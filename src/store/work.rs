@@ -1,7 +1,7 @@
 //! Work on auto-certificates: what is due, who claims it, and how it is given back.
 
+use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
 
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
@@ -177,11 +177,7 @@ impl Store {
 
 impl Store {
     /// Takes the wish for a renewal as heard; the caller holds the lease.
-    pub(super) async fn fulfil_request(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        lease: &Lease,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn fulfil_request(&self, transaction: &mut Transaction, lease: &Lease) -> Result<(), StoreError> {
         self.query("UPDATE auto_certificates SET renewal_requested = 0 WHERE id = $1")
             .bind(lease.id.to_string())
             .execute(&mut **transaction)
@@ -192,7 +188,7 @@ impl Store {
     /// Writes a trouble down; the caller holds the lease. What was tried is held back no longer.
     pub(super) async fn write_trouble(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transaction,
         lease: &Lease,
         trouble: &Trouble,
     ) -> Result<(), StoreError> {
@@ -204,11 +200,7 @@ impl Store {
         Ok(())
     }
 
-    async fn read_claim(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        claimed: &AnyRow,
-    ) -> Result<Claim, StoreError> {
+    async fn read_claim(&self, transaction: &mut Transaction, claimed: &AnyRow) -> Result<Claim, StoreError> {
         let record = Record::new(claimed, TABLE);
         let lease =
             Lease { id: record.parsed("id")?, epoch: record.number("lease_epoch")?, wakes: record.number("wakes")? };

@@ -33,7 +33,7 @@ impl Registry {
         let clock = Arc::new(TurnedClock::starting_at(autocertd::runtime::clock::Clock::now(&SystemClock)));
         let url = StoreUrl::sqlite(folder.path().join("store.db"));
         let keys = KeyRing::generate(&folder.path().join("master.key")).unwrap();
-        let store_settings = StoreSettings { url, max_connections: 2 };
+        let store_settings = StoreSettings { max_connections: 2, ..StoreSettings::of(url) };
         let store = Store::open(&store_settings, keys, clock.clone(), randomness()).await.unwrap();
         let new = NewProvider {
             name: "a CA".parse().unwrap(),

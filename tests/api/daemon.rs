@@ -60,7 +60,7 @@ impl Daemon {
         let randomness = Randomness::from_seed(1);
         let url = StoreUrl::sqlite(folder.path().join("test.db"));
         let keys = KeyRing::of_store(&folder.path().join("master.key"), &url).unwrap();
-        let settings = StoreSettings { url, max_connections: 2 };
+        let settings = StoreSettings { max_connections: 2, ..StoreSettings::of(url) };
         let store = Store::open(&settings, keys, clock.clone(), randomness.clone()).await.unwrap();
         let (_, token) = store.create_token(&"ops".parse().unwrap(), Scope::Full).await.unwrap();
         let (_, reader) = store.create_token(&"viewer".parse().unwrap(), Scope::ReadOnly).await.unwrap();

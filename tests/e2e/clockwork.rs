@@ -72,7 +72,7 @@ impl Clockwork {
         let randomness = Randomness::from_seed(1);
         let url = StoreUrl::sqlite(world.folder.path().join("autocertd.db"));
         let ring = KeyRing::of_store(&world.folder.path().join("master.key"), &url).unwrap();
-        let settings = StoreSettings { url, max_connections: 10 };
+        let settings = StoreSettings { max_connections: 10, ..StoreSettings::of(url) };
         let store = Store::open(&settings, ring, shared.clone(), randomness.clone()).await.unwrap();
         let provider = NewProvider {
             name: "Pebble".parse().unwrap(),

@@ -114,7 +114,7 @@ pub(crate) async fn open_store(setup: &Setup) -> Store {
     std::fs::create_dir_all(setup.state()).unwrap();
     let url = StoreUrl::sqlite(setup.state().join("autocertd.db"));
     let ring = KeyRing::of_store(&setup.state().join("master.key"), &url).unwrap();
-    let settings = StoreSettings { url, max_connections: 2 };
+    let settings = StoreSettings { max_connections: 2, ..StoreSettings::of(url) };
     Store::open(&settings, ring, Arc::new(SystemClock), Randomness::from_system().unwrap()).await.unwrap()
 }
 

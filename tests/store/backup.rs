@@ -55,7 +55,7 @@ async fn other_kind(house: &House) -> (Store, AnyPool) {
         let path = house.folder.path().join("other.db");
         (StoreUrl::sqlite(&path), format!("sqlite://{}", path.display()))
     };
-    let settings = StoreSettings { url, max_connections: 2 };
+    let settings = StoreSettings { max_connections: 2, ..StoreSettings::of(url) };
     let keys = KeyRing::load(&house.key_file()).unwrap();
     let store = Store::open(&settings, keys, house.clock.clone(), randomness()).await.unwrap();
     (store, AnyPoolOptions::new().connect(&raw).await.unwrap())

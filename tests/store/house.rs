@@ -67,7 +67,7 @@ impl House {
     }
 
     async fn with(folder: TempDir, url: StoreUrl, raw: &str) -> Self {
-        let settings = StoreSettings { url, max_connections: 4 };
+        let settings = StoreSettings { max_connections: 4, ..StoreSettings::of(url) };
         let clock = Arc::new(TurnedClock::starting_at(START));
         let keys = KeyRing::generate(&folder.path().join("master.key")).unwrap();
         let store = Store::open(&settings, keys, clock.clone(), randomness()).await.unwrap();

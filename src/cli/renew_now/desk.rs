@@ -163,6 +163,7 @@ impl Local {
         if self.app.lifecycle.stopping().is_cancelled() {
             bail!("interrupted; what was begun goes on with the next run");
         }
+        self.end_at_an_outage().await?;
         let ids: Vec<AutoCertificateId> = targets.iter().map(|target| target.id).collect();
         let progress = self.app.store.progress(&ids).await?;
         let untouched = |of: &Progress| targets.iter().any(|target| target.id == of.id && target.runs == of.runs);
@@ -172,10 +173,19 @@ impl Local {
         Ok(progress.into_iter().map(Into::into).collect())
     }
 
+    /// A pass that can write nothing down would only wait. What it has begun goes on with the next one.
+    async fn end_at_an_outage(&self) -> anyhow::Result<()> {
+        match self.app.store.outage() {
+            Some(_) => Ok(self.app.store.check_writable().await?),
+            None => Ok(()),
+        }
+    }
+
     async fn deliveries(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
         if self.app.lifecycle.stopping().is_cancelled() {
             bail!("interrupted; what was not delivered is delivered with the next run");
         }
+        self.end_at_an_outage().await?;
         self.scheduler.deliver_due().await?;
         Ok(control::deliveries_of(&self.app.store, &self.instance, ids, self.app.clock.now()).await?)
     }

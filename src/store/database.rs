@@ -1,0 +1,234 @@
+//! The database behind the store: a pool of connections whose every call has a time limit, and what is known of its
+//! faults. Statements go to it as they go to a pool of sqlx.
+
+mod connection;
+mod fault;
+mod outage;
+
+pub(super) use connection::{Connection, Transaction};
+pub(super) use fault::describe;
+pub use fault::{FaultCause, StoreFault};
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Either, Error, Execute, Executor, SqlStr};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::store::database::outage::Outage;
+use crate::store::dialect::Dialect;
+
+/// The database. Everything that speaks to it goes through here.
+#[derive(Debug)]
+pub(super) struct Database {
+    pool: AnyPool,
+    dialect: Dialect,
+    options: AnyConnectOptions,
+    shared: Arc<Shared>,
+    /// What an attempt to connect found when the pool gave nothing.
+    diagnosis: Mutex<Option<(Instant, Option<StoreFault>)>>,
+}
+
+/// What connections know of their database.
+#[derive(Debug)]
+struct Shared {
+    /// How long one call may take.
+    limit: Duration,
+    outage: Outage,
+    /// Of SQLite.
+    file: Option<PathBuf>,
+}
+
+impl Database {
+    /// Connects. Nothing is kept of `options` that would show in a log.
+    pub(super) async fn connect(
+        options: AnyConnectOptions,
+        dialect: Dialect,
+        max_connections: u32,
+        limit: Duration,
+        file: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        let greeting = dialect.greeting(limit);
+        // A file that was closed may not open again while the disk is full, so that it stays open.
+        let lifetime = (dialect == Dialect::Postgres).then_some(LIFETIME);
+        let pool = AnyPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(TO_CONNECT.min(limit))
+            .max_lifetime(lifetime)
+            .idle_timeout(lifetime)
+            .after_connect(move |connection, _| {
+                let greeting = sqlx::AssertSqlSafe(greeting.clone());
+                Box::pin(async move { connection.execute(greeting).await.map(|_| ()) })
+            })
+            .connect_lazy_with(options.clone());
+        let shared = Arc::new(Shared { limit, outage: Outage::default(), file });
+        let database = Self { pool, dialect, options, shared, diagnosis: Mutex::default() };
+        drop(database.acquire().await?);
+        Ok(database)
+    }
+
+    /// A transaction that writes.
+    pub(super) async fn begin(&self) -> Result<Transaction, Error> {
+        self.acquire().await?.begin(self.dialect.begin()).await
+    }
+
+    /// A transaction that sees everything as of one moment.
+    pub(super) async fn begin_reading(&self) -> Result<Transaction, Error> {
+        self.acquire().await?.begin(self.dialect.begin_looking()).await
+    }
+
+    /// A connection apart from the others and without their time limits, which is told `greeting`.
+    pub(super) fn apart(&self, greeting: &'static str) -> AnyPool {
+        AnyPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(TO_CONNECT.min(self.shared.limit))
+            .after_connect(move |connection, _| Box::pin(async move { connection.execute(greeting).await.map(|_| ()) }))
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// What is wrong with it, as far as the calls of this process know.
+    pub(super) fn outage(&self) -> Option<StoreFault> {
+        self.shared.outage.current()
+    }
+
+    /// Closes the connections, after which every call fails; those that do not close in time are left to the system.
+    pub(super) async fn close(&self) {
+        if tokio::time::timeout(TO_CLOSE, self.pool.close()).await.is_err() {
+            tracing::warn!("the database did not close its connections in time; they end with the process");
+        }
+    }
+
+    pub(super) async fn acquire(&self) -> Result<Connection, Error> {
+        match self.pool.acquire().await {
+            Ok(raw) => Ok(Connection::new(raw, Arc::clone(&self.shared))),
+            Err(Error::PoolTimedOut) => Err(self.why_none().await),
+            Err(error) => Err(self.shared.explain(error).0),
+        }
+    }
+
+    /// Why the pool gave no connection: the server's own answer, or that all are in use. sqlx waits for a server that
+    /// refuses connections, and then tells of a time-out alone. Of many callers one asks.
+    async fn why_none(&self) -> Error {
+        let mut diagnosis = self.diagnosis.lock().await;
+        let found = match &*diagnosis {
+            Some((at, found)) if at.elapsed() < DIAGNOSIS_LASTS => found.clone(),
+            _ => {
+                let tried = tokio::time::timeout(TO_DIAGNOSE, AnyConnection::connect_with(&self.options)).await;
+                let found = match tried {
+                    Ok(Ok(connection)) => {
+                        let _closed = tokio::time::timeout(TO_DIAGNOSE, connection.close()).await;
+                        None
+                    }
+                    Ok(Err(error)) => Some(self.shared.fault_of(&error).unwrap_or_else(|| unknown(&error))),
+                    Err(_) => Some(StoreFault::new(FaultCause::NoAnswer, "no connection in time")),
+                };
+                *diagnosis = Some((Instant::now(), found.clone()));
+                found
+            }
+        };
+        let exhausted = || StoreFault::new(FaultCause::PoolExhausted, "no free connection in time");
+        let fault = found.unwrap_or_else(exhausted);
+        self.shared.failed(&fault);
+        fault.into_sqlx()
+    }
+}
+
+fn unknown(error: &Error) -> StoreFault {
+    StoreFault::new(FaultCause::Other, describe(error))
+}
+
+impl Shared {
+    /// Notes the fault behind an error, and gives the error with all that can be found out about it.
+    fn explain(&self, error: Error) -> (Error, Option<StoreFault>) {
+        match self.fault_of(&error) {
+            Some(fault) => {
+                self.failed(&fault);
+                (fault.clone().into_sqlx(), Some(fault))
+            }
+            None => (error, None),
+        }
+    }
+
+    fn fault_of(&self, error: &Error) -> Option<StoreFault> {
+        let fault = StoreFault::of(error)?;
+        match (&self.file, fault.cause) {
+            // SQLite does not say why it could not.
+            (Some(file), FaultCause::CannotOpen) => Some(match OpenOptions::new().read(true).write(true).open(file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    StoreFault::new(FaultCause::CannotOpen, error.to_string())
+                }
+                Err(error) => match fault::cause_of_io(&error) {
+                    FaultCause::Unreachable => fault,
+                    cause => StoreFault::new(cause, error.to_string()),
+                },
+                Ok(_) => fault,
+            }),
+            _ => Some(fault),
+        }
+    }
+
+    fn failed(&self, fault: &StoreFault) {
+        self.outage.failed(fault);
+    }
+}
+
+/// Each statement on a connection of its own. Rows are collected first: who wants them one by one takes a transaction.
+impl<'p> Executor<'p> for &'p Database {
+    type Database = Any;
+
+    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<AnyQueryResult, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        Box::pin(async move {
+            let mut connection = self.acquire().await?;
+            let done = connection.execute(query).await?;
+            self.shared.outage.wrote();
+            Ok(done)
+        })
+    }
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<AnyQueryResult, AnyRow>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        let collected = async move {
+            let mut connection = self.acquire().await?;
+            let steps: Vec<_> = connection.fetch_many(query).try_collect().await?;
+            Ok::<_, Error>(stream::iter(steps.into_iter().map(Ok)))
+        };
+        stream::once(collected).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<AnyRow>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        Box::pin(async move { self.acquire().await?.fetch_optional(query).await })
+    }
+
+    fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [AnyTypeInfo]) -> BoxFuture<'e, Result<AnyStatement, Error>>
+    where
+        'p: 'e,
+    {
+        Box::pin(async move { self.acquire().await?.prepare_with(sql, parameters).await })
+    }
+}
+
+/// How long a call waits for a free connection, or for a new one.
+const TO_CONNECT: Duration = Duration::from_secs(10);
+const TO_DIAGNOSE: Duration = Duration::from_secs(3);
+const DIAGNOSIS_LASTS: Duration = Duration::from_secs(2);
+const TO_CLOSE: Duration = Duration::from_secs(5);
+/// Connections of PostgreSQL end after a while, so that a fleet spreads over servers anew.
+const LIFETIME: Duration = Duration::from_mins(30);
