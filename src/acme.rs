@@ -5,6 +5,7 @@ mod account;
 mod client;
 mod directory;
 mod error;
+mod lenient;
 mod nonce;
 mod order;
 mod problem;

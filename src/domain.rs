@@ -9,6 +9,7 @@ pub mod back_off;
 pub mod breaker;
 pub mod caa;
 pub mod certificate;
+pub mod chain;
 pub mod credential;
 pub mod declared;
 pub mod delivery;

@@ -6,6 +6,7 @@ use instant_acme::Error as ProtocolError;
 
 use crate::acme::problem::{PROVIDER_DOWN, Problem, ProblemKind, Step};
 use crate::acme::transport::ExchangeError;
+use crate::domain::chain::InvalidChain;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
@@ -40,6 +41,16 @@ pub enum AcmeError {
     /// The order failed, with the reasons that the CA gives for its names.
     #[error("the CA could not validate the order: {}{}", listed(.0), advice(first_advice(.0)))]
     OrderFailed(Vec<NameProblem>),
+    /// A name's authorization is final without being valid, so that its order can never succeed (RFC 8555 section 7.1.6).
+    #[error(
+        "the CA has the authorization for {name} as {status}, with which the order can never succeed; a new order follows"
+    )]
+    AuthorizationLost {
+        /// The name.
+        name: RemoteMessage,
+        /// Its status.
+        status: &'static str,
+    },
     /// The CA does not offer DNS-01 for a name.
     #[error("the CA offers no dns-01 challenge for {name}, only {offered}; use another CA for it")]
     ChallengeNotOffered {
@@ -81,7 +92,7 @@ pub enum AcmeError {
     },
     /// The chain is not acceptable.
     #[error("the certificate chain from the CA is refused: {0}")]
-    UnacceptableChain(&'static str),
+    UnacceptableChain(InvalidChain),
     /// The directory URL is none that requests can be sent to.
     #[error("the server {0} is not a URL that requests can be sent to; correct the provider")]
     UnusableServer(String),
@@ -211,6 +222,7 @@ impl AcmeError {
                     |named: &NameProblem| named.problem.disposition(Step::Validation) == Disposition::Operator;
                 if problems.iter().any(operator) { Disposition::Operator } else { Disposition::Restart }
             }
+            Self::AuthorizationLost { .. } => Disposition::Restart,
             Self::TooSlow { not_before, .. } => Disposition::Retry { not_before: *not_before },
             Self::BadNonce | Self::Cancelled => Disposition::RETRY,
             Self::Unreachable(unreachable) if unreachable.trouble == Trouble::Forbidden => Disposition::Operator,
@@ -246,6 +258,26 @@ impl AcmeError {
             Self::Cancelled => false,
             _ => true,
         }
+    }
+
+    /// Whether an order that was made gave an answer which nobody can do anything with. The CA may have lost it: after
+    /// some of these in a row another order takes its place.
+    pub fn is_unreadable_order(&self) -> bool {
+        match self {
+            Self::Unreadable { step, .. } => step.belongs_to_an_order(),
+            Self::UnacceptableChain(_) => true,
+            Self::Refused { step, refusal } => {
+                step.belongs_to_an_order()
+                    && !matches!(refusal.status, 408 | 429 | 502..=504)
+                    && matches!(refusal.disposition(*step), Disposition::ProviderDown { .. })
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the CA answered, and it is the order that goes on for longer than anybody waits.
+    pub const fn is_slow_order(&self) -> bool {
+        matches!(self, Self::TooSlow { .. })
     }
 
     /// Whether the CA may take the same order where it replaces nothing. CAs word their refusals of `replaces` (RFC 9773

@@ -13,9 +13,9 @@ use crate::acme::client::AcmeClient;
 use crate::acme::directory;
 use crate::acme::error::{AcmeError, NameProblem, Waiting};
 use crate::acme::nonce::past_bad_nonces;
-use crate::acme::order::chain::only_certificates;
 use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::acme::transport::Exchange;
+use crate::domain::chain::CertificateChain;
 use crate::domain::email::Email;
 use crate::domain::name::DnsName;
 use crate::domain::profile::Profile;
@@ -23,7 +23,6 @@ use crate::domain::renewal_info::CertId;
 use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
 use crate::domain::text::RemoteMessage;
 
-mod chain;
 mod persist;
 
 pub use self::persist::DnsPersist01;
@@ -93,6 +92,8 @@ pub struct Authorization {
     /// The dns-persist-01 challenge. A pending authorization has one of the two at least.
     pub persist: Option<DnsPersist01>,
     url: String,
+    /// Its state in the CA's words.
+    status: AuthorizationStatus,
     /// Whether one of the two was answered already.
     answered: bool,
     problem: Option<Problem>,
@@ -156,11 +157,20 @@ impl AcmeAccount {
     /// # Errors
     /// Where the CA refuses or cannot be reached. Told again it does no harm.
     pub async fn tell_contact(&self, email: &Email) -> Result<(), AcmeError> {
-        let (account, _) = self.open().await?;
+        let (account, exchange) = self.open().await?;
         let contact = email.contact_url();
-        past_bad_nonces!(
+        let told = past_bad_nonces!(
             account.update_contacts(&[&contact]).await.map_err(|error| AcmeError::from_protocol(Step::Contact, error))
-        )
+        );
+        match told {
+            // The CA has taken it, and shows no account (RFC 8555 section 7.3.2 has it do so).
+            Err(AcmeError::Unreadable { step: Step::Contact, .. })
+                if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&exchange.body()).is_err() =>
+            {
+                Ok(())
+            }
+            told => told,
+        }
     }
 
     /// The names of the profiles that the CA offers, in their order.
@@ -200,8 +210,9 @@ impl AcmeAccount {
             account.new_order(&request).await.map_err(|error| AcmeError::from_protocol(Step::NewOrder, error))
         );
         match made {
-            // instant-acme drops an order whose answer does not repeat what it replaces, though the CA has made it.
-            Err(AcmeError::Unreadable { .. }) if let Some(url) = exchange.location().filter(|_| replaces.is_some()) => {
+            // The CA has made it, whatever else it said: instant-acme drops an order whose answer does not repeat what it
+            // replaces, too.
+            Err(AcmeError::Unreadable { .. }) if let Some(url) = exchange.location() => {
                 self.order(&OrderUrl::from(url)).await
             }
             made => Ok(self.order_of(made?, exchange)),
@@ -254,8 +265,17 @@ impl Order {
     /// The authorizations as they are now.
     ///
     /// # Errors
-    /// Where one is pending without a DNS-01 challenge, or the CA refuses or cannot be reached.
+    /// Where one is pending without a DNS-01 challenge, one is final without being valid while the order is pending, or
+    /// the CA refuses or cannot be reached.
     pub async fn authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
+        let authorizations = self.read_anew().await?;
+        match lost(&authorizations).filter(|_| self.state == OrderState::Pending) {
+            Some(error) => Err(error),
+            None => Ok(authorizations),
+        }
+    }
+
+    async fn read_anew(&mut self) -> Result<Vec<Authorization>, AcmeError> {
         if self.authorizations_read {
             self.refresh().await?;
         }
@@ -298,11 +318,22 @@ impl Order {
         if matches!(self.state, OrderState::Processing | OrderState::Valid) {
             return Ok(());
         }
-        past_bad_nonces!(
+        if self.inner.state().finalize.is_empty() {
+            let cause = "it is ready, but has no finalize URL".into();
+            return Err(AcmeError::Unreadable { step: Step::Order, cause });
+        }
+        let sent = past_bad_nonces!(
             self.inner.finalize_csr(csr_der).await.map_err(|error| AcmeError::from_protocol(Step::Finalize, error))
-        )?;
-        self.note_state();
-        Ok(())
+        );
+        match sent {
+            // The CA has taken the CSR; the order itself tells what became of it.
+            Err(AcmeError::Unreadable { step: Step::Finalize, .. }) => self.refresh().await,
+            sent => {
+                sent?;
+                self.note_state();
+                Ok(())
+            }
+        }
     }
 
     /// Waits for the certificate of a finalized order, and downloads its chain as PEM.
@@ -317,19 +348,22 @@ impl Order {
             )
         };
         let pem = cancelled.run_until_cancelled(whole).await.unwrap_or(Err(AcmeError::Cancelled))?;
-        let pem = pem.ok_or(AcmeError::UnacceptableChain("there is none"))?;
-        only_certificates(&pem)?;
-        Ok(pem)
+        let chain = CertificateChain::parse(&pem.unwrap_or_default()).map_err(AcmeError::UnacceptableChain)?;
+        Ok(chain.pem())
     }
 
     async fn poll(&mut self, waiting: Waiting) -> Result<(), AcmeError> {
         let settings = self.client.settings.clone();
         let deadline = Instant::now() + settings.poll_timeout.duration();
         let mut own_pause = settings.first_poll.duration();
+        if self.state == OrderState::Pending && !self.authorizations_read {
+            // Resumed: not every CA makes an order invalid with its authorization.
+            self.authorizations().await?;
+        }
         loop {
             match (self.state, waiting) {
                 (OrderState::Valid, _) | (OrderState::Ready | OrderState::Processing, Waiting::Ready) => return Ok(()),
-                (OrderState::Invalid, _) => return Err(AcmeError::OrderFailed(self.problems().await?)),
+                (OrderState::Invalid, _) => return Err(AcmeError::OrderFailed(self.problems().await)),
                 (OrderState::Pending | OrderState::Ready | OrderState::Processing, _) => {}
             }
             let asked_for = self.exchange.retry_after();
@@ -339,7 +373,12 @@ impl Order {
             });
             if Instant::now() + pause > deadline {
                 // What single names lack is worth a look, but no other error.
-                let problems = self.problems().await.unwrap_or_default();
+                if let Err(error @ (AcmeError::OrderFailed(_) | AcmeError::AuthorizationLost { .. })) =
+                    self.authorizations().await
+                {
+                    return Err(error);
+                }
+                let problems = self.problems().await;
                 // A hint on how to pace a poll is no ban: it must not put a renewal off for a day.
                 return Err(AcmeError::TooSlow {
                     waiting,
@@ -386,29 +425,63 @@ impl Order {
                 continue;
             }
             let Some(mut challenge) = handle.challenge(kind.to_protocol()) else { return Ok(()) };
-            return past_bad_nonces!(
+            let answered = past_bad_nonces!(
                 challenge.set_ready().await.map_err(|error| AcmeError::from_protocol(Step::Challenge, error))
-            )
-            .map_err(|error| named(error, authorization));
+            );
+            return match answered {
+                // The CA has taken the answer; the authorization itself tells what becomes of it.
+                Err(AcmeError::Unreadable { step: Step::Challenge, .. }) => Ok(()),
+                answered => answered.map_err(|error| named(error, authorization)),
+            };
         }
         Ok(())
     }
 
-    /// What the CA says about the order and its names.
-    async fn problems(&mut self) -> Result<Vec<NameProblem>, AcmeError> {
-        let authorizations = self.authorizations().await?;
-        let of_names = authorizations.into_iter().filter_map(|authorization| {
-            let name = Some(RemoteMessage::new(&authorization.full_name()));
-            authorization.problem.map(|problem| NameProblem { name, problem })
-        });
-        let mut problems: Vec<NameProblem> = of_names.collect();
+    /// What the CA says about the order and its names. That names cannot be asked for changes nothing about the order.
+    async fn problems(&mut self) -> Vec<NameProblem> {
+        let mut problems = problems_of(&self.read_anew().await.unwrap_or_default());
         // Some CAs repeat the problem of a name as that of the order.
         if let Some(problem) = self.inner.state().error.as_ref().map(Problem::from)
             && problems.iter().all(|named| named.problem != problem)
         {
             problems.push(NameProblem { name: None, problem });
         }
-        Ok(problems)
+        problems
+    }
+}
+
+/// Why the order of these authorizations can never succeed, where one of them is final without being valid.
+fn lost(authorizations: &[Authorization]) -> Option<AcmeError> {
+    let unusable = authorizations.iter().find(|one| one.state == AuthorizationState::Unusable)?;
+    Some(match unusable.status {
+        AuthorizationStatus::Invalid => AcmeError::OrderFailed(problems_of(authorizations)),
+        status => AcmeError::AuthorizationLost {
+            name: RemoteMessage::new(&unusable.full_name()),
+            status: status_name(status),
+        },
+    })
+}
+
+/// What the CA says about names: those that have failed, or where none has, those that it has words about (RFC 8555
+/// section 8.2: an error beside a challenge that goes on is no failure).
+fn problems_of(authorizations: &[Authorization]) -> Vec<NameProblem> {
+    let of = |one: &Authorization| {
+        let name = Some(RemoteMessage::new(&one.full_name()));
+        one.problem.clone().map(|problem| NameProblem { name, problem })
+    };
+    let failed = authorizations.iter().filter(|one| one.state == AuthorizationState::Unusable);
+    let failed: Vec<NameProblem> = failed.filter_map(of).collect();
+    if failed.is_empty() { authorizations.iter().filter_map(of).collect() } else { failed }
+}
+
+const fn status_name(status: AuthorizationStatus) -> &'static str {
+    match status {
+        AuthorizationStatus::Pending => "pending",
+        AuthorizationStatus::Valid => "valid",
+        AuthorizationStatus::Invalid => "invalid",
+        AuthorizationStatus::Revoked => "revoked",
+        AuthorizationStatus::Expired => "expired",
+        AuthorizationStatus::Deactivated => "deactivated",
     }
 }
 
@@ -422,7 +495,8 @@ impl Authorization {
             identifier if let Identifier::Dns(name) = identifier.identifier => (name.clone(), identifier.wildcard),
             identifier => (identifier.to_string(), false),
         };
-        let state = handle.status.into();
+        let status = handle.status;
+        let state = status.into();
         let offered: Vec<String> = handle.challenges.iter().map(|challenge| type_name(&challenge.r#type)).collect();
         let offered = RemoteMessage::new(&offered.join(", "));
         let problem = handle.challenges.iter().find_map(|challenge| challenge.error.as_ref()).map(Problem::from);
@@ -437,7 +511,7 @@ impl Authorization {
         if state == AuthorizationState::Pending && dns01.is_none() && persist.is_none() {
             return Err(AcmeError::ChallengeNotOffered { name: RemoteMessage::new(&name), offered });
         }
-        Ok(Self { name, wildcard, state, dns01, persist, url, answered, problem })
+        Ok(Self { name, wildcard, state, dns01, persist, url, status, answered, problem })
     }
 
     /// Whether a challenge of it is still to be answered.

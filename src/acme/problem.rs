@@ -296,7 +296,8 @@ pub struct Subproblem {
 impl Problem {
     /// Reads an answer's body; `None` where it is no problem document.
     pub(super) fn read(body: &[u8]) -> Option<Self> {
-        let document: Value = serde_json::from_slice(body).ok()?;
+        let words = String::from_utf8_lossy(body);
+        let document: Value = serde_json::from_str(words.trim_start_matches('\u{feff}')).ok()?;
         let urn = text(&document, "type").unwrap_or_default();
         let detail = text(&document, "detail").or_else(|| text(&document, "title"));
         if urn.is_empty() && detail.is_none() {

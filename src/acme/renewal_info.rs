@@ -4,13 +4,14 @@
 use bytes::Bytes;
 use http::Uri;
 use serde::Deserialize;
-use time::OffsetDateTime;
+use serde_json::Value;
 
 use crate::acme::client::AcmeClient;
 use crate::acme::directory;
 use crate::acme::error::{AcmeError, Trouble};
 use crate::acme::problem::Step;
 use crate::acme::transport::Exchange;
+use crate::domain::moment::Moment;
 use crate::domain::renewal_info::{Answer, CertId, Window};
 use crate::domain::server_url::ServerUrl;
 use crate::domain::text::RemoteMessage;
@@ -55,14 +56,31 @@ fn read(body: &Bytes, exchange: &Exchange) -> Answer {
         Err(error) => return Answer::Useless(format!("the CA's renewal information cannot be read: {error}")),
     };
     let SuggestedWindow { start, end } = info.suggested_window;
-    match Window::new(start.into(), end.into()) {
+    let Some((opens, closes)) = moment(&start).zip(moment(&end)) else {
+        let (start, end) = (RemoteMessage::new(&start), RemoteMessage::new(&end));
+        return Answer::Useless(format!("the CA suggests a window that is none, {start} to {end}"));
+    };
+    match Window::new(opens, closes) {
         Some(window) => Answer::Window {
             window,
-            explanation_url: info.explanation_url.as_deref().and_then(for_people),
+            explanation_url: info.explanation_url.as_str().and_then(for_people),
             retry_after: exchange.retry_after(),
         },
-        None => Answer::Useless(format!("the CA suggests a window that ends before it starts, {start} to {end}")),
+        None => Answer::Useless(format!("the CA suggests a window that ends before it starts, {opens} to {closes}")),
     }
+}
+
+/// A date of RFC 3339, or what CAs write for one: fractions of any length, offsets without a colon or left out (UTC is
+/// meant then), a blank between date and time, small letters.
+fn moment(text: &str) -> Option<Moment> {
+    let text = text.trim().to_ascii_uppercase().replace(',', ".");
+    let (seconds, behind) = text.split_once('.').unwrap_or((&text, ""));
+    let fraction = behind.chars().take_while(char::is_ascii_digit).take(MICROSECONDS).collect::<String>();
+    let offset = behind.trim_start_matches(|c: char| c.is_ascii_digit());
+    let whole =
+        if fraction.is_empty() { format!("{seconds}{offset}") } else { format!("{seconds}.{fraction}{offset}") };
+    let read: jiff::Timestamp = whole.parse().or_else(|_| format!("{whole}Z").parse()).ok()?;
+    Some(Moment::from_micros(read.as_microsecond()))
 }
 
 /// The URL as it is shown on terminals and in pages. It is written anew, so that nothing is left of control characters,
@@ -77,17 +95,18 @@ fn for_people(url: &str) -> Option<String> {
 #[serde(rename_all = "camelCase")]
 struct Info {
     suggested_window: SuggestedWindow,
-    #[serde(rename = "explanationURL")]
-    explanation_url: Option<String>,
+    #[serde(default, rename = "explanationURL")]
+    explanation_url: Value,
 }
 
 #[derive(Deserialize)]
 struct SuggestedWindow {
-    #[serde(with = "time::serde::rfc3339")]
-    start: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    end: OffsetDateTime,
+    start: String,
+    end: String,
 }
+
+/// Digits of a fraction of a second.
+const MICROSECONDS: usize = 6;
 
 /// In bytes.
 const LONGEST_URL: usize = 500;
@@ -95,6 +114,28 @@ const LONGEST_URL: usize = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_read_as_cas_write_them() {
+        let expected = Moment::from_micros(1_700_000_000_000_000);
+        for text in [
+            "2023-11-14T22:13:20Z",
+            "2023-11-14t22:13:20z",
+            "2023-11-14T22:13:20.Z",
+            "2023-11-14T22:13:20.000000000000Z",
+            "2023-11-14T22:13:20,0Z",
+            "2023-11-14T23:13:20+01:00",
+            "2023-11-14T23:13:20.0+0100",
+            "2023-11-14 22:13:20Z",
+            "2023-11-14T22:13:20",
+            " 2023-11-14T22:13:20-00:00\n",
+        ] {
+            assert_eq!(moment(text), Some(expected), "{text:?}");
+        }
+        for text in ["", "soon", "1700000000", "2023-11-14", "2023-13-14T22:13:20Z", "9999999-11-14T22:13:20Z"] {
+            assert_eq!(moment(text), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn an_explanation_is_a_plain_url_whatever_the_ca_sends() {

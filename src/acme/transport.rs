@@ -1,5 +1,6 @@
-//! One HTTP exchange with a CA. It keeps what instant-acme drops (status, `Retry-After`, bodies that are no JSON), bounds
-//! time and size, follows no redirect, and logs method, URL and status, never a body.
+//! One HTTP exchange with a CA. It keeps what instant-acme drops (status, `Retry-After`, bodies that are no JSON), makes
+//! answers lenient before they are read, bounds time and size, follows no redirect, and logs method, URL and status, never
+//! a body.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -14,6 +15,7 @@ use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClien
 
 use crate::acme::directory::Directories;
 use crate::acme::error::{Refusal, Trouble, Unreachable, host_of};
+use crate::acme::lenient;
 use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::retry_after;
@@ -88,7 +90,8 @@ impl Exchange {
     /// The directory, asked for anew.
     pub(super) async fn fresh_directory(&self) -> Result<Response<Bytes>, ExchangeError> {
         let answer = self.send(Method::GET, &self.directory, HeaderMap::new(), Bytes::new()).await?;
-        let answer = self.judge(&Method::GET, &self.directory, answer)?;
+        let mut answer = self.judge(&Method::GET, &self.directory, answer)?;
+        *answer.body_mut() = lenient::readable_directory(answer.body(), &self.directory.to_string()).into();
         self.transport
             .directories
             .keep(&self.directory, self.transport.clock.now(), answer.body().clone())
@@ -166,13 +169,12 @@ impl Exchange {
         let asked = answer.headers_mut().remove(RETRY_AFTER);
         let retry_after = asked.and_then(|value| retry_after(value.to_str().ok()?, self.transport.clock.now()));
         *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = retry_after;
-        // It is stored, as the URL of an account or an order.
-        if answer.headers().get(LOCATION).is_some_and(|value| value.len() > LONGEST_URL) {
-            answer.headers_mut().remove(LOCATION);
-        }
-        let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let location = location_of(&mut answer, url);
         *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
         if answer.status().is_success() {
+            // The exact code tells nothing that matters here, and instant-acme takes no other for a nonce.
+            *answer.status_mut() = StatusCode::OK;
+            *answer.body_mut() = lenient::readable(answer.body(), &url.to_string()).into();
             *self.body.lock().unwrap_or_else(PoisonError::into_inner) = answer.body().clone();
             return Ok(answer);
         }
@@ -211,7 +213,7 @@ impl Exchange {
         let answer = self.send(parts.method.clone(), &parts.uri, parts.headers, body).await?;
         if is_bad_nonce(&answer) {
             // instant-acme tries again with the nonce of this very answer, RFC 8555 section 6.5.
-            return Ok(answer);
+            return Ok(plain_bad_nonce(answer));
         }
         self.judge(&parts.method, &parts.uri, answer)
     }
@@ -254,12 +256,32 @@ async fn received(request: reqwest::RequestBuilder) -> Result<Option<Response<By
 }
 
 fn nonce_of(answer: &Response<Bytes>) -> Option<String> {
-    answer.headers().get("replay-nonce")?.to_str().ok().map(ToOwned::to_owned)
+    answer.headers().get(REPLAY_NONCE)?.to_str().ok().filter(|nonce| !nonce.is_empty()).map(ToOwned::to_owned)
 }
 
 fn is_bad_nonce(answer: &Response<Bytes>) -> bool {
-    answer.status() == StatusCode::BAD_REQUEST
+    answer.status().is_client_error()
         && Problem::read(answer.body()).is_some_and(|problem| problem.kind == ProblemKind::BadNonce)
+}
+
+/// The refusal of a nonce in the one form that instant-acme knows, whatever else the CA said.
+fn plain_bad_nonce(mut answer: Response<Bytes>) -> Response<Bytes> {
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    *answer.body_mut() = Bytes::from_static(br#"{"type":"urn:ietf:params:acme:error:badNonce"}"#);
+    if nonce_of(&answer).is_none() {
+        answer.headers_mut().remove(REPLAY_NONCE);
+    }
+    answer
+}
+
+/// The URL of what an answer made, resolved against the request (RFC 9110 section 10.2.2) in the answer itself, too.
+fn location_of(answer: &mut Response<Bytes>, url: &Uri) -> Option<String> {
+    let given = answer.headers_mut().remove(LOCATION)?;
+    let base = url::Url::parse(&url.to_string()).ok();
+    // It is stored, as the URL of an account or an order.
+    let location = lenient::absolute(given.to_str().ok()?, base.as_ref()).filter(|url| url.len() <= LONGEST_URL)?;
+    answer.headers_mut().insert(LOCATION, HeaderValue::from_str(&location).ok()?);
+    Some(location)
 }
 
 fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
@@ -287,6 +309,8 @@ fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
 }
+
+const REPLAY_NONCE: &str = "replay-nonce";
 
 /// A chain of a dozen certificates is far shorter.
 const LONGEST_BODY: usize = 1024 * 1024;

@@ -107,7 +107,7 @@ pub struct Issued {
     pub order: OrderUrl,
     /// The key and what the CA was sent.
     pub request: SigningRequest,
-    /// The chain as the CA gave it: the leaf first, PEM.
+    /// The chain: the leaf first, PEM, written anew.
     pub chain: String,
 }
 

@@ -11,6 +11,7 @@ use crate::domain::attempt::{
 };
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::certificate::NewCertificate;
+use crate::domain::chain::CertificateChain;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::leaf::{Leaf, LeafError};
 use crate::domain::moment::Moment;
@@ -201,12 +202,14 @@ impl<'a> Course<'a> {
     /// Nothing is stored as issued that does not fit its key, its names and the present moment.
     async fn store(&mut self, issued: Issued) -> Result<Stage, Stop> {
         let now = self.issuance.clock.now();
-        let (leaf_pem, chain_pem) = split_chain(&issued.chain);
-        let leaf = check(leaf_pem, &issued, self.attempt, now).map_err(failure_of)?;
+        // The former release stored it as the CA gave it.
+        let chain = CertificateChain::parse(&issued.chain).map_err(AcmeError::UnacceptableChain)?;
+        let certificate = chain.leaf_pem();
+        let leaf = check(&certificate, &issued, self.attempt, now).map_err(failure_of)?;
         let certificate = NewCertificate {
             name: self.subject.name.with_issue_time(now),
-            certificate: leaf_pem.to_owned(),
-            chain: chain_pem.to_owned(),
+            certificate,
+            chain: chain.issuers_pem(),
             private_key: issued.request.private_key.clone(),
             leaf,
         };
@@ -271,27 +274,4 @@ fn failure_of(error: LeafError) -> Failure {
 
 fn unproven_order() -> Stop {
     Failure::restart("the CA wants proof again for an order that was proven; a new order follows").into()
-}
-
-/// The leaf and what follows it, both PEM. A chain that is the leaf alone is its own chain.
-fn split_chain(pem: &str) -> (&str, &str) {
-    let end = pem.find(END_OF_CERTIFICATE).map_or(pem.len(), |at| at + END_OF_CERTIFICATE.len());
-    let (leaf, rest) = pem.split_at(end);
-    let rest = rest.trim_start();
-    (leaf.trim_start(), if rest.is_empty() { leaf.trim_start() } else { rest })
-}
-
-const END_OF_CERTIFICATE: &str = "-----END CERTIFICATE-----";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chain_is_split_behind_its_leaf() {
-        let block = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
-        let chain = format!("{}\n{}{}", block("leaf"), block("ca"), block("root"));
-        let (leaf, rest) = split_chain(&chain);
-        assert_eq!((leaf, rest.to_owned()), (block("leaf").trim_end(), block("ca") + &block("root")));
-    }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::acme::{AcmeError, NameProblem, Problem, ProblemKind, Refusal, Step, Trouble, Unreachable, Waiting};
 use crate::dns::{DnsError, Lagging};
 use crate::domain::adapter_name::AdapterName;
+use crate::domain::chain::InvalidChain;
 use crate::domain::disposition::Disposition;
 use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
@@ -176,7 +177,7 @@ fn others() -> Vec<Vec<String>> {
         slow(None),
         slow(Some(NAMED)),
         AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".into() },
-        AcmeError::UnacceptableChain("it has a private key in it"),
+        AcmeError::UnacceptableChain(InvalidChain::OtherBlock),
         AcmeError::UnusableServer("https:///directory".to_owned()),
         AcmeError::UnusableBinding(InvalidMacKey::NotBase64),
         AcmeError::UnusableCredentials("its key is not usable"),
@@ -186,6 +187,7 @@ fn others() -> Vec<Vec<String>> {
             offered: ["classic", "tlsserver"].map(str::to_owned).into(),
         },
         AcmeError::NoKeyChange("ca.example".to_owned()),
+        AcmeError::AuthorizationLost { name: "www.example.com".into(), status: "deactivated" },
         AcmeError::AccountNotValid { url: "https://ca.example/acct/1".to_owned(), status: "deactivated".into() },
     ];
     let listed = |error: &AcmeError| match error {
@@ -204,8 +206,9 @@ fn others() -> Vec<Vec<String>> {
         AcmeError::ProfileNotOffered { .. } => 11,
         AcmeError::NoKeyChange(_) => 12,
         AcmeError::AccountNotValid { .. } => 13,
+        AcmeError::AuthorizationLost { .. } => 14,
     };
-    assert_eq!(all.iter().map(listed).collect::<BTreeSet<_>>(), (1..=13).collect(), "a kind is not in the table");
+    assert_eq!(all.iter().map(listed).collect::<BTreeSet<_>>(), (1..=14).collect(), "a kind is not in the table");
     all.iter().map(|error| of_words(&error.to_string(), error.disposition())).collect()
 }
 

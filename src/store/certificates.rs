@@ -6,6 +6,7 @@ use sqlx::any::AnyRow;
 use time::Duration;
 
 use crate::domain::certificate::{Certificate, NewCertificate, Origin};
+use crate::domain::chain::issued_pair;
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
@@ -200,6 +201,9 @@ fn read(row: &AnyRow) -> Result<Certificate, StoreError> {
     let certificate = record.text("certificate")?;
     let leaf = Leaf::from_pem(&certificate).map_err(|error| record.corrupt("certificate", error))?;
     let issued = record.optional_parsed("auto_certificate_id")?.zip(record.optional_parsed("newest_id")?);
+    let chain = record.text("chain")?;
+    // What was uploaded is echoed as it was sent.
+    let (certificate, chain) = if issued.is_some() { issued_pair(&certificate, &chain) } else { (certificate, chain) };
     Ok(Certificate {
         id: record.parsed("id")?,
         name: record.parsed("name")?,
@@ -207,7 +211,7 @@ fn read(row: &AnyRow) -> Result<Certificate, StoreError> {
             .map_or(Origin::Uploaded, |(auto_certificate, newest)| Origin::Issued { auto_certificate, newest }),
         common_name: record.text("common_name")?,
         certificate,
-        chain: record.text("chain")?,
+        chain,
         leaf,
         revocation: record.revocation("revocation")?,
         audit: record.audit()?,

@@ -11,6 +11,7 @@ mod adoption;
 mod challenge_dns;
 mod ends;
 mod faults;
+mod odd_answers;
 mod orders;
 mod persist;
 mod profiles;

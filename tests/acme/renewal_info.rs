@@ -167,8 +167,10 @@ async fn a_ca_that_offers_nothing_is_not_asked() {
         assert_eq!(issued.stage.proxy.count("renewal-info"), asked);
         answer
     };
-    assert_eq!(silent(None).await, Answer::NotOffered);
-    for nonsense in ["", "not a url", "ftp://ca.example/renewal-info", "http://ca.example/renewal-info"] {
+    for absent in [None, Some(""), Some("not a url")] {
+        assert_eq!(silent(absent).await, Answer::NotOffered, "{absent:?}");
+    }
+    for nonsense in ["ftp://ca.example/renewal-info", "http://ca.example/renewal-info"] {
         let answer = silent(Some(nonsense)).await;
         assert!(matches!(answer, Answer::Useless(_)), "{nonsense}: {answer:?}");
     }

@@ -141,7 +141,7 @@ fn every_other_case_has_its_disposition() {
         (unreachable(Trouble::Broken), PROVIDER_DOWN),
         (unreachable(Trouble::Forbidden), Disposition::Operator),
         (AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".into() }, PROVIDER_DOWN),
-        (AcmeError::UnacceptableChain("it has a key"), PROVIDER_DOWN),
+        (AcmeError::UnacceptableChain(InvalidChain::OtherBlock), PROVIDER_DOWN),
         (AcmeError::BadNonce, Disposition::RETRY),
         (AcmeError::Cancelled, Disposition::RETRY),
         (
