@@ -42,6 +42,7 @@ ENV SQLITE_TMPDIR=/var/lib/autocertd
 USER 65532:65532
 WORKDIR /var/lib/autocertd
 VOLUME /var/lib/autocertd
+# autocertd raises its soft limit of open files to the hard one; give it 4096 or more (`--ulimit nofile=16384`).
 EXPOSE 8440
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["/usr/bin/autocertd", "healthcheck"]

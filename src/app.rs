@@ -31,7 +31,7 @@ use crate::domain::name::DnsName;
 use crate::domain::standing::DnsPersist;
 use crate::domain::token::Scope;
 use crate::http::list_slots::ListSlots;
-use crate::http::{self, Api, LocalSocket};
+use crate::http::{self, Api, ConnectionLimits, LocalSocket};
 use crate::issuance::{Issuance, Registrar};
 use crate::runtime::clock::{SharedClock, SystemClock};
 use crate::runtime::credentials::KnownCredentials;
@@ -251,8 +251,14 @@ impl App {
         let api = self.api();
         let mut names_ended = OptionFuture::from(self.answer_dns(sockets)?);
         let tasks = self.lifecycle.tasks();
-        let mut api_ended = tasks.spawn(http::serve(listener, api.clone().router(), self.lifecycle.stopping()));
-        let mut socket_ended = tasks.spawn(http::serve_unix(socket, api, self.lifecycle.stopping()));
+        let mut api_ended = tasks.spawn(http::serve(
+            listener,
+            api.clone().router(),
+            ConnectionLimits::from_config(&self.config.api),
+            self.lifecycle.stopping(),
+        ));
+        let mut socket_ended =
+            tasks.spawn(http::serve_unix(socket, api, ConnectionLimits::local(), self.lifecycle.stopping()));
         let mut scheduler_ended = tasks.spawn(scheduler.clone().run());
         tasks.spawn(self.cautions_of_every_day());
         tracing::info!(%address, socket = %self.config.socket().display(), version = env!("CARGO_PKG_VERSION"), "serving");
@@ -278,7 +284,7 @@ impl App {
     /// Ends all tasks: running requests finish, running attempts park themselves. The store closes behind both.
     pub async fn stop(&self) {
         self.lifecycle.stop();
-        let grace = self.config.scheduler.stop_grace.duration().max(http::server::GRACE);
+        let grace = self.config.scheduler.stop_grace.duration().max(http::GRACE);
         if !self.lifecycle.drained(grace).await {
             tracing::warn!("some work did not park itself in time; it resumes after the next start");
         }

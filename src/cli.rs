@@ -34,7 +34,7 @@ use crate::cli::serve::{ALIVE, READY};
 use crate::config::Config;
 use crate::domain::text::printable;
 use crate::http::control::ISSUED;
-use crate::runtime::hardening;
+use crate::runtime::{descriptors, hardening};
 
 /// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains
 /// and renews its certificates by ACME and DNS-01.
@@ -154,6 +154,7 @@ pub fn main() -> ExitCode {
         eprintln!("autocertd: the process cannot be closed to others of its user: {error}");
         return Ending::Failed.into();
     }
+    descriptors::raise_limit();
     let cli = Cli::parse();
     let loaded = match &cli.command {
         // The one runs as root, and reads by itself what of the settings nobody else can have written; the other needs none.

@@ -267,6 +267,9 @@ impl Config {
         if self.scheduler.concurrency == 0 {
             return out_of_range("scheduler.concurrency", "0".to_owned(), "at least 1");
         }
+        if let Some(number @ ..8) = self.api.max_connections {
+            return out_of_range("api.max_connections", number.to_string(), "at least 8");
+        }
         if self.api.request_timeout < Span::seconds(1) {
             return out_of_range("api.request_timeout", self.api.request_timeout.to_string(), "at least 1s");
         }

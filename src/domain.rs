@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod caa;
 pub mod certificate;
 pub mod chain;
+pub mod client_network;
 pub mod credential;
 pub mod declared;
 pub mod delivery;

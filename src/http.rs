@@ -10,6 +10,7 @@ pub mod control;
 pub mod errors;
 pub mod health;
 pub mod list_slots;
+mod listener;
 mod metadata;
 mod openapi;
 mod patch;
@@ -21,6 +22,7 @@ mod router;
 pub mod server;
 
 pub use auth::Peer;
+pub use listener::{ConnectionLimits, GRACE};
 pub use server::{LocalSocket, SocketError, serve, serve_unix};
 
 use crate::config::api::LimitsSection;

@@ -1,10 +1,11 @@
-//! What every part stands on: the clock, randomness, bearer tokens, credentials that end, drafts of files, programs that are
-//! run, the wake, the lifecycle and the hardening of the process. It knows nothing of certificates but moments and when
+//! What every part stands on: the clock, randomness, bearer tokens, credentials that end, drafts of files, file descriptors,
+//! programs that are run, the wake, the lifecycle and the hardening of the process. It knows nothing of certificates but moments and when
 //! credentials end, and imports no other room but `domain`.
 
 pub mod bearer;
 pub mod clock;
 pub mod credentials;
+pub mod descriptors;
 pub(crate) mod draft;
 pub mod hardening;
 pub mod lifecycle;

@@ -13,6 +13,9 @@ use crate::config::span::Span;
 pub struct ApiSection {
     /// The address and port of the API. It speaks plain HTTP: put a TLS proxy in front of anything but loopback.
     pub listen: SocketAddr,
+    /// How many connections the API holds at once; at least 8. At the limit, idle connections that have not
+    /// authenticated are closed for new ones. Default: a quarter of the file descriptors, at most 512.
+    pub max_connections: Option<u32>,
     /// How long a request may take before it is given up with a 503.
     pub request_timeout: Span,
     /// The Unix socket for the commands on the same machine; default `autocertd.sock`, in
@@ -22,7 +25,12 @@ pub struct ApiSection {
 
 impl Default for ApiSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8440)), request_timeout: Span::seconds(30), socket: None }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8440)),
+            max_connections: None,
+            request_timeout: Span::seconds(30),
+            socket: None,
+        }
     }
 }
 

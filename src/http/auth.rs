@@ -1,25 +1,26 @@
 //! Who asks: the holder of a bearer token, or a user of this machine behind the Unix socket. Either way the actor goes
 //! along with the request, and a token that may only read gets no further than that.
 
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{Request, State};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::serve::IncomingStream;
-use tokio::net::UnixListener;
 use uuid::Uuid;
 
 use crate::domain::resource::Actor;
 use crate::domain::token::Scope;
 use crate::http::Api;
 use crate::http::errors::ApiError;
+use crate::http::listener::Activity;
 
 /// Lets in whoever holds a token, for as much as the token allows.
 pub(crate) async fn by_token(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     let text = bearer(request.headers()).ok_or(ApiError::Unauthenticated)?;
     let token = api.store.authenticate(text).await?.ok_or(ApiError::Unauthenticated)?;
+    mark_connection(&request);
     let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
     if token.scope == Scope::ReadOnly && !only_looks {
         return Err(ApiError::ReadOnly);
@@ -37,6 +38,7 @@ pub(crate) async fn by_peer(
     next: Next,
 ) -> Result<Response, ApiError> {
     let uid = peer.uid.filter(|uid| *uid == ROOT || *uid == owner).ok_or(ApiError::OtherUser)?;
+    mark_connection(&request);
     let actor = Actor { name: format!("local:{uid}"), id: Uuid::nil() };
     tracing::Span::current().record("actor", &actor.name);
     request.extensions_mut().insert(actor);
@@ -50,9 +52,10 @@ pub struct Peer {
     pub uid: Option<u32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+/// The connection of an authenticated request does not make room for strangers.
+fn mark_connection(request: &Request) {
+    if let Some(activity) = request.extensions().get::<Arc<Activity>>() {
+        activity.mark_authenticated();
     }
 }
 

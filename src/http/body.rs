@@ -1,6 +1,7 @@
 //! Reads request bodies: JSON of up to 1 MiB into types whose every field may be missing or ill-typed, so that one
 //! response can name all faults. What a field must be is decided where the resource is read, not here.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 use crate::domain::resource::without_nul;
 use crate::http::errors::{ApiError, Fault};
+use crate::http::listener::BodyTimedOut;
 
 /// The longest body that is read, in bytes.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
@@ -155,5 +157,9 @@ fn has_json(request: &Request) -> bool {
 }
 
 fn unread(rejection: &BytesRejection) -> ApiError {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { ApiError::LargeBody } else { ApiError::CutBody }
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiError::LargeBody;
+    }
+    let mut causes = std::iter::successors(Some(rejection as &(dyn Error + 'static)), |error| (*error).source());
+    if causes.any(<dyn Error>::is::<BodyTimedOut>) { ApiError::SlowBody } else { ApiError::CutBody }
 }

@@ -35,6 +35,8 @@ pub(crate) enum ApiError {
     Query(Vec<Fault>),
     /// The body could not be read to its end.
     CutBody,
+    /// The body did not arrive in time.
+    SlowBody,
     /// The body is no JSON.
     BrokenJson(serde_json::Error),
     /// The body is over [`MAX_BODY`](crate::http::body::MAX_BODY).
@@ -59,6 +61,8 @@ pub(crate) enum ApiError {
     Unwritable(serde_json::Error),
     /// Reading a part of a list panicked.
     Panicked(tokio::task::JoinError),
+    /// Too many requests are running.
+    Busy,
     /// The store failed.
     Store(StoreError),
 }
@@ -109,11 +113,12 @@ impl ApiError {
             Self::ReadOnly | Self::OtherUser => StatusCode::FORBIDDEN,
             Self::NoResource | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::ProviderInUse(_) | Self::RevocationLeft | Self::Declared(_) => StatusCode::CONFLICT,
             Self::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(_) | Self::LimitReached(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TimedOut | Self::TooManyLists | Self::Store(StoreError::Unavailable(_)) => {
+            Self::TimedOut | Self::Busy | Self::TooManyLists | Self::Store(StoreError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Store(_) | Self::Unwritable(_) | Self::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -137,7 +142,8 @@ impl ApiError {
             Self::Body(_) => "autocertd-property-1",
             Self::LimitReached(_) => "autocertd-limit-1",
             Self::TimedOut => "autocertd-timeout-1",
-            Self::TooManyLists => "autocertd-busy-1",
+            Self::SlowBody => "autocertd-timeout-2",
+            Self::TooManyLists | Self::Busy => "autocertd-busy-1",
             Self::Store(StoreError::Unavailable(_)) => "autocertd-unavailable-1",
             Self::Store(_) | Self::Unwritable(_) | Self::Panicked(_) => INTERNAL,
         }
@@ -181,6 +187,8 @@ impl ApiError {
             Self::Store(StoreError::Unavailable(fault)) => {
                 format!("the store cannot be used at the moment: {}", fault.cause)
             }
+            Self::SlowBody => "the body did not arrive in time; send it again without pauses".to_owned(),
+            Self::Busy => "too many requests are running; read their responses, or try again later".to_owned(),
             Self::Store(_) => "the store cannot be reached at the moment; try again".to_owned(),
         };
         vec![message]

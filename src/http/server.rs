@@ -5,38 +5,29 @@ use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{Api, Peer};
+use crate::http::{Api, ConnectionLimits, listener};
 
-/// Serves `router` until `stopping` is cancelled and the running requests are finished, at most [`GRACE`] later.
-pub async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) {
-    let begun = stopping.clone().cancelled_owned();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(begun);
-    until_drained(serving.into_future(), stopping).await;
+/// Serves `router` until `stopping` is cancelled and the running requests are finished or their grace is over.
+pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, stopping: CancellationToken) {
+    listener::serve(listener, router, limits, stopping, std::future::ready(())).await;
 }
 
 /// Serves the API with `/control` on `socket` in the same way, and removes the socket at the stop.
-pub async fn serve_unix(socket: LocalSocket, api: Api, stopping: CancellationToken) {
+pub async fn serve_unix(socket: LocalSocket, api: Api, limits: ConnectionLimits, stopping: CancellationToken) {
     let LocalSocket { listener, path, owner } = socket;
-    let service = api.local_router(owner).into_make_service_with_connect_info::<Peer>();
-    let stop = stopping.clone();
-    // The listener closes once this future ends: the name is gone by then, and a successor may have taken it.
-    let begun = async move {
-        stop.cancelled().await;
+    // The listener closes after this: the name is gone by then, and a successor may have taken it.
+    let farewell = async move {
         if let Err(error) = tokio::fs::remove_file(&path).await {
             tracing::warn!(%error, path = %path.display(), "could not remove the socket");
         }
     };
-    until_drained(axum::serve(listener, service).with_graceful_shutdown(begun).into_future(), stopping).await;
+    listener::serve(listener, api.local_router(owner), limits, stopping, farewell).await;
 }
-
-/// How long running requests may go on after the stop has begun.
-pub const GRACE: Duration = Duration::from_secs(10);
 
 /// The Unix socket, bound and not served yet.
 #[derive(Debug)]
@@ -88,17 +79,5 @@ impl LocalSocket {
         // Whoever made the socket owns it: that is this process's user.
         let owner = std::fs::metadata(path).map_err(refused)?.uid();
         Ok(Self { listener, path: path.to_owned(), owner })
-    }
-}
-
-async fn until_drained(serving: impl Future<Output = io::Result<()>>, stopping: CancellationToken) {
-    let out_of_time = async {
-        stopping.cancelled().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        // axum's server never ends with an error.
-        _ = serving => {}
-        () = out_of_time => tracing::warn!("some requests were still running at the end of the stop's grace"),
     }
 }

@@ -7,7 +7,7 @@ use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::AutoCertificateId;
 use autocertd::http::control::{ISSUED, IssuedAnswer, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest};
-use autocertd::http::{LocalSocket, Peer, SocketError, serve_unix};
+use autocertd::http::{ConnectionLimits, LocalSocket, Peer, SocketError, serve_unix};
 use autocertd::runtime::clock::Clock;
 use autocertd::store::RunOutcome;
 use axum::body::Body;
@@ -172,7 +172,7 @@ impl Socket {
         let path = daemon.folder.path().join("api.sock");
         let socket = LocalSocket::bind(&path).await.unwrap();
         let stopping = CancellationToken::new();
-        let serving = tokio::spawn(serve_unix(socket, daemon.api.clone(), stopping.clone()));
+        let serving = tokio::spawn(serve_unix(socket, daemon.api.clone(), ConnectionLimits::local(), stopping.clone()));
         Self { client: autocertd_support::timed::http().unix_socket(path).build().unwrap(), stopping, serving }
     }
 

@@ -12,7 +12,7 @@ use autocertd::domain::moment::Moment;
 use autocertd::domain::server_url::{OrderUrl, PlainHttp};
 use autocertd::domain::token::Scope;
 use autocertd::http::list_slots::ListSlots;
-use autocertd::http::{Api, serve};
+use autocertd::http::{Api, ConnectionLimits, serve};
 use autocertd::runtime::clock::{Clock, TurnedClock};
 use autocertd::runtime::credentials::KnownCredentials;
 use autocertd::runtime::randomness::Randomness;
@@ -204,7 +204,7 @@ impl Daemon {
 pub(crate) async fn listen(router: Router, stopping: CancellationToken) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, router, stopping));
+    tokio::spawn(serve(listener, router, ConnectionLimits::default(), stopping));
     base
 }
 

@@ -10,6 +10,7 @@ mod daemon;
 mod declared;
 mod errors;
 mod health;
+mod listener;
 mod lists;
 mod log;
 mod openapi;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use autocertd::http::request::observed;
-use autocertd::http::serve;
+use autocertd::http::{ConnectionLimits, serve};
 use autocertd_support::timed::http_client;
 use axum::Router;
 use axum::routing::get;
@@ -28,7 +28,7 @@ async fn running_requests_are_finished_and_no_new_ones_begun() {
     let stopping = CancellationToken::new();
     let router = observed(Router::new().route("/slow", slow), daemon.api.clone());
     let (ended, mut end) = oneshot::channel();
-    let serving = serve(listener, router, stopping.clone());
+    let serving = serve(listener, router, ConnectionLimits::default(), stopping.clone());
     tokio::spawn(async move {
         serving.await;
         let _ = ended.send(());

@@ -1,6 +1,5 @@
 //! How many questions one network may ask.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,29 +7,12 @@ use std::time::Duration;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
-/// Whom a client belongs to: who holds one address of it usually holds all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Network {
-    /// An IPv4 /24.
-    V4(u32),
-    /// An IPv6 /56.
-    V6(u128),
-    /// All that came after too many others.
-    Others,
-}
-
-impl Network {
-    pub(super) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.to_bits() >> (32 - 24)),
-            IpAddr::V6(address) => Self::V6(address.to_bits() >> (128 - 56)),
-        }
-    }
-}
+use crate::domain::client_network::ClientNetwork;
 
 /// A limit for each network.
 pub(super) struct RateLimit {
-    limiter: DefaultKeyedRateLimiter<Network>,
+    /// All networks that came after too many others count together.
+    limiter: DefaultKeyedRateLimiter<Option<ClientNetwork>>,
     /// When networks that are quiet again were last forgotten.
     swept: Mutex<Instant>,
 }
@@ -42,9 +24,9 @@ impl RateLimit {
     }
 
     /// Whether the network may ask one more question now.
-    pub(super) fn admits(&self, network: Network) -> bool {
+    pub(super) fn admits(&self, network: ClientNetwork) -> bool {
         self.sweep();
-        let counted = if self.limiter.len() < MOST_NETWORKS { network } else { Network::Others };
+        let counted = (self.limiter.len() < MOST_NETWORKS).then_some(network);
         self.limiter.check_key(&counted).is_ok()
     }
 
@@ -68,24 +50,11 @@ const MOST_NETWORKS: usize = 65_536;
 mod tests {
     use super::*;
 
-    fn network(address: &str) -> Network {
-        Network::of(address.parse().unwrap())
-    }
-
-    #[test]
-    fn addresses_of_one_network_count_together() {
-        assert_eq!(network("192.0.2.1"), network("192.0.2.254"));
-        assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
-        assert_eq!(network("2001:db8:0:100::1"), network("2001:db8:0:1ff::1"));
-        assert_ne!(network("2001:db8:0:100::1"), network("2001:db8:0:200::1"));
-        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.9"));
-    }
-
     #[test]
     fn memory_is_bounded_and_freed() {
         let limit = RateLimit::per_second(1_000);
         for number in 0..200_000_u32 {
-            limit.admits(Network::V4(number));
+            limit.admits(ClientNetwork::V4(number));
         }
         assert!(limit.limiter.len() <= MOST_NETWORKS + 1, "{}", limit.limiter.len());
         std::thread::sleep(Duration::from_millis(5));

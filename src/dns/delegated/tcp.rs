@@ -13,21 +13,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::dns::delegated::Contents;
-use crate::dns::delegated::limit::{Network, RateLimit};
+use crate::dns::delegated::limit::RateLimit;
 use crate::dns::delegated::responder::Responder;
+use crate::domain::client_network::ClientNetwork;
+use crate::runtime::descriptors;
 
 /// Serves connections for ever.
 pub(super) async fn serve<C: Contents>(listener: &TcpListener, responder: &Responder<C>, limit: &RateLimit) {
+    let most_connections = descriptors::share(4, MOST_CONNECTIONS);
     let mut open = FuturesUnordered::new();
-    let mut of_network: HashMap<Network, usize> = HashMap::new();
+    let mut of_network: HashMap<ClientNetwork, usize> = HashMap::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
-                    let network = Network::of(from.ip());
+                    let network = ClientNetwork::from_address(from.ip());
                     let taken = of_network.get(&network).copied().unwrap_or(0);
                     // Else the connection closes here.
-                    if open.len() < MOST_CONNECTIONS && taken < MOST_OF_NETWORK {
+                    if open.len() < most_connections && taken < MOST_OF_NETWORK {
                         of_network.insert(network, taken + 1);
                         open.push(async move {
                             let ended = timeout(LONGEST_LIFE, converse(stream, from, responder, limit)).await;
@@ -58,7 +61,7 @@ async fn converse<C: Contents>(
 ) -> io::Result<()> {
     loop {
         let packet = timeout(LONGEST_PAUSE, receive(&mut stream)).await??;
-        if !limit.admits(Network::of(from.ip())) {
+        if !limit.admits(ClientNetwork::from_address(from.ip())) {
             return Ok(());
         }
         let Some(reply) = responder.reply(packet, from, Protocol::Tcp).await else { return Ok(()) };

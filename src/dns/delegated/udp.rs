@@ -17,8 +17,9 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::dns::delegated::Contents;
-use crate::dns::delegated::limit::{Network, RateLimit};
+use crate::dns::delegated::limit::RateLimit;
 use crate::dns::delegated::responder::Responder;
+use crate::domain::client_network::ClientNetwork;
 
 /// Answers for ever.
 pub(super) async fn serve<C: Contents>(socket: &UdpSocket, responder: &Responder<C>, limit: &RateLimit) {
@@ -60,7 +61,7 @@ async fn answer<C: Contents>(
     limit: &RateLimit,
     slip: &AtomicBool,
 ) {
-    let reply = if limit.admits(Network::of(from.ip())) {
+    let reply = if limit.admits(ClientNetwork::from_address(from.ip())) {
         responder.reply(bytes, from, Protocol::Udp).await
     } else if slip.fetch_not(Ordering::Relaxed) {
         None

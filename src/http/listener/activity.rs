@@ -1,0 +1,358 @@
+//! What one connection is doing, as its parts report it, and whether it has taken too long.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::listener::ConnectionLimits;
+
+/// What one connection is doing. It is an extension of each of its requests.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    state: Mutex<State>,
+    /// Cancelled when the connection is to be closed at once.
+    pub(super) evicted: CancellationToken,
+}
+
+/// What is to become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Keep,
+    /// No further requests are taken; nothing is running.
+    Finish(&'static str),
+    Close(&'static str),
+}
+
+/// Which connection makes room for another one: the first of these, and no needed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Worth {
+    IdleUnauthenticated,
+    BusyUnauthenticated,
+    IdleAuthenticated,
+    /// It waits for its client to read.
+    Stalled,
+    Needed,
+}
+
+#[derive(Debug)]
+struct State {
+    is_authenticated: bool,
+    is_http2: bool,
+    /// Requests that have begun, in all.
+    begun: u64,
+    /// Of these, those that the client gave up before their end.
+    given_up: u64,
+    running: HashMap<u64, Pace>,
+    /// Since when nothing is running.
+    quiet_since: Instant,
+    /// When the first byte came that belongs to no running request.
+    head_since: Option<Instant>,
+    /// How many such bytes came.
+    quiet_bytes: usize,
+    write_blocked_since: Option<Instant>,
+    /// Of responses that are complete, but may not have been sent.
+    unsent: Vec<OwnedSemaphorePermit>,
+}
+
+/// How fast a client reads a response.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Since when the response waits for the client, rather than the client for the response.
+    waiting_since: Option<Instant>,
+    /// How long it has waited before that, in all.
+    waited: Duration,
+    /// How much was handed over.
+    bytes: u64,
+}
+
+impl Activity {
+    pub(super) fn new(now: Instant) -> Self {
+        let state = State {
+            is_authenticated: false,
+            is_http2: false,
+            begun: 0,
+            given_up: 0,
+            running: HashMap::new(),
+            quiet_since: now,
+            head_since: None,
+            quiet_bytes: 0,
+            write_blocked_since: None,
+            unsent: Vec::new(),
+        };
+        Self { state: Mutex::new(state), evicted: CancellationToken::new() }
+    }
+
+    /// Somebody with a right to be here is at the other end.
+    pub(crate) fn mark_authenticated(&self) {
+        self.state().is_authenticated = true;
+    }
+
+    /// A request has begun; gives its number on this connection.
+    pub(super) fn begin(&self, is_http2: bool) -> u64 {
+        let mut state = self.state();
+        state.is_http2 = is_http2;
+        state.begun += 1;
+        state.head_since = None;
+        state.quiet_bytes = 0;
+        let number = state.begun;
+        state.running.insert(number, Pace::default());
+        number
+    }
+
+    /// The response to a request is handed over, or will never be.
+    pub(super) fn end(&self, number: u64, is_complete: bool, slot: Option<OwnedSemaphorePermit>, now: Instant) {
+        let mut state = self.state();
+        state.running.remove(&number);
+        state.given_up += u64::from(!is_complete);
+        if state.running.is_empty() {
+            state.quiet_since = now;
+        }
+        if state.write_blocked_since.is_some() {
+            state.unsent.extend(slot);
+        }
+    }
+
+    /// The client has room for more of a response.
+    pub(super) fn ask_for_more(&self, number: u64, now: Instant) {
+        if let Some(pace) = self.state().running.get_mut(&number)
+            && let Some(since) = pace.waiting_since.take()
+        {
+            pace.waited += now.saturating_duration_since(since);
+        }
+    }
+
+    /// A part of a response is handed over, and waits for the client.
+    pub(super) fn hand_over(&self, number: u64, bytes: usize, now: Instant) {
+        if let Some(pace) = self.state().running.get_mut(&number) {
+            pace.bytes = pace.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+            pace.waiting_since = Some(now);
+        }
+    }
+
+    pub(super) fn note_read(&self, bytes: usize, now: Instant) {
+        let mut state = self.state();
+        if bytes > 0 && state.running.is_empty() {
+            state.head_since.get_or_insert(now);
+            state.quiet_bytes = state.quiet_bytes.saturating_add(bytes);
+        }
+    }
+
+    pub(super) fn note_write(&self, is_blocked: bool, now: Instant) {
+        let mut state = self.state();
+        if is_blocked {
+            state.write_blocked_since.get_or_insert(now);
+        } else {
+            state.write_blocked_since = None;
+            state.unsent.clear();
+        }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.state().running.is_empty()
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.state().is_authenticated
+    }
+
+    pub(super) fn judge(&self, limits: &ConnectionLimits, now: Instant) -> Verdict {
+        self.state().judge(limits, now)
+    }
+
+    pub(super) fn worth(&self, now: Instant) -> Worth {
+        let state = self.state();
+        match (state.is_authenticated, state.running.is_empty()) {
+            (false, true) => Worth::IdleUnauthenticated,
+            (false, false) => Worth::BusyUnauthenticated,
+            (true, true) if state.unsent.is_empty() => Worth::IdleAuthenticated,
+            _ if state.longest_wait(now) >= SHORT_WAIT => Worth::Stalled,
+            _ => Worth::Needed,
+        }
+    }
+
+    /// How long a response has waited for the client, the longest of all.
+    pub(super) fn longest_wait(&self, now: Instant) -> Duration {
+        self.state().longest_wait(now)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn judge(&self, limits: &ConnectionLimits, now: Instant) -> Verdict {
+        let longer =
+            |since: Option<Instant>, span| since.is_some_and(|since| now.saturating_duration_since(since) > span);
+        if longer(self.write_blocked_since, limits.stall) {
+            return Verdict::Close("the client reads nothing");
+        }
+        if self.running.values().any(|pace| pace.is_overdue(limits.stall, now)) {
+            return Verdict::Close("the client reads a response too slowly");
+        }
+        if self.given_up > MOST_GIVEN_UP + (self.begun - self.given_up) {
+            return Verdict::Close("the client gives up most of its requests");
+        }
+        if !self.running.is_empty() {
+            return Verdict::Keep;
+        }
+        if self.quiet_bytes > MOST_QUIET_BYTES {
+            return Verdict::Close("the client sends much and no request");
+        }
+        // HTTP/2 clients may send PING and WINDOW_UPDATE at any time.
+        if longer(self.head_since, limits.head) && !self.is_http2 {
+            return Verdict::Close("the head of a request did not arrive in time");
+        }
+        match self.begun {
+            0 if longer(Some(self.quiet_since), limits.head) => Verdict::Close("no request arrived in time"),
+            1.. if longer(Some(self.quiet_since), limits.idle) => Verdict::Finish("idle"),
+            MOST_REQUESTS.. => Verdict::Finish("many requests were served"),
+            _ => Verdict::Keep,
+        }
+    }
+
+    fn longest_wait(&self, now: Instant) -> Duration {
+        let blocked = self.write_blocked_since.filter(|_| !self.unsent.is_empty() || !self.running.is_empty());
+        let waits = self.running.values().filter_map(|pace| pace.waiting_since).chain(blocked);
+        waits.map(|since| now.saturating_duration_since(since)).max().unwrap_or_default()
+    }
+}
+
+impl Pace {
+    /// A short wait may be the network's; over a long response a client must keep to some pace.
+    fn is_overdue(&self, stall: Duration, now: Instant) -> bool {
+        let Some(since) = self.waiting_since else { return false };
+        let waiting = now.saturating_duration_since(since);
+        waiting > stall || self.waited + waiting > stall + Duration::from_secs(self.bytes / SLOWEST_READER)
+    }
+}
+
+/// Who waits no longer than this is no obstacle to others.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// Bytes a second.
+const SLOWEST_READER: u64 = 4_096;
+/// Beside as many as are not given up: cheap to ask for and dear to answer (CVE-2023-44487).
+const MOST_GIVEN_UP: u64 = 100;
+/// Longer than any head.
+const MOST_QUIET_BYTES: usize = 256 * 1024;
+/// What a connection has gathered over time goes with it.
+const MOST_REQUESTS: u64 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(activity: &Activity, now: Instant) -> Verdict {
+        activity.judge(&ConnectionLimits::default(), now)
+    }
+
+    const JUST: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_connection_has_its_time_for_the_first_request_and_more_between_requests() {
+        let ConnectionLimits { head, idle, .. } = ConnectionLimits::default();
+        let begun = Instant::now();
+        let activity = Activity::new(begun);
+        assert_eq!(judge(&activity, begun + head), Verdict::Keep);
+        assert!(matches!(judge(&activity, begun + head + JUST), Verdict::Close(_)));
+
+        let number = activity.begin(false);
+        let ended = begun + Duration::from_hours(1);
+        assert_eq!(judge(&activity, ended), Verdict::Keep, "a request that runs is bounded elsewhere");
+        activity.end(number, true, None, ended);
+        assert_eq!(judge(&activity, ended + idle), Verdict::Keep);
+        assert!(matches!(judge(&activity, ended + idle + JUST), Verdict::Finish(_)));
+    }
+
+    #[test]
+    fn half_a_head_has_less_time_than_an_idle_connection_and_http2_frames_are_no_head() {
+        let begun = Instant::now();
+        let half = begun + Duration::from_secs(5);
+        let late = half + ConnectionLimits::default().head + JUST;
+        for is_http2 in [false, true] {
+            let activity = Activity::new(begun);
+            activity.end(activity.begin(is_http2), true, None, begun);
+            activity.note_read(1, half);
+            activity.note_read(1, late);
+            assert_eq!(judge(&activity, late) == Verdict::Keep, is_http2);
+        }
+        let activity = Activity::new(begun);
+        activity.note_read(MOST_QUIET_BYTES + 1, begun);
+        assert!(matches!(judge(&activity, begun), Verdict::Close(_)));
+    }
+
+    #[test]
+    fn a_reader_may_pause_but_must_keep_to_a_pace() {
+        let stall = ConnectionLimits::default().stall;
+        let mut now = Instant::now();
+        let activity = Activity::new(now);
+        let number = activity.begin(false);
+        for _ in 0..20 {
+            activity.hand_over(number, 8_192, now);
+            now += Duration::from_secs(2);
+            assert_eq!(judge(&activity, now), Verdict::Keep);
+            activity.ask_for_more(number, now);
+        }
+        // The store takes its time, not the client.
+        now += Duration::from_hours(1);
+        activity.hand_over(number, 8_192, now);
+        assert_eq!(judge(&activity, now + stall), Verdict::Keep);
+        assert!(matches!(judge(&activity, now + stall + JUST), Verdict::Close(_)));
+
+        let trickling = Activity::new(now);
+        let number = trickling.begin(false);
+        for _ in 0..5 {
+            trickling.hand_over(number, 1, now);
+            now += Duration::from_secs(5);
+            trickling.ask_for_more(number, now);
+        }
+        trickling.hand_over(number, 1, now);
+        assert!(matches!(judge(&trickling, now), Verdict::Close(_)), "a byte in five seconds is no pace");
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_is_closed_also_when_all_is_handed_over() {
+        let begun = Instant::now();
+        let activity = Activity::new(begun);
+        activity.end(activity.begin(false), true, None, begun);
+        activity.note_write(true, begun);
+        activity.note_write(true, begun + Duration::from_secs(15));
+        let late = begun + ConnectionLimits::default().stall + JUST;
+        assert!(matches!(judge(&activity, late), Verdict::Close(_)));
+        activity.note_write(false, late);
+        assert_eq!(judge(&activity, late), Verdict::Keep);
+    }
+
+    #[test]
+    fn whoever_gives_up_most_requests_is_closed() {
+        let now = Instant::now();
+        let activity = Activity::new(now);
+        for _ in 0..200 {
+            activity.end(activity.begin(true), true, None, now);
+            activity.end(activity.begin(true), false, None, now);
+        }
+        assert_eq!(judge(&activity, now), Verdict::Keep);
+        for _ in 0..=MOST_GIVEN_UP {
+            activity.end(activity.begin(true), false, None, now);
+        }
+        assert!(matches!(judge(&activity, now), Verdict::Close(_)));
+    }
+
+    #[test]
+    fn the_worth_tells_who_makes_room_first() {
+        let now = Instant::now();
+        let [idle, busy, known, stalled, working] = std::array::from_fn(|_| Activity::new(now));
+        busy.begin(false);
+        for activity in [&known, &stalled, &working] {
+            activity.mark_authenticated();
+        }
+        stalled.hand_over(stalled.begin(false), 1, now);
+        working.begin(false);
+        let worth = [&idle, &busy, &known, &stalled, &working].map(|activity| activity.worth(now + SHORT_WAIT));
+        assert!(worth.is_sorted() && worth[3] == Worth::Stalled && worth[4] == Worth::Needed, "{worth:?}");
+    }
+}

@@ -1,0 +1,205 @@
+//! The open connections of one listener, and who makes room when there are too many.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::client_network::ClientNetwork;
+use crate::http::listener::ConnectionLimits;
+use crate::http::listener::activity::{Activity, Worth};
+
+/// The open connections of one listener.
+pub(super) struct Connections {
+    pub(super) limits: ConnectionLimits,
+    pub(super) stopping: CancellationToken,
+    slots: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    open: Mutex<HashMap<u64, Open>>,
+    numbers: AtomicU64,
+    tasks: TaskTracker,
+    warned: Mutex<Option<Instant>>,
+}
+
+struct Open {
+    network: Option<ClientNetwork>,
+    activity: Arc<Activity>,
+}
+
+/// The right of one connection to be open.
+pub(super) struct Place {
+    pub(super) activity: Arc<Activity>,
+    pub(super) connections: Arc<Connections>,
+    number: u64,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connections {
+    pub(super) fn new(limits: ConnectionLimits, stopping: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            stopping,
+            slots: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            requests: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
+            open: Mutex::default(),
+            numbers: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+            warned: Mutex::default(),
+        })
+    }
+
+    /// Makes room for a newcomer of `network`; `None` where all others are needed more.
+    pub(super) async fn admit(self: &Arc<Self>, network: Option<ClientNetwork>) -> Option<Place> {
+        if self.unauthenticated_of(network) >= self.limits.of_network {
+            self.evict_one_of(network);
+        }
+        let slot = if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            slot
+        } else {
+            self.warn("as many connections are open as may be; the least needed ones are closed for new ones");
+            if !self.evict_one() {
+                return None;
+            }
+            // It closes as soon as its task runs.
+            timeout(SOON, Arc::clone(&self.slots).acquire_owned()).await.ok()?.ok()?
+        };
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let activity = Arc::new(Activity::new(Instant::now()));
+        self.open().insert(number, Open { network, activity: Arc::clone(&activity) });
+        Some(Place { activity, connections: Arc::clone(self), number, _slot: slot })
+    }
+
+    /// A turn for one request. Where there is none, whoever keeps a response waiting the longest makes room; `None` where
+    /// that does not help in time.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(turn) = Arc::clone(&self.requests).try_acquire_owned() {
+            return Some(turn);
+        }
+        let turn = Arc::clone(&self.requests).acquire_owned();
+        let make_room = async {
+            let mut looks = interval(LOOK);
+            loop {
+                looks.tick().await;
+                self.evict_most_stalled();
+            }
+        };
+        let turn = async {
+            tokio::select! {
+                turn = turn => turn.ok(),
+                () = make_room => None,
+            }
+        };
+        timeout(self.limits.queue, turn).await.ok().flatten()
+    }
+
+    /// Makes room after `accept` failed.
+    pub(super) fn make_room_after(&self, error: &io::Error) {
+        self.warn(&format!("no connection can be accepted: {error}"));
+        self.evict_one();
+    }
+
+    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(connection);
+    }
+
+    /// Waits until every connection has ended, and closes those that have not at the end of the grace; says whether all
+    /// ended by themselves.
+    pub(super) async fn drain(&self) -> bool {
+        self.tasks.close();
+        let ended = timeout(self.limits.grace, self.tasks.wait()).await.is_ok();
+        if !ended {
+            for open in self.open().values() {
+                open.activity.evicted.cancel();
+            }
+            let _ = timeout(SOON, self.tasks.wait()).await;
+        }
+        ended
+    }
+
+    fn unauthenticated_of(&self, network: Option<ClientNetwork>) -> usize {
+        let open = self.open();
+        open.values().filter(|open| open.network == network && !open.activity.is_authenticated()).count()
+    }
+
+    /// Closes the oldest one of the network that has not authenticated, an idle one if there is one.
+    fn evict_one_of(&self, network: Option<ClientNetwork>) {
+        let now = Instant::now();
+        let open = self.open();
+        let of_network = open.iter().filter(|(_, open)| open.network == network && !open.is_evicted());
+        let ranked = of_network.map(|(number, open)| (open.activity.worth(now), number, open));
+        let unauthenticated = ranked.filter(|(worth, ..)| *worth <= Worth::BusyUnauthenticated);
+        if let Some((.., open)) = unauthenticated.min_by_key(|(worth, number, _)| (*worth, **number)) {
+            open.activity.evicted.cancel();
+        }
+    }
+
+    /// Closes the least needed one: of the network with the most that have not authenticated, the oldest. Says whether
+    /// there was any.
+    fn evict_one(&self) -> bool {
+        let now = Instant::now();
+        let open = self.open();
+        let mut unauthenticated: HashMap<Option<ClientNetwork>, usize> = HashMap::new();
+        let candidates = open.iter().filter(|(_, open)| !open.is_evicted());
+        let ranked: Vec<_> = candidates.map(|(number, open)| (open.activity.worth(now), *number, open)).collect();
+        for (worth, _, open) in &ranked {
+            *unauthenticated.entry(open.network).or_default() += usize::from(*worth <= Worth::BusyUnauthenticated);
+        }
+        let crowd = |open: &Open| std::cmp::Reverse(unauthenticated.get(&open.network).copied().unwrap_or(0));
+        let dispensable = ranked.iter().filter(|(worth, ..)| *worth < Worth::Needed);
+        let victim = dispensable.min_by_key(|(worth, number, open)| (*worth, crowd(open), *number));
+        if let Some((.., open)) = victim {
+            open.activity.evicted.cancel();
+        }
+        victim.is_some()
+    }
+
+    /// Closes the connection on which a response has waited longest for its reader.
+    fn evict_most_stalled(&self) {
+        let now = Instant::now();
+        let open = self.open();
+        let waiting =
+            open.values().filter(|open| !open.is_evicted()).map(|open| (open.activity.longest_wait(now), open));
+        if let Some((_, open)) = waiting.filter(|(wait, _)| *wait >= LOOK).max_by_key(|(wait, _)| *wait) {
+            tracing::debug!("a connection whose client does not read is closed for requests that wait");
+            open.activity.evicted.cancel();
+        }
+    }
+
+    /// At most once a minute, however many come.
+    fn warn(&self, message: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|last| last.elapsed() >= BETWEEN_WARNINGS) {
+            *warned = Some(Instant::now());
+            tracing::warn!(most = self.limits.connections, "{message}");
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn is_evicted(&self) -> bool {
+        self.activity.evicted.is_cancelled()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Streams of an HTTP/2 connection do not outlive it.
+        self.activity.evicted.cancel();
+        self.connections.open().remove(&self.number);
+    }
+}
+
+/// For what takes no time on a machine that is not overloaded.
+const SOON: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
+const BETWEEN_WARNINGS: Duration = Duration::from_mins(1);
