@@ -3,6 +3,7 @@
 mod cautions;
 mod name_server;
 mod reload;
+mod serve;
 
 pub use cautions::cautions;
 
@@ -11,9 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use futures_util::future::OptionFuture;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::net::TcpListener;
 
 use crate::acme::AcmeClient;
 pub use crate::app::name_server::NameSockets;
@@ -30,12 +29,12 @@ use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
 use crate::domain::standing::DnsPersist;
 use crate::domain::token::Scope;
+use crate::http::Api;
 use crate::http::list_slots::ListSlots;
-use crate::http::{self, Api, ConnectionLimits, LocalSocket};
 use crate::issuance::{Issuance, Registrar};
 use crate::runtime::clock::{SharedClock, SystemClock};
 use crate::runtime::credentials::KnownCredentials;
-use crate::runtime::lifecycle::{self, Lifecycle};
+use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
 use crate::scheduler::{Scheduler, Work};
@@ -128,6 +127,11 @@ pub enum Place {
 #[error("there is no database {}; check state_directory, or run `autocertd serve` once to make it", .0.display())]
 struct NoStore(PathBuf);
 
+/// The program was told to stop before it had begun.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted before the store was open; nothing was begun")]
+pub struct Interrupted;
+
 /// The program's parts, as commands use them.
 pub struct App {
     /// Where everything is kept.
@@ -148,6 +152,20 @@ impl App {
     /// # Errors
     /// Where one of them cannot be made or opened; a wrong or missing key is never replaced.
     pub async fn open(config: &Config, place: Place) -> anyhow::Result<Self> {
+        Self::open_with(config, place, Lifecycle::default()).await
+    }
+
+    /// The same, for a life that has begun: a program that is to stop at signals heeds them while it opens the store, too.
+    ///
+    /// # Errors
+    /// As [`App::open`]; [`Interrupted`] where it is told to stop meanwhile.
+    pub async fn open_with(config: &Config, place: Place, lifecycle: Lifecycle) -> anyhow::Result<Self> {
+        let stopping = lifecycle.stopping();
+        let opening = Self::open_store(config, place, lifecycle);
+        stopping.run_until_cancelled(opening).await.ok_or(Interrupted)?
+    }
+
+    async fn open_store(config: &Config, place: Place, lifecycle: Lifecycle) -> anyhow::Result<Self> {
         let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
         match (&settings.url, place) {
             (StoreUrl::Sqlite(path), Place::MustExist) if !path.exists() => {
@@ -163,7 +181,7 @@ impl App {
         Ok(Self {
             store,
             clock,
-            lifecycle: Lifecycle::default(),
+            lifecycle,
             config: config.clone(),
             randomness,
             wake: Wake::default(),
@@ -228,67 +246,6 @@ impl App {
             self.wake.nudge();
         }
         Ok(words.len())
-    }
-
-    /// Serves the API, renews, and answers DNS at the sockets, until the program is told to stop. SIGHUP makes it read its
-    /// settings anew.
-    ///
-    /// # Errors
-    /// Where an address cannot be bound, or a part fails for good.
-    pub async fn serve(self, outside: Outside, sockets: NameSockets) -> anyhow::Result<()> {
-        self.lifecycle.stop_at_signals()?;
-        let mut hangups = lifecycle::hangups()?;
-        let listen = self.config.api.listen;
-        let listener =
-            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (api.listen)"))?;
-        let address = listener.local_addr()?;
-        let socket = LocalSocket::bind(&self.config.socket()).await?;
-        self.make_first_token().await?;
-        self.reconcile(&self.config).await?;
-        self.store.try_removals_again().await?;
-        let scheduler = self.scheduler(outside);
-        scheduler.sync_deliveries().await?;
-        let api = self.api();
-        let mut names_ended = OptionFuture::from(self.answer_dns(sockets)?);
-        let tasks = self.lifecycle.tasks();
-        let mut api_ended = tasks.spawn(http::serve(
-            listener,
-            api.clone().router(),
-            ConnectionLimits::from_config(&self.config.api),
-            self.lifecycle.stopping(),
-        ));
-        let mut socket_ended =
-            tasks.spawn(http::serve_unix(socket, api, ConnectionLimits::local(), self.lifecycle.stopping()));
-        let mut scheduler_ended = tasks.spawn(scheduler.clone().run());
-        tasks.spawn(self.cautions_of_every_day());
-        tracing::info!(%address, socket = %self.config.socket().display(), version = env!("CARGO_PKG_VERSION"), "serving");
-        lifecycle::notify_ready();
-
-        let stopping = self.lifecycle.stopping();
-        let ended: anyhow::Result<()> = loop {
-            tokio::select! {
-                biased;
-                () = stopping.cancelled() => break Ok(()),
-                ended = &mut api_ended => break Err(anyhow::anyhow!("the API ended: {ended:?}")),
-                ended = &mut socket_ended => break Err(anyhow::anyhow!("the socket ended: {ended:?}")),
-                Some(ended) = &mut names_ended => break Err(anyhow::anyhow!("the name server ended: {ended:?}")),
-                ended = &mut scheduler_ended => break Err(anyhow::anyhow!("the scheduler ended: {ended:?}")),
-                _ = hangups.recv() => self.reload(&scheduler).await,
-            }
-        };
-        lifecycle::notify_stopping();
-        self.stop().await;
-        ended
-    }
-
-    /// Ends all tasks: running requests finish, running attempts park themselves. The store closes behind both.
-    pub async fn stop(&self) {
-        self.lifecycle.stop();
-        let grace = self.config.scheduler.stop_grace.duration().max(http::GRACE);
-        if !self.lifecycle.drained(grace).await {
-            tracing::warn!("some work did not park itself in time; it resumes after the next start");
-        }
-        self.store.close().await;
     }
 
     fn api(&self) -> Api {

@@ -24,8 +24,11 @@ mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use crate::app::UnusableSettings;
 use crate::cli::named::UnknownNames;
@@ -231,10 +234,30 @@ impl From<Ending> for ExitCode {
     }
 }
 
-/// The runtime of a command: two workers suffice, what takes long runs on blocking threads.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+/// The runtime of a command. At its end, threads that hang in a system call are not waited for.
+struct CommandRuntime(Option<Runtime>);
+
+impl CommandRuntime {
+    fn block_on<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        self.0.as_ref().context("the runtime has ended")?.block_on(work)
+    }
 }
+
+impl Drop for CommandRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(FAREWELL);
+        }
+    }
+}
+
+/// Two workers suffice, what takes long runs on blocking threads.
+fn runtime() -> std::io::Result<CommandRuntime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    Ok(CommandRuntime(Some(runtime)))
+}
+
+const FAREWELL: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:

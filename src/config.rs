@@ -16,6 +16,7 @@ pub mod store;
 pub mod trusted;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -227,6 +228,16 @@ impl Config {
         self.api.socket.clone().unwrap_or_else(|| folder.join("autocertd.sock"))
     }
 
+    /// How long a stop waits for what is running: `scheduler.stop_grace`, and no less than requests have.
+    pub fn stop_grace(&self) -> Duration {
+        self.scheduler.stop_grace.duration().max(LEAST_GRACE)
+    }
+
+    /// The end of a stop in which something hangs.
+    pub fn longest_stop(&self) -> Duration {
+        self.stop_grace() + AFTER_GRACE
+    }
+
     /// Where the master keys are.
     pub fn key_file(&self) -> PathBuf {
         self.keys
@@ -307,6 +318,10 @@ const USUAL_PATH: &str = "/etc/autocertd/autocertd.toml";
 const USUAL_STATE_DIRECTORY: &str = "/var/lib/autocertd";
 /// `RuntimeDirectory=autocertd` of the unit.
 const USUAL_RUNTIME_DIRECTORY: &str = "/run/autocertd";
+/// How long running requests may go on after the stop has begun.
+pub const LEAST_GRACE: Duration = Duration::from_secs(10);
+/// For the database to close, and threads to end.
+const AFTER_GRACE: Duration = Duration::from_secs(5);
 const ONLY_INSTANCE: &str = "local";
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod router;
 pub mod server;
 
 pub use auth::Peer;
-pub use listener::{ConnectionLimits, GRACE};
+pub use listener::ConnectionLimits;
 pub use server::{LocalSocket, SocketError, serve, serve_unix};
 
 use crate::config::api::LimitsSection;

@@ -1,5 +1,5 @@
 //! What every part stands on: the clock, randomness, bearer tokens, credentials that end, drafts of files, file descriptors,
-//! programs that are run, the wake, the lifecycle and the hardening of the process. It knows nothing of certificates but moments and when
+//! programs that are run, the wake, the lifecycle, the watchdog and the hardening of the process. It knows nothing of certificates but moments and when
 //! credentials end, and imports no other room but `domain`.
 
 pub mod bearer;
@@ -13,3 +13,4 @@ pub(crate) mod processes;
 pub(crate) mod program;
 pub mod randomness;
 pub mod wake;
+pub mod watchdog;

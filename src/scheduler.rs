@@ -29,8 +29,8 @@ use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Action, plan};
 use crate::issuance::{Issuance, Stop, Tenure};
-use crate::runtime::lifecycle;
 use crate::runtime::wake::Wake;
+use crate::runtime::watchdog::Pulse;
 use crate::scheduler::deliveries::Deliveries;
 use crate::scheduler::rehearsals::Rehearsals;
 use crate::scheduler::revocations::Revocations;
@@ -103,14 +103,17 @@ impl Scheduler {
         self.wake.nudge();
     }
 
-    /// Scans and sleeps until the program stops, and feeds the watchdog of systemd on the way.
+    /// Scans and sleeps until the program stops; `pulse` tells the watchdog of systemd how long a scan takes.
     ///
     /// # Errors
     /// Where the cron scan cannot be set up.
-    pub async fn run(self) -> Result<(), JobSchedulerError> {
+    pub async fn run(self, pulse: Pulse) -> Result<(), JobSchedulerError> {
         let mut cron = self.start_cron().await?;
         while !self.stopping.is_cancelled() {
-            let pause = match self.scan().await {
+            let beat = pulse.begin();
+            let scanned = self.scan().await;
+            drop(beat);
+            let pause = match scanned {
                 Ok(next_look) => self.pause_until(next_look),
                 Err(error) => {
                     // An outage is logged by the store, once for all.
@@ -122,9 +125,8 @@ impl Scheduler {
                     PAUSE_AFTER_ERROR
                 }
             };
-            let hunger = lifecycle::feed_watchdog();
             tokio::select! {
-                () = tokio::time::sleep(hunger.map_or(pause, |hunger| pause.min(hunger))) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.wake.nudged() => {}
                 () = self.stopping.cancelled() => {}
             }

@@ -1,7 +1,12 @@
 //! The reload: settings are read anew and put into force while everything goes on. Settings that cannot be used change
 //! nothing.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::app::{App, Outside};
+use crate::config::Config;
 use crate::runtime::lifecycle;
 use crate::scheduler::Scheduler;
 
@@ -9,17 +14,19 @@ impl App {
     /// Reads the settings anew. What cannot be used is logged, and what was in force before stays so.
     pub(super) async fn reload(&self, scheduler: &Scheduler) {
         let _reloading = lifecycle::notify_reloading();
-        match self.take_settings(scheduler).await {
-            Ok(()) => tracing::info!("settings read anew"),
-            Err(error) => tracing::error!("the settings were not taken, and those before stay in force: {error:#}"),
+        match timeout(LONGEST_RELOAD, self.take_settings(scheduler)).await {
+            Ok(Ok(())) => tracing::info!("settings read anew"),
+            Err(_) => tracing::error!(
+                "the reload did not end within {LONGEST_RELOAD:?} and was given up; some of the settings may be in force, reload again"
+            ),
+            Ok(Err(error)) => tracing::error!("the settings were not taken, and those before stay in force: {error:#}"),
         }
     }
 
     async fn take_settings(&self, scheduler: &Scheduler) -> anyhow::Result<()> {
-        let fresh = self.config.load_again()?;
-        let changed = self.config.changed_for_the_next_start(&fresh);
-        let fresh = fresh.with_fixed_of(&self.config);
-        let outside = Outside::from_config(&fresh)?;
+        let running = self.config.clone();
+        // Files may be on a disk that hangs.
+        let (fresh, changed, outside) = tokio::task::spawn_blocking(move || read(&running)).await??;
         for section in changed {
             tracing::warn!(section, "changed settings that come into force with the next start");
         }
@@ -41,3 +48,15 @@ impl App {
         Ok(())
     }
 }
+
+/// The settings anew, which of them have to wait for the next start, and what they come to.
+fn read(running: &Config) -> anyhow::Result<(Config, Vec<&'static str>, Outside)> {
+    let fresh = running.load_again()?;
+    let changed = running.changed_for_the_next_start(&fresh);
+    let fresh = fresh.with_fixed_of(running);
+    let outside = Outside::from_config(&fresh)?;
+    Ok((fresh, changed, outside))
+}
+
+/// A reload waits for the scan that is running.
+const LONGEST_RELOAD: Duration = Duration::from_mins(5);

@@ -4,6 +4,7 @@ mod page;
 mod progress;
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -45,7 +46,7 @@ pub(super) fn run(config: &Config, command: &DoctorCommand) -> anyhow::Result<En
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let lifecycle = Lifecycle::default();
-        lifecycle.stop_at_signals()?;
+        lifecycle.stop_at_signals(LONGEST_STOP)?;
         let progress = Progress::start();
         let findings = examine(config, command, &lifecycle, &progress).await;
         progress.end();
@@ -161,3 +162,6 @@ async fn round(store: Option<&Store>, names: &[String]) -> anyhow::Result<Round>
     }
     Ok(round)
 }
+
+/// What was written for a check is removed before.
+const LONGEST_STOP: Duration = Duration::from_mins(1);

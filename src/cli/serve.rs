@@ -4,21 +4,30 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::app::{App, NameSockets, Outside, Place};
+use crate::app::{App, Interrupted, NameSockets, Outside, Place};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::text::printable;
 use crate::http::control::{ISSUED, IssuedAnswer, Missing};
 use crate::http::health::Readiness;
+use crate::runtime::lifecycle::{self, Lifecycle};
 
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
     log::start(&config.log)?;
     let outside = Outside::from_config(config)?;
     let sockets = NameSockets::open(config)?;
-    let runtime = runtime()?;
-    runtime.block_on(async { App::open(config, Place::MayBeMade).await?.serve(outside, sockets).await })?;
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime()?.block_on(async {
+        let lifecycle = Lifecycle::default();
+        lifecycle.stop_at_signals(config.longest_stop())?;
+        // SIGHUP would end a daemon that does not listen for it yet.
+        let hangups = lifecycle::hangups()?;
+        match App::open_with(config, Place::MayBeMade, lifecycle).await {
+            Ok(app) => app.serve(outside, sockets, hangups).await,
+            Err(error) if error.is::<Interrupted>() => Ok(()),
+            Err(error) => Err(error),
+        }
+    })?;
     Ok(Ending::Well)
 }
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::activity::Activity;
 use self::connections::Connections;
 pub(crate) use self::request::BodyTimedOut;
+use crate::config::LEAST_GRACE;
 use crate::config::api::ApiSection;
 use crate::domain::client_network::ClientNetwork;
 use crate::http::auth::Peer;
@@ -61,7 +62,7 @@ impl Default for ConnectionLimits {
             body: Duration::from_secs(20),
             stall: Duration::from_secs(20),
             idle: Duration::from_mins(1),
-            grace: GRACE,
+            grace: LEAST_GRACE,
         }
     }
 }
@@ -98,9 +99,6 @@ impl ConnectionLimits {
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
     }
 }
-
-/// How long running requests may go on after the stop has begun.
-pub const GRACE: Duration = Duration::from_secs(10);
 
 /// Accepts and serves connections until `stopping` is cancelled and the running requests are finished, or their grace is
 /// over. At the beginning of the stop `farewell` is awaited, then the listener is closed.

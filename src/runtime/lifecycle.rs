@@ -1,5 +1,7 @@
 //! One owner of the program's life: signals, cancellation and every task that is spawned.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -30,21 +32,33 @@ impl Lifecycle {
         self.stopping.cancel();
     }
 
-    /// Begins the stop at SIGTERM or SIGINT.
+    /// Begins the stop at SIGTERM or SIGINT. The process ends at the latest `limit` after that, whatever hangs: a crash
+    /// costs nothing here, and a supervisor would kill it anyway. A second SIGINT, of a person who does not want to wait,
+    /// ends it at once.
     ///
     /// # Errors
     /// Where the signal handlers cannot be installed.
-    pub fn stop_at_signals(&self) -> std::io::Result<()> {
+    pub fn stop_at_signals(&self, limit: Duration) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stopping = self.stopping();
-        self.tasks.spawn(async move {
+        // It is not waited for: it goes on listening during the stop.
+        tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
                 _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-                () = stopping.cancelled() => {}
+                // Whoever stopped it goes on with what follows, as long as that takes.
+                () = stopping.cancelled() => return,
             }
             stopping.cancel();
+            end_at_the_latest(limit);
+            // Terminals and the scripts below them may both pass on one and the same.
+            tokio::time::sleep(BETWEEN_INTERRUPTS).await;
+            interrupt = signal(SignalKind::interrupt()).unwrap_or(interrupt);
+            if interrupt.recv().await.is_some() {
+                tracing::warn!("SIGINT again: ended at once; what was not finished goes on with the next start");
+                std::process::exit(FAILED);
+            }
         });
         Ok(())
     }
@@ -94,15 +108,48 @@ impl Drop for Reloading {
     }
 }
 
-/// Tells systemd that the scheduler is alive; gives the span after which it must hear so again, where it watches.
-pub fn feed_watchdog() -> Option<Duration> {
-    let patience = sd_notify::watchdog_enabled()?;
-    notify(&[NotifyState::Watchdog]);
-    Some(patience / 2)
+/// How long systemd waits for a sign of life, where it does.
+pub fn watchdog_patience() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
 }
 
-fn notify(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "could not notify systemd");
+/// Tells systemd that the daemon is alive.
+pub fn feed_watchdog() {
+    notify(&[NotifyState::Watchdog]);
+}
+
+/// Tells systemd from a thread of its own, and waits a short time for that: a manager that takes no messages must not hold
+/// up anything here.
+fn notify(states: &[NotifyState<'static>]) {
+    static HANGS: AtomicBool = AtomicBool::new(false);
+    if HANGS.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let (states, (told, heard)) = (states.to_vec(), mpsc::sync_channel(1));
+    std::thread::spawn(move || {
+        if let Err(error) = sd_notify::notify(&states) {
+            tracing::warn!(%error, "could not notify systemd");
+        }
+        HANGS.store(false, Ordering::SeqCst);
+        let _ = told.send(());
+    });
+    if heard.recv_timeout(PATIENCE_WITH_SYSTEMD).is_err() {
+        tracing::warn!("systemd does not take messages; none are sent until it does");
     }
 }
+
+/// Ends the process after this time, by a thread that needs nothing of what may hang.
+fn end_at_the_latest(limit: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        tracing::error!(
+            "the stop took longer than {limit:?}; ended at once, what was not finished goes on with the next start"
+        );
+        std::process::exit(FAILED);
+    });
+}
+
+const PATIENCE_WITH_SYSTEMD: Duration = Duration::from_secs(1);
+const BETWEEN_INTERRUPTS: Duration = Duration::from_millis(500);
+/// The exit code of what failed.
+const FAILED: i32 = 1;

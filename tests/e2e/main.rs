@@ -5,6 +5,7 @@
 mod accounts;
 mod acme_dns;
 mod activation;
+mod bad_clients;
 mod clockwork;
 mod declared;
 mod delegated;
@@ -18,6 +19,7 @@ mod failover;
 mod fleet;
 mod hardening;
 mod hooks;
+mod hung;
 mod issuance;
 mod kill;
 mod limits;

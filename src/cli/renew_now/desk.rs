@@ -14,6 +14,7 @@ use crate::domain::id::AutoCertificateId;
 use crate::http::control::{
     self, DELIVERIES, DeliveryProgress, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget,
 };
+use crate::runtime::lifecycle::Lifecycle;
 use crate::scheduler::Scheduler;
 use crate::store::Progress;
 
@@ -59,8 +60,9 @@ impl Desk {
         let outside = Outside::from_config(config)?;
         // What the settings declare needs nothing that somebody made before.
         let declares = !config.auto_certificates.is_empty();
-        let app = App::open(config, if declares { Place::MayBeMade } else { Place::MustExist }).await?;
-        app.lifecycle.stop_at_signals()?;
+        let lifecycle = Lifecycle::default();
+        lifecycle.stop_at_signals(config.longest_stop())?;
+        let app = App::open_with(config, if declares { Place::MayBeMade } else { Place::MustExist }, lifecycle).await?;
         app.reconcile(config).await?;
         app.answer_dns_if_possible();
         let scheduler = app.scheduler(outside);
