@@ -5,7 +5,7 @@ mod https;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_net::NetError;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use self::https::Https;
 use crate::dns::question::{NoAnswer, Question, Reply};
 use crate::domain::resolver_address::ResolverAddress;
+use crate::runtime::descriptors;
 
 /// A DNS server at one address.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl Server {
         let begun = Instant::now();
         // Nobody closes it; were it closed, nothing would be bounded.
         let _turn = self.at_once.acquire().await;
+        let _socket = SOCKETS.acquire().await;
         if let Some(fault) = self.silence_since(begun) {
             return Err(fault);
         }
@@ -111,6 +113,10 @@ async fn over_udp_and_tcp(address: SocketAddr, message: Message, patience: Durat
     timeout(patience, over_tcp).await.unwrap_or(Err(NetError::Timeout))
 }
 
+/// Questions to all servers at a time: a zone may name hundreds of them, each with many addresses, and silent ones are
+/// waited for.
+static SOCKETS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(descriptors::share(8, MOST_SOCKETS)));
+const MOST_SOCKETS: usize = 256;
 /// Questions to one server at a time, each with a socket of its own.
 const AT_ONCE: usize = 16;
 /// How long an address that did not answer is left alone where there is another.

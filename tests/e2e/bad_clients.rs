@@ -1,5 +1,5 @@
-//! Another process holds as many connections of the daemon as it can get. Certificates are obtained all the same, new
-//! clients are answered, and systemd sees a daemon that is alive.
+//! Another process holds as many connections of the daemon as it can get, or never reads what it asked for. Certificates
+//! are obtained all the same, new clients are answered, systemd sees a daemon that is alive, and memory stays bounded.
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::patience::write_script;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -69,6 +71,114 @@ async fn connections_that_send_no_request_stop_neither_renewals_nor_new_clients(
     let gap = watchdog.longest_gap();
     assert!(gap < WATCHDOG, "the watchdog was not fed for {gap:?}");
 }
+
+/// Certificates, and how long the chain of each is.
+const ROWS: usize = 1_000;
+const CHAIN: usize = 20_000;
+/// Bytes.
+const MOST_MEMORY: u64 = 100 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_never_read_cost_little_memory() {
+    let world = World::start().await;
+    let daemon = world.daemon().await;
+    let reader = fill(&world, &daemon).await;
+    let address = daemon.api.base.strip_prefix("http://").unwrap().to_owned();
+    let whole = daemon.api.get(LIST).await.unwrap();
+    assert_eq!(whole["items"].as_array().unwrap().len(), ROWS);
+    drop(whole);
+    let before = resident(daemon.pid());
+
+    let mut stalled = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let request = format!("GET {LIST} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {reader}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stalled.push(stream);
+    }
+    let over_http1 = highest(daemon.pid()).await.saturating_sub(before);
+    // Another token reads meanwhile.
+    assert_eq!(daemon.api.get(LIST).await.unwrap()["items"].as_array().unwrap().len(), ROWS);
+    drop(stalled);
+
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(&http2_lists(&reader, 20)).await.unwrap();
+    let over_http2 = highest(daemon.pid()).await.saturating_sub(before);
+    assert_eq!(daemon.api.get(LIST).await.unwrap()["items"].as_array().unwrap().len(), ROWS);
+    let seen = [over_http1, over_http2].map(|bytes| bytes / 1024 / 1024);
+    println!("MB over HTTP/1.1 and HTTP/2: {seen:?}");
+    assert!(over_http1 < MOST_MEMORY && over_http2 < MOST_MEMORY, "MB over HTTP/1.1 and HTTP/2: {seen:?}");
+    assert!(daemon.terminate().await.unwrap().success());
+}
+
+/// Puts certificates into the store of the daemon; gives a token that may only read.
+async fn fill(world: &World, daemon: &Daemon) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["www.memory.example".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let properties = serde_json::json!({
+        "name": "memory",
+        "certificate": certificate,
+        "certificateChain": certificate,
+        "privateKey": key.serialize_pem(),
+    });
+    daemon.api.create("/certificates", properties).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(world.setup().state().join("autocertd.db"));
+    let mut database = options.busy_timeout(Duration::from_secs(30)).connect().await.unwrap();
+    let copies = ROWS - 1;
+    let statement = format!(
+        "INSERT INTO certificates (id, name, common_name, common_name_form, certificate, chain, private_key, not_before, \
+         not_after, created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
+         WITH RECURSIVE counter(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counter WHERE n < {copies} - 1) \
+         SELECT '00000000-0000-4000-8000-' || (100000000000 + n), name, common_name, common_name_form, certificate, \
+         substr(certificate || hex(zeroblob({CHAIN})), 1, {CHAIN}), private_key, not_before, not_after, created_at + n, \
+         created_by, created_by_id, modified_at, modified_by, modified_by_id FROM certificates, counter"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut database).await.unwrap();
+    let made = world.setup().command(&["token", "create", "reader", "--read-only"]).unwrap().output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
+/// The most memory of a process while clients wait, in bytes.
+async fn highest(pid: u32) -> u64 {
+    let mut highest = 0;
+    for _ in 0..30 {
+        highest = highest.max(resident(pid));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    highest
+}
+
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// A connection with so many lists, and windows that are never opened further (RFC 9113, RFC 7541).
+fn http2_lists(token: &str, count: u32) -> Vec<u8> {
+    let authorization = format!("Bearer {token}");
+    // `:method GET`, `:scheme http`, `:path`, `:authority` and `authorization` by the static table.
+    let mut block = vec![0x82, 0x86, 0x04];
+    for (name, value) in [(&[][..], LIST), (&[0x01], "a"), (&[0x0f, 0x08], &authorization)] {
+        block.extend(name);
+        // Longer ones take more than one octet.
+        assert!(value.len() < 127);
+        block.push(u8::try_from(value.len()).unwrap());
+        block.extend(value.as_bytes());
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for number in 0..count {
+        bytes.extend(&u32::try_from(block.len()).unwrap().to_be_bytes()[1..]);
+        bytes.extend([0x01, 0x05]);
+        bytes.extend((number * 2 + 1).to_be_bytes());
+        bytes.extend(&block);
+    }
+    bytes
+}
+
+const LIST: &str = "/certificates?limit=1000";
 
 /// Clients that open a connection, send no whole request, and come again when they are closed.
 struct Flood {

@@ -127,14 +127,14 @@ impl Connections {
         open.values().filter(|open| open.network == network && !open.activity.is_authenticated()).count()
     }
 
-    /// Closes the oldest one of the network that has not authenticated, an idle one if there is one.
+    /// Closes the oldest idle one of the network that has not authenticated. One that asks for something may be about to.
     fn evict_one_of(&self, network: Option<ClientNetwork>) {
         let now = Instant::now();
         let open = self.open();
-        let of_network = open.iter().filter(|(_, open)| open.network == network && !open.is_evicted());
-        let ranked = of_network.map(|(number, open)| (open.activity.worth(now), number, open));
-        let unauthenticated = ranked.filter(|(worth, ..)| *worth <= Worth::BusyUnauthenticated);
-        if let Some((.., open)) = unauthenticated.min_by_key(|(worth, number, _)| (*worth, **number)) {
+        let idle = open.iter().filter(|(_, open)| {
+            open.network == network && !open.is_evicted() && open.activity.worth(now) == Worth::IdleUnauthenticated
+        });
+        if let Some((_, open)) = idle.min_by_key(|(number, _)| **number) {
             open.activity.evicted.cancel();
         }
     }
