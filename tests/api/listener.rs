@@ -9,7 +9,6 @@ use autocertd::http::{ConnectionLimits, serve};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::routing::get;
-use reqwest::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -204,6 +203,8 @@ async fn one_network_cannot_take_every_place() {
     for _ in 0..12 {
         strangers.push(server.connect().await);
         server.healthz().await;
+        // A newcomer has some time to send its request.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for stranger in &mut strangers[..6] {
         read_to_end(stranger).await;
@@ -322,7 +323,7 @@ impl Server {
 
     /// What a new client is answered.
     async fn healthz(&self) -> u16 {
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let client = autocertd_support::timed::http().build().unwrap();
         Answer::to(client.get(format!("http://{}/healthz", self.address))).await.status
     }
 

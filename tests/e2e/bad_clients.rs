@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::patience::write_script;
+use autocertd_support::timed::Timed;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -55,11 +56,11 @@ async fn connections_that_send_no_request_stop_neither_renewals_nor_new_clients(
     }
     for path in &wanted {
         daemon.api.wait_until_available(path).await.unwrap();
-        let newcomer = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+        let newcomer = autocertd_support::timed::http_client();
         let answer = newcomer.get(format!("http://{address}/healthz")).send().await.expect("a new client is answered");
         assert_eq!(answer.status(), 200);
     }
-    let healthy = tokio::task::spawn_blocking(move || setup.command(&["healthcheck"]).unwrap().output().unwrap());
+    let healthy = tokio::task::spawn_blocking(move || setup.command(&["healthcheck"]).unwrap().timed_output().unwrap());
     let healthy = healthy.await.unwrap();
     assert!(healthy.status.success(), "{healthy:?}");
     let opened = flood.stop().await;
@@ -135,7 +136,7 @@ async fn fill(world: &World, daemon: &Daemon) -> String {
          created_by, created_by_id, modified_at, modified_by, modified_by_id FROM certificates, counter"
     );
     sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut database).await.unwrap();
-    let made = world.setup().command(&["token", "create", "reader", "--read-only"]).unwrap().output().unwrap();
+    let made = world.setup().command(&["token", "create", "reader", "--read-only"]).unwrap().timed_output().unwrap();
     assert!(made.status.success(), "{made:?}");
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }

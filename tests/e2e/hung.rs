@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use autocertd_support::daemon::{Daemon, Setup, signal};
 use autocertd_support::patience::await_some;
 use autocertd_support::postgres::Postgres;
+use autocertd_support::timed::{Timed, TimedChild};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -26,7 +27,7 @@ async fn sigterm_is_heeded_while_the_database_hangs_under_requests_and_a_reload(
     let world = World::start().await;
     let database = HangingDatabase::start(world.folder.path());
     let setup = database.setup(&world);
-    assert!(setup.command(&["keys", "create"]).unwrap().output().unwrap().status.success());
+    assert!(setup.command(&["keys", "create"]).unwrap().timed_output().unwrap().status.success());
     let mut daemon = Daemon::start(&setup).await.unwrap();
     world.provider(&daemon).await;
 
@@ -38,7 +39,7 @@ async fn sigterm_is_heeded_while_the_database_hangs_under_requests_and_a_reload(
     signal(daemon.pid(), "HUP").unwrap();
     // It goes on answering what needs no database.
     let healthz = format!("{}/healthz", daemon.api.base);
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+    let client = autocertd_support::timed::http_client();
     assert_eq!(client.get(healthz).send().await.unwrap().status(), 200);
     let begun = Instant::now();
     signal(daemon.pid(), "TERM").unwrap();
@@ -54,7 +55,7 @@ async fn sigterm_ends_a_start_and_a_single_pass_that_wait_for_the_database() {
     let world = World::start().await;
     let database = HangingDatabase::start(world.folder.path());
     let setup = database.setup(&world);
-    assert!(setup.command(&["keys", "create"]).unwrap().output().unwrap().status.success());
+    assert!(setup.command(&["keys", "create"]).unwrap().timed_output().unwrap().status.success());
     database.hang();
     for (arguments, code) in [(&["serve"][..], 0), (&["--renew-now"], 1)] {
         let before = database.connections();
@@ -158,7 +159,7 @@ impl Killed {
 impl Drop for Killed {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.0.timed_wait();
     }
 }
 

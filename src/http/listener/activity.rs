@@ -31,6 +31,8 @@ pub(super) enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Worth {
     IdleUnauthenticated,
+    /// It will soon be one of the others, which is waited for.
+    New,
     BusyUnauthenticated,
     IdleAuthenticated,
     /// It waits for its client to read.
@@ -42,6 +44,8 @@ pub(super) enum Worth {
 struct State {
     is_authenticated: bool,
     is_http2: bool,
+    /// Whether all was read that the client has sent by then. In a flood many are accepted before one of them is heard.
+    is_heard: bool,
     /// Requests that have begun, in all.
     begun: u64,
     /// Of these, those that the client gave up before their end.
@@ -74,6 +78,7 @@ impl Activity {
         let state = State {
             is_authenticated: false,
             is_http2: false,
+            is_heard: false,
             begun: 0,
             given_up: 0,
             running: HashMap::new(),
@@ -141,6 +146,11 @@ impl Activity {
         }
     }
 
+    /// The client has sent nothing more by now.
+    pub(super) fn note_silence(&self) {
+        self.state().is_heard = true;
+    }
+
     pub(super) fn note_write(&self, is_blocked: bool, now: Instant) {
         let mut state = self.state();
         if is_blocked {
@@ -166,6 +176,7 @@ impl Activity {
     pub(super) fn worth(&self, now: Instant) -> Worth {
         let state = self.state();
         match (state.is_authenticated, state.running.is_empty()) {
+            _ if state.is_new(now) => Worth::New,
             (false, true) => Worth::IdleUnauthenticated,
             (false, false) => Worth::BusyUnauthenticated,
             (true, true) if state.unsent.is_empty() => Worth::IdleAuthenticated,
@@ -215,6 +226,11 @@ impl State {
         }
     }
 
+    /// A client that has just connected is about to send its request.
+    fn is_new(&self, now: Instant) -> bool {
+        self.begun == 0 && (!self.is_heard || now.saturating_duration_since(self.quiet_since) < NEW)
+    }
+
     fn longest_wait(&self, now: Instant) -> Duration {
         let blocked = self.write_blocked_since.filter(|_| !self.unsent.is_empty() || !self.running.is_empty());
         let waits = self.running.values().filter_map(|pace| pace.waiting_since).chain(blocked);
@@ -231,6 +247,9 @@ impl Pace {
     }
 }
 
+/// How long a newcomer may keep silent while others wait for its place. In a flood of newcomers this is what lets an
+/// honest one send its request; the rest of the flood waits in the backlog meanwhile.
+const NEW: Duration = Duration::from_millis(250);
 /// Who waits no longer than this is no obstacle to others.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// Bytes a second.
@@ -346,6 +365,9 @@ mod tests {
     fn the_worth_tells_who_makes_room_first() {
         let now = Instant::now();
         let [idle, busy, known, stalled, working] = std::array::from_fn(|_| Activity::new(now));
+        assert_eq!(idle.worth(now + NEW), Worth::New, "it may have sent a request that nobody has read yet");
+        idle.note_silence();
+        assert_eq!(idle.worth(now), Worth::New, "it may be about to send a request");
         busy.begin(false);
         for activity in [&known, &stalled, &working] {
             activity.mark_authenticated();

@@ -1,7 +1,9 @@
 //! The open connections of one listener, and who makes room when there are too many.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,20 +61,30 @@ impl Connections {
         if self.unauthenticated_of(network) >= self.limits.of_network {
             self.evict_one_of(network);
         }
-        let slot = if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            slot
-        } else {
-            self.warn("as many connections are open as may be; the least needed ones are closed for new ones");
-            if !self.evict_one() {
-                return None;
-            }
-            // It closes as soon as its task runs.
-            timeout(SOON, Arc::clone(&self.slots).acquire_owned()).await.ok()?.ok()?
+        let slot = match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => self.slot_of_another().await?,
         };
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::new(Activity::new(Instant::now()));
         self.open().insert(number, Open { network, activity: Arc::clone(&activity) });
         Some(Place { activity, connections: Arc::clone(self), number, _slot: slot })
+    }
+
+    /// The slot of a connection that makes room. Where all of them were just accepted, their tasks run first.
+    async fn slot_of_another(&self) -> Option<OwnedSemaphorePermit> {
+        self.warn("as many connections are open as may be; the least needed ones are closed for new ones");
+        let mut slot = pin!(Arc::clone(&self.slots).acquire_owned());
+        let deadline = Instant::now() + SOON;
+        let mut is_evicted = false;
+        while Instant::now() < deadline {
+            is_evicted = is_evicted || self.evict_one();
+            // An evicted one closes as soon as its task runs.
+            if let Ok(slot) = timeout(TASKS_RUN, slot.as_mut()).await {
+                return slot.ok();
+            }
+        }
+        None
     }
 
     /// A turn for one request. Where there is none, whoever keeps a response waiting the longest makes room; `None` where
@@ -140,23 +152,25 @@ impl Connections {
     }
 
     /// Closes the least needed one: of the network with the most that have not authenticated, the oldest. Says whether
-    /// there was any.
+    /// there was any. As long as there are newcomers or closing ones, nobody with more worth makes room.
     fn evict_one(&self) -> bool {
         let now = Instant::now();
         let open = self.open();
-        let mut unauthenticated: HashMap<Option<ClientNetwork>, usize> = HashMap::new();
-        let candidates = open.iter().filter(|(_, open)| !open.is_evicted());
-        let ranked: Vec<_> = candidates.map(|(number, open)| (open.activity.worth(now), *number, open)).collect();
+        let mut strangers: HashMap<Option<ClientNetwork>, usize> = HashMap::new();
+        let worth = |open: &Open| if open.is_evicted() { Worth::New } else { open.activity.worth(now) };
+        let ranked: Vec<_> = open.iter().map(|(number, open)| (worth(open), *number, open)).collect();
         for (worth, _, open) in &ranked {
-            *unauthenticated.entry(open.network).or_default() += usize::from(*worth <= Worth::BusyUnauthenticated);
+            *strangers.entry(open.network).or_default() += usize::from(*worth <= Worth::BusyUnauthenticated);
         }
-        let crowd = |open: &Open| std::cmp::Reverse(unauthenticated.get(&open.network).copied().unwrap_or(0));
-        let dispensable = ranked.iter().filter(|(worth, ..)| *worth < Worth::Needed);
-        let victim = dispensable.min_by_key(|(worth, number, open)| (*worth, crowd(open), *number));
-        if let Some((.., open)) = victim {
-            open.activity.evicted.cancel();
+        let crowd = |open: &Open| Reverse(strangers.get(&open.network).copied().unwrap_or(0));
+        let victim = ranked.iter().min_by_key(|(worth, number, open)| (*worth, crowd(open), *number));
+        match victim {
+            Some((worth, _, open)) if ![Worth::New, Worth::Needed].contains(worth) => {
+                open.activity.evicted.cancel();
+                true
+            }
+            _ => false,
         }
-        victim.is_some()
     }
 
     /// Closes the connection on which a response has waited longest for its reader.
@@ -201,5 +215,6 @@ impl Drop for Place {
 
 /// For what takes no time on a machine that is not overloaded.
 const SOON: Duration = Duration::from_secs(1);
+const TASKS_RUN: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(250);
 const BETWEEN_WARNINGS: Duration = Duration::from_mins(1);

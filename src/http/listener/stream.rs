@@ -22,6 +22,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_ready() {
             self.activity.note_read(buffer.filled().len() - before, Instant::now());
+        } else {
+            self.activity.note_silence();
         }
         polled
     }
