@@ -32,6 +32,7 @@ use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::failover;
 use crate::domain::hold::Hold;
 use crate::domain::id::AutoCertificateId;
+use crate::domain::moment::Moment;
 use crate::domain::plan::Reason;
 use crate::domain::standing::DnsPersist;
 use crate::issuance::course::Course;
@@ -46,6 +47,14 @@ pub enum Stop {
     /// A step failed; what to do about it is known.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// The order did not come further: it cannot be read, or the CA does not finish it.
+    #[error("{failure}")]
+    StuckOrder {
+        /// What happened.
+        failure: Failure,
+        /// Whether the CA's answer could not be read.
+        unreadable: bool,
+    },
     /// A step failed because the CA no longer knows the account.
     #[error(transparent)]
     UnknownAccount(Failure),
@@ -84,6 +93,8 @@ impl From<AcmeError> for Stop {
         match error {
             AcmeError::Cancelled => Self::Parked,
             error if error.kind() == Some(ProblemKind::AccountDoesNotExist) => Self::UnknownAccount(error.into()),
+            error if error.is_unreadable_order() => Self::StuckOrder { failure: error.into(), unreadable: true },
+            error if error.is_slow_order() => Self::StuckOrder { failure: error.into(), unreadable: false },
             error => Self::Failed(error.into()),
         }
     }
@@ -124,10 +135,12 @@ impl Issuance {
     /// Where the work must stop. A failed step is no error: it is recorded, and the plan takes it from there.
     pub async fn start(&self, tenure: &Tenure, subject: &AutoCertificate, reason: Reason) -> Result<(), Stop> {
         let chosen = self.choose_provider(tenure, subject).await?;
-        self.begin(tenure, subject, reason.to_string(), chosen).await
+        self.begin(tenure, subject, reason.to_string(), chosen).await?;
+        Ok(())
     }
 
-    /// Goes on with the open attempt from where it is.
+    /// Goes on with the open attempt from where it is. Where a person asked for a renewal, an order that comes no further
+    /// is given up, and a new one follows at once.
     ///
     /// # Errors
     /// As [`Issuance::start`].
@@ -140,13 +153,21 @@ impl Issuance {
         };
         if self.store.provider(attempt.provider).await?.is_none() {
             let failure = Failure::restart("the provider of the open order was deleted; a new order follows");
-            return self.record(tenure, subject, &attempt, attempt.stage.kind(), failure).await;
+            self.record(tenure, subject, &attempt, attempt.stage.kind(), failure).await?;
+            return Ok(());
         }
         if let Some(chosen) = self.change_over(tenure, subject, &attempt).await? {
-            return self.begin(tenure, subject, attempt.reason, chosen).await;
+            self.begin(tenure, subject, attempt.reason, chosen).await?;
+            return Ok(());
         }
         tracing::info!(attempt = %attempt.id, stage = %attempt.stage.kind(), "attempt resumed");
-        self.carry_on(tenure, subject, attempt).await
+        let requested = subject.standing.renewal_requested;
+        let begun = attempt.stage.kind() > StageKind::Planned;
+        let outcome = self.carry_on(tenure, subject, attempt, requested).await?;
+        if requested && begun && outcome == Outcome::OrderGivenUp {
+            return self.start(tenure, subject, Reason::Requested).await;
+        }
+        Ok(())
     }
 
     async fn begin(
@@ -155,7 +176,7 @@ impl Issuance {
         subject: &AutoCertificate,
         reason: String,
         chosen: Chosen,
-    ) -> Result<(), Stop> {
+    ) -> Result<Outcome, Stop> {
         let attempt = Attempt {
             id: self.randomness.uuid().into(),
             auto_certificate: subject.id,
@@ -170,10 +191,17 @@ impl Issuance {
         };
         self.store.begin_attempt(tenure.lease(), &attempt).await?;
         tracing::info!(attempt = %attempt.id, provider = %attempt.provider, reason = attempt.reason, "attempt begun");
-        self.carry_on(tenure, subject, attempt).await
+        self.carry_on(tenure, subject, attempt, false).await
     }
 
-    async fn carry_on(&self, tenure: &Tenure, subject: &AutoCertificate, attempt: Attempt) -> Result<(), Stop> {
+    /// `requested` tells that a person asked for a renewal while the attempt was open.
+    async fn carry_on(
+        &self,
+        tenure: &Tenure,
+        subject: &AutoCertificate,
+        attempt: Attempt,
+        requested: bool,
+    ) -> Result<Outcome, Stop> {
         let mut course = Course::new(self, tenure, subject, &attempt);
         let mut reached = attempt.stage.kind();
         let walked = course.walk(attempt.stage.clone(), &mut reached).await;
@@ -183,15 +211,22 @@ impl Issuance {
                 let failure = self.registrar.weighed(attempt.provider, used.as_ref(), failure).await?;
                 self.record(tenure, subject, &attempt, reached, failure).await
             }
+            Err(Stop::StuckOrder { failure, unreadable }) => {
+                let failure = self.registrar.weighed(attempt.provider, used.as_ref(), failure).await?;
+                let looks = self.store.note_look(tenure.lease(), attempt.id, unreadable).await?;
+                let failure = failure_of_stuck_order(failure, requested, looks);
+                self.record(tenure, subject, &attempt, reached, failure).await
+            }
             // Written down first: with a new account it is due again at once.
             Err(Stop::UnknownAccount(failure)) => {
                 self.record(tenure, subject, &attempt, reached, failure).await?;
-                match used {
-                    Some(lost) => self.registrar.replace_lost(tenure, attempt.provider, lost.url()).await,
-                    None => Ok(()),
+                if let Some(lost) = used {
+                    self.registrar.replace_lost(tenure, attempt.provider, lost.url()).await?;
                 }
+                Ok(Outcome::Kept)
             }
-            other => other,
+            Err(other) => Err(other),
+            Ok(()) => Ok(Outcome::Kept),
         }
     }
 
@@ -203,9 +238,10 @@ impl Issuance {
         attempt: &Attempt,
         reached: StageKind,
         failure: Failure,
-    ) -> Result<(), Stop> {
+    ) -> Result<Outcome, Stop> {
         let standing = &subject.standing;
         let expiry = standing.relied_on_until();
+        let failure = failure_of_old_order(failure, attempt, reached, expiry, self.clock.now());
         let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
         let jitter = self.randomness.fraction();
         let mut trouble = Trouble::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);
@@ -223,7 +259,9 @@ impl Issuance {
         } else {
             self.store.record_trouble(tenure.lease(), &trouble).await?;
         }
-        self.note_provider_failure(subject.id, attempt, &trouble.last).await
+        self.note_provider_failure(subject.id, attempt, &trouble.last).await?;
+        let given_up = trouble.last.disposition == Disposition::Restart;
+        Ok(if given_up { Outcome::OrderGivenUp } else { Outcome::Kept })
     }
 
     /// What affects the provider as a whole is told to its breaker.
@@ -244,3 +282,48 @@ impl Issuance {
         Ok(())
     }
 }
+
+/// What became of an attempt that was worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It is done, goes on later, or waits for a person.
+    Kept,
+    /// Its order was given up for a new one.
+    OrderGivenUp,
+}
+
+/// An order that comes no further is given up where a person asks for a renewal, and after some unreadable looks in a row.
+fn failure_of_stuck_order(failure: Failure, requested: bool, unreadable_looks: u32) -> Failure {
+    if requested {
+        return Failure::restart(format!("{failure}; a renewal was requested, so a new order follows"));
+    }
+    if unreadable_looks >= UNREADABLE_LOOKS {
+        return Failure::restart(format!(
+            "{failure}; that was so {unreadable_looks} times in a row, so the order is given up and a new one follows"
+        ));
+    }
+    failure
+}
+
+/// No order is looked at for ever, whatever holds it up.
+fn failure_of_old_order(
+    failure: Failure,
+    attempt: &Attempt,
+    reached: StageKind,
+    expiry: Option<Moment>,
+    now: Moment,
+) -> Failure {
+    let waits = matches!(failure.disposition, Disposition::Retry { .. } | Disposition::ProviderDown { .. });
+    // Before it there is no order yet, after it the certificate is here.
+    let has_order = reached > StageKind::Planned && reached < StageKind::Issued;
+    if !waits || !has_order || now < attempt.order_given_up_at(expiry) {
+        return failure;
+    }
+    Failure::restart(format!(
+        "{failure}; the order was begun at {} and is given up, so a new one follows",
+        attempt.started
+    ))
+}
+
+/// A single one may be a hiccup of the CA.
+const UNREADABLE_LOOKS: u32 = 3;

@@ -302,7 +302,7 @@ async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) 
             tracing::info!(until = %hold.until, "{hold}");
             issuance.store.hold_back(tenure.lease(), &hold).await
         }
-        Err(stop @ (Stop::Failed(_) | Stop::UnknownAccount(_) | Stop::Store(_))) => {
+        Err(stop @ (Stop::Failed(_) | Stop::StuckOrder { .. } | Stop::UnknownAccount(_) | Stop::Store(_))) => {
             if matches!(&stop, Stop::Store(error) if error.is_outage()) {
                 tracing::debug!("work was cut off: {stop}");
             } else {

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use secrecy::SecretString;
+use time::Duration;
 
 use crate::domain::id::{AttemptId, AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
@@ -36,6 +37,20 @@ pub struct Attempt {
     pub started: Moment,
     /// How far it is.
     pub stage: Stage,
+}
+
+impl Attempt {
+    /// When its order is given up for a new one, if it is not done by then: after a week, which is how long orders live at
+    /// most CAs; sooner where the certificate that serves ends soon, so that several orders are tried before; after a day
+    /// where none serves.
+    pub fn order_given_up_at(&self, expiry: Option<Moment>) -> Moment {
+        let left: Option<Duration> = expiry.map(|end| end - self.started);
+        let patience = match left {
+            Some(left) if left.is_positive() => (left / 4_i32).clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
+            _ => PATIENCE_WITHOUT_CERTIFICATE,
+        };
+        self.started + patience
+    }
 }
 
 /// How far an attempt is, and what it holds by then.
@@ -276,9 +291,39 @@ impl fmt::Display for StageKind {
     }
 }
 
+const SHORTEST_PATIENCE: Duration = Duration::hours(1);
+const LONGEST_PATIENCE: Duration = Duration::days(7);
+const PATIENCE_WITHOUT_CERTIFICATE: Duration = Duration::days(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_order_is_waited_for_for_ever() {
+        let started = Moment::from_micros(1_700_000_000_000_000);
+        let attempt = Attempt {
+            id: AttemptId::from(uuid::Uuid::nil()),
+            auto_certificate: AutoCertificateId::from(uuid::Uuid::nil()),
+            provider: ProviderId::from(uuid::Uuid::nil()),
+            names: Vec::new(),
+            key_algorithm: KeyAlgorithm::Secp256r1,
+            profile: None,
+            replaces: None,
+            reason: String::new(),
+            started,
+            stage: Stage::Planned(Planned),
+        };
+        for (left, patience) in [
+            (None, Duration::DAY),
+            (Some(-Duration::DAY), Duration::DAY),
+            (Some(Duration::days(60)), Duration::days(7)),
+            (Some(Duration::hours(80)), Duration::hours(20)),
+            (Some(Duration::hours(2)), Duration::HOUR),
+        ] {
+            assert_eq!(attempt.order_given_up_at(left.map(|left| started + left)) - started, patience, "{left:?}");
+        }
+    }
 
     #[test]
     fn an_attempt_walks_its_stages_in_order() {

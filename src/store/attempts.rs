@@ -81,6 +81,25 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
+    /// Counts a look at the order of an open attempt that could not be read, and says how many in a row there were; one
+    /// that could be read ends the row.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn note_look(&self, lease: &Lease, attempt: AttemptId, unreadable: bool) -> Result<u32, StoreError> {
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        let row = self
+            .query(if unreadable { COUNT_UNREADABLE } else { FORGET_UNREADABLE })
+            .bind(attempt.to_string())
+            .bind(lease.id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let looks = row.map(|row| Record::new(&row, TABLE).count("unreadable_looks")).transpose()?;
+        transaction.commit().await?;
+        Ok(looks.unwrap_or_default())
+    }
+
     /// Stores the next stage of an open attempt; [`Stage::Stored`] ends it, for which there is [`Self::store_issued`].
     ///
     /// # Errors
@@ -318,7 +337,13 @@ const NOTE_ISSUED: &str = "\
     WHERE id = $1";
 const WRITE_STAGE: &str = "\
     UPDATE attempts SET stage = $3, order_url = $4, private_key = $5, csr = $6, chain = $7, certificate_id = $8, \
-    ended_at = $9 WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";
+    ended_at = $9, unreadable_looks = NULL WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";
+const COUNT_UNREADABLE: &str = "\
+    UPDATE attempts SET unreadable_looks = COALESCE(unreadable_looks, 0) + 1 \
+    WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL RETURNING id, unreadable_looks";
+const FORGET_UNREADABLE: &str = "\
+    UPDATE attempts SET unreadable_looks = 0 \
+    WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL RETURNING id, unreadable_looks";
 const END: &str = "\
     UPDATE attempts SET ended_at = $3, failure = $4, private_key = NULL, csr = NULL, chain = NULL \
     WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";

@@ -61,12 +61,28 @@ impl Clockwork {
         Self::made(world, &propagation, rehearse_ahead).await
     }
 
+    /// The same, which waits a moment only for what a CA does not finish.
+    pub(crate) async fn impatient(world: World) -> Self {
+        let propagation = patient(&world);
+        Self::made_with(world, &propagation, Span::seconds(0), Span::millis(1_500)).await
+    }
+
     /// The same with another wait for the name servers.
     pub(crate) async fn with(world: World, propagation: &PropagationSection) -> Self {
         Self::made(world, propagation, Span::seconds(0)).await
     }
 
     async fn made(world: World, propagation: &PropagationSection, rehearse_ahead: Span) -> Self {
+        let poll_timeout = AcmeSection::default().poll_timeout;
+        Self::made_with(world, propagation, rehearse_ahead, poll_timeout).await
+    }
+
+    async fn made_with(
+        world: World,
+        propagation: &PropagationSection,
+        rehearse_ahead: Span,
+        poll_timeout: Span,
+    ) -> Self {
         let clock = Arc::new(TurnedClock::starting_at(SystemClock.now() + Duration::minutes(10)));
         let shared: SharedClock = clock.clone();
         let randomness = Randomness::from_seed(1);
@@ -82,7 +98,7 @@ impl Clockwork {
             profile: None,
         };
         let provider = store.create_provider(&provider, &Actor::autocertd()).await.unwrap().id;
-        let work = work(&world, propagation, &store, &shared, &randomness);
+        let work = work(&world, propagation, poll_timeout, &store, &shared, &randomness);
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let section = SchedulerSection { rehearse_ahead, ..SchedulerSection::default() };
@@ -160,6 +176,7 @@ pub(crate) fn patient(world: &World) -> PropagationSection {
 fn work(
     world: &World,
     propagation: &PropagationSection,
+    poll_timeout: Span,
     store: &Store,
     clock: &SharedClock,
     randomness: &Randomness,
@@ -170,6 +187,7 @@ fn work(
         timeout: Span::seconds(5),
         first_poll: Span::millis(50),
         longest_poll: Span::millis(200),
+        poll_timeout,
         ..AcmeSection::default()
     };
     let acme = AcmeClient::new(&acme, clock.clone()).unwrap();

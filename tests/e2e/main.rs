@@ -37,6 +37,7 @@ mod rfc2136;
 mod sdk;
 mod secrets;
 mod stops;
+mod stuck_orders;
 mod sweep;
 mod two_adapters;
 mod world;
