@@ -9,6 +9,7 @@ mod collection;
 pub mod control;
 pub mod errors;
 pub mod health;
+mod lengths;
 pub mod list_slots;
 mod listener;
 mod metadata;

@@ -59,7 +59,7 @@ pub use lease::{Hold, LEASE, Lease, ProviderLease};
 pub use ledger::{Booking, Books};
 pub use listing::{ListedRow, PageRows};
 pub use progress::{NewestSummary, Progress, RenewalRequest};
-pub use providers::Deletion;
+pub use providers::{Deletion, ProviderFilter, Users};
 pub use queue::Due;
 pub use renewal_infos::NewestIssued;
 pub use revocations::{RevocationClaim, RevocationRequest};

@@ -40,11 +40,15 @@ impl Default for ApiSection {
 pub struct LimitsSection {
     /// How many auto-certificates the API takes; default 50.
     pub auto_certificates: u32,
+    /// How many providers the API takes; default 100.
+    pub providers: u32,
+    /// How many uploaded certificates the API takes; default 1,000.
+    pub certificates: u32,
 }
 
 impl Default for LimitsSection {
     fn default() -> Self {
-        Self { auto_certificates: 50 }
+        Self { auto_certificates: 50, providers: 100, certificates: 1_000 }
     }
 }
 

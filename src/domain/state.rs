@@ -21,6 +21,9 @@ pub enum State {
 }
 
 impl State {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Provisioning, Self::Available, Self::Failed];
+
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

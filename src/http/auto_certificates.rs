@@ -22,9 +22,10 @@ use crate::domain::name::RequestedName;
 use crate::domain::resource::Actor;
 use crate::domain::state;
 use crate::http::Api;
-use crate::http::body::{Body, Faults, Field, Wire};
+use crate::http::body::{Body, Faults, Field, Items, Wire};
 use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
-use crate::http::errors::ApiError;
+use crate::http::errors::{ApiError, Limit};
+use crate::http::lengths;
 use crate::http::metadata::{Metadata, enumeration};
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
@@ -102,7 +103,7 @@ struct NewAutoCertificateProperties {
     provider: Field<String>,
     /// The main name: a DNS name or a wildcard.
     #[serde(default)]
-    #[schema(value_type = String, required = true, example = "www.example.com")]
+    #[schema(value_type = String, required = true, max_length = 253, example = "www.example.com")]
     common_name: Field<String>,
     /// The kind of key.
     #[serde(default)]
@@ -110,19 +111,20 @@ struct NewAutoCertificateProperties {
     key_algorithm: Field<String>,
     /// The name of the auto-certificate: 1 to 255 characters.
     #[serde(default)]
-    #[schema(value_type = String, required = true, example = "My certificate")]
+    #[schema(value_type = String, required = true, min_length = 1, max_length = 255, example = "My certificate")]
     name: Field<String>,
-    /// Further DNS names and wildcards.
+    /// Further DNS names and wildcards, each of at most 253 characters.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 10)]
-    subject_alternative_names: Field<Vec<Field<String>>>,
+    subject_alternative_names: Field<Items<String>>,
 }
 
 /// Lists auto-certificates
 #[utoipa::path(get, path = "/auto-certificates", operation_id = "autoCertificatesGet", tag = "AutoCertificate",
     params(Paging, AutoCertificateFilter),
     responses(
-        (status = 200, description = "One page of the auto-certificates", body = Collection<AutoCertificateRead>),
+        (status = 200, description = "One page of the auto-certificates", body = Collection<AutoCertificateRead>,
+            headers(("X-Total-Count" = i64, description = "How many elements there are in all, where that is known"))),
         ListErrors))]
 async fn list(
     State(api): State<Api>,
@@ -130,17 +132,22 @@ async fn list(
     query: ListQuery<AutoCertificateFilter>,
 ) -> Result<Response, ApiError> {
     let slot = api.list_slots.take(&actor).await?;
-    let page = api.store.auto_certificate_page(query.page(), &query.filter.narrowed()).await?;
-    let (store, now) = (api.store.clone(), api.clock.now());
+    let (store, now, filter) = (api.store.clone(), api.clock.now(), query.filter.narrowed());
+    let page = api.store.auto_certificate_page(query.page(), &filter, now).await?;
+    let total = if query.is_of_all() { Some(api.store.auto_certificate_total().await?) } else { None };
     let read = move |ids: Vec<AutoCertificateId>| {
-        let store = store.clone();
+        let (store, states) = (store.clone(), filter.states.clone());
         async move {
             let found = store.auto_certificates_by_id(&ids).await?;
-            Ok(undamaged(found).map(|found| AutoCertificateRead::at(found, now)).collect())
+            // By then one may have come into another state.
+            let fits = |found: &AutoCertificate| {
+                states.is_empty() || states.contains(&state::of_auto_certificate(&found.standing, now).state)
+            };
+            Ok(undamaged(found).filter(fits).map(|found| AutoCertificateRead::at(found, now)).collect())
         }
     };
     let patience = api.request_timeout.duration();
-    ListAnswer { identity: COLLECTION, page, slot, patience }.give(&query, read).await
+    ListAnswer { identity: COLLECTION, page, total, slot, patience }.give(&query, read).await
 }
 
 /// Creates an auto-certificate; the certificate itself follows
@@ -163,7 +170,11 @@ async fn create(
             faults.add(PROVIDER, "there is no such provider");
             Err(faults.into())
         }
-        Creation::LimitReached => Err(ApiError::LimitReached(limit)),
+        Creation::LimitReached => Err(ApiError::LimitReached(Limit {
+            most: limit,
+            of: "auto-certificates",
+            setting: "limits.auto_certificates",
+        })),
     }
 }
 
@@ -240,10 +251,10 @@ impl AutoCertificateCreate {
     fn checked(self) -> Result<NewAutoCertificate, ApiError> {
         let mut faults = Faults::default();
         let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
-        let provider = faults.parsed(PROVIDER, sent.provider);
-        let common_name = faults.parsed("properties.commonName", sent.common_name);
-        let key_algorithm = faults.parsed("properties.keyAlgorithm", sent.key_algorithm);
-        let name = faults.parsed("properties.name", sent.name);
+        let provider = faults.parsed(PROVIDER, sent.provider, lengths::WORD);
+        let common_name = faults.parsed("properties.commonName", sent.common_name, lengths::DNS_NAME);
+        let key_algorithm = faults.parsed("properties.keyAlgorithm", sent.key_algorithm, lengths::WORD);
+        let name = faults.parsed("properties.name", sent.name, lengths::NAME);
         let names = checked_names(&mut faults, sent.subject_alternative_names);
         match (provider, common_name, key_algorithm, name, names) {
             (Some(provider), Some(common_name), Some(key_algorithm), Some(name), Some(subject_alternative_names)) => {
@@ -262,17 +273,18 @@ impl AutoCertificateCreate {
 }
 
 /// Names past the limit are not looked at: the fault that counts them stands for all of them.
-fn checked_names(faults: &mut Faults, sent: Field<Vec<Field<String>>>) -> Option<Vec<RequestedName>> {
+fn checked_names(faults: &mut Faults, sent: Field<Items<String>>) -> Option<Vec<RequestedName>> {
     let sent = faults.optional(NAMES, sent)?.unwrap_or_default();
-    let count = sent.len();
+    let count = sent.count;
     if let Err(fault) = check_count(count) {
         faults.add(NAMES, fault);
     }
     let names: Vec<RequestedName> = sent
+        .first
         .into_iter()
         .take(MAX_SUBJECT_ALTERNATIVE_NAMES)
         .enumerate()
-        .filter_map(|(index, name)| faults.parsed(&format!("{NAMES}[{index}]"), name))
+        .filter_map(|(index, name)| faults.parsed(&format!("{NAMES}[{index}]"), name, lengths::DNS_NAME))
         .collect();
     (names.len() == count).then_some(names)
 }

@@ -2,19 +2,21 @@
 //! response can name all faults. What a field must be is decided where the resource is read, not here.
 
 use std::error::Error;
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use crate::domain::resource::without_nul;
+use crate::domain::text::RemoteMessage;
 use crate::http::errors::{ApiError, Fault};
 use crate::http::listener::BodyTimedOut;
 
@@ -28,15 +30,22 @@ impl<S: Send + Sync, T: Wire> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if let Some(encoding) = encoding(&request) {
+            return Err(ApiError::Encoding(encoding));
+        }
         if !has_json(&request) {
             return Err(ApiError::MediaType);
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unread(&rejection))?;
-        match serde_json::from_slice(&bytes).map_err(ApiError::BrokenJson)? {
-            Field::Given(body) => Ok(Self(body)),
-            Field::Absent | Field::IllTyped => {
-                Err(ApiError::Body(vec![Fault(format!("the body must be {}", T::KIND))]))
-            }
+        // RFC 8259 section 8.1 lets a reader pass over a byte order mark.
+        let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+        let wrong = |more: String| ApiError::Body(vec![Fault(format!("the body must be {}{more}", T::KIND))]);
+        match serde_json::from_slice(text) {
+            Ok(Field::Given(body)) => Ok(Self(body)),
+            Ok(Field::Absent | Field::IllTyped) => Err(wrong(String::new())),
+            // It is JSON, but a member is there twice, for example.
+            Err(error) if error.is_data() => Err(wrong(format!("; {}", RemoteMessage::new(&error.to_string())))),
+            Err(error) => Err(ApiError::BrokenJson(error)),
         }
     }
 }
@@ -55,40 +64,126 @@ pub(crate) enum Field<T> {
 
 impl<'de, T: Wire> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        Ok(match value {
-            Value::Null => Self::Absent,
-            value if T::is(&value) => serde_json::from_value(value).map_or(Self::IllTyped, Self::Given),
-            _ => Self::IllTyped,
-        })
+        deserializer.deserialize_any(FieldVisitor(PhantomData))
     }
 }
 
-/// What a [`Field`] may hold.
+/// Reads a member without a copy of what is of another kind: such a copy can need a hundred times the body's memory.
+struct FieldVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Wire> Visitor<'de> for FieldVisitor<T> {
+    type Value = Field<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::KIND)
+    }
+
+    fn visit_unit<E>(self) -> Result<Field<T>, E> {
+        Ok(Field::Absent)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Field<T>, E> {
+        Ok(Field::IllTyped)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Field<T>, E> {
+        Ok(Field::IllTyped)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Field<T>, E> {
+        Ok(Field::IllTyped)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Field<T>, E> {
+        Ok(Field::IllTyped)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field<T>, E> {
+        Ok(T::from_text(text).map_or(Field::IllTyped, Field::Given))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Field<T>, A::Error> {
+        T::from_list(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Field<T>, A::Error> {
+        T::from_object(object)
+    }
+}
+
+/// What a [`Field`] may hold: an object, where nothing else is said.
 pub(crate) trait Wire: DeserializeOwned {
     /// How faults call the kind of JSON value that it is read from.
     const KIND: &'static str = "an object";
 
-    /// Whether the value is of that kind. serde alone would read an object from a list too.
-    fn is(value: &Value) -> bool {
-        value.is_object()
+    fn from_text(_: &str) -> Option<Self> {
+        None
+    }
+
+    fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Field<Self>, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Field::IllTyped)
+    }
+
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Field<Self>, A::Error> {
+        Self::deserialize(MapAccessDeserializer::new(object)).map(Field::Given)
     }
 }
 
 impl Wire for String {
     const KIND: &'static str = "a string";
 
-    fn is(value: &Value) -> bool {
-        value.is_string()
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Field<Self>, A::Error> {
+        pass_over(object)
     }
 }
 
-impl<T: Wire> Wire for Vec<Field<T>> {
+/// A list, of which no more is kept than can be right.
+#[derive(Default)]
+pub(crate) struct Items<T> {
+    pub(crate) first: Vec<Field<T>>,
+    /// How many there are in all.
+    pub(crate) count: usize,
+}
+
+impl<'de, T: Wire> Deserialize<'de> for Items<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Field::deserialize(deserializer)? {
+            Field::Given(items) => Ok(items),
+            Field::Absent | Field::IllTyped => Err(serde::de::Error::custom("no list")),
+        }
+    }
+}
+
+impl<T: Wire> Wire for Items<T> {
     const KIND: &'static str = "a list";
 
-    fn is(value: &Value) -> bool {
-        value.is_array()
+    fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Field<Self>, A::Error> {
+        let mut items = Self { first: Vec::new(), count: 0 };
+        while items.count < MOST_ITEMS
+            && let Some(item) = list.next_element()?
+        {
+            items.first.push(item);
+            items.count += 1;
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            items.count += 1;
+        }
+        Ok(Field::Given(items))
     }
+
+    fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Field<Self>, A::Error> {
+        pass_over(object)
+    }
+}
+
+fn pass_over<'de, T, A: MapAccess<'de>>(mut object: A) -> Result<Field<T>, A::Error> {
+    while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+    Ok(Field::IllTyped)
 }
 
 /// Collects the faults of a body. What is read from a faulty field is `None`.
@@ -123,20 +218,31 @@ impl Faults {
         }
     }
 
-    /// The text at `path`, parsed.
-    pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, path: &str, field: Field<String>) -> Option<T> {
-        self.read(path, field, str::parse)
+    /// The text at `path`, of at most `longest` characters, parsed.
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(
+        &mut self,
+        path: &str,
+        field: Field<String>,
+        longest: usize,
+    ) -> Option<T> {
+        self.read(path, field, longest, str::parse)
     }
 
-    /// The text at `path`, as `read` understands it.
+    /// The text at `path`, of at most `longest` characters, as `read` understands it.
     pub(crate) fn read<T, E: Display>(
         &mut self,
         path: &str,
         field: Field<String>,
+        longest: usize,
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = self.required(path, field)?;
         let text = without_nul(&text).map_err(|fault| self.add(path, fault)).ok()?;
+        let length = text.chars().count();
+        if length > longest {
+            self.add(path, format_args!("has {length} characters, more than the {longest} allowed"));
+            return None;
+        }
         read(text).map_err(|fault| self.add(path, fault)).ok()
     }
 }
@@ -163,3 +269,17 @@ fn unread(rejection: &BytesRejection) -> ApiError {
     let mut causes = std::iter::successors(Some(rejection as &(dyn Error + 'static)), |error| (*error).source());
     if causes.any(<dyn Error>::is::<BodyTimedOut>) { ApiError::SlowBody } else { ApiError::CutBody }
 }
+
+/// The codings of the body that would have to be undone first (RFC 9110 section 8.4); nothing where there are none.
+fn encoding(request: &Request) -> Option<RemoteMessage> {
+    let values = request.headers().get_all(CONTENT_ENCODING).iter();
+    let values: Vec<String> = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+    let codings = values.iter().flat_map(|value| value.split(',')).map(str::trim);
+    let codings: Vec<&str> =
+        codings.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).collect();
+    (!codings.is_empty()).then(|| RemoteMessage::new(&codings.join(", ")))
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// More than any list of a body may have.
+const MOST_ITEMS: usize = 32;

@@ -1,6 +1,8 @@
 //! `/certificates`: what was uploaded and what was issued. A private key goes in and never comes out; the chain is
 //! not validated.
 
+use std::convert::Infallible;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -22,7 +24,8 @@ use crate::domain::state;
 use crate::http::Api;
 use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
-use crate::http::errors::{ApiError, Fault};
+use crate::http::errors::{ApiError, Fault, Limit};
+use crate::http::lengths;
 use crate::http::metadata::{Metadata, as_text};
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
@@ -90,9 +93,9 @@ struct CertificateMetadata {
 struct CertificateProperties {
     /// The name of the certificate.
     name: String,
-    /// The certificate, PEM, as it was given.
+    /// The certificate, PEM: an upload as it was given, an issued one with a newline at its end.
     certificate: String,
-    /// Its chain, PEM, as it was given.
+    /// Its chain, PEM, likewise.
     certificate_chain: String,
 }
 
@@ -111,26 +114,27 @@ pub(crate) struct CertificateCreate {
 struct NewCertificateProperties {
     /// The name of the certificate: 1 to 255 characters.
     #[serde(default)]
-    #[schema(value_type = String, required = true, example = "My certificate")]
+    #[schema(value_type = String, required = true, min_length = 1, max_length = 255, example = "My certificate")]
     name: Field<String>,
-    /// The certificate, PEM.
+    /// The certificate, PEM, of at most 32,768 characters; its common name has at most 255 characters.
     #[serde(default)]
-    #[schema(value_type = String, required = true)]
+    #[schema(value_type = String, required = true, max_length = 32768)]
     certificate: Field<String>,
-    /// Its chain, PEM. Whether it leads anywhere is not looked at.
+    /// Its chain, PEM, of at most 65,536 characters and 16 certificates. Whether it leads anywhere is not looked at.
     #[serde(default)]
-    #[schema(value_type = String, required = true)]
+    #[schema(value_type = String, required = true, max_length = 65536)]
     certificate_chain: Field<String>,
     /// Its private key, PEM and not encrypted. It is never returned.
     #[serde(default)]
-    #[schema(value_type = String, required = true, write_only)]
+    #[schema(value_type = String, required = true, max_length = 16384, write_only)]
     private_key: Field<String>,
 }
 
 /// Lists certificates
 #[utoipa::path(get, path = "/certificates", operation_id = "certificatesGet", tag = "Certificate",
     params(Paging, CertificateFilter),
-    responses((status = 200, description = "One page of the certificates", body = Collection<CertificateRead>), ListErrors))]
+    responses((status = 200, description = "One page of the certificates", body = Collection<CertificateRead>,
+            headers(("X-Total-Count" = i64, description = "How many elements there are in all, where that is known"))), ListErrors))]
 async fn list(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
@@ -147,7 +151,7 @@ async fn list(
         }
     };
     let patience = api.request_timeout.duration();
-    ListAnswer { identity: COLLECTION, page, slot, patience }.give(&query, read).await
+    ListAnswer { identity: COLLECTION, page, total: None, slot, patience }.give(&query, read).await
 }
 
 /// Uploads a certificate
@@ -159,10 +163,13 @@ async fn create(
     Extension(actor): Extension<Actor>,
     Body(body): Body<CertificateCreate>,
 ) -> Result<(StatusCode, Json<CertificateRead>), ApiError> {
-    let uploaded = api.store.upload_certificate(&body.checked()?, &actor).await.map_err(|error| match error {
+    let limit = Limit { most: api.limits.certificates, of: "uploaded certificates", setting: "limits.certificates" };
+    let uploaded = api.store.upload_certificate_within(&body.checked()?, &actor, limit.most).await;
+    let uploaded = uploaded.map_err(|error| match error {
         error @ StoreError::CompromisedKey => ApiError::Body(vec![Fault(format!("{PRIVATE_KEY}: {error}"))]),
         error => error.into(),
     })?;
+    let uploaded = uploaded.ok_or(ApiError::LimitReached(limit))?;
     Ok((StatusCode::CREATED, Json(CertificateRead::at(uploaded, api.clock.now()))))
 }
 
@@ -210,6 +217,10 @@ impl CertificateRead {
             Origin::Uploaded => (None, None),
             Origin::Issued { auto_certificate, newest } => (Some(auto_certificate), Some(newest)),
         };
+        let (certificate, certificate_chain) = match stored.origin {
+            Origin::Uploaded => (stored.certificate, stored.chain),
+            Origin::Issued { .. } => (ended(&stored.certificate), ended(&stored.chain)),
+        };
         let report = state::of_certificate(stored.leaf.not_after, stored.revocation.as_ref(), now);
         Self {
             id: stored.id,
@@ -226,11 +237,7 @@ impl CertificateRead {
                 common_name: stored.common_name,
                 subject_alternative_names: stored.leaf.subject_alternative_names,
             },
-            properties: CertificateProperties {
-                name: stored.name.to_string(),
-                certificate: stored.certificate,
-                certificate_chain: stored.chain,
-            },
+            properties: CertificateProperties { name: stored.name.to_string(), certificate, certificate_chain },
         }
     }
 }
@@ -239,10 +246,11 @@ impl CertificateCreate {
     fn checked(self) -> Result<NewCertificate, ApiError> {
         let mut faults = Faults::default();
         let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
-        let name = faults.parsed("properties.name", sent.name);
-        let certificate = faults.read("properties.certificate", sent.certificate, readable);
-        let chain = faults.read("properties.certificateChain", sent.certificate_chain, chained);
-        let private_key = faults.required(PRIVATE_KEY, sent.private_key).map(SecretString::from);
+        let name = faults.parsed("properties.name", sent.name, lengths::NAME);
+        let certificate = faults.read("properties.certificate", sent.certificate, lengths::CERTIFICATE, readable);
+        let chain = faults.read("properties.certificateChain", sent.certificate_chain, lengths::CHAIN, chained);
+        let private_key =
+            faults.read(PRIVATE_KEY, sent.private_key, lengths::PRIVATE_KEY, kept).map(SecretString::from);
         let leaf = certificate.as_ref().map(|(_, leaf)| leaf);
         let key_fault = private_key.as_ref().and_then(|key| check_key(key.expose_secret(), leaf).err());
         if let Some(fault) = &key_fault {
@@ -257,39 +265,43 @@ impl CertificateCreate {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands where a parser does")]
+fn kept(text: &str) -> Result<String, Infallible> {
+    Ok(text.to_owned())
+}
+
 /// A certificate together with what it says.
 fn readable(pem: &str) -> Result<(String, Leaf), String> {
-    let pem = within(without_key(pem)?, LONGEST_CERTIFICATE)?;
+    let pem = without_key(pem)?;
     let leaf = Leaf::from_pem(&pem).map_err(|fault| fault.to_string())?;
     let spoilt = |name: &String| name.contains(char::is_control);
     if spoilt(&leaf.common_name) || leaf.subject_alternative_names.iter().any(spoilt) {
         return Err("a name in the certificate has a control character".to_owned());
+    }
+    if leaf.common_name.chars().count() > lengths::COMMON_NAME {
+        return Err(format!("the certificate's common name has more than {} characters", lengths::COMMON_NAME));
     }
     Ok((pem, leaf))
 }
 
 /// A chain is taken as it is, so long as it is one.
 fn chained(pem: &str) -> Result<String, String> {
-    let pem = within(without_key(pem)?, LONGEST_CHAIN)?;
+    let pem = without_key(pem)?;
+    let certificates = pem.matches(BEGINNING).count();
+    if certificates > lengths::CHAIN_CERTIFICATES {
+        return Err(format!("has {certificates} certificates, more than the {} allowed", lengths::CHAIN_CERTIFICATES));
+    }
     match Leaf::from_pem(&pem) {
         Err(fault @ LeafError::NoCertificate) => Err(fault.to_string()),
         _ => Ok(pem),
     }
 }
 
-/// Lists echo every PEM of a page, so that none may be much longer than a real one.
-fn within(pem: String, longest: usize) -> Result<String, String> {
-    if pem.len() <= longest {
-        Ok(pem)
-    } else {
-        Err(format!("has {} bytes, more than the {longest} allowed", pem.len()))
-    }
+/// PEM as it ends a line, so that other PEM can follow.
+fn ended(pem: &str) -> String {
+    let pem = pem.trim_end();
+    if pem.is_empty() { String::new() } else { format!("{pem}\n") }
 }
-
-/// In bytes; a certificate with a hundred names and an RSA key of 4096 bits has about 8 KiB.
-const LONGEST_CERTIFICATE: usize = 32 * 1024;
-/// In bytes.
-const LONGEST_CHAIN: usize = 64 * 1024;
 
 /// Reads echo certificates and chains, so a private key that was pasted into one would be given away.
 fn without_key(pem: &str) -> Result<String, String> {
@@ -311,5 +323,7 @@ impl Wire for CertificateCreate {}
 impl Wire for NewCertificateProperties {}
 
 const KIND: &str = "certificate";
+/// How a certificate begins in PEM (RFC 7468 section 5).
+const BEGINNING: &str = "-----BEGIN CERTIFICATE-----";
 const PRIVATE_KEY: &str = "properties.privateKey";
 const COLLECTION: Identity = Identity { id: uuid!("a3d5d0f6-5a0f-4a29-b6ef-94a4c1b87d33"), href: "/certificates" };

@@ -7,6 +7,7 @@ use std::vec::IntoIter;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -75,6 +76,8 @@ pub(crate) struct Identity {
 pub(crate) struct ListAnswer<I> {
     pub(crate) identity: Identity,
     pub(crate) page: PageRows<I>,
+    /// How many elements there are in all, where that is kept.
+    pub(crate) total: Option<u64>,
     /// Held until the answer is given.
     pub(crate) slot: ListSlot,
     /// How long reading one piece may take.
@@ -90,6 +93,7 @@ impl<I: Copy + Send + 'static> ListAnswer<I> {
         Reading: Future<Output = Result<Vec<T>, StoreError>> + Send + 'static,
     {
         let (head, tail) = self.envelope::<F, T>(query)?;
+        let total = self.total(query);
         let mut pieces = Pieces {
             groups: groups(&self.page).into_iter(),
             read,
@@ -103,10 +107,17 @@ impl<I: Copy + Send + 'static> ListAnswer<I> {
         }
         if pieces.groups.len() == 0 {
             first.extend(tail.into_bytes());
-            return Ok(json(Body::from(first)));
+            return Ok(json(Body::from(first), total));
         }
         let rest = Rest { first: Some(first), pieces, tail: Some(tail), span: Span::current(), _slot: self.slot };
-        Ok(json(Body::from_stream(stream::try_unfold(rest, Rest::next))))
+        Ok(json(Body::from_stream(stream::try_unfold(rest, Rest::next)), total))
+    }
+
+    /// How many elements there are in all, where that is known: it is kept, or the page is the last one.
+    fn total<F>(&self, query: &ListQuery<F>) -> Option<u64> {
+        let is_last = !self.page.more && (query.paging.offset == 0 || !self.page.rows.is_empty());
+        let seen = is_last.then(|| u64::from(query.paging.offset) + self.page.rows.len() as u64);
+        seen.or(self.total)
     }
 
     /// What comes before the first item, and what after the last.
@@ -236,9 +247,15 @@ fn groups<I: Copy>(page: &PageRows<I>) -> Vec<Vec<I>> {
     groups
 }
 
-fn json(body: Body) -> Response {
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
+fn json(body: Body, total: Option<u64>) -> Response {
+    let mut response = ([(CONTENT_TYPE, "application/json")], body).into_response();
+    if let Some(total) = total {
+        response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(total));
+    }
+    response
 }
+
+const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 const MOST_ROWS: usize = 50;
 const MOST_BYTES: u64 = 64 * 1024;

@@ -5,16 +5,15 @@ use std::error::Error;
 use std::fmt;
 
 use axum::Json;
-use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::declared::DeclaredKey;
-use crate::domain::id::AutoCertificateId;
-use crate::domain::resource::ResourceName;
-use crate::store::StoreError;
+use crate::domain::text::RemoteMessage;
+use crate::store::{StoreError, Users};
 
 /// Why a request is not answered as asked.
 #[derive(Debug)]
@@ -43,12 +42,14 @@ pub(crate) enum ApiError {
     LargeBody,
     /// The content type is not JSON.
     MediaType,
+    /// The body has these content codings.
+    Encoding(RemoteMessage),
     /// The body has these faults.
     Body(Vec<Fault>),
-    /// There are as many auto-certificates as the settings allow.
-    LimitReached(u32),
+    /// There are as many as the settings allow.
+    LimitReached(Limit),
     /// These auto-certificates still use the provider.
-    ProviderInUse(Vec<(AutoCertificateId, ResourceName)>),
+    ProviderInUse(Users),
     /// The CA is still to revoke the certificate.
     RevocationLeft,
     /// The settings file declares the resource under this key.
@@ -65,6 +66,15 @@ pub(crate) enum ApiError {
     Busy,
     /// The store failed.
     Store(StoreError),
+}
+
+/// How many of something the settings allow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub(crate) most: u32,
+    /// What is counted.
+    pub(crate) of: &'static str,
+    pub(crate) setting: &'static str,
 }
 
 /// One fault of a body or a query.
@@ -116,7 +126,7 @@ impl ApiError {
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::ProviderInUse(_) | Self::RevocationLeft | Self::Declared(_) => StatusCode::CONFLICT,
             Self::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType | Self::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(_) | Self::LimitReached(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TimedOut | Self::Busy | Self::TooManyLists | Self::Store(StoreError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -139,6 +149,7 @@ impl ApiError {
             Self::Declared(_) => "autocertd-declared-1",
             Self::LargeBody => "autocertd-body-size-1",
             Self::MediaType => "autocertd-media-type-1",
+            Self::Encoding(_) => ENCODING,
             Self::Body(_) => "autocertd-property-1",
             Self::LimitReached(_) => "autocertd-limit-1",
             Self::TimedOut => "autocertd-timeout-1",
@@ -151,7 +162,7 @@ impl ApiError {
 
     fn messages(self) -> Vec<String> {
         let message = match self {
-            Self::Query(faults) | Self::Body(faults) => return faults.into_iter().map(|Fault(text)| text).collect(),
+            Self::Query(faults) | Self::Body(faults) => return listed(faults),
             Self::Unauthenticated => "the bearer token is missing, unknown or revoked".to_owned(),
             Self::ReadOnly => "this token may only read".to_owned(),
             Self::OtherUser => "only root and the user of the daemon may use this socket".to_owned(),
@@ -162,15 +173,16 @@ impl ApiError {
             Self::BrokenJson(error) => format!("the body is not valid JSON: {error}"),
             Self::LargeBody => "the body is over 1 MiB".to_owned(),
             Self::MediaType => "the body must be JSON: send Content-Type: application/json".to_owned(),
-            Self::LimitReached(limit) => format!(
-                "the limit of {limit} auto-certificates is reached; delete one, or raise the setting \
-                 limits.auto_certificates"
-            ),
+            Self::Encoding(encoding) => format!("the body has the content encoding {encoding}; send it without one"),
+            Self::LimitReached(Limit { most, of, setting }) => {
+                format!("the limit of {most} {of} is reached; delete one, or raise the setting {setting}")
+            }
             Self::ProviderInUse(users) => {
-                let users: Vec<String> = users.iter().map(|(id, name)| format!("{name} ({id})")).collect();
+                let named = users.first.iter().map(|(id, name)| format!("{name} ({id})"));
+                let named: Vec<String> = named.chain(users.more.then(|| "and others".to_owned())).collect();
                 format!(
                     "auto-certificates still use this provider and would never be renewed again; delete them first: {}",
-                    users.join(", ")
+                    named.join(", ")
                 )
             }
             Self::RevocationLeft => {
@@ -193,6 +205,13 @@ impl ApiError {
         };
         vec![message]
     }
+}
+
+/// The faults, of many the first.
+fn listed(faults: Vec<Fault>) -> Vec<String> {
+    let left = faults.len().saturating_sub(MOST_FAULTS);
+    let first = faults.into_iter().take(MOST_FAULTS).map(|Fault(text)| text);
+    first.chain((left > 0).then(|| format!("{left} more faults are not listed"))).collect()
 }
 
 impl From<StoreError> for ApiError {
@@ -252,6 +271,9 @@ impl IntoResponse for ApiError {
             StatusCode::UNAUTHORIZED => {
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
+            StatusCode::UNSUPPORTED_MEDIA_TYPE if code == ENCODING => {
+                response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
             StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
             }
@@ -263,4 +285,6 @@ impl IntoResponse for ApiError {
 
 /// Whole seconds; clients honour nothing else.
 pub(crate) const RETRY_AFTER_SECONDS: &str = "5";
+const ENCODING: &str = "autocertd-media-type-2";
+const MOST_FAULTS: usize = 32;
 const INTERNAL: &str = "autocertd-internal-1";

@@ -100,9 +100,9 @@ fn error(status: u16) -> (String, RefOr<Response>) {
         404 => "There is no such resource",
         409 => "The settings file declares the resource, others still use it, or its CA is still to revoke it",
         413 => "The body is over 1 MiB",
-        415 => "The body is not declared as JSON",
-        422 => "The body has faults, all of which are listed",
-        503 => "The store cannot be reached, or the request took too long",
+        415 => "The body is not declared as JSON, or has a content encoding",
+        422 => "The body has faults, all of which are listed, or a limit is reached",
+        503 => "The store cannot be reached, the request took too long, or too many lists are being read",
         _ => "The server failed; the message holds the request id",
     };
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Error"))).build();

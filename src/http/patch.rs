@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::domain::resource::ResourceName;
 use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::errors::ApiError;
+use crate::http::lengths;
 
 /// A change of a resource. `metadata` may be sent and is ignored.
 #[derive(Deserialize, ToSchema)]
@@ -22,7 +23,7 @@ pub(crate) struct Patch {
 struct PatchProperties {
     /// The new name: 1 to 255 characters.
     #[serde(default)]
-    #[schema(value_type = String, required = true)]
+    #[schema(value_type = String, required = true, min_length = 1, max_length = 255)]
     name: Field<String>,
 }
 
@@ -37,7 +38,7 @@ impl<S: Send + Sync> FromRequest<S> for PatchName {
         let mut faults = Faults::default();
         faults
             .required("properties", patch.properties)
-            .and_then(|properties| faults.parsed("properties.name", properties.name))
+            .and_then(|properties| faults.parsed("properties.name", properties.name, lengths::NAME))
             .map(Self)
             .ok_or_else(|| faults.into())
     }

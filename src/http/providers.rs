@@ -20,12 +20,13 @@ use crate::domain::state;
 use crate::http::Api;
 use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
-use crate::http::errors::ApiError;
+use crate::http::errors::{ApiError, Limit};
+use crate::http::lengths;
 use crate::http::metadata::Metadata;
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::Id;
-use crate::http::query::{ListQuery, NoFilter, Paging};
+use crate::http::query::{ListQuery, Paging, ProviderFilter};
 use crate::store::Deletion;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -88,15 +89,15 @@ pub(crate) struct ProviderCreate {
 struct NewProviderProperties {
     /// The name of the provider: 1 to 255 characters.
     #[serde(default)]
-    #[schema(value_type = String, required = true, example = "Let's Encrypt")]
+    #[schema(value_type = String, required = true, min_length = 1, max_length = 255, example = "Let's Encrypt")]
     name: Field<String>,
     /// The contact of its ACME account: one plain address.
     #[serde(default)]
-    #[schema(value_type = String, required = true, example = "admin@example.com")]
+    #[schema(value_type = String, required = true, max_length = 254, example = "admin@example.com")]
     email: Field<String>,
     /// The `https` URL of its ACME directory.
     #[serde(default)]
-    #[schema(value_type = String, required = true, example = "https://acme-v02.api.letsencrypt.org/directory")]
+    #[schema(value_type = String, required = true, max_length = 2048, example = "https://acme-v02.api.letsencrypt.org/directory")]
     server: Field<String>,
     /// An account that the CA knows already, where it wants one.
     #[serde(default)]
@@ -111,31 +112,33 @@ struct NewProviderProperties {
 struct NewExternalAccount {
     /// The key identifier that the CA gave.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 1024)]
     key_id: Field<String>,
     /// The HMAC key that the CA gave: base64 in either alphabet, padded or not. It is never returned.
     #[serde(default)]
-    #[schema(value_type = Option<String>, write_only)]
+    #[schema(value_type = Option<String>, max_length = 1024, write_only)]
     key_secret: Field<String>,
 }
 
 /// Lists providers
-#[utoipa::path(get, path = "/providers", operation_id = "providersGet", tag = "Provider", params(Paging),
-    responses((status = 200, description = "One page of the providers", body = Collection<ProviderRead>), ListErrors))]
+#[utoipa::path(get, path = "/providers", operation_id = "providersGet", tag = "Provider", params(Paging, ProviderFilter),
+    responses((status = 200, description = "One page of the providers", body = Collection<ProviderRead>,
+            headers(("X-Total-Count" = i64, description = "How many elements there are in all, where that is known"))), ListErrors))]
 async fn list(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
-    query: ListQuery<NoFilter>,
+    query: ListQuery<ProviderFilter>,
 ) -> Result<Response, ApiError> {
     let slot = api.list_slots.take(&actor).await?;
-    let page = api.store.provider_page(query.page()).await?;
+    let page = api.store.provider_page(query.page(), &query.filter.narrowed()).await?;
+    let total = if query.is_of_all() { Some(api.store.provider_total().await?) } else { None };
     let store = api.store.clone();
     let read = move |ids: Vec<ProviderId>| {
         let store = store.clone();
         async move { Ok(undamaged(store.providers_by_id(&ids).await?).map(ProviderRead::from).collect()) }
     };
     let patience = api.request_timeout.duration();
-    ListAnswer { identity: COLLECTION, page, slot, patience }.give(&query, read).await
+    ListAnswer { identity: COLLECTION, page, total, slot, patience }.give(&query, read).await
 }
 
 /// Creates a provider
@@ -147,7 +150,9 @@ async fn create(
     Extension(actor): Extension<Actor>,
     Body(body): Body<ProviderCreate>,
 ) -> Result<(StatusCode, Json<ProviderRead>), ApiError> {
-    let provider = api.store.create_provider(&body.checked(api.plain_http)?, &actor).await?;
+    let limit = Limit { most: api.limits.providers, of: "providers", setting: "limits.providers" };
+    let created = api.store.create_provider_within(&body.checked(api.plain_http)?, &actor, limit.most).await?;
+    let provider = created.ok_or(ApiError::LimitReached(limit))?;
     api.wake.nudge();
     Ok((StatusCode::CREATED, Json(provider.into())))
 }
@@ -216,9 +221,10 @@ impl ProviderCreate {
     fn checked(self, plain_http: PlainHttp) -> Result<NewProvider, ApiError> {
         let mut faults = Faults::default();
         let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
-        let name = faults.parsed("properties.name", sent.name);
-        let email = faults.parsed("properties.email", sent.email);
-        let server = faults.read("properties.server", sent.server, |text| ServerUrl::parse(text, plain_http));
+        let name = faults.parsed("properties.name", sent.name, lengths::NAME);
+        let email = faults.parsed("properties.email", sent.email, lengths::EMAIL);
+        let server =
+            faults.read("properties.server", sent.server, lengths::SERVER, |text| ServerUrl::parse(text, plain_http));
         let external_account = checked_external_account(&mut faults, sent.external_account_binding);
         match (name, email, server, external_account) {
             (Some(name), Some(email), Some(server), Some(external_account)) => {
@@ -238,8 +244,18 @@ fn checked_external_account(
     if matches!((&sent.key_id, &sent.key_secret), (Field::Absent, Field::Absent)) {
         return Some(None);
     }
-    let key_id = faults.read(&format!("{EXTERNAL_ACCOUNT}.keyId"), sent.key_id, ExternalAccountBinding::parse_key_id);
-    let key_secret = faults.read(&format!("{EXTERNAL_ACCOUNT}.keySecret"), sent.key_secret, MacKey::parse);
+    let key_id = faults.read(
+        &format!("{EXTERNAL_ACCOUNT}.keyId"),
+        sent.key_id,
+        lengths::EXTERNAL_ACCOUNT,
+        ExternalAccountBinding::parse_key_id,
+    );
+    let key_secret = faults.read(
+        &format!("{EXTERNAL_ACCOUNT}.keySecret"),
+        sent.key_secret,
+        lengths::EXTERNAL_ACCOUNT,
+        MacKey::parse,
+    );
     key_id.zip(key_secret).map(|(key_id, key_secret)| Some(ExternalAccountBinding { key_id, key_secret }))
 }
 

@@ -1,12 +1,16 @@
 //! Reads the queries of lists: the page, the filters, and the links to the pages beside it. Parameters that a list does
-//! not know are ignored.
+//! not know are ignored, except for filters: clients delete what a list returns, so that none may be more than was asked for.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
-use crate::domain::id::AutoCertificateId;
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::name::DnsName;
+use crate::domain::state::State;
+use crate::domain::text::RemoteMessage;
 use crate::http::errors::{ApiError, Fault};
 use crate::store::{self, Page};
 
@@ -32,68 +36,136 @@ pub(crate) struct Paging {
     pub(crate) limit: u32,
 }
 
-/// Which elements of a list are asked for.
+/// Which elements of a list are asked for. Of several values, joined by commas or given one by one, any will do; all
+/// filters must fit.
 pub(crate) trait Filter: Sized {
+    /// The parameters that it knows.
+    const KNOWN: &'static [&'static str];
+
     /// Reads the filter; notes what cannot be read.
     fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self;
 }
 
-/// A list that has no filter.
-pub(crate) struct NoFilter;
+/// The filter of providers.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ProviderFilter {
+    /// Only those of this name: exact.
+    #[param(rename = "filter.name", value_type = Option<String>, max_length = 1024)]
+    name: Vec<String>,
+    /// Only those in this state; several are joined by commas.
+    #[param(rename = "filter.state", value_type = Option<String>, max_length = 1024, example = "FAILED")]
+    state: Vec<State>,
+}
 
 /// The filter of auto-certificates.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AutoCertificateFilter {
-    /// Only those of this common name: exact, in any case, in U-label or A-label form.
-    #[param(rename = "filter.commonName", example = "www.example.com")]
-    pub(crate) common_name: Option<String>,
+    /// Only those of this common name: exact, in any case, in U-label or A-label form; several are joined by commas.
+    #[param(rename = "filter.commonName", value_type = Option<String>, max_length = 1024, example = "www.example.com")]
+    common_name: Vec<String>,
+    /// Only those of this name: exact.
+    #[param(rename = "filter.name", value_type = Option<String>, max_length = 1024)]
+    name: Vec<String>,
+    /// Only those of this provider; several are joined by commas.
+    #[param(rename = "filter.provider", value_type = Option<String>, max_length = 1024, format = "uuid")]
+    provider: Vec<ProviderId>,
+    /// Only those with this kind of key; several are joined by commas.
+    #[param(rename = "filter.keyAlgorithm", value_type = Option<String>, max_length = 1024, example = "secp256r1")]
+    key_algorithm: Vec<KeyAlgorithm>,
+    /// Only those in this state; several are joined by commas.
+    #[param(rename = "filter.state", value_type = Option<String>, max_length = 1024, example = "FAILED")]
+    state: Vec<State>,
 }
 
 /// The filter of certificates.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CertificateFilter {
-    /// Only those of this common name: exact, in any case, in U-label or A-label form.
-    #[param(rename = "filter.commonName", example = "www.example.com")]
-    pub(crate) common_name: Option<String>,
-    /// Only those that were issued for this auto-certificate.
-    #[param(rename = "filter.autoCertificate", value_type = Option<String>, format = "uuid")]
-    pub(crate) auto_certificate: Option<AutoCertificateId>,
+    /// Only those of this common name: exact, in any case, in U-label or A-label form; several are joined by commas.
+    #[param(rename = "filter.commonName", value_type = Option<String>, max_length = 1024, example = "www.example.com")]
+    common_name: Vec<String>,
+    /// Only those of this name: exact.
+    #[param(rename = "filter.name", value_type = Option<String>, max_length = 1024)]
+    name: Vec<String>,
+    /// Only those that were issued for this auto-certificate; several are joined by commas.
+    #[param(rename = "filter.autoCertificate", value_type = Option<String>, max_length = 1024, format = "uuid")]
+    auto_certificate: Vec<AutoCertificateId>,
+    /// Only those in this state, which is always `AVAILABLE`.
+    #[param(rename = "filter.state", value_type = Option<String>, max_length = 1024, example = "AVAILABLE")]
+    state: Vec<State>,
 }
 
-impl Filter for NoFilter {
-    fn read(_: &Parameters, _: &mut Vec<Fault>) -> Self {
-        Self
+impl Filter for ProviderFilter {
+    const KNOWN: &'static [&'static str] = &[NAME, STATE];
+
+    fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self {
+        Self { name: parameters.whole(NAME, faults), state: parameters.states(faults) }
     }
 }
 
 impl Filter for AutoCertificateFilter {
+    const KNOWN: &'static [&'static str] = &[COMMON_NAME, NAME, PROVIDER, KEY_ALGORITHM, STATE];
+
     fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self {
-        Self { common_name: parameters.common_name(faults) }
+        let algorithm = |text: &str| {
+            let known = KeyAlgorithm::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text));
+            known.ok_or_else(|| one_of(&KeyAlgorithm::ALL.map(KeyAlgorithm::as_str)))
+        };
+        Self {
+            common_name: parameters.common_names(faults),
+            name: parameters.whole(NAME, faults),
+            provider: parameters.parts(PROVIDER, faults, |text| text.parse().map_err(|_| NO_UUID.to_owned())),
+            key_algorithm: parameters.parts(KEY_ALGORITHM, faults, algorithm),
+            state: parameters.states(faults),
+        }
     }
 }
 
 impl Filter for CertificateFilter {
+    const KNOWN: &'static [&'static str] = &[COMMON_NAME, NAME, AUTO_CERTIFICATE, STATE];
+
     fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self {
-        let auto_certificate = parameters.get(AUTO_CERTIFICATE).and_then(|text| {
-            text.parse().map_err(|error| faults.push(Fault(format!("{AUTO_CERTIFICATE}: {error}")))).ok()
-        });
-        Self { common_name: parameters.common_name(faults), auto_certificate }
+        let id = |text: &str| text.parse().map_err(|_| NO_UUID.to_owned());
+        Self {
+            common_name: parameters.common_names(faults),
+            name: parameters.whole(NAME, faults),
+            auto_certificate: parameters.parts(AUTO_CERTIFICATE, faults, id),
+            state: parameters.states(faults),
+        }
+    }
+}
+
+impl ProviderFilter {
+    /// The filter as the store knows it.
+    pub(crate) fn narrowed(&self) -> store::ProviderFilter {
+        store::ProviderFilter { names: self.name.clone(), states: self.state.clone() }
     }
 }
 
 impl AutoCertificateFilter {
     /// The filter as the store knows it.
     pub(crate) fn narrowed(&self) -> store::AutoCertificateFilter {
-        store::AutoCertificateFilter { common_name: self.common_name.clone() }
+        store::AutoCertificateFilter {
+            common_names: self.common_name.clone(),
+            names: self.name.clone(),
+            providers: self.provider.clone(),
+            key_algorithms: self.key_algorithm.clone(),
+            states: self.state.clone(),
+        }
     }
 }
 
 impl CertificateFilter {
     /// The filter as the store knows it.
     pub(crate) fn narrowed(&self) -> store::CertificateFilter {
-        store::CertificateFilter { common_name: self.common_name.clone(), auto_certificate: self.auto_certificate }
+        store::CertificateFilter {
+            common_names: self.common_name.clone(),
+            names: self.name.clone(),
+            auto_certificates: self.auto_certificate.clone(),
+            states: self.state.clone(),
+        }
     }
 }
 
@@ -101,6 +173,11 @@ impl<F> ListQuery<F> {
     /// The page as the store knows it.
     pub(crate) const fn page(&self) -> Page {
         Page { offset: self.paging.offset, limit: self.paging.limit }
+    }
+
+    /// Whether all elements are asked for.
+    pub(crate) const fn is_of_all(&self) -> bool {
+        self.sent.is_empty()
     }
 
     /// The same query of `href` from another offset on.
@@ -118,6 +195,11 @@ impl<S: Send + Sync, F: Filter> FromRequestParts<S> for ListQuery<F> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let length = parts.uri.query().map_or(0, str::len);
+        if length > LONGEST_QUERY {
+            let fault = format!("the query has {length} bytes, more than the {LONGEST_QUERY} allowed");
+            return Err(ApiError::Query(vec![Fault(fault)]));
+        }
         let parameters = Parameters::of(parts);
         let mut faults = Vec::new();
         let paging = Paging {
@@ -125,12 +207,16 @@ impl<S: Send + Sync, F: Filter> FromRequestParts<S> for ListQuery<F> {
             limit: parameters.number(LIMIT, DEFAULT_LIMIT, 1..=MAX_LIMIT, &mut faults),
         };
         let filter = F::read(&parameters, &mut faults);
-        let sent = parameters.0.into_iter().filter(|(name, _)| [COMMON_NAME, AUTO_CERTIFICATE].contains(&&**name));
+        for (name, _) in parameters.0.iter().filter(|(name, _)| is_filter(name) && !F::KNOWN.contains(&&**name)) {
+            let name = RemoteMessage::new(name);
+            faults.push(Fault(format!("{name}: there is no such filter; this list has {}", F::KNOWN.join(", "))));
+        }
+        let sent = parameters.0.into_iter().filter(|(name, _)| is_filter(name));
         if faults.is_empty() { Ok(Self { paging, filter, sent: sent.collect() }) } else { Err(ApiError::Query(faults)) }
     }
 }
 
-/// The parameters of a query, decoded. Of a repeated one the first counts.
+/// The parameters of a query, decoded. Of a repeated offset or limit the first counts.
 pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
@@ -148,13 +234,50 @@ impl Parameters {
         self.all(name).next()
     }
 
-    fn common_name(&self, faults: &mut Vec<Fault>) -> Option<String> {
-        let text = self.get(COMMON_NAME)?;
-        // PostgreSQL cannot compare with it, and no name has it.
-        if text.contains('\0') {
-            faults.push(Fault(format!("{COMMON_NAME}: holds a NUL character")));
+    /// The values of a filter of texts that may hold commas.
+    fn whole(&self, name: &str, faults: &mut Vec<Fault>) -> Vec<String> {
+        let values: Vec<String> = self.all(name).map(ToOwned::to_owned).collect();
+        check_values(name, values.len(), values.iter().map(String::as_str), faults);
+        values
+    }
+
+    /// The values of a filter, each of which `read` understands.
+    fn parts<T>(&self, name: &str, faults: &mut Vec<Fault>, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let parts: Vec<&str> = self.all(name).flat_map(|value| value.split(',')).map(str::trim).collect();
+        if !check_values(name, parts.len(), self.all(name), faults) {
+            return Vec::new();
         }
-        Some(text.to_owned())
+        let mut values = Vec::new();
+        for part in parts {
+            match read(part) {
+                Ok(value) => values.push(value),
+                Err(fault) => faults.push(Fault(format!("{name}: {fault}"))),
+            }
+        }
+        values
+    }
+
+    fn states(&self, faults: &mut Vec<Fault>) -> Vec<State> {
+        self.parts(STATE, faults, |text| {
+            let known = State::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text));
+            known.ok_or_else(|| one_of(&State::ALL.map(State::as_str)))
+        })
+    }
+
+    /// A name of the DNS has no comma, but the common name of an upload may.
+    fn common_names(&self, faults: &mut Vec<Fault>) -> Vec<String> {
+        let mut names = Vec::new();
+        for value in self.all(COMMON_NAME) {
+            let parts: Vec<&str> = value.split(',').map(str::trim).collect();
+            if parts.len() > 1 && parts.len() <= MOST_VALUES && parts.iter().all(|part| part.parse::<DnsName>().is_ok())
+            {
+                names.extend(parts.into_iter().map(ToOwned::to_owned));
+            } else {
+                names.push(value.to_owned());
+            }
+        }
+        check_values(COMMON_NAME, names.len(), self.all(COMMON_NAME), faults);
+        names
     }
 
     fn number(&self, name: &str, default: u32, range: std::ops::RangeInclusive<u32>, faults: &mut Vec<Fault>) -> u32 {
@@ -166,11 +289,48 @@ impl Parameters {
     }
 }
 
+/// Notes where there are too many values, or one that no element can have; then they are of no use.
+fn check_values<'a>(name: &str, count: usize, values: impl Iterator<Item = &'a str>, faults: &mut Vec<Fault>) -> bool {
+    let before = faults.len();
+    if count > MOST_VALUES {
+        faults.push(Fault(format!("{name}: has {count} values, more than the {MOST_VALUES} allowed")));
+    }
+    for value in values.take(MOST_VALUES) {
+        if value.len() > LONGEST_VALUE {
+            let length = value.len();
+            faults.push(Fault(format!("{name}: has {length} bytes, more than the {LONGEST_VALUE} allowed")));
+        }
+        // PostgreSQL cannot compare with it, and no name has it.
+        if value.contains('\0') {
+            faults.push(Fault(format!("{name}: holds a NUL character")));
+        }
+    }
+    faults.len() == before
+}
+
+fn one_of(words: &[&str]) -> String {
+    format!("must be one of {}", words.join(", "))
+}
+
+fn is_filter(name: &str) -> bool {
+    name.starts_with("filter.")
+}
+
 const OFFSET: &str = "offset";
 const LIMIT: &str = "limit";
 const COMMON_NAME: &str = "filter.commonName";
+const NAME: &str = "filter.name";
+const PROVIDER: &str = "filter.provider";
+const KEY_ALGORITHM: &str = "filter.keyAlgorithm";
+const STATE: &str = "filter.state";
 const AUTO_CERTIFICATE: &str = "filter.autoCertificate";
+const NO_UUID: &str = "not a UUID";
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;
 /// The contract's integers have 32 bits and a sign.
 const MAX_OFFSET: u32 = i32::MAX as u32;
+/// In bytes.
+const LONGEST_QUERY: usize = 16 * 1024;
+/// In bytes: more than the name of any resource.
+const LONGEST_VALUE: usize = 1024;
+const MOST_VALUES: usize = 20;

@@ -1,6 +1,8 @@
 //! Puts the operations together behind their two doors: tokens over TCP, peer credentials over the Unix socket.
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::Uri;
+use axum::http::uri::PathAndQuery;
 use axum::{Router, middleware};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,8 +33,26 @@ impl Api {
             .method_not_allowed_fallback(async || ApiError::Method)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(self.clone());
-        request::observed(operations, self)
+        with_one_slash(request::observed(operations, self))
     }
+}
+
+/// Takes `//providers` for `/providers`, before a route is looked for and without a redirect: clients send it for a host
+/// with a slash at its end.
+fn with_one_slash(router: Router) -> Router {
+    Router::new().fallback_service(router).layer(middleware::map_request(async |mut request: Request| {
+        let target = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
+        if let Some(rest) = target.strip_prefix("//") {
+            let meant = format!("/{}", rest.trim_start_matches('/'));
+            let mut parts = request.uri().clone().into_parts();
+            parts.path_and_query = meant.parse().ok();
+            // What was part of a URI is still one without a slash.
+            if let Ok(meant) = Uri::from_parts(parts) {
+                *request.uri_mut() = meant;
+            }
+        }
+        request
+    }))
 }
 
 /// Every operation of the document.

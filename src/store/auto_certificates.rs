@@ -6,9 +6,12 @@ use sqlx::any::AnyRow;
 use crate::domain::attempt::StageKind;
 use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate, NewestCertificate, Standing};
 use crate::domain::hold::Hold;
-use crate::domain::id::AutoCertificateId;
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::moment::Moment;
 use crate::domain::name::{RequestedName, filter_form};
 use crate::domain::resource::{Actor, ResourceName};
+use crate::domain::state::State;
 use crate::store::documents;
 use crate::store::listing::{Conditions, IDS, Listed};
 use crate::store::renaming::Renaming;
@@ -26,11 +29,19 @@ pub enum Creation {
     LimitReached,
 }
 
-/// Which auto-certificates a list is about. What is absent does not narrow it.
+/// Which auto-certificates a list is about: those that meet every condition. One without values is met by all.
 #[derive(Clone, Debug, Default)]
 pub struct AutoCertificateFilter {
-    /// Those of this common name, in any case, in U-label or A-label form.
-    pub common_name: Option<String>,
+    /// Those of one of these common names, in any case, in U-label or A-label form.
+    pub common_names: Vec<String>,
+    /// Those of one of these names.
+    pub names: Vec<String>,
+    /// Those of one of these providers.
+    pub providers: Vec<ProviderId>,
+    /// Those with one of these kinds of key.
+    pub key_algorithms: Vec<KeyAlgorithm>,
+    /// Those that are in one of these states.
+    pub states: Vec<State>,
 }
 
 impl Store {
@@ -49,8 +60,7 @@ impl Store {
         if !self.has_provider(&mut transaction, new.provider).await? {
             return Ok(Creation::UnknownProvider);
         }
-        let counted = self.query(COUNT).fetch_one(&mut *transaction).await?;
-        if Record::new(&counted, TABLE).number("present")? >= i64::from(limit) {
+        if self.count_of_clients(&mut transaction, TABLE).await? >= u64::from(limit) {
             return Ok(Creation::LimitReached);
         }
         let id = self.insert_auto_certificate(&mut transaction, new, by).await?;
@@ -78,13 +88,14 @@ impl Store {
         page: Page,
         common_name: Option<&str>,
     ) -> Result<Listing<AutoCertificate>, StoreError> {
-        let filter = AutoCertificateFilter { common_name: common_name.map(ToOwned::to_owned) };
-        let found = self.auto_certificate_page(page, &filter).await?;
+        let common_names = common_name.map(ToOwned::to_owned).into_iter().collect();
+        let filter = AutoCertificateFilter { common_names, ..AutoCertificateFilter::default() };
+        let found = self.auto_certificate_page(page, &filter, self.now()).await?;
         let items = self.auto_certificates_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
         Ok(Listing { items, more: found.more })
     }
 
-    /// Which auto-certificates a page has.
+    /// Which auto-certificates a page has, by their states at `now`.
     ///
     /// # Errors
     /// Where the database fails.
@@ -92,8 +103,17 @@ impl Store {
         &self,
         page: Page,
         filter: &AutoCertificateFilter,
+        now: Moment,
     ) -> Result<PageRows<AutoCertificateId>, StoreError> {
-        self.page_rows(&LISTED, filter.conditions(), page).await
+        self.page_rows(&LISTED, filter.conditions(now), page).await
+    }
+
+    /// How many auto-certificates there are.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn auto_certificate_total(&self) -> Result<u64, StoreError> {
+        self.total(TABLE).await
     }
 
     /// Those of these auto-certificates that are still there, in the order of a page. A damaged row is an error of its own.
@@ -300,21 +320,42 @@ pub(super) fn list() -> String {
 }
 
 impl AutoCertificateFilter {
-    pub(super) fn conditions(&self) -> Conditions {
-        Conditions::default().and_equal("common_name_form", self.common_name.as_deref().map(filter_form))
+    pub(super) fn conditions(&self, now: Moment) -> Conditions {
+        let conditions = Conditions::default()
+            .and_any("name", self.names.iter().cloned())
+            .and_any("common_name_form", self.common_names.iter().map(|text| filter_form(text)))
+            .and_any("provider_id", self.providers.iter().map(ToString::to_string))
+            .and_any("key_algorithm", self.key_algorithms.iter().map(ToString::to_string));
+        let wanted = |state| self.states.contains(&state);
+        let (available, failed, provisioning) =
+            (wanted(State::Available), wanted(State::Failed), wanted(State::Provisioning));
+        match (available, failed, provisioning) {
+            (false, false, false) | (true, true, true) => conditions,
+            (true, false, false) => conditions.and_at(AVAILABLE, now, false),
+            (false, true, true) => conditions.and_at(NOT_AVAILABLE, now, false),
+            (false, true, false) => conditions.and_at(FAILED, now, true),
+            (false, false, true) => conditions.and_at(PROVISIONING, now, true),
+            (true, true, false) => conditions.and_at(&format!("{AVAILABLE} OR ({FAILED})"), now, true),
+            (true, false, true) => conditions.and_at(&format!("{AVAILABLE} OR ({PROVISIONING})"), now, true),
+        }
     }
 }
 
+/// The states of `domain::state`, said of columns. What is said about `s` is in one index, `auto_certificates_by_state`.
+const AVAILABLE: &str = "s.newest_not_after > $at";
+const NOT_AVAILABLE: &str = "s.newest_not_after IS NULL OR s.newest_not_after <= $at";
+const FAILED: &str = "(s.newest_not_after <= $at OR (s.newest_not_after IS NULL AND s.needs_person = 1)) \
+    AND (a.lease_until IS NULL OR a.lease_until <= @now)";
+const PROVISIONING: &str = "(s.newest_not_after IS NULL OR s.newest_not_after <= $at) \
+    AND ((s.newest_not_after IS NULL AND s.needs_person = 0) OR a.lease_until > @now)";
 pub(super) const LISTED: Listed = Listed {
     table: TABLE,
-    present: "deleted_at IS NULL",
+    present: "s.deleted_at IS NULL",
     bytes: "octet_length(r.subject_alternative_names) + COALESCE(octet_length(r.trouble), 0) \
             + COALESCE(octet_length(r.rehearsal), 0)",
 };
 pub(super) const TABLE: &str = "auto_certificates";
 const CHANGE_ROSTER: &str = "UPDATE locks SET taken = taken + 1 WHERE id = 'auto-certificates'";
-pub(super) const COUNT: &str =
-    "SELECT COUNT(*) AS present FROM auto_certificates WHERE deleted_at IS NULL AND declared_by IS NULL";
 const INSERT: &str = "\
     INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \
     subject_alternative_names, profile, renewal_requested, runs, wakes, next_look, lease_epoch, \

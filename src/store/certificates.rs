@@ -12,33 +12,55 @@ use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::name::filter_form;
 use crate::domain::resource::{Actor, ResourceName};
+use crate::domain::state::State;
 use crate::store::listing::{Conditions, IDS, Listed};
 use crate::store::renaming::Renaming;
 use crate::store::row::Record;
 use crate::store::seal::Place;
 use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
-/// Which certificates a list is about. What is absent does not narrow it.
+/// Which certificates a list is about: those that meet every condition. One without values is met by all.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateFilter {
-    /// Those of this common name, in any case, in U-label or A-label form.
-    pub common_name: Option<String>,
-    /// Those that were issued for this auto-certificate.
-    pub auto_certificate: Option<AutoCertificateId>,
+    /// Those of one of these common names, in any case, in U-label or A-label form.
+    pub common_names: Vec<String>,
+    /// Those of one of these names.
+    pub names: Vec<String>,
+    /// Those that were issued for one of these auto-certificates.
+    pub auto_certificates: Vec<AutoCertificateId>,
+    /// Those that are in one of these states: a certificate is always available.
+    pub states: Vec<State>,
 }
 
 impl Store {
-    /// Stores a certificate that a person gave.
+    /// Stores a certificate that a person gave, however many there are.
     ///
     /// # Errors
     /// [`StoreError::CompromisedKey`], or where the database fails.
     pub async fn upload_certificate(&self, new: &NewCertificate, by: &Actor) -> Result<Certificate, StoreError> {
         let mut transaction = self.begin().await?;
-        let source = Source { auto_certificate: None, provider: None, common_name: &new.leaf.common_name };
-        let id = self.insert_certificate(&mut transaction, new, source, by, self.now()).await?;
-        let row = self.query(GET).bind(id.to_string()).fetch_one(&mut *transaction).await?;
+        let uploaded = self.insert_upload(&mut transaction, new, by).await?;
         transaction.commit().await?;
-        read(&row)
+        Ok(uploaded)
+    }
+
+    /// Stores a certificate that a person gave; nothing where `limit` of them are there already.
+    ///
+    /// # Errors
+    /// [`StoreError::CompromisedKey`], or where the database fails.
+    pub async fn upload_certificate_within(
+        &self,
+        new: &NewCertificate,
+        by: &Actor,
+        limit: u32,
+    ) -> Result<Option<Certificate>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let uploaded = self.insert_upload(&mut transaction, new, by).await?;
+        if self.count_of_clients(&mut transaction, TABLE).await? > u64::from(limit) {
+            return Ok(None);
+        }
+        transaction.commit().await?;
+        Ok(Some(uploaded))
     }
 
     /// The certificate of this id.
@@ -77,7 +99,11 @@ impl Store {
         common_name: Option<&str>,
         auto_certificate: Option<AutoCertificateId>,
     ) -> Result<Listing<Certificate>, StoreError> {
-        let filter = CertificateFilter { common_name: common_name.map(ToOwned::to_owned), auto_certificate };
+        let filter = CertificateFilter {
+            common_names: common_name.map(ToOwned::to_owned).into_iter().collect(),
+            auto_certificates: auto_certificate.into_iter().collect(),
+            ..CertificateFilter::default()
+        };
         let found = self.certificate_page(page, &filter).await?;
         let items = self.certificates_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
         Ok(Listing { items, more: found.more })
@@ -163,6 +189,17 @@ pub(super) struct Source<'a> {
 }
 
 impl Store {
+    async fn insert_upload(
+        &self,
+        transaction: &mut Transaction,
+        new: &NewCertificate,
+        by: &Actor,
+    ) -> Result<Certificate, StoreError> {
+        let source = Source { auto_certificate: None, provider: None, common_name: &new.leaf.common_name };
+        let id = self.insert_certificate(transaction, new, source, by, self.now()).await?;
+        read(&self.query(GET).bind(id.to_string()).fetch_one(&mut **transaction).await?)
+    }
+
     /// Stores a certificate as part of a transaction; [`StoreError::CompromisedKey`] where its key is not to be used.
     pub(super) async fn insert_certificate(
         &self,
@@ -238,9 +275,12 @@ pub(super) fn list() -> String {
 
 impl CertificateFilter {
     pub(super) fn conditions(&self) -> Conditions {
-        Conditions::default()
-            .and_equal("auto_certificate_id", self.auto_certificate.map(|id| id.to_string()))
-            .and_equal("common_name_form", self.common_name.as_deref().map(filter_form))
+        let conditions = Conditions::default()
+            .and_any("auto_certificate_id", self.auto_certificates.iter().map(ToString::to_string))
+            .and_any("name", self.names.iter().cloned())
+            .and_any("common_name_form", self.common_names.iter().map(|text| filter_form(text)));
+        let none = !self.states.is_empty() && !self.states.contains(&State::Available);
+        if none { conditions.and("1 = 0") } else { conditions }
     }
 }
 

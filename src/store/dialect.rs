@@ -68,6 +68,14 @@ impl Dialect {
         }
     }
 
+    /// The triggers of the fifth migration.
+    const fn triggers(self) -> &'static str {
+        match self {
+            Self::Sqlite => include_str!("migrations/0005_triggers_sqlite.sql"),
+            Self::Postgres => include_str!("migrations/0005_triggers_postgres.sql"),
+        }
+    }
+
     /// What each new connection is told first. PostgreSQL breaks off what takes longer than `limit` before our own limit
     /// does, and frees the locks of a process that has frozen or vanished.
     pub(super) fn greeting(self, limit: Duration) -> String {
@@ -92,7 +100,7 @@ impl Dialect {
         }
     }
 
-    /// The statement in this dialect: `@now`, `@lease`, `@blob` and `@in_order` are filled in. Values are always bound, never part
+    /// The statement in this dialect: `@now`, `@lease`, `@blob`, `@in_order` and `@triggers` are filled in. Values are always bound, never part
     /// of the text.
     pub(super) fn sql(self, text: impl Into<Cow<'static, str>>) -> SqlStr {
         let text = text.into();
@@ -104,7 +112,8 @@ impl Dialect {
             .replace("@now", self.now())
             .replace("@lease", &lease)
             .replace("@blob", self.blob())
-            .replace("@in_order", self.in_order());
+            .replace("@in_order", self.in_order())
+            .replace("@triggers", self.triggers());
         AssertSqlSafe(filled).into_sql_str()
     }
 }

@@ -5,6 +5,8 @@ use std::fmt::Display;
 
 use sqlx::any::AnyRow;
 
+use crate::domain::moment::Moment;
+use crate::store::database::Transaction;
 use crate::store::row::Record;
 use crate::store::{Page, Store, StoreError};
 
@@ -42,34 +44,65 @@ pub(super) struct Listed {
     pub(super) bytes: &'static str,
 }
 
-/// The conditions that narrow a list.
+/// The conditions that narrow a list. They are about the row `s`.
 #[derive(Default)]
 pub(super) struct Conditions {
     terms: Vec<String>,
-    values: Vec<String>,
+    values: Vec<Value>,
+    /// Whether some are about the same row as `a`: then what is said about `s` is found in an index alone.
+    looks_twice: bool,
+}
+
+enum Value {
+    Text(String),
+    Number(i64),
 }
 
 impl Conditions {
-    /// Those where `column` is `value`, where one is given.
-    pub(super) fn and_equal(mut self, column: &'static str, value: Option<String>) -> Self {
-        if let Some(value) = value {
-            self.values.push(value);
-            self.terms.push(format!("{column} = ${}", self.values.len()));
+    /// Those where `column` is one of `values`, where there are any.
+    pub(super) fn and_any(mut self, column: &'static str, values: impl IntoIterator<Item = String>) -> Self {
+        let places: Vec<String> = values.into_iter().map(|value| self.place_of(Value::Text(value))).collect();
+        match places.as_slice() {
+            [] => {}
+            [place] => self.terms.push(format!("s.{column} = {place}")),
+            places => self.terms.push(format!("s.{column} IN ({})", places.join(", "))),
         }
         self
+    }
+
+    /// Those that meet a condition of which `at` is `$at`.
+    pub(super) fn and_at(mut self, term: &str, at: Moment, looks_twice: bool) -> Self {
+        let place = self.place_of(Value::Number(at.micros()));
+        self.terms.push(format!("({})", term.replace("$at", &place)));
+        self.looks_twice |= looks_twice;
+        self
+    }
+
+    /// Those that meet a condition.
+    pub(super) fn and(mut self, term: &'static str) -> Self {
+        self.terms.push(term.to_owned());
+        self
+    }
+
+    fn place_of(&mut self, value: Value) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
     }
 }
 
 impl Listed {
     /// The page is chosen first, so that what is passed over costs no look at the rows.
     pub(super) fn page(&self, conditions: &Conditions) -> String {
+        let twice = if conditions.looks_twice { format!("CROSS JOIN {} a", self.table) } else { String::new() };
+        let same = conditions.looks_twice.then_some("a.id = s.id");
         let present = (!self.present.is_empty()).then_some(self.present);
-        let terms: Vec<&str> = present.into_iter().chain(conditions.terms.iter().map(String::as_str)).collect();
+        let terms = conditions.terms.iter().map(String::as_str);
+        let terms: Vec<&str> = present.into_iter().chain(terms).chain(same).collect();
         let filter = if terms.is_empty() { String::new() } else { format!("WHERE {}", terms.join(" AND ")) };
         let (limit, offset) = (conditions.values.len() + 1, conditions.values.len() + 2);
         format!(
-            "SELECT r.id, CAST({bytes} AS BIGINT) AS bytes FROM (SELECT id AS page_id FROM {table} {filter} \
-             ORDER BY created_at, id LIMIT ${limit} OFFSET ${offset}) page JOIN {table} r ON r.id = page.page_id \
+            "SELECT r.id, CAST({bytes} AS BIGINT) AS bytes FROM (SELECT s.id AS page_id FROM {table} s {twice} {filter} \
+             ORDER BY s.created_at, s.id LIMIT ${limit} OFFSET ${offset}) page JOIN {table} r ON r.id = page.page_id \
              ORDER BY r.created_at, r.id",
             bytes = self.bytes,
             table = self.table,
@@ -90,7 +123,10 @@ impl Store {
     {
         let mut query = self.query(listed.page(&conditions));
         for value in conditions.values {
-            query = query.bind(value);
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Number(number) => query.bind(number),
+            };
         }
         let found = query.bind(page.fetch_limit()).bind(i64::from(page.offset)).fetch_all(&self.0.pool).await?;
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
@@ -123,6 +159,26 @@ impl Store {
     }
 }
 
+impl Store {
+    /// How many rows of `table` are there for clients.
+    pub(super) async fn total(&self, table: &'static str) -> Result<u64, StoreError> {
+        let row = self.query(TOTAL).bind(table).fetch_one(&self.0.pool).await?;
+        Record::new(&row, "totals").count("present")
+    }
+
+    /// How many rows of `table` clients made, with what this transaction changed. Nobody else adds one until it ends, once
+    /// it has added one itself.
+    pub(super) async fn count_of_clients(
+        &self,
+        transaction: &mut Transaction,
+        table: &'static str,
+    ) -> Result<u64, StoreError> {
+        let row = self.query(TOTAL).bind(table).fetch_one(&mut **transaction).await?;
+        Record::new(&row, "totals").count("of_clients")
+    }
+}
+
+pub(super) const TOTAL: &str = "SELECT id, present, of_clients FROM totals WHERE id = $1";
 /// How many rows one statement reads.
 const AT_ONCE: usize = 50;
 /// As many places for ids.

@@ -7,6 +7,7 @@ use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::provider::{NewProvider, Provider};
 use crate::domain::resource::{Actor, Audit, ResourceName};
 use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::state::State;
 use crate::store::listing::{Conditions, IDS, Listed};
 use crate::store::renaming::Renaming;
 use crate::store::row::Record;
@@ -21,11 +22,49 @@ pub enum Deletion {
     /// There was none.
     Missing,
     /// These auto-certificates still use it.
-    InUse(Vec<(AutoCertificateId, ResourceName)>),
+    InUse(Users),
+}
+
+/// Which providers a list is about: those that meet every condition. One without values is met by all.
+#[derive(Clone, Debug, Default)]
+pub struct ProviderFilter {
+    /// Those of one of these names.
+    pub names: Vec<String>,
+    /// Those that are in one of these states.
+    pub states: Vec<State>,
+}
+
+/// Auto-certificates that use a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// The oldest of them.
+    pub first: Vec<(AutoCertificateId, ResourceName)>,
+    /// Whether there are others.
+    pub more: bool,
 }
 
 impl Store {
-    /// Stores a provider; its account is to be registered at once.
+    /// Stores a provider, whose account is to be registered at once; nothing where `limit` of them are there already.
+    /// Declared ones do not count.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn create_provider_within(
+        &self,
+        new: &NewProvider,
+        by: &Actor,
+        limit: u32,
+    ) -> Result<Option<Provider>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let provider = self.insert_provider(&mut transaction, new, by).await?;
+        if self.count_of_clients(&mut transaction, TABLE).await? > u64::from(limit) {
+            return Ok(None);
+        }
+        transaction.commit().await?;
+        Ok(Some(provider))
+    }
+
+    /// Stores a provider, however many there are.
     ///
     /// # Errors
     /// Where the database fails.
@@ -50,7 +89,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn providers(&self, page: Page) -> Result<Listing<Provider>, StoreError> {
-        let found = self.provider_page(page).await?;
+        let found = self.provider_page(page, &ProviderFilter::default()).await?;
         let items = self.providers_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
         Ok(Listing { items, more: found.more })
     }
@@ -59,8 +98,16 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn provider_page(&self, page: Page) -> Result<PageRows<ProviderId>, StoreError> {
-        self.page_rows(&LISTED, Conditions::default(), page).await
+    pub async fn provider_page(&self, page: Page, filter: &ProviderFilter) -> Result<PageRows<ProviderId>, StoreError> {
+        self.page_rows(&LISTED, filter.conditions(), page).await
+    }
+
+    /// How many providers there are.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn provider_total(&self) -> Result<u64, StoreError> {
+        self.total(TABLE).await
     }
 
     /// Those of these providers that are still there, in the order of a page. A damaged row is an error of its own.
@@ -139,9 +186,10 @@ impl Store {
         // Keeps out the making of an auto-certificate that would use this provider.
         self.lock_auto_certificates(&mut transaction).await?;
         self.refuse_declared(&mut transaction, TABLE, id.to_string()).await?;
-        let users = self.query(USERS).bind(id.to_string()).fetch_all(&mut *transaction).await?;
-        if !users.is_empty() {
-            return Ok(Deletion::InUse(users.iter().map(read_user).collect::<Result<_, _>>()?));
+        let some = self.query(SOME_USERS).bind(id.to_string()).fetch_all(&mut *transaction).await?;
+        if !some.is_empty() {
+            let first = some.iter().take(NAMED).map(read_user).collect::<Result<_, _>>()?;
+            return Ok(Deletion::InUse(Users { first, more: some.len() > NAMED }));
         }
         let deleted = self.query(DELETE).bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await?;
@@ -245,6 +293,19 @@ const INSERT: &str = "\
     created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $8, $9, $10, $8, $9, $10)";
 const GET: &str = concat!("SELECT ", columns!(), " FROM providers WHERE id = $1");
+impl ProviderFilter {
+    pub(super) fn conditions(&self) -> Conditions {
+        let conditions = Conditions::default().and_any("name", self.names.iter().cloned());
+        let (available, failed) = (self.states.contains(&State::Available), self.states.contains(&State::Failed));
+        match (available, failed) {
+            (true, false) => conditions.and("s.failed = 0"),
+            (false, true) => conditions.and("s.failed = 1"),
+            (false, false) if !self.states.is_empty() => conditions.and("1 = 0"),
+            _ => conditions,
+        }
+    }
+}
+
 pub(super) const LISTED: Listed = Listed {
     table: TABLE,
     present: "",
@@ -265,3 +326,6 @@ pub(super) const DELETE: &str = "DELETE FROM providers WHERE id = $1";
 pub(super) const DECLARE: &str = "UPDATE providers SET declared_key = $2, declared_by = $3 WHERE id = $1";
 pub(super) const USERS: &str =
     "SELECT id, name FROM auto_certificates WHERE provider_id = $1 AND deleted_at IS NULL ORDER BY created_at, id";
+/// One more than are named.
+pub(super) const SOME_USERS: &str = "SELECT id, name FROM auto_certificates WHERE provider_id = $1 AND deleted_at IS NULL ORDER BY created_at, id LIMIT 21";
+const NAMED: usize = 20;

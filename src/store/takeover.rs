@@ -12,7 +12,7 @@ use crate::domain::leaf::Leaf;
 use crate::domain::name::{DnsName, RequestedName};
 use crate::domain::resource::{Actor, ResourceName};
 use crate::domain::server_url::ServerUrl;
-use crate::store::auto_certificates::{COUNT, TABLE};
+use crate::store::auto_certificates::TABLE;
 use crate::store::certificates::Source;
 use crate::store::providers;
 use crate::store::row::Record;
@@ -136,8 +136,7 @@ impl Store {
         if let Some(present) = self.present(transaction, wanted).await? {
             return self.freshen(transaction, wanted, present, by).await;
         }
-        let counted = self.query(COUNT).fetch_one(&mut **transaction).await?;
-        if Record::new(&counted, TABLE).number("present")? >= i64::from(limit) {
+        if self.count_of_clients(transaction, TABLE).await? >= u64::from(limit) {
             return Ok(TakenOver::LimitReached);
         }
         let Some(provider) = self.provider_for(transaction, wanted, by).await? else {

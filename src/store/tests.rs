@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::{Row, SqlSafeStr};
 
 use super::*;
+use crate::domain::state::State;
 use crate::runtime::clock::SystemClock;
 use crate::store::listing::Conditions;
 
@@ -27,6 +28,7 @@ async fn what_is_narrowed_is_searched_by_an_index() {
     let store = fresh(folder.path()).await;
     for statement in [
         providers::USERS.to_owned(),
+        providers::SOME_USERS.to_owned(),
         accounts::CLAIM_DUE.to_owned(),
         auto_certificates::get(),
         auto_certificates::list(),
@@ -35,7 +37,16 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         certificates::GET.to_owned(),
         certificates::list(),
         providers::list(),
+        listing::TOTAL.to_owned(),
+        listed(&auto_certificates::LISTED, &["name"]),
+        listed(&auto_certificates::LISTED, &["provider_id"]),
+        listed(&auto_certificates::LISTED, &["key_algorithm"]),
+        listed(&auto_certificates::LISTED, &["key_algorithm", "provider_id", "common_name_form", "name"]),
+        listed(&certificates::LISTED, &["name"]),
         listed(&certificates::LISTED, &["common_name_form"]),
+        listed(&providers::LISTED, &["name"]),
+        providers::LISTED
+            .page(&providers::ProviderFilter { states: vec![State::Failed], ..Default::default() }.conditions()),
         listed(&certificates::LISTED, &["auto_certificate_id"]),
         listed(&certificates::LISTED, &["auto_certificate_id", "common_name_form"]),
         certificates::REMOVE_EXPIRED.to_owned(),
@@ -92,7 +103,11 @@ async fn what_is_listed_whole_follows_an_index() {
         listed(&providers::LISTED, &[]),
         accounts::EARLIEST.to_owned(),
         listed(&auto_certificates::LISTED, &[]),
-        auto_certificates::COUNT.to_owned(),
+        in_state(&[State::Available]),
+        in_state(&[State::Failed]),
+        in_state(&[State::Provisioning]),
+        in_state(&[State::Provisioning, State::Failed]),
+        in_state(&[State::Provisioning, State::Available]),
         listed(&certificates::LISTED, &[]),
         unserved::list(),
         deliveries::of_instance(),
@@ -113,8 +128,14 @@ async fn what_is_listed_whole_follows_an_index() {
 
 /// The statement that chooses a page of `table` by these columns.
 fn listed(table: &listing::Listed, columns: &[&'static str]) -> String {
-    let narrowed = |conditions: Conditions, column: &&'static str| conditions.and_equal(column, Some(String::new()));
+    let narrowed = |conditions: Conditions, column: &&'static str| conditions.and_any(column, [String::new()]);
     table.page(&columns.iter().fold(Conditions::default(), narrowed))
+}
+
+/// The statement that chooses a page of auto-certificates by their state.
+fn in_state(states: &[State]) -> String {
+    let filter = auto_certificates::AutoCertificateFilter { states: states.to_vec(), ..Default::default() };
+    auto_certificates::LISTED.page(&filter.conditions(Moment::from_micros(0)))
 }
 
 /// Whether a step reads a table or an index from one end to the other. What a statement chose itself (a page, what is
@@ -130,7 +151,15 @@ async fn each_listing_follows_the_index_that_is_meant_for_it() {
     for (statement, index) in [
         (listed(&auto_certificates::LISTED, &[]), "auto_certificates_in_order"),
         (listed(&auto_certificates::LISTED, &["common_name_form"]), "auto_certificates_by_form"),
+        (listed(&auto_certificates::LISTED, &["name"]), "auto_certificates_by_name"),
+        (listed(&auto_certificates::LISTED, &["provider_id"]), "auto_certificates_by_provider"),
+        (listed(&auto_certificates::LISTED, &["key_algorithm"]), "auto_certificates_by_key_algorithm"),
+        (in_state(&[State::Available]), "COVERING INDEX auto_certificates_by_state"),
+        (in_state(&[State::Failed]), "COVERING INDEX auto_certificates_by_state"),
+        (in_state(&[State::Provisioning]), "COVERING INDEX auto_certificates_by_state"),
         (listed(&certificates::LISTED, &[]), "certificates_in_order"),
+        (listed(&certificates::LISTED, &["name"]), "certificates_by_name"),
+        (listed(&providers::LISTED, &["name"]), "providers_by_name"),
         (listed(&certificates::LISTED, &["common_name_form"]), "certificates_by_form"),
         (listed(&certificates::LISTED, &["auto_certificate_id"]), "certificates_issued"),
         (listed(&providers::LISTED, &[]), "providers_in_order"),

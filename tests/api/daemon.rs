@@ -24,6 +24,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
 use time::Duration;
 use tokio::net::TcpListener;
@@ -54,6 +56,10 @@ impl Daemon {
     }
 
     pub(crate) async fn with_limit(auto_certificates: u32) -> Self {
+        Self::with_limits(LimitsSection { auto_certificates, ..LimitsSection::default() }).await
+    }
+
+    pub(crate) async fn with_limits(limits: LimitsSection) -> Self {
         log();
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(TurnedClock::starting_at(START));
@@ -70,7 +76,7 @@ impl Daemon {
             randomness,
             instance: "local".to_owned(),
             wake: Wake::default(),
-            limits: LimitsSection { auto_certificates },
+            limits,
             list_slots: ListSlots::default(),
             request_timeout: Span::seconds(30),
             plain_http: PlainHttp::Refused,
@@ -187,6 +193,14 @@ impl Daemon {
         self.store().release(&claim.lease, next_look, RunOutcome::Finished).await.unwrap();
         self.clock.turn(Duration::SECOND);
         format!("/certificates/{id}")
+    }
+
+    /// Runs a statement beside the store.
+    pub(crate) async fn change(&self, statement: &str) {
+        let options = SqliteConnectOptions::new().filename(self.folder.path().join("test.db"));
+        let options = options.busy_timeout(std::time::Duration::from_secs(30));
+        let mut database = options.connect().await.unwrap();
+        sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut database).await.unwrap();
     }
 
     /// Whether the scheduler was nudged since the last time someone asked.

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use reqwest::{Method, Response};
 use serde_json::Value;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::daemon::{Answer, Daemon};
 use crate::log::log;
@@ -37,7 +35,7 @@ async fn a_long_list_is_whole_and_in_order() {
 async fn what_is_deleted_meanwhile_is_left_out() {
     let daemon = with_rows(ROWS).await;
     let begun = begin(&daemon).await;
-    change(&daemon, &format!("DELETE FROM certificates WHERE id >= '{}'", id(ROWS / 2))).await;
+    daemon.change(&format!("DELETE FROM certificates WHERE id >= '{}'", id(ROWS / 2))).await;
     let list: Value = serde_json::from_str(&begun.text().await.unwrap()).expect("it is still JSON");
     let (ids, count) = (ids(&list), usize::try_from(ROWS).unwrap());
     assert!((count / 2..count).contains(&ids.len()), "{}", ids.len());
@@ -96,7 +94,7 @@ async fn one_token_that_never_reads_keeps_no_other_from_reading() {
 #[tokio::test]
 async fn a_damaged_row_hides_no_other() {
     let daemon = with_rows(3).await;
-    change(&daemon, &format!("UPDATE certificates SET certificate = 'damaged' WHERE id = '{}'", id(1))).await;
+    daemon.change(&format!("UPDATE certificates SET certificate = 'damaged' WHERE id = '{}'", id(1))).await;
     let answer = daemon.get("/certificates").await;
     assert_eq!((answer.status, ids(&answer.json())), (200, vec![id(0), id(2)]));
     assert_eq!(daemon.get(&format!("/certificates/{}", id(1))).await.status, 500);
@@ -116,9 +114,8 @@ async fn with_rows(rows: i64) -> Daemon {
     let daemon = Daemon::start().await;
     let uploaded = daemon.upload("www.example.com").await;
     let uploaded = uploaded.rsplit('/').next().unwrap();
-    change(
-        &daemon,
-        &format!(
+    daemon
+        .change(&format!(
             "INSERT INTO certificates (id, name, common_name, common_name_form, certificate, chain, private_key, \
              not_before, not_after, created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
              WITH RECURSIVE counter(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counter WHERE n < {rows} - 1) \
@@ -126,10 +123,9 @@ async fn with_rows(rows: i64) -> Daemon {
              substr(certificate || hex(zeroblob({CHAIN})), 1, {CHAIN}), private_key, not_before, not_after, \
              created_at + n, created_by, created_by_id, modified_at, modified_by, modified_by_id \
              FROM certificates, counter"
-        ),
-    )
-    .await;
-    change(&daemon, &format!("DELETE FROM certificates WHERE id = '{uploaded}'")).await;
+        ))
+        .await;
+    daemon.change(&format!("DELETE FROM certificates WHERE id = '{uploaded}'")).await;
     daemon
 }
 
@@ -139,11 +135,4 @@ fn id(place: i64) -> String {
 
 fn ids(list: &Value) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
-}
-
-async fn change(daemon: &Daemon, statement: &str) {
-    let options = SqliteConnectOptions::new().filename(daemon.folder.path().join("test.db"));
-    let options = options.busy_timeout(Duration::from_secs(30));
-    let mut database = options.connect().await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut database).await.unwrap();
 }

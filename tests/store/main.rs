@@ -14,6 +14,7 @@ mod house;
 mod journal;
 mod leases;
 mod ledger;
+mod lists;
 mod opening;
 mod providers;
 mod rehearsals;

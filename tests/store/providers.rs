@@ -3,7 +3,7 @@
 use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::provider::AccountNote;
-use autocertd::store::{Creation, Deletion, Hold, Page, StoreError};
+use autocertd::store::{Creation, Deletion, Hold, Page, StoreError, Users};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_provider_in_use_stays_and_names_its_users(house: House) {
     let claim = house.claim(user.id).await;
     assert_eq!(
         house.store.delete_provider(provider.id).await.unwrap(),
-        Deletion::InUse(vec![(user.id, user.name.clone())])
+        Deletion::InUse(Users { first: vec![(user.id, user.name.clone())], more: false })
     );
     assert!(house.store.provider(provider.id).await.unwrap().is_some());
 
@@ -75,7 +75,7 @@ async fn of_a_deletion_and_a_new_user_only_one_succeeds(house: House) {
             house.store.delete_provider(provider.id)
         );
         match (created.unwrap(), deleted.unwrap()) {
-            (Creation::Created(_), Deletion::InUse(users)) => assert_eq!(users.len(), 1),
+            (Creation::Created(_), Deletion::InUse(users)) => assert_eq!(users.first.len(), 1),
             (Creation::UnknownProvider, Deletion::Deleted) => {}
             other => panic!("{other:?}"),
         }
