@@ -1,5 +1,8 @@
 //! The command line: what can be asked for, and what the exit code means.
 
+#[macro_use]
+mod output;
+
 mod account;
 mod check_config;
 mod deliveries;
@@ -158,7 +161,15 @@ pub fn main() -> ExitCode {
         return Ending::Failed.into();
     }
     descriptors::raise_limit();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) if !usage.use_stderr() => usage.exit(),
+        Err(usage) => {
+            // It repeats the arguments, which a script may have from others.
+            eprint!("{}", usage.render());
+            return Ending::Misused.into();
+        }
+    };
     let loaded = match &cli.command {
         // The one runs as root, and reads by itself what of the settings nobody else can have written; the other needs none.
         Some(Command::ReloadHelper(_) | Command::Simulate(_)) => Ok(Config::default()),

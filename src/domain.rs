@@ -46,5 +46,6 @@ pub mod standing;
 pub mod state;
 pub mod text;
 pub mod token;
+pub mod url_text;
 pub mod window;
 pub mod zone_name;

@@ -20,7 +20,7 @@ use crate::domain::email::Email;
 use crate::domain::name::DnsName;
 use crate::domain::profile::Profile;
 use crate::domain::renewal_info::CertId;
-use crate::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
+use crate::domain::server_url::{OrderUrl, ServerUrl};
 use crate::domain::text::RemoteMessage;
 
 mod persist;
@@ -133,7 +133,7 @@ impl AcmeClient {
     /// Where the directory cannot be read or the credentials are not usable.
     pub async fn account(&self, credentials: &AccountCredentials) -> Result<AcmeAccount, AcmeError> {
         // The settings may have changed since; the transport refuses plain HTTP where it is no longer allowed.
-        let server = ServerUrl::parse(credentials.server(), PlainHttp::Allowed)
+        let server = ServerUrl::from_stored(credentials.server())
             .map_err(|_| AcmeError::UnusableServer(credentials.server().to_owned()))?;
         let account = AcmeAccount { client: self.clone(), server, credentials: credentials.clone() };
         account.open().await?;

@@ -316,4 +316,4 @@ const REPLAY_NONCE: &str = "replay-nonce";
 const LONGEST_BODY: usize = 1024 * 1024;
 
 /// In bytes: far more than any CA's URLs have.
-const LONGEST_URL: usize = 2_000;
+const LONGEST_URL: usize = 4_096;

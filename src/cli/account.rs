@@ -184,7 +184,7 @@ async fn show(app: &App, provider: &Provider, json: bool) -> anyhow::Result<()> 
         message: report.message,
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&shown)?);
+        crate::cli::output::print_json(&shown)?;
         return Ok(());
     }
     println!("provider  {} ({})", shown.name, shown.provider);

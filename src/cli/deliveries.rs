@@ -27,7 +27,7 @@ pub(super) fn run(config: &Config, command: &DeliveriesCommand) -> anyhow::Resul
         let ids = chosen(&app.store, &command.names).await?;
         let deliveries = deliveries_of(&app.store, &config.instance(), &ids, app.clock.now()).await?;
         if command.json {
-            println!("{}", serde_json::to_string_pretty(&deliveries)?);
+            crate::cli::output::print_json(&deliveries)?;
         } else {
             println!("{}", table(&deliveries));
         }

@@ -52,10 +52,10 @@ pub(super) fn run(config: &Config, command: &DoctorCommand) -> anyhow::Result<En
         progress.end();
         let (findings, looked_at_names) = findings?;
         if command.json {
-            println!("{}", serde_json::to_string_pretty(&findings)?);
+            crate::cli::output::print_json(&findings)?;
         } else {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            print!("{}", page(&findings, looked_at_names, colour));
+            crate::cli::output::print_styled(&page(&findings, looked_at_names, colour));
         }
         let failed = findings.iter().any(Finding::is_fault) || lifecycle.stopping().is_cancelled();
         Ok(if failed { Ending::Failed } else { Ending::Well })

@@ -78,7 +78,7 @@ pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<En
             stands.push(Stand::of(config, &app.store, provider, app.clock.now()).await?);
         }
         if command.json {
-            println!("{}", serde_json::to_string_pretty(&stands)?);
+            crate::cli::output::print_json(&stands)?;
         } else {
             print(&stands);
         }

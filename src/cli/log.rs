@@ -1,5 +1,7 @@
 //! The log: set up once, on standard error or in systemd's journal.
 
+mod text;
+
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 
@@ -9,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::app::UnusableSettings;
+use crate::cli::log::text::{SafeFields, SafeJson};
 use crate::config::log::{LogFormat, LogSection};
 
 /// Starts logging as the settings say; `$AUTOCERTD_LOG` overrides their filter.
@@ -41,16 +44,16 @@ fn start_with(section: &LogSection, filter: &str) -> anyhow::Result<()> {
 type LogLayer = Box<dyn Layer<Layered<EnvFilter, Registry>> + Send + Sync>;
 
 fn layer(format: LogFormat) -> std::io::Result<LogLayer> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = || tracing_subscriber::fmt::layer().fmt_fields(SafeFields).with_writer(std::io::stderr);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Ok(match format {
-        LogFormat::Json => Box::new(lines.json().flatten_event(true)),
+        LogFormat::Json => Box::new(tracing_subscriber::fmt::layer().with_writer(SafeJson).json().flatten_event(true)),
         LogFormat::Journald => Box::new(journal()?),
         LogFormat::Auto if is_journal() => match journal() {
             Ok(journal) => Box::new(journal),
-            Err(_) => Box::new(lines.with_ansi(false)),
+            Err(_) => Box::new(lines().with_ansi(false)),
         },
-        LogFormat::Auto | LogFormat::Text => Box::new(lines.with_ansi(colour)),
+        LogFormat::Auto | LogFormat::Text => Box::new(lines().with_ansi(colour)),
     })
 }
 

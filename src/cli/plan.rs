@@ -47,7 +47,7 @@ pub(super) fn run(config: &Config, command: &PlanCommand) -> anyhow::Result<Endi
         planned.sort_by_key(|planned| (planned.outlook.next, planned.outlook.at));
         if command.json {
             let entries: Vec<Entry> = planned.iter().map(Entry::from).collect();
-            println!("{}", serde_json::to_string_pretty(&entries)?);
+            crate::cli::output::print_json(&entries)?;
         } else {
             print!("{}", page(&planned, &cautions(config, now), now, width()));
         }

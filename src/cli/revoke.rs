@@ -218,7 +218,7 @@ impl Asked {
             // What is due is not waited for, but begun.
             renew_now::nudge_daemon(config).await?;
             if arguments.json {
-                println!("{}", serde_json::to_string_pretty(&json!({ "revocation": self.to_json() }))?);
+                crate::cli::output::print_json(&json!({ "revocation": self.to_json() }))?;
             }
             return Ok(revoked);
         };
@@ -226,7 +226,7 @@ impl Asked {
         if arguments.json {
             let mut summary = report.summary();
             summary["revocation"] = self.to_json();
-            println!("{}", serde_json::to_string_pretty(&summary)?);
+            crate::cli::output::print_json(&summary)?;
         }
         Ok(if revoked == Ending::Well && report.renewed() == 1 { report.ending() } else { Ending::Failed })
     }

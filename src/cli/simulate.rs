@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Ending> {
 
 fn print(report: &Report, arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        crate::cli::output::print_json(report)?;
         return Ok(());
     }
     if arguments.plot || io::stdout().is_terminal() {

@@ -62,7 +62,7 @@ async fn list(app: &App, json: bool) -> anyhow::Result<Ending> {
     let tokens = app.store.tokens().await?;
     if json {
         let rows: Vec<_> = tokens.iter().map(json_of).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        crate::cli::output::print_json(&rows)?;
         return Ok(Ending::Well);
     }
     let mut table = Table::new();

@@ -92,7 +92,7 @@ pub(super) fn run(config: &Config, command: &VerifyCommand) -> anyhow::Result<En
         let looks = stream::iter(spots).map(|spot| look(&app, spot)).buffered(AT_ONCE);
         let verdicts: Vec<Verdict> = looks.try_collect().await?;
         if command.json {
-            println!("{}", serde_json::to_string_pretty(&verdicts)?);
+            crate::cli::output::print_json(&verdicts)?;
         } else if verdicts.is_empty() {
             println!("no delivery from here has `verify`, and so nothing was looked at");
         } else {

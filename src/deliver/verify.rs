@@ -18,6 +18,7 @@ use crate::deliver::verify::witness::Witness;
 use crate::domain::disposition::Failure;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::leaf::Leaf;
+use crate::domain::text::quoted;
 
 /// Where a certificate should be served.
 #[derive(Clone, Debug)]
@@ -143,10 +144,10 @@ impl fmt::Display for Served {
         let fingerprint = self.fingerprint;
         match &self.leaf {
             Some(leaf) => {
-                let first = leaf.subject_alternative_names.first().unwrap_or(&leaf.common_name);
+                let first = quoted(leaf.subject_alternative_names.first().unwrap_or(&leaf.common_name));
                 write!(
                     f,
-                    "that of {first:?}, serial number {}, valid until {}, fingerprint {fingerprint}",
+                    "that of {first}, serial number {:.80}, valid until {}, fingerprint {fingerprint}",
                     leaf.serial_number, leaf.not_after
                 )
             }

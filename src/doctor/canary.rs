@@ -159,7 +159,7 @@ fn unseen(about: &Subject, error: &DnsError) -> Finding {
         _ => return Finding::fault_of_words(about, Check::Canary, &told(error)),
     };
     let fault = Finding::fault_of_words(about, Check::Canary, &told(error));
-    Finding { remedy: Some(remedy.to_owned()), ..fault }
+    Finding { remedy: Some(remedy.into()), ..fault }
 }
 
 fn broken(about: &Subject, error: &StoreError) -> Finding {

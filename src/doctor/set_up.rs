@@ -8,6 +8,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::text::RemoteMessage;
 use crate::store::StoreUrl;
 
 /// Where things are kept.
@@ -84,7 +85,7 @@ fn room(folder: &Path) -> Finding {
     }
 }
 
-fn fault(check: Check, detail: String, remedy: impl Into<String>) -> Finding {
+fn fault(check: Check, detail: String, remedy: impl Into<RemoteMessage>) -> Finding {
     Finding::fault(&Subject::SetUp, check, detail, remedy)
 }
 

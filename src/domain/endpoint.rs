@@ -5,6 +5,7 @@ use std::fmt;
 use url::Url;
 
 use crate::domain::text::quoted;
+use crate::domain::url_text::{InvalidUrl, parse_url};
 
 /// The address of such a service: `https`, or `http` on this machine alone, so that no token crosses a network in the
 /// clear.
@@ -17,6 +18,9 @@ pub enum InvalidEndpoint {
     /// It is no URL, or one that would carry a token in the clear.
     #[error("{0} is not an https URL")]
     NotHttps(String),
+    /// It is not written as it would be used.
+    #[error("the URL cannot be used: {0}")]
+    Url(#[from] InvalidUrl),
     /// It carries a user name or a password, which would end in logs.
     #[error("the URL carries a user name or password; remove it")]
     Credentials,
@@ -29,7 +33,10 @@ impl Endpoint {
     /// Where it is no `https` URL (nor `http` on this machine), or carries credentials.
     pub fn parse(text: &str) -> Result<Self, InvalidEndpoint> {
         let refused = || InvalidEndpoint::NotHttps(quoted(text));
-        let url = Url::parse(text).map_err(|_| refused())?;
+        let url = parse_url(text).map_err(|fault| match fault {
+            InvalidUrl::NotAUrl if !text.contains('@') => refused(),
+            fault => InvalidEndpoint::Url(fault),
+        })?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidEndpoint::Credentials);
         }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::text::RemoteMessage;
+
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Finding {
@@ -15,9 +17,9 @@ pub struct Finding {
     /// Whether it is as it should be.
     pub verdict: Verdict,
     /// What was seen.
-    pub detail: String,
+    pub detail: RemoteMessage,
     /// What a person can do about it.
-    pub remedy: Option<String>,
+    pub remedy: Option<RemoteMessage>,
 }
 
 /// About whom something was found.
@@ -88,18 +90,28 @@ pub enum Verdict {
 
 impl Finding {
     /// All is well.
-    pub fn ok(about: &Subject, check: Check, detail: impl Into<String>) -> Self {
+    pub fn ok(about: &Subject, check: Check, detail: impl Into<RemoteMessage>) -> Self {
         Self { about: about.clone(), check, verdict: Verdict::Ok, detail: detail.into(), remedy: None }
     }
 
     /// Something to know of.
-    pub fn warning(about: &Subject, check: Check, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn warning(
+        about: &Subject,
+        check: Check,
+        detail: impl Into<RemoteMessage>,
+        remedy: impl Into<RemoteMessage>,
+    ) -> Self {
         let remedy = Some(remedy.into());
         Self { about: about.clone(), check, verdict: Verdict::Warning, detail: detail.into(), remedy }
     }
 
     /// Something to mend.
-    pub fn fault(about: &Subject, check: Check, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn fault(
+        about: &Subject,
+        check: Check,
+        detail: impl Into<RemoteMessage>,
+        remedy: impl Into<RemoteMessage>,
+    ) -> Self {
         Self { verdict: Verdict::Fault, ..Self::warning(about, check, detail, remedy) }
     }
 
@@ -118,7 +130,7 @@ impl Finding {
     /// A link that cannot be looked at while another one is broken: no more is said than that.
     pub fn not_checked(about: &Subject, check: Check, because: &str) -> Self {
         let detail = format!("not checked: {because}");
-        Self { about: about.clone(), check, verdict: Verdict::Warning, detail, remedy: None }
+        Self { about: about.clone(), check, verdict: Verdict::Warning, detail: detail.into(), remedy: None }
     }
 
     /// The same as something to know of, that keeps no certificate from being obtained.
@@ -210,7 +222,7 @@ mod tests {
             let fault = Finding::fault_of_words(&Subject::SetUp, Check::Zone, words);
             (fault.detail, fault.remedy.unwrap())
         };
-        let both = |detail: &str, remedy: &str| (detail.to_owned(), remedy.to_owned());
+        let both = |detail: &str, remedy: &str| (detail.into(), remedy.into());
         assert_eq!(parted("no token (a; b); give one"), both("no token (a; b)", "give one"));
         assert_eq!(parted("it is slow; it is tried again"), both("it is slow", LOOK_AGAIN));
         assert_eq!(

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::text::quoted;
+use crate::domain::text::{is_printable, quoted};
 
 /// A DNS name or wildcard in A-label form: lower case, no trailing dot, ready for an ACME order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,7 +126,10 @@ impl FromStr for RequestedName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        Ok(Self { sent: text.to_owned(), name: text.parse()? })
+        let name: DnsName = text.parse()?;
+        // UTS 46 passes over invisible characters, or gives them a meaning that nobody sees.
+        let sent = if text.chars().all(is_printable) { text.to_owned() } else { name.to_string() };
+        Ok(Self { sent, name })
     }
 }
 
@@ -185,6 +188,9 @@ mod tests {
         assert_eq!(name("*.BÜCHER.example").to_string(), "*.xn--bcher-kva.example");
         assert_eq!(filter_form("Bücher.Example"), filter_form("xn--bcher-kva.example"));
         assert_eq!(filter_form("My CA"), "my ca");
+        let requested = |text: &str| text.parse::<RequestedName>().unwrap().sent().to_owned();
+        assert_eq!(requested("BÜCHER.example"), "BÜCHER.example");
+        assert_eq!(requested("ex\u{ad}am\u{200b}ple.com"), "example.com");
     }
 
     #[test]

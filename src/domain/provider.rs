@@ -10,6 +10,7 @@ use crate::domain::moment::Moment;
 use crate::domain::profile::Profile;
 use crate::domain::resource::{Audit, ResourceName};
 use crate::domain::server_url::ServerUrl;
+use crate::domain::text::is_printable;
 
 /// The binding of an ACME account to an account that the CA knows already (RFC 8555 section 7.3.4).
 #[derive(Clone, Debug)]
@@ -20,18 +21,28 @@ pub struct ExternalAccountBinding {
     pub key_secret: MacKey,
 }
 
-/// A key identifier of an external account that says nothing.
+/// What is wrong with a key identifier of an external account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is empty")]
-pub struct EmptyKeyId;
+pub enum InvalidKeyId {
+    /// It says nothing.
+    #[error("is empty")]
+    Empty,
+    /// It is no text that a CA hands out.
+    #[error("holds control or invisible characters; copy it again from the CA")]
+    Unprintable,
+}
 
 impl ExternalAccountBinding {
     /// Reads its key identifier, just as the CA gave it.
     ///
     /// # Errors
-    /// Where it is empty or blank.
-    pub fn parse_key_id(text: &str) -> Result<String, EmptyKeyId> {
-        if text.trim().is_empty() { Err(EmptyKeyId) } else { Ok(text.to_owned()) }
+    /// Where it is empty or blank, or not printable.
+    pub fn parse_key_id(text: &str) -> Result<String, InvalidKeyId> {
+        match text {
+            _ if text.trim().is_empty() => Err(InvalidKeyId::Empty),
+            _ if !text.chars().all(is_printable) => Err(InvalidKeyId::Unprintable),
+            _ => Ok(text.to_owned()),
+        }
     }
 }
 

@@ -4,17 +4,26 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::domain::moment::Moment;
+use crate::domain::text::{is_printable, printable};
 
-/// A name for people: 1 to 255 characters, none of them a control character, not only blanks.
+/// A name for people: 1 to 255 printable characters, not only blanks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceName(String);
 
 /// What is wrong with a name for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a name has 1 to {MAX_CHARACTERS} characters, no control characters, and is not only blanks")]
+#[error("a name has 1 to {MAX_CHARACTERS} characters, no control or invisible characters, and is not only blanks")]
 pub struct InvalidResourceName;
 
 impl ResourceName {
+    /// A name that is stored, made printable: a former release took more.
+    pub fn from_stored(text: &str) -> Self {
+        text.parse().unwrap_or_else(|_| {
+            let name: String = printable(text).chars().take(MAX_CHARACTERS).collect();
+            Self(if name.is_empty() { UNNAMED.to_owned() } else { name })
+        })
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -34,7 +43,7 @@ impl FromStr for ResourceName {
 
     fn from_str(text: &str) -> Result<Self, InvalidResourceName> {
         let fits = text.chars().count() <= MAX_CHARACTERS && !text.trim().is_empty();
-        if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidResourceName) }
+        if fits && text.chars().all(is_printable) { Ok(Self(text.to_owned())) } else { Err(InvalidResourceName) }
     }
 }
 
@@ -93,6 +102,7 @@ impl Audit {
     }
 }
 
+const UNNAMED: &str = "(no printable name)";
 const MAX_CHARACTERS: usize = 255;
 
 #[cfg(test)]
@@ -109,8 +119,13 @@ mod tests {
 
     #[test]
     fn blanks_and_control_characters_are_no_names() {
-        for text in ["", "  ", "a\nb", &"x".repeat(256)] {
+        for text in ["", "  ", "a\nb", "a\u{202e}b", "a\u{200b}b", "a\u{9b}b", &"x".repeat(256)] {
             assert_eq!(text.parse::<ResourceName>(), Err(InvalidResourceName));
+            let stored = ResourceName::from_stored(text);
+            assert_eq!(stored.as_str().parse(), Ok(stored.clone()), "{text:?}");
+        }
+        for text in ["Let's Encrypt", " a  b ", "\u{26a0}\u{fe0f} staging", "日本語 עברית"] {
+            assert_eq!(ResourceName::from_stored(text).as_str(), text);
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use url::Url;
-
 use crate::domain::text::quoted;
+use crate::domain::url_text::{InvalidUrl, mended_url, parse_url};
 
 /// The directory URL of an ACME server (RFC 8555 section 7.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +15,9 @@ pub enum InvalidServerUrl {
     /// It is no absolute URL at all.
     #[error("{0} is not a URL; give the ACME directory, such as https://acme-v02.api.letsencrypt.org/directory")]
     NotAUrl(String),
+    /// It is not written as it would be used.
+    #[error("the URL cannot be used: {0}")]
+    Url(#[from] InvalidUrl),
     /// It is a URL, but not one over TLS.
     #[error("{0} is not an https URL")]
     NotHttps(String),
@@ -39,7 +41,11 @@ impl ServerUrl {
     /// # Errors
     /// Where it is no absolute `https` URL (or `http` where that is allowed), or carries credentials.
     pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidServerUrl> {
-        let url = Url::parse(text).map_err(|_| InvalidServerUrl::NotAUrl(quoted(text)))?;
+        let url = parse_url(text).map_err(|fault| match fault {
+            // What may be a password is not repeated.
+            InvalidUrl::NotAUrl if !text.contains('@') => InvalidServerUrl::NotAUrl(quoted(text)),
+            fault => InvalidServerUrl::Url(fault),
+        })?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidServerUrl::Credentials);
         }
@@ -47,6 +53,15 @@ impl ServerUrl {
             ("https", _) | ("http", PlainHttp::Allowed) => Ok(Self(text.to_owned())),
             _ => Err(InvalidServerUrl::NotHttps(quoted(text))),
         }
+    }
+
+    /// Reads an address that is stored. A former release took some that a parser has to mend first.
+    ///
+    /// # Errors
+    /// Where it cannot be mended either.
+    pub fn from_stored(text: &str) -> Result<Self, InvalidServerUrl> {
+        Self::parse(text, PlainHttp::Allowed)
+            .or_else(|fault| Self::parse(&mended_url(text).ok_or(fault)?, PlainHttp::Allowed))
     }
 
     /// The URL as it was given.
@@ -101,5 +116,20 @@ mod tests {
             ServerUrl::parse("https://u:p@ca.example", PlainHttp::Refused),
             Err(InvalidServerUrl::Credentials)
         ));
+    }
+
+    #[test]
+    fn what_is_mended_in_silence_elsewhere_is_refused_and_what_is_stored_stays_readable() {
+        for text in
+            ["https://ca.example/dir\r\nforged", "https:ca.example", "https:///ca.example", "https://ca.example/#x"]
+        {
+            assert!(ServerUrl::parse(text, PlainHttp::Allowed).is_err(), "{text:?} was taken");
+            let read = ServerUrl::from_stored(text).unwrap();
+            assert!(read.as_str().starts_with("https://ca.example/"), "{text:?}: {read}");
+            assert!(read.as_str().chars().all(|c| c.is_ascii_graphic()), "{text:?}: {read}");
+        }
+        let error = ServerUrl::parse("https:ops:hunter2@ca.example", PlainHttp::Refused).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert_eq!(ServerUrl::parse("https://CA.example", PlainHttp::Refused).unwrap().as_str(), "https://CA.example");
     }
 }

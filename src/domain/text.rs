@@ -155,6 +155,9 @@ pub fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
+    if c == EMOJI_STYLE {
+        return true;
+    }
     let hidden = matches!(
         CATEGORIES.get(c),
         GeneralCategory::Control
@@ -193,6 +196,9 @@ fn printable_start(text: &str, longest: usize) -> String {
 const CATEGORIES: icu_properties::CodePointMapDataBorrowed<'static, GeneralCategory> = CodePointMapData::new();
 const INVISIBLE: icu_properties::CodePointSetDataBorrowed<'static> =
     CodePointSetData::new::<DefaultIgnorableCodePoint>();
+
+/// Has the symbol before it drawn in colours: part of many names that people give.
+const EMOJI_STYLE: char = '\u{fe0f}';
 
 /// A symbol by its category, a blank to the eye.
 const BRAILLE_BLANK: char = '\u{2800}';
@@ -258,7 +264,7 @@ mod tests {
             '\u{3164}',
             '\u{e000}',
             '\u{fdd0}',
-            '\u{fe0f}',
+            '\u{fe0e}',
             '\u{feff}',
             '\u{fff9}',
             '\u{ffff}',
@@ -270,7 +276,7 @@ mod tests {
             assert_eq!(RemoteMessage::new(&format!("a{c}{c}b")).as_str(), "a b", "{c:?}");
             assert_eq!(escaped_line(&format!("a{c}b")), format!("a{}b", c.escape_default()));
         }
-        for c in ['a', ' ', 'ü', 'ß', 'я', '日', 'א', 'ع', '€', '🦀', '\u{301}', '\u{fffd}'] {
+        for c in ['a', ' ', 'ü', 'ß', 'я', '日', 'א', 'ع', '€', '🦀', '\u{301}', '\u{fe0f}', '\u{fffd}'] {
             assert!(is_printable(c), "{c:?}");
         }
     }

@@ -21,6 +21,7 @@ use crate::domain::leaf::{Leaf, LeafError};
 use crate::domain::moment::Moment;
 use crate::domain::resource::Actor;
 use crate::domain::state;
+use crate::domain::text::{is_printable, printable};
 use crate::http::Api;
 use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
@@ -234,8 +235,13 @@ impl CertificateRead {
                 not_before: stored.leaf.not_before,
                 not_after: stored.leaf.not_after,
                 serial_number: stored.leaf.serial_number,
-                common_name: stored.common_name,
-                subject_alternative_names: stored.leaf.subject_alternative_names,
+                common_name: printable(&stored.common_name),
+                subject_alternative_names: stored
+                    .leaf
+                    .subject_alternative_names
+                    .iter()
+                    .map(|name| printable(name))
+                    .collect(),
             },
             properties: CertificateProperties { name: stored.name.to_string(), certificate, certificate_chain },
         }
@@ -274,9 +280,9 @@ fn kept(text: &str) -> Result<String, Infallible> {
 fn readable(pem: &str) -> Result<(String, Leaf), String> {
     let pem = without_key(pem)?;
     let leaf = Leaf::from_pem(&pem).map_err(|fault| fault.to_string())?;
-    let spoilt = |name: &String| name.contains(char::is_control);
+    let spoilt = |name: &String| !name.chars().all(is_printable);
     if spoilt(&leaf.common_name) || leaf.subject_alternative_names.iter().any(spoilt) {
-        return Err("a name in the certificate has a control character".to_owned());
+        return Err("a name in the certificate has a control or invisible character".to_owned());
     }
     if leaf.common_name.chars().count() > lengths::COMMON_NAME {
         return Err(format!("the certificate's common name has more than {} characters", lengths::COMMON_NAME));

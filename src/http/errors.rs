@@ -110,7 +110,11 @@ impl ErrorBody {
     }
 
     fn new(status: StatusCode, code: &str, messages: impl IntoIterator<Item = String>) -> Self {
-        let messages = messages.into_iter().map(|message| ErrorMessage { error_code: code.to_owned(), message });
+        // Some repeat what was sent.
+        let messages = messages.into_iter().map(|message| ErrorMessage {
+            error_code: code.to_owned(),
+            message: RemoteMessage::several(&message).to_string(),
+        });
         Self { http_status: status.as_u16(), messages: messages.collect() }
     }
 }

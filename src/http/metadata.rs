@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::domain::moment::Moment;
 use crate::domain::resource::Audit;
 use crate::domain::state::{Report, State};
+use crate::domain::text::RemoteMessage;
 
 /// The metadata of a resource.
 #[derive(Serialize, ToSchema)]
@@ -54,7 +55,7 @@ impl Metadata {
             last_modified_by_user_id: audit.modified_by.id,
             resource_urn: format!("urn:autocertd:{kind}:{id}"),
             state: report.state.as_str(),
-            message: report.message,
+            message: RemoteMessage::from(report.message).to_string(),
         }
     }
 }

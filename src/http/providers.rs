@@ -17,6 +17,7 @@ use crate::domain::provider::{ExternalAccountBinding, NewProvider, Provider};
 use crate::domain::resource::Actor;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
 use crate::domain::state;
+use crate::domain::text::RemoteMessage;
 use crate::http::Api;
 use crate::http::body::{Body, Faults, Field, Wire};
 use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
@@ -211,7 +212,7 @@ impl From<Provider> for ProviderRead {
                 server: provider.server.to_string(),
                 external_account_binding: provider
                     .external_account_key_id
-                    .map(|key_id| ExternalAccountKeyId { key_id }),
+                    .map(|key_id| ExternalAccountKeyId { key_id: RemoteMessage::paragraph(&key_id).to_string() }),
             },
         }
     }

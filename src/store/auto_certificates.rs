@@ -211,7 +211,7 @@ pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
     let record = Record::new(row, TABLE);
     Ok(AutoCertificate {
         id: record.parsed("id")?,
-        name: record.parsed("name")?,
+        name: record.name("name")?,
         provider: record.parsed("provider_id")?,
         common_name: record.parsed("common_name")?,
         key_algorithm: record.parsed("key_algorithm")?,

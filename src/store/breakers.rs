@@ -8,7 +8,7 @@ use crate::domain::hold::HoldCause;
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::ledger::Bucket;
 use crate::domain::moment::Moment;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::ServerUrl;
 use crate::store::documents;
 use crate::store::providers::TABLE;
 use crate::store::row::Record;
@@ -128,8 +128,8 @@ impl Store {
         let mut down = Vec::new();
         for row in &rows {
             let record = Record::new(row, TABLE);
-            let server = ServerUrl::parse(&record.text("server")?, PlainHttp::Allowed)
-                .map_err(|error| record.corrupt("server", error))?;
+            let server =
+                ServerUrl::from_stored(&record.text("server")?).map_err(|error| record.corrupt("server", error))?;
             if let Some(breaker) = record.breaker("breaker")?.filter(|breaker| breaker.open_until().is_some()) {
                 down.push((record.parsed("id")?, server, breaker));
             }

@@ -243,7 +243,7 @@ fn read(row: &AnyRow) -> Result<Certificate, StoreError> {
     let (certificate, chain) = if issued.is_some() { issued_pair(&certificate, &chain) } else { (certificate, chain) };
     Ok(Certificate {
         id: record.parsed("id")?,
-        name: record.parsed("name")?,
+        name: record.name("name")?,
         origin: issued
             .map_or(Origin::Uploaded, |(auto_certificate, newest)| Origin::Issued { auto_certificate, newest }),
         common_name: record.text("common_name")?,

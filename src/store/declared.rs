@@ -17,7 +17,7 @@ use crate::domain::mac_key::MacKey;
 use crate::domain::name::RequestedName;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 use crate::domain::resource::Actor;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::ServerUrl;
 use crate::store::accounts::deactivated;
 use crate::store::providers::eab_key_secret;
 use crate::store::row::Record;
@@ -96,7 +96,7 @@ impl Store {
     fn read_provider(&self, row: &AnyRow) -> Result<Kept<ProviderId, KeptProvider>, StoreError> {
         let record = Record::new(row, providers::TABLE);
         let id = record.text("id")?;
-        let server = ServerUrl::parse(&record.text("server")?, PlainHttp::Allowed);
+        let server = ServerUrl::from_stored(&record.text("server")?);
         let key_secret = record.optional_bytes("eab_key_secret")?;
         let key_secret = key_secret.map(|sealed| self.0.keys.open(eab_key_secret(&id), &sealed)).transpose()?;
         let external_account = record.optional_text("eab_key_id")?.zip(key_secret);
@@ -106,7 +106,7 @@ impl Store {
             declared_by: record.optional_text("declared_by")?,
             properties: KeptProvider {
                 provider: NewProvider {
-                    name: record.parsed("name")?,
+                    name: record.name("name")?,
                     email: record.parsed("email")?,
                     server: server.map_err(|error| record.corrupt("server", error))?,
                     external_account: external_account.map(|(key_id, key_secret)| ExternalAccountBinding {
@@ -309,7 +309,7 @@ fn read_auto_certificate(row: &AnyRow) -> Result<Kept<AutoCertificateId, NewAuto
         key: record.parsed("declared_key")?,
         declared_by: record.optional_text("declared_by")?,
         properties: NewAutoCertificate {
-            name: record.parsed("name")?,
+            name: record.name("name")?,
             provider: record.parsed("provider_id")?,
             common_name: record.parsed("common_name")?,
             key_algorithm: record.parsed("key_algorithm")?,

@@ -305,7 +305,7 @@ fn read(row: &AnyRow) -> Result<DeliveryRow, StoreError> {
         instance: record.text("instance")?,
         label: record.text("label")?,
         auto_certificate: record.parsed("auto_certificate_id")?,
-        name: record.parsed("name")?,
+        name: record.name("name")?,
         key: record.optional_parsed("declared_key")?,
         names: std::iter::once(&common_name).chain(&further).map(|name| name.name().clone()).collect(),
         standing: DeliveryStanding {

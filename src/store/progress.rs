@@ -101,7 +101,7 @@ fn read(row: &AnyRow, now: Moment) -> Result<Progress, StoreError> {
     let record = Record::new(row, TABLE);
     Ok(Progress {
         id: record.parsed("id")?,
-        name: record.parsed("name")?,
+        name: record.name("name")?,
         common_name: record.text("common_name")?,
         stage: read_stage(&record)?,
         running: record.flag("running")?,

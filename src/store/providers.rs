@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::provider::{NewProvider, Provider};
 use crate::domain::resource::{Actor, Audit, ResourceName};
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::ServerUrl;
 use crate::domain::state::State;
 use crate::store::listing::{Conditions, IDS, Listed};
 use crate::store::renaming::Renaming;
@@ -153,7 +153,7 @@ impl Store {
             .iter()
             .map(|row| {
                 let record = Record::new(row, TABLE);
-                Ok((record.parsed("id")?, record.parsed("name")?))
+                Ok((record.parsed("id")?, record.name("name")?))
             })
             .collect()
     }
@@ -253,15 +253,15 @@ pub(super) const fn eab_key_secret(row: &str) -> Place<'_> {
 
 fn read_user(row: &AnyRow) -> Result<(AutoCertificateId, ResourceName), StoreError> {
     let record = Record::new(row, "auto_certificates");
-    Ok((record.parsed("id")?, record.parsed("name")?))
+    Ok((record.parsed("id")?, record.name("name")?))
 }
 
 fn read(row: &AnyRow) -> Result<Provider, StoreError> {
     let record = Record::new(row, TABLE);
-    let server = ServerUrl::parse(&record.text("server")?, PlainHttp::Allowed);
+    let server = ServerUrl::from_stored(&record.text("server")?);
     Ok(Provider {
         id: record.parsed("id")?,
-        name: record.parsed("name")?,
+        name: record.name("name")?,
         email: record.parsed("email")?,
         server: server.map_err(|error| record.corrupt("server", error))?,
         external_account_key_id: record.optional_text("eab_key_id")?,

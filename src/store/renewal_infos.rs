@@ -2,7 +2,7 @@
 
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::renewal_info::RenewalInfo;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::ServerUrl;
 use crate::store::documents;
 use crate::store::row::Record;
 use crate::store::{Lease, Store, StoreError};
@@ -29,7 +29,7 @@ impl Store {
         };
         let record = Record::new(&row, "certificates");
         // The settings may have changed since; the transport refuses plain HTTP where it is no longer allowed.
-        let server = record.optional_text("server")?.map(|server| ServerUrl::parse(&server, PlainHttp::Allowed));
+        let server = record.optional_text("server")?.map(|server| ServerUrl::from_stored(&server));
         Ok(Some(NewestIssued {
             id: record.parsed("id")?,
             certificate: record.text("certificate")?,

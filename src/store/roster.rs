@@ -128,7 +128,7 @@ impl Store {
             let record = Record::new(row, "auto_certificates");
             Ok(RosterEntry {
                 id: record.parsed("id")?,
-                name: record.parsed("name")?,
+                name: record.name("name")?,
                 key: record.optional_parsed("declared_key")?,
                 common_name: record.parsed("common_name")?,
             })

@@ -8,7 +8,7 @@ use sqlx::{Any, Decode, Row, Type};
 use uuid::Uuid;
 
 use crate::domain::moment::Moment;
-use crate::domain::resource::{Actor, Audit};
+use crate::domain::resource::{Actor, Audit, ResourceName};
 use crate::store::StoreError;
 
 /// A row of a table. Every SELECT names the row's `id` among its columns.
@@ -67,6 +67,11 @@ impl<'r> Record<'r> {
         self.text(column)?.parse().map_err(|error| self.corrupt(column, error))
     }
 
+    /// A name for people.
+    pub(super) fn name(&self, column: &'static str) -> Result<ResourceName, StoreError> {
+        self.text(column).map(|text| ResourceName::from_stored(&text))
+    }
+
     /// As [`Self::parsed`], or nothing.
     pub(super) fn optional_parsed<T>(&self, column: &'static str) -> Result<Option<T>, StoreError>
     where
@@ -87,9 +92,12 @@ impl<'r> Record<'r> {
     pub(super) fn audit(&self) -> Result<Audit, StoreError> {
         Ok(Audit {
             created: self.moment("created_at")?,
-            created_by: Actor { name: self.text("created_by")?, id: self.parsed::<Uuid>("created_by_id")? },
+            created_by: Actor { name: self.name("created_by")?.to_string(), id: self.parsed::<Uuid>("created_by_id")? },
             modified: self.moment("modified_at")?,
-            modified_by: Actor { name: self.text("modified_by")?, id: self.parsed::<Uuid>("modified_by_id")? },
+            modified_by: Actor {
+                name: self.name("modified_by")?.to_string(),
+                id: self.parsed::<Uuid>("modified_by_id")?,
+            },
         })
     }
 

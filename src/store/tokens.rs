@@ -95,7 +95,7 @@ fn read(row: &AnyRow) -> Result<Token, StoreError> {
     let record = Record::new(row, TABLE);
     Ok(Token {
         id: record.parsed("id")?,
-        name: record.parsed("name")?,
+        name: record.name("name")?,
         scope: record.known("scope", Scope::from_name(&record.text("scope")?))?,
         created: record.moment("created_at")?,
     })

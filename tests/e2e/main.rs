@@ -17,6 +17,7 @@ mod dry_run;
 mod exec;
 mod failover;
 mod fleet;
+mod foreign_text;
 mod hardening;
 mod hooks;
 mod hung;

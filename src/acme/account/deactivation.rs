@@ -9,7 +9,7 @@ use crate::acme::account::signed::Signer;
 use crate::acme::client::AcmeClient;
 use crate::acme::error::AcmeError;
 use crate::acme::problem::Step;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::ServerUrl;
 
 impl AcmeClient {
     /// Deactivates an account for good: the CA takes nothing from it any more, and gives up its pending orders.
@@ -17,7 +17,7 @@ impl AcmeClient {
     /// # Errors
     /// Where the CA refuses or cannot be reached. Unless [`AcmeError::is_certain`], the account may be deactivated.
     pub async fn deactivate_account(&self, credentials: &AccountCredentials) -> Result<(), AcmeError> {
-        let server = ServerUrl::parse(credentials.server(), PlainHttp::Allowed)
+        let server = ServerUrl::from_stored(credentials.server())
             .map_err(|_| AcmeError::UnusableServer(credentials.server().to_owned()))?;
         let account = credentials.account_url();
         let url = account.parse().map_err(|_| AcmeError::UnusableServer(account.to_owned()))?;

@@ -94,6 +94,6 @@ fn print_json(adapter: &AdapterName, registered: &Registered) -> anyhow::Result<
         "leadsThere": leads_there,
         "isRouted": is_routed,
     });
-    println!("{}", serde_json::to_string_pretty(&shown)?);
+    crate::cli::output::print_json(&shown)?;
     Ok(())
 }

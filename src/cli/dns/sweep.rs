@@ -37,7 +37,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
         let Some(swept) = swept? else { return Ok(Ending::Misused) };
         if arguments.json {
             let rows: Vec<Value> = swept.iter().map(json_of).collect();
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            crate::cli::output::print_json(&rows)?;
         } else {
             print(&swept);
         }

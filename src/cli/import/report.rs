@@ -143,7 +143,7 @@ impl Report {
                 "refused": refused,
                 "lineages": self.lines,
             });
-            println!("{}", serde_json::to_string_pretty(&document)?);
+            crate::cli::output::print_json(&document)?;
             return Ok(());
         }
         if !applied {

@@ -190,7 +190,7 @@ impl Planned {
 
 fn end_without_rehearsal(plans: &[Planned], json: bool) -> anyhow::Result<Ending> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "plans": plans }))?);
+        crate::cli::output::print_json(&serde_json::json!({ "plans": plans }))?;
     } else {
         println!("nothing was rehearsed, and nothing was changed");
     }

@@ -158,7 +158,7 @@ impl Report {
     pub(super) fn finish(self) -> anyhow::Result<Ending> {
         let (renewed, failed) = (self.renewed(), self.failed());
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&self.summary())?);
+            crate::cli::output::print_json(&self.summary())?;
         } else if !self.plans.is_empty() {
             println!("{renewed} rehearsed, {failed} failed; nothing real was changed");
         } else if self.lines.is_empty() {

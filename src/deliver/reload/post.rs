@@ -8,6 +8,7 @@ use crate::config::span::Span;
 use crate::deliver::reload::InvalidReload;
 use crate::domain::disposition::Failure;
 use crate::domain::text::RemoteMessage;
+use crate::domain::url_text::parse_url;
 
 /// A request on its way. It goes straight to the address: through no proxy, and along no redirect.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct Post {
 
 impl Post {
     pub(super) fn new(url: &str, timeout: Span) -> Result<Self, InvalidReload> {
-        let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let parsed = parse_url(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let http = reqwest::Client::builder()
             .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout.duration())

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::moment::Moment;
 use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+use crate::domain::text::RemoteMessage;
 use crate::store::StoreError;
 use crate::store::row::Record;
 
@@ -32,13 +33,17 @@ impl Record<'_> {
         let suggestion = |known: SuggestionDocument| {
             let window = Window::new(Moment::from_micros(known.start), Moment::from_micros(known.end));
             let (window, moment) = (self.known(column, window)?, Moment::from_micros(known.moment));
-            Ok::<_, StoreError>(Suggestion { window, moment, explanation_url: known.explanation_url })
+            Ok::<_, StoreError>(Suggestion {
+                window,
+                moment,
+                explanation_url: known.explanation_url.map(|url| RemoteMessage::paragraph(&url).to_string()),
+            })
         };
         Ok(Some(RenewalInfo {
             suggestion: document.suggestion.map(suggestion).transpose()?,
             ask_at: Moment::from_micros(document.ask_at),
             failures: document.failures,
-            problem: document.problem,
+            problem: document.problem.map(|words| RemoteMessage::several(&words).to_string()),
         }))
     }
 }
