@@ -4,8 +4,10 @@ mod cautions;
 mod name_server;
 mod reload;
 mod serve;
+mod store_marker;
 
 pub use cautions::cautions;
+pub use store_marker::WrongStore;
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::acme::AcmeClient;
 pub use crate::app::name_server::NameSockets;
+use crate::app::store_marker::StoreMarker;
 use crate::config::dns::PropagationSection;
 use crate::config::{Config, secret};
 use crate::deliver::dispatch::{Dispatch, Target};
@@ -38,7 +41,7 @@ use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
 use crate::scheduler::{Scheduler, Work};
-use crate::store::{KeyRing, Page, Store, StoreError, StoreUrl};
+use crate::store::{Contents, KeyRing, Page, Store, StoreError, StoreUrl};
 
 /// What the settings of ACME, DNS and deliveries come to. It is made before anything is touched, so that settings that
 /// cannot be used change nothing.
@@ -80,7 +83,10 @@ impl Outside {
         let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
         let dns =
             Routes::from_config(&config.dns, token.as_ref(), &clock, &randomness).map_err(UnusableSettings::of)?;
-        config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
+        let store = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
+        if let Some(caution) = store.url.caution() {
+            tracing::warn!("{caution}");
+        }
         config.declared().map_err(UnusableSettings::of)?;
         let propagation = Propagation::new(&config.dns.propagation);
         let caa = CaaLookup::new(&config.dns.propagation);
@@ -120,6 +126,8 @@ pub enum Place {
     MustExist,
     /// This may be the first start.
     MayBeMade,
+    /// An empty one takes the place of one that was lost: it is filled from a backup.
+    MayBeReplaced,
 }
 
 /// There is no store where the settings look for it.
@@ -172,12 +180,21 @@ impl App {
                 return Err(UnusableSettings::of(NoStore(path.clone())).into());
             }
             (_, Place::MustExist) => {}
-            (_, Place::MayBeMade) => make_directory(&config.state_directory())?,
+            (_, Place::MayBeMade | Place::MayBeReplaced) => make_directory(&config.state_directory())?,
+        }
+        let marker = StoreMarker::of(config);
+        if place == Place::MayBeMade {
+            marker.check_before_opening(&settings.url, config)?;
         }
         let clock: SharedClock = Arc::new(SystemClock);
         let randomness = Randomness::from_system().context("the operating system gives no randomness")?;
         let ring = KeyRing::of_store(&config.key_file(), &settings.url)?;
         let store = Store::open(&settings, ring, Arc::clone(&clock), randomness.clone()).await?;
+        if place == Place::MayBeReplaced && store.contents().await? == Contents::default() {
+            marker.write(store.identity().await?);
+        } else {
+            marker.check(&store).await?;
+        }
         Ok(Self {
             store,
             clock,

@@ -16,6 +16,7 @@ mod dialect;
 mod documents;
 mod error;
 mod holds;
+mod identity;
 mod journal;
 mod key_check;
 mod key_ring;
@@ -154,6 +155,7 @@ impl Store {
         };
         let options = url.expose_secret().parse::<AnyConnectOptions>()?;
         let pool = Database::connect(options, dialect, settings.max_connections, settings.timeout, file).await?;
+        pool.check_server().await?;
         migrations::run(&pool, dialect).await?;
         let instance = instance.to_string();
         let store = Self(Arc::new(Inner {

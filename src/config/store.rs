@@ -1,5 +1,7 @@
 //! Where the data lives and what seals it: the `[store]` and `[keys]` sections.
 
+mod tls;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use crate::config::span::Span;
+pub use crate::config::store::tls::InvalidTls;
 
 /// The `[store]` section.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -49,6 +52,9 @@ impl StoreSection {
             }
             (None, None) => StoreUrl::sqlite(state_directory.join(DEFAULT_FILE)),
         };
+        if let StoreUrl::Postgres(url) = &url {
+            tls::check(url.expose_secret())?;
+        }
         if self.max_connections == 0 {
             return Err(InvalidStoreSection::NoConnections);
         }
@@ -84,6 +90,9 @@ pub enum InvalidStoreSection {
     /// The URL is none of a database.
     #[error(transparent)]
     Url(#[from] InvalidStoreUrl),
+    /// The TLS parameters of the URL cannot be used.
+    #[error(transparent)]
+    Tls(#[from] InvalidTls),
     /// No connection is allowed.
     #[error("store.max_connections is 0; allow at least 1")]
     NoConnections,
@@ -125,6 +134,14 @@ pub enum StoreUrl {
 pub struct InvalidStoreUrl;
 
 impl StoreUrl {
+    /// What is unwise about it, in words.
+    pub fn caution(&self) -> Option<String> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(url) => tls::caution(url.expose_secret()),
+        }
+    }
+
     /// Whether several hosts may share the database.
     pub const fn is_shared(&self) -> bool {
         matches!(self, Self::Postgres(_))

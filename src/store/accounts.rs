@@ -371,7 +371,8 @@ const CONTACT_TOLD: &str = "\
 /// Without the account nothing could be ordered; whatever was wrong until now is worth a new look.
 const FORGET_TROUBLE: &str = "\
     UPDATE auto_certificates SET trouble = NULL, next_look = $2, wakes = wakes + 1 \
-    WHERE provider_id = $1 AND trouble IS NOT NULL AND deleted_at IS NULL";
+    WHERE id IN (SELECT id FROM auto_certificates \
+    WHERE provider_id = $1 AND trouble IS NOT NULL AND deleted_at IS NULL@in_order)";
 const RECORD_TROUBLE: &str =
     "UPDATE providers SET trouble = $4, next_look = $5 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 pub(super) const EARLIEST: &str = concat!(

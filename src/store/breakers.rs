@@ -183,10 +183,11 @@ pub(super) const LINE: &str = "\
 const CLOSE: &str = "UPDATE providers SET breaker = NULL WHERE id = $1 AND breaker IS NOT NULL";
 const LET_GO: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \
-    WHERE provider_id = $1 AND held_by = $2";
+    WHERE id IN (SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_by = $2@in_order)";
 /// Their own pauses were for the provider's sake, but for those that it asked for. The document is ours, and a match by
 /// chance costs one look.
 const FORGET_TROUBLE: &str = "\
     UPDATE auto_certificates SET trouble = NULL, next_look = $3, wakes = wakes + 1 \
+    WHERE id IN (SELECT id FROM auto_certificates \
     WHERE provider_id = $1 AND deleted_at IS NULL AND trouble LIKE '%\"disposition\":\"' || $2 || '\"%' \
-    AND trouble LIKE '%\"not_before\":null%'";
+    AND trouble LIKE '%\"not_before\":null%'@in_order)";

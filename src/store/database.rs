@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
-use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Either, Error, Execute, Executor, SqlStr};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Either, Error, Execute, Executor, Row as _, SqlStr};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -93,6 +93,23 @@ impl Database {
             .connect_lazy_with(self.options.clone())
     }
 
+    /// Refuses a PostgreSQL that is too old, and a pooler that gives each transaction another session: the settings of a
+    /// session, its prepared statements and the lock of the migrations would be lost.
+    pub(super) async fn check_server(&self) -> Result<(), Error> {
+        if self.dialect == Dialect::Sqlite {
+            return Ok(());
+        }
+        let (one, other) = (self.apart(""), self.apart(""));
+        let checked = tokio::time::timeout(self.shared.limit, check_sessions(&one, &other)).await;
+        let closing = async { tokio::join!(one.close(), other.close()) };
+        let _closed = tokio::time::timeout(TO_CLOSE, closing).await;
+        let found = match checked {
+            Ok(checked) => checked,
+            Err(_) => Err(StoreFault::new(FaultCause::NoAnswer, "no answer in time").into_sqlx()),
+        };
+        found.map_err(|error| self.shared.explain(error).0)
+    }
+
     /// What is wrong with it, as far as the calls of this process know.
     pub(super) fn outage(&self) -> Option<StoreFault> {
         self.shared.outage.current()
@@ -120,12 +137,9 @@ impl Database {
         let found = match &*diagnosis {
             Some((at, found)) if at.elapsed() < DIAGNOSIS_LASTS => found.clone(),
             _ => {
-                let tried = tokio::time::timeout(TO_DIAGNOSE, AnyConnection::connect_with(&self.options)).await;
-                let found = match tried {
-                    Ok(Ok(connection)) => {
-                        let _closed = tokio::time::timeout(TO_DIAGNOSE, connection.close()).await;
-                        None
-                    }
+                let greeting = self.dialect.greeting(self.shared.limit);
+                let found = match tokio::time::timeout(TO_DIAGNOSE, try_out(&self.options, greeting)).await {
+                    Ok(Ok(())) => None,
                     Ok(Err(error)) => Some(self.shared.fault_of(&error).unwrap_or_else(|| unknown(&error))),
                     Err(_) => Some(StoreFault::new(FaultCause::NoAnswer, "no connection in time")),
                 };
@@ -138,6 +152,35 @@ impl Database {
         self.shared.failed(&fault);
         fault.into_sqlx()
     }
+}
+
+/// Connects as the pool does, which tells of no error of the greeting.
+async fn try_out(options: &AnyConnectOptions, greeting: String) -> Result<(), Error> {
+    let mut connection = AnyConnection::connect_with(options).await?;
+    connection.execute(sqlx::AssertSqlSafe(greeting)).await?;
+    connection.close().await
+}
+
+async fn check_sessions(one: &AnyPool, other: &AnyPool) -> Result<(), Error> {
+    let version: String = sqlx::query("SHOW server_version_num").fetch_one(one).await?.try_get(0)?;
+    if version.parse::<u32>().is_ok_and(|version| version < OLDEST_SERVER) {
+        return Err(StoreFault::new(FaultCause::ServerTooOld, format!("server_version_num is {version}")).into_sqlx());
+    }
+    // Two clients that are connected at the same time have two sessions, and keep them.
+    for _ in 0..3 {
+        let (first, second, again) = (session(one).await?, session(other).await?, session(one).await?);
+        if first == second || first != again {
+            let detail = "two connections had the same session, or one had two";
+            return Err(StoreFault::new(FaultCause::TransactionPooling, detail).into_sqlx());
+        }
+    }
+    Ok(())
+}
+
+/// Which session of which server a connection has.
+async fn session(connection: &AnyPool) -> Result<String, Error> {
+    let session = "SELECT CAST(pg_backend_pid() AS TEXT) || ' ' || CAST(pg_postmaster_start_time() AS TEXT)";
+    sqlx::query(session).fetch_one(connection).await?.try_get(0)
 }
 
 fn unknown(error: &Error) -> StoreFault {
@@ -229,6 +272,8 @@ impl<'p> Executor<'p> for &'p Database {
 const TO_CONNECT: Duration = Duration::from_secs(10);
 const TO_DIAGNOSE: Duration = Duration::from_secs(3);
 const DIAGNOSIS_LASTS: Duration = Duration::from_secs(2);
+/// As `server_version_num` has it.
+const OLDEST_SERVER: u32 = 130_000;
 const TO_CLOSE: Duration = Duration::from_secs(5);
 /// Connections of PostgreSQL end after a while, so that a fleet spreads over servers anew.
 const LIFETIME: Duration = Duration::from_mins(30);

@@ -50,4 +50,5 @@ const HOLD_BACK: &str = "\
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 const END_LIMIT_HOLDS: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $2, wakes = wakes + 1 \
-    WHERE held_by IS NOT NULL AND held_by <> $1 AND deleted_at IS NULL";
+    WHERE id IN (SELECT id FROM auto_certificates \
+    WHERE held_by IS NOT NULL AND held_by <> $1 AND deleted_at IS NULL@in_order)";

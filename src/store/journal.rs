@@ -334,8 +334,10 @@ pub(super) const PUT_OFF: &str = "\
     UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $3 WHERE adapter = $1 AND next_try <= $2 \
     AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.id = challenge_records.attempt_id AND t.ended_at IS NULL)";
 const LOOK_AT_REMOVALS: &str = "\
-    UPDATE auto_certificates SET next_look = $1, wakes = wakes + 1 WHERE id IN (SELECT auto_certificate_id \
-    FROM challenge_records WHERE next_try > $1 AND removal_tries > 0)";
-const TRY_REMOVALS_AGAIN: &str = "UPDATE challenge_records SET next_try = $1 WHERE next_try > $1 AND removal_tries > 0";
+    UPDATE auto_certificates SET next_look = $1, wakes = wakes + 1 WHERE id IN (SELECT id FROM auto_certificates \
+    WHERE id IN (SELECT auto_certificate_id FROM challenge_records WHERE next_try > $1 AND removal_tries > 0)@in_order)";
+const TRY_REMOVALS_AGAIN: &str = "\
+    UPDATE challenge_records SET next_try = $1 WHERE id IN \
+    (SELECT id FROM challenge_records WHERE next_try > $1 AND removal_tries > 0@in_order)";
 /// So long whoever made a canary has to remove it.
 const LIFE_OF_CANARY: Duration = Duration::minutes(10);

@@ -37,7 +37,7 @@ impl Store {
     }
 
     async fn check_readable(&self) -> Result<(), StoreError> {
-        self.query("SELECT id FROM facts WHERE id = $1").bind(PROBE).fetch_optional(&self.0.pool).await?;
+        self.query("SELECT id FROM write_probes WHERE id = $1").bind(PROBE).fetch_optional(&self.0.pool).await?;
         Ok(())
     }
 
@@ -52,7 +52,7 @@ impl Store {
         let size = if self.0.pool.outage().is_some() { AFTER_FAULT } else { 0 };
         let mut value = vec![0; size];
         value.extend(self.now().micros().to_be_bytes());
-        self.query("INSERT INTO facts (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = $2")
+        self.query("INSERT INTO write_probes (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = $2")
             .bind(PROBE)
             .bind(value)
             .execute(&self.0.pool)
@@ -64,4 +64,4 @@ impl Store {
 const SUCCESS_LASTS: Duration = Duration::from_secs(10);
 const FAULT_LASTS: Duration = Duration::from_secs(1);
 const AFTER_FAULT: usize = 64 * 1024;
-const PROBE: &str = "write-probe";
+const PROBE: &str = "readiness";

@@ -87,6 +87,8 @@ pub(super) const CLAIM: &str = "\
     ORDER BY rehearse_at, id LIMIT $4) AND (rehearse_at <= $1 OR rehearse_at > $2) RETURNING id";
 const PUT_OFF: &str = "UPDATE auto_certificates SET rehearse_at = $2 WHERE id = $1";
 const STORE: &str = "UPDATE auto_certificates SET rehearsal = $2, rehearse_at = $3 WHERE id = $1";
-const SOON: &str = "UPDATE auto_certificates SET rehearse_at = $1 WHERE rehearsal IS NOT NULL AND rehearse_at > $1";
+const SOON: &str = "\
+    UPDATE auto_certificates SET rehearse_at = $1 WHERE id IN \
+    (SELECT id FROM auto_certificates WHERE rehearsal IS NOT NULL AND rehearse_at > $1@in_order)";
 pub(super) const EARLIEST: &str =
     "SELECT id, rehearse_at FROM auto_certificates WHERE deleted_at IS NULL ORDER BY rehearse_at LIMIT 1";

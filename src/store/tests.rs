@@ -209,7 +209,7 @@ async fn after_a_full_disk_the_next_write_succeeds_at_once() {
     };
     let write = async || {
         let mut transaction = store.begin().await?;
-        let insert = "INSERT INTO facts (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = $2";
+        let insert = "INSERT INTO write_probes (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = $2";
         store.query(insert).bind("large").bind(vec![1_u8; 200_000]).execute(&mut *transaction).await?;
         Ok::<_, StoreError>(transaction.commit().await?)
     };

@@ -221,27 +221,27 @@ pub(super) const MEND: [(time::Duration, &str, &str); 5] = [
         LONGEST_LOOK_AHEAD,
         "SELECT id FROM auto_certificates WHERE next_look > $1 LIMIT 1",
         "UPDATE auto_certificates SET next_look = $2, held_until = NULL, held_by = NULL, wakes = wakes + 1 \
-         WHERE next_look > $1",
+         WHERE id IN (SELECT id FROM auto_certificates WHERE next_look > $1@in_order)",
     ),
     (
         LONGEST_LOOK_AHEAD,
         "SELECT id FROM providers WHERE next_look > $1 AND trouble IS NOT NULL LIMIT 1",
-        "UPDATE providers SET next_look = $2, trouble = NULL WHERE next_look > $1",
+        "UPDATE providers SET next_look = $2, trouble = NULL WHERE id IN (SELECT id FROM providers WHERE next_look > $1@in_order)",
     ),
     (
         LONGEST_WAIT_FOR_WINDOW,
         "SELECT id FROM deliveries WHERE next_look > $1 LIMIT 1",
-        "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE next_look > $1",
+        "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE id IN (SELECT id FROM deliveries WHERE next_look > $1@in_order)",
     ),
     (
         LONGEST_LOOK_AHEAD,
         "SELECT id FROM certificates WHERE revocation_look > $1 LIMIT 1",
-        "UPDATE certificates SET revocation_look = $2 WHERE revocation_look > $1",
+        "UPDATE certificates SET revocation_look = $2 WHERE id IN (SELECT id FROM certificates WHERE revocation_look > $1@in_order)",
     ),
     (
         LONGEST_LOOK_AHEAD,
         "SELECT id FROM challenge_records WHERE next_try > $1 LIMIT 1",
-        "UPDATE challenge_records SET next_try = $2 WHERE next_try > $1",
+        "UPDATE challenge_records SET next_try = $2 WHERE id IN (SELECT id FROM challenge_records WHERE next_try > $1@in_order)",
     ),
 ];
 

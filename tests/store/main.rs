@@ -8,6 +8,7 @@ mod backup;
 mod certificates;
 mod declared;
 mod deliveries;
+mod faults;
 mod former_release;
 mod holds;
 mod house;

@@ -108,7 +108,7 @@ pub enum FaultCause {
     Tls,
     /// A pooler that gives each transaction another session.
     #[error(
-        "a pooler (pgbouncer) stands before the database and hands out sessions by transaction; set its pool_mode = session, or connect to PostgreSQL itself"
+        "a pooler (pgbouncer) stands before the database and hands out sessions by transaction; set its pool_mode = session (and ignore_startup_parameters = extra_float_digits), or connect to PostgreSQL itself"
     )]
     TransactionPooling,
     /// PostgreSQL is too old.
