@@ -206,6 +206,11 @@ impl App {
         })
     }
 
+    /// Returns once some work has ended or something has changed; only where no scheduler runs that waits for the same.
+    pub async fn nudged(&self) {
+        self.wake.nudged().await;
+    }
+
     /// The renewal daemon over this store.
     pub fn scheduler(&self, outside: Outside) -> Scheduler {
         self.heed_credentials(&outside);

@@ -57,7 +57,8 @@ struct Cli {
     config: Option<PathBuf>,
 
     /// Renew once and exit: the auto-certificates that are named (by name, common name or id), due or not; without names
-    /// everything that is due. Beside a running daemon it asks the daemon and follows it
+    /// everything that is due. Beside a running daemon it asks the daemon and follows it. Exit code 1 where something
+    /// failed, or, without names, where any auto-certificate that should be in service is not
     #[arg(long, value_name = "NAME", num_args = 0..)]
     renew_now: Option<Vec<String>>,
 
@@ -96,7 +97,8 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Show for each auto-certificate what happens next, when and why, and how much slack that leaves; exit code 1 where a
-    /// person must act
+    /// person must act, a planned renewal would fail, the next try comes after the last safe moment, or the first
+    /// certificate could not be obtained yet
     Plan(plan::PlanCommand),
     /// Check, without an order, everything that a certificate takes, and say what to do about what is not as it should be:
     /// settings, files, clock, CA and account, DNS services and their tokens, and for each name aliases, zone, delegation,
@@ -278,6 +280,6 @@ Examples:
   autocertd --renew-now                                    renew whatever is due, then exit
   autocertd --renew-now www.example.com --json             renew this one now, due or not
 
-Exit codes: 0 all well or nothing due, 1 something failed, 2 bad usage or settings, 3 renewed, but a delivery waits for
-its deploy window.
+Exit codes: 0 all well or nothing due, 1 something failed or is not in service, 2 bad usage or settings, 3 renewed, but a
+delivery waits for its deploy window.
 The log goes to standard error; AUTOCERTD_LOG=debug shows more of it.";

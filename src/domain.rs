@@ -29,6 +29,7 @@ pub mod mac_key;
 pub mod moment;
 pub mod name;
 pub mod outlook;
+pub mod overdue;
 pub mod pattern;
 pub mod plan;
 pub mod profile;

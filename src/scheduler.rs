@@ -166,7 +166,7 @@ impl Scheduler {
     pub async fn take_up(&self, ids: &[AutoCertificateId]) -> Result<(), StoreError> {
         let issuance = self.current().issuance;
         let mut queues: HashMap<ProviderId, Vec<Due>> = HashMap::new();
-        for due in issuance.store.queue_of(ids).await? {
+        for due in issuance.store.queue_of(ids, issuance.clock.now()).await? {
             queues.entry(due.auto_certificate.provider).or_default().push(due);
         }
         for (provider, queue) in queues {

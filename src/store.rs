@@ -52,7 +52,7 @@ pub use backup::{Backup, BackupError, Contents, LeftOut};
 pub use breakers::{Proof, Turnstile};
 pub use certificates::CertificateFilter;
 pub use database::{FaultCause, StoreFault};
-pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow};
+pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryCursor, DeliveryLease, DeliveryRow};
 pub use error::StoreError;
 pub use journal::{ChallengeRecord, IntendedCanary, IntendedRecord, Removal};
 pub use key_ring::{KeyError, KeyRing};
@@ -69,7 +69,7 @@ pub use rotation::Resealed;
 pub use standing::{Standing, StandingPlace};
 pub use takeover::{ProviderOfTakeover, TakenOver, Takeover};
 pub use unserved::Unserved;
-pub use work::{Claim, RunOutcome};
+pub use work::{Claim, MOST_DUE, RunOutcome};
 
 use std::borrow::Cow;
 use std::fmt;
@@ -81,8 +81,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use log::LevelFilter;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::Any;
+use sqlx::ConnectOptions;
 use sqlx::any::{AnyArguments, AnyConnectOptions};
 use sqlx::query::Query;
 use url::Url;
@@ -153,7 +155,12 @@ impl Store {
                 (Dialect::Sqlite, sqlite_url(&path)?, Some(path), Some(opening), Some(presence))
             }
         };
-        let options = url.expose_secret().parse::<AnyConnectOptions>()?;
+        // SQL is for those who look for a fault of autocertd itself: slow statements, too, are told at trace alone.
+        let options = url
+            .expose_secret()
+            .parse::<AnyConnectOptions>()?
+            .log_statements(LevelFilter::Trace)
+            .log_slow_statements(LevelFilter::Trace, Duration::from_secs(1));
         let pool = Database::connect(options, dialect, settings.max_connections, settings.timeout, file).await?;
         pool.check_server().await?;
         migrations::run(&pool, dialect).await?;

@@ -4,10 +4,10 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::app::{App, Place};
-use crate::cli::named::chosen;
+use crate::cli::named::deliveries;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
-use crate::http::control::{DeliveryProgress, DeliveryState, deliveries_of};
+use crate::http::control::{DeliveryProgress, DeliveryState};
 
 #[derive(Debug, Args)]
 pub(super) struct DeliveriesCommand {
@@ -24,8 +24,9 @@ pub(super) fn run(config: &Config, command: &DeliveriesCommand) -> anyhow::Resul
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let app = App::open(config, Place::MustExist).await?;
-        let ids = chosen(&app.store, &command.names).await?;
-        let deliveries = deliveries_of(&app.store, &config.instance(), &ids, app.clock.now()).await?;
+        let rows = deliveries(&app.store, &config.instance(), &command.names).await?;
+        let now = app.clock.now();
+        let deliveries: Vec<DeliveryProgress> = rows.iter().map(|row| DeliveryProgress::of(row, now)).collect();
         if command.json {
             crate::cli::output::print_json(&deliveries)?;
         } else {

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::app::{App, Outside, Place};
 use crate::cli::doctor::page::page;
 use crate::cli::doctor::progress::Progress;
-use crate::cli::named::{UnknownNames, chosen};
+use crate::cli::named::{UnknownNames, of_ids, subjects};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::store::StoreUrl;
 use crate::config::{Config, secret};
@@ -137,11 +137,11 @@ async fn open(config: &Config, findings: &mut Vec<Finding>) -> Option<Store> {
 /// What the names stand for: auto-certificates, or DNS names for which there is none yet.
 async fn round(store: Option<&Store>, names: &[String]) -> anyhow::Result<Round> {
     let (mut round, mut unknown, mut wanted) = (Round::default(), Vec::new(), Vec::new());
-    for name in names {
-        let matching = match store {
-            Some(store) => store.matching_auto_certificates(name).await?,
-            None => Vec::new(),
-        };
+    let matching = match store {
+        Some(store) => store.matching_auto_certificates(names).await?,
+        None => vec![Vec::new(); names.len()],
+    };
+    for (name, matching) in names.iter().zip(matching) {
         match name.parse::<DnsName>() {
             _ if !matching.is_empty() => wanted.extend(matching),
             Ok(name) => round.add_name(name),
@@ -152,13 +152,9 @@ async fn round(store: Option<&Store>, names: &[String]) -> anyhow::Result<Round>
         return Err(UnknownNames(unknown).into());
     }
     let Some(store) = store else { return Ok(round) };
-    if names.is_empty() {
-        wanted = chosen(store, names).await?;
-    }
-    for id in wanted {
-        if let Some(subject) = store.auto_certificate(id).await? {
-            round.add(store, &subject).await?;
-        }
+    let wanted = if names.is_empty() { subjects(store, names).await? } else { of_ids(store, &wanted).await? };
+    for subject in &wanted {
+        round.add(store, subject).await?;
     }
     Ok(round)
 }

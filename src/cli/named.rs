@@ -1,9 +1,11 @@
 //! Which auto-certificates a command is about.
 
-use anyhow::Context;
+use std::collections::HashSet;
 
+use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::id::AutoCertificateId;
-use crate::store::{Page, Store};
+use crate::http::control::{DeliveryPage, MOST_IDS, rows_of};
+use crate::store::{DeliveryRow, Store};
 
 /// Names that name nothing.
 #[derive(Debug, thiserror::Error)]
@@ -18,39 +20,67 @@ pub(super) struct Named {
     pub(super) unknown: Vec<String>,
 }
 
-/// The auto-certificates of these names; without names all of them.
-pub(super) async fn chosen(store: &Store, names: &[String]) -> anyhow::Result<Vec<AutoCertificateId>> {
+/// The auto-certificates of these names, as they stand; without names all of them.
+pub(super) async fn subjects(store: &Store, names: &[String]) -> anyhow::Result<Vec<AutoCertificate>> {
     if names.is_empty() {
         return all(store).await;
     }
-    let Named { ids, unknown } = named(store, names).await?;
-    if unknown.is_empty() { Ok(ids) } else { Err(UnknownNames(unknown).into()) }
+    of_ids(store, &ids_of(store, names).await?).await
+}
+
+/// The deliveries of the auto-certificates of these names, as they stand; without names all of them.
+pub(super) async fn deliveries(store: &Store, instance: &str, names: &[String]) -> anyhow::Result<Vec<DeliveryRow>> {
+    let ids = ids_of(store, names).await?;
+    let (mut rows, mut after) = (Vec::new(), None);
+    for ids in ids.chunks(MOST_IDS) {
+        rows.extend(rows_of(store, instance, ids, None).await?.rows);
+    }
+    while names.is_empty() {
+        let DeliveryPage { rows: page, next } = rows_of(store, instance, &[], after.as_ref()).await?;
+        rows.extend(page);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+/// The auto-certificates of these ids that are there, as they stand.
+pub(super) async fn of_ids(store: &Store, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<AutoCertificate>> {
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(MOST_IDS) {
+        found.extend(store.auto_certificates_of(ids).await?);
+    }
+    Ok(found)
 }
 
 /// The auto-certificates of these names, each once.
 pub(super) async fn named(store: &Store, names: &[String]) -> anyhow::Result<Named> {
-    let mut found = Named::default();
-    for name in names {
-        let matching = store.matching_auto_certificates(name).await?;
+    let (mut found, mut seen) = (Named::default(), HashSet::new());
+    for (name, matching) in names.iter().zip(store.matching_auto_certificates(names).await?) {
         if matching.is_empty() {
             found.unknown.push(name.clone());
         }
-        found.ids.extend(matching);
+        found.ids.extend(matching.into_iter().filter(|id| seen.insert(*id)));
     }
-    found.ids.sort_unstable();
-    found.ids.dedup();
     Ok(found)
 }
 
-async fn all(store: &Store) -> anyhow::Result<Vec<AutoCertificateId>> {
-    let (mut ids, mut offset) = (Vec::new(), 0);
+async fn ids_of(store: &Store, names: &[String]) -> anyhow::Result<Vec<AutoCertificateId>> {
+    let Named { ids, unknown } = named(store, names).await?;
+    if unknown.is_empty() { Ok(ids) } else { Err(UnknownNames(unknown).into()) }
+}
+
+async fn all(store: &Store) -> anyhow::Result<Vec<AutoCertificate>> {
+    let mut all: Vec<AutoCertificate> = Vec::new();
     loop {
-        let page = store.auto_certificates(Page { offset, limit: AT_ONCE }, None).await?;
-        ids.extend(page.items.iter().map(|auto_certificate| auto_certificate.id));
-        if !page.more {
-            return Ok(ids);
+        let page = store.auto_certificates_after(all.last(), AT_ONCE).await?;
+        let is_last = page.len() < AT_ONCE as usize;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
         }
-        offset = offset.checked_add(AT_ONCE).context("too many auto-certificates")?;
     }
 }
 

@@ -6,11 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::app::{App, Place, cautions};
-use crate::cli::named::chosen;
+use crate::cli::named::subjects;
 use crate::cli::plan::page::page;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::auto_certificate::{AutoCertificate, Standing};
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::outlook::{Next, Outlook};
@@ -37,13 +37,10 @@ pub(super) fn run(config: &Config, command: &PlanCommand) -> anyhow::Result<Endi
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let app = App::open(config, Place::MustExist).await?;
-        let (mut planned, now) = (Vec::new(), app.clock.now());
-        for id in chosen(&app.store, &command.names).await? {
-            if let Some(subject) = app.store.auto_certificate(id).await? {
-                let outlook = Outlook::of(&subject.standing, now);
-                planned.push(Planned { subject, outlook });
-            }
-        }
+        let subjects = subjects(&app.store, &command.names).await?;
+        let now = app.clock.now();
+        let planned_of = |subject: AutoCertificate| Planned { outlook: Outlook::of(&subject.standing, now), subject };
+        let mut planned: Vec<Planned> = subjects.into_iter().map(planned_of).collect();
         planned.sort_by_key(|planned| (planned.outlook.next, planned.outlook.at));
         if command.json {
             let entries: Vec<Entry> = planned.iter().map(Entry::from).collect();
@@ -51,10 +48,20 @@ pub(super) fn run(config: &Config, command: &PlanCommand) -> anyhow::Result<Endi
         } else {
             print!("{}", page(&planned, &cautions(config, now), now, width()));
         }
-        let for_a_person = |outlook: &Outlook| outlook.next == Next::Person || outlook.foreseen.is_some();
-        let person = planned.iter().any(|planned| for_a_person(&planned.outlook));
-        Ok(if person { Ending::Failed } else { Ending::Well })
+        let alarming = planned.iter().any(|planned| is_alarming(&planned.outlook, &planned.subject.standing));
+        Ok(if alarming { Ending::Failed } else { Ending::Well })
     })
+}
+
+/// Whether somebody must look at it: a person must act, or the next try comes after the last safe moment, which for what has
+/// expired is over. What has no certificate yet has no such moment; there a try that failed counts.
+fn is_alarming(outlook: &Outlook, standing: &Standing) -> bool {
+    let late = match outlook.slack {
+        Some(slack) => slack.is_negative(),
+        None if standing.newest.is_some() => matches!(outlook.next, Next::Retry | Next::Wait),
+        None => outlook.next == Next::Retry,
+    };
+    outlook.next == Next::Person || outlook.foreseen.is_some() || late
 }
 
 /// That of the terminal, else what everything can show.

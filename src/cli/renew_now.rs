@@ -1,12 +1,14 @@
 //! `autocertd --renew-now`: one pass and out. Beside a running daemon it asks the daemon; without one it works by itself.
 //! Either way it follows each auto-certificate to its end, by what the store says of it.
 
+mod causes;
 mod desk;
+mod progress;
 mod rehearsal;
 mod report;
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use crate::cli::renew_now::desk::Desk;
 use crate::cli::renew_now::rehearsal::Planned;
@@ -15,7 +17,11 @@ pub(super) use crate::cli::renew_now::report::Report;
 use crate::cli::{Ending, log};
 use crate::config::Config;
 use crate::domain::id::AutoCertificateId;
-use crate::http::control::{DeliveryProgress, DeliveryState, RenewalProgress, RenewalTarget};
+use crate::domain::text::printable;
+use crate::http::control::{
+    DeliveriesAnswer, DeliveryProgress, DeliveryState, MOST_IDS, RenewalProgress, RenewalTarget,
+};
+use crate::store::DeliveryCursor;
 
 /// What `--renew-now` is asked.
 #[derive(Clone, Debug)]
@@ -50,20 +56,33 @@ pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
 }
 
 async fn renew(desk: &Desk, wish: &Wish, plans: Vec<Planned>) -> anyhow::Result<Ending> {
-    let renewals = desk.request(&wish.names).await?;
-    if !renewals.unknown.is_empty() {
-        let unknown = renewals.unknown.join(", ");
-        eprintln!("autocertd: no auto-certificate has the name, common name or id: {unknown}; nothing was renewed");
-        return Ok(Ending::Misused);
+    let named = !wish.names.is_empty();
+    let mut report = Report::new(plans, wish.json);
+    let mut ids: Vec<AutoCertificateId> = Vec::new();
+    let mut followed: HashSet<AutoCertificateId> = HashSet::new();
+    loop {
+        let renewals = desk.request(&wish.names).await?;
+        if !renewals.unknown.is_empty() {
+            let unknown = printable(&renewals.unknown.join(", "));
+            eprintln!("autocertd: no auto-certificate has the name, common name or id: {unknown}; nothing was renewed");
+            return Ok(Ending::Misused);
+        }
+        let targets: Vec<_> = renewals.targets.into_iter().filter(|target| followed.insert(target.id)).collect();
+        let was_last = !renewals.more || targets.is_empty();
+        // Without names a delivery that fails is told, even where nothing is due.
+        ids.extend(targets.iter().filter(|_| named).map(|target| target.id));
+        report.begin(&targets);
+        follow(desk, targets, named, &mut report).await?;
+        if was_last {
+            break;
+        }
     }
-    // Without names a delivery that fails is told, even where nothing is due.
-    let named = renewals.targets.iter().filter(|_| !wish.names.is_empty());
-    let ids: Vec<AutoCertificateId> = named.map(|target| target.id).collect();
-    let mut report = Report::new(&renewals.targets, plans, wish.json);
-    follow(desk, renewals.targets, !wish.names.is_empty(), &mut report).await?;
     // Without a daemon nobody else would deliver.
     if wish.wait_delivered || desk.is_local() {
         report.delivered(wait_for_deliveries(desk, &ids).await?);
+    }
+    if !named {
+        report.overdue(desk.overdue().await?);
     }
     report.finish()
 }
@@ -89,7 +108,8 @@ pub(super) async fn nudge_daemon(config: &Config) -> anyhow::Result<()> {
 async fn follow_due_at(desk: &Desk, target: RenewalTarget, json: bool) -> anyhow::Result<Report> {
     desk.request(&[]).await?;
     let ids = [target.id];
-    let mut report = Report::new(std::slice::from_ref(&target), Vec::new(), json);
+    let mut report = Report::new(Vec::new(), json);
+    report.begin(std::slice::from_ref(&target));
     follow(desk, vec![target], true, &mut report).await?;
     if desk.is_local() {
         report.delivered(wait_for_deliveries(desk, &ids).await?);
@@ -97,45 +117,73 @@ async fn follow_due_at(desk: &Desk, target: RenewalTarget, json: bool) -> anyhow
     Ok(report)
 }
 
-/// Looks again and again until nothing is left to do now for these auto-certificates, or where none are named for all;
-/// gives how each delivery stands by then.
+/// Looks again and again until nothing is left to do now for these auto-certificates, or where none are named for all, one
+/// page after the other; gives how each delivery stands then.
 async fn wait_for_deliveries(desk: &Desk, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
+    let mut all = Vec::new();
+    for ids in ids.chunks(MOST_IDS) {
+        all.extend(wait_for_page(desk, ids, None).await?.deliveries);
+    }
+    let mut after = None;
+    while ids.is_empty() {
+        let page = wait_for_page(desk, &[], after.as_ref()).await?;
+        all.extend(page.deliveries);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+async fn wait_for_page(
+    desk: &Desk,
+    ids: &[AutoCertificateId],
+    after: Option<&DeliveryCursor>,
+) -> anyhow::Result<DeliveriesAnswer> {
+    let mut pace = Pace::start();
     loop {
-        let deliveries = desk.deliveries(ids).await?;
+        let begun = Instant::now();
+        let page = desk.deliveries(ids, after).await?;
         let open = |delivery: &DeliveryProgress| {
             matches!(delivery.state, DeliveryState::Running | DeliveryState::Planned { later: false, .. })
         };
-        if !desk.delivers() && !deliveries.iter().any(open) {
-            return Ok(deliveries);
+        if !desk.delivers() && !page.deliveries.iter().any(open) {
+            return Ok(page);
         }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        desk.rest(pace.pause(begun.elapsed(), false)).await;
     }
 }
 
-/// Looks again and again until every one has come to its end. What was `named` shall be renewed now, and fails where it is
-/// kept back.
+/// Looks again and again until every one has come to its end, a page at a time. What was `named` shall be renewed now, and
+/// fails where it is kept back.
 async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, named: bool, report: &mut Report) -> anyhow::Result<()> {
-    let mut open: HashMap<AutoCertificateId, RenewalTarget> =
-        targets.into_iter().map(|target| (target.id, target)).collect();
+    let mut open = VecDeque::from(targets);
+    let mut pace = Pace::start();
     while !open.is_empty() {
-        let targets: Vec<&RenewalTarget> = open.values().collect();
+        let begun = Instant::now();
+        let page: Vec<RenewalTarget> = open.drain(..desk.page().min(open.len())).collect();
+        let is_all = open.is_empty();
         let seen: HashMap<AutoCertificateId, RenewalProgress> =
-            desk.progress(&targets).await?.into_iter().map(|progress| (progress.id, progress)).collect();
-        open.retain(|id, target| match seen.get(id) {
-            None => {
-                report.ended(target, Outcome::Deleted);
-                false
+            desk.progress(&page).await?.into_iter().map(|progress| (progress.id, progress)).collect();
+        let mut changed = false;
+        for target in page {
+            match seen.get(&target.id) {
+                None => report.ended(&target, Outcome::Deleted),
+                Some(progress) if has_ended(&target, progress) => {
+                    report.ended(&target, Outcome::of(&target, progress, named));
+                }
+                Some(progress) => {
+                    changed |= report.moved(&target, progress);
+                    open.push_back(target);
+                    continue;
+                }
             }
-            Some(progress) if has_ended(target, progress) => {
-                report.ended(target, Outcome::of(target, progress, named));
-                false
-            }
-            Some(progress) => {
-                report.moved(target, progress);
-                true
-            }
-        });
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+            changed = true;
+        }
+        if !open.is_empty() {
+            desk.rest(pace.pause(begun.elapsed(), changed || !is_all)).await;
+        }
     }
     Ok(())
 }
@@ -145,4 +193,27 @@ fn has_ended(target: &RenewalTarget, progress: &RenewalProgress) -> bool {
     !progress.running && (progress.hold.is_some() || progress.runs > target.runs && !progress.requested)
 }
 
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// How often is looked: often while something changes, ever more rarely while nothing does, and so that all looks together
+/// take a fifth of the time at most.
+struct Pace {
+    changed: Instant,
+}
+
+impl Pace {
+    fn start() -> Self {
+        Self { changed: Instant::now() }
+    }
+
+    /// The pause after a look that took so long.
+    fn pause(&mut self, took: Duration, changed: bool) -> Duration {
+        if changed {
+            self.changed = Instant::now();
+        }
+        (self.changed.elapsed() / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE).max((took * 4).min(LONGEST_RELIEF))
+    }
+}
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// For a daemon that is slow to answer.
+const LONGEST_RELIEF: Duration = Duration::from_secs(10);

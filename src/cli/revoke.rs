@@ -140,7 +140,7 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, S
     {
         return Ok(Ok(certificate));
     }
-    let ids = match store.matching_auto_certificates(text).await?.as_slice() {
+    let ids = match store.matching_auto_certificates(&[text]).await?.concat().as_slice() {
         [] => match text.parse::<SerialNumber>() {
             Ok(serial) => store.certificates_with_serial(&serial).await?,
             Err(_) => Vec::new(),

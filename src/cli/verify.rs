@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::app::{App, Place, UnusableSettings};
 use crate::cli::deliveries::empty_table;
-use crate::cli::named::chosen;
+use crate::cli::named::deliveries;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::config::delivery::DeliveryEntry;
@@ -16,7 +16,6 @@ use crate::deliver::verify::Verify;
 use crate::domain::delivery::{Deliverable, DeliveryReason, plan_delivery};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::id::AutoCertificateId;
-use crate::http::control::rows_of;
 use crate::store::{DeliveryRow, Store};
 
 #[derive(Debug, Args)]
@@ -83,8 +82,7 @@ pub(super) fn run(config: &Config, command: &VerifyCommand) -> anyhow::Result<En
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let app = App::open(config, Place::MustExist).await?;
-        let ids = chosen(&app.store, &command.names).await?;
-        let rows = rows_of(&app.store, &config.instance(), &ids).await?;
+        let rows = deliveries(&app.store, &config.instance(), &command.names).await?;
         let spots = rows.into_iter().filter_map(|row| {
             let (entry, address, verify) = places.iter().find(|(entry, ..)| entry.key == row.target)?;
             Some(Spot { entry, address, verify, row })

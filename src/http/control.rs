@@ -2,38 +2,59 @@
 //! serve the commands also where no daemon runs and they ask the store themselves.
 
 mod deliveries;
+mod listed;
+mod overdue;
 
-pub use deliveries::{DELIVERIES, DeliveryProgress, DeliveryState, deliveries_of, rows_of};
+pub use deliveries::{
+    DELIVERIES, DeliveriesAnswer, DeliveriesRequest, DeliveryPage, DeliveryProgress, DeliveryState, page_of, rows_of,
+};
+pub use listed::{ListedIds, MOST_IDS};
+pub use overdue::{OVERDUE, OverdueAnswer, OverdueEntry, overdue};
 
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use axum::routing::get;
+use std::collections::HashSet;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::Method;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::Trouble;
 use crate::domain::hold::Hold;
-use crate::domain::id::{AutoCertificateId, CertificateId, ParseIdError};
+use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::moment::Moment;
 use crate::domain::state;
 use crate::domain::text::RemoteMessage;
 use crate::http::Api;
 use crate::http::body::{Body, Wire};
-use crate::http::errors::{ApiError, Fault};
-use crate::http::query::Parameters;
-use crate::store::{NewestSummary, Progress, Store, StoreError};
+use crate::http::control::listed::QueriedIds;
+use crate::http::errors::ApiError;
+use crate::store::{MOST_DUE, NewestSummary, Progress, Store, StoreError};
 
 /// The path of renewals.
 pub const RENEWALS: &str = "/control/renewals";
+/// The path of the question how renewals go.
+pub const PROGRESS: &str = "/control/progress";
 /// The path of the question whether all is issued.
 pub const ISSUED: &str = "/control/issued";
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
-        .route(RENEWALS, get(progress).post(renew))
-        .route(DELIVERIES, get(deliveries::progress))
+        .route(RENEWALS, get(progress_by_query).post(renew).layer(DefaultBodyLimit::max(MAX_NAMES)))
+        .route(PROGRESS, post(progress))
+        .route(DELIVERIES, get(deliveries::progress_by_query).post(deliveries::progress))
         .route(ISSUED, get(issued))
+        .route(OVERDUE, get(overdue::answer))
+}
+
+/// Whether a request only looks, which those who wait do many times a second.
+pub(crate) fn is_poll(method: &Method, path: &str) -> bool {
+    match path {
+        PROGRESS | DELIVERIES | ISSUED | OVERDUE => true,
+        RENEWALS => method == Method::GET,
+        _ => false,
+    }
 }
 
 /// Asks for renewals.
@@ -52,6 +73,9 @@ pub struct RenewalAnswer {
     pub targets: Vec<RenewalTarget>,
     /// Names that name nothing.
     pub unknown: Vec<String>,
+    /// Whether more than these is due: whoever has followed them to their end asks again.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// One auto-certificate that is renewed, as it stood when that was asked for.
@@ -127,11 +151,15 @@ pub struct NewestIssued {
 
 /// Whether every auto-certificate is in service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct IssuedAnswer {
     /// How many auto-certificates there are.
     pub total: u64,
-    /// Those that are not in service.
+    /// At most 1,000 of those that are not in service.
     pub missing: Vec<Missing>,
+    /// How many are not in service.
+    #[serde(default)]
+    pub missing_total: u64,
 }
 
 /// An auto-certificate that is not in service.
@@ -155,61 +183,72 @@ async fn renew(State(api): State<Api>, Body(request): Body<RenewalRequest>) -> R
     Ok(Json(answer))
 }
 
-/// Asks the store for renewals: of the named ones, due or not; without names of everything that is due. Where a name is
-/// unknown nothing is asked for.
+/// Asks the store for renewals: of the named ones, due or not; without names everything that is due or being worked on is
+/// named in the answer, and nothing is asked for. Where a name is unknown nothing is asked for either.
 ///
 /// # Errors
 /// Where the store fails.
 pub async fn ask(store: &Store, names: &[String], now: Moment) -> Result<RenewalAnswer, StoreError> {
-    let (mut ids, mut unknown) = (Vec::new(), Vec::new());
-    for name in names {
-        let matching = store.matching_auto_certificates(name).await?;
-        if matching.is_empty() {
-            unknown.push(name.clone());
-        }
-        ids.extend(matching);
-    }
-    if !unknown.is_empty() {
-        return Ok(RenewalAnswer { targets: Vec::new(), unknown });
-    }
     if names.is_empty() {
-        ids = store.due(now).await?;
+        let due = store.due(now).await?;
+        let more = i64::try_from(due.len()).is_ok_and(|due| due >= MOST_DUE);
+        let ids = once_each(store.at_work().await?.into_iter().chain(due));
+        return Ok(RenewalAnswer { targets: targets(store, &ids).await?, unknown: Vec::new(), more });
     }
-    ids.sort_unstable();
-    ids.dedup();
-    let targets = store.progress(&ids).await?.into_iter().map(RenewalTarget::from).collect();
-    if !names.is_empty() {
-        for id in ids {
-            store.request_renewal(id).await?;
-            store.request_deliveries(id).await?;
-        }
+    let matching = store.matching_auto_certificates(names).await?;
+    let unknown: Vec<String> =
+        names.iter().zip(&matching).filter(|(_, ids)| ids.is_empty()).map(|(name, _)| name.clone()).collect();
+    if !unknown.is_empty() {
+        return Ok(RenewalAnswer { unknown, ..RenewalAnswer::default() });
     }
-    Ok(RenewalAnswer { targets, unknown })
+    let ids = once_each(matching.into_iter().flatten());
+    let targets = targets(store, &ids).await?;
+    for ids in ids.chunks(MOST_IDS) {
+        store.request_renewals(ids).await?;
+    }
+    Ok(RenewalAnswer { targets, ..RenewalAnswer::default() })
 }
 
-async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
-    let found = api.store.progress(&ids).await?;
+fn once_each(ids: impl Iterator<Item = AutoCertificateId>) -> Vec<AutoCertificateId> {
+    let mut seen = HashSet::new();
+    ids.filter(|id| seen.insert(*id)).collect()
+}
+
+/// How these stand before anything is asked for.
+async fn targets(store: &Store, ids: &[AutoCertificateId]) -> Result<Vec<RenewalTarget>, StoreError> {
+    let mut targets = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(MOST_IDS) {
+        targets.extend(store.progress(ids).await?.into_iter().map(RenewalTarget::from));
+    }
+    Ok(targets)
+}
+
+async fn progress(
+    State(api): State<Api>,
+    Body(request): Body<ListedIds>,
+) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
+    progress_of(&api, &request.ids()?).await
+}
+
+/// As commands of the former release ask.
+async fn progress_by_query(
+    State(api): State<Api>,
+    QueriedIds(ids): QueriedIds,
+) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
+    progress_of(&api, &ids).await
+}
+
+async fn progress_of(api: &Api, ids: &[AutoCertificateId]) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
+    let found = api.store.progress(ids).await?;
     Ok(Json(found.into_iter().map(RenewalProgress::from).collect()))
 }
 
 /// Tells which auto-certificates are not in service.
 async fn issued(State(api): State<Api>) -> Result<Json<IssuedAnswer>, ApiError> {
     let now = api.clock.now();
-    let unserved = api.store.unserved(&api.instance, now).await?;
+    let unserved = api.store.unserved(&api.instance, now, MOST_MISSING).await?;
     let missing = unserved.lacking.iter().map(|lacking| Missing::at(lacking, now)).collect();
-    Ok(Json(IssuedAnswer { total: unserved.total, missing }))
-}
-
-/// Every `id` of a query.
-struct Ids(Vec<AutoCertificateId>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Ids {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let ids: Result<_, _> = Parameters::of(parts).all("id").map(str::parse).collect();
-        ids.map(Self).map_err(|error: ParseIdError| ApiError::Query(vec![Fault(format!("id: {error}"))]))
-    }
+    Ok(Json(IssuedAnswer { total: unserved.total, missing, missing_total: unserved.lacking_total }))
 }
 
 impl Wire for RenewalRequest {
@@ -279,4 +318,7 @@ impl From<NewestSummary> for NewestIssued {
     }
 }
 
+/// In bytes: more than a command line has room for, however much of it JSON must escape.
+const MAX_NAMES: usize = 16 * 1024 * 1024;
+const MOST_MISSING: u32 = 1_000;
 const UNDELIVERED: &str = "issued, but not delivered; `autocertd deliveries` tells why";

@@ -14,6 +14,7 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use crate::http::Api;
+use crate::http::control;
 use crate::http::errors::{ApiError, ErrorBody};
 use crate::runtime::randomness::Randomness;
 
@@ -31,11 +32,11 @@ async fn traced(State(randomness): State<Randomness>, request: Request, next: Ne
     let path = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", id, method = %request.method(), path, actor = Empty);
     async move {
-        let probe = request.method() == Method::GET && PROBES.contains(&path.as_str());
+        let quiet = is_quiet(request.method(), &path);
         let start = Instant::now();
         let mut response = next.run(request).await;
         let (status, latency) = (response.status().as_u16(), start.elapsed());
-        if probe {
+        if quiet && !response.status().is_server_error() {
             tracing::debug!(status, ?latency, "answered");
         } else {
             tracing::info!(status, ?latency, "answered");
@@ -50,6 +51,11 @@ async fn traced(State(randomness): State<Randomness>, request: Request, next: Ne
     }
     .instrument(span)
     .await
+}
+
+/// Whether a request is repeated again and again by those who wait or watch: it would drown the log.
+fn is_quiet(method: &Method, path: &str) -> bool {
+    method == Method::GET && PROBES.contains(&path) || control::is_poll(method, path)
 }
 
 async fn limited(State(limit): State<Duration>, request: Request, next: Next) -> Response {

@@ -1,5 +1,7 @@
 //! Auto-certificates and how they stand.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
 
@@ -77,6 +79,36 @@ impl Store {
         let row = self.query(get()).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
         let found = row.as_ref().map(read).transpose()?;
         Ok(found.filter(|auto_certificate| !auto_certificate.standing.deleted))
+    }
+
+    /// The auto-certificates of these ids, in the same order; those that are deleted are left out.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn auto_certificates_of(&self, ids: &[AutoCertificateId]) -> Result<Vec<AutoCertificate>, StoreError> {
+        let rows = self.query(get_listed()).bind(documents::of_ids(ids)).fetch_all(&self.0.pool).await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let auto_certificate = read(row)?;
+            found.insert(auto_certificate.id, auto_certificate);
+        }
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+    }
+
+    /// At most `limit` auto-certificates in the order of their making, those after `last`. Unlike [`Store::auto_certificates`]
+    /// it passes over nothing, so that reading all of them costs each once.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn auto_certificates_after(
+        &self,
+        last: Option<&AutoCertificate>,
+        limit: u32,
+    ) -> Result<Vec<AutoCertificate>, StoreError> {
+        let (created, id) =
+            last.map_or((i64::MIN, String::new()), |last| (last.audit.created.micros(), last.id.to_string()));
+        let query = self.query(list_after()).bind(created).bind(id).bind(i64::from(limit));
+        query.fetch_all(&self.0.pool).await?.iter().map(read).collect()
     }
 
     /// A page of auto-certificates, of those with this common name where one is given.
@@ -159,15 +191,41 @@ impl Store {
         Ok(deleted.rows_affected() == 1)
     }
 
-    /// The auto-certificates that a person may mean: by id, by name or by common name.
+    /// For each of these texts the auto-certificates that a person may mean by it: by id, by name or by common name.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn matching_auto_certificates(&self, text: &str) -> Result<Vec<AutoCertificateId>, StoreError> {
-        let id = text.parse::<AutoCertificateId>().map_or_else(|_| text.to_owned(), |id| id.to_string());
-        let rows =
-            self.query(MATCHING).bind(id).bind(text.to_owned()).bind(filter_form(text)).fetch_all(&self.0.pool).await?;
-        rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
+    pub async fn matching_auto_certificates<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+    ) -> Result<Vec<Vec<AutoCertificateId>>, StoreError> {
+        // PostgreSQL refuses a NUL, and nothing has one in its name.
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let usable = || texts.iter().filter(|text| !text.contains('\0'));
+        let id = |text: &str| text.parse::<AutoCertificateId>().map_or_else(|_| text.to_owned(), |id| id.to_string());
+        let rows = self
+            .query(MATCHING)
+            .bind(documents::of_texts(usable().map(|text| id(text))))
+            .bind(documents::of_texts(usable().map(|text| (*text).to_owned())))
+            .bind(documents::of_texts(usable().map(|text| filter_form(text))))
+            .fetch_all(&self.0.pool)
+            .await?;
+        let mut found: HashMap<String, Vec<AutoCertificateId>> = HashMap::new();
+        for row in &rows {
+            let record = Record::new(row, TABLE);
+            found.entry(record.text("wanted")?).or_default().push(record.parsed("id")?);
+        }
+        let of = |key: String| found.get(&key).into_iter().flatten().copied();
+        let matching = |text: &&str| {
+            let mut ids: Vec<AutoCertificateId> = of(format!("i{}", id(text)))
+                .chain(of(format!("n{text}")))
+                .chain(of(format!("f{}", filter_form(text))))
+                .collect();
+            let mut seen = HashSet::new();
+            ids.retain(|id| seen.insert(*id));
+            ids
+        };
+        Ok(texts.iter().map(matching).collect())
     }
 }
 
@@ -311,6 +369,22 @@ pub(super) fn get() -> String {
     format!("SELECT {COLUMNS} FROM auto_certificates a WHERE a.id = $1")
 }
 
+pub(super) fn get_listed() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM @listed1 listed CROSS JOIN auto_certificates a \
+         WHERE a.id = listed.value AND a.deleted_at IS NULL"
+    )
+}
+
+/// The page is chosen first, so that no other columns are read of the rest.
+pub(super) fn list_after() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM (SELECT id AS page_id FROM auto_certificates WHERE deleted_at IS NULL \
+         AND (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3) page \
+         JOIN auto_certificates a ON a.id = page.page_id ORDER BY a.created_at, a.id"
+    )
+}
+
 /// Those of [`IDS`] that are not deleted.
 pub(super) fn list() -> String {
     format!(
@@ -369,9 +443,12 @@ pub(super) const DELETE: &str = "\
     UPDATE auto_certificates SET deleted_at = $2, next_look = $2, wakes = wakes + 1, renewal_requested = 0, \
     declared_by = NULL \
     WHERE id = $1 AND deleted_at IS NULL";
-/// Three look-ups, each by its index, where an OR would read all rows.
+/// Three look-ups, each by its index, where an OR would read all rows; the first letter of `wanted` tells which one it was.
 pub(super) const MATCHING: &str = "\
-    SELECT id, created_at FROM auto_certificates WHERE deleted_at IS NULL AND id = $1 \
-    UNION SELECT id, created_at FROM auto_certificates WHERE deleted_at IS NULL AND name = $2 \
-    UNION SELECT id, created_at FROM auto_certificates WHERE deleted_at IS NULL AND common_name_form = $3 \
-    ORDER BY created_at, id";
+    SELECT 'i' || listed.value AS wanted, a.id, a.created_at FROM @listed1 listed CROSS JOIN auto_certificates a \
+    WHERE a.deleted_at IS NULL AND a.id = listed.value \
+    UNION SELECT 'n' || listed.value AS wanted, a.id, a.created_at FROM @listed2 listed CROSS JOIN auto_certificates a \
+    WHERE a.deleted_at IS NULL AND a.name = listed.value \
+    UNION SELECT 'f' || listed.value AS wanted, a.id, a.created_at FROM @listed3 listed CROSS JOIN auto_certificates a \
+    WHERE a.deleted_at IS NULL AND a.common_name_form = listed.value \
+    ORDER BY 3, 2";

@@ -34,6 +34,19 @@ impl Store {
         row.map_or(Ok(None), |row| Record::new(&row, "providers").optional_parsed("declared_key"))
     }
 
+    /// The keys under which the settings declare providers, or once did.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn declared_keys_of_providers(&self) -> Result<HashMap<ProviderId, DeclaredKey>, StoreError> {
+        let rows = self.query(PROVIDER_KEYS).fetch_all(&self.0.pool).await?;
+        let read = |row| {
+            let record = Record::new(row, "providers");
+            Ok((record.parsed("id")?, record.parsed("declared_key")?))
+        };
+        rows.iter().map(read).collect()
+    }
+
     /// The keys under which the settings declare auto-certificates, or once did, and which these are.
     ///
     /// # Errors
@@ -344,6 +357,7 @@ fn resolved(
 pub(super) const PROVIDERS: &str = "\
     SELECT id, declared_key, declared_by, name, email, server, eab_key_id, eab_key_secret, profile, fallbacks \
     FROM providers WHERE declared_key IS NOT NULL ORDER BY declared_key";
+pub(super) const PROVIDER_KEYS: &str = "SELECT id, declared_key FROM providers WHERE declared_key IS NOT NULL";
 pub(super) const AUTO_CERTIFICATES: &str = "\
     SELECT id, declared_key, declared_by, name, provider_id, common_name, key_algorithm, subject_alternative_names, \
     profile FROM auto_certificates WHERE declared_key IS NOT NULL AND deleted_at IS NULL ORDER BY declared_key";

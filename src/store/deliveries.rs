@@ -1,6 +1,7 @@
 //! Deliveries: one row for each auto-certificate at each target of each instance, claimed by lease as other work is.
 
 use crate::store::database::Transaction;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::any::AnyRow;
 
@@ -60,6 +61,15 @@ pub struct DeliveryRow {
     pub running: bool,
     /// When it is looked at next.
     pub next_look: Moment,
+}
+
+/// Where a page of deliveries ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryCursor {
+    id: AutoCertificateId,
+    target: String,
+    instance: String,
 }
 
 /// A delivery that was claimed for work.
@@ -232,38 +242,60 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn request_deliveries(&self, id: AutoCertificateId) -> Result<(), StoreError> {
-        self.query(
-            "UPDATE deliveries SET next_look = $2, wakes = wakes + 1, trouble = NULL, \
-             settings = CASE WHEN trouble IS NULL THEN settings ELSE '' END WHERE auto_certificate_id = $1",
-        )
-        .bind(id.to_string())
-        .bind(self.now().micros())
-        .execute(&self.0.pool)
-        .await?;
+        self.query(REQUEST_DELIVERIES)
+            .bind(documents::of_ids(&[id]))
+            .bind(self.now().micros())
+            .execute(&self.0.pool)
+            .await?;
         Ok(())
     }
 
-    /// The deliveries of an auto-certificate, those of this instance and those of the fleet, by target.
+    /// The deliveries of these auto-certificates, those of this instance and those of the fleet, by auto-certificate and
+    /// target.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn deliveries(&self, id: AutoCertificateId, instance: &str) -> Result<Vec<DeliveryRow>, StoreError> {
+    pub async fn deliveries(&self, ids: &[AutoCertificateId], instance: &str) -> Result<Vec<DeliveryRow>, StoreError> {
         let rows = self
-            .query(of_auto_certificate())
-            .bind(id.to_string())
+            .query(of_auto_certificates())
+            .bind(documents::of_ids(ids))
             .bind(instance.to_owned())
             .fetch_all(&self.0.pool)
             .await?;
         rows.iter().map(read).collect()
     }
 
-    /// Every delivery of this instance and of the fleet.
+    /// At most `limit` deliveries of this instance and of the fleet, those after `cursor` in the order of their
+    /// auto-certificates' ids.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn all_deliveries(&self, instance: &str) -> Result<Vec<DeliveryRow>, StoreError> {
-        let rows = self.query(of_instance()).bind(instance.to_owned()).fetch_all(&self.0.pool).await?;
+    pub async fn deliveries_after(
+        &self,
+        cursor: Option<&DeliveryCursor>,
+        instance: &str,
+        limit: u32,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
+        let (id, target, of) = cursor
+            .map(|after| (after.id.to_string(), after.target.clone(), after.instance.clone()))
+            .unwrap_or_default();
+        let rows = self
+            .query(of_instance())
+            .bind(instance.to_owned())
+            .bind(id)
+            .bind(target)
+            .bind(of)
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.pool)
+            .await?;
         rows.iter().map(read).collect()
+    }
+}
+
+impl DeliveryRow {
+    /// The place of this one in the order of [`Store::deliveries_after`].
+    pub fn cursor(&self) -> DeliveryCursor {
+        DeliveryCursor { id: self.auto_certificate, target: self.target.to_string(), instance: self.instance.clone() }
     }
 }
 
@@ -338,14 +370,18 @@ fn get() -> String {
     format!("{SELECT} WHERE d.id = $1")
 }
 
-pub(super) fn of_auto_certificate() -> String {
-    format!("{SELECT} WHERE d.auto_certificate_id = $1 AND d.instance IN ($2, '') ORDER BY d.target, d.instance")
+pub(super) fn of_auto_certificates() -> String {
+    format!(
+        "{SELECT} WHERE d.auto_certificate_id IN (SELECT value FROM @listed1) AND d.instance IN ($2, '') \
+         ORDER BY d.auto_certificate_id, d.target, d.instance"
+    )
 }
 
 pub(super) fn of_instance() -> String {
     format!(
         "{SELECT} WHERE d.instance IN ($1, '') AND a.deleted_at IS NULL \
-         ORDER BY d.auto_certificate_id, d.target, d.instance"
+         AND (d.auto_certificate_id, d.target, d.instance) > ($2, $3, $4) \
+         ORDER BY d.auto_certificate_id, d.target, d.instance LIMIT $5"
     )
 }
 
@@ -364,6 +400,11 @@ const SELECT: &str = concat!(
     newest!("not_after"),
     " AS newest_not_after FROM deliveries d JOIN auto_certificates a ON a.id = d.auto_certificate_id"
 );
+/// What is in trouble is carried out whole, as under other settings: a look would find the files of a try whose hook failed.
+pub(super) const REQUEST_DELIVERIES: &str = "\
+    UPDATE deliveries SET next_look = $2, wakes = wakes + 1, trouble = NULL, \
+    settings = CASE WHEN trouble IS NULL THEN settings ELSE '' END \
+    WHERE auto_certificate_id IN (SELECT value FROM @listed1)";
 /// The lease is asked for twice: between the look and the write another session may have claimed the row.
 pub(super) const CLAIM_DUE: &str = concat!(
     "WITH due AS MATERIALIZED (SELECT id FROM deliveries WHERE target = $2 AND instance = $3 AND next_look <= $4 AND ",
@@ -379,7 +420,6 @@ const RECORD_DELIVERED: &str = "\
     delivered_at = $7, settings = $8, receipt = $9, trouble = NULL \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 pub(super) const WAKE: &str = "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE auto_certificate_id = $1";
-/// What is in trouble is carried out whole, as under other settings: a look would find the files of a try whose hook failed.
 const WAKE_TARGET: &str = "\
     UPDATE deliveries SET next_look = $3, wakes = wakes + 1, trouble = NULL, \
     settings = CASE WHEN trouble IS NULL THEN settings ELSE '' END WHERE target = $1 AND instance = $2";

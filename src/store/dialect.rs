@@ -68,6 +68,14 @@ impl Dialect {
         }
     }
 
+    /// The texts of the JSON array that is bound as parameter `number`, as rows of one column, `value`.
+    fn listed(self, number: usize) -> String {
+        match self {
+            Self::Sqlite => format!("json_each(${number})"),
+            Self::Postgres => format!("jsonb_array_elements_text(CAST(${number} AS JSONB))"),
+        }
+    }
+
     /// The triggers of the fifth migration.
     const fn triggers(self) -> &'static str {
         match self {
@@ -100,8 +108,8 @@ impl Dialect {
         }
     }
 
-    /// The statement in this dialect: `@now`, `@lease`, `@blob`, `@in_order` and `@triggers` are filled in. Values are always bound, never part
-    /// of the text.
+    /// The statement in this dialect: `@now`, `@lease`, `@blob`, `@in_order`, `@triggers` and `@listed1` to `@listed3` are filled in.
+    /// Values are always bound, never part of the text.
     pub(super) fn sql(self, text: impl Into<Cow<'static, str>>) -> SqlStr {
         let text = text.into();
         if !text.contains('@') {
@@ -114,6 +122,8 @@ impl Dialect {
             .replace("@blob", self.blob())
             .replace("@in_order", self.in_order())
             .replace("@triggers", self.triggers());
+        let filled =
+            (1..=3).fold(filled, |text, number| text.replace(&format!("@listed{number}"), &self.listed(number)));
         AssertSqlSafe(filled).into_sql_str()
     }
 }

@@ -21,6 +21,13 @@ pub(super) fn of_texts(texts: impl Iterator<Item = String>) -> String {
     texts.collect::<serde_json::Value>().to_string()
 }
 
+/// Ids as a document, for a statement that asks for all of them at once (`@listed1` in [`Dialect::sql`]).
+///
+/// [`Dialect::sql`]: crate::store::dialect::Dialect::sql
+pub(super) fn of_ids<T: ToString>(ids: &[T]) -> String {
+    of_texts(ids.iter().map(ToString::to_string))
+}
+
 /// A failure as a document.
 pub(super) fn of_failure(failure: &Failure) -> String {
     serde_json::json!(FailureDocument::from(failure)).to_string()

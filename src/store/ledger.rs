@@ -59,10 +59,11 @@ impl Store {
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         let mut ledger = self.lock_buckets(&mut transaction, books, order.buckets()).await?;
-        if let Err(full) = ledger.look(order, self.now()) {
+        let now = self.now();
+        if let Err(full) = ledger.look(order, now) {
             return Ok(Err(full));
         }
-        let taken = ledger.ordered(order, self.now());
+        let taken = ledger.ordered(order, now);
         self.write_buckets(&mut transaction, books, taken).await?;
         transaction.commit().await?;
         Ok(Ok(()))
@@ -80,7 +81,8 @@ impl Store {
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         let mut ledger = self.lock_buckets(&mut transaction, books, buckets).await?;
-        let taken: Vec<_> = names.into_iter().filter_map(|name| ledger.failed(name, self.now())).collect();
+        let now = self.now();
+        let taken: Vec<_> = names.into_iter().filter_map(|name| ledger.failed(name, now)).collect();
         self.write_buckets(&mut transaction, books, taken).await?;
         Ok(transaction.commit().await?)
     }

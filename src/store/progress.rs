@@ -1,5 +1,7 @@
 //! What people ask of renewals: that one be made, and how it goes.
 
+use std::collections::HashMap;
+
 use sqlx::any::AnyRow;
 
 use crate::domain::attempt::StageKind;
@@ -10,6 +12,8 @@ use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::resource::ResourceName;
 use crate::store::auto_certificates::{TABLE, newest, open_stage, read_hold, read_stage, running};
+use crate::store::deliveries::REQUEST_DELIVERIES;
+use crate::store::documents;
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
@@ -88,12 +92,30 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn progress(&self, ids: &[AutoCertificateId]) -> Result<Vec<Progress>, StoreError> {
-        let mut all = Vec::with_capacity(ids.len());
-        for id in ids {
-            let row = self.query(GET).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
-            all.extend(row.as_ref().map(|row| read(row, self.now())).transpose()?);
+        let rows = self.query(GET).bind(documents::of_ids(ids)).fetch_all(&self.0.pool).await?;
+        let now = self.now();
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let progress = read(row, now)?;
+            found.insert(progress.id, progress);
         }
-        Ok(all)
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+    }
+
+    /// Does [`Store::request_renewal`] for all of these in one transaction, and makes their deliveries due, pauses or not.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn request_renewals(&self, ids: &[AutoCertificateId]) -> Result<(), StoreError> {
+        let (ids, now) = (documents::of_ids(ids), self.now().micros());
+        let mut transaction = self.begin().await?;
+        for lock in [LOCK_ALL, LOCK_DELIVERIES] {
+            self.query(lock).bind(ids.clone()).fetch_all(&mut *transaction).await?;
+        }
+        for request in [REQUEST_ALL, REQUEST_DELIVERIES] {
+            self.query(request).bind(ids.clone()).bind(now).execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 }
 
@@ -123,11 +145,24 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestSummary>, StoreError>
 
 const LOCK: &str = "UPDATE auto_certificates SET wakes = wakes WHERE id = $1 AND deleted_at IS NULL";
 /// Not where an attempt is being worked on.
-const REQUEST: &str = "\
-    UPDATE auto_certificates SET renewal_requested = 1, next_look = $2, wakes = wakes + 1, held_until = NULL, \
-    held_by = NULL \
-    WHERE id = $1 AND (lease_until IS NULL OR lease_until <= @now OR NOT EXISTS \
-    (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = auto_certificates.id AND o.ended_at IS NULL))";
+macro_rules! request {
+    ($which:literal) => {
+        concat!(
+            "UPDATE auto_certificates SET renewal_requested = 1, next_look = $2, wakes = wakes + 1, held_until = NULL, \
+             held_by = NULL WHERE ",
+            $which,
+            " AND (lease_until IS NULL OR lease_until <= @now OR NOT EXISTS \
+             (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = auto_certificates.id AND o.ended_at IS NULL))"
+        )
+    };
+}
+const REQUEST: &str = request!("id = $1");
+pub(super) const REQUEST_ALL: &str = request!("deleted_at IS NULL AND id IN (SELECT value FROM @listed1)");
+/// Rows are locked in the order of their ids, so that two requests never wait for one another.
+pub(super) const LOCK_ALL: &str = "\
+    SELECT id FROM auto_certificates WHERE deleted_at IS NULL AND id IN (SELECT value FROM @listed1)@in_order";
+pub(super) const LOCK_DELIVERIES: &str = "\
+    SELECT id FROM deliveries WHERE auto_certificate_id IN (SELECT value FROM @listed1)@in_order";
 pub(super) const GET: &str = concat!(
     "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.held_until, a.held_by, a.deleted_at, ",
     running!(),
@@ -137,5 +172,5 @@ pub(super) const GET: &str = concat!(
     newest!("id"),
     " AS newest_id, ",
     newest!("certificate"),
-    " AS newest_certificate FROM auto_certificates a WHERE a.id = $1"
+    " AS newest_certificate FROM @listed1 listed CROSS JOIN auto_certificates a WHERE a.id = listed.value"
 );

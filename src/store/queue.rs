@@ -1,18 +1,17 @@
 //! The queues at providers: who is due there, the most urgent first, and who is kept back.
 
-use sqlx::any::AnyRow;
-use time::Duration;
-
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::hold::Hold;
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::moment::Moment;
 use crate::domain::plan::plan;
 use crate::store::auto_certificates::{self, COLUMNS, TABLE, newest};
+use crate::store::documents;
 use crate::store::lease::free;
 use crate::store::row::Record;
 use crate::store::work::LONGEST_LOOK_AHEAD;
 use crate::store::{Store, StoreError};
+use sqlx::any::AnyRow;
 
 /// An auto-certificate in the queue of its provider.
 #[derive(Clone, Debug)]
@@ -48,18 +47,14 @@ impl Store {
         readable(&rows)
     }
 
-    /// Those of these that nobody works on, due or not, the most urgent first.
+    /// Those of these that nobody works on, due or not, in the order of [`Store::queue_at`] as of `now`.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn queue_of(&self, ids: &[AutoCertificateId]) -> Result<Vec<Due>, StoreError> {
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            found.extend(self.query(one()).bind(id.to_string()).fetch_optional(&self.0.pool).await?);
-        }
-        let mut queue = readable(&found)?;
-        queue.sort_by_key(|due| due.auto_certificate.standing.relied_on_until().unwrap_or(self.now() + Duration::DAY));
-        Ok(queue)
+    pub async fn queue_of(&self, ids: &[AutoCertificateId], now: Moment) -> Result<Vec<Due>, StoreError> {
+        let rows =
+            self.query(queue_of()).bind(documents::of_ids(ids)).bind(now.micros()).fetch_all(&self.0.pool).await?;
+        readable(&rows)
     }
 
     /// Keeps these back, unless they were woken or taken up since they were looked at.
@@ -133,8 +128,12 @@ pub(super) fn queue() -> String {
     )
 }
 
-fn one() -> String {
-    format!("SELECT {COLUMNS}, a.wakes FROM auto_certificates a WHERE a.id = $1 AND {FREE}")
+/// The database orders them, so that no comparison can read the clock: it is bound once.
+pub(super) fn queue_of() -> String {
+    format!(
+        "SELECT {COLUMNS}, a.wakes FROM @listed1 listed CROSS JOIN auto_certificates a \
+         WHERE a.id = listed.value AND {FREE} ORDER BY {URGENCY}, a.next_look, a.id"
+    )
 }
 
 const URGENCY: &str = concat!(

@@ -33,6 +33,8 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         auto_certificates::get(),
         auto_certificates::list(),
         listed(&auto_certificates::LISTED, &["common_name_form"]),
+        auto_certificates::list_after(),
+        auto_certificates::get_listed(),
         auto_certificates::MATCHING.to_owned(),
         certificates::GET.to_owned(),
         certificates::list(),
@@ -51,9 +53,15 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         listed(&certificates::LISTED, &["auto_certificate_id", "common_name_form"]),
         certificates::REMOVE_EXPIRED.to_owned(),
         progress::GET.to_owned(),
+        progress::LOCK_ALL.to_owned(),
+        progress::REQUEST_ALL.to_owned(),
+        progress::LOCK_DELIVERIES.to_owned(),
+        work::AT_WORK.to_owned(),
         work::DUE.to_owned(),
         queue::IN_DEMAND.to_owned(),
         queue::queue(),
+        queue::queue_of(),
+        unserved::candidates(),
         breakers::RUNNING.to_owned(),
         breakers::LINE.to_owned(),
         renewal_infos::NEWEST.to_owned(),
@@ -73,7 +81,8 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         revocations::PAGE.to_owned(),
         deliveries::CLAIM_DUE.to_owned(),
         deliveries::EARLIEST.to_owned(),
-        deliveries::of_auto_certificate(),
+        deliveries::of_auto_certificates(),
+        deliveries::REQUEST_DELIVERIES.to_owned(),
         deliveries::WAKE.to_owned(),
         roster::PRESENT.to_owned(),
         roster::FORGET.to_owned(),
@@ -110,6 +119,7 @@ async fn what_is_listed_whole_follows_an_index() {
         in_state(&[State::Provisioning, State::Available]),
         listed(&certificates::LISTED, &[]),
         unserved::list(),
+        unserved::count(),
         deliveries::of_instance(),
         queue::EARLIEST.to_owned(),
         lease::LEASE_OWNERS.to_owned(),
@@ -139,9 +149,10 @@ fn in_state(states: &[State]) -> String {
 }
 
 /// Whether a step reads a table or an index from one end to the other. What a statement chose itself (a page, what is
-/// due) may be read whole.
+/// due) or was given (listed) may be read whole.
 fn is_scan(step: &str) -> bool {
-    step.starts_with("SCAN") && !["SCAN page", "SCAN due"].iter().any(|chosen| step.starts_with(chosen))
+    step.starts_with("SCAN")
+        && !["SCAN page", "SCAN due", "SCAN listed", "SCAN json_each"].iter().any(|chosen| step.starts_with(chosen))
 }
 
 #[tokio::test]
@@ -163,6 +174,7 @@ async fn each_listing_follows_the_index_that_is_meant_for_it() {
         (listed(&certificates::LISTED, &["common_name_form"]), "certificates_by_form"),
         (listed(&certificates::LISTED, &["auto_certificate_id"]), "certificates_issued"),
         (listed(&providers::LISTED, &[]), "providers_in_order"),
+        (auto_certificates::list_after(), "auto_certificates_in_order"),
         (queue::EARLIEST.to_owned(), "auto_certificates_due"),
         (work::DUE.to_owned(), "auto_certificates_due"),
         (rehearsals::CLAIM.to_owned(), "auto_certificates_to_rehearse"),

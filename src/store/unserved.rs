@@ -1,6 +1,7 @@
-//! Which auto-certificates are not in service: the question of `autocertd healthcheck --issued`.
+//! Which auto-certificates are not in service: the questions of `autocertd healthcheck --issued` and of `--renew-now`.
 
 use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::store::auto_certificates::{self, COLUMNS, TABLE};
 use crate::store::row::Record;
@@ -11,7 +12,9 @@ use crate::store::{Store, StoreError};
 pub struct Unserved {
     /// How many auto-certificates there are in all.
     pub total: u64,
-    /// Those that lack something, the oldest first.
+    /// How many of them lack something.
+    pub lacking_total: u64,
+    /// Those that lack something, the oldest first, as many as were asked for.
     pub lacking: Vec<AutoCertificate>,
 }
 
@@ -22,17 +25,63 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn unserved(&self, instance: &str, now: Moment) -> Result<Unserved, StoreError> {
+    pub async fn unserved(&self, instance: &str, now: Moment, limit: u32) -> Result<Unserved, StoreError> {
         let counted = self.query(TOTAL).fetch_one(&self.0.pool).await?;
-        let rows = self.query(list()).bind(now.micros()).bind(instance.to_owned()).fetch_all(&self.0.pool).await?;
-        let lacking = rows.iter().map(auto_certificates::read).collect::<Result<_, _>>()?;
-        Ok(Unserved { total: Record::new(&counted, TABLE).count("present")?, lacking })
+        let (now, instance) = (now.micros(), instance.to_owned());
+        let rows =
+            self.query(list()).bind(now).bind(instance.clone()).bind(i64::from(limit)).fetch_all(&self.0.pool).await?;
+        let lacking: Vec<AutoCertificate> = rows.iter().map(auto_certificates::read).collect::<Result<_, _>>()?;
+        let lacking_total = if rows.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+            lacking.len() as u64
+        } else {
+            let counted = self.query(count()).bind(now).bind(instance).fetch_one(&self.0.pool).await?;
+            Record::new(&counted, TABLE).count("present")?
+        };
+        Ok(Unserved { total: Record::new(&counted, TABLE).count("present")?, lacking_total, lacking })
+    }
+
+    /// At most `limit` auto-certificates after `cursor`, by id, that may be overdue at `now`: without a certificate that is
+    /// valid and not revoked, or failed, or held back. [`Overdue::of`] decides.
+    ///
+    /// [`Overdue::of`]: crate::domain::overdue::Overdue::of
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn overdue_candidates(
+        &self,
+        cursor: Option<AutoCertificateId>,
+        now: Moment,
+        limit: u32,
+    ) -> Result<Vec<AutoCertificate>, StoreError> {
+        let rows = self
+            .query(candidates())
+            .bind(now.micros())
+            .bind(cursor.map(|id| id.to_string()).unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.pool)
+            .await?;
+        rows.iter().map(auto_certificates::read).collect()
     }
 }
 
 pub(super) fn list() -> String {
     format!(
-        "SELECT {COLUMNS} FROM auto_certificates a WHERE a.deleted_at IS NULL AND ({LACKS}) ORDER BY a.created_at, a.id"
+        "SELECT {COLUMNS} FROM auto_certificates a WHERE a.deleted_at IS NULL AND ({LACKS}) \
+         ORDER BY a.created_at, a.id LIMIT $3"
+    )
+}
+
+pub(super) fn count() -> String {
+    format!("SELECT COUNT(*) AS present FROM auto_certificates a WHERE a.deleted_at IS NULL AND ({LACKS})")
+}
+
+/// The page is chosen before other columns are read.
+pub(super) fn candidates() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM (SELECT a.id AS page_id FROM auto_certificates a WHERE a.deleted_at IS NULL AND a.id > $2 \
+         AND (a.trouble IS NOT NULL OR a.held_until > $1 OR NOT EXISTS (SELECT 1 FROM certificates c \
+         WHERE c.auto_certificate_id = a.id AND c.not_after > $1 AND c.revocation IS NULL)) \
+         ORDER BY a.id LIMIT $3) page JOIN auto_certificates a ON a.id = page.page_id ORDER BY a.id"
     )
 }
 

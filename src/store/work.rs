@@ -33,12 +33,21 @@ pub enum RunOutcome {
 }
 
 impl Store {
-    /// What is due at `now` and not being worked on, the most urgent first.
+    /// At most [`MOST_DUE`] of what is due at `now` and not being worked on, the most urgent first.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn due(&self, now: Moment) -> Result<Vec<AutoCertificateId>, StoreError> {
-        let rows = self.query(DUE).bind(now.micros()).fetch_all(&self.0.pool).await?;
+        let rows = self.query(DUE).bind(now.micros()).bind(MOST_DUE).fetch_all(&self.0.pool).await?;
+        rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
+    }
+
+    /// The auto-certificates with an attempt that is being worked on right now.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn at_work(&self) -> Result<Vec<AutoCertificateId>, StoreError> {
+        let rows = self.query(AT_WORK).bind(MOST_DUE).fetch_all(&self.0.pool).await?;
         rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
     }
 
@@ -271,8 +280,18 @@ macro_rules! urgency {
     };
 }
 
-pub(super) const DUE: &str =
-    concat!("SELECT a.id FROM auto_certificates a WHERE a.next_look <= $1 AND ", free!(), " ORDER BY ", urgency!());
+pub(super) const DUE: &str = concat!(
+    "SELECT a.id FROM auto_certificates a WHERE a.next_look <= $1 AND ",
+    free!(),
+    " ORDER BY ",
+    urgency!(),
+    " LIMIT $2"
+);
+pub(super) const AT_WORK: &str = "\
+    SELECT a.id FROM auto_certificates a WHERE a.lease_owner > '' AND a.lease_until > @now AND EXISTS \
+    (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL) ORDER BY a.lease_owner, a.id LIMIT $1";
+/// As many are listed at once; whoever works them off asks again.
+pub const MOST_DUE: i64 = 10_000;
 const CLAIM: &str = concat!(
     "UPDATE auto_certificates SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
     "WHERE id = $2 AND ",

@@ -6,7 +6,10 @@ use std::path::Path;
 use autocertd::domain::back_off::Trouble;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::AutoCertificateId;
-use autocertd::http::control::{ISSUED, IssuedAnswer, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest};
+use autocertd::http::control::{
+    DELIVERIES, DeliveriesAnswer, ISSUED, IssuedAnswer, ListedIds, MOST_IDS, OVERDUE, OverdueAnswer, PROGRESS,
+    RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest,
+};
 use autocertd::http::{ConnectionLimits, LocalSocket, Peer, SocketError, serve_unix};
 use autocertd::runtime::clock::Clock;
 use autocertd::store::RunOutcome;
@@ -128,7 +131,7 @@ async fn what_is_not_in_service_is_told_with_how_it_stands() {
     assert_eq!(missing.name, "for bücher.example");
 
     daemon.issue(&served, 90).await;
-    assert_eq!(socket.issued().await, IssuedAnswer { total: 1, missing: Vec::new() });
+    assert_eq!(socket.issued().await, IssuedAnswer { total: 1, ..IssuedAnswer::default() });
     daemon.clock.turn(time::Duration::days(90));
     let expired = socket.issued().await;
     assert!(expired.missing[0].message.contains("the newest certificate expired at"), "{expired:?}");
@@ -136,6 +139,57 @@ async fn what_is_not_in_service_is_told_with_how_it_stands() {
     assert!(socket.issued().await.missing.is_empty());
     daemon.clock.turn(time::Duration::days(-92));
     assert_eq!(socket.issued().await.missing.len(), 1, "what is not valid yet serves nobody");
+}
+
+#[tokio::test]
+async fn thousands_of_names_and_ids_travel_in_bodies() {
+    let daemon = Daemon::start().await;
+    let socket = Socket::of(&daemon).await;
+    let path = daemon.auto_certificate("a.example.com").await;
+    let id: AutoCertificateId = id_of(&path);
+    let nobody = AutoCertificateId::from(uuid::Uuid::nil());
+    let ids = |count| std::iter::repeat_n(nobody, count - 1).chain([id]).collect::<ListedIds>();
+    let whole = Answer::to(socket.request(Method::POST, PROGRESS).json(&ids(MOST_IDS))).await;
+    assert_eq!((whole.status, whole.json().as_array().unwrap().len()), (200, 1), "{}", whole.text);
+    let beyond = Answer::to(socket.request(Method::POST, PROGRESS).json(&ids(MOST_IDS + 1))).await;
+    assert_eq!(beyond.status, 422, "{}", beyond.text);
+    let unreadable = json!({ "ids": ["x"] });
+    assert_eq!(Answer::to(socket.request(Method::POST, PROGRESS).json(&unreadable)).await.status, 422);
+
+    // Over 1 MiB, as a command line can be.
+    let names: Vec<String> = (0..60_000).map(|number| format!("w{number}.example.com")).collect();
+    let many: Vec<&str> = names.iter().map(String::as_str).chain(["a.example.com"]).collect();
+    assert_eq!(socket.renew(&many).await.unknown.len(), names.len());
+    assert_eq!(socket.renew(&vec!["a.example.com"; 60_000]).await.targets.len(), 1);
+    let deliveries = Answer::to(socket.request(Method::POST, DELIVERIES).json(&json!({}))).await;
+    let deliveries: DeliveriesAnswer = serde_json::from_value(deliveries.json()).unwrap();
+    assert_eq!((deliveries.deliveries.len(), deliveries.next), (0, None));
+}
+
+#[tokio::test]
+async fn what_should_be_in_service_and_is_not_is_told_with_its_cause() {
+    let daemon = Daemon::start().await;
+    let socket = Socket::of(&daemon).await;
+    let overdue = async || {
+        let answer = Answer::to(socket.request(Method::GET, OVERDUE)).await;
+        serde_json::from_value::<OverdueAnswer>(answer.json()).unwrap()
+    };
+    assert_eq!(overdue().await, OverdueAnswer::default());
+    let path = daemon.auto_certificate("a.example.com").await;
+    let served = daemon.auto_certificate("b.example.com").await;
+    daemon.issue(&served, 90).await;
+    let claim = daemon.claim(&path).await;
+    let trouble = Trouble::after(None, Failure::retry("the CA is busy"), daemon.clock.now(), None, 0.5);
+    daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
+    daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
+    let answer = overdue().await;
+    assert_eq!((answer.total, answer.more, answer.listed.len()), (1, false, 1));
+    let entry = &answer.listed[0];
+    assert_eq!((entry.common_name.as_str(), entry.lacks.as_str()), ("a.example.com", "no certificate"));
+    assert!(entry.message.contains("the CA is busy"), "{entry:?}");
+    assert_eq!(entry.next_try, Some(trouble.next_try.to_string()));
+    daemon.issue(&path, 90).await;
+    assert_eq!(overdue().await.total, 0);
 }
 
 #[tokio::test]
@@ -192,8 +246,8 @@ impl Socket {
     }
 
     async fn progress(&self, ids: &[AutoCertificateId]) -> Vec<RenewalProgress> {
-        let query: Vec<String> = ids.iter().map(|id| format!("id={id}")).collect();
-        let answer = Answer::to(self.request(Method::GET, &format!("{RENEWALS}?{}", query.join("&")))).await;
+        let ids: ListedIds = ids.iter().copied().collect();
+        let answer = Answer::to(self.request(Method::POST, PROGRESS).json(&ids)).await;
         serde_json::from_value(answer.json()).unwrap()
     }
 

@@ -40,5 +40,6 @@ mod secrets;
 mod stops;
 mod stuck_orders;
 mod sweep;
+mod thousand;
 mod two_adapters;
 mod world;

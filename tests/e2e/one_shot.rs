@@ -119,6 +119,25 @@ async fn failures_exit_1_and_misuse_exits_2() {
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     assert!(json_of(&failed)["renewals"][0]["message"].as_str().unwrap().contains("unserved.example"));
 
+    // A second pass has nothing to do and no certificate to show.
+    let second = renew_now(&world, &[]).await;
+    let told = String::from_utf8_lossy(&second.stdout).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{told}");
+    for words in [
+        "nothing is due\n1 auto-certificate that should be in service is not:\nwww.unserved.example: no certificate: ",
+        "(next try at 20",
+        "--renew-now NAME",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    let second = json_of(&renew_now(&world, &["--json"]).await);
+    assert_eq!((&second["notInService"]["total"], &second["renewals"]), (&1.into(), &serde_json::json!([])));
+    assert!(daemon.terminate().await.unwrap().success());
+    let alone = renew_now(&world, &[]).await;
+    assert_eq!(alone.status.code(), Some(1), "{alone:?}");
+    let plan = run(&world.setup(), &["plan"]).await;
+    assert_eq!(plan.status.code(), Some(1), "{plan:?}");
+
     let unknown = renew_now(&world, &["nobody.example", "www.unserved.example"]).await;
     assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody.example"));

@@ -83,6 +83,17 @@ fn the_domain_is_pure() {
 }
 
 #[test]
+fn nothing_that_is_asked_for_each_element_reads_the_clock() {
+    for (path, text) in sources() {
+        let found = ambient_in_closures(&text);
+        assert!(found.is_empty(), "{}: bind the value before: {}", path.display(), found.join("; "));
+    }
+    let faulty = "queue.sort_by_key(|due| due.until().unwrap_or(self.now() + DAY));\nkept.retain(|one| one.at < \
+                  clock.now());\nlist.max_by_key(|_| randomness.fraction());\nlet x = map(|one| one.at);";
+    assert_eq!(ambient_in_closures(faulty).len(), 3, "the rule finds what breaks it");
+}
+
+#[test]
 fn no_file_outgrows_its_reader() {
     for (path, text) in sources() {
         let lines = text.lines().count();
@@ -139,6 +150,61 @@ fn imported_rooms(text: &str) -> BTreeSet<String> {
     }
     rooms
 }
+
+/// Calls that compare or choose elements by something that differs from one element to the next: a comparison that reads
+/// the clock is no total order, and makes a sort panic.
+fn ambient_in_closures(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for call in CHOOSING {
+        for (at, _) in text.match_indices(call) {
+            // `.sort(` as well as `.sort_unstable_by_key(`.
+            let Some(open) = text[at..].find('(').map(|open| at + open) else { continue };
+            if !text[at + 1..open].chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                continue;
+            }
+            let argument = in_brackets(&text[open..]);
+            if AMBIENT.iter().any(|ambient| argument.contains(ambient)) {
+                found.push(format!("{}{argument}", &text[at..open]));
+            }
+        }
+    }
+    found
+}
+
+/// The text from an opening bracket to the one that closes it.
+fn in_brackets(text: &str) -> &str {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[..=at];
+        }
+    }
+    text
+}
+
+const CHOOSING: [&str; 15] = [
+    ".sort",
+    ".min_by",
+    ".max_by",
+    ".is_sorted_by",
+    ".binary_search_by",
+    ".partition",
+    ".dedup_by",
+    ".retain",
+    ".filter",
+    ".find",
+    ".position",
+    ".any(",
+    ".all(",
+    ".take_while",
+    ".skip_while",
+];
+const AMBIENT: [&str; 6] = ["now()", "randomness", "fraction()", "Instant::", "SystemTime", "partial_cmp"];
 
 fn first_word(text: &str) -> String {
     text.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect()

@@ -52,12 +52,12 @@ async fn rows_of_another_instance_are_left_alone(house: House) {
     sync(&house.store, "here", &[("web", &|_| true)]).await;
     sync(&house.store, "here", &[]).await;
     assert!(rows(&house, one).await.is_empty());
-    assert_eq!(house.store.deliveries(one, "there").await.unwrap().len(), 1);
+    assert_eq!(house.store.deliveries(&[one], "there").await.unwrap().len(), 1);
 
     // By the database's own time, which no test turns.
     house.tamper("UPDATE deliveries SET next_look = 0").await;
     sync(&house.store, "here", &[]).await;
-    assert!(house.store.deliveries(one, "there").await.unwrap().is_empty(), "nobody looked at it for a month");
+    assert!(house.store.deliveries(&[one], "there").await.unwrap().is_empty(), "nobody looked at it for a month");
 }
 
 async fn a_certificate_makes_its_deliveries_due(house: House) {
@@ -160,7 +160,7 @@ async fn claim(house: &House) -> DeliveryClaim {
 }
 
 async fn rows(house: &House, id: AutoCertificateId) -> Vec<DeliveryRow> {
-    house.store.deliveries(id, "here").await.unwrap()
+    house.store.deliveries(&[id], "here").await.unwrap()
 }
 
 async fn targets(house: &House, id: AutoCertificateId) -> Vec<String> {

@@ -16,6 +16,7 @@ mod journal;
 mod leases;
 mod ledger;
 mod lists;
+mod many;
 mod opening;
 mod providers;
 mod rehearsals;

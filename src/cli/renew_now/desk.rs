@@ -1,10 +1,12 @@
 //! Where a renewal is asked for: at the daemon's socket, or, without a daemon, at a scheduler of this process's own.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -12,11 +14,12 @@ use crate::app::{App, Outside, Place};
 use crate::config::Config;
 use crate::domain::id::AutoCertificateId;
 use crate::http::control::{
-    self, DELIVERIES, DeliveryProgress, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget,
+    self, DELIVERIES, DeliveriesAnswer, DeliveriesRequest, ListedIds, MOST_IDS, OVERDUE, OverdueAnswer, PROGRESS,
+    RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget,
 };
 use crate::runtime::lifecycle::Lifecycle;
 use crate::scheduler::Scheduler;
-use crate::store::Progress;
+use crate::store::{DeliveryCursor, Progress};
 
 /// The daemon, spoken to over its Unix socket.
 pub(super) struct Daemon(reqwest::Client);
@@ -78,11 +81,40 @@ impl Desk {
         }
     }
 
-    /// How far each one is; those that are gone are left out.
-    pub(super) async fn progress(&self, targets: &[&RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
+    /// How far each one is, at most [`Self::page`] of them; those that are gone are left out.
+    pub(super) async fn progress(&self, targets: &[RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
         match self {
             Self::Daemon(daemon) => daemon.progress(targets).await,
             Self::Local(local) => local.progress(targets).await,
+        }
+    }
+
+    /// How many are looked at in one go. What is worked on here is looked at in small portions, each of which fills the
+    /// room that there is.
+    pub(super) const fn page(&self) -> usize {
+        match self {
+            Self::Daemon(_) => MOST_IDS,
+            Self::Local(_) => LOCAL_PAGE,
+        }
+    }
+
+    /// Rests until the next look, which `pause` is meant for; where the work is done here, until some of it has ended.
+    pub(super) async fn rest(&self, pause: Duration) {
+        match self {
+            Self::Daemon(_) => tokio::time::sleep(pause).await,
+            Self::Local(local) => {
+                let least = (pause / 8).clamp(SHORTEST_REST, LONGEST_REST);
+                tokio::time::sleep(least).await;
+                let _ = tokio::time::timeout(pause.saturating_sub(least), local.app.nudged()).await;
+            }
+        }
+    }
+
+    /// What should be in service and is not.
+    pub(super) async fn overdue(&self) -> anyhow::Result<OverdueAnswer> {
+        match self {
+            Self::Daemon(daemon) => daemon.overdue().await,
+            Self::Local(local) => Ok(control::overdue(&local.app.store, local.app.clock.now()).await?),
         }
     }
 
@@ -91,12 +123,16 @@ impl Desk {
         matches!(self, Self::Local(_))
     }
 
-    /// How far the deliveries of each one are. Without a daemon they are carried out here, as are all others that are
-    /// due.
-    pub(super) async fn deliveries(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
+    /// How far the deliveries of these are, at most [`MOST_IDS`]; where there are none, a page of all, those after `after`.
+    /// Without a daemon they are carried out here, as are all others that are due.
+    pub(super) async fn deliveries(
+        &self,
+        ids: &[AutoCertificateId],
+        after: Option<&DeliveryCursor>,
+    ) -> anyhow::Result<DeliveriesAnswer> {
         match self {
-            Self::Daemon(daemon) => daemon.deliveries(ids).await,
-            Self::Local(local) => local.deliveries(ids).await,
+            Self::Daemon(daemon) => daemon.deliveries(ids, after).await,
+            Self::Local(local) => local.deliveries(ids, after).await,
         }
     }
 
@@ -120,31 +156,57 @@ impl Desk {
 impl Daemon {
     async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
         let request = RenewalRequest { names: names.to_vec() };
-        let answer = self.0.post(format!("http://localhost{RENEWALS}")).json(&request).send().await;
+        let answer = self.0.post(url(RENEWALS)).json(&request).send().await;
         read(answer).await
     }
 
-    async fn progress(&self, targets: &[&RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
-        self.look(RENEWALS, targets.iter().map(|target| target.id)).await
+    async fn progress(&self, targets: &[RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
+        let ids: ListedIds = targets.iter().map(|target| target.id).collect();
+        self.look(self.0.post(url(PROGRESS)).json(&ids)).await
     }
 
-    async fn deliveries(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
-        self.look(DELIVERIES, ids.iter().copied()).await
-    }
-
-    async fn look<T: DeserializeOwned>(
+    async fn deliveries(
         &self,
-        path: &str,
-        ids: impl Iterator<Item = AutoCertificateId>,
-    ) -> anyhow::Result<T> {
-        let query: Vec<(&str, AutoCertificateId)> = ids.map(|id| ("id", id)).collect();
-        let answer = self.0.get(format!("http://localhost{path}")).query(&query).send().await;
+        ids: &[AutoCertificateId],
+        after: Option<&DeliveryCursor>,
+    ) -> anyhow::Result<DeliveriesAnswer> {
+        let request = DeliveriesRequest { of: ids.iter().copied().collect(), after: after.cloned() };
+        self.look(self.0.post(url(DELIVERIES)).json(&request)).await
+    }
+
+    async fn overdue(&self) -> anyhow::Result<OverdueAnswer> {
+        self.look(self.0.get(url(OVERDUE))).await
+    }
+
+    /// Asks what only daemons of this version answer.
+    async fn look<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let answer = request.send().await;
+        if let Ok(answer) = &answer
+            && matches!(answer.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
+        {
+            bail!(
+                "the daemon is of another version than this command ({}) and cannot be asked how far it is; restart the \
+                 daemon (`systemctl restart autocertd`). It goes on with what it was asked for",
+                env!("CARGO_PKG_VERSION")
+            );
+        }
         read(answer).await
     }
 }
 
+fn url(path: &str) -> String {
+    format!("http://localhost{path}")
+}
+
 async fn read<T: DeserializeOwned>(answer: reqwest::Result<reqwest::Response>) -> anyhow::Result<T> {
-    let answer = answer.context("the daemon went away; `systemctl status autocertd` may tell why")?;
+    let answer = answer.map_err(|error| {
+        let words = if error.is_timeout() {
+            "the daemon did not answer in time; it goes on with its work, and its log may tell why it is slow"
+        } else {
+            "the daemon went away; `systemctl status autocertd` may tell why"
+        };
+        anyhow::Error::new(error).context(words)
+    })?;
     let status = answer.status();
     if !status.is_success() {
         bail!("the daemon answers {status}: {}", answer.text().await.unwrap_or_default());
@@ -161,17 +223,20 @@ impl Local {
 
     /// What nobody has worked on yet is taken up on the way, as far as the bounds allow: somebody else may have held it
     /// until now.
-    async fn progress(&self, targets: &[&RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
+    async fn progress(&self, targets: &[RenewalTarget]) -> anyhow::Result<Vec<RenewalProgress>> {
         if self.app.lifecycle.stopping().is_cancelled() {
             bail!("interrupted; what was begun goes on with the next run");
         }
         self.end_at_an_outage().await?;
+        let runs: HashMap<AutoCertificateId, u64> = targets.iter().map(|target| (target.id, target.runs)).collect();
         let ids: Vec<AutoCertificateId> = targets.iter().map(|target| target.id).collect();
         let progress = self.app.store.progress(&ids).await?;
-        let untouched = |of: &Progress| targets.iter().any(|target| target.id == of.id && target.runs == of.runs);
+        let untouched = |of: &Progress| runs.get(&of.id) == Some(&of.runs);
         let waiting = |of: &&Progress| !of.running && of.hold.is_none() && (untouched(of) || of.renewal_requested);
         let waiting: Vec<AutoCertificateId> = progress.iter().filter(waiting).map(|of| of.id).collect();
-        self.scheduler.take_up(&waiting).await?;
+        if !waiting.is_empty() {
+            self.scheduler.take_up(&waiting).await?;
+        }
         Ok(progress.into_iter().map(Into::into).collect())
     }
 
@@ -183,14 +248,23 @@ impl Local {
         }
     }
 
-    async fn deliveries(&self, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
+    async fn deliveries(
+        &self,
+        ids: &[AutoCertificateId],
+        after: Option<&DeliveryCursor>,
+    ) -> anyhow::Result<DeliveriesAnswer> {
         if self.app.lifecycle.stopping().is_cancelled() {
             bail!("interrupted; what was not delivered is delivered with the next run");
         }
         self.end_at_an_outage().await?;
         self.scheduler.deliver_due().await?;
-        Ok(control::deliveries_of(&self.app.store, &self.instance, ids, self.app.clock.now()).await?)
+        Ok(control::page_of(&self.app.store, &self.instance, ids, after, self.app.clock.now()).await?)
     }
 }
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Of one request; to look through all auto-certificates of a large store takes longest.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const LOCAL_PAGE: usize = 100;
+/// What ends in between is seen after that.
+const SHORTEST_REST: Duration = Duration::from_millis(20);
+const LONGEST_REST: Duration = Duration::from_millis(100);

@@ -1,10 +1,12 @@
 //! `--renew-now --dry-run`: what would be done, and why; and a rehearsal with the staging provider, in a store of its own,
 //! so that neither the real provider nor the real store is touched.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::Serialize;
 
 use crate::app::{App, Place, UnusableSettings};
-use crate::cli::named::{UnknownNames, chosen, named};
+use crate::cli::named::{UnknownNames, named, of_ids, subjects as all};
 use crate::cli::renew_now::desk::Desk;
 use crate::cli::renew_now::{Wish, renew};
 use crate::cli::{Ending, log, owner, runtime};
@@ -12,6 +14,8 @@ use crate::config::Config;
 use crate::config::declared::AutoCertificateEntry;
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::declared::DeclaredKey;
+use crate::domain::id::{AutoCertificateId, ProviderId};
+use crate::domain::moment::Moment;
 use crate::domain::name::RequestedName;
 use crate::domain::plan::{Action, plan};
 use crate::domain::profile::Profile;
@@ -67,28 +71,31 @@ async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> 
     let mut unknown = wish.names.clone();
     if is_there(config)? {
         let app = App::open(config, Place::MustExist).await?;
-        let ids = if wish.names.is_empty() {
-            chosen(&app.store, &[]).await?
+        let stored = if wish.names.is_empty() {
+            all(&app.store, &[]).await?
         } else {
             let found = named(&app.store, &wish.names).await?;
             unknown = found.unknown;
-            found.ids
+            of_ids(&app.store, &found.ids).await?
         };
         known = app.store.declared_keys().await?;
-        for id in ids {
-            let Some(stored) = app.store.auto_certificate(id).await? else { continue };
-            let key = known.iter().find(|(_, declared)| *declared == id).map(|(key, _)| key);
-            let entry = config.auto_certificates.iter().find(|entry| Some(&entry.key) == key);
+        let keys: HashMap<AutoCertificateId, &DeclaredKey> = known.iter().map(|(key, id)| (*id, key)).collect();
+        let entries: HashMap<&DeclaredKey, &AutoCertificateEntry> =
+            config.auto_certificates.iter().map(|entry| (&entry.key, entry)).collect();
+        let providers = app.store.declared_keys_of_providers().await?;
+        for stored in stored {
+            let entry = keys.get(&stored.id).and_then(|key| entries.get(key)).copied();
             subjects.push(match entry.filter(|entry| is_changed(entry, &stored)) {
                 Some(entry) => {
                     of_declared(config, entry, "its names, its kind of key or its profile are changed in the settings")
                 }
-                None => of_stored(config, &app, stored, !wish.names.is_empty()).await?,
+                None => of_stored(config, &providers, stored, !wish.names.is_empty(), app.clock.now())?,
             });
         }
         app.store.close().await;
     }
-    for entry in config.auto_certificates.iter().filter(|entry| !known.iter().any(|(key, _)| *key == entry.key)) {
+    let known: HashSet<&DeclaredKey> = known.iter().map(|(key, _)| key).collect();
+    for entry in config.auto_certificates.iter().filter(|entry| !known.contains(&entry.key)) {
         let called = |name: &String| {
             [Some(&entry.common_name), entry.name.as_ref()].contains(&Some(name)) || entry.key.as_str() == name
         };
@@ -119,10 +126,14 @@ fn is_there(config: &Config) -> anyhow::Result<bool> {
     })
 }
 
-async fn of_stored(config: &Config, app: &App, stored: AutoCertificate, named: bool) -> anyhow::Result<Subject> {
-    let plan = plan(&stored.standing, app.clock.now());
-    let provider = app.store.declared_key_of_provider(stored.provider).await?;
-    let now = app.clock.now();
+fn of_stored(
+    config: &Config,
+    providers: &HashMap<ProviderId, DeclaredKey>,
+    stored: AutoCertificate,
+    named: bool,
+    now: Moment,
+) -> anyhow::Result<Subject> {
+    let plan = plan(&stored.standing, now);
     let renewal = named
         || matches!(plan.action, Action::Start | Action::Resume(_))
         || (plan.action == Action::AskRenewalInfo && plan.at <= now);
@@ -130,7 +141,7 @@ async fn of_stored(config: &Config, app: &App, stored: AutoCertificate, named: b
         Action::Idle if named => "it was named".to_owned(),
         _ => plan.to_string(),
     };
-    let staging = provider.as_ref().and_then(|key| config.staging_of(key)).cloned();
+    let staging = providers.get(&stored.provider).and_then(|key| config.staging_of(key)).cloned();
     let further = stored.subject_alternative_names.iter().map(|name| name.sent().to_owned()).collect();
     let key = format!("of-{}", stored.id).parse()?;
     Ok(Subject {

@@ -1,16 +1,19 @@
-//! What `--renew-now` tells: one moving line per certificate on a terminal, plain lines elsewhere, and JSON for scripts.
+//! What `--renew-now` tells: one moving line per certificate on a terminal, plain lines elsewhere, and JSON for scripts. Of
+//! many it tells how far all of them are, and what failed by cause.
 
-use std::collections::HashMap;
-use std::io::IsTerminal;
-use std::time::Duration;
+use std::collections::HashSet;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Ending;
+use crate::cli::renew_now::causes::{Cause, grouped};
+use crate::cli::renew_now::progress::Progress;
 use crate::cli::renew_now::rehearsal::Planned;
 use crate::domain::id::AutoCertificateId;
-use crate::http::control::{DeliveryProgress, DeliveryState, RenewalProgress, RenewalTarget};
+use crate::domain::text::printable;
+use crate::http::control::{
+    DeliveryProgress, DeliveryState, OverdueAnswer, OverdueEntry, RenewalProgress, RenewalTarget,
+};
 
 /// How one renewal ended.
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +72,30 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// What keeps it from a certificate, and when that is tried again.
+    fn cause(&self) -> Option<(String, Option<String>)> {
+        match self {
+            Self::Failed { message, next_try } => Some((format!("failed: {message}"), next_try.clone())),
+            Self::Waiting { message, next_try } => Some((format!("waits: {message}"), Some(next_try.clone()))),
+            Self::Renewed { .. } | Self::NothingToDo | Self::Deleted => None,
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Renewed { serial_number, not_after } => {
+                format!("renewed, valid until {not_after}, serial {serial_number}")
+            }
+            Self::Failed { message, next_try: Some(next) } => format!("failed: {message} (next try at {next})"),
+            Self::Failed { message, next_try: None } => format!("failed: {message}"),
+            Self::Waiting { message, next_try } => format!("waits: {message} (next try at {next_try})"),
+            Self::NothingToDo => "nothing to do".to_owned(),
+            Self::Deleted => "deleted".to_owned(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Line {
     id: AutoCertificateId,
@@ -85,61 +112,48 @@ pub(in crate::cli) struct Report {
     /// What a dry run said before.
     plans: Vec<Planned>,
     deliveries: Vec<DeliveryProgress>,
-    /// What each one was last said to be doing.
-    said: HashMap<AutoCertificateId, String>,
-    /// The moving lines of those under way; none without a terminal.
-    bars: HashMap<AutoCertificateId, ProgressBar>,
-    terminal: MultiProgress,
+    /// What should be in service and is not; not asked for where auto-certificates were named.
+    overdue: Option<OverdueAnswer>,
+    progress: Progress,
     json: bool,
 }
 
 impl Report {
-    pub(super) fn new(targets: &[RenewalTarget], plans: Vec<Planned>, json: bool) -> Self {
-        let moving = !json && std::io::stderr().is_terminal();
-        let terminal = MultiProgress::new();
-        let bars = if moving { bars(&terminal, targets) } else { HashMap::new() };
-        Self { lines: Vec::new(), plans, deliveries: Vec::new(), said: HashMap::new(), bars, terminal, json }
+    pub(super) fn new(plans: Vec<Planned>, json: bool) -> Self {
+        Self { lines: Vec::new(), plans, deliveries: Vec::new(), overdue: None, progress: Progress::new(json), json }
     }
 
-    /// One has moved on, or not.
-    pub(super) fn moved(&mut self, target: &RenewalTarget, progress: &RenewalProgress) {
-        let idle = if progress.running { "at work" } else { "waiting for its turn" };
-        let doing = progress.doing.clone().unwrap_or_else(|| idle.to_owned());
-        if let Some(bar) = self.bars.get(&target.id) {
-            bar.set_message(doing);
-        } else if !self.json && self.said.get(&target.id) != Some(&doing) {
-            eprintln!("{}: {doing}", target.common_name);
-            self.said.insert(target.id, doing);
-        }
+    /// These are followed from now on.
+    pub(super) fn begin(&mut self, targets: &[RenewalTarget]) {
+        self.progress.begin(targets);
+    }
+
+    /// One has moved on, or not; says which.
+    pub(super) fn moved(&mut self, target: &RenewalTarget, progress: &RenewalProgress) -> bool {
+        self.progress.moved(target, progress)
     }
 
     /// One has come to its end.
     pub(super) fn ended(&mut self, target: &RenewalTarget, outcome: Outcome) {
-        let text = match &outcome {
-            Outcome::Renewed { serial_number, not_after } => {
-                format!("renewed, valid until {not_after}, serial {serial_number}")
-            }
-            Outcome::Failed { message, next_try: Some(next) } => format!("failed: {message} (next try at {next})"),
-            Outcome::Failed { message, next_try: None } => format!("failed: {message}"),
-            Outcome::Waiting { message, next_try } => format!("waits: {message} (next try at {next_try})"),
-            Outcome::NothingToDo => "nothing to do".to_owned(),
-            Outcome::Deleted => "deleted".to_owned(),
-        };
-        if let Some(bar) = self.bars.remove(&target.id) {
-            bar.finish_and_clear();
-        }
-        if !self.json {
-            self.terminal.suspend(|| println!("{}: {text}", target.common_name));
-        }
+        // Of many, failures are told together at the end.
+        let is_told_later = self.progress.is_of_many() && outcome.cause().is_some();
+        let line = (!is_told_later).then(|| printable(&format!("{}: {}", target.common_name, outcome.words())));
+        self.progress.ended(target, line);
         let (id, name, common_name) = (target.id, target.name.clone(), target.common_name.clone());
         self.lines.push(Line { id, name, common_name, outcome });
     }
 
+    /// What should be in service and is not, at the end of the pass.
+    pub(super) fn overdue(&mut self, overdue: OverdueAnswer) {
+        self.overdue = Some(overdue);
+    }
+
     /// So the deliveries stand at the end. What was delivered is told of what was worked on now, trouble of all.
     pub(super) fn delivered(&mut self, deliveries: Vec<DeliveryProgress>) {
+        let worked_on: HashSet<AutoCertificateId> = self.lines.iter().map(|line| line.id).collect();
         for delivery in deliveries.iter().filter(|_| !self.json) {
             let (name, place) = (&delivery.name, &delivery.delivery);
-            let worked_on = self.lines.iter().any(|line| line.id == delivery.id);
+            let worked_on = worked_on.contains(&delivery.id);
             match &delivery.state {
                 DeliveryState::Delivered if worked_on => println!("{name}: delivered to {place}"),
                 DeliveryState::Failed { message, next_try } => {
@@ -157,16 +171,42 @@ impl Report {
     /// Sums up.
     pub(super) fn finish(self) -> anyhow::Result<Ending> {
         let (renewed, failed) = (self.renewed(), self.failed());
+        self.progress.end();
         if self.json {
             crate::cli::output::print_json(&self.summary())?;
-        } else if !self.plans.is_empty() {
+            return Ok(self.ending());
+        }
+        if self.progress.is_of_many() {
+            let causes: Vec<Cause> = self.lines.iter().filter_map(Line::cause).collect();
+            grouped(&causes).iter().for_each(|line| println!("{line}"));
+        }
+        if !self.plans.is_empty() {
             println!("{renewed} rehearsed, {failed} failed; nothing real was changed");
         } else if self.lines.is_empty() {
             println!("nothing is due");
         } else {
             println!("{renewed} renewed, {failed} failed");
         }
+        self.tell_overdue();
         Ok(self.ending())
+    }
+
+    /// What failed in this pass was told already.
+    fn tell_overdue(&self) {
+        let Some(overdue) = self.overdue.as_ref().filter(|overdue| overdue.total > 0) else { return };
+        let told: HashSet<AutoCertificateId> =
+            self.lines.iter().filter(|line| line.outcome.cause().is_some()).map(|line| line.id).collect();
+        let untold: Vec<Cause> =
+            overdue.listed.iter().filter(|entry| !told.contains(&entry.id)).map(Cause::from).collect();
+        let (total, least) = (overdue.total, if overdue.more { "at least " } else { "" });
+        let are = if total == 1 {
+            "auto-certificate that should be in service is not"
+        } else {
+            "auto-certificates that should be in service are not"
+        };
+        println!("{least}{total} {are}{}", if untold.is_empty() { "" } else { ":" });
+        grouped(&untold).iter().for_each(|line| println!("{line}"));
+        println!("`autocertd --renew-now NAME ...` tries again now, due or not");
     }
 
     /// All of it, for scripts.
@@ -178,6 +218,9 @@ impl Report {
         if !self.plans.is_empty() {
             summary["plans"] = serde_json::json!(self.plans);
         }
+        if let Some(overdue) = &self.overdue {
+            summary["notInService"] = serde_json::json!(overdue);
+        }
         summary
     }
 
@@ -186,7 +229,8 @@ impl Report {
         let stand = |is: fn(&DeliveryState) -> bool| self.deliveries.iter().any(|delivery| is(&delivery.state));
         let undelivered = stand(|state| matches!(state, DeliveryState::Failed { .. }));
         let waiting = stand(|state| matches!(state, DeliveryState::Planned { .. }));
-        match (self.failed() > 0 || undelivered, waiting) {
+        let overdue = self.overdue.as_ref().is_some_and(|overdue| overdue.total > 0);
+        match (self.failed() > 0 || undelivered || overdue, waiting) {
             (true, _) => Ending::Failed,
             (false, true) => Ending::Waiting,
             (false, false) => Ending::Well,
@@ -207,15 +251,16 @@ impl Report {
     }
 }
 
-/// One line with a spinner for each.
-fn bars(terminal: &MultiProgress, targets: &[RenewalTarget]) -> HashMap<AutoCertificateId, ProgressBar> {
-    let style = ProgressStyle::with_template("{spinner} {prefix}: {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar_of = |target: &RenewalTarget| {
-        let bar =
-            terminal.add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(target.common_name.clone()));
-        bar.enable_steady_tick(Duration::from_millis(120));
-        (target.id, bar)
-    };
-    targets.iter().map(bar_of).collect()
+impl Line {
+    fn cause(&self) -> Option<Cause> {
+        let (words, next_try) = self.outcome.cause()?;
+        Some(Cause { name: self.common_name.clone(), words, next_try })
+    }
+}
+
+impl From<&OverdueEntry> for Cause {
+    fn from(entry: &OverdueEntry) -> Self {
+        let words = format!("{}: {}", entry.lacks, entry.message);
+        Self { name: entry.common_name.clone(), words, next_try: entry.next_try.clone() }
+    }
 }

@@ -8,9 +8,10 @@ use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::text::RemoteMessage;
 use crate::http::Api;
-use crate::http::control::Ids;
+use crate::http::body::{Body, Wire};
+use crate::http::control::listed::{ListedIds, QueriedIds};
 use crate::http::errors::ApiError;
-use crate::store::{DeliveryRow, Store, StoreError};
+use crate::store::{DeliveryCursor, DeliveryRow, Store, StoreError};
 
 /// The path of deliveries.
 pub const DELIVERIES: &str = "/control/deliveries";
@@ -56,44 +57,108 @@ pub enum DeliveryState {
     },
 }
 
-/// How the deliveries of these auto-certificates go, or where none are named, of all: those of this instance and those of
-/// the fleet.
+/// Asks how deliveries go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveriesRequest {
+    /// Of which auto-certificates, at most [`MOST_IDS`](super::MOST_IDS); of all where there are none, a page at a time.
+    #[serde(flatten)]
+    pub of: ListedIds,
+    /// Where the page before ended.
+    #[serde(default)]
+    pub after: Option<DeliveryCursor>,
+}
+
+/// How deliveries go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveriesAnswer {
+    /// Each of them.
+    pub deliveries: Vec<DeliveryProgress>,
+    /// Where this page ends; nothing where no other follows.
+    pub next: Option<DeliveryCursor>,
+}
+
+/// A page of deliveries, as they stand.
+pub struct DeliveryPage {
+    /// Each of them.
+    pub rows: Vec<DeliveryRow>,
+    /// Where this page ends; nothing where no other follows.
+    pub next: Option<DeliveryCursor>,
+}
+
+/// The deliveries of these auto-certificates, at most [`MOST_IDS`](super::MOST_IDS); where none are named a page of all, those after `after`.
+/// They are those of this instance and those of the fleet.
 ///
 /// # Errors
 /// Where the store fails.
-pub async fn deliveries_of(
+pub async fn rows_of(
     store: &Store,
     instance: &str,
     ids: &[AutoCertificateId],
-    now: Moment,
-) -> Result<Vec<DeliveryProgress>, StoreError> {
-    let rows = rows_of(store, instance, ids).await?;
-    let progress = |row: DeliveryRow| DeliveryProgress {
-        id: row.auto_certificate,
-        name: row.name.to_string(),
-        delivery: row.target.to_string(),
-        state: DeliveryState::of(&row, now),
-    };
-    Ok(rows.into_iter().map(progress).collect())
+    after: Option<&DeliveryCursor>,
+) -> Result<DeliveryPage, StoreError> {
+    if !ids.is_empty() {
+        return Ok(DeliveryPage { rows: store.deliveries(ids, instance).await?, next: None });
+    }
+    let rows = store.deliveries_after(after, instance, PAGE).await?;
+    let next = rows.last().filter(|_| rows.len() >= PAGE as usize).map(DeliveryRow::cursor);
+    Ok(DeliveryPage { rows, next })
 }
 
-/// The same, as they stand.
+/// The same, as progress.
 ///
 /// # Errors
 /// Where the store fails.
-pub async fn rows_of(store: &Store, instance: &str, ids: &[AutoCertificateId]) -> Result<Vec<DeliveryRow>, StoreError> {
-    if ids.is_empty() {
-        return store.all_deliveries(instance).await;
-    }
-    let mut rows = Vec::new();
-    for id in ids {
-        rows.extend(store.deliveries(*id, instance).await?);
-    }
-    Ok(rows)
+pub async fn page_of(
+    store: &Store,
+    instance: &str,
+    ids: &[AutoCertificateId],
+    after: Option<&DeliveryCursor>,
+    now: Moment,
+) -> Result<DeliveriesAnswer, StoreError> {
+    let page = rows_of(store, instance, ids, after).await?;
+    let progress = |row: &DeliveryRow| DeliveryProgress::of(row, now);
+    Ok(DeliveriesAnswer { deliveries: page.rows.iter().map(progress).collect(), next: page.next })
 }
 
-pub(super) async fn progress(State(api): State<Api>, Ids(ids): Ids) -> Result<Json<Vec<DeliveryProgress>>, ApiError> {
-    Ok(Json(deliveries_of(&api.store, &api.instance, &ids, api.clock.now()).await?))
+pub(super) async fn progress(
+    State(api): State<Api>,
+    Body(request): Body<DeliveriesRequest>,
+) -> Result<Json<DeliveriesAnswer>, ApiError> {
+    let (ids, after) = (request.of.ids()?, request.after.as_ref());
+    Ok(Json(page_of(&api.store, &api.instance, &ids, after, api.clock.now()).await?))
+}
+
+/// As commands of the former release ask; they know no pages.
+pub(super) async fn progress_by_query(
+    State(api): State<Api>,
+    QueriedIds(ids): QueriedIds,
+) -> Result<Json<Vec<DeliveryProgress>>, ApiError> {
+    let (now, mut all) = (api.clock.now(), Vec::new());
+    let mut after = None;
+    loop {
+        let page = page_of(&api.store, &api.instance, &ids, after.as_ref(), now).await?;
+        all.extend(page.deliveries);
+        after = page.next;
+        if after.is_none() {
+            return Ok(Json(all));
+        }
+    }
+}
+
+impl Wire for DeliveriesRequest {
+    const KIND: &'static str = ListedIds::KIND;
+}
+
+impl DeliveryProgress {
+    /// How a delivery stands at `now`.
+    pub fn of(row: &DeliveryRow, now: Moment) -> Self {
+        Self {
+            id: row.auto_certificate,
+            name: row.name.to_string(),
+            delivery: row.target.to_string(),
+            state: DeliveryState::of(row, now),
+        }
+    }
 }
 
 impl DeliveryState {
@@ -120,6 +185,8 @@ impl DeliveryState {
     }
 }
 
+/// As many deliveries are answered at once.
+const PAGE: u32 = 1_000;
 /// How long one who serves a delivery may take to look at it.
 const PATIENCE: time::Duration = time::Duration::minutes(5);
 const UNSERVED: &str =

@@ -1,0 +1,115 @@
+//! What an auto-certificate that should be in service lacks: the question behind the exit code of `--renew-now`.
+
+use crate::domain::auto_certificate::Standing;
+use crate::domain::moment::Moment;
+use crate::domain::outlook::Outlook;
+use crate::domain::plan::renewal_moment;
+
+/// Why an auto-certificate is not in service as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// It has no certificate.
+    NoCertificate,
+    /// Its newest certificate has expired.
+    Expired,
+    /// Its newest certificate is revoked, or is to be.
+    Revoked,
+    /// Its renewal was needed, and the last try failed.
+    RenewalFailed,
+    /// Its next try comes after the last safe moment.
+    Late,
+}
+
+impl Overdue {
+    /// What a standing lacks at `now`; nothing where it is in service, or deleted. A renewal that failed before it was
+    /// needed is no lack.
+    pub fn of(standing: &Standing, now: Moment) -> Option<Self> {
+        if standing.deleted {
+            return None;
+        }
+        let Some(newest) = standing.newest else { return Some(Self::NoCertificate) };
+        if newest.not_after <= now {
+            return Some(Self::Expired);
+        }
+        if newest.revoked {
+            return Some(Self::Revoked);
+        }
+        let is_needed =
+            standing.intent_changed || renewal_moment(&newest, standing.renewal_info.as_ref(), now).0 <= now;
+        if is_needed && standing.trouble.is_some() {
+            return Some(Self::RenewalFailed);
+        }
+        Outlook::of(standing, now).slack.filter(|slack| slack.is_negative()).map(|_| Self::Late)
+    }
+
+    /// In words, after the name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCertificate => "no certificate",
+            Self::Expired => "its certificate has expired",
+            Self::Revoked => "its certificate is revoked",
+            Self::RenewalFailed => "its renewal failed",
+            Self::Late => "its next try comes after the last safe moment",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+    use crate::domain::auto_certificate::NewestCertificate;
+    use crate::domain::back_off::Trouble;
+    use crate::domain::disposition::Failure;
+    use crate::domain::hold::{Hold, HoldCause};
+
+    const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
+
+    fn serving(left: Duration) -> Standing {
+        let newest = NewestCertificate {
+            id: uuid::Uuid::nil().into(),
+            not_before: NOW + left - Duration::days(90),
+            not_after: NOW + left,
+            revoked: false,
+            issuer: None,
+        };
+        Standing { newest: Some(newest), ..Standing::default() }
+    }
+
+    fn failed(standing: Standing) -> Standing {
+        Standing { trouble: Some(Trouble::after(None, Failure::retry("x"), NOW, None, 0.5)), ..standing }
+    }
+
+    #[test]
+    fn what_serves_nobody_is_overdue_whatever_is_done_about_it() {
+        assert_eq!(Overdue::of(&Standing::default(), NOW), Some(Overdue::NoCertificate));
+        assert_eq!(Overdue::of(&failed(Standing::default()), NOW), Some(Overdue::NoCertificate));
+        assert_eq!(Overdue::of(&serving(Duration::ZERO), NOW), Some(Overdue::Expired));
+        let running = Standing { running: true, ..Standing::default() };
+        assert_eq!(Overdue::of(&running, NOW), Some(Overdue::NoCertificate));
+        let mut revoked = serving(Duration::days(80));
+        revoked.newest.as_mut().unwrap().revoked = true;
+        assert_eq!(Overdue::of(&revoked, NOW), Some(Overdue::Revoked));
+        assert_eq!(Overdue::of(&Standing { deleted: true, ..Standing::default() }, NOW), None);
+    }
+
+    #[test]
+    fn a_failure_counts_once_the_renewal_is_needed() {
+        assert_eq!(Overdue::of(&failed(serving(Duration::days(80))), NOW), None, "asked for long before it was due");
+        assert_eq!(Overdue::of(&serving(Duration::days(20)), NOW), None, "due, and not tried yet");
+        assert_eq!(Overdue::of(&failed(serving(Duration::days(20))), NOW), Some(Overdue::RenewalFailed));
+        let changed = Standing { intent_changed: true, ..failed(serving(Duration::days(80))) };
+        assert_eq!(Overdue::of(&changed, NOW), Some(Overdue::RenewalFailed));
+    }
+
+    #[test]
+    fn what_waits_beyond_the_last_safe_moment_is_late() {
+        let held = |left, until| Standing {
+            hold: Some(Hold { until: NOW + until, cause: HoldCause::ProviderDown }),
+            ..serving(left)
+        };
+        assert_eq!(Overdue::of(&held(Duration::days(20), Duration::days(1)), NOW), None);
+        assert_eq!(Overdue::of(&held(Duration::days(5), Duration::days(1)), NOW), Some(Overdue::Late));
+    }
+}

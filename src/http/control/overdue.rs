@@ -1,0 +1,101 @@
+//! What should be in service and is not, for those who ask whether a pass was enough.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::id::AutoCertificateId;
+use crate::domain::moment::Moment;
+use crate::domain::outlook::{Next, Outlook};
+use crate::domain::overdue::Overdue;
+use crate::http::Api;
+use crate::http::errors::ApiError;
+use crate::store::{Store, StoreError};
+
+/// The path of the question what is overdue.
+pub const OVERDUE: &str = "/control/overdue";
+
+/// The auto-certificates that should be in service and are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverdueAnswer {
+    /// How many were found before the search ended.
+    pub total: u64,
+    /// Whether the search ended early, because so many had been found.
+    pub more: bool,
+    /// At most 1,000 of them.
+    pub listed: Vec<OverdueEntry>,
+}
+
+/// An auto-certificate that should be in service and is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OverdueEntry {
+    /// Its id.
+    pub id: AutoCertificateId,
+    /// Its name.
+    pub name: String,
+    /// Its common name.
+    pub common_name: String,
+    /// What it lacks.
+    pub lacks: String,
+    /// What holds it up, for people.
+    pub message: String,
+    /// When it is tried again, RFC 3339; absent while it is being worked on.
+    pub next_try: Option<String>,
+}
+
+impl OverdueEntry {
+    fn of(subject: &AutoCertificate, now: Moment) -> Option<Self> {
+        let lacks = Overdue::of(&subject.standing, now)?;
+        let outlook = Outlook::of(&subject.standing, now);
+        let standing = &subject.standing;
+        let message = match (outlook.next, &standing.trouble, &standing.hold) {
+            (Next::Person | Next::Retry, Some(trouble), _) => trouble.last.to_string(),
+            (Next::Wait, _, Some(hold)) => hold.to_string(),
+            _ => outlook.why,
+        };
+        Some(Self {
+            id: subject.id,
+            name: subject.name.to_string(),
+            common_name: subject.common_name.sent().to_owned(),
+            lacks: lacks.as_str().to_owned(),
+            message,
+            next_try: (outlook.next != Next::Running).then(|| outlook.at.to_string()),
+        })
+    }
+}
+
+/// Looks through all auto-certificates, a page at a time, for those that are overdue.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn overdue(store: &Store, now: Moment) -> Result<OverdueAnswer, StoreError> {
+    let (mut answer, mut cursor) = (OverdueAnswer::default(), None);
+    loop {
+        let page = store.overdue_candidates(cursor, now, PAGE).await?;
+        cursor = page.last().map(|last| last.id);
+        for entry in page.iter().filter_map(|subject| OverdueEntry::of(subject, now)) {
+            answer.total += 1;
+            if answer.listed.len() < MOST_LISTED {
+                answer.listed.push(entry);
+            }
+        }
+        if page.len() < PAGE as usize {
+            return Ok(answer);
+        }
+        if answer.total >= ENOUGH {
+            return Ok(OverdueAnswer { more: true, ..answer });
+        }
+    }
+}
+
+pub(super) async fn answer(State(api): State<Api>) -> Result<Json<OverdueAnswer>, ApiError> {
+    Ok(Json(overdue(&api.store, api.clock.now()).await?))
+}
+
+/// As many are told one by one.
+const MOST_LISTED: usize = 1_000;
+const PAGE: u32 = 500;
+/// Nobody needs to know more exactly how many, and each costs a look.
+const ENOUGH: u64 = 10_000;
