@@ -259,7 +259,7 @@ impl Issuance {
         } else {
             self.store.record_trouble(tenure.lease(), &trouble).await?;
         }
-        self.note_provider_failure(subject.id, attempt, &trouble.last).await?;
+        self.note_provider_failure(subject.id, attempt, &trouble.for_breaker(expiry)).await?;
         let given_up = trouble.last.disposition == Disposition::Restart;
         Ok(if given_up { Outcome::OrderGivenUp } else { Outcome::Kept })
     }

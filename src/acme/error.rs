@@ -11,6 +11,7 @@ use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
 use crate::domain::profile::Profile;
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 
 /// Why a step with a CA did not succeed.
@@ -145,8 +146,8 @@ pub struct Refusal {
     pub status: u16,
     /// The problem document, where the body is one.
     pub problem: Option<Problem>,
-    /// The moment of `Retry-After`.
-    pub retry_after: Option<Moment>,
+    /// What `Retry-After` asked for.
+    pub retry_after: RetryAfter,
     /// The beginning of a body that is no problem document.
     pub excerpt: RemoteMessage,
 }
@@ -339,7 +340,7 @@ impl Refusal {
 
     /// What it means for the next step: first the status, then the type of the problem.
     fn disposition(&self, step: Step) -> Disposition {
-        let not_before = self.retry_after;
+        let not_before = self.retry_after.moment();
         match (self.status, &self.problem) {
             (429, _) if not_before.is_none() && self.is_paused() => Disposition::Operator,
             (429, _) if self.is_about_the_whole(step) => Disposition::ProviderDown { not_before },
@@ -377,7 +378,7 @@ impl Refusal {
 
     fn advice(&self, step: Step) -> Option<&'static str> {
         match self.status {
-            429 if self.retry_after.is_none() && self.is_paused() => {
+            429 if self.retry_after.moment().is_none() && self.is_paused() => {
                 Some("follow the CA's words to lift the pause, then ask for a renewal")
             }
             429 | 500.. => None,
@@ -400,7 +401,7 @@ impl fmt::Display for Refusal {
             None if self.excerpt.is_empty() => {}
             None => write!(f, ", \"{}\"", self.excerpt)?,
         }
-        self.retry_after.map_or(Ok(()), |moment| write!(f, "; not before {moment}"))
+        self.retry_after.fmt(f)
     }
 }
 

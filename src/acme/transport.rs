@@ -18,7 +18,7 @@ use crate::acme::error::{Refusal, Trouble, Unreachable, host_of};
 use crate::acme::lenient;
 use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::domain::moment::Moment;
-use crate::domain::retry_after::retry_after;
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 
@@ -35,7 +35,7 @@ pub(super) struct Transport {
 pub(super) struct Exchange {
     transport: Transport,
     directory: Uri,
-    retry_after: Arc<Mutex<Option<Moment>>>,
+    retry_after: Arc<Mutex<RetryAfter>>,
     location: Arc<Mutex<Option<String>>>,
     body: Arc<Mutex<Bytes>>,
 }
@@ -66,7 +66,7 @@ impl Exchange {
 
     /// The moment of `Retry-After` in the latest answer.
     pub(super) fn retry_after(&self) -> Option<Moment> {
-        *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner)
+        self.retry_after.lock().unwrap_or_else(PoisonError::into_inner).moment()
     }
 
     /// The URL of what the latest answer made.
@@ -167,8 +167,8 @@ impl Exchange {
     /// Tells success from refusal, and takes `Retry-After` out: instant-acme's own reading of it can overflow.
     fn judge(&self, method: &Method, url: &Uri, mut answer: Response<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
         let asked = answer.headers_mut().remove(RETRY_AFTER);
-        let retry_after = asked.and_then(|value| retry_after(value.to_str().ok()?, self.transport.clock.now()));
-        *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = retry_after;
+        let retry_after = RetryAfter::read(asked.as_ref().map(HeaderValue::as_bytes), self.transport.clock.now());
+        self.retry_after.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&retry_after);
         let location = location_of(&mut answer, url);
         *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
         if answer.status().is_success() {

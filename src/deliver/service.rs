@@ -15,7 +15,7 @@ use crate::config::{ConfigError, secret};
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
-use crate::domain::retry_after::retry_after;
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::bearer::{InvalidToken, bearer};
 use crate::runtime::clock::SharedClock;
@@ -72,8 +72,15 @@ pub(super) enum ServiceError {
     Unauthorized { service: &'static str, call: String, status: u16, said: RemoteMessage, advice: String },
     #[error("{service}: {call} got no answer; it is tried again, check the address and the network if this lasts")]
     Unreachable { service: &'static str, call: String, source: reqwest::Error },
-    #[error("{service}: {call} was answered with status {status}{}; it is tried again later", .said.in_parentheses())]
-    Busy { service: &'static str, call: String, status: u16, said: RemoteMessage, not_before: Option<Moment> },
+    #[error("{service}: {call} was answered with status {status}{}{asked}; it is tried again later", .said.in_parentheses())]
+    Busy {
+        service: &'static str,
+        call: String,
+        status: u16,
+        said: RemoteMessage,
+        asked: RetryAfter,
+        not_before: Option<Moment>,
+    },
     #[error("{service}: {call} was rejected with status {status}{}; correct what it complains of", .said.in_parentheses())]
     Rejected { service: &'static str, call: String, status: u16, said: RemoteMessage },
     #[error(
@@ -168,9 +175,10 @@ impl Service {
     }
 
     fn busy(&self, call: String, status: StatusCode, said: RemoteMessage, headers: &HeaderMap) -> ServiceError {
-        let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let not_before = asked.and_then(|value| retry_after(value, self.clock.now()));
-        ServiceError::Busy { service: self.name, call, status: status.as_u16(), said, not_before }
+        let now = self.clock.now();
+        let asked = RetryAfter::read(headers.get(RETRY_AFTER).map(HeaderValue::as_bytes), now);
+        let not_before = asked.within(LONGEST_REQUESTED_PAUSE, now);
+        ServiceError::Busy { service: self.name, call, status: status.as_u16(), said, asked, not_before }
     }
 }
 
@@ -230,5 +238,7 @@ async fn body(mut response: Response, longest: usize) -> Result<Option<Vec<u8>>,
 
 /// Bytes of an answer of success: a page of a hundred certificates, each with its chain, has about one MiB.
 const LONGEST_ANSWER: usize = 32 * 1024 * 1024;
+/// A service that asks for a longer pause is tried again after this.
+const LONGEST_REQUESTED_PAUSE: time::Duration = time::Duration::DAY;
 /// Bytes of any other answer.
 const LONGEST_REFUSAL: usize = 64 * 1024;

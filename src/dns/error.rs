@@ -7,6 +7,7 @@ use crate::dns::question::NoAnswer;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 
 /// A fault of a DNS service, or of the wait for its name servers. No text in it holds the token.
@@ -71,7 +72,7 @@ pub enum DnsError {
         source: reqwest::Error,
     },
     /// The service is overloaded or broken at the moment.
-    #[error("{adapter}: {call} was answered with status {status}{}; it is tried again later", .said.in_parentheses())]
+    #[error("{adapter}: {call} was answered with status {status}{}{asked}; it is tried again later", .said.in_parentheses())]
     Busy {
         /// Who was asked.
         adapter: AdapterName,
@@ -81,7 +82,9 @@ pub enum DnsError {
         status: u16,
         /// What the answer said.
         said: RemoteMessage,
-        /// The moment that `Retry-After` named.
+        /// What `Retry-After` asked for.
+        asked: RetryAfter,
+        /// The moment of that, within bounds.
         not_before: Option<Moment>,
     },
     /// The service does not take the request.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, StatusCode};
 
 use crate::config::span::Span;
@@ -12,7 +12,7 @@ use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
-use crate::domain::retry_after::retry_after;
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
@@ -138,9 +138,9 @@ impl Service {
         match status {
             401 | 403 => DnsError::Unauthorized { adapter, call, status, said, remedy: self.manner.unauthorized },
             _ if is_busy => {
-                let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let not_before = value.and_then(|value| retry_after(value, self.now()));
-                DnsError::Busy { adapter, call, status, said, not_before }
+                let asked = RetryAfter::read(headers.get(RETRY_AFTER).map(HeaderValue::as_bytes), self.now());
+                let not_before = asked.within(LONGEST_REQUESTED_PAUSE, self.now());
+                DnsError::Busy { adapter, call, status, said, asked, not_before }
             }
             _ => DnsError::Rejected { adapter, call, status, said },
         }
@@ -152,3 +152,5 @@ const RETRIES: usize = 3;
 const LONGEST_BODY: usize = 16 * 1024 * 1024;
 /// A longer `Retry-After` is left to the scheduler.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A service that asks for more is tried again after this.
+const LONGEST_REQUESTED_PAUSE: time::Duration = time::Duration::DAY;

@@ -31,6 +31,28 @@ impl Trouble {
 }
 
 impl Trouble {
+    /// The same with its next try no later than any pause lasts.
+    #[must_use]
+    pub fn within_reason(self) -> Self {
+        let longest = match self.last.disposition {
+            Disposition::Retry { not_before: Some(_) } => LONGEST_REQUESTED_PAUSE,
+            _ => LONGEST_PAUSE * (1.0 + SPREAD),
+        };
+        Self { next_try: self.next_try.min(self.at + longest), ..self }
+    }
+
+    /// What its provider's breaker is told: the moment that the other side named, but no later than the certificate, which
+    /// ends at `expiry`, can wait.
+    pub fn for_breaker(&self, expiry: Option<Moment>) -> Failure {
+        let disposition = match self.last.disposition {
+            Disposition::ProviderDown { not_before: Some(asked) } if expiry.is_some_and(|expiry| expiry > self.at) => {
+                Disposition::ProviderDown { not_before: Some(asked.min(self.next_try)) }
+            }
+            other => other,
+        };
+        Failure { disposition, ..self.last.clone() }
+    }
+
     /// The same with its next try before `end`: half way to it where the pause is longer than that. Nothing where no time
     /// is left for another try.
     pub fn within(self, end: Moment) -> Option<Self> {
@@ -45,16 +67,30 @@ impl Trouble {
 /// What happened, how often, and when it is tried again, for people.
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (failure {}, next try at {})", self.last, self.failures, self.next_try)
+        let asked = self.last.disposition.not_before();
+        let sooner = if asked.is_some_and(|asked| asked > self.next_try) { ", sooner than asked for" } else { "" };
+        write!(f, "{} (failure {}, next try at {}{sooner})", self.last, self.failures, self.next_try)
     }
 }
 
 /// The moment of the next try after `failures` failures in a row, the last one at `now`.
 fn next_try(failures: u32, disposition: Disposition, now: Moment, expiry: Option<Moment>, jitter: f64) -> Moment {
-    if let Some(not_before) = disposition.not_before() {
-        return not_before.max(now + SHORTEST_PAUSE);
+    let left = expiry.map(|end| end - now);
+    now + match disposition.not_before() {
+        Some(asked) => requested_pause(disposition, asked - now, left),
+        None => pause(failures, disposition, left, jitter),
     }
-    now + pause(failures, disposition, expiry.map(|end| end - now), jitter)
+}
+
+/// The pause that the other side asked for, within reason: one 503 with a careless value must not end a certificate. What
+/// affects the provider as a whole is tried again daily, where its breaker lets one probe pass.
+fn requested_pause(disposition: Disposition, asked: Duration, left: Option<Duration>) -> Duration {
+    let longest = match disposition {
+        Disposition::ProviderDown { .. } => LONGEST_PAUSE,
+        _ => LONGEST_REQUESTED_PAUSE,
+    };
+    let half_of_the_slack = left.unwrap_or_default() / 2;
+    asked.min(longest.min(half_of_the_slack).max(SHORTEST_LIMIT_OF_A_REQUEST)).max(SHORTEST_PAUSE)
 }
 
 fn pause(failures: u32, disposition: Disposition, left: Option<Duration>, jitter: f64) -> Duration {
@@ -78,6 +114,10 @@ fn spread(span: Duration, jitter: f64) -> Duration {
 
 const SHORTEST_PAUSE: Duration = Duration::minutes(1);
 const LONGEST_PAUSE: Duration = Duration::days(1);
+/// A rate limit of a CA about names recovers within a week.
+const LONGEST_REQUESTED_PAUSE: Duration = Duration::days(7);
+/// Against a moment that the other side named nothing is tried more often, however urgent.
+const SHORTEST_LIMIT_OF_A_REQUEST: Duration = Duration::HOUR;
 const LONGEST_PAUSE_WITHOUT_CERTIFICATE: Duration = Duration::hours(1);
 /// So many tries shall remain before the certificate expires.
 const TRIES_BEFORE_EXPIRY: i32 = 10;
@@ -110,12 +150,64 @@ mod tests {
     }
 
     #[test]
-    fn the_other_side_has_the_last_word() {
-        let named = NOW + Duration::days(3);
-        let disposition = Disposition::ProviderDown { not_before: Some(named) };
-        assert_eq!(next_try(1, disposition, NOW, Some(NOW + Duration::hours(1)), 0.0), named);
-        let past = Disposition::Retry { not_before: Some(NOW - Duration::hours(1)) };
-        assert_eq!(next_try(1, past, NOW, None, 0.0), NOW + SHORTEST_PAUSE);
+    fn the_other_side_is_heard_within_reason() {
+        let (min, hour, day) = (Duration::minutes(1), Duration::HOUR, Duration::DAY);
+        let names = |asked: Duration| Disposition::Retry { not_before: Some(NOW + asked) };
+        let whole = |asked: Duration| Disposition::ProviderDown { not_before: Some(NOW + asked) };
+        let expected = [
+            (names(day * 3), Some(day * 30), day * 3),
+            (names(day * 30), Some(day * 30), day * 7),
+            (names(day * 3), Some(day * 2), day),
+            // However little is left, or nothing: not more often than hourly.
+            (names(day * 3), Some(min), hour),
+            (names(day * 3), Some(-day), hour),
+            (names(day * 3), None, hour),
+            (names(min * 20), None, min * 20),
+            (names(Duration::SECOND), Some(day * 30), min),
+            (names(-hour), None, min),
+            (whole(hour * 5), Some(day * 30), hour * 5),
+            (whole(day * 300), Some(day * 30), day),
+            (whole(day * 300), Some(hour * 4), hour * 2),
+        ];
+        for (disposition, left, pause) in expected {
+            let next = next_try(1, disposition, NOW, left.map(|left| NOW + left), 0.0);
+            assert_eq!(next - NOW, pause, "{disposition:?}, {left:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_older_version_believed_is_cut_to_reason() {
+        let year = NOW + Duration::days(366);
+        let stored = |disposition| {
+            let last = Failure { disposition, message: "".into() };
+            (Trouble { failures: 1, last, at: NOW, next_try: year }).within_reason().next_try - NOW
+        };
+        assert_eq!(stored(Disposition::Retry { not_before: Some(year) }), Duration::days(7));
+        assert_eq!(stored(Disposition::ProviderDown { not_before: Some(year) }), Duration::DAY * 1.2);
+        let operator = Trouble::after(None, Failure::operator("x"), NOW, None, 0.999);
+        assert_eq!(operator.clone().within_reason(), operator);
+    }
+
+    #[test]
+    fn a_breaker_waits_no_longer_than_the_certificate_can() {
+        let asked = Some(NOW + Duration::DAY);
+        let failure = Failure { disposition: Disposition::ProviderDown { not_before: asked }, message: "".into() };
+        let told = |expiry| Trouble::after(None, failure.clone(), NOW, expiry, 0.5).for_breaker(expiry).disposition;
+        let at = |span| Disposition::ProviderDown { not_before: Some(NOW + span) };
+        assert_eq!(told(Some(NOW + Duration::hours(10))), at(Duration::hours(5)));
+        assert_eq!(told(Some(NOW + Duration::days(30))), at(Duration::DAY));
+        assert_eq!(told(None), at(Duration::DAY));
+    }
+
+    #[test]
+    fn the_message_tells_what_was_asked_for_and_what_is_done() {
+        let named = Disposition::ProviderDown { not_before: Some(NOW + Duration::days(300)) };
+        let failure = Failure { disposition: named, message: "HTTP 503; not before 2027-11-11T08:00:00Z".into() };
+        let trouble = Trouble::after(None, failure, NOW, Some(NOW + Duration::days(30)), 0.5);
+        assert_eq!(
+            trouble.to_string(),
+            "HTTP 503; not before 2027-11-11T08:00:00Z (failure 1, next try at 2027-01-16T08:00:00Z, sooner than asked for)"
+        );
     }
 
     #[test]
@@ -139,6 +231,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_asked_for_ends_no_certificate(asked in any::<i64>(), hours in 2i64..2_000, whole: bool) {
+            let (left, not_before) = (Duration::hours(hours), Some(Moment::from_micros(asked)));
+            let disposition =
+                if whole { Disposition::ProviderDown { not_before } } else { Disposition::Retry { not_before } };
+            let pause = next_try(1, disposition, NOW, Some(NOW + left), 0.5) - NOW;
+            prop_assert!(pause >= SHORTEST_PAUSE && pause * 2 <= left);
+        }
+
         #[test]
         fn ten_tries_remain_and_no_storm_begins(failures in 1u32..50, hours in 1i64..2_000, jitter in 0.0..1.0f64) {
             let left = Duration::hours(hours);

@@ -1,46 +1,148 @@
 //! Moments in the headers of HTTP answers: when the other side wants to be asked again, and what its clock says.
 
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-use time::{Duration, PrimitiveDateTime};
+use std::fmt;
+
+use time::Duration;
 
 use crate::domain::moment::Moment;
+use crate::domain::text::RemoteMessage;
 
-/// Reads `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date in the form that section 5.6.7 prefers. What is
-/// beyond 366 days counts as that.
-pub fn retry_after(value: &str, now: Moment) -> Option<Moment> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        let seconds = value.parse().unwrap_or(i64::MAX).min(LONGEST_WAIT.whole_seconds());
-        return Some(now + Duration::seconds(seconds));
+/// What an answer says about when to ask again (`Retry-After`, RFC 9110 section 10.2.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// Not before this moment, at most a year ahead.
+    At(Moment),
+    /// Nothing that makes sense, which counts as nothing: no delay and no date, a date in the past, or a delay of years,
+    /// as of a server that sends seconds since 1970.
+    Unusable(RemoteMessage),
+}
+
+impl RetryAfter {
+    /// Reads the value of the header: seconds, or a date in one of the three forms of section 5.6.7.
+    pub fn read(value: Option<&[u8]>, now: Moment) -> Self {
+        let Some(value) = value else { return Self::Absent };
+        let text = String::from_utf8_lossy(value);
+        match moment(text.trim(), now) {
+            Some(at) if at >= now && at - now <= LONGEST => Self::At(at),
+            _ => Self::Unusable(RemoteMessage::from_bytes(value)),
+        }
     }
-    Some(http_date(value)?.min(now + LONGEST_WAIT))
+
+    /// The moment, where there is one that makes sense.
+    pub const fn moment(&self) -> Option<Moment> {
+        match self {
+            Self::At(moment) => Some(*moment),
+            Self::Absent | Self::Unusable(_) => None,
+        }
+    }
+
+    /// The moment, but no later than `longest` after `now`.
+    pub fn within(&self, longest: Duration, now: Moment) -> Option<Moment> {
+        self.moment().map(|moment| moment.min(now + longest))
+    }
 }
 
-/// Reads a date in the form that RFC 9110 section 5.6.7 prefers, such as that of `Date`.
+impl From<Option<Moment>> for RetryAfter {
+    fn from(moment: Option<Moment>) -> Self {
+        moment.map_or(Self::Absent, Self::At)
+    }
+}
+
+/// What was asked for, to stand behind what happened.
+impl fmt::Display for RetryAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => Ok(()),
+            Self::At(moment) => write!(f, "; not before {moment}"),
+            Self::Unusable(value) => write!(f, "; its Retry-After \"{value}\" makes no sense and is ignored"),
+        }
+    }
+}
+
+/// Reads a date in one of the three forms of RFC 9110 section 5.6.7, such as that of `Date`.
 pub fn http_date(value: &str) -> Option<Moment> {
-    let date = PrimitiveDateTime::parse(value.trim(), HTTP_DATE).ok()?;
-    Some(date.assume_utc().into())
+    let date = httpdate::parse_http_date(value.trim()).ok()?;
+    let since_1970 = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Moment::from_micros(i64::try_from(since_1970.as_micros()).ok()?))
 }
 
-const HTTP_DATE: &[BorrowedFormatItem<'_>] =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+fn moment(text: &str, now: Moment) -> Option<Moment> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(now + Duration::seconds(text.parse().ok()?));
+    }
+    http_date(text)
+}
 
-/// What a `Retry-After` of nonsense counts as.
-const LONGEST_WAIT: Duration = Duration::days(366);
+/// Nobody means more.
+const LONGEST: Duration = Duration::days(365);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// 2023-11-14T22:13:20Z.
+    const NOW: Moment = Moment::from_micros(1_700_000_000_000_000);
+
+    fn read(value: &str) -> RetryAfter {
+        RetryAfter::read(Some(value.as_bytes()), NOW)
+    }
+
     #[test]
-    fn both_forms_are_read() {
-        let now = Moment::from_micros(1_700_000_000_000_000);
-        assert_eq!(retry_after("120", now), Some(now + Duration::seconds(120)));
-        assert_eq!(retry_after("Tue, 14 Nov 2023 22:15:20 GMT", now), Some(now + Duration::seconds(120)));
-        assert_eq!(retry_after("99999999999999999999", now), Some(now + LONGEST_WAIT));
-        for nonsense in ["", "-1", "soon", "Tue, 14 Nov 2023"] {
-            assert_eq!(retry_after(nonsense, now), None, "{nonsense}");
+    fn seconds_and_the_three_forms_of_dates_are_read() {
+        let later = RetryAfter::At(NOW + Duration::seconds(120));
+        for value in [
+            "120",
+            " 00120\t",
+            "Tue, 14 Nov 2023 22:15:20 GMT",
+            "Tuesday, 14-Nov-23 22:15:20 GMT",
+            "Tue Nov 14 22:15:20 2023",
+        ] {
+            assert_eq!(read(value), later, "{value}");
         }
+        assert_eq!(read("0"), RetryAfter::At(NOW));
+        assert_eq!(read("31536000"), RetryAfter::At(NOW + Duration::days(365)));
+        assert_eq!(RetryAfter::read(None, NOW), RetryAfter::Absent);
+        assert_eq!(later.to_string(), "; not before 2023-11-14T22:15:20Z");
+        assert_eq!(later.within(Duration::MINUTE, NOW), Some(NOW + Duration::MINUTE));
+    }
+
+    #[test]
+    fn nonsense_counts_as_nothing_and_is_shown() {
+        for nonsense in [
+            "",
+            "soon",
+            "-1",
+            "+120",
+            "1.5",
+            "1e3",
+            "NaN",
+            "120, 120",
+            "Tue, 14 Nov 2023",
+            // Seconds since 1970, milliseconds of them, and more than fits anywhere.
+            "1700000120",
+            "1700000120000",
+            "31536001",
+            "99999999999999999999999999999",
+            // In the past, and years ahead.
+            "Tue, 14 Nov 2023 22:13:19 GMT",
+            "Thu, 01 Jan 1970 00:00:00 GMT",
+            "Thu, 14 Nov 2024 22:13:20 GMT",
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+        ] {
+            assert_eq!(read(nonsense), RetryAfter::Unusable(nonsense.into()), "{nonsense}");
+            assert_eq!(read(nonsense).moment(), None);
+        }
+        let hostile = RetryAfter::read(Some(&[b"\x1b[31m\r\n\xff".as_slice(), &[b'9'; 70_000]].concat()), NOW);
+        assert!(hostile.to_string().len() < 2_000 && !hostile.to_string().contains(['\x1b', '\n', '\r']), "{hostile}");
+        assert_eq!(read("soon").to_string(), "; its Retry-After \"soon\" makes no sense and is ignored");
+    }
+
+    #[test]
+    fn a_date_is_that_of_a_clock() {
+        assert_eq!(http_date("Tue, 14 Nov 2023 22:13:20 GMT"), Some(NOW));
+        assert_eq!(http_date("now"), None);
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::chain::InvalidChain;
 use crate::domain::disposition::Disposition;
 use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 
 const NAMED: Moment = Moment::from_micros(1_800_000_000_000_000);
@@ -165,7 +166,7 @@ fn others() -> Vec<Vec<String>> {
             url: "https://ca.example/new-acct".to_owned(),
             status: 403,
             problem,
-            retry_after: None,
+            retry_after: RetryAfter::Absent,
             excerpt: RemoteMessage::default(),
         }
     };
@@ -251,11 +252,12 @@ fn dns_errors() -> Vec<DnsError> {
     let adapter = AdapterName::ionos();
     let (call, name, zone) = ("GET /zones".to_owned(), "_acme-challenge.www.example.com".to_owned(), "a1b2".to_owned());
     let (record, said) = ("c3d4".to_owned(), RemoteMessage::default());
-    let busy = |not_before| DnsError::Busy {
+    let busy = |not_before: Option<Moment>| DnsError::Busy {
         adapter: adapter.clone(),
         call: call.clone(),
         status: 503,
         said: said.clone(),
+        asked: not_before.into(),
         not_before,
     };
     let rejected =
@@ -354,7 +356,13 @@ fn answered(step: Step, status: u16, problem: Option<Problem>, retry_after: Opti
     let url = "https://ca.example/acme".to_owned();
     AcmeError::Refused {
         step,
-        refusal: Box::new(Refusal { url, status, problem, retry_after, excerpt: RemoteMessage::default() }),
+        refusal: Box::new(Refusal {
+            url,
+            status,
+            problem,
+            retry_after: retry_after.into(),
+            excerpt: RemoteMessage::default(),
+        }),
     }
 }
 
@@ -387,16 +395,19 @@ two equal.
 const MEANINGS: &str = "What went well ends the run of failures from which the pauses grow.";
 const RETRY: &str = "tries again from where it was: after 1 minute, 10 minutes, 100 minutes, then daily, give or take a \
     fifth; sooner where a certificate is about to expire, and hourly at least where none is valid. A moment that the \
-    other side names comes first";
+    other side names comes first, within reason: never under 1 minute, for 7 days or half of the time until expiry at \
+    most, though not more often than hourly";
 const RESTART: &str = "gives this order up, and makes a new one after the same pauses";
 const OPERATOR: &str = "waits for a person. It looks again daily, and at once when someone asks (`autocertd --renew-now \
     NAME`) or the settings are read anew";
 const DOWN: &str = "tries again as with retry. It is the trouble of the provider, not of the certificate: once several \
-    certificates meet it, or the CA names a moment, the provider is probed by one order at a time";
+    certificates meet it, or the CA names a moment, the provider is probed by one order at a time, at most a day later \
+    however late the moment is";
 const STATUSES: &str = "\
 The status has the first word. Where none of these rows fits, the type of the problem decides. *Not before that moment* means
-the moment of `Retry-After`, in seconds or as a date. For a paused name follow the CA's words to lift the pause, then ask
-for a renewal.";
+the moment of `Retry-After`, in seconds or as a date, as far as the dispositions above allow; the message tells what was asked
+for and when the next try is. A value that makes no sense counts as none: no number and no date, a date in the past, more
+than a year. For a paused name follow the CA's words to lift the pause, then ask for a renewal.";
 const TYPES: &str = "\
 The types of RFC 8555, RFC 9773 and of the profiles draft, as an answer to a request and as the reason why a validation
 failed. `compound` means what its gravest name means: operator, then provider-down, then restart, then retry.";

@@ -19,6 +19,7 @@ use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::ledger::{Allowance, Ledger, Limits, OrderFacts};
 use crate::domain::moment::Moment;
 use crate::domain::plan::{Action, Reason, plan, renewal_moment};
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::randomness::Randomness;
 use crate::simulation::account::certificate::{Certificate, Step};
@@ -286,27 +287,30 @@ impl<'a> Account<'a> {
         self.fail(index, failure, now);
     }
 
-    /// A 503 without `Retry-After` or a connection that breaks; what is ordered stays ordered.
+    /// A 503, without `Retry-After` unless the CA is careless, or a connection that breaks; what is ordered stays ordered.
     fn find_it_down(&mut self, index: u32, now: Moment) {
         self.tally.unanswered += 1;
         let message = if index.is_multiple_of(2) { "HTTP 503" } else { "the connection broke" };
-        let disposition = Disposition::ProviderDown { not_before: None };
+        let asked = self.scenario.careless_retry_after.then(|| CARELESS[index as usize % CARELESS.len()]);
+        let not_before = RetryAfter::read(asked.map(str::as_bytes), now).moment();
+        let disposition = Disposition::ProviderDown { not_before };
         self.fail(index, Failure { disposition, message: message.into() }, now);
     }
 
     fn fail(&mut self, index: u32, failure: Failure, now: Moment) {
         let (jitter, hasty) = (self.randomness.fraction(), self.scenario.is(Control::NoBackOff));
+        let certificate = self.certificate(index);
+        let (previous, expiry) = (certificate.standing.trouble.take(), Some(certificate.expiry()));
+        let mut trouble = Trouble::after(previous.as_ref(), failure, now, expiry, jitter);
+        if hasty {
+            trouble.next_try = now + SHORTEST_HASTE + (LONGEST_HASTE - SHORTEST_HASTE) * jitter;
+        }
+        let failure = trouble.for_breaker(expiry);
+        certificate.standing.trouble = Some(trouble);
         if !hasty {
             let subject = uuid::Uuid::from_u128(index.into()).into();
             self.breaker = Breaker::after(self.breaker.take(), Some(subject), &failure, now, jitter);
         }
-        let certificate = self.certificate(index);
-        let previous = certificate.standing.trouble.take();
-        let mut trouble = Trouble::after(previous.as_ref(), failure, now, Some(certificate.expiry()), jitter);
-        if hasty {
-            trouble.next_try = now + SHORTEST_HASTE + (LONGEST_HASTE - SHORTEST_HASTE) * jitter;
-        }
-        certificate.standing.trouble = Some(trouble);
         self.free(index, now);
     }
 
@@ -351,6 +355,17 @@ impl Account<'_> {
 
 /// The default of the daemon.
 pub(super) const ROOM: usize = 32;
+/// What a careless CA sends as `Retry-After`: most of it nonsense, the last ones far too much.
+const CARELESS: [&str; 8] = [
+    "99999999999999999999999999999",
+    "1800000000",
+    "-1",
+    "NaN",
+    "Thu, 01 Jan 1970 00:00:00 GMT",
+    "Fri, 31 Dec 9999 23:59:59 GMT",
+    "31536000",
+    "2592000",
+];
 /// More than there is room for, as some are kept back.
 const LOOKED_AT_TOGETHER: usize = 4 * ROOM;
 const LONGEST_TRAVEL: Duration = Duration::seconds(2);

@@ -25,6 +25,8 @@ pub struct Scenario {
     pub mass_revocations: Vec<MassRevocation>,
     /// When names cannot be validated.
     pub failing_names: Vec<FailingNames>,
+    /// Whether a CA that is down sends values of `Retry-After` that make no sense, or ask for far too much.
+    pub careless_retry_after: bool,
     /// What stands in for the real behaviour, to show that the simulation can fail.
     pub control: Option<Control>,
     /// What makes a run repeatable.
@@ -116,6 +118,7 @@ impl Scenario {
             outages: Vec::new(),
             mass_revocations: Vec::new(),
             failing_names: Vec::new(),
+            careless_retry_after: false,
             control: None,
             seed,
         }

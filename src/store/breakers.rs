@@ -184,10 +184,9 @@ const CLOSE: &str = "UPDATE providers SET breaker = NULL WHERE id = $1 AND break
 const LET_GO: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \
     WHERE id IN (SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_by = $2@in_order)";
-/// Their own pauses were for the provider's sake, but for those that it asked for. The document is ours, and a match by
-/// chance costs one look.
+/// Their own pauses were for the provider's sake, those that it asked for, too: it takes orders again. The document is
+/// ours, and a match by chance costs one look.
 const FORGET_TROUBLE: &str = "\
     UPDATE auto_certificates SET trouble = NULL, next_look = $3, wakes = wakes + 1 \
     WHERE id IN (SELECT id FROM auto_certificates \
-    WHERE provider_id = $1 AND deleted_at IS NULL AND trouble LIKE '%\"disposition\":\"' || $2 || '\"%' \
-    AND trouble LIKE '%\"not_before\":null%'@in_order)";
+    WHERE provider_id = $1 AND deleted_at IS NULL AND trouble LIKE '%\"disposition\":\"' || $2 || '\"%'@in_order)";

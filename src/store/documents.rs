@@ -76,12 +76,16 @@ struct FailureDocument {
 impl TroubleDocument {
     /// Nothing where its disposition is none that is known.
     fn into_trouble(self) -> Option<Trouble> {
-        Some(Trouble {
-            failures: self.failures,
-            last: self.last.into_failure()?,
-            at: Moment::from_micros(self.at),
-            next_try: Moment::from_micros(self.next_try),
-        })
+        // Older versions believed whatever the other side asked for.
+        Some(
+            Trouble {
+                failures: self.failures,
+                last: self.last.into_failure()?,
+                at: Moment::from_micros(self.at),
+                next_try: Moment::from_micros(self.next_try),
+            }
+            .within_reason(),
+        )
     }
 }
 

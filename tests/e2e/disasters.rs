@@ -61,11 +61,33 @@ async fn retry_after_wins() {
     let problem =
         r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates already issued"}"#;
     refuse(&clockwork, "new-order", 429, problem, Some("36000"));
-    clockwork.auto_certificate(&["www.later.example"]).await;
-    clockwork.pass(Duration::hours(9)).await;
+    let id = clockwork.auto_certificate(&["www.later.example"]).await;
+    clockwork.pass(Duration::minutes(50)).await;
     assert_eq!(clockwork.world.acme.count("new-order"), 1);
-    clockwork.pass(Duration::hours(2)).await;
-    assert_eq!(clockwork.world.acme.count("new-order"), 2);
+    // Without a certificate there is no slack: hourly, and not more often.
+    clockwork.pass(Duration::hours(9)).await;
+    let orders = clockwork.world.acme.count("new-order");
+    assert!((9..=10).contains(&orders), "{orders}");
+    let words = clockwork.look(id).await.standing.trouble.unwrap().to_string();
+    assert!(words.contains("; not before ") && words.ends_with(", sooner than asked for)"), "{words}");
+}
+
+/// One 503 with a nonsense value must not end a certificate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_after_of_nonsense_or_a_year_is_no_end() {
+    for value in ["99999999999999999999999999999", "1800000000", "31536000"] {
+        let clockwork = clockwork(&["year.example"]).await;
+        refuse(&clockwork, "new-order", 503, "{}", Some(value));
+        let id = clockwork.auto_certificate(&["www.year.example"]).await;
+        clockwork.pass(Duration::ZERO).await;
+        let words = clockwork.look(id).await.standing.trouble.unwrap().to_string();
+        let told = if value == "31536000" { "; not before " } else { "makes no sense and is ignored" };
+        assert!(words.contains(told), "{words}");
+        clockwork.world.acme.set_hook(Box::new(|_| Action::Pass));
+        clockwork.pass(Duration::hours(26)).await;
+        let standing = clockwork.look(id).await.standing;
+        assert!(standing.newest.is_some() && standing.trouble.is_none(), "{value}: {standing:?}");
+    }
 }
 
 /// Issued, not saved, ordered anew, until the CA's limit on duplicates is reached.

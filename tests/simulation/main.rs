@@ -95,6 +95,16 @@ fn an_outage_in_which_everything_is_revoked_costs_no_refusal() {
 }
 
 #[test]
+fn a_ca_that_asks_for_nonsense_or_a_year_while_it_is_down_ends_no_certificate() {
+    let scenario = Scenario { careless_retry_after: true, ..troubled(1_000, seed()) };
+    let report = simulation::run(&scenario);
+    assert_eq!((report.lapses, report.refused.total), (0, 0), "{report}");
+    assert!(report.unanswered > 0 && report.smallest_slack.as_ref().unwrap().seconds > 0, "{report}");
+    // Five days of outage, half an hour apart at the most: it is probed and not stormed.
+    assert!(report.unanswered < 2_000, "{report}");
+}
+
+#[test]
 fn what_nobody_can_survive_is_told() {
     let scenario = Scenario {
         mass_revocations: vec![MassRevocation { day: 5, notice: Duration::days(1) }],

@@ -7,6 +7,7 @@ const LATER: Moment = Moment::from_micros(1_700_000_000_000_000);
 fn refusal(status: u16, body: &str, retry_after: Option<Moment>) -> Box<Refusal> {
     let problem = Problem::read(body.as_bytes());
     let excerpt = if problem.is_some() { RemoteMessage::default() } else { body.into() };
+    let retry_after = retry_after.into();
     Box::new(Refusal { url: "https://ca.example/acme/x".to_owned(), status, problem, retry_after, excerpt })
 }
 
