@@ -40,6 +40,7 @@ use crate::cli::serve::{ALIVE, READY};
 use crate::config::Config;
 use crate::domain::text::printable;
 use crate::http::control::ISSUED;
+use crate::runtime::clock::SystemClock;
 use crate::runtime::{descriptors, hardening};
 
 /// A self-hosted Certificate Manager: the REST API of the IONOS Certificate Manager 2.0, and the daemon that obtains
@@ -172,6 +173,10 @@ pub fn main() -> ExitCode {
             return Ending::Misused.into();
         }
     };
+    if let Err(error) = SystemClock.check() {
+        eprintln!("autocertd: {error}");
+        return Ending::Failed.into();
+    }
     let loaded = match &cli.command {
         // The one runs as root, and reads by itself what of the settings nobody else can have written; the other needs none.
         Some(Command::ReloadHelper(_) | Command::Simulate(_)) => Ok(Config::default()),

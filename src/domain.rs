@@ -11,6 +11,7 @@ pub mod caa;
 pub mod certificate;
 pub mod chain;
 pub mod client_network;
+pub mod clock_evidence;
 pub mod credential;
 pub mod declared;
 pub mod delivery;

@@ -1,6 +1,7 @@
 //! The scheduler: looks for what is due, claims it by lease, and has it worked on within bounds. It sleeps until the
 //! earliest planned look and wakes at every change; a cron scan is the safety net behind that.
 
+mod clock;
 mod deliveries;
 mod queue;
 mod rehearsals;
@@ -8,7 +9,6 @@ mod revocations;
 mod strays;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -66,8 +66,6 @@ pub struct Scheduler {
     tasks: TaskTracker,
     stopping: CancellationToken,
     scan_every: Duration,
-    /// The moment of the last scan, in microseconds since the epoch.
-    last_scan: Arc<AtomicI64>,
 }
 
 impl Scheduler {
@@ -91,7 +89,6 @@ impl Scheduler {
             tasks,
             stopping,
             scan_every: settings.scan_every.duration(),
-            last_scan: Arc::default(),
         }
     }
 
@@ -143,11 +140,8 @@ impl Scheduler {
         let Work { issuance, dispatch, doctor } = self.current();
         let store = &issuance.store;
         store.free_dead_leases().await?;
+        self.heed_clock().await?;
         let now = issuance.clock.now();
-        let mended = store.mend_looks(now, self.is_set_back(now)).await?;
-        if mended > 0 {
-            tracing::warn!(mended, "the clock was ahead and has been set back; what it put off is looked at again");
-        }
         remove_expired(&issuance).await?;
         self.register_providers(&issuance).await?;
         let due = self.serve_queues(&issuance).await?;
@@ -239,12 +233,6 @@ impl Scheduler {
         cron.add(scan).await?;
         cron.start().await?;
         Ok(cron)
-    }
-
-    /// Whether the clock shows an earlier time than at the last scan, beyond what its keeper corrects every day.
-    fn is_set_back(&self, now: Moment) -> bool {
-        let last = self.last_scan.swap(now.micros(), Ordering::SeqCst);
-        now + CORRECTION < Moment::from_micros(last)
     }
 
     fn pause_until(&self, next_look: Option<Moment>) -> Duration {
@@ -373,9 +361,10 @@ async fn follow_plan(issuance: &Issuance, tenure: &Tenure) -> Result<(), Stop> {
     }
 }
 
-/// Issued certificates go 30 days after they expired.
+/// Issued certificates go 30 days after they expired, by a clock that can be believed.
 async fn remove_expired(issuance: &Issuance) -> Result<(), StoreError> {
-    let removed = issuance.store.remove_expired(issuance.clock.now()).await?;
+    let Some(until) = issuance.clock.deletable_until() else { return Ok(()) };
+    let removed = issuance.store.remove_expired(until).await?;
     if removed > 0 {
         tracing::info!(removed, "long expired certificates removed");
     }
@@ -385,7 +374,6 @@ async fn remove_expired(issuance: &Issuance) -> Result<(), StoreError> {
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// What another instance has issued is delivered here, too, without anybody who would wake us.
 const LONGEST_PAUSE_IN_A_FLEET: Duration = Duration::from_secs(5);
-const CORRECTION: time::Duration = time::Duration::MINUTE;
 const PAUSE_IN_OUTAGE: Duration = Duration::from_secs(1);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 const PROVIDERS_AT_ONCE: u32 = 8;

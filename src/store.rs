@@ -8,6 +8,7 @@ mod auto_certificates;
 mod backup;
 mod breakers;
 mod certificates;
+mod clock_records;
 mod database;
 mod declared;
 mod delegated;
@@ -37,6 +38,7 @@ mod roster;
 mod rotation;
 mod row;
 mod seal;
+mod set_back;
 mod standing;
 mod takeover;
 #[cfg(test)]

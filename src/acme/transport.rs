@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{AGE, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClient};
@@ -18,7 +18,7 @@ use crate::acme::error::{Refusal, Trouble, Unreachable, host_of};
 use crate::acme::lenient;
 use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::domain::moment::Moment;
-use crate::domain::retry_after::RetryAfter;
+use crate::domain::retry_after::{RetryAfter, http_date};
 use crate::domain::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 
@@ -148,6 +148,7 @@ impl Exchange {
         let request = self.transport.http.request(method.clone(), address).headers(headers).body(body);
         match received(request).await {
             Ok(Some(answer)) => {
+                self.note_time(url, answer.headers());
                 tracing::debug!(%method, %url, status = answer.status().as_u16(), "ACME exchange");
                 Ok(answer)
             }
@@ -161,6 +162,17 @@ impl Exchange {
                 tracing::debug!(%method, %url, trouble = %unreachable.trouble, cause = %unreachable.cause, "ACME exchange failed");
                 Err(ExchangeError::Unreachable(Box::new(unreachable)))
             }
+        }
+    }
+
+    /// What the CA's clock shows tells whether ours is right. An answer that a cache kept, or that anybody may have sent,
+    /// tells nothing.
+    fn note_time(&self, url: &Uri, headers: &HeaderMap) {
+        let told = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?));
+        if let Some(told) = told.filter(|_| url.scheme_str() == Some("https") && !headers.contains_key(AGE)) {
+            let clock = &self.transport.clock;
+            let running = clock.running();
+            clock.evidence().note_ca_time(host_of(&self.directory.to_string()), told, running);
         }
     }
 

@@ -156,12 +156,16 @@ impl CertificateManagerDelivery {
     /// Removes what was superseded longer ago than the grace period, and says when there is more to remove. It never
     /// fails: the certificate in use is there.
     async fn clear_away(&self, receipt: &mut Receipt) -> Option<Moment> {
-        let now = self.service.clock.now();
+        let (now, deletable_until) = (self.service.clock.now(), self.service.clock.deletable_until());
         let (mut kept, mut next_looks, mut troubled) = (Vec::new(), Vec::new(), None);
-        for old in std::mem::take(&mut receipt.superseded) {
+        for mut old in std::mem::take(&mut receipt.superseded) {
+            // What lies ahead was written by a clock that did.
+            old.since = old.since.min(now.micros());
             let due = old.superseded_at() + self.grace;
-            if now < due || troubled.is_some() {
-                next_looks.push(troubled.unwrap_or(due));
+            if deletable_until.is_none_or(|until| until < due) || troubled.is_some() {
+                // A clock that is not believed yet may be later.
+                let next_look = if due > now { due } else { now + AFTER_TROUBLE };
+                next_looks.push(troubled.unwrap_or(next_look));
                 kept.push(old);
                 continue;
             }
@@ -209,7 +213,10 @@ impl Delivery for CertificateManagerDelivery {
     }
 
     fn unfinished(&self, receipt: Option<&Value>) -> Option<Moment> {
-        Receipt::read(receipt).superseded.iter().map(|old| old.superseded_at() + self.grace).min()
+        let now = self.service.clock.now();
+        // What lies ahead was written by a clock that did, and is mended by the next delivery.
+        let due = |at: Moment| if at > now { now } else { at + self.grace };
+        Receipt::read(receipt).superseded.iter().map(|old| due(old.superseded_at())).min()
     }
 }
 

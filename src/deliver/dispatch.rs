@@ -110,6 +110,11 @@ impl Dispatch {
         Self { store, clock, randomness, instance, outlets, in_line_with: AtomicI64::new(NEVER) }
     }
 
+    /// What this instance is called.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     fn targets(&self) -> impl Iterator<Item = &Target> {
         self.outlets.iter().map(|outlet| outlet.target.as_ref())
     }

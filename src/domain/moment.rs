@@ -13,6 +13,9 @@ use time::{Duration, OffsetDateTime};
 pub struct Moment(i64);
 
 impl Moment {
+    /// Between them a clock may be right: from 2000 to the end of 9999, which is as far as RFC 3339 and X.509 go.
+    pub const PLAUSIBLE: std::ops::RangeInclusive<Self> = Self(946_684_800_000_000)..=Self(253_402_300_799_999_999);
+
     /// The moment so many microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -26,7 +29,7 @@ impl Moment {
     /// The same moment cut to whole seconds, as certificates and `Retry-After` know it.
     #[must_use]
     pub const fn whole_seconds(self) -> Self {
-        Self(self.0 - self.0.rem_euclid(MICROS_PER_SECOND))
+        Self(self.0.saturating_sub(self.0.rem_euclid(MICROS_PER_SECOND)))
     }
 
     /// The moment as a date and time in UTC.
@@ -66,10 +69,12 @@ impl Sub for Moment {
     }
 }
 
-/// RFC 3339 in UTC with a `Z`, to the second: for people and for the wire.
+/// RFC 3339 in UTC with a `Z`, to the second: for people and for the wire. Before the year 0 and after the year 9999, which
+/// it does not know, the nearest moment that it does.
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.whole_seconds().to_date_time().format(&Rfc3339).map_err(|_| fmt::Error)?;
+        let known = Self(self.0.clamp(YEAR_0, Self::PLAUSIBLE.end().0));
+        let text = known.whole_seconds().to_date_time().format(&Rfc3339).map_err(|_| fmt::Error)?;
         f.write_str(&text)
     }
 }
@@ -79,6 +84,8 @@ fn saturated_micros(span: Duration) -> i64 {
 }
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
+/// 0000-01-01T00:00:00Z.
+const YEAR_0: i64 = -62_167_219_200_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -88,6 +95,21 @@ mod tests {
     fn reads_as_rfc3339_in_utc() {
         assert_eq!(Moment::from_micros(1_700_000_000_123_456).to_string(), "2023-11-14T22:13:20Z");
         assert_eq!(Moment::from_micros(-1).to_string(), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn every_moment_can_be_shown() {
+        for (micros, shown) in [
+            (i64::MIN, "0000-01-01T00:00:00Z"),
+            (-62_167_219_200_000_001, "0000-01-01T00:00:00Z"),
+            (253_402_300_799_999_999, "9999-12-31T23:59:59Z"),
+            (253_402_300_800_000_000, "9999-12-31T23:59:59Z"),
+            (i64::MAX, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Moment::from_micros(micros).to_string(), shown);
+        }
+        assert!(!Moment::PLAUSIBLE.contains(&Moment::from_micros(0)));
+        assert!(Moment::PLAUSIBLE.contains(&Moment::from_micros(1_800_000_000_000_000)));
     }
 
     #[test]

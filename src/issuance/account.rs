@@ -135,7 +135,8 @@ impl Registrar {
     async fn wait_out_trouble(&self, provider: ProviderId) -> Result<(), Stop> {
         let provider = self.store.provider(provider).await?;
         match provider.and_then(|provider| provider.trouble) {
-            Some(trouble) if trouble.next_try > self.clock.now() => {
+            // What seems to lie ahead was written by a clock that was.
+            Some(trouble) if trouble.next_try > self.clock.now() && trouble.at <= self.clock.now() => {
                 let message = format!("the provider's ACME account is not registered: {}", trouble.last).into();
                 let disposition = match trouble.last.disposition {
                     Disposition::Operator => Disposition::Operator,

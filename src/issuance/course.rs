@@ -12,6 +12,7 @@ use crate::domain::attempt::{
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::certificate::NewCertificate;
 use crate::domain::chain::CertificateChain;
+use crate::domain::clock_evidence::ClockVerdict;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::leaf::{Leaf, LeafError};
 use crate::domain::moment::Moment;
@@ -205,7 +206,8 @@ impl<'a> Course<'a> {
         // The former release stored it as the CA gave it.
         let chain = CertificateChain::parse(&issued.chain).map_err(AcmeError::UnacceptableChain)?;
         let certificate = chain.leaf_pem();
-        let leaf = check(&certificate, &issued, self.attempt, now).map_err(failure_of)?;
+        let leaf =
+            check(&certificate, &issued, self.attempt, now).map_err(|error| failure_of(error, self.clock_verdict()))?;
         let certificate = NewCertificate {
             name: self.subject.name.with_issue_time(now),
             certificate,
@@ -220,6 +222,12 @@ impl<'a> Course<'a> {
             "certificate stored"
         );
         Ok(issued.stored(id))
+    }
+
+    fn clock_verdict(&self) -> ClockVerdict {
+        let clock = &self.issuance.clock;
+        let (now, running) = (clock.now(), clock.running());
+        clock.evidence().verdict(now, running)
     }
 
     pub(super) async fn account(&mut self) -> Result<&AcmeAccount, Stop> {
@@ -260,12 +268,16 @@ fn check(leaf_pem: &str, issued: &Issued, attempt: &Attempt, now: Moment) -> Res
 }
 
 /// A certificate that is not valid yet is kept until it is: the clock is behind, and another order would not help.
-fn failure_of(error: LeafError) -> Failure {
+fn failure_of(error: LeafError, clock: ClockVerdict) -> Failure {
     match error {
         LeafError::NotNow { not_before, now, .. } if now < not_before => Failure {
             disposition: Disposition::Retry { not_before: Some(not_before) },
             message: format!("the issued certificate waits to be stored: {error}").into(),
         },
+        // Just issued, it cannot have expired. Another order would end the same way, and count.
+        LeafError::NotNow { .. } if clock == ClockVerdict::Wrong => {
+            Failure::retry(format!("the issued certificate waits until the clock is right: {error}"))
+        }
         error => {
             Failure::restart(format!("the CA issued a certificate that cannot be used: {error}; a new order follows"))
         }

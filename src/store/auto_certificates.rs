@@ -12,6 +12,7 @@ use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
 use crate::domain::name::{RequestedName, filter_form};
+use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Actor, ResourceName};
 use crate::domain::state::State;
 use crate::store::documents;
@@ -279,7 +280,7 @@ pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
         standing: Standing {
             newest: read_newest(&record)?,
             last_issued: record.optional_moment("last_issued")?,
-            renewal_info: record.renewal_info("newest_renewal_info")?,
+            renewal_info: read_renewal_info(&record)?,
             trouble: record.trouble("trouble")?,
             hold: read_hold(&record)?,
             open_attempt: read_stage(&record)?,
@@ -304,6 +305,13 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestCertificate>, StoreEr
     let (not_before, not_after) = (record.moment("newest_not_before")?, record.moment("newest_not_after")?);
     let issuer = record.optional_parsed("newest_provider_id")?;
     Ok(Some(NewestCertificate { id, not_before, not_after, revoked: record.flag("newest_revoked")?, issuer }))
+}
+
+/// What a clock that was ahead asked for the last time says nothing of when to ask again.
+fn read_renewal_info(record: &Record<'_>) -> Result<Option<RenewalInfo>, StoreError> {
+    let known = record.renewal_info("newest_renewal_info")?;
+    let anew = record.optional_moment("newest_ask_anew")?.is_some_and(|flag| flag.micros() == 1);
+    Ok(known.map(|known| if anew { RenewalInfo { ask_at: Moment::from_micros(0), ..known } } else { known }))
 }
 
 /// Reads what keeps an order back.
@@ -357,7 +365,9 @@ pub(super) const COLUMNS: &str = concat!(
     newest!("provider_id"),
     " AS newest_provider_id, ",
     newest!("renewal_info"),
-    " AS newest_renewal_info, CASE WHEN ",
+    " AS newest_renewal_info, ",
+    newest!("ask_anew"),
+    " AS newest_ask_anew, CASE WHEN ",
     newest!("revocation"),
     " IS NULL THEN 0 ELSE 1 END AS newest_revoked, \
      (SELECT MIN(r.next_try) FROM challenge_records r JOIN attempts t ON t.id = r.attempt_id \

@@ -165,8 +165,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes the issued certificates that expired 30 days before `now`, and says how many. What counts against no limit
-    /// any more goes with them.
+    /// Removes the issued certificates that expired 30 days before `now`, and says how many: never the newest one of an
+    /// auto-certificate that is not deleted, whatever the clock says. What counts against no limit any more goes with them.
     ///
     /// # Errors
     /// Where the database fails.
@@ -302,5 +302,8 @@ const DELETE: &str =
 const REVOCATION_LEFT: &str = "SELECT id FROM certificates WHERE id = $1";
 const WAKE: &str = "\
     UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE id = $1 AND deleted_at IS NULL";
-pub(super) const REMOVE_EXPIRED: &str =
-    "DELETE FROM certificates WHERE auto_certificate_id IS NOT NULL AND not_after <= $1";
+pub(super) const REMOVE_EXPIRED: &str = "\
+    DELETE FROM certificates WHERE auto_certificate_id IS NOT NULL AND not_after <= $1 AND NOT EXISTS \
+    (SELECT 1 FROM auto_certificates a WHERE a.id = certificates.auto_certificate_id AND a.deleted_at IS NULL \
+    AND certificates.id = (SELECT n.id FROM certificates n WHERE n.auto_certificate_id = a.id \
+    ORDER BY n.created_at DESC, n.id DESC LIMIT 1))";

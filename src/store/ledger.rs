@@ -139,9 +139,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         for (bucket, settled) in taken {
             let Some(scope) = books.scope(bucket.scope()) else { continue };
-            self.query("UPDATE ledger SET settled_at = $2 WHERE id = $1")
+            self.query("UPDATE ledger SET settled_at = $2, written_at = $3 WHERE id = $1")
                 .bind(row_id(scope, &bucket))
                 .bind(settled.micros())
+                .bind(self.now().micros())
                 .execute(&mut **transaction)
                 .await?;
         }

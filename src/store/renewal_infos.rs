@@ -49,12 +49,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
-        self.query("UPDATE certificates SET renewal_info = $3 WHERE id = $1 AND auto_certificate_id = $2")
-            .bind(certificate.to_string())
-            .bind(lease.id.to_string())
-            .bind(documents::renewal_info::of_renewal_info(info))
-            .execute(&mut *transaction)
-            .await?;
+        self.query(
+            "UPDATE certificates SET renewal_info = $3, ask_anew = 0 WHERE id = $1 AND auto_certificate_id = $2",
+        )
+        .bind(certificate.to_string())
+        .bind(lease.id.to_string())
+        .bind(documents::renewal_info::of_renewal_info(info))
+        .execute(&mut *transaction)
+        .await?;
         Ok(transaction.commit().await?)
     }
 }

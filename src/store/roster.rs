@@ -62,7 +62,10 @@ impl Store {
     pub async fn sync_deliveries(&self, instance: &str, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         self.remove_undeclared(&mut transaction, instance, targets).await?;
-        self.query(FORGET).bind(instance.to_owned()).execute(&mut *transaction).await?;
+        if let Some(until) = self.0.clock.deletable_until() {
+            let long_ago = (until - LONGEST_ABSENCE).micros();
+            self.query(FORGET).bind(instance.to_owned()).bind(long_ago).execute(&mut *transaction).await?;
+        }
         let roster = self.roster(&mut transaction).await?;
         for target in targets {
             self.sync_target(&mut transaction, target, &roster).await?;
@@ -195,8 +198,9 @@ pub(super) const PRESENT: &str =
 const INSERT: &str = "\
     INSERT INTO deliveries (id, auto_certificate_id, target, instance, label, settings, runs, wakes, next_look, \
     lease_epoch) VALUES ($1, $2, $3, $4, $5, '', 0, 0, $6, 0) ON CONFLICT DO NOTHING";
-/// Whoever serves a row looks at it once a day; 30 days, in microseconds, by the database's time. Never one's own: after a
-/// long absence they are taken up as they are.
+/// An instance that serves none of its rows for so long is taken as gone.
+const LONGEST_ABSENCE: time::Duration = time::Duration::days(30);
+/// Whoever serves a row looks at it once a day. Never one's own: after a long absence they are taken up as they are.
 pub(super) const FORGET: &str = "\
-    DELETE FROM deliveries WHERE next_look < @now - 2592000000000 AND lease_owner IS NULL AND instance <> '' \
+    DELETE FROM deliveries WHERE next_look < $2 AND lease_owner IS NULL AND instance <> '' \
     AND instance <> $1";

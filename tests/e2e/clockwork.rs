@@ -84,20 +84,46 @@ impl Clockwork {
         poll_timeout: Span,
     ) -> Self {
         let clock = Arc::new(TurnedClock::starting_at(SystemClock.now() + Duration::minutes(10)));
+        Self::begun(world, propagation, rehearse_ahead, poll_timeout, clock, None).await
+    }
+
+    /// The same daemon after a restart.
+    pub(crate) async fn restarted(self) -> Self {
+        self.drain().await;
+        self.store.close().await;
+        let Self { world, store, provider, clock, scheduler, tasks } = self;
+        drop((store, scheduler, tasks));
+        clock.restart();
+        let propagation = patient(&world);
+        let poll_timeout = AcmeSection::default().poll_timeout;
+        Self::begun(world, &propagation, Span::seconds(0), poll_timeout, clock, Some(provider)).await
+    }
+
+    async fn begun(
+        world: World,
+        propagation: &PropagationSection,
+        rehearse_ahead: Span,
+        poll_timeout: Span,
+        clock: Arc<TurnedClock>,
+        provider: Option<ProviderId>,
+    ) -> Self {
         let shared: SharedClock = clock.clone();
         let randomness = Randomness::from_seed(1);
         let url = StoreUrl::sqlite(world.folder.path().join("autocertd.db"));
         let ring = KeyRing::of_store(&world.folder.path().join("master.key"), &url).unwrap();
         let settings = StoreSettings { max_connections: 10, ..StoreSettings::of(url) };
         let store = Store::open(&settings, ring, shared.clone(), randomness.clone()).await.unwrap();
-        let provider = NewProvider {
+        let new = NewProvider {
             name: "Pebble".parse().unwrap(),
             email: "ops@example.com".parse().unwrap(),
             server: ServerUrl::parse(&world.directory(), PlainHttp::Refused).unwrap(),
             external_account: None,
             profile: None,
         };
-        let provider = store.create_provider(&provider, &Actor::autocertd()).await.unwrap().id;
+        let provider = match provider {
+            Some(provider) => provider,
+            None => store.create_provider(&new, &Actor::autocertd()).await.unwrap().id,
+        };
         let work = work(&world, propagation, poll_timeout, &store, &shared, &randomness);
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
@@ -127,6 +153,17 @@ impl Clockwork {
 
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    /// Has the clock show another time by so much, without any time passing.
+    pub(crate) fn set_clock(&self, by: Duration) {
+        self.clock.set(by);
+    }
+
+    /// One scan, and what it begins.
+    pub(crate) async fn scan(&self) {
+        self.scheduler.scan().await.unwrap();
+        self.drain().await;
     }
 
     pub(crate) fn turn(&self, span: Duration) {

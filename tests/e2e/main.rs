@@ -43,3 +43,4 @@ mod sweep;
 mod thousand;
 mod two_adapters;
 mod world;
+mod wrong_clock;

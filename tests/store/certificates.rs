@@ -103,12 +103,19 @@ async fn only_what_was_issued_is_removed_after_its_time(house: House) {
     let claim = house.claim(gone).await;
     house.store.purge(&claim.lease).await.unwrap();
 
+    let newest = house.issue(kept, Duration::days(10)).await;
+
     let due: Moment = house.now() + Duration::days(40);
     assert_eq!(house.store.remove_expired(due - Duration::seconds(1)).await.unwrap(), 0);
     assert_eq!(house.store.remove_expired(due).await.unwrap(), 2);
     assert!(house.store.certificate(issued).await.unwrap().is_none());
     assert!(house.store.certificate(orphan).await.unwrap().is_none());
     assert!(house.store.certificate(uploaded).await.unwrap().is_some());
+    // Whatever the clock says, the newest certificate of what is not deleted stays, with its key.
+    for ahead in [Duration::days(400), Duration::days(3_000_000)] {
+        assert_eq!(house.store.remove_expired(due + ahead).await.unwrap(), 0);
+        assert!(house.store.certificate_private_key(newest).await.unwrap().is_some());
+    }
 }
 
 async fn a_damaged_certificate_is_named(house: House) {

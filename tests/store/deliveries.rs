@@ -2,6 +2,7 @@
 
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::AutoCertificateId;
+use autocertd::runtime::clock::Clock;
 use autocertd::store::{
     DeliveredCertificate, DeliveryClaim, DeliveryRow, Hold, RosterEntry, RosterTarget, Store, StoreError,
 };
@@ -54,8 +55,10 @@ async fn rows_of_another_instance_are_left_alone(house: House) {
     assert!(rows(&house, one).await.is_empty());
     assert_eq!(house.store.deliveries(&[one], "there").await.unwrap().len(), 1);
 
-    // By the database's own time, which no test turns.
     house.tamper("UPDATE deliveries SET next_look = 0").await;
+    sync(&house.store, "here", &[]).await;
+    assert_eq!(house.store.deliveries(&[one], "there").await.unwrap().len(), 1, "the clock is not to be believed yet");
+    house.clock.evidence().note_ca_time("ca.example", house.now(), house.clock.running());
     sync(&house.store, "here", &[]).await;
     assert!(house.store.deliveries(&[one], "there").await.unwrap().is_empty(), "nobody looked at it for a month");
 }

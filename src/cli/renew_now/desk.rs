@@ -218,6 +218,7 @@ impl Local {
     /// What a killed process held is free from now on.
     async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
         self.app.store.free_dead_leases().await?;
+        self.scheduler.heed_clock().await?;
         Ok(control::ask(&self.app.store, names, self.app.clock.now()).await?)
     }
 

@@ -10,7 +10,7 @@ use autocertd::deliver::certificate_manager::CertificateManagerDelivery;
 use autocertd::deliver::{Delivered, Delivery, Parcel};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::TurnedClock;
+use autocertd::runtime::clock::{Clock, TurnedClock};
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
 use bytes::Bytes;
@@ -135,7 +135,10 @@ pub(super) fn entry(endpoint: &str, token_file: &Path, timeout: &str) -> Certifi
 }
 
 pub(super) fn clock() -> Arc<TurnedClock> {
-    Arc::new(TurnedClock::starting_at(START))
+    let clock = TurnedClock::starting_at(START);
+    // Right, as a CA says.
+    clock.evidence().note_ca_time("ca.example", START, clock.running());
+    Arc::new(clock)
 }
 
 /// An answer in the form of the API.
