@@ -17,7 +17,7 @@ pub use account::{
     AccountCredentials, AccountKey, PreparedAccount, PreparedKeyChange, Registration, UnusableAccountKey,
 };
 pub use client::{AcmeClient, UnusableAcmeSettings};
-pub use error::{AcmeError, NameProblem, Refusal, Trouble, Unreachable, Waiting};
+pub use error::{AcmeError, NameProblem, Refusal, Unreachable, Waiting};
 pub use order::{
     AcmeAccount, Authorization, AuthorizationState, ChallengeKind, Dns01, DnsPersist01, NewOrder, Order, OrderState,
 };

@@ -9,6 +9,7 @@ pub mod descriptors;
 pub(crate) mod draft;
 pub mod hardening;
 pub mod lifecycle;
+pub mod network_fault;
 pub(crate) mod processes;
 pub(crate) mod program;
 pub mod randomness;

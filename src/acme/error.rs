@@ -13,6 +13,7 @@ use crate::domain::moment::Moment;
 use crate::domain::profile::Profile;
 use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
+use crate::runtime::network_fault::NetworkFault;
 
 /// Why a step with a CA did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -163,53 +164,20 @@ pub struct NameProblem {
 
 /// How a CA could not be spoken to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{host} could not be reached: {trouble}{}{}", .cause.in_parentheses(), advice(trouble.advice()))]
+#[error("{host} could not be reached: {fault}{}{}", .cause.in_parentheses(), advice(remedy(*.fault).as_deref()))]
 pub struct Unreachable {
     /// Host and port.
     pub host: String,
     /// What failed.
-    pub trouble: Trouble,
+    pub fault: NetworkFault,
     /// The root of the failure, in the words of the part that saw it.
     pub cause: RemoteMessage,
 }
 
-/// What failed on the way to a CA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The host's name does not resolve.
-    Dns,
-    /// Nothing listens there, or no route leads there.
-    Connect,
-    /// No trust, or no common ground.
-    Tls,
-    /// No whole answer within the time-out.
-    TimedOut,
-    /// The connection ended in the middle.
-    Broken,
-    /// The URL is not one that may be called.
-    Forbidden,
-}
-
-impl Trouble {
-    const fn advice(self) -> Option<&'static str> {
-        match self {
-            Self::Tls => Some("a private CA's root belongs into extra_roots in [acme]"),
-            Self::Forbidden => Some("ACME is spoken over https; allow_http in [acme] is for tests"),
-            Self::Dns | Self::Connect | Self::TimedOut | Self::Broken => None,
-        }
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dns => "its name does not resolve",
-            Self::Connect => "no connection",
-            Self::Tls => "TLS failed",
-            Self::TimedOut => "no answer in time",
-            Self::Broken => "the connection broke off",
-            Self::Forbidden => "the URL may not be called",
-        })
+fn remedy(fault: NetworkFault) -> Option<String> {
+    match fault {
+        NetworkFault::Forbidden => Some("ACME is spoken over https; allow_http in [acme] is for tests".to_owned()),
+        fault => fault.remedy("extra_roots in [acme]"),
     }
 }
 
@@ -226,7 +194,7 @@ impl AcmeError {
             Self::AuthorizationLost { .. } => Disposition::Restart,
             Self::TooSlow { not_before, .. } => Disposition::Retry { not_before: *not_before },
             Self::BadNonce | Self::Cancelled => Disposition::RETRY,
-            Self::Unreachable(unreachable) if unreachable.trouble == Trouble::Forbidden => Disposition::Operator,
+            Self::Unreachable(unreachable) if unreachable.fault == NetworkFault::Forbidden => Disposition::Operator,
             Self::Unreachable(_) | Self::Unreadable { .. } | Self::UnacceptableChain(_) => PROVIDER_DOWN,
             Self::TermsNotAccepted { .. }
             | Self::ChallengeNotOffered { .. }
@@ -253,7 +221,7 @@ impl AcmeError {
         match self {
             Self::Refused { refusal, .. } => refusal.status < 500,
             Self::Unreachable(unreachable) => {
-                matches!(unreachable.trouble, Trouble::Dns | Trouble::Connect | Trouble::Forbidden)
+                matches!(unreachable.fault, NetworkFault::Dns | NetworkFault::Connect | NetworkFault::Forbidden)
             }
             Self::Unreadable { step, .. } => matches!(step, Step::Directory | Step::Nonce),
             Self::Cancelled => false,
@@ -427,7 +395,7 @@ impl fmt::Display for Refused<'_> {
 /// Names whose problems a message tells in full; an order may have a hundred.
 const SHOWN_PROBLEMS: usize = 8;
 
-fn advice(advice: Option<&'static str>) -> String {
+fn advice(advice: Option<&str>) -> String {
     advice.map(|advice| format!(". What to do: {advice}")).unwrap_or_default()
 }
 

@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use crate::acme::client::AcmeClient;
 use crate::acme::directory;
-use crate::acme::error::{AcmeError, Trouble};
+use crate::acme::error::AcmeError;
 use crate::acme::problem::Step;
 use crate::acme::transport::Exchange;
 use crate::domain::moment::Moment;
 use crate::domain::renewal_info::{Answer, CertId, Window};
 use crate::domain::server_url::ServerUrl;
 use crate::domain::text::RemoteMessage;
+use crate::runtime::network_fault::NetworkFault;
 
 impl AcmeClient {
     /// Asks the CA at `server` about a certificate. There is always an answer, be it that nobody was reached.
@@ -41,7 +42,7 @@ async fn ask(exchange: &Exchange, certificate: &CertId) -> Result<Answer, AcmeEr
 /// Troubles that pass are asked about again soon, all others take longer (section 4.3.2).
 fn answer_of(error: &AcmeError) -> Answer {
     let passes = match error {
-        AcmeError::Unreachable(unreachable) => unreachable.trouble != Trouble::Forbidden,
+        AcmeError::Unreachable(unreachable) => unreachable.fault != NetworkFault::Forbidden,
         AcmeError::Refused { step: Step::Directory, .. } | AcmeError::Unreadable { step: Step::Directory, .. } => true,
         AcmeError::Refused { refusal, .. } => matches!(refusal.status, 408 | 429 | 500..),
         _ => false,

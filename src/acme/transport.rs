@@ -2,7 +2,6 @@
 //! answers lenient before they are read, bounds time and size, follows no redirect, and logs method, URL and status, never
 //! a body.
 
-use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +13,14 @@ use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClient};
 
 use crate::acme::directory::Directories;
-use crate::acme::error::{Refusal, Trouble, Unreachable, host_of};
+use crate::acme::error::{Refusal, Unreachable, host_of};
 use crate::acme::lenient;
 use crate::acme::problem::{Problem, ProblemKind, Step};
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::{RetryAfter, http_date};
 use crate::domain::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
+use crate::runtime::network_fault::{self, NetworkFault};
 
 /// The way to all CAs: one pool of connections, one cache of directories.
 #[derive(Clone)]
@@ -159,7 +159,7 @@ impl Exchange {
             Err(error) => {
                 self.transport.directories.forget(&self.directory);
                 let unreachable = unreachable(url, &error);
-                tracing::debug!(%method, %url, trouble = %unreachable.trouble, cause = %unreachable.cause, "ACME exchange failed");
+                tracing::debug!(%method, %url, fault = %unreachable.fault, cause = %unreachable.cause, "ACME exchange failed");
                 Err(ExchangeError::Unreachable(Box::new(unreachable)))
             }
         }
@@ -297,29 +297,11 @@ fn location_of(answer: &mut Response<Bytes>, url: &Uri) -> Option<String> {
 }
 
 fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
-    let chain: Vec<&(dyn StdError + 'static)> =
-        std::iter::successors(error.source(), |&error| error.source()).collect();
-    let trouble = if error.is_timeout() {
-        Trouble::TimedOut
-    } else if error.is_builder() {
-        Trouble::Forbidden
-    } else if chain.iter().any(|error| is_tls(*error)) {
-        Trouble::Tls
-    } else if error.is_connect() && chain.iter().any(|error| error.to_string().starts_with("dns error")) {
-        Trouble::Dns
-    } else if error.is_connect() {
-        Trouble::Connect
-    } else {
-        Trouble::Broken
-    };
-    let cause = RemoteMessage::new(&chain.last().map(ToString::to_string).unwrap_or_default());
-    Unreachable { host: host_of(&url.to_string()).to_owned(), trouble, cause }
-}
-
-/// Connectors wrap rustls' errors into I/O errors, perhaps twice, which do not show them as their source.
-fn is_tls(error: &(dyn StdError + 'static)) -> bool {
-    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
+    Unreachable {
+        host: host_of(&url.to_string()).to_owned(),
+        fault: NetworkFault::of(error),
+        cause: RemoteMessage::new(&network_fault::root_cause(error)),
+    }
 }
 
 const REPLAY_NONCE: &str = "replay-nonce";

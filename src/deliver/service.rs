@@ -19,6 +19,7 @@ use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::bearer::{InvalidToken, bearer};
 use crate::runtime::clock::SharedClock;
+use crate::runtime::network_fault::NetworkFault;
 
 /// A service as one token sees it.
 pub(super) struct Service {
@@ -70,7 +71,7 @@ pub(super) enum ServiceError {
     BadToken { service: &'static str, path: PathBuf, source: InvalidToken },
     #[error("{service}: {call} was refused with status {status}{}; {advice}", .said.in_parentheses())]
     Unauthorized { service: &'static str, call: String, status: u16, said: RemoteMessage, advice: String },
-    #[error("{service}: {call} got no answer; it is tried again, check the address and the network if this lasts")]
+    #[error("{service}: {call} got no answer; it is tried again, {}", remedy(.source))]
     Unreachable { service: &'static str, call: String, source: reqwest::Error },
     #[error("{service}: {call} was answered with status {status}{}{asked}; it is tried again later", .said.in_parentheses())]
     Busy {
@@ -180,6 +181,11 @@ impl Service {
         let not_before = asked.within(LONGEST_REQUESTED_PAUSE, now);
         ServiceError::Busy { service: self.name, call, status: status.as_u16(), said, asked, not_before }
     }
+}
+
+fn remedy(error: &reqwest::Error) -> String {
+    let remedy = NetworkFault::of(error).remedy("the roots that this delivery trusts");
+    remedy.unwrap_or_else(|| "check the address and the network if this lasts".to_owned())
 }
 
 impl ServiceError {

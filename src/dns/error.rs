@@ -9,6 +9,7 @@ use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
+use crate::runtime::network_fault::NetworkFault;
 
 /// A fault of a DNS service, or of the wait for its name servers. No text in it holds the token.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +63,7 @@ pub enum DnsError {
         remedy: &'static str,
     },
     /// There was no answer.
-    #[error("{adapter}: {call} got no answer; it is tried again, check the network if this lasts")]
+    #[error("{adapter}: {call} got no answer; it is tried again, {}", remedy(.source))]
     Unreachable {
         /// Who was asked.
         adapter: AdapterName,
@@ -301,6 +302,11 @@ pub enum DnsError {
         /// The servers that lag.
         lagging: Vec<Lagging>,
     },
+}
+
+fn remedy(error: &reqwest::Error) -> String {
+    let remedy = NetworkFault::of(error).remedy("the trusted roots of this machine");
+    remedy.unwrap_or_else(|| "check the network if this lasts".to_owned())
 }
 
 impl DnsError {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::acme::{AcmeError, NameProblem, Problem, ProblemKind, Refusal, Step, Trouble, Unreachable, Waiting};
+use crate::acme::{AcmeError, NameProblem, Problem, ProblemKind, Refusal, Step, Unreachable, Waiting};
 use crate::dns::{DnsError, Lagging};
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::chain::InvalidChain;
@@ -13,6 +13,7 @@ use crate::domain::mac_key::InvalidMacKey;
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
+use crate::runtime::network_fault::NetworkFault;
 
 const NAMED: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -136,27 +137,17 @@ fn kinds() -> Vec<Vec<String>> {
 }
 
 fn network() -> Vec<Vec<String>> {
-    let all = [Trouble::Dns, Trouble::Connect, Trouble::Tls, Trouble::TimedOut, Trouble::Broken, Trouble::Forbidden];
-    let listed = |trouble: Trouble| match trouble {
-        Trouble::Dns => 0,
-        Trouble::Connect => 1,
-        Trouble::Tls => 2,
-        Trouble::TimedOut => 3,
-        Trouble::Broken => 4,
-        Trouble::Forbidden => 5,
-    };
-    assert_eq!(all.map(listed), [0, 1, 2, 3, 4, 5]);
-    let row = |trouble: Trouble| {
+    let row = |fault: NetworkFault| {
         let error = AcmeError::Unreachable(Box::new(Unreachable {
             host: "ca.example".to_owned(),
-            trouble,
+            fault,
             cause: RemoteMessage::default(),
         }));
         let (disposition, words) = (error.disposition(), error.to_string());
         let advice = words.split_once(". What to do: ").map_or(usual_advice(disposition), |(_, advice)| advice);
-        vec![trouble.to_string(), told(disposition), advice.to_owned()]
+        vec![fault.to_string(), told(disposition), advice.to_owned()]
     };
-    all.map(row).into()
+    NetworkFault::ALL.map(row).into()
 }
 
 fn others() -> Vec<Vec<String>> {

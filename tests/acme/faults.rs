@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use autocertd::acme::{AcmeError, Trouble, Waiting};
+use autocertd::acme::{AcmeError, Waiting};
 use autocertd::config::span::Span;
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::moment::Moment;
 use autocertd::runtime::clock::TurnedClock;
+use autocertd::runtime::network_fault::NetworkFault;
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
 use autocertd_support::loopback::own_address;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -110,16 +111,16 @@ async fn every_way_not_to_be_reached_is_told_apart() {
     let mut stage = Stage::start_trusting().await;
     stage.client = stage.client_with(|settings| settings.timeout = Span::millis(1_500));
     let account = stage.account().await;
-    let faults: [(fn() -> Action, Trouble); 3] = [
-        (|| Action::Cut, Trouble::Broken),
-        (|| Action::Truncate, Trouble::Broken),
-        (|| Action::Stall(std::time::Duration::from_mins(10)), Trouble::TimedOut),
+    let faults: [(fn() -> Action, NetworkFault); 3] = [
+        (|| Action::Cut, NetworkFault::Broken),
+        (|| Action::Truncate, NetworkFault::Broken),
+        (|| Action::Stall(std::time::Duration::from_mins(10)), NetworkFault::TimedOut),
     ];
     for (action, expected) in faults {
         let before = stage.proxy.count("new-order");
         stage.proxy.set_hook(on("new-order", action));
         let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
-        assert_eq!(trouble(&error), Some(expected), "{error:?}");
+        assert_eq!(fault(&error), Some(expected), "{error:?}");
         assert!(matches!(error.disposition(), Disposition::ProviderDown { not_before: None }));
         assert_eq!(stage.proxy.count("new-order"), before + 1, "an order is never sent twice by itself");
     }
@@ -128,12 +129,12 @@ async fn every_way_not_to_be_reached_is_told_apart() {
     let mut registration = stage.registration(None);
     registration.server = server(&format!("https://{nobody}/dir"));
     let error = stage.client.prepare_registration(&registration).await.unwrap_err();
-    assert_eq!(trouble(&error), Some(Trouble::Connect), "{error:?}");
+    assert_eq!(fault(&error), Some(NetworkFault::Connect), "{error:?}");
     assert!(error.to_string().contains(&nobody.to_string()), "{error}");
 
     let distrusting = client(&settings(Vec::new()));
     let error = distrusting.prepare_registration(&stage.registration(None)).await.unwrap_err();
-    assert_eq!(trouble(&error), Some(Trouble::Tls), "{error:?}");
+    assert_eq!(fault(&error), Some(NetworkFault::UnknownIssuer), "{error:?}");
     assert!(error.to_string().contains("extra_roots"), "{error}");
 }
 
@@ -146,7 +147,7 @@ async fn plain_http_is_spoken_only_where_it_is_allowed() {
     let mut registration = stage.registration(None);
     registration.server = server(&plain.directory_url());
     let error = stage.client.prepare_registration(&registration).await.unwrap_err();
-    assert_eq!((trouble(&error), error.disposition()), (Some(Trouble::Forbidden), Disposition::Operator));
+    assert_eq!((fault(&error), error.disposition()), (Some(NetworkFault::Forbidden), Disposition::Operator));
     assert_eq!(plain.requests().len(), 0);
 
     let allowing = stage.client_with(|settings| settings.allow_http = true);
@@ -225,9 +226,9 @@ pub(crate) fn headers<const N: usize>(pairs: [(HeaderName, &'static str); N]) ->
     pairs.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
 }
 
-fn trouble(error: &AcmeError) -> Option<Trouble> {
+fn fault(error: &AcmeError) -> Option<NetworkFault> {
     match error {
-        AcmeError::Unreachable(unreachable) => Some(unreachable.trouble),
+        AcmeError::Unreachable(unreachable) => Some(unreachable.fault),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ mod orders;
 mod persist;
 mod profiles;
 mod registry;
+mod remedies;
 mod renewal_info;
 mod revocation;
 mod rollover;

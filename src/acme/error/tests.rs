@@ -126,21 +126,23 @@ fn a_failed_validation_wants_a_new_order_unless_a_person_must_act() {
 
 #[test]
 fn every_other_case_has_its_disposition() {
-    let unreachable = |trouble| {
+    let unreachable = |fault| {
         AcmeError::Unreachable(Box::new(Unreachable {
             host: "ca.example".to_owned(),
-            trouble,
+            fault,
             cause: RemoteMessage::default(),
         }))
     };
     let refusal = refusal(403, "{}", None);
     for (error, expected) in [
-        (unreachable(Trouble::Dns), PROVIDER_DOWN),
-        (unreachable(Trouble::Connect), PROVIDER_DOWN),
-        (unreachable(Trouble::Tls), PROVIDER_DOWN),
-        (unreachable(Trouble::TimedOut), PROVIDER_DOWN),
-        (unreachable(Trouble::Broken), PROVIDER_DOWN),
-        (unreachable(Trouble::Forbidden), Disposition::Operator),
+        (unreachable(NetworkFault::Dns), PROVIDER_DOWN),
+        (unreachable(NetworkFault::Connect), PROVIDER_DOWN),
+        (unreachable(NetworkFault::Tls), PROVIDER_DOWN),
+        (unreachable(NetworkFault::UnknownIssuer), PROVIDER_DOWN),
+        (unreachable(NetworkFault::Proxy { variable: "HTTPS_PROXY" }), PROVIDER_DOWN),
+        (unreachable(NetworkFault::TimedOut), PROVIDER_DOWN),
+        (unreachable(NetworkFault::Broken), PROVIDER_DOWN),
+        (unreachable(NetworkFault::Forbidden), Disposition::Operator),
         (AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".into() }, PROVIDER_DOWN),
         (AcmeError::UnacceptableChain(InvalidChain::OtherBlock), PROVIDER_DOWN),
         (AcmeError::BadNonce, Disposition::RETRY),

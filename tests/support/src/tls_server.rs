@@ -46,6 +46,26 @@ impl TlsServer {
     }
 }
 
+/// Starts a server on loopback that shows one certificate, as it is, and says where it listens; it ends with the runtime.
+///
+/// # Errors
+/// Where it cannot listen, or key and certificate cannot be used at all.
+pub async fn serve_pair(certificate: Vec<u8>, key: Vec<u8>) -> anyhow::Result<SocketAddr> {
+    let key = PrivateKeyDer::Pkcs8(key.into());
+    let key = default_provider().key_provider.load_private_key(key)?;
+    let pair = Arc::new(CertifiedKey::new(vec![CertificateDer::from(certificate)], key));
+    Ok(TlsServer::start("127.0.0.1:0", &rustls::version::TLS13, Arc::new(OnePair(pair))).await?.address)
+}
+
+#[derive(Debug)]
+struct OnePair(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OnePair {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
 /// Gives each connection to `each`, until the runtime ends.
 pub fn answer<A: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
