@@ -79,7 +79,7 @@ async fn rows_that_are_locked_from_both_ends_end_in_no_deadlock() {
     let now = house.now();
     let hold = Hold { until: now + time::Duration::HOUR, cause: HoldCause::Limit("a limit".to_owned()) };
     for _ in 0..20 {
-        let due = house.store.queue_of(&ids).await.unwrap();
+        let due = house.store.queue_of(&ids, now).await.unwrap();
         assert_eq!(due.len(), ids.len());
         let forwards: Vec<_> = due.into_iter().map(|due| (due, hold.clone())).collect();
         let backwards: Vec<_> = forwards.iter().rev().cloned().collect();
