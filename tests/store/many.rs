@@ -1,8 +1,9 @@
 //! Many auto-certificates at once: one query for all of them, in one order, a page at a time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use autocertd::domain::clock_evidence::ClockEvidence;
 use autocertd::domain::id::AutoCertificateId;
 use autocertd::domain::moment::Moment;
 use autocertd::runtime::clock::Clock;
@@ -31,7 +32,7 @@ async fn a_queue_of_hundreds_is_ordered_whatever_the_clock_does(house: House) {
     ids.extend([relaxed, urgent]);
     let later = house.now() + Duration::HOUR;
     let keys = KeyRing::load(&house.key_file()).unwrap();
-    let jumping = Store::open(&house.settings, keys, Arc::new(JumpingClock::default()), Randomness::from_seed(5)).await;
+    let jumping = Store::open(&house.settings, keys, Arc::new(JumpingClock::new()), Randomness::from_seed(5)).await;
     let queue = jumping.unwrap().queue_of(&ids, later).await.unwrap();
     let queue: Vec<AutoCertificateId> = queue.iter().map(|due| due.auto_certificate.id).collect();
     assert_eq!((queue.len(), queue[0], queue[101]), (102, urgent, relaxed));
@@ -45,12 +46,28 @@ async fn a_queue_of_hundreds_is_ordered_whatever_the_clock_does(house: House) {
 }
 
 /// A clock that shows another moment at each look, now later and now earlier.
-#[derive(Default)]
-struct JumpingClock(AtomicI64);
+struct JumpingClock {
+    looks: AtomicI64,
+    evidence: Mutex<ClockEvidence>,
+}
+
+impl JumpingClock {
+    fn new() -> Self {
+        Self { looks: AtomicI64::new(0), evidence: Mutex::new(ClockEvidence::NONE) }
+    }
+}
 
 impl Clock for JumpingClock {
+    fn running(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn evidence(&self) -> MutexGuard<'_, ClockEvidence> {
+        self.evidence.lock().unwrap()
+    }
+
     fn now(&self) -> Moment {
-        let look = self.0.fetch_add(1, Ordering::SeqCst);
+        let look = self.looks.fetch_add(1, Ordering::SeqCst);
         Moment::from_micros(1_800_000_000_000_000 + (look * 7_919 % 1_009) * 86_400_000_000)
     }
 }
