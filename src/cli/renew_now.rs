@@ -144,12 +144,12 @@ async fn wait_for_page(
     let mut pace = Pace::start();
     loop {
         let begun = Instant::now();
-        let page = desk.deliveries(ids, after).await?;
+        let seen = desk.deliveries(ids, after).await?;
         let open = |delivery: &DeliveryProgress| {
             matches!(delivery.state, DeliveryState::Running | DeliveryState::Planned { later: false, .. })
         };
-        if !desk.delivers() && !page.deliveries.iter().any(open) {
-            return Ok(page);
+        if !desk.delivers() && !seen.deliveries.iter().any(open) {
+            return Ok(seen);
         }
         desk.rest(pace.pause(begun.elapsed(), false)).await;
     }
@@ -162,12 +162,12 @@ async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, named: bool, report: &
     let mut pace = Pace::start();
     while !open.is_empty() {
         let begun = Instant::now();
-        let page: Vec<RenewalTarget> = open.drain(..desk.page().min(open.len())).collect();
+        let group: Vec<RenewalTarget> = open.drain(..desk.page().min(open.len())).collect();
         let is_all = open.is_empty();
         let seen: HashMap<AutoCertificateId, RenewalProgress> =
-            desk.progress(&page).await?.into_iter().map(|progress| (progress.id, progress)).collect();
+            desk.progress(&group).await?.into_iter().map(|progress| (progress.id, progress)).collect();
         let mut changed = false;
-        for target in page {
+        for target in group {
             match seen.get(&target.id) {
                 None => report.ended(&target, Outcome::Deleted),
                 Some(progress) if has_ended(&target, progress) => {

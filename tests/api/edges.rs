@@ -124,7 +124,7 @@ async fn odd_json_is_taken_or_refused_with_its_reason() {
         (with("").replace(r#""x""#, &format!("{}{}", "[".repeat(50_000), "]".repeat(50_000))), 422, "must be a string"),
         (with("").replace(r#""x""#, r#"{"a":[{"b":1}]}"#), 422, "must be a string"),
         (format!("\u{feff}\u{feff}{}", with("")), 400, "not valid JSON"),
-        (with("").replace("x", "a\u{1}b"), 400, "not valid JSON"),
+        (with("").replace('x', "a\u{1}b"), 400, "not valid JSON"),
         ("{'properties':{}}".to_owned(), 400, "not valid JSON"),
         ("NaN".to_owned(), 400, "not valid JSON"),
     ] {

@@ -51,7 +51,7 @@ async fn a_server_that_vanishes_holds_up_nothing() {
     let error = store.create_provider(&new_provider("another CA"), &actor()).await.unwrap_err();
     assert_eq!(cause(&error), FaultCause::NoAnswer, "{error:?}");
     assert!(store.check_writable().await.is_err());
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
 
     proxy.stall(false);
     let begun = Instant::now();

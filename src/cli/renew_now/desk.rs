@@ -264,7 +264,7 @@ impl Local {
 }
 
 /// Of one request; to look through all auto-certificates of a large store takes longest.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const LOCAL_PAGE: usize = 100;
 /// What ends in between is seen after that.
 const SHORTEST_REST: Duration = Duration::from_millis(20);

@@ -89,7 +89,7 @@ async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> 
                 Some(entry) => {
                     of_declared(config, entry, "its names, its kind of key or its profile are changed in the settings")
                 }
-                None => of_stored(config, &providers, stored, !wish.names.is_empty(), app.clock.now())?,
+                None => of_stored(config, &providers, &stored, !wish.names.is_empty(), app.clock.now())?,
             });
         }
         app.store.close().await;
@@ -129,7 +129,7 @@ fn is_there(config: &Config) -> anyhow::Result<bool> {
 fn of_stored(
     config: &Config,
     providers: &HashMap<ProviderId, DeclaredKey>,
-    stored: AutoCertificate,
+    stored: &AutoCertificate,
     named: bool,
     now: Moment,
 ) -> anyhow::Result<Subject> {

@@ -178,7 +178,9 @@ impl Report {
         }
         if self.progress.is_of_many() {
             let causes: Vec<Cause> = self.lines.iter().filter_map(Line::cause).collect();
-            grouped(&causes).iter().for_each(|line| println!("{line}"));
+            for line in grouped(&causes) {
+                println!("{line}");
+            }
         }
         if !self.plans.is_empty() {
             println!("{renewed} rehearsed, {failed} failed; nothing real was changed");
@@ -205,7 +207,9 @@ impl Report {
             "auto-certificates that should be in service are not"
         };
         println!("{least}{total} {are}{}", if untold.is_empty() { "" } else { ":" });
-        grouped(&untold).iter().for_each(|line| println!("{line}"));
+        for line in grouped(&untold) {
+            println!("{line}");
+        }
         println!("`autocertd --renew-now NAME ...` tries again now, due or not");
     }
 
