@@ -3,15 +3,18 @@
 
 mod clock;
 mod deliveries;
+mod lane;
 mod queue;
 mod rehearsals;
 mod revocations;
 mod strays;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -31,11 +34,9 @@ use crate::domain::plan::{Action, plan};
 use crate::issuance::{Issuance, Stop, Tenure};
 use crate::runtime::wake::Wake;
 use crate::runtime::watchdog::Pulse;
-use crate::scheduler::deliveries::Deliveries;
+use crate::scheduler::lane::{Lane, LaneContext, words_of};
 use crate::scheduler::rehearsals::Rehearsals;
-use crate::scheduler::revocations::Revocations;
-use crate::scheduler::strays::Strays;
-use crate::store::{Claim, Due, LEASE, Lease, RunOutcome, StoreError};
+use crate::store::{Claim, Due, LEASE, Lease, ProviderLease, RunOutcome, StoreError};
 
 pub use crate::issuance::{Fate, Sweep, Swept};
 
@@ -56,10 +57,9 @@ pub struct Scheduler {
     work: Arc<RwLock<Work>>,
     /// Held by a scan.
     scanning: Arc<Mutex<()>>,
-    deliveries: Deliveries,
-    revocations: Revocations,
-    strays: Strays,
+    lanes: Lanes,
     rehearsals: Rehearsals,
+    context: LaneContext,
     wake: Wake,
     /// How many auto-certificates are worked on at once at each provider.
     room: usize,
@@ -77,13 +77,13 @@ impl Scheduler {
         tasks: TaskTracker,
         stopping: CancellationToken,
     ) -> Self {
+        let context = LaneContext { wake: wake.clone(), tasks: tasks.clone(), stopping: stopping.clone() };
         Self {
             work: Arc::new(RwLock::new(work)),
             scanning: Arc::default(),
-            deliveries: Deliveries::new(wake.clone(), tasks.clone(), stopping.clone()),
-            revocations: Revocations::new(wake.clone(), tasks.clone(), stopping.clone()),
-            strays: Strays::new(wake.clone(), tasks.clone(), stopping.clone()),
-            rehearsals: Rehearsals::new(settings.rehearse_ahead, wake.clone(), tasks.clone(), stopping.clone()),
+            lanes: Lanes::new(&context),
+            rehearsals: Rehearsals::new(settings.rehearse_ahead, Lane::new("preflights", &context)),
+            context,
             wake,
             room: settings.concurrency.into(),
             tasks,
@@ -108,20 +108,9 @@ impl Scheduler {
         let mut cron = self.start_cron().await?;
         while !self.stopping.is_cancelled() {
             let beat = pulse.begin();
-            let scanned = self.scan().await;
+            let next_look = self.scan().await;
             drop(beat);
-            let pause = match scanned {
-                Ok(next_look) => self.pause_until(next_look),
-                Err(error) => {
-                    // An outage is logged by the store, once for all.
-                    if error.is_outage() {
-                        tracing::debug!(%error, "the scan failed; it is tried again");
-                    } else {
-                        tracing::error!(%error, "the scan failed; it is tried again");
-                    }
-                    PAUSE_AFTER_ERROR
-                }
-            };
+            let pause = self.pause_until(next_look);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.nudged() => {}
@@ -131,26 +120,26 @@ impl Scheduler {
         cron.shutdown().await
     }
 
-    /// Claims what is due and has it worked on; returns the earliest planned look of all the rest.
-    ///
-    /// # Errors
-    /// Where the store fails.
-    pub async fn scan(&self) -> Result<Option<Moment>, StoreError> {
+    /// Claims what is due and has it worked on; gives the earliest planned look of all the rest. Each lane looks for
+    /// itself: one that fails, panics or hangs is logged and looks again later, and the others go on.
+    pub async fn scan(&self) -> Option<Moment> {
         let _scanning = self.scanning.lock().await;
         let Work { issuance, dispatch, doctor } = self.current();
-        let store = &issuance.store;
-        store.free_dead_leases().await?;
-        self.heed_clock().await?;
-        let now = issuance.clock.now();
-        remove_expired(&issuance).await?;
-        self.register_providers(&issuance).await?;
-        let due = self.serve_queues(&issuance).await?;
-        let delivery = self.deliveries.scan(&dispatch).await?;
-        let revocation = self.revocations.scan(&issuance).await?;
-        let stray = self.strays.scan(&issuance).await?;
-        let rehearsal = self.rehearsals.scan(store, &doctor, now).await?;
-        let looks = [due, delivery, revocation, stray, rehearsal, store.earliest_provider_look().await?];
-        Ok(looks.into_iter().flatten().min())
+        self.lanes.dead_leases.look(free_dead_leases(Arc::clone(&issuance))).await;
+        let scheduler = self.clone();
+        self.lanes.clock.look(async move { scheduler.heed_clock().await }).await;
+        let (scheduler, lanes) = (self.clone(), &self.lanes);
+        let looks = tokio::join!(
+            lanes.removal.look(remove_expired(Arc::clone(&issuance))),
+            lanes.registrations.look(scheduler.clone().scan_providers(Arc::clone(&issuance))),
+            lanes.orders.look(scheduler.scan_queues(Arc::clone(&issuance))),
+            lanes.deliveries.look(deliveries::scan(lanes.deliveries.clone(), dispatch)),
+            lanes.revocations.look(revocations::scan(lanes.revocations.clone(), Arc::clone(&issuance))),
+            lanes.strays.look(strays::scan(lanes.strays.clone(), Arc::clone(&issuance))),
+            self.rehearsals.lane().look(self.rehearsals.clone().scan(issuance.store.clone(), doctor)),
+        );
+        let looks: [Option<Option<Moment>>; 7] = looks.into();
+        looks.into_iter().flatten().flatten().min()
     }
 
     /// Has these worked on, due or not, as far as their providers have room and nobody else works on them.
@@ -183,12 +172,12 @@ impl Scheduler {
     /// # Errors
     /// Where the store fails.
     pub async fn deliver_due(&self) -> Result<Option<Moment>, StoreError> {
-        self.deliveries.scan(&self.current().dispatch).await
+        deliveries::scan(self.lanes.deliveries.clone(), self.current().dispatch).await
     }
 
     /// Whether no delivery is under way.
     pub fn delivers_nothing(&self) -> bool {
-        self.deliveries.are_idle()
+        self.lanes.deliveries.has_no_work()
     }
 
     /// Registers the accounts that are due, tells changed contacts, and waits until that is done or has failed, which is
@@ -235,6 +224,12 @@ impl Scheduler {
         Ok(cron)
     }
 
+    /// Begins with the accounts that are due; gives the earliest look at all others.
+    async fn scan_providers(self, issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
+        self.register_providers(&issuance).await?;
+        issuance.store.earliest_provider_look().await
+    }
+
     fn pause_until(&self, next_look: Option<Moment>) -> Duration {
         let issuance = self.current().issuance;
         let longest = if issuance.store.is_shared() { LONGEST_PAUSE_IN_A_FLEET } else { self.scan_every };
@@ -252,8 +247,14 @@ impl Scheduler {
                 async move {
                     tokio::select! {
                         registered = issuance.registrar.register(&lease) => {
-                            if let Err(Stop::Store(error)) = registered {
-                                tracing::error!(%error, "the registration could not be written down");
+                            match registered {
+                                Err(Stop::Store(error)) if error.is_damaged_row() => {
+                                    put_registration_off(&issuance, &lease, &error).await;
+                                }
+                                Err(Stop::Store(error)) => {
+                                    tracing::error!(%error, "the registration could not be written down");
+                                }
+                                _ => {}
                             }
                         }
                         // What was sent is found again by the stored key.
@@ -272,8 +273,9 @@ impl Scheduler {
 /// Works on one claimed auto-certificate until its plan is to wait.
 async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) {
     let tenure = Tenure::new(issuance.store.clone(), claim, stopping);
+    let followed = AssertUnwindSafe(follow_plan(issuance, &tenure)).catch_unwind();
     let result = tokio::select! {
-        result = follow_plan(issuance, &tenure) => result,
+        result = followed => result.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
         never = tenure.keep() => match never {},
     };
     let released = match result {
@@ -324,6 +326,26 @@ async fn release_after_outage(issuance: &Issuance, lease: &Lease, stopping: &Can
     }
 }
 
+/// A panic ends the work on one auto-certificate, and is shown there.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Stop {
+    Failure::retry(format!("a defect of autocertd, please report it: the work panicked: {}", words_of(panic))).into()
+}
+
+/// An account whose provider is damaged is looked at again the next day, or when the settings are read anew.
+async fn put_registration_off(issuance: &Issuance, lease: &ProviderLease, error: &StoreError) {
+    let (store, now) = (&issuance.store, issuance.clock.now());
+    let failure = Failure::operator(error.to_string());
+    let trouble = Trouble::after(None, failure, now, None, issuance.randomness.fraction());
+    let put_off = async {
+        store.record_provider_trouble(lease, &trouble).await?;
+        store.release_provider(lease).await
+    };
+    tracing::error!(%error, "an account cannot be registered");
+    if let Err(error) = put_off.await {
+        tracing::error!(%error, "the registration could not be put off; its lease ends by itself");
+    }
+}
+
 /// A store that fails in the middle of the work is a trouble like others: shown, and tried again with growing pauses.
 async fn note(issuance: &Issuance, tenure: &Tenure, claim: &Claim, stop: &Stop) -> Result<(), StoreError> {
     let (store, now) = (&issuance.store, issuance.clock.now());
@@ -361,19 +383,54 @@ async fn follow_plan(issuance: &Issuance, tenure: &Tenure) -> Result<(), Stop> {
     }
 }
 
+/// The lanes that need no more than their name.
+#[derive(Clone)]
+struct Lanes {
+    dead_leases: Lane,
+    clock: Lane,
+    removal: Lane,
+    registrations: Lane,
+    orders: Lane,
+    /// One for the queue at each provider.
+    queues: Arc<std::sync::Mutex<HashMap<ProviderId, Lane>>>,
+    deliveries: Lane,
+    revocations: Lane,
+    strays: Lane,
+}
+
+impl Lanes {
+    fn new(context: &LaneContext) -> Self {
+        let lane = |name: &str| Lane::new(name, context);
+        Self {
+            dead_leases: lane("leases of dead processes"),
+            clock: lane("clock"),
+            removal: lane("removal of expired certificates"),
+            registrations: lane("registrations"),
+            orders: lane("orders"),
+            queues: Arc::default(),
+            deliveries: lane("deliveries"),
+            revocations: lane("revocations"),
+            strays: lane("orphaned records"),
+        }
+    }
+}
+
+async fn free_dead_leases(issuance: Arc<Issuance>) -> Result<u64, StoreError> {
+    issuance.store.free_dead_leases().await
+}
+
 /// Issued certificates go 30 days after they expired, by a clock that can be believed.
-async fn remove_expired(issuance: &Issuance) -> Result<(), StoreError> {
-    let Some(until) = issuance.clock.deletable_until() else { return Ok(()) };
+async fn remove_expired(issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
+    let Some(until) = issuance.clock.deletable_until() else { return Ok(None) };
     let removed = issuance.store.remove_expired(until).await?;
     if removed > 0 {
         tracing::info!(removed, "long expired certificates removed");
     }
-    Ok(())
+    Ok(None)
 }
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// What another instance has issued is delivered here, too, without anybody who would wake us.
 const LONGEST_PAUSE_IN_A_FLEET: Duration = Duration::from_secs(5);
 const PAUSE_IN_OUTAGE: Duration = Duration::from_secs(1);
-const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 const PROVIDERS_AT_ONCE: u32 = 8;

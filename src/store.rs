@@ -9,6 +9,7 @@ mod backup;
 mod breakers;
 mod certificates;
 mod clock_records;
+mod damaged;
 mod database;
 mod declared;
 mod delegated;
@@ -94,6 +95,7 @@ use url::Url;
 use crate::domain::moment::Moment;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
+use crate::store::damaged::DamagedRows;
 use crate::store::database::{Database, Transaction};
 use crate::store::dialect::Dialect;
 use crate::store::presence::Presence;
@@ -114,6 +116,7 @@ struct Inner {
     /// At a SQLite file only.
     presence: Option<Presence>,
     write_probe: WriteProbe,
+    damaged: DamagedRows,
 }
 
 /// A part of a listing: so many items behind so many others.
@@ -176,6 +179,7 @@ impl Store {
             instance,
             presence,
             write_probe: WriteProbe::default(),
+            damaged: DamagedRows::default(),
         }));
         store.check_keys().await?;
         Ok(store)

@@ -56,7 +56,8 @@ impl Round {
         let mut issuers = Vec::new();
         if let Some(primary) = store.provider(subject.provider).await? {
             for id in &primary.fallbacks {
-                if let Some(fallback) = store.provider(*id).await?.filter(|fallback| !fallback.is_deactivated()) {
+                let fallback = store.unless_damaged(store.provider(*id).await)?.flatten();
+                if let Some(fallback) = fallback.filter(|fallback| !fallback.is_deactivated()) {
                     issuers.push(self.examined(fallback, None, true));
                 }
             }

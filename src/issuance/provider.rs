@@ -153,7 +153,8 @@ impl Issuance {
     async fn fallbacks_of(&self, primary: &Provider) -> Result<Vec<Provider>, StoreError> {
         let mut fallbacks = Vec::with_capacity(primary.fallbacks.len());
         for id in &primary.fallbacks {
-            fallbacks.extend(self.store.provider(*id).await?.filter(|fallback| !fallback.is_deactivated()));
+            let fallback = self.store.unless_damaged(self.store.provider(*id).await)?.flatten();
+            fallbacks.extend(fallback.filter(|fallback| !fallback.is_deactivated()));
         }
         Ok(fallbacks)
     }

@@ -1,8 +1,9 @@
 //! The queues at the providers: whose turn has come is claimed and worked on, the rest waits or is kept back. Who goes,
 //! `domain::admission` decides.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+use futures_util::{StreamExt, stream};
 use time::Duration;
 
 use crate::domain::admission::{Candidate, Errand, Gate, Verdict, admit};
@@ -11,26 +12,51 @@ use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
 use crate::issuance::{Issuance, StandIns};
 use crate::scheduler::Scheduler;
+use crate::scheduler::lane::Lane;
 use crate::store::{Due, StoreError};
 
 impl Scheduler {
-    /// Serves the queue at each provider where something is due; gives the earliest look at all others.
-    pub(super) async fn serve_queues(&self, issuance: &Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
+    /// Serves the queue at each provider where something is due, each in a lane of its own; gives the earliest look at all
+    /// others.
+    pub(super) async fn scan_queues(self, issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
         let (store, now) = (&issuance.store, issuance.clock.now());
-        let mut more = false;
         let in_demand = store.providers_in_demand(now).await?;
-        let next_probe = self.probe_the_unasked(issuance, &in_demand).await?;
-        for provider in in_demand {
-            let queue = store.queue_at(provider, now, AT_ONCE).await?;
-            let whole = queue.len() < AT_ONCE as usize;
-            // Without room there is nothing to look for: whoever ends wakes the loop.
-            more |= self.serve(issuance, provider, queue).await? && !whole;
+        let next_probe = self.probe_the_unasked(&issuance, &in_demand).await?;
+        let lanes = self.lanes_of_queues(&in_demand);
+        let mut queues = stream::iter(lanes)
+            .map(|(provider, lane)| {
+                let (scheduler, issuance) = (self.clone(), Arc::clone(&issuance));
+                async move { lane.look(scheduler.serve_queue(issuance, provider)).await }
+            })
+            .buffer_unordered(QUEUES_AT_ONCE);
+        let mut more = false;
+        while let Some(found) = queues.next().await {
+            more |= found.unwrap_or(false);
         }
         if more {
             return Ok(Some(now));
         }
         let looks = [store.earliest_look(now).await?, next_probe];
         Ok(looks.into_iter().flatten().min())
+    }
+
+    /// Serves the beginning of the queue at a provider; says whether there is more to serve at once.
+    async fn serve_queue(self, issuance: Arc<Issuance>, provider: ProviderId) -> Result<bool, StoreError> {
+        let queue = issuance.store.queue_at(provider, issuance.clock.now(), AT_ONCE).await?;
+        let whole = queue.len() < AT_ONCE as usize;
+        // Without room there is nothing to look for: whoever ends wakes the loop.
+        Ok(self.serve(&issuance, provider, queue).await? && !whole)
+    }
+
+    /// The lanes of these providers; those of others are forgotten once nothing is under way there.
+    fn lanes_of_queues(&self, in_demand: &[ProviderId]) -> Vec<(ProviderId, Lane)> {
+        let mut lanes = self.lanes.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|provider, lane| in_demand.contains(provider) || !lane.is_idle());
+        let lane = |provider: &ProviderId| {
+            let lane = lanes.entry(*provider);
+            (*provider, lane.or_insert_with(|| Lane::new(format!("orders at {provider}"), &self.context)).clone())
+        };
+        in_demand.iter().map(lane).collect()
     }
 
     /// Probes the providers that are down and at which nobody orders, because others stand in or nothing is due; gives the
@@ -72,9 +98,14 @@ impl Scheduler {
         queue: Vec<Due>,
     ) -> Result<bool, StoreError> {
         let (store, now) = (&issuance.store, issuance.clock.now());
-        let turnstile = store.turnstile(provider).await?;
-        let mut ledger = issuance.ledger(provider).await?;
-        let stand_ins = issuance.stand_ins(provider).await?;
+        let known = async {
+            let turnstile = store.turnstile(provider).await?;
+            let ledger = issuance.ledger(provider).await?;
+            Ok((turnstile, ledger, issuance.stand_ins(provider).await?))
+        };
+        let Some((turnstile, mut ledger, stand_ins)) = store.unless_damaged(known.await)? else {
+            return self.show_damaged(issuance, queue).await;
+        };
         let candidates: Vec<Candidate> = queue.iter().map(|due| candidate(due, &stand_ins, now)).collect();
         let gate = Gate {
             breaker: turnstile.breaker.as_ref(),
@@ -103,6 +134,18 @@ impl Scheduler {
         store.keep_back(&kept_back, now).await?;
         Ok(room_left)
     }
+
+    /// A damaged provider takes no order. Whoever waits for it is taken up all the same, a few at a time: the work cleans
+    /// up what it can, and what it cannot do is its trouble, which people see.
+    async fn show_damaged(&self, issuance: &Arc<Issuance>, queue: Vec<Due>) -> Result<bool, StoreError> {
+        let room_left = queue.len() <= self.room;
+        for due in queue.into_iter().take(self.room) {
+            if let Some(claim) = issuance.store.claim(due.auto_certificate.id).await? {
+                self.spawn(issuance, claim);
+            }
+        }
+        Ok(room_left)
+    }
 }
 
 /// What another provider is asked for is not this one's business; its limits are looked at when the order is sent.
@@ -116,5 +159,7 @@ fn candidate(due: &Due, stand_ins: &StandIns, now: Moment) -> Candidate {
 
 /// As many of a queue are looked at in one go.
 const AT_ONCE: u32 = 256;
+/// So many queues are served at once: each only asks the store.
+const QUEUES_AT_ONCE: usize = 4;
 /// So long a probe may take.
 const PATIENCE_FOR_PROBE: Duration = Duration::minutes(2);

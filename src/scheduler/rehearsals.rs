@@ -6,9 +6,6 @@ use std::sync::Arc;
 
 use time::Duration;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use crate::config::span::Span;
 use crate::doctor::{Canaries, Doctor, Manner, Round};
@@ -17,8 +14,7 @@ use crate::domain::finding::{Check, Finding, Verdict};
 use crate::domain::id::CertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::rehearsal::{BETWEEN_REHEARSALS, Rehearsal, Rehearse, rehearse};
-use crate::runtime::wake::Wake;
-use crate::scheduler::PAUSE_AFTER_ERROR;
+use crate::scheduler::lane::Lane;
 use crate::store::{Store, StoreError};
 
 /// Has renewals rehearsed.
@@ -26,64 +22,44 @@ use crate::store::{Store, StoreError};
 pub(super) struct Rehearsals {
     /// How long before the renewal; nothing where none is rehearsed.
     ahead: Option<Duration>,
-    under_way: TaskTracker,
-    wake: Wake,
-    tasks: TaskTracker,
-    stopping: CancellationToken,
+    lane: Lane,
 }
 
 impl Rehearsals {
-    pub(super) fn new(ahead: Span, wake: Wake, tasks: TaskTracker, stopping: CancellationToken) -> Self {
+    pub(super) fn new(ahead: Span, lane: Lane) -> Self {
         let ahead = Duration::try_from(ahead.duration()).unwrap_or(Duration::MAX);
-        Self {
-            ahead: Some(ahead).filter(|ahead| !ahead.is_zero()),
-            under_way: TaskTracker::new(),
-            wake,
-            tasks,
-            stopping,
-        }
+        Self { ahead: Some(ahead).filter(|ahead| !ahead.is_zero()), lane }
+    }
+
+    pub(super) const fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     /// Begins with what is due, unless that is under way; gives the earliest look at all others.
-    pub(super) async fn scan(
-        &self,
-        store: &Store,
-        doctor: &Arc<Doctor>,
-        now: Moment,
-    ) -> Result<Option<Moment>, StoreError> {
+    pub(super) async fn scan(self, store: Store, doctor: Arc<Doctor>) -> Result<Option<Moment>, StoreError> {
         let Some(ahead) = self.ahead else { return Ok(None) };
         let earliest = store.earliest_rehearsal_look().await?;
-        if earliest.is_none_or(|at| at > now) {
+        if earliest.is_none_or(|at| at > doctor.clock.now()) {
             return Ok(earliest);
         }
-        if self.under_way.is_empty() {
-            let (rehearsals, store, doctor) = (self.clone(), store.clone(), Arc::clone(doctor));
-            let work = async move {
-                if let Err(error) = rehearsals.work_off(&store, &doctor, ahead).await {
-                    tracing::error!(%error, "a rehearsal could not be written down; it is tried again");
-                    rehearsals.stopping.run_until_cancelled(sleep(PAUSE_AFTER_ERROR)).await;
-                }
-                rehearsals.wake.nudge();
-            };
-            self.tasks.spawn(self.under_way.track_future(work.instrument(tracing::info_span!("rehearsal"))));
-        }
+        let lane = self.lane.clone();
+        lane.work_off(tracing::info_span!("rehearsal"), async move { self.work_off(&store, &doctor, ahead).await });
         // Whoever works on it wakes the loop.
         Ok(None)
     }
 
     /// Looks at one after the other until none is due. Each is claimed only when its turn has come.
     async fn work_off(&self, store: &Store, doctor: &Doctor, ahead: Duration) -> Result<(), StoreError> {
-        while !self.stopping.is_cancelled() {
+        while !self.lane.stopping().is_cancelled() {
             let now = doctor.clock.now();
             let claimed = store.claim_rehearsals(now, 1).await?;
             if claimed.is_empty() {
                 break;
             }
             for id in claimed {
-                // One damaged row must not hold up the others.
-                let found =
-                    store.auto_certificate(id).await.inspect_err(|error| tracing::error!(%error, "not rehearsed"));
-                let Ok(Some(subject)) = found else { continue };
+                // What is damaged is looked at again when its claim ends.
+                let found = store.unless_damaged(store.auto_certificate(id).await)?;
+                let Some(subject) = found.flatten() else { continue };
                 match rehearse(&subject.standing, ahead, now) {
                     Rehearse::At(next) => store.put_rehearsal_off(id, next).await?,
                     Rehearse::Now(certificate) => self.rehearse(store, doctor, &subject, certificate).await?,
@@ -101,9 +77,11 @@ impl Rehearsals {
         certificate: CertificateId,
     ) -> Result<(), StoreError> {
         let mut round = Round::default();
-        round.add(store, subject).await?;
+        if store.unless_damaged(round.add(store, subject).await)?.is_none() {
+            return store.put_rehearsal_off(subject.id, doctor.clock.now() + Duration::HOUR).await;
+        }
         let mut findings = self.examine(doctor, &round).await;
-        if self.stopping.is_cancelled() {
+        if self.lane.stopping().is_cancelled() {
             return store.put_rehearsal_off(subject.id, doctor.clock.now()).await;
         }
         findings.retain(is_foretelling);
@@ -117,7 +95,7 @@ impl Rehearsals {
 
     /// What is found until the claim comes to its end.
     async fn examine(&self, doctor: &Doctor, round: &Round) -> Vec<Finding> {
-        let ending = self.stopping.child_token();
+        let ending = self.lane.stopping().child_token();
         let manner = Manner { canaries: Canaries::EveryZone, stopping: &ending, progress: &|_| {} };
         let mut looks = pin!(doctor.examine(round, &manner));
         tokio::select! {

@@ -4,51 +4,26 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use crate::domain::moment::Moment;
 use crate::domain::revocation::Revocation;
 use crate::issuance::Issuance;
-use crate::runtime::wake::Wake;
 use crate::scheduler::Scheduler;
+use crate::scheduler::lane::Lane;
 use crate::store::{RevocationClaim, StoreError};
 
-/// Has revocations carried out.
-#[derive(Clone)]
-pub(super) struct Revocations {
-    under_way: TaskTracker,
-    wake: Wake,
-    tasks: TaskTracker,
-    stopping: CancellationToken,
-}
-
-impl Revocations {
-    pub(super) fn new(wake: Wake, tasks: TaskTracker, stopping: CancellationToken) -> Self {
-        Self { under_way: TaskTracker::new(), wake, tasks, stopping }
+/// Begins with what is due, unless that is under way; gives the earliest look at all others.
+pub(super) async fn scan(lane: Lane, issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
+    let earliest = issuance.store.earliest_revocation_look().await?;
+    if earliest.is_none_or(|at| at > issuance.clock.now()) {
+        return Ok(earliest);
     }
-
-    /// Begins with what is due, unless that is under way; gives the earliest look at all others.
-    pub(super) async fn scan(&self, issuance: &Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
-        let earliest = issuance.store.earliest_revocation_look().await?;
-        if earliest.is_none_or(|at| at > issuance.clock.now()) {
-            return Ok(earliest);
-        }
-        if self.under_way.is_empty() {
-            let (revocations, issuance) = (self.clone(), Arc::clone(issuance));
-            let work = async move {
-                let worked_off = revocations.stopping.run_until_cancelled(work_off(&issuance)).await;
-                if let Some(Err(error)) = worked_off {
-                    tracing::error!(%error, "a revocation could not be written down; it is tried again");
-                }
-                revocations.wake.nudge();
-            };
-            self.tasks.spawn(self.under_way.track_future(work.instrument(tracing::info_span!("revocation"))));
-        }
-        // Whoever works on it wakes the loop.
-        Ok(None)
-    }
+    let stopping = lane.stopping().clone();
+    lane.work_off(tracing::info_span!("revocation"), async move {
+        stopping.run_until_cancelled(work_off(&issuance)).await.unwrap_or(Ok(()))
+    });
+    // Whoever works on it wakes the loop.
+    Ok(None)
 }
 
 impl Scheduler {

@@ -3,51 +3,24 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument;
-
 use crate::domain::moment::Moment;
 use crate::issuance::{Issuance, Sweep, Swept};
-use crate::runtime::wake::Wake;
-use crate::scheduler::{PAUSE_AFTER_ERROR, Scheduler};
+use crate::scheduler::Scheduler;
+use crate::scheduler::lane::Lane;
 use crate::store::StoreError;
 
-/// Has strays removed.
-#[derive(Clone)]
-pub(super) struct Strays {
-    under_way: TaskTracker,
-    wake: Wake,
-    tasks: TaskTracker,
-    stopping: CancellationToken,
-}
-
-impl Strays {
-    pub(super) fn new(wake: Wake, tasks: TaskTracker, stopping: CancellationToken) -> Self {
-        Self { under_way: TaskTracker::new(), wake, tasks, stopping }
+/// Begins with what is due, unless that is under way; gives the earliest look at all others.
+pub(super) async fn scan(lane: Lane, issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
+    let earliest = issuance.store.earliest_stray_look().await?;
+    if earliest.is_none_or(|at| at > issuance.clock.now()) {
+        return Ok(earliest);
     }
-
-    /// Begins with what is due, unless that is under way; gives the earliest look at all others.
-    pub(super) async fn scan(&self, issuance: &Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
-        let earliest = issuance.store.earliest_stray_look().await?;
-        if earliest.is_none_or(|at| at > issuance.clock.now()) {
-            return Ok(earliest);
-        }
-        if self.under_way.is_empty() {
-            let (strays, issuance) = (self.clone(), Arc::clone(issuance));
-            let work = async move {
-                let removed = strays.stopping.run_until_cancelled(issuance.remove_strays()).await;
-                if let Some(Err(error)) = removed {
-                    tracing::error!(%error, "a removal could not be written down; it is tried again");
-                    strays.stopping.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_ERROR)).await;
-                }
-                strays.wake.nudge();
-            };
-            self.tasks.spawn(self.under_way.track_future(work.instrument(tracing::info_span!("strays"))));
-        }
-        // Whoever works on it wakes the loop.
-        Ok(None)
-    }
+    let stopping = lane.stopping().clone();
+    lane.work_off(tracing::info_span!("strays"), async move {
+        stopping.run_until_cancelled(issuance.remove_strays()).await.unwrap_or(Ok(()))
+    });
+    // Whoever works on it wakes the loop.
+    Ok(None)
 }
 
 impl Scheduler {

@@ -86,7 +86,7 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
             .await?;
-        claimed.iter().map(|row| read_lease(&Record::new(row, TABLE))).collect()
+        self.readable(&claimed, |row| read_lease(&Record::new(row, TABLE)))
     }
 
     /// Claims this provider, due or not; nothing where someone else has it or there is none.

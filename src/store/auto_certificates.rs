@@ -124,7 +124,7 @@ impl Store {
         let common_names = common_name.map(ToOwned::to_owned).into_iter().collect();
         let filter = AutoCertificateFilter { common_names, ..AutoCertificateFilter::default() };
         let found = self.auto_certificate_page(page, &filter, self.now()).await?;
-        let items = self.auto_certificates_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
+        let items = self.sound(self.auto_certificates_by_id(&found.ids()).await?)?;
         Ok(Listing { items, more: found.more })
     }
 

@@ -1,6 +1,6 @@
 //! The breakers of providers: what failed at each since it last did what it was asked.
 
-use crate::store::database::Transaction;
+use sqlx::any::AnyRow;
 
 use crate::domain::breaker::Breaker;
 use crate::domain::disposition::Failure;
@@ -9,6 +9,7 @@ use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::ledger::Bucket;
 use crate::domain::moment::Moment;
 use crate::domain::server_url::ServerUrl;
+use crate::store::database::Transaction;
 use crate::store::documents;
 use crate::store::providers::TABLE;
 use crate::store::row::Record;
@@ -125,16 +126,15 @@ impl Store {
     /// Where the database fails.
     pub async fn providers_down(&self) -> Result<Vec<(ProviderId, ServerUrl, Breaker)>, StoreError> {
         let rows = self.query(DOWN).fetch_all(&self.0.pool).await?;
-        let mut down = Vec::new();
-        for row in &rows {
+        let read = |row: &AnyRow| {
             let record = Record::new(row, TABLE);
             let server =
                 ServerUrl::from_stored(&record.text("server")?).map_err(|error| record.corrupt("server", error))?;
-            if let Some(breaker) = record.breaker("breaker")?.filter(|breaker| breaker.open_until().is_some()) {
-                down.push((record.parsed("id")?, server, breaker));
-            }
-        }
-        Ok(down)
+            let breaker = record.breaker("breaker")?.filter(|breaker| breaker.open_until().is_some());
+            Ok(breaker.map(|breaker| (server, breaker)).zip(Some(record.parsed("id")?)))
+        };
+        let down = self.readable(&rows, read)?.into_iter().flatten();
+        Ok(down.map(|((server, breaker), id)| (id, server, breaker)).collect())
     }
 
     /// Claims the next probe at a provider that is down, so that nobody else sends one before `until`.

@@ -105,7 +105,7 @@ impl Store {
             ..CertificateFilter::default()
         };
         let found = self.certificate_page(page, &filter).await?;
-        let items = self.certificates_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
+        let items = self.sound(self.certificates_by_id(&found.ids()).await?)?;
         Ok(Listing { items, more: found.more })
     }
 

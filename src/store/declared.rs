@@ -53,11 +53,11 @@ impl Store {
     /// Where the database fails.
     pub async fn declared_keys(&self) -> Result<Vec<(DeclaredKey, AutoCertificateId)>, StoreError> {
         let rows = self.query(AUTO_CERTIFICATES).fetch_all(&self.0.pool).await?;
-        let read = |row| {
+        let read = |row: &AnyRow| {
             let record = Record::new(row, "auto_certificates");
             Ok((record.parsed("declared_key")?, record.parsed("id")?))
         };
-        rows.iter().map(read).collect()
+        self.readable(&rows, read)
     }
 
     /// Makes what is stored agree with what is declared, and says what had to be done for it: nothing at the second
@@ -96,14 +96,28 @@ impl Store {
         let providers = self.query(PROVIDERS).fetch_all(&mut **transaction).await?;
         let auto_certificates = self.query(AUTO_CERTIFICATES).fetch_all(&mut **transaction).await?;
         let in_use = self.query(IN_USE).fetch_all(&mut **transaction).await?;
-        Ok(Stored {
-            providers: providers.iter().map(|row| self.read_provider(row)).collect::<Result<_, _>>()?,
-            auto_certificates: auto_certificates.iter().map(read_auto_certificate).collect::<Result<_, _>>()?,
-            in_use: in_use
-                .iter()
-                .map(|row| Record::new(row, providers::TABLE).parsed("id"))
-                .collect::<Result<_, _>>()?,
-        })
+        let mut stored = Stored {
+            in_use: self
+                .readable(&in_use, |row| Record::new(row, providers::TABLE).parsed("id"))?
+                .into_iter()
+                .collect(),
+            ..Stored::default()
+        };
+        for row in &providers {
+            match self.unless_damaged(self.read_provider(row))? {
+                Some(provider) => stored.providers.push(provider),
+                None => stored.damaged_providers.extend(self.unless_damaged(read_identity(row, providers::TABLE))?),
+            }
+        }
+        for row in &auto_certificates {
+            if let Some(auto_certificate) = self.unless_damaged(read_auto_certificate(row))? {
+                stored.auto_certificates.push(auto_certificate);
+            } else {
+                let key = Record::new(row, auto_certificates::TABLE).parsed("declared_key");
+                stored.damaged_auto_certificates.extend(self.unless_damaged(key)?);
+            }
+        }
+        Ok(stored)
     }
 
     fn read_provider(&self, row: &AnyRow) -> Result<Kept<ProviderId, KeptProvider>, StoreError> {
@@ -141,8 +155,7 @@ impl Store {
         changes: &Changes<'_>,
     ) -> Result<(), StoreError> {
         let by = declared.instance.as_str();
-        let mut ids: HashMap<&DeclaredKey, ProviderId> =
-            stored.providers.iter().map(|kept| (&kept.key, kept.id)).collect();
+        let mut ids: HashMap<&DeclaredKey, ProviderId> = stored.provider_ids().collect();
         for change in &changes.providers {
             match change {
                 Change::Create(wish) => {
@@ -313,6 +326,12 @@ impl Store {
         self.end_open_attempt(transaction, id, &failure).await?;
         self.free_records(transaction, id, now).await
     }
+}
+
+/// What a damaged provider still tells.
+fn read_identity(row: &AnyRow, table: &'static str) -> Result<(DeclaredKey, ProviderId), StoreError> {
+    let record = Record::new(row, table);
+    Ok((record.parsed("declared_key")?, record.parsed("id")?))
 }
 
 fn read_auto_certificate(row: &AnyRow) -> Result<Kept<AutoCertificateId, NewAutoCertificate>, StoreError> {

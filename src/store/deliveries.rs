@@ -116,12 +116,8 @@ impl Store {
             .await?;
         let mut claims = Vec::with_capacity(rows.len());
         for row in &rows {
-            match self.read_delivery_claim(&mut transaction, row).await {
-                Ok(claim) => claims.push(claim),
-                // One damaged row must not hold up the others. Its lease lapses, and it is looked at again then.
-                Err(error @ StoreError::CorruptRow { .. }) => tracing::error!(%error, "a delivery cannot be worked on"),
-                Err(error) => return Err(error),
-            }
+            // The lease of a damaged row lapses, and it is looked at again then.
+            claims.extend(self.unless_damaged(self.read_delivery_claim(&mut transaction, row).await)?);
         }
         Ok(transaction.commit().await.map(|()| claims)?)
     }
@@ -262,7 +258,7 @@ impl Store {
             .bind(instance.to_owned())
             .fetch_all(&self.0.pool)
             .await?;
-        rows.iter().map(read).collect()
+        self.readable(&rows, read)
     }
 
     /// At most `limit` deliveries of this instance and of the fleet, those after `cursor` in the order of their
@@ -288,7 +284,7 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
             .await?;
-        rows.iter().map(read).collect()
+        self.readable(&rows, read)
     }
 }
 

@@ -144,7 +144,7 @@ impl Store {
     /// The records of an auto-certificate that are not known to be gone, oldest first.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// Where the database fails or one of them is damaged: without that one the others would look like all.
     pub async fn challenge_records(&self, id: AutoCertificateId) -> Result<Vec<ChallengeRecord>, StoreError> {
         self.query(list()).bind(id.to_string()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
     }
@@ -154,7 +154,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn journal(&self) -> Result<Vec<ChallengeRecord>, StoreError> {
-        self.query(journal()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+        self.readable(&self.query(journal()).fetch_all(&self.0.pool).await?, read)
     }
 
     /// The records of no attempt that are to be removed at `now`: canaries that outlived whoever made them.
@@ -162,7 +162,17 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn strays(&self, now: Moment) -> Result<Vec<ChallengeRecord>, StoreError> {
-        self.query(strays()).bind(now.micros()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+        let rows = self.query(strays()).bind(now.micros()).fetch_all(&self.0.pool).await?;
+        let strays = self.readable(&rows, read)?;
+        if strays.len() < rows.len() {
+            // Else what is damaged would be due for ever.
+            for row in rows.iter().filter(|row| read(row).is_err()) {
+                let Some(id) = self.unless_damaged(Record::new(row, TABLE).text("id"))? else { continue };
+                let put_off = self.query("UPDATE challenge_records SET next_try = $2 WHERE id = $1").bind(id);
+                put_off.bind((now + Duration::HOUR).micros()).execute(&self.0.pool).await?;
+            }
+        }
+        Ok(strays)
     }
 
     /// When the next stray is to be removed.

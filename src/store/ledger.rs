@@ -44,7 +44,7 @@ impl Store {
         if books.limits != Limits::NONE {
             for scope in books.scopes() {
                 let rows = self.query(OF_SCOPE).bind(scope).bind(now.micros()).fetch_all(&self.0.pool).await?;
-                settled.extend(rows.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+                settled.extend(self.readable(&rows, read)?);
             }
         }
         Ok(Ledger::new(books.limits, settled))

@@ -90,7 +90,7 @@ impl Store {
     /// Where the database fails.
     pub async fn providers(&self, page: Page) -> Result<Listing<Provider>, StoreError> {
         let found = self.provider_page(page, &ProviderFilter::default()).await?;
-        let items = self.providers_by_id(&found.ids()).await?.into_iter().collect::<Result<_, _>>()?;
+        let items = self.sound(self.providers_by_id(&found.ids()).await?)?;
         Ok(Listing { items, more: found.more })
     }
 
@@ -125,7 +125,7 @@ impl Store {
     pub async fn matching_providers(&self, text: &str) -> Result<Vec<Provider>, StoreError> {
         let id = text.parse::<ProviderId>().map_or_else(|_| text.to_owned(), |id| id.to_string());
         let rows = self.query(MATCHING).bind(id).bind(text.to_owned()).fetch_all(&self.0.pool).await?;
-        rows.iter().map(read).collect()
+        self.readable(&rows, read)
     }
 
     /// The auto-certificates that are not deleted and use this provider.
@@ -137,7 +137,7 @@ impl Store {
         id: ProviderId,
     ) -> Result<Vec<(AutoCertificateId, ResourceName)>, StoreError> {
         let users = self.query(USERS).bind(id.to_string()).fetch_all(&self.0.pool).await?;
-        users.iter().map(read_user).collect()
+        self.readable(&users, read_user)
     }
 
     /// The providers that name this one as a fallback.
@@ -149,13 +149,10 @@ impl Store {
         id: ProviderId,
     ) -> Result<Vec<(ProviderId, ResourceName)>, StoreError> {
         let users = self.query(FALL_BACK_ON).bind(format!("%{id}%")).fetch_all(&self.0.pool).await?;
-        users
-            .iter()
-            .map(|row| {
-                let record = Record::new(row, TABLE);
-                Ok((record.parsed("id")?, record.name("name")?))
-            })
-            .collect()
+        self.readable(&users, |row| {
+            let record = Record::new(row, TABLE);
+            Ok((record.parsed("id")?, record.name("name")?))
+        })
     }
 
     /// Gives a provider another name.
@@ -188,7 +185,7 @@ impl Store {
         self.refuse_declared(&mut transaction, TABLE, id.to_string()).await?;
         let some = self.query(SOME_USERS).bind(id.to_string()).fetch_all(&mut *transaction).await?;
         if !some.is_empty() {
-            let first = some.iter().take(NAMED).map(read_user).collect::<Result<_, _>>()?;
+            let first = self.readable(&some[..some.len().min(NAMED)], read_user)?;
             return Ok(Deletion::InUse(Users { first, more: some.len() > NAMED }));
         }
         let deleted = self.query(DELETE).bind(id.to_string()).execute(&mut *transaction).await?;

@@ -12,6 +12,7 @@ use crate::store::row::Record;
 use crate::store::work::LONGEST_LOOK_AHEAD;
 use crate::store::{Store, StoreError};
 use sqlx::any::AnyRow;
+use time::Duration;
 
 /// An auto-certificate in the queue of its provider.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ impl Store {
     /// Where the database fails.
     pub async fn providers_in_demand(&self, now: Moment) -> Result<Vec<ProviderId>, StoreError> {
         let rows = self.query(IN_DEMAND).bind(now.micros()).fetch_all(&self.0.pool).await?;
-        rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
+        self.readable(&rows, |row| Record::new(row, TABLE).parsed("id"))
     }
 
     /// The beginning of the queue at a provider: what is due there and nobody works on, the most urgent first.
@@ -44,7 +45,11 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
             .await?;
-        readable(&rows)
+        let queue = self.readable(&rows, read_due)?;
+        if queue.len() < rows.len() {
+            self.put_damaged_off(provider, &rows, now).await?;
+        }
+        Ok(queue)
     }
 
     /// Those of these that nobody works on, due or not, in the order of [`Store::queue_at`] as of `now`.
@@ -54,7 +59,7 @@ impl Store {
     pub async fn queue_of(&self, ids: &[AutoCertificateId], now: Moment) -> Result<Vec<Due>, StoreError> {
         let rows =
             self.query(queue_of()).bind(documents::of_ids(ids)).bind(now.micros()).fetch_all(&self.0.pool).await?;
-        readable(&rows)
+        self.readable(&rows, read_due)
     }
 
     /// Keeps these back, unless they were woken or taken up since they were looked at.
@@ -101,20 +106,24 @@ impl Store {
     }
 }
 
-/// One damaged row must not hold up the others.
-fn readable(rows: &[AnyRow]) -> Result<Vec<Due>, StoreError> {
-    let mut queue = Vec::with_capacity(rows.len());
-    for row in rows {
-        match auto_certificates::read(row) {
-            Ok(auto_certificate) => {
-                let wakes = Record::new(row, TABLE).number("wakes")?;
-                queue.push(Due { auto_certificate, wakes });
-            }
-            Err(error @ StoreError::CorruptRow { .. }) => tracing::error!(%error, "a row cannot be worked on"),
-            Err(error) => return Err(error),
+impl Store {
+    /// Damaged rows would stay due, and many of them would fill the whole beginning of the queue.
+    async fn put_damaged_off(&self, provider: ProviderId, rows: &[AnyRow], now: Moment) -> Result<(), StoreError> {
+        for row in rows.iter().filter(|row| read_due(row).is_err()) {
+            let Some(id) = self.unless_damaged(Record::new(row, TABLE).text("id"))? else { continue };
+            self.query(PUT_OFF)
+                .bind(id)
+                .bind(provider.to_string())
+                .bind((now + BETWEEN_LOOKS_AT_DAMAGED).micros())
+                .execute(&self.0.pool)
+                .await?;
         }
+        Ok(())
     }
-    Ok(queue)
+}
+
+fn read_due(row: &AnyRow) -> Result<Due, StoreError> {
+    Ok(Due { auto_certificate: auto_certificates::read(row)?, wakes: Record::new(row, TABLE).number("wakes")? })
 }
 
 /// The most urgent first: what is revoked, then the least time left; one without a certificate counts as if it had a day
@@ -143,6 +152,10 @@ const URGENCY: &str = concat!(
     newest!("not_after"),
     ", $2 + 86400000000) END"
 );
+const PUT_OFF: &str =
+    concat!("UPDATE auto_certificates SET next_look = $3 WHERE id = $1 AND provider_id = $2 AND ", free!());
+/// A person may mend it.
+const BETWEEN_LOOKS_AT_DAMAGED: Duration = Duration::HOUR;
 const FREE: &str = free!();
 pub(super) const IN_DEMAND: &str =
     concat!("SELECT DISTINCT provider_id AS id FROM auto_certificates WHERE next_look <= $1 AND ", free!());

@@ -27,7 +27,7 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
             .await?;
-        claimed.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
+        self.readable(&claimed, |row| Record::new(row, TABLE).parsed("id"))
     }
 
     /// Has it looked at again at `next` whether a rehearsal is due.

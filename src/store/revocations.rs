@@ -114,12 +114,9 @@ impl Store {
             .await?;
         let mut claims = Vec::with_capacity(rows.len());
         for row in &rows {
-            match self.read_revocation_claim(&mut transaction, &Record::new(row, TABLE).text("id")?).await {
-                Ok(claim) => claims.push(claim),
-                // One damaged row must not hold up the others. Its claim lapses, and it is looked at again then.
-                Err(error @ StoreError::CorruptRow { .. }) => tracing::error!(%error, "a revocation cannot be read"),
-                Err(error) => return Err(error),
-            }
+            let id = Record::new(row, TABLE).text("id")?;
+            // The claim of a damaged row lapses, and it is looked at again then.
+            claims.extend(self.unless_damaged(self.read_revocation_claim(&mut transaction, &id).await)?);
         }
         transaction.commit().await?;
         Ok(claims)
@@ -170,15 +167,8 @@ impl Store {
         // What is due by then, or claimed, is tried anyway.
         for row in self.query(WAITING).bind((self.now() + CLAIMED).micros()).fetch_all(&self.0.pool).await? {
             let record = Record::new(&row, TABLE);
-            let revocation = match record.revocation("revocation") {
-                // One damaged row must not hold up the others.
-                Err(error @ StoreError::CorruptRow { .. }) => {
-                    tracing::error!(%error, "a revocation cannot be read");
-                    continue;
-                }
-                read => read?,
-            };
-            let trouble = revocation.and_then(|revocation| revocation.trouble);
+            let revocation = self.unless_damaged(record.revocation("revocation"))?;
+            let trouble = revocation.flatten().and_then(|revocation| revocation.trouble);
             if trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator) {
                 let look = self
                     .query(LOOK_AGAIN)

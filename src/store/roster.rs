@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::store::database::Transaction;
+use sqlx::any::AnyRow;
 
 use crate::domain::declared::DeclaredKey;
 use crate::domain::delivery::label;
 use crate::domain::id::{AutoCertificateId, DeliveryId};
 use crate::domain::name::RequestedName;
 use crate::domain::resource::ResourceName;
+use crate::store::database::Transaction;
 use crate::store::dialect::Dialect;
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
@@ -127,7 +128,7 @@ impl Store {
     /// All that is not deleted, in the order of its making.
     async fn roster(&self, transaction: &mut Transaction) -> Result<Vec<RosterEntry>, StoreError> {
         let rows = self.query(ROSTER).fetch_all(&mut **transaction).await?;
-        let read = |row| {
+        let read = |row: &AnyRow| {
             let record = Record::new(row, "auto_certificates");
             Ok(RosterEntry {
                 id: record.parsed("id")?,
@@ -136,7 +137,7 @@ impl Store {
                 common_name: record.parsed("common_name")?,
             })
         };
-        rows.iter().filter_map(|row| readable(read(row))).collect()
+        self.readable(&rows, read)
     }
 
     async fn rows_at(
@@ -150,12 +151,12 @@ impl Store {
             .bind(target.instance.to_owned())
             .fetch_all(&mut **transaction)
             .await?;
-        let read = |row| {
+        let read = |row: &AnyRow| {
             let record = Record::new(row, "deliveries");
             let (id, auto_certificate) = (record.parsed("id")?, record.parsed("auto_certificate_id")?);
             Ok(Present { id, auto_certificate, label: record.text("label")? })
         };
-        rows.iter().filter_map(|row| readable(read(row))).collect()
+        self.readable(&rows, read)
     }
 
     async fn insert_delivery(
@@ -175,17 +176,6 @@ impl Store {
             .execute(&mut **transaction)
             .await?;
         Ok(())
-    }
-}
-
-/// What could be read; one damaged row must not hold up the others.
-fn readable<T>(read: Result<T, StoreError>) -> Option<Result<T, StoreError>> {
-    match read {
-        Err(error @ StoreError::CorruptRow { .. }) => {
-            tracing::error!(%error, "a row cannot be delivered");
-            None
-        }
-        read => Some(read),
     }
 }
 

@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
-        self.query(LIST).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+        self.readable(&self.query(LIST).fetch_all(&self.0.pool).await?, read)
     }
 
     /// The tokens of this name, in the order of their making.
@@ -50,7 +50,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn tokens_named(&self, name: &ResourceName) -> Result<Vec<Token>, StoreError> {
-        self.query(LIST_NAMED).bind(name.to_string()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+        self.readable(&self.query(LIST_NAMED).bind(name.to_string()).fetch_all(&self.0.pool).await?, read)
     }
 
     /// Revokes a token at once; `false` where there is none.

@@ -39,7 +39,7 @@ impl Store {
     /// Where the database fails.
     pub async fn due(&self, now: Moment) -> Result<Vec<AutoCertificateId>, StoreError> {
         let rows = self.query(DUE).bind(now.micros()).bind(MOST_DUE).fetch_all(&self.0.pool).await?;
-        rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
+        self.readable(&rows, |row| Record::new(row, TABLE).parsed("id"))
     }
 
     /// The auto-certificates with an attempt that is being worked on right now.
@@ -48,7 +48,7 @@ impl Store {
     /// Where the database fails.
     pub async fn at_work(&self) -> Result<Vec<AutoCertificateId>, StoreError> {
         let rows = self.query(AT_WORK).bind(MOST_DUE).fetch_all(&self.0.pool).await?;
-        rows.iter().map(|row| Record::new(row, TABLE).parsed("id")).collect()
+        self.readable(&rows, |row| Record::new(row, TABLE).parsed("id"))
     }
 
     /// Claims this one, due or not; nothing where it is being worked on or left no trace.
@@ -125,14 +125,7 @@ impl Store {
         for (table, troubled, forget) in TROUBLED {
             for row in self.query(troubled).fetch_all(&self.0.pool).await? {
                 let record = Record::new(&row, table);
-                let trouble = match record.trouble("trouble") {
-                    // One damaged row must not hold up the others.
-                    Err(error @ StoreError::CorruptRow { .. }) => {
-                        tracing::error!(%error, "a trouble cannot be read");
-                        continue;
-                    }
-                    read => read?,
-                };
+                let trouble = self.unless_damaged(record.trouble("trouble"))?.flatten();
                 if trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator) {
                     let id = record.text("id")?;
                     let forgotten = self.query(forget).bind(id).bind(self.now().micros()).execute(&self.0.pool).await?;

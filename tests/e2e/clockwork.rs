@@ -175,7 +175,7 @@ impl Clockwork {
         let end = self.now() + span;
         let mut seen = None;
         loop {
-            let next = self.scheduler.scan().await.unwrap();
+            let next = self.scheduler.scan().await;
             let idle = self.tasks.is_empty();
             self.drain().await;
             // What was worked on during the scan is looked at again: only the same answer twice counts.

@@ -23,6 +23,7 @@ mod hooks;
 mod hung;
 mod issuance;
 mod kill;
+mod lanes;
 mod limits;
 mod many_names;
 mod moves;

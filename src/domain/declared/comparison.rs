@@ -19,6 +19,18 @@ pub struct Stored {
     pub auto_certificates: Vec<Kept<AutoCertificateId, NewAutoCertificate>>,
     /// The providers that auto-certificates without a key use.
     pub in_use: HashSet<ProviderId>,
+    /// The providers of these keys are there, but damaged: they are left as they are.
+    pub damaged_providers: Vec<(DeclaredKey, ProviderId)>,
+    /// The auto-certificates of these keys are there, but damaged.
+    pub damaged_auto_certificates: Vec<DeclaredKey>,
+}
+
+impl Stored {
+    /// Which provider has which key, whether it can be read or not.
+    pub fn provider_ids(&self) -> impl Iterator<Item = (&DeclaredKey, ProviderId)> {
+        let damaged = self.damaged_providers.iter().map(|(key, id)| (key, *id));
+        self.providers.iter().map(|kept| (&kept.key, kept.id)).chain(damaged)
+    }
 }
 
 /// A stored resource with a key.
@@ -130,7 +142,7 @@ pub enum Consequence {
 
 /// Compares. What other instances declare is left alone, unless these settings have its key: then they take it over.
 pub fn compare<'a>(declared: &'a Declared, stored: &Stored) -> Changes<'a> {
-    let ids: HashMap<&DeclaredKey, ProviderId> = stored.providers.iter().map(|kept| (&kept.key, kept.id)).collect();
+    let ids: HashMap<&DeclaredKey, ProviderId> = stored.provider_ids().collect();
     let provider_of = |wish: &DeclaredAutoCertificate| match &wish.provider {
         ProviderReference::Key(key) => ids.get(key).copied(),
         ProviderReference::Id(id) => Some(*id),
@@ -138,8 +150,9 @@ pub fn compare<'a>(declared: &'a Declared, stored: &Stored) -> Changes<'a> {
     let differ = |wish: &DeclaredAutoCertificate, kept: &NewAutoCertificate| {
         differing_auto_certificate(wish, provider_of(wish), kept)
     };
+    let damaged: HashSet<&DeclaredKey> = stored.damaged_auto_certificates.iter().collect();
     let auto_certificates =
-        changes(declared, &declared.auto_certificates, &stored.auto_certificates, differ, |_| false);
+        changes(declared, &declared.auto_certificates, &stored.auto_certificates, &damaged, differ, |_| false);
 
     let mut in_use: HashSet<ProviderId> = stored.in_use.clone();
     in_use.extend(declared.auto_certificates.iter().filter_map(provider_of));
@@ -151,7 +164,9 @@ pub fn compare<'a>(declared: &'a Declared, stored: &Stored) -> Changes<'a> {
         let fallbacks: Vec<Option<ProviderId>> = wish.fallbacks.iter().map(|key| ids.get(key).copied()).collect();
         differing_provider(&wish.provider, &fallbacks, kept)
     };
-    let providers = changes(declared, &declared.providers, &stored.providers, differ, |id| in_use.contains(&id));
+    let damaged: HashSet<&DeclaredKey> = stored.damaged_providers.iter().map(|(key, _)| key).collect();
+    let providers =
+        changes(declared, &declared.providers, &stored.providers, &damaged, differ, |id| in_use.contains(&id));
     Changes { providers, auto_certificates }
 }
 
@@ -172,12 +187,13 @@ fn changes<'a, I: Copy, P, W: Wish>(
     declared: &Declared,
     wishes: &'a [W],
     stored: &[Kept<I, P>],
+    damaged: &HashSet<&DeclaredKey>,
     differ: impl Fn(&W, &P) -> (Vec<Property>, Consequence),
     in_use: impl Fn(I) -> bool,
 ) -> Vec<Change<'a, I, W>> {
     let kept: HashMap<&DeclaredKey, &Kept<I, P>> = stored.iter().map(|kept| (&kept.key, kept)).collect();
     let named: HashSet<&DeclaredKey> = wishes.iter().map(Wish::key).collect();
-    let made_or_aligned = wishes.iter().filter_map(|wish| {
+    let made_or_aligned = wishes.iter().filter(|wish| !damaged.contains(wish.key())).filter_map(|wish| {
         let Some(kept) = kept.get(wish.key()) else { return Some(Change::Create(wish)) };
         let (changed, consequence) = differ(wish, &kept.properties);
         let taken_from = kept.declared_by.clone().filter(|instance| *instance != declared.instance);

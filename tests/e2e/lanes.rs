@@ -1,0 +1,71 @@
+//! The lanes of the scheduler: what is damaged in one place holds up nothing elsewhere.
+
+use autocertd::domain::auto_certificate::NewAutoCertificate;
+use autocertd::domain::key_algorithm::KeyAlgorithm;
+use autocertd::domain::provider::NewProvider;
+use autocertd::domain::resource::Actor;
+use autocertd::domain::server_url::{PlainHttp, ServerUrl};
+use autocertd::store::Creation;
+use sqlx::any::AnyPoolOptions;
+use time::Duration;
+
+use crate::clockwork::Clockwork;
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_provider_and_a_failing_lane_hold_up_no_other() {
+    let world = World::start().await;
+    world.dns.add_zone("lanes.example");
+    let clockwork = Clockwork::over(world).await;
+    let server = ServerUrl::parse(&clockwork.world.directory(), PlainHttp::Refused).unwrap();
+    let email: autocertd::domain::email::Email = "ops@example.com".parse().unwrap();
+    let mut troubled = Vec::new();
+    for name in ["damaged", "down and damaged", "not registered"] {
+        let new = NewProvider {
+            name: name.parse().unwrap(),
+            email: email.clone(),
+            server: server.clone(),
+            external_account: None,
+            profile: None,
+        };
+        let provider = clockwork.store.create_provider(&new, &Actor::autocertd()).await.unwrap().id;
+        let new = NewAutoCertificate {
+            name: name.parse().unwrap(),
+            provider,
+            common_name: "damaged.lanes.example".parse().unwrap(),
+            key_algorithm: KeyAlgorithm::Secp256r1,
+            subject_alternative_names: Vec::new(),
+            profile: None,
+        };
+        match clockwork.store.create_auto_certificate(&new, &Actor::autocertd(), 1_000).await.unwrap() {
+            Creation::Created(made) => troubled.push(made.id),
+            refused => panic!("{refused:?}"),
+        }
+    }
+    let sound = clockwork.auto_certificate(&["sound.lanes.example"]).await;
+    let unreadable = clockwork.auto_certificate(&["unreadable.lanes.example"]).await;
+    let url = format!("sqlite://{}", clockwork.world.at("autocertd.db").display());
+    let raw = AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+    for damage in [
+        "UPDATE providers SET fallbacks = '[', next_look = NULL WHERE name = 'damaged'",
+        "UPDATE providers SET breaker = '{', email = 'nobody' WHERE name = 'down and damaged'",
+        "UPDATE providers SET server = 'no URL' WHERE name = 'not registered'",
+        "UPDATE auto_certificates SET key_algorithm = 'none' WHERE name = 'unreadable.lanes.example'",
+        // Two lanes that fail at every look.
+        "DROP TABLE compromised_keys",
+        "ALTER TABLE ledger RENAME TO elsewhere",
+    ] {
+        sqlx::query(damage).execute(&raw).await.unwrap();
+    }
+    sqlx::query("CREATE TABLE compromised_keys (id TEXT PRIMARY KEY, noted_at BIGINT)").execute(&raw).await.unwrap();
+
+    clockwork.pass(Duration::ZERO).await;
+    assert!(clockwork.look(sound).await.standing.newest.is_some(), "it was held up");
+    for id in troubled {
+        let trouble = clockwork.look(id).await.standing.trouble.expect("people see what is wrong");
+        assert!(trouble.last.message.contains("table providers, column "), "{}", trouble.last.message);
+    }
+    assert!(clockwork.store.auto_certificate(unreadable).await.is_err());
+    assert_eq!(clockwork.store.due(clockwork.now()).await.unwrap(), [], "what is damaged is not due for ever");
+    raw.close().await;
+}
