@@ -7,6 +7,7 @@ mod body;
 mod certificates;
 mod collection;
 pub mod control;
+mod detached;
 pub mod errors;
 pub mod health;
 mod lengths;

@@ -60,7 +60,7 @@ pub(crate) enum ApiError {
     TooManyLists,
     /// An answer could not be written as JSON.
     Unwritable(serde_json::Error),
-    /// Reading a part of a list panicked.
+    /// Reading a part of a list, or a request that writes, panicked.
     Panicked(tokio::task::JoinError),
     /// Too many requests are running.
     Busy,

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::http::body::MAX_BODY;
 use crate::http::errors::ApiError;
-use crate::http::{Api, auth, auto_certificates, certificates, control, health, openapi, providers, request};
+use crate::http::{Api, auth, auto_certificates, certificates, control, detached, health, openapi, providers, request};
 
 impl Api {
     /// The API for whoever holds a token.
@@ -32,6 +32,7 @@ impl Api {
             .fallback(async || ApiError::NoRoute)
             .method_not_allowed_fallback(async || ApiError::Method)
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn(detached::run))
             .with_state(self.clone());
         with_one_slash(request::observed(operations, self))
     }

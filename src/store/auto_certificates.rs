@@ -170,10 +170,8 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<AutoCertificate>, StoreError> {
-        let how = Renaming { rename: RENAME, declarable: Some(TABLE), get: get(), read };
-        let renamed = self.rename(how, id.to_string(), name, by).await?;
-        self.query(CHANGE_ROSTER).execute(&self.0.pool).await?;
-        Ok(renamed)
+        let how = Renaming { rename: RENAME, declarable: Some(TABLE), get: get(), follow: Some(CHANGE_ROSTER), read };
+        self.rename(how, id.to_string(), name, by).await
     }
 
     /// Deletes an auto-certificate: it is gone for everyone but the work that cleans up behind it. Its certificates

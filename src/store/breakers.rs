@@ -84,14 +84,16 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn provider_answered(&self, provider: ProviderId, proof: Proof) -> Result<bool, StoreError> {
-        let row = self.query(BREAKER).bind(provider.to_string()).fetch_optional(&self.0.pool).await?;
-        let Some(breaker) = row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten() else {
-            return Ok(false);
-        };
-        if proof == Proof::Issue && breaker.open_until().is_some_and(|probe_at| probe_at > self.now()) {
+        // Mostly there is nothing to close, and nothing to lock for it.
+        if self.query(BREAKER_IS_SET).bind(provider.to_string()).fetch_optional(&self.0.pool).await?.is_none() {
             return Ok(false);
         }
         let mut transaction = self.begin().await?;
+        // One that opened or closed since the look above is judged as it is by now.
+        let Some(breaker) = self.locked_breaker(&mut transaction, provider).await? else { return Ok(false) };
+        if proof == Proof::Issue && breaker.open_until().is_some_and(|probe_at| probe_at > self.now()) {
+            return Ok(false);
+        }
         let closed = self.query(CLOSE).bind(provider.to_string()).execute(&mut *transaction).await?;
         // Where it only stumbled, each failure is its certificate's own.
         let of_all: &[&'static str] = match (breaker.open_until(), proof) {
@@ -180,6 +182,7 @@ pub(super) const RUNNING: &str = "\
     WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL AND o.provider_id = $1))";
 pub(super) const LINE: &str = "\
     SELECT COUNT(*) AS line FROM auto_certificates WHERE provider_id = $1 AND held_by IS NOT NULL AND held_by LIKE $2";
+const BREAKER_IS_SET: &str = "SELECT id FROM providers WHERE id = $1 AND breaker IS NOT NULL";
 const CLOSE: &str = "UPDATE providers SET breaker = NULL WHERE id = $1 AND breaker IS NOT NULL";
 const LET_GO: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \

@@ -142,8 +142,13 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<Certificate>, StoreError> {
-        self.rename(Renaming { rename: RENAME, declarable: None, get: GET.to_owned(), read }, id.to_string(), name, by)
-            .await
+        self.rename(
+            Renaming { rename: RENAME, declarable: None, get: GET.to_owned(), follow: None, read },
+            id.to_string(),
+            name,
+            by,
+        )
+        .await
     }
 
     /// Deletes a certificate with its private key. The auto-certificate of an issued one is looked at at once: it has

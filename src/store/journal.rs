@@ -262,8 +262,10 @@ impl Store {
     /// Where the database fails.
     pub async fn try_removals_again(&self) -> Result<u64, StoreError> {
         let now = self.now().micros();
-        self.query(LOOK_AT_REMOVALS).bind(now).execute(&self.0.pool).await?;
-        let due = self.query(TRY_REMOVALS_AGAIN).bind(now).execute(&self.0.pool).await?;
+        let mut transaction = self.begin().await?;
+        self.query(LOOK_AT_REMOVALS).bind(now).execute(&mut *transaction).await?;
+        let due = self.query(TRY_REMOVALS_AGAIN).bind(now).execute(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(due.rows_affected())
     }
 }

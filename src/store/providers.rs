@@ -166,7 +166,7 @@ impl Store {
         by: &Actor,
     ) -> Result<Option<Provider>, StoreError> {
         self.rename(
-            Renaming { rename: RENAME, declarable: Some(TABLE), get: GET.to_owned(), read },
+            Renaming { rename: RENAME, declarable: Some(TABLE), get: GET.to_owned(), follow: None, read },
             id.to_string(),
             name,
             by,

@@ -15,6 +15,8 @@ pub(super) struct Renaming<T> {
     pub(super) declarable: Option<&'static str>,
     /// Selects the row `$1`.
     pub(super) get: String,
+    /// What else changes with a name, in the same transaction.
+    pub(super) follow: Option<&'static str>,
     /// Reads what is selected.
     pub(super) read: fn(&AnyRow) -> Result<T, StoreError>,
 }
@@ -43,6 +45,9 @@ impl Store {
                 self.refuse_declared(&mut transaction, table, id).await?;
             }
             return Ok(None);
+        }
+        if let Some(follow) = how.follow {
+            self.query(follow).execute(&mut *transaction).await?;
         }
         let row = self.query(how.get).bind(id).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;

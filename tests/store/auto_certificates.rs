@@ -7,6 +7,7 @@ use time::Duration;
 use crate::house::{ALL, House, actor, claim_due, name, new_auto_certificate, on_both};
 
 on_both! {
+    a_rename_that_cannot_change_the_roster_changes_nothing
     an_auto_certificate_reads_back_as_it_was_sent
     the_limit_holds_however_many_ask_at_once
     filters_match_both_forms_of_a_name
@@ -178,6 +179,24 @@ async fn a_damaged_row_is_named(house: House) {
     assert!(said.contains("key_algorithm") && said.contains(&id.to_string()), "{said}");
 
     house.tamper("UPDATE auto_certificates SET key_algorithm = 'rsa2048', trouble = '{'").await;
-    let error = house.store.auto_certificates(ALL, None).await.unwrap_err();
-    assert!(matches!(error, StoreError::CorruptRow { column: "trouble", .. }), "{error:?}");
+    let other = house.auto_certificate(provider.id, "other.example.com").await.id;
+    let listed = house.store.auto_certificates(ALL, None).await.unwrap().items;
+    assert_eq!(listed.iter().map(|found| found.id).collect::<Vec<_>>(), [other], "it hides no other");
+    house.tamper("UPDATE auto_certificates SET next_look = 0").await;
+    let queue = house.store.queue_at(provider.id, house.now(), 10).await.unwrap();
+    assert_eq!(queue.iter().map(|due| due.auto_certificate.id).collect::<Vec<_>>(), [other]);
+    assert_eq!(house.store.due(house.now()).await.unwrap(), [other], "it is put off");
+}
+
+async fn a_rename_that_cannot_change_the_roster_changes_nothing(house: House) {
+    let provider = house.provider().await;
+    let before = house.auto_certificate(provider.id, "www.example.com").await;
+    let version = house.store.roster_version().await.unwrap();
+    house.tamper("ALTER TABLE locks RENAME TO elsewhere").await;
+    let refused = house.store.rename_auto_certificate(before.id, &crate::house::name("other"), &actor()).await;
+    assert!(refused.is_err());
+    assert_eq!(house.reload(before.id).await.name, before.name);
+    house.tamper("ALTER TABLE elsewhere RENAME TO locks").await;
+    house.store.rename_auto_certificate(before.id, &crate::house::name("other"), &actor()).await.unwrap().unwrap();
+    assert_eq!(house.store.roster_version().await.unwrap(), version + 1);
 }

@@ -37,6 +37,7 @@ on_both! {
     that_an_account_was_lost_outlives_a_changed_declaration
     a_provider_is_found_by_its_key
     an_unknown_provider_changes_nothing
+    what_is_damaged_is_left_as_it_is_and_holds_up_no_other
 }
 
 fn key(text: &str) -> DeclaredKey {
@@ -459,4 +460,28 @@ async fn an_unknown_provider_changes_nothing(house: House) {
     unknown.auto_certificates[1].provider = ProviderReference::Key(key("nobody"));
     assert!(matches!(house.store.reconcile(&unknown).await, Err(StoreError::UndeclaredProvider { .. })));
     assert!(house.store.providers(ALL).await.unwrap().items.is_empty());
+}
+
+async fn what_is_damaged_is_left_as_it_is_and_holds_up_no_other(house: House) {
+    let wishes = |first: &str| Declared {
+        providers: vec![provider("first"), provider("second")],
+        auto_certificates: vec![
+            DeclaredAutoCertificate {
+                common_name: first.parse().unwrap(),
+                ..wish("a", ProviderReference::Key(key("first")))
+            },
+            wish("b", ProviderReference::Key(key("second"))),
+        ],
+        instance: "here".to_owned(),
+        prune: true,
+    };
+    house.store.reconcile(&wishes("www.example.com")).await.unwrap();
+    house.tamper("UPDATE providers SET email = 'nobody' WHERE declared_key = 'first'").await;
+    house.tamper("UPDATE auto_certificates SET key_algorithm = 'none' WHERE declared_key = 'b'").await;
+    let declared = wishes("other.example.com");
+    let changes = house.store.reconcile(&declared).await.unwrap();
+    assert_eq!((changes.providers.len(), changes.auto_certificates.len()), (0, 1), "{changes:?}");
+    assert!(house.store.reconcile(&declared).await.unwrap().is_empty());
+    let sound = house.store.auto_certificates(ALL, None).await.unwrap().items;
+    assert_eq!(sound.iter().map(|found| found.common_name.sent()).collect::<Vec<_>>(), ["other.example.com"]);
 }
