@@ -283,9 +283,14 @@ mod tests {
         assert!(!lane.has_no_work());
 
         let failures = Failures::default();
-        let pauses: Vec<u64> = (0..5).map(|_| failures.count().as_secs()).collect();
+        let next = |failures: &Failures| {
+            let pause = failures.growing_pause();
+            failures.wait(pause);
+            pause.as_secs()
+        };
+        let pauses: Vec<u64> = (0..5).map(|_| next(&failures)).collect();
         assert_eq!(pauses, [5, 10, 20, 30, 30]);
         failures.forget();
-        assert_eq!(failures.count(), SHORTEST_PAUSE);
+        assert_eq!(failures.growing_pause(), SHORTEST_PAUSE);
     }
 }

@@ -372,6 +372,7 @@ mod tests {
         for activity in [&known, &stalled, &working] {
             activity.mark_authenticated();
         }
+        known.end(known.begin(false), true, None, now);
         stalled.hand_over(stalled.begin(false), 1, now);
         working.begin(false);
         let worth = [&idle, &busy, &known, &stalled, &working].map(|activity| activity.worth(now + SHORT_WAIT));
