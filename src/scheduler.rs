@@ -126,11 +126,13 @@ impl Scheduler {
         let _scanning = self.scanning.lock().await;
         let Work { issuance, dispatch, doctor } = self.current();
         self.lanes.dead_leases.look(free_dead_leases(Arc::clone(&issuance))).await;
-        let scheduler = self.clone();
-        self.lanes.clock.look(async move { scheduler.heed_clock().await }).await;
         let (scheduler, lanes) = (self.clone(), &self.lanes);
+        let heeded = {
+            let scheduler = scheduler.clone();
+            lanes.clock.look(async move { scheduler.heed_clock().await }).await
+        };
         let looks = tokio::join!(
-            lanes.removal.look(remove_expired(Arc::clone(&issuance))),
+            lanes.removal.look(remove_expired(Arc::clone(&issuance), heeded.is_some())),
             lanes.registrations.look(scheduler.clone().scan_providers(Arc::clone(&issuance))),
             lanes.orders.look(scheduler.scan_queues(Arc::clone(&issuance))),
             lanes.deliveries.look(deliveries::scan(lanes.deliveries.clone(), dispatch)),
@@ -419,9 +421,9 @@ async fn free_dead_leases(issuance: Arc<Issuance>) -> Result<u64, StoreError> {
     issuance.store.free_dead_leases().await
 }
 
-/// Issued certificates go 30 days after they expired, by a clock that can be believed.
-async fn remove_expired(issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
-    let Some(until) = issuance.clock.deletable_until() else { return Ok(None) };
+/// Issued certificates go 30 days after they expired, by a clock that was looked at and can be believed.
+async fn remove_expired(issuance: Arc<Issuance>, clock_is_known: bool) -> Result<Option<Moment>, StoreError> {
+    let Some(until) = issuance.clock.deletable_until().filter(|_| clock_is_known) else { return Ok(None) };
     let removed = issuance.store.remove_expired(until).await?;
     if removed > 0 {
         tracing::info!(removed, "long expired certificates removed");

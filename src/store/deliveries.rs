@@ -262,7 +262,7 @@ impl Store {
     }
 
     /// At most `limit` deliveries of this instance and of the fleet, those after `cursor` in the order of their
-    /// auto-certificates' ids.
+    /// auto-certificates' ids; and the place of the last of them, where more may follow.
     ///
     /// # Errors
     /// Where the database fails.
@@ -271,7 +271,7 @@ impl Store {
         cursor: Option<&DeliveryCursor>,
         instance: &str,
         limit: u32,
-    ) -> Result<Vec<DeliveryRow>, StoreError> {
+    ) -> Result<(Vec<DeliveryRow>, Option<DeliveryCursor>), StoreError> {
         let (id, target, of) = cursor
             .map(|after| (after.id.to_string(), after.target.clone(), after.instance.clone()))
             .unwrap_or_default();
@@ -284,15 +284,15 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
             .await?;
-        self.readable(&rows, read)
+        let last = rows.last().filter(|_| rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok((self.readable(&rows, read)?, last.map(read_cursor).transpose()?))
     }
 }
 
-impl DeliveryRow {
-    /// The place of this one in the order of [`Store::deliveries_after`].
-    pub fn cursor(&self) -> DeliveryCursor {
-        DeliveryCursor { id: self.auto_certificate, target: self.target.to_string(), instance: self.instance.clone() }
-    }
+fn read_cursor(row: &AnyRow) -> Result<DeliveryCursor, StoreError> {
+    let record = Record::new(row, TABLE);
+    let (target, instance) = (record.text("target")?, record.text("instance")?);
+    Ok(DeliveryCursor { id: record.parsed("auto_certificate_id")?, target, instance })
 }
 
 impl Store {

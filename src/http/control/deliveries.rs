@@ -99,8 +99,7 @@ pub async fn rows_of(
     if !ids.is_empty() {
         return Ok(DeliveryPage { rows: store.deliveries(ids, instance).await?, next: None });
     }
-    let rows = store.deliveries_after(after, instance, PAGE).await?;
-    let next = rows.last().filter(|_| rows.len() >= PAGE as usize).map(DeliveryRow::cursor);
+    let (rows, next) = store.deliveries_after(after, instance, PAGE).await?;
     Ok(DeliveryPage { rows, next })
 }
 
