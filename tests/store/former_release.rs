@@ -273,7 +273,7 @@ async fn check_certificates(store: &Store, former: &Former) {
 }
 
 async fn check_the_rest(store: &Store, former: &Former) {
-    let deliveries = store.deliveries_after(None, "fixture", 1_000).await.unwrap();
+    let (deliveries, _) = store.deliveries_after(None, "fixture", 1_000).await.unwrap();
     assert_eq!(deliveries.len(), former.rows("deliveries").await);
     let at = |target: &str| deliveries.iter().find(|row| row.target.as_str() == target).unwrap();
     assert!(at("web").standing.delivered.is_some() && at("web").standing.trouble.is_none());
