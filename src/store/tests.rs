@@ -175,7 +175,7 @@ async fn each_listing_follows_the_index_that_is_meant_for_it() {
         (listed(&certificates::LISTED, &["common_name_form"]), "certificates_by_form"),
         (listed(&certificates::LISTED, &["auto_certificate_id"]), "certificates_issued"),
         (listed(&providers::LISTED, &[]), "providers_in_order"),
-        (auto_certificates::list_after(), "auto_certificates_in_order"),
+        (auto_certificates::list_after(), "COVERING INDEX auto_certificates_by_state"),
         (queue::EARLIEST.to_owned(), "auto_certificates_due"),
         (work::DUE.to_owned(), "auto_certificates_due"),
         (rehearsals::CLAIM.to_owned(), "auto_certificates_to_rehearse"),

@@ -120,7 +120,9 @@ async fn while_the_ca_is_down_the_wish_stays_and_the_daemon_carries_it_out() {
 
     world.acme.set_hook(Box::new(|_| Action::Pass));
     end_pauses(&setup).await;
-    assert!(run(&setup, &["--renew-now"]).await.status.success());
+    let waiting = run(&setup, &["--renew-now"]).await;
+    assert_eq!(waiting.status.code(), Some(1), "the new one waits for its next try: {waiting:?}");
+    assert!(String::from_utf8_lossy(&waiting.stdout).contains("www.down.example: its certificate is revoked: "));
     daemon.api.wait_until(certificate["href"].as_str().unwrap(), is_revoked).await.unwrap();
     assert_eq!(status(world, &serial(certificate)).await, ("Revoked".to_owned(), 4.into()));
     assert!(run(&setup, &["--renew-now", "www.down.example"]).await.status.success());
