@@ -96,7 +96,7 @@ impl Lane {
         let looking = async move {
             let begun = Instant::now();
             let looked = caught(look).await;
-            if begun.elapsed() > LONGEST_LOOK {
+            if begun.elapsed() >= LONGEST_LOOK {
                 lane.0.context.wake.nudge();
             }
             lane.note(looked, &lane.0.look_failures)
