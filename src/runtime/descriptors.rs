@@ -3,7 +3,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the soft limit to the hard one, as far as [`MOST`], where the operating system allows it.
+/// Raises the soft limit to the hard one, as far as `MOST`, where the operating system allows it.
 pub fn raise_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let wanted = hard.min(MOST);

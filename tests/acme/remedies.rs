@@ -71,7 +71,7 @@ async fn a_dead_proxy_is_told_apart_from_the_service_behind_it() {
     let refusing = listener.local_addr().unwrap();
     answer(listener, |stream| async move { drop(stream) });
     for proxy in [format!("http://{refusing}"), "http://proxy.invalid:3128".to_owned()] {
-        let http = reqwest::Client::builder().proxy(reqwest::Proxy::https(&proxy).unwrap()).build().unwrap();
+        let http = autocertd_support::timed::http().proxy(reqwest::Proxy::https(&proxy).unwrap()).build().unwrap();
         let error = http.get("https://ca.invalid/dir").send().await.unwrap_err();
         let fault = NetworkFault::of(&error);
         assert!(matches!(fault, NetworkFault::Proxy { .. }), "{proxy}: {error:?}");

@@ -159,8 +159,9 @@ async fn fill(setup: &Setup, world: &World) {
 /// Runs a command to its end; one that hangs fails the test.
 async fn run(setup: &Setup, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(setup.command(arguments).unwrap());
-    let pass = command.kill_on_drop(true).output();
-    tokio::time::timeout(PATIENCE, pass).await.unwrap_or_else(|_| panic!("{arguments:?} hangs")).unwrap()
+    command.kill_on_drop(true);
+    let pass = tokio::time::timeout(PATIENCE, command.output()).await;
+    pass.unwrap_or_else(|_| panic!("{arguments:?} hangs")).unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

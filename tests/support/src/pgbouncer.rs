@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
+use crate::timed::{Timed, TimedChild};
+
 /// A running pgbouncer; it ends with this value.
 #[derive(Debug)]
 pub struct Pgbouncer {
@@ -66,12 +68,12 @@ impl Pgbouncer {
 impl Drop for Pgbouncer {
     fn drop(&mut self) {
         let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+        let _reaped = self.child.timed_wait();
     }
 }
 
 fn is_root() -> anyhow::Result<bool> {
-    Ok(Command::new("id").arg("-u").output()?.stdout.starts_with(b"0"))
+    Ok(Command::new("id").arg("-u").timed_output()?.stdout.starts_with(b"0"))
 }
 
 /// Part of the socket's name only.

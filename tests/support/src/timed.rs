@@ -14,7 +14,7 @@ pub fn http() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().connect_timeout(LIMIT).timeout(LIMIT)
 }
 
-/// An HTTP client of [`http`].
+/// An HTTP client of [`http()`].
 ///
 /// # Panics
 /// Where TLS cannot be set up.
