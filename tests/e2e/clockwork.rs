@@ -162,7 +162,7 @@ impl Clockwork {
 
     /// One scan, and what it begins.
     pub(crate) async fn scan(&self) {
-        self.scheduler.scan().await.unwrap();
+        self.scheduler.scan().await;
         self.drain().await;
     }
 
