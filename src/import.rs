@@ -6,15 +6,18 @@ mod account;
 mod acme_sh;
 mod certbot;
 mod dehydrated;
+mod leftovers;
 mod lego;
 mod lineage;
 mod loose;
 mod pem;
+mod servers;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use account::TreeAccount;
+pub use leftovers::{Leftover, leftovers};
 pub use lineage::{Fault, Lineage, Note, Wish};
 pub use tree::{Tree, UnreadableTree};
 
@@ -57,6 +60,37 @@ impl Tool {
             Self::AcmeSh => "a folder with ca/ and a folder for each certificate, such as ~/.acme.sh",
             Self::Dehydrated => "a folder with certs/ and accounts/, such as /var/lib/dehydrated",
             Self::Pem => "a file or folder with PEM certificates and their private keys",
+        }
+    }
+
+    /// Whether a lineage of this tool may need the content of a file. No other file is opened: certbot and dehydrated keep
+    /// every certificate and key that there ever was.
+    fn needs(self, path: &str) -> bool {
+        match self {
+            Self::Certbot => certbot::needs(path),
+            Self::Lego => lego::needs(path),
+            Self::AcmeSh => acme_sh::needs(path),
+            Self::Dehydrated => dehydrated::needs(path),
+            Self::Pem => true,
+        }
+    }
+
+    /// What the tool keeps beside its certificates.
+    const fn known_leftovers(self) -> &'static [leftovers::Known] {
+        match self {
+            Self::Certbot => certbot::LEFTOVERS,
+            Self::Lego => lego::LEFTOVERS,
+            Self::AcmeSh => acme_sh::LEFTOVERS,
+            Self::Dehydrated => dehydrated::LEFTOVERS,
+            Self::Pem => &[],
+        }
+    }
+
+    /// Why a file that is not known went into no lineage, by its text where it was read.
+    fn why_unused(self, text: Option<&str>) -> &'static str {
+        match (self, text) {
+            (Self::Pem, Some(text)) => loose::why_unused(text),
+            _ => "not part of any certificate that the tool renews",
         }
     }
 }

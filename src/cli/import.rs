@@ -17,8 +17,7 @@ use crate::config::Config;
 use crate::domain::email::Email;
 use crate::domain::resource::Actor;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
-use crate::domain::text::printable;
-use crate::import::{self, Lineage, Overrides, Tool, Tree, TreeAccount, Wish};
+use crate::import::{self, Leftover, Lineage, Overrides, Tool, Tree, TreeAccount, Wish};
 use crate::store::{RegisteredAccount, TakenOver, Takeover};
 
 #[derive(Debug, Args)]
@@ -69,7 +68,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     let tree = if owner::was_handed_over() {
         serde_json::from_reader(std::io::stdin().lock()).context("what was handed over cannot be read")?
     } else {
-        match Tree::read(&arguments.path) {
+        match Tree::read(arguments.tool.into(), &arguments.path) {
             Ok(tree) => tree,
             Err(error) => {
                 eprintln!("autocertd: {:#}", anyhow::Error::new(error));
@@ -84,22 +83,29 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
         }
     }
     log::start_quietly(&config.log)?;
-    for (path, reason) in tree.unreadable() {
-        eprintln!("autocertd: {} cannot be read: {}", printable(path), printable(reason));
-    }
     runtime()?.block_on(async {
         let app = App::open(config, Place::MustExist).await?;
         let lineages = import::lineages(arguments.tool.into(), &tree, &overrides, app.clock.now());
+        let leftovers = import::leftovers(arguments.tool.into(), &tree);
         if lineages.is_empty() {
+            for leftover in report::described(&leftovers) {
+                eprintln!("{leftover}");
+            }
             let (path, tool) = (arguments.path.display(), Tool::from(arguments.tool));
             eprintln!("autocertd: {path} holds no certificate of {}; give {}", tool.as_str(), tool.looks_like());
             return Ok(Ending::Misused);
         }
-        import(config, &app, arguments, lineages).await
+        import(config, &app, arguments, lineages, leftovers).await
     })
 }
 
-async fn import(config: &Config, app: &App, arguments: &Arguments, lineages: Vec<Lineage>) -> anyhow::Result<Ending> {
+async fn import(
+    config: &Config,
+    app: &App,
+    arguments: &Arguments,
+    lineages: Vec<Lineage>,
+    leftovers: Vec<Leftover>,
+) -> anyhow::Result<Ending> {
     let (actor, limit) = (actor(), config.limits.auto_certificates);
     let takeovers: Vec<Option<Takeover>> =
         lineages.iter().map(|lineage| lineage.wish.as_ref().ok().map(|wish| takeover(wish))).collect();
@@ -107,7 +113,7 @@ async fn import(config: &Config, app: &App, arguments: &Arguments, lineages: Vec
     let mut rehearsed = app.store.rehearse_takeovers(&wanted, &actor, limit).await?.into_iter();
     let planned: Vec<Option<TakenOver>> =
         takeovers.iter().map(|takeover| takeover.as_ref().and_then(|_| rehearsed.next())).collect();
-    let mut report = Report::new(arguments.tool.into(), &lineages, &planned, limit);
+    let mut report = Report::new(arguments.tool.into(), &lineages, leftovers, &planned, limit);
     if !arguments.json {
         report.print_plan();
     }

@@ -44,6 +44,12 @@ pub enum LeafError {
         "the private key cannot be read; give an unencrypted PKCS#8, PKCS#1 or SEC1 PEM of an RSA (2048 bits or more), ECDSA or Ed25519 key"
     )]
     UnreadableKey,
+    /// The key can be read with a passphrase only.
+    #[error(
+        "the private key is encrypted with a passphrase, and autocertd never asks for one; decrypt it with `openssl pkey \
+         -in KEY -out NEWKEY` and give the new file"
+    )]
+    EncryptedKey,
     /// The key belongs to another certificate.
     #[error("the private key does not belong to the certificate")]
     OtherKey,
@@ -86,8 +92,7 @@ impl Leaf {
     /// # Errors
     /// Where the key cannot be read, or is another one.
     pub fn check_key(&self, private_key: &str) -> Result<(), LeafError> {
-        let der = PrivateKeyDer::from_pem_slice(private_key.as_bytes()).map_err(|_| LeafError::UnreadableKey)?;
-        let key = KeyPair::try_from(&der).map_err(|_| LeafError::UnreadableKey)?;
+        let key = read_key(private_key)?;
         if key.subject_public_key_info() == self.public_key { Ok(()) } else { Err(LeafError::OtherKey) }
     }
 
@@ -147,6 +152,29 @@ fn colon_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
+/// Reads a private key from PEM.
+///
+/// # Errors
+/// Where it is encrypted, or no key of a kind that certificates have here.
+pub fn read_key(private_key: &str) -> Result<KeyPair, LeafError> {
+    if is_encrypted_key(private_key) {
+        return Err(LeafError::EncryptedKey);
+    }
+    let der = PrivateKeyDer::from_pem_slice(private_key.as_bytes()).map_err(|_| LeafError::UnreadableKey)?;
+    KeyPair::try_from(&der).map_err(|_| LeafError::UnreadableKey)
+}
+
+/// Whether a PEM text holds a private key that only a passphrase opens: in PKCS#8 (RFC 5958 section 3), or as OpenSSL wrote
+/// PKCS#1 and SEC1, with the headers of RFC 1421 section 4.6.
+pub fn is_encrypted_key(text: &str) -> bool {
+    let header = |line: &str| {
+        let value = line.trim().strip_prefix("Proc-Type:")?;
+        value.split_once(',').map(|(_, kind)| kind.trim() == "ENCRYPTED")
+    };
+    text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        || (text.contains("PRIVATE KEY-----") && text.lines().any(|line| header(line) == Some(true)))
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DistinguishedName, DnType, SerialNumber, date_time_ymd};
@@ -197,6 +225,12 @@ mod tests {
         let leaf = Leaf::from_pem(&pem).unwrap();
         assert_eq!(leaf.check_key(&KeyPair::generate().unwrap().serialize_pem()), Err(LeafError::OtherKey));
         assert_eq!(leaf.check_key("no key"), Err(LeafError::UnreadableKey));
+        for encrypted in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED\r\nDEK-Info: AES-256-CBC,00\r\n\r\nMAA=\r\n-----END RSA PRIVATE KEY-----",
+        ] {
+            assert_eq!(leaf.check_key(encrypted), Err(LeafError::EncryptedKey));
+        }
         let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
         let (pem, key) = certificate(&["b.example"], None);
         let as_openssl_writes_it = format!("{parameters}{}", key.serialize_pem());

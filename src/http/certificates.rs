@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::{Extension, Json};
-use rcgen::KeyPair;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,7 +16,7 @@ use uuid::uuid;
 
 use crate::domain::certificate::{Certificate, NewCertificate, Origin};
 use crate::domain::id::{AutoCertificateId, CertificateId};
-use crate::domain::leaf::{Leaf, LeafError};
+use crate::domain::leaf::{Leaf, LeafError, read_key};
 use crate::domain::moment::Moment;
 use crate::domain::resource::Actor;
 use crate::domain::state;
@@ -321,7 +320,7 @@ fn without_key(pem: &str) -> Result<String, String> {
 fn check_key(private_key: &str, leaf: Option<&Leaf>) -> Result<(), LeafError> {
     match leaf {
         Some(leaf) => leaf.check_key(private_key),
-        None => KeyPair::from_pem(private_key).map(|_| ()).map_err(|_| LeafError::UnreadableKey),
+        None => read_key(private_key).map(|_| ()),
     }
 }
 

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::acme::{AccountCredentials, AccountKey, UnusableAccountKey};
 use crate::domain::server_url::ServerUrl;
+use crate::import::servers::successor;
 
 /// The account that a tree has at the server of a lineage.
 #[derive(Clone, Debug)]
@@ -37,6 +38,10 @@ impl TreeAccount {
         match (usable_key(raw.key), raw.url) {
             (Err(reason), url) => foreign(url, reason),
             (Ok(_), None) => foreign(None, "the URL of the old one is not written down".to_owned()),
+            (Ok(_), Some(url)) if successor(&url).is_some() => foreign(
+                Some(url),
+                "the URL of the old one is of ACMEv1; autocertd account adopt finds its present one".to_owned(),
+            ),
             (Ok(key), Some(url)) => match AccountCredentials::of_registered(&url, server, &key) {
                 Ok(credentials) => Self::Usable(credentials),
                 Err(_) => foreign(Some(url), "the key of the old one cannot be used".to_owned()),
@@ -63,6 +68,7 @@ fn usable_key(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
             None => "another kind of",
         },
         Err(UnusableAccountKey::OtherKind) => "another kind of",
+        Err(UnusableAccountKey::Encrypted) => return Err("the key of the old one is encrypted".to_owned()),
         Err(UnusableAccountKey::Unreadable) => return Err("the key of the old one cannot be read".to_owned()),
     };
     Err(format!("the old one has {kind} key, and autocertd signs with ECDSA on P-256"))

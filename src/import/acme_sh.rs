@@ -3,17 +3,24 @@
 
 use url::Url;
 
-use crate::domain::server_url::ServerUrl;
 use crate::import::account::{RawAccount, TreeAccount};
+use crate::import::leftovers::Known;
 use crate::import::lineage::{Fault, Finding};
+use crate::import::servers::Server;
 use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of the folders.
 pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
     let with_settings = tree.folders_in("").into_iter().filter_map(|folder| {
         let domain = folder.strip_suffix("_ecc").unwrap_or(folder);
-        let settings = tree.get(&format!("{folder}/{domain}.conf"))?;
-        Some((folder.to_owned(), finding(tree, overrides, folder, domain, settings)))
+        match tree.text(&format!("{folder}/{domain}.conf")) {
+            // A folder of something else.
+            Err(Fault::Missing(_)) => None,
+            settings => {
+                let finding = settings.and_then(|settings| finding(tree, overrides, folder, domain, settings));
+                Some((folder.to_owned(), finding))
+            }
+        }
     });
     with_settings.collect()
 }
@@ -22,14 +29,17 @@ fn finding(tree: &Tree, overrides: &Overrides, folder: &str, domain: &str, setti
     let certificate = tree.text(&format!("{folder}/{domain}.cer"))?.to_owned();
     let private_key = pem::private_key(tree.text(&format!("{folder}/{domain}.key"))?)?;
     let server = overrides.server_or(value(settings, "Le_API"))?;
-    let ca = ca_folder(&server);
+    // The certificate with its chain in one.
+    tree.get(&format!("{folder}/fullchain.cer"));
+    let ca = ca_folder(tree, &server);
     let ca_file = |name: &str| tree.get(&format!("{}/{name}", ca.as_deref()?));
+    ca_file("account.json");
     let ca_settings = ca_file("ca.conf").unwrap_or_default();
     let email =
         value(ca_settings, "CA_EMAIL").or_else(|| value(tree.get("account.conf").unwrap_or_default(), "ACCOUNT_EMAIL"));
     let account = ca_file("account.key").map_or(TreeAccount::Unknown, |key| {
         let url = value(ca_settings, "ACCOUNT_URL").map(str::to_owned);
-        TreeAccount::judged(RawAccount { url, key }, &server)
+        TreeAccount::judged(RawAccount { url, key }, &server.url)
     });
     Ok(Finding {
         certificate,
@@ -43,10 +53,15 @@ fn finding(tree: &Tree, overrides: &Overrides, folder: &str, domain: &str, setti
     })
 }
 
-/// `ca/<host>/<path>`; the port is no part of it.
-fn ca_folder(server: &ServerUrl) -> Option<String> {
-    let url = Url::parse(server.as_str()).ok()?;
-    Some(format!("ca/{}{}", url.host_str()?, url.path().trim_end_matches('/')))
+/// `ca/<host>/<path>`, before version 2.9 `ca/<host>`; the port is no part of it.
+fn ca_folder(tree: &Tree, server: &Server) -> Option<String> {
+    let folders = |address: &str| {
+        let url = Url::parse(address).ok()?;
+        let host = url.host_str()?;
+        Some([format!("ca/{host}{}", url.path().trim_end_matches('/')), format!("ca/{host}")])
+    };
+    let mut folders = server.addresses().filter_map(folders).flatten();
+    folders.find(|folder| tree.paths_in(folder).contains(&format!("{folder}/account.key").as_str()))
 }
 
 /// How acme.sh proved the names, unless that was DNS-01: `Le_Webroot` names a DNS script for each name, or a folder, or
@@ -55,6 +70,21 @@ fn other_challenge(ways: Option<&str>) -> Option<String> {
     let other = ways?.split(',').find(|way| !way.is_empty() && !way.starts_with("dns"))?;
     Some(if other == "alpn" { "TLS-ALPN-01" } else { "HTTP-01" }.to_owned())
 }
+
+/// `account.conf`, what is in the folders of certificates and of accounts; acme.sh itself and its scripts lie beside these.
+pub(super) fn needs(path: &str) -> bool {
+    let of_certificate = [".conf", ".cer", ".key"].into_iter().any(|ending| path.ends_with(ending));
+    path == "account.conf" || path.starts_with("ca/") || (of_certificate && path.matches('/').count() == 1)
+}
+
+pub(super) const LEFTOVERS: &[Known] = &[
+    ("ca/", "of an ACME account that orders none of these certificates"),
+    ("dnsapi/", "scripts of acme.sh"),
+    ("deploy/", "scripts of acme.sh"),
+    ("notify/", "scripts of acme.sh"),
+    ("acme.sh", "acme.sh itself"),
+    ("http.header", "notes of acme.sh on its last request"),
+];
 
 /// The value of a line `NAME='value'`.
 fn value<'t>(text: &'t str, wanted: &str) -> Option<&'t str> {

@@ -1,17 +1,20 @@
 //! certbot's tree: `renewal/<name>.conf` says how, `live/<name>/` links to the present files, and
-//! `accounts/<host>/<path>/<id>/` has the accounts. Seen of versions 2.1 and, in the same form, since 0.10.
+//! `accounts/<host>/<path>/<id>/` has the accounts. Seen of versions 2.1 and, in the same form, since 0.10. Settings of that
+//! age may name `ACMEv1` addresses; certbot renews these at their successors too.
 
 use serde::Deserialize;
 
-use crate::domain::server_url::ServerUrl;
 use crate::import::account::{RawAccount, TreeAccount};
+use crate::import::leftovers::Known;
 use crate::import::lineage::{Fault, Finding};
+use crate::import::servers::Server;
 use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of the lineages. A folder in `live/` without its settings is one that certbot would
 /// not renew either.
 pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
-    let settings = tree.files().filter_map(|(path, _)| path.strip_prefix("renewal/")?.strip_suffix(".conf"));
+    let settings = tree.paths_in("renewal").into_iter();
+    let settings = settings.filter_map(|path| path.strip_prefix("renewal/")?.strip_suffix(".conf"));
     let mut names: Vec<&str> = settings.chain(tree.folders_in("live")).collect();
     names.sort_unstable();
     names.dedup();
@@ -24,15 +27,18 @@ fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<Finding, Fa
     let chain = tree.text(&format!("live/{name}/chain.pem"))?.to_owned();
     let path = format!("live/{name}/privkey.pem");
     let private_key = pem::private_key(tree.text(&path)?)?;
+    // The two others in one.
+    tree.get(&format!("live/{name}/fullchain.pem"));
     let server = overrides.server_or(setting(settings, "server"))?;
-    let folder = setting(settings, "account").and_then(|id| account_folder(&server, id));
-    let registration: Option<Registration> =
-        folder.as_ref().and_then(|folder| serde_json::from_str(tree.get(&format!("{folder}/regr.json"))?).ok());
+    let folder = setting(settings, "account").and_then(|id| account_folder(tree, &server, id));
+    let account_file = |name: &str| tree.get(&format!("{}/{name}", folder.as_deref()?));
+    let registration: Option<Registration> = account_file("regr.json").and_then(|text| serde_json::from_str(text).ok());
+    account_file("meta.json");
     let email = registration
         .as_ref()
         .and_then(|registration| registration.body.contact.iter().find_map(|contact| contact.strip_prefix("mailto:")))
         .or_else(|| tree.get("cli.ini").and_then(|text| setting(text, "email")));
-    let key = folder.as_ref().and_then(|folder| tree.get(&format!("{folder}/private_key.json")));
+    let key = account_file("private_key.json");
     Ok(Finding {
         certificate,
         chain: Some(chain),
@@ -41,17 +47,17 @@ fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<Finding, Fa
         email: email.map(str::to_owned),
         account: key.map_or(TreeAccount::Unknown, |key| {
             let url = registration.as_ref().map(|registration| registration.uri.clone());
-            TreeAccount::judged(RawAccount { url, key }, &server)
+            TreeAccount::judged(RawAccount { url, key }, &server.url)
         }),
         server,
         other_challenge: other_challenge(settings),
     })
 }
 
-/// `accounts/<host and port>/<path>/<id>`, out of the server's URL.
-fn account_folder(server: &ServerUrl, id: &str) -> Option<String> {
-    let (_, place) = server.as_str().split_once("://")?;
-    Some(format!("accounts/{}/{id}", place.trim_end_matches('/')))
+/// `accounts/<host and port>/<path>/<id>`, out of the server's URL: today's, or that under which the account was made.
+fn account_folder(tree: &Tree, server: &Server, id: &str) -> Option<String> {
+    let folder = |url: &str| Some(format!("accounts/{}/{id}", url.split_once("://")?.1.trim_end_matches('/')));
+    server.addresses().filter_map(folder).find(|folder| !tree.paths_in(folder).is_empty())
 }
 
 /// How certbot proved the names, unless that was DNS-01.
@@ -69,6 +75,21 @@ fn setting<'t>(text: &'t str, wanted: &str) -> Option<&'t str> {
         (name.trim() == wanted && !value.trim().is_empty()).then(|| value.trim())
     })
 }
+
+/// Not the former certificates and keys, which links in `live/` lead to where they are in use.
+pub(super) fn needs(path: &str) -> bool {
+    let in_renewal = path.strip_prefix("renewal/").and_then(|name| name.strip_suffix(".conf")).is_some();
+    in_renewal || path == "cli.ini" || path.starts_with("live/") || path.starts_with("accounts/")
+}
+
+pub(super) const LEFTOVERS: &[Known] = &[
+    ("archive/", "former certificates and keys, to which nothing in live/ links"),
+    ("csr/", "signing requests; autocertd makes its own"),
+    ("keys/", "keys of former orders"),
+    ("accounts/", "of an ACME account that orders none of these certificates"),
+    ("renewal-hooks/", "hooks of certbot; give the delivery a reload or a hook instead"),
+    ("live/README", "an explanation of certbot's"),
+];
 
 /// `regr.json`.
 #[derive(Deserialize)]

@@ -6,7 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::import::account::{RawAccount, TreeAccount};
+use crate::import::leftovers::Known;
 use crate::import::lineage::{Fault, Finding};
+use crate::import::servers::successor;
 use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of the folders.
@@ -20,16 +22,18 @@ fn finding(tree: &Tree, overrides: &Overrides, accounts: &[(String, String)], na
     let certificate = tree.text(&format!("certs/{name}/cert.pem"))?.to_owned();
     let chain = tree.get(&format!("certs/{name}/chain.pem")).map(str::to_owned);
     let private_key = pem::private_key(tree.text(&format!("certs/{name}/privkey.pem"))?)?;
-    let only = if let [(server, _)] = accounts { Some(server.as_str()) } else { None };
-    let server = overrides.server_or(only)?;
-    let folder = accounts.iter().find(|(url, _)| url == server.as_str()).map(|(_, folder)| folder);
+    // The chain behind the certificate in one.
+    tree.get(&format!("certs/{name}/fullchain.pem"));
+    let server = overrides.server_or(only_server(accounts))?;
+    let of_server = |address: &str| accounts.iter().find(|(url, _)| url == address).map(|(_, folder)| folder);
+    let folder = server.addresses().find_map(of_server);
     let account_file = |name: &str| tree.get(&format!("{}/{name}", folder?));
     let registration: Registration =
         account_file("registration_info.json").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let email = registration.contact.iter().find_map(|contact| contact.strip_prefix("mailto:"));
     let account = account_file("account_key.pem").map_or(TreeAccount::Unknown, |key| {
         let id = account_file("account_id.json").and_then(|text| serde_json::from_str::<AccountId>(text).ok());
-        TreeAccount::judged(RawAccount { url: id.map(|id| id.url), key }, &server)
+        TreeAccount::judged(RawAccount { url: id.map(|id| id.url), key }, &server.url)
     });
     Ok(Finding {
         certificate,
@@ -41,6 +45,13 @@ fn finding(tree: &Tree, overrides: &Overrides, accounts: &[(String, String)], na
         other_challenge: other_challenge(tree.get("config").unwrap_or_default()),
         server,
     })
+}
+
+/// The server, where all accounts are at one: an account that began with `ACMEv1` is at its successor.
+fn only_server(accounts: &[(String, String)]) -> Option<&str> {
+    let (first, _) = accounts.first()?;
+    let present = |url: &str| successor(url).unwrap_or(url).to_owned();
+    accounts.iter().all(|(url, _)| present(url) == present(first)).then_some(first)
 }
 
 /// The servers at which there are accounts, each with the folder of its account.
@@ -71,6 +82,22 @@ fn other_challenge(settings: &str) -> Option<String> {
     let value = value.trim_matches(['"', '\'']);
     (value != "dns-01").then(|| value.to_uppercase())
 }
+
+/// Not the former certificates and keys, which have the time in their names; links lead to those in use.
+pub(super) fn needs(path: &str) -> bool {
+    let in_use = ["cert.pem", "chain.pem", "fullchain.pem", "privkey.pem"];
+    let of_certificate = |rest: &str| rest.split_once('/').is_some_and(|(_, file)| in_use.contains(&file));
+    path.strip_prefix("certs/").is_some_and(of_certificate)
+        || path.starts_with("accounts/")
+        || matches!(path, "config" | "domains.txt")
+}
+
+pub(super) const LEFTOVERS: &[Known] = &[
+    ("accounts/", "of an ACME account that orders none of these certificates"),
+    ("archive/", "former certificates and keys"),
+    ("chains/", "chains that dehydrated keeps for itself"),
+    ("hook", "a hook of dehydrated; give the delivery a reload or a hook instead"),
+];
 
 /// `registration_info.json`.
 #[derive(Default, Deserialize)]

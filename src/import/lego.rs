@@ -1,119 +1,203 @@
-//! lego's tree: `certificates/<domain>.{crt,key,json,issuer.crt}` and `accounts/<host>/<e-mail>/`. The directory of the
-//! server is nowhere in it, only its host: of well-known CAs it is known here, of others the caller says it. Seen of
-//! version 4.9.
+//! lego's tree: `certificates/<domain>.{crt,key,json,issuer.crt}` and `accounts/<host>/<id>/`. Up to version 4 an account's
+//! id is its e-mail, its key lies in `keys/`, and the server's directory is nowhere, only its host: of well-known CAs it is
+//! known here, of others the caller says it. From version 5 an account says its server, e-mail and URL, its key lies beside
+//! that, and an id may be any word. Seen of version 4.9, and read in the source of 5.3.
 
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use url::Url;
 
-use crate::domain::server_url::ServerUrl;
+use crate::domain::email::Email;
 use crate::import::account::{RawAccount, TreeAccount};
+use crate::import::leftovers::Known;
 use crate::import::lineage::{Fault, Finding};
+use crate::import::servers::{Server, directory_of, host_of, successor};
 use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of lego's files.
 pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
-    let files = tree.files().filter_map(|(path, _)| path.strip_prefix("certificates/"));
+    let accounts = accounts(tree);
+    let files = tree.paths_in("certificates").into_iter().filter_map(|path| path.strip_prefix("certificates/"));
     let of_file = |file: &'_ str| {
         let name = file.strip_suffix(".json").or_else(|| file.strip_suffix(".crt"))?;
         (!name.ends_with(".issuer")).then(|| name.to_owned())
     };
     let names: BTreeSet<String> = files.filter_map(of_file).collect();
-    names.into_iter().map(|name| (name.clone(), finding(tree, overrides, &name))).collect()
+    names.into_iter().map(|name| (name.clone(), finding(tree, overrides, &accounts, &name))).collect()
 }
 
-fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<Finding, Fault> {
+fn finding(tree: &Tree, overrides: &Overrides, accounts: &[LegoAccount], name: &str) -> Result<Finding, Fault> {
     let file = |ending: &str| format!("certificates/{name}.{ending}");
     let resource: Resource =
         tree.get(&file("json")).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let certificate = tree.text(&file("crt"))?.to_owned();
+    let chain = tree.get(&file("issuer.crt")).map(str::to_owned);
+    // The certificate with its key in one.
+    tree.get(&file("pem"));
     let private_key = pem::private_key(tree.text(&file("key"))?)?;
-    let server = overrides.server_or(directory_of(&resource.certificate_url))?;
-    let (email, account) = account(tree, overrides, &server)?;
-    Ok(Finding {
-        certificate,
-        chain: tree.get(&file("issuer.crt")).map(str::to_owned),
-        private_key,
-        first_name: Some(resource.domain),
-        server,
-        email,
-        account,
-        other_challenge: None,
+    let server = overrides.server_or(server_of(&resource.certificate_url.unwrap_or_default(), accounts))?;
+    let (email, account) = account(tree, overrides, accounts, &server)?;
+    let first_name = resource.domains.into_iter().flatten().next().or(resource.domain);
+    Ok(Finding { certificate, chain, private_key, first_name, server, email, account, other_challenge: None })
+}
+
+/// The directory at which a certificate was ordered: that of a well-known CA, or what an account at the certificate's host
+/// says, or the only one that there are accounts at.
+fn server_of<'a>(certificate_url: &str, accounts: &'a [LegoAccount]) -> Option<&'a str> {
+    if let Some(known) = directory_of(certificate_url) {
+        return Some(known);
+    }
+    let host = host_of(certificate_url);
+    let said = |account: &'a LegoAccount| account.file.server.as_deref().filter(|server| !server.is_empty());
+    let at_host = accounts.iter().filter_map(said).filter(|server| host.is_some() && host_of(server) == host);
+    only(at_host).or_else(|| {
+        let all_say = accounts.iter().all(|account| said(account).is_some());
+        only(accounts.iter().filter_map(said)).filter(|_| all_say)
     })
 }
 
+fn only<'a>(mut servers: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let first = servers.next()?;
+    servers.all(|server| server == first).then_some(first)
+}
+
 /// The e-mail and the account at a server.
-fn account(tree: &Tree, overrides: &Overrides, server: &ServerUrl) -> Result<(Option<String>, TreeAccount), Fault> {
-    let Some(host) = host_of(server.as_str()) else { return Ok((None, TreeAccount::Unknown)) };
-    let folder = format!("accounts/{}", host.replace(':', "_"));
-    let emails = tree.folders_in(&folder);
-    let email = match (&overrides.email, emails.as_slice()) {
-        (Some(email), _) => email.as_str(),
-        (None, []) => return Ok((None, TreeAccount::Unknown)),
-        (None, [email]) => email,
-        (None, several) => return Err(Fault::SeveralAccounts(several.join(", "))),
+fn account(
+    tree: &Tree,
+    overrides: &Overrides,
+    accounts: &[LegoAccount],
+    server: &Server,
+) -> Result<(Option<String>, TreeAccount), Fault> {
+    let is_wanted = |account: &&LegoAccount| {
+        let email = overrides.email.as_ref().map(Email::as_str);
+        account.is_at(server) && email.is_none_or(|email| account.id == email || account.email() == Some(email))
     };
-    let key = tree.get(&format!("{folder}/{email}/keys/{email}.key"));
-    let account = key.map_or(TreeAccount::Unknown, |key| {
-        let text = tree.get(&format!("{folder}/{email}/account.json")).unwrap_or_default();
-        let url = serde_json::from_str::<Account>(text).ok().map(|account| account.registration.uri);
-        TreeAccount::judged(RawAccount { url, key }, server)
-    });
-    Ok((Some(email.to_owned()), account))
+    let candidates: Vec<&LegoAccount> = accounts.iter().filter(is_wanted).collect();
+    match candidates[..] {
+        [] => Ok((None, TreeAccount::Unknown)),
+        [account] => Ok((account.email().map(str::to_owned), account.judged(tree, server))),
+        // The certificate does not say which of them ordered it, and the e-mail is no help either.
+        [first, ..] if overrides.email.is_some() || candidates.iter().all(|other| other.email() == first.email()) => {
+            let ids: Vec<&str> = candidates.iter().map(|account| account.id.as_str()).collect();
+            let reason = format!("several old ones have this contact ({})", ids.join(", "));
+            Ok((first.email().map(str::to_owned), TreeAccount::Foreign { url: None, reason }))
+        }
+        _ => {
+            let ids: Vec<&str> = candidates.iter().map(|account| account.id.as_str()).collect();
+            Err(Fault::SeveralAccounts(ids.join(", ")))
+        }
+    }
 }
 
-/// The directory of a well-known CA, by a URL at it.
-fn directory_of(url: &str) -> Option<&'static str> {
-    let host = host_of(url)?;
-    DIRECTORIES.into_iter().find(|directory| host_of(directory).as_ref() == Some(&host))
+/// The accounts of the tree, in the order of their folders.
+fn accounts(tree: &Tree) -> Vec<LegoAccount> {
+    let of_host = |host: &str| -> Vec<LegoAccount> {
+        let ids = tree.folders_in(&format!("accounts/{host}")).into_iter();
+        ids.map(|id| {
+            let folder = format!("accounts/{host}/{id}");
+            let text = tree.peek(&format!("{folder}/account.json"));
+            let file = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            LegoAccount { host: host.to_owned(), id: id.to_owned(), folder, file }
+        })
+        .collect()
+    };
+    tree.folders_in("accounts").into_iter().flat_map(of_host).collect()
 }
 
-/// Host and port, as far as the URL names one.
-fn host_of(url: &str) -> Option<String> {
-    let url = Url::parse(url).ok()?;
-    let host = url.host_str()?;
-    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+/// An account of lego.
+struct LegoAccount {
+    /// The server's host, as lego writes it in the name of a folder.
+    host: String,
+    id: String,
+    folder: String,
+    file: AccountFile,
 }
 
-/// `<domain>.json`.
+impl LegoAccount {
+    /// An account that says its server is at that one; else its folder has the server's host.
+    fn is_at(&self, server: &Server) -> bool {
+        match self.file.server.as_deref().filter(|server| !server.is_empty()) {
+            Some(said) => server.addresses().any(|address| same(address, said)),
+            None => server.addresses().any(|address| {
+                host_of(address).is_some_and(|host| host.replace(':', "_") == self.host)
+                    || directory_of_folder(&self.host) == Some(address)
+            }),
+        }
+    }
+
+    /// The contact; the id of an account without one is a word that lego made up.
+    fn email(&self) -> Option<&str> {
+        let email = if self.file.server.is_some() { self.file.email.as_deref() } else { Some(self.id.as_str()) };
+        email.filter(|email| !email.is_empty() && *email != NO_EMAIL)
+    }
+
+    fn judged(&self, tree: &Tree, server: &Server) -> TreeAccount {
+        tree.get(&format!("{}/account.json", self.folder));
+        let (folder, id) = (&self.folder, &self.id);
+        let keys = [format!("{folder}/{id}.key"), format!("{folder}/keys/{id}.key")];
+        let Some(key) = keys.iter().find_map(|path| tree.get(path)) else { return TreeAccount::Unknown };
+        TreeAccount::judged(
+            RawAccount { url: self.file.registration.as_ref().and_then(Registration::url), key },
+            &server.url,
+        )
+    }
+}
+
+fn same(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
+}
+
+/// The successor of the server whose host is the name of a folder.
+fn directory_of_folder(host: &str) -> Option<&'static str> {
+    successor(&format!("https://{host}"))
+}
+
+pub(super) fn needs(path: &str) -> bool {
+    let of_certificate =
+        |name: &str| [".crt", ".key", ".json", ".pem"].into_iter().any(|ending| name.ends_with(ending));
+    path.starts_with("accounts/") || path.strip_prefix("certificates/").is_some_and(of_certificate)
+}
+
+pub(super) const LEFTOVERS: &[Known] = &[
+    ("accounts/", "of an ACME account that orders none of these certificates"),
+    ("archives/", "former certificates and keys"),
+];
+
+/// `<domain>.json`: version 4 has `domain`, version 5 `domains`.
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct Resource {
-    #[serde(default)]
-    domain: String,
-    #[serde(default, rename = "certUrl")]
-    certificate_url: String,
+    domain: Option<String>,
+    domains: Option<Vec<String>>,
+    #[serde(rename = "certUrl")]
+    certificate_url: Option<String>,
 }
 
 /// `account.json`.
-#[derive(Deserialize)]
-struct Account {
-    registration: Registration,
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AccountFile {
+    email: Option<String>,
+    /// Since version 5.
+    server: Option<String>,
+    registration: Option<Registration>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Registration {
-    uri: String,
+    /// Up to version 4.
+    uri: Option<String>,
+    /// Since version 5.
+    #[serde(rename = "accountURL")]
+    account_url: Option<String>,
 }
 
-const DIRECTORIES: [&str; 5] = [
-    "https://acme-v02.api.letsencrypt.org/directory",
-    "https://acme-staging-v02.api.letsencrypt.org/directory",
-    "https://acme.zerossl.com/v2/DV90",
-    "https://dv.acme-v02.api.pki.goog/directory",
-    "https://api.buypass.com/acme/directory",
-];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_is_known_by_its_host_alone() {
-        let of = |url| directory_of(url);
-        assert_eq!(of("https://acme-v02.api.letsencrypt.org/acme/cert/03ab"), Some(DIRECTORIES[0]));
-        assert_eq!(of("https://localhost:14000/certZ/1"), None);
-        assert_eq!(of("https://acme-v02.api.letsencrypt.org:8443/x"), None);
-        assert_eq!(of(""), None);
+impl Registration {
+    fn url(&self) -> Option<String> {
+        self.account_url.clone().or_else(|| self.uri.clone()).filter(|url| !url.is_empty())
     }
 }
+
+/// The id that lego gives to an account without a contact.
+const NO_EMAIL: &str = "noemail@example.com";

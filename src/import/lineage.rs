@@ -20,6 +20,7 @@ use crate::domain::name::{InvalidName, RequestedName};
 use crate::domain::resource::{InvalidResourceName, ResourceName};
 use crate::domain::server_url::{InvalidServerUrl, ServerUrl};
 use crate::import::account::TreeAccount;
+use crate::import::servers::Server;
 use crate::import::{Overrides, pem};
 
 /// One certificate of a tree, and what it comes to.
@@ -68,6 +69,13 @@ pub enum Note {
     },
     /// Only the wish is taken.
     Expired(Moment),
+    /// The tool's address of the CA no longer answers.
+    RetiredServer {
+        /// What the tool used.
+        written: String,
+        /// What is used from now on.
+        present: String,
+    },
 }
 
 /// Why a lineage cannot be taken.
@@ -130,7 +138,7 @@ pub(super) struct Finding {
     /// The first name, where the tool says which that is.
     pub(super) first_name: Option<String>,
     /// The ACME server.
-    pub(super) server: ServerUrl,
+    pub(super) server: Server,
     /// The contact, where the tree knows it.
     pub(super) email: Option<String>,
     /// The account at the server.
@@ -143,17 +151,6 @@ impl Wish {
     /// Whether the certificate is of no use any more.
     pub fn is_expired(&self) -> bool {
         self.notes.iter().any(|note| matches!(note, Note::Expired(_)))
-    }
-}
-
-impl Overrides {
-    /// The server of a lineage: the one that the caller says, else the one that the tool wrote down.
-    pub(super) fn server_or(&self, written: Option<&str>) -> Result<ServerUrl, Fault> {
-        match (&self.server, written) {
-            (Some(server), _) => Ok(server.clone()),
-            (None, Some(text)) => ServerUrl::parse(text, self.plain_http).map_err(Fault::Server),
-            (None, None) => Err(Fault::NoServer),
-        }
     }
 }
 
@@ -191,12 +188,15 @@ fn wish(name: &str, finding: Finding, overrides: &Overrides, now: Moment) -> Res
     let expired = (leaf.not_after <= now).then_some(Note::Expired(leaf.not_after));
     let other_kind = (kind.exact() != Some(key_algorithm))
         .then(|| Note::OtherKeyKind { present: kind.to_string(), next: key_algorithm });
-    let notes = [expired, other_kind, finding.other_challenge.map(Note::OtherChallenge)];
+    let server = finding.server.url;
+    let retired = finding.server.retired;
+    let retired = retired.map(|written| Note::RetiredServer { written, present: server.as_str().to_owned() });
+    let notes = [expired, other_kind, finding.other_challenge.map(Note::OtherChallenge), retired];
     Ok(Wish {
         common_name,
         subject_alternative_names,
         key_algorithm,
-        server: finding.server,
+        server,
         email,
         account: finding.account,
         certificate: NewCertificate {
@@ -299,6 +299,9 @@ impl fmt::Display for Note {
             Self::OtherKeyKind { present, next } => write!(f, "its key is {present}; the next one is {next}"),
             Self::Expired(moment) => {
                 write!(f, "it expired at {moment}; only the wish is taken, and a new one is ordered at once")
+            }
+            Self::RetiredServer { written, present } => {
+                write!(f, "{written} is an ACMEv1 address that no longer answers; {present} is used instead")
             }
         }
     }

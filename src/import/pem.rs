@@ -1,8 +1,8 @@
 //! PEM blocks (RFC 7468), cut out of a text as they stand there.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::leaf::LeafError;
+use crate::domain::leaf::{LeafError, is_encrypted_key};
 
 /// A block of a PEM text.
 struct Block<'a> {
@@ -24,7 +24,8 @@ pub(super) fn private_keys(text: &str) -> Vec<SecretString> {
 
 /// The first private key of a text.
 pub(super) fn private_key(text: &str) -> Result<SecretString, LeafError> {
-    private_keys(text).into_iter().next().ok_or(LeafError::UnreadableKey)
+    let key = private_keys(text).into_iter().next().ok_or(LeafError::UnreadableKey)?;
+    if is_encrypted_key(key.expose_secret()) { Err(LeafError::EncryptedKey) } else { Ok(key) }
 }
 
 fn blocks(text: &str) -> Vec<Block<'_>> {
@@ -53,8 +54,6 @@ const END: &str = "-----END ";
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     #[test]

@@ -1,5 +1,7 @@
 //! Trees as the tools made them (`tests/fixtures/import`), whole and broken.
 
+mod whole_trees;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ fn overrides(server: Option<&str>, email: Option<&str>) -> Overrides {
 }
 
 fn lineages_at(tool: Tool, path: &Path, server: Option<&str>) -> Vec<Lineage> {
-    lineages(tool, &Tree::read(path).unwrap(), &overrides(server, None), NOW)
+    lineages(tool, &Tree::read(tool, path).unwrap(), &overrides(server, None), NOW)
 }
 
 /// A copy of a fixture that may be broken.
@@ -217,7 +219,7 @@ fn several_accounts_want_to_be_told_apart() {
     let found = lineages_at(Tool::Lego, tree.path(), Some(SERVER));
     assert!(fault(&found, "_.example.net").contains("dev@example.com, ops@example.com"), "{found:?}");
     let told = overrides(Some(SERVER), Some("ops@example.com"));
-    let found = lineages(Tool::Lego, &Tree::read(tree.path()).unwrap(), &told, NOW);
+    let found = lineages(Tool::Lego, &Tree::read(Tool::Lego, tree.path()).unwrap(), &told, NOW);
     assert!(shown(&found[0]).ends_with("ops@example.com account usable true"), "{found:?}");
 }
 
@@ -234,7 +236,7 @@ fn what_lego_says_of_itself_may_be_missing() {
 #[test]
 fn an_expired_one_is_still_a_wish() {
     let later = NOW + Duration::days(40 * 365);
-    let tree = Tree::read(&fixture("acme.sh")).unwrap();
+    let tree = Tree::read(Tool::AcmeSh, &fixture("acme.sh")).unwrap();
     let found = lineages(Tool::AcmeSh, &tree, &overrides(None, None), later);
     assert!(shown(&found[0]).contains("it expired at 2056-"), "{found:?}");
 }
@@ -265,7 +267,7 @@ fn tree_of(files: &[(&str, &str)]) -> (TempDir, Tree) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let tree = Tree::read(folder.path()).unwrap();
+    let tree = Tree::read(Tool::Pem, folder.path()).unwrap();
     (folder, tree)
 }
 
@@ -298,13 +300,24 @@ fn loose_files_are_paired_by_their_keys() {
             taken("www", "www.example.com"),
         ]
     );
+    let left: Vec<String> =
+        leftovers(Tool::Pem, &tree).iter().map(|one| format!("{}: {}", one.path, one.reason)).collect();
+    assert_eq!(
+        left,
+        [
+            "notes.txt: no certificate or private key in PEM is in it",
+            "wrong/api.key: a private key that belongs to none of the certificates in its folder",
+            "www/fullchain.pem: its certificates are older than another for the same names, in another file too, or of CAs \
+             that no chain needs",
+        ]
+    );
     let untold = lineages(Tool::Pem, &tree, &overrides(None, None), NOW);
     assert!(untold.iter().all(|lineage| lineage.wish.is_err()));
 }
 
 #[test]
 fn a_chain_of_loose_files_leads_up_to_but_not_into_the_root() {
-    let tree = Tree::read(&fixture("lego/certificates")).unwrap();
+    let tree = Tree::read(Tool::Pem, &fixture("lego/certificates")).unwrap();
     let found = lineages(Tool::Pem, &tree, &overrides(Some(SERVER), None), NOW);
     assert_eq!(found.len(), 2);
     for lineage in &found {

@@ -4,7 +4,7 @@ use autocertd_support::timed::Timed;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::postgres::Postgres;
@@ -182,17 +182,56 @@ async fn a_plan_tells_what_will_be_done() {
     let setup = world.setup();
     succeeded(&run(&setup, &["token", "create", "ops"]));
     let (certbot, dehydrated, lego) = (fixture("certbot"), fixture("dehydrated"), fixture("lego"));
+    let lego5 = fixture("lego5");
     let server = "https://localhost:14000/dir";
     for (tool, arguments) in [
         ("certbot", &["certbot", &certbot, "--email", "ops@example.com"][..]),
         ("dehydrated", &["dehydrated", &dehydrated]),
         ("lego", &["lego", &lego, "--server", server]),
+        ("lego5", &["lego", &lego5]),
         ("lego_without_server", &["lego", &lego]),
         ("lego_json", &["lego", &lego, "--server", server, "--json"]),
     ] {
         let planned = run(&setup, &[&["import"], arguments].concat());
         insta::assert_snapshot!(format!("plan_{tool}"), succeeded(&planned));
     }
+}
+
+/// A tree in which there is more than its tool put there: all of it is named, and none of it steers the terminal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_names_what_it_leaves_out() {
+    let world = World::start().await;
+    let setup = world.setup();
+    succeeded(&run(&setup, &["token", "create", "ops"]));
+    let folder = world.folder.path().join("tree");
+    let copied = Command::new("cp").args(["-R", &fixture("lego5")]).arg(&folder).timed_output().unwrap();
+    assert!(copied.status.success(), "{copied:?}");
+    let certificates = folder.join("certificates");
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    fs::write(certificates.join("_.example.net.key"), encrypted).unwrap();
+    fs::write(certificates.join("odd\u{1b}[31m\n\u{202e}.pfx"), [0xff]).unwrap();
+    nix::unistd::mkfifo(&certificates.join("www.example.org.crt"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink(&folder, folder.join("circle")).unwrap();
+    let tree = folder.to_str().unwrap();
+    let planned = succeeded(&run(&setup, &["import", "lego", tree]));
+    for line in [
+        "_.example.net: the private key is encrypted with a passphrase, and autocertd never asks for one; decrypt it with \
+         `openssl pkey -in KEY -out NEWKEY` and give the new file",
+        "www.example.org: certificates/www.example.org.crt cannot be read: it is no regular file",
+        "left out: circle: it links back to a folder in which it is",
+        "left out: certificates/www.example.org.crt: it is no regular file",
+        "left out: certificates/odd\\u{1b}[31m\\n\\u{202e}.pfx: not part of any certificate that the tool renews",
+        "1 to take over, 0 to update, 0 here already, 2 that cannot be taken",
+    ] {
+        assert!(planned.lines().any(|said| said == line), "{line}\n{planned}");
+    }
+    let json = succeeded(&run(&setup, &["import", "lego", tree, "--json"]));
+    let plan: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(plan["leftOut"].as_array().unwrap().len(), 3, "{plan:#}");
+    assert_eq!(plan["leftOutMore"], 0);
+    let empty = run(&setup, &["import", "dehydrated", tree]);
+    assert_eq!(empty.status.code(), Some(2), "{empty:?}");
+    assert!(text(&empty).contains("left out: circle: it links back"), "{empty:?}");
 }
 
 /// What the API tells of everything.

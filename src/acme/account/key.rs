@@ -19,6 +19,8 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 use x509_parser::public_key::PublicKey;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::domain::leaf::is_encrypted_key;
+
 /// The private key of an ACME account.
 pub struct AccountKey(Pair);
 
@@ -34,6 +36,11 @@ pub enum UnusableAccountKey {
     /// It is no key at all.
     #[error("it is neither a private key in PEM (PKCS#8, PKCS#1 or SEC1) nor a JSON Web Key")]
     Unreadable,
+    /// Only a passphrase opens it.
+    #[error(
+        "it is encrypted with a passphrase; decrypt it with `openssl pkey -in KEY -out NEWKEY` and give the new file"
+    )]
+    Encrypted,
     /// It is a key of another kind.
     #[error("it is neither an RSA key of 2048 to 8192 bits nor one on the curve P-256 or P-384")]
     OtherKind,
@@ -108,6 +115,9 @@ impl AccountKey {
     }
 
     fn of_pem(text: &str) -> Result<Self, UnusableAccountKey> {
+        if is_encrypted_key(text) {
+            return Err(UnusableAccountKey::Encrypted);
+        }
         let der = PrivateKeyDer::from_pem_slice(text.as_bytes());
         let der = der.map(Zeroizing::new).map_err(|_| UnusableAccountKey::Unreadable)?;
         let on = |curve| EcdsaKeyPair::from_private_key_der(curve, der.secret_der()).ok();
@@ -269,6 +279,8 @@ mod tests {
 
     #[test]
     fn what_is_no_account_key_is_told_apart() {
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        assert_eq!(AccountKey::read(encrypted).unwrap_err(), UnusableAccountKey::Encrypted);
         let public_only = AccountKey::read(&pem(&PKCS_RSA_SHA256)).unwrap().public_jwk().unwrap().to_string();
         for text in
             ["", "no key", "{}", "{", "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n", &public_only]

@@ -4,8 +4,8 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::text::printable;
-use crate::import::{Lineage, Tool, TreeAccount, Wish};
+use crate::domain::text::{RemoteMessage, printable};
+use crate::import::{Leftover, Lineage, Tool, TreeAccount, Wish};
 use crate::store::{ProviderOfTakeover, TakenOver};
 
 /// What becomes of a lineage.
@@ -72,13 +72,31 @@ struct Facts {
 pub(super) struct Report {
     tool: Tool,
     lines: Vec<Line>,
+    leftovers: Vec<Leftover>,
     limit: u32,
 }
 
+/// What the plan leaves out, in lines for people: as many as can be read.
+pub(super) fn described(leftovers: &[Leftover]) -> impl Iterator<Item = String> {
+    let line = |leftover: &Leftover| match leftover.count {
+        1 => format!("left out: {}: {}", leftover.path, leftover.reason),
+        count => format!("left out: {} ({count} files): {}", leftover.path, leftover.reason),
+    };
+    let more = leftovers.len().saturating_sub(MOST_DESCRIBED);
+    let more = (more > 0).then(|| format!("left out: {more} other places; --json lists them"));
+    leftovers.iter().take(MOST_DESCRIBED).map(line).chain(more)
+}
+
 impl Report {
-    pub(super) fn new(tool: Tool, lineages: &[Lineage], planned: &[Option<TakenOver>], limit: u32) -> Self {
+    pub(super) fn new(
+        tool: Tool,
+        lineages: &[Lineage],
+        leftovers: Vec<Leftover>,
+        planned: &[Option<TakenOver>],
+        limit: u32,
+    ) -> Self {
         let lines = lineages.iter().map(Line::of).collect();
-        let mut report = Self { tool, lines, limit };
+        let mut report = Self { tool, lines, leftovers, limit };
         for (number, planned) in planned.iter().enumerate() {
             if let Some(planned) = planned {
                 report.taken(number, planned);
@@ -127,6 +145,9 @@ impl Report {
                 println!("{}: {text}", line.name);
             }
         }
+        for leftover in described(&self.leftovers) {
+            println!("{leftover}");
+        }
     }
 
     /// Says what is done, or how to do it.
@@ -142,6 +163,12 @@ impl Report {
                 "present": present,
                 "refused": refused,
                 "lineages": self.lines,
+                "leftOut": self.leftovers.iter().take(MOST_LISTED).map(|leftover| serde_json::json!({
+                    "path": leftover.path,
+                    "count": leftover.count,
+                    "reason": leftover.reason,
+                })).collect::<Vec<_>>(),
+                "leftOutMore": self.leftovers.len().saturating_sub(MOST_LISTED),
             });
             crate::cli::output::print_json(&document)?;
             return Ok(());
@@ -175,7 +202,12 @@ impl Line {
                 let notes = wish.notes.iter().map(|note| printable(&note.to_string())).collect();
                 (Outcome::Present, None, notes, wish.account.clone())
             }
-            Err(fault) => (Outcome::Refused, Some(printable(&fault.to_string())), Vec::new(), TreeAccount::Unknown),
+            Err(fault) => (
+                Outcome::Refused,
+                Some(RemoteMessage::paragraph(&fault.to_string()).to_string()),
+                Vec::new(),
+                TreeAccount::Unknown,
+            ),
         };
         Self {
             name: printable(&lineage.name),
@@ -291,3 +323,9 @@ impl Account {
         }
     }
 }
+
+/// In places, in the text for people.
+const MOST_DESCRIBED: usize = 50;
+
+/// In places, in JSON.
+const MOST_LISTED: usize = 10_000;

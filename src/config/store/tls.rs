@@ -8,6 +8,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use url::{Host, Url};
 
+use crate::domain::leaf::is_encrypted_key;
+
 /// What is wrong with the TLS parameters of the database's URL.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTls {
@@ -24,6 +26,12 @@ pub enum InvalidTls {
         /// Why.
         source: io::Error,
     },
+    /// Only a passphrase opens the key.
+    #[error(
+        "sslkey in the store's URL names {}, which is encrypted with a passphrase; decrypt it with `openssl pkey -in KEY -out \
+         NEWKEY` and name the new file", .0.display()
+    )]
+    EncryptedKey(PathBuf),
     /// No certificate is in the file.
     #[error("{parameter} in the store's URL names {}, which holds no certificate in PEM", path.display())]
     NoCertificate {
@@ -82,6 +90,9 @@ fn check_files(url: &str) -> Result<(), InvalidTls> {
         let content =
             std::fs::read(&path).map_err(|source| InvalidTls::File { parameter: name, path: path.clone(), source })?;
         let mut certificates = CertificateDer::pem_slice_iter(&content);
+        if !is_certificate && is_encrypted_key(&String::from_utf8_lossy(&content)) {
+            return Err(InvalidTls::EncryptedKey(path));
+        }
         if is_certificate && certificates.next().is_none_or(|certificate| certificate.is_err()) {
             return Err(InvalidTls::NoCertificate { parameter: name, path });
         }
