@@ -76,13 +76,15 @@ impl Outside {
         let clock: SharedClock = Arc::new(SystemClock);
         let acme = AcmeClient::new(&config.acme, Arc::clone(&clock)).map_err(UnusableSettings::of)?;
         let token = secret::ionos_token(config.dns.ionos.token_file.as_deref()).map_err(UnusableSettings::of)?;
-        let others = !config.dns.zones.is_empty() || config.dns.delegated.zone.is_some();
-        if token.is_none() && !others {
-            tracing::warn!("no token for Cloud DNS: set dns.ionos.token_file or $IONOS_TOKEN; until then DNS-01 fails");
-        }
         let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
         let dns =
             Routes::from_config(&config.dns, token.as_ref(), &clock, &randomness).map_err(UnusableSettings::of)?;
+        if dns.lacks_ionos_token() {
+            tracing::warn!(
+                "a [[dns.zone]] leads to IONOS Cloud DNS, which has no token: set dns.ionos.token_file or $IONOS_TOKEN; until \
+                 then DNS-01 fails for its names"
+            );
+        }
         let store = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
         if let Some(caution) = store.url.caution() {
             tracing::warn!("{caution}");
@@ -103,6 +105,16 @@ impl Outside {
     /// Where the adapter knows no such accounts, or none can be made or kept.
     pub async fn register(&self, adapter: &AdapterName, name: &DnsName) -> anyhow::Result<Registered> {
         self.dns.register(adapter, name).await?.with_context(|| format!("{adapter} knows no accounts of names"))
+    }
+
+    /// Whether a route leads to IONOS Cloud DNS, and its token is missing.
+    pub fn lacks_ionos_token(&self) -> bool {
+        self.dns.lacks_ionos_token()
+    }
+
+    /// Whether no name has a DNS adapter.
+    pub fn has_no_dns(&self) -> bool {
+        self.dns.serves_nothing()
     }
 
     /// Looks at what a certificate takes, as these settings have it; without a store as far as that goes.
@@ -283,6 +295,17 @@ impl App {
             plain_http: self.config.acme.plain_http(),
             credentials: self.credentials.clone(),
         }
+    }
+
+    /// Says where certificates are wanted, and no DNS adapter is set up for any name.
+    async fn warn_without_dns(&self, outside: &Outside) -> anyhow::Result<()> {
+        if outside.dns.serves_nothing() && !self.store.auto_certificates_after(None, 1).await?.is_empty() {
+            tracing::warn!(
+                "no DNS adapter is set up: add a [[dns.zone]] that leads to one, or, for IONOS Cloud DNS, set \
+                 dns.ionos.token_file or $IONOS_TOKEN; until then DNS-01 fails"
+            );
+        }
+        Ok(())
     }
 
     /// The first start makes a token, so that somebody can speak to the API at all. Where there are providers it is not

@@ -31,6 +31,7 @@ impl App {
             tracing::warn!(section, "changed settings that come into force with the next start");
         }
         self.reconcile(&fresh).await?;
+        self.warn_without_dns(&outside).await?;
         self.heed_credentials(&outside);
         scheduler.replace(self.work(outside)).await;
         scheduler.sync_deliveries().await?;

@@ -53,6 +53,7 @@ impl App {
         self.make_first_token().await?;
         self.reconcile(&self.config).await?;
         self.store.try_removals_again().await?;
+        self.warn_without_dns(&outside).await?;
         let scheduler = self.scheduler(outside);
         scheduler.sync_deliveries().await?;
         let names = OptionFuture::from(self.answer_dns(sockets)?);

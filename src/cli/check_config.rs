@@ -7,7 +7,7 @@ use crate::config::{Config, secret};
 /// Checks all that `serve` would refuse before it touches anything, then prints.
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     log::start(&config.log)?;
-    Outside::from_config(config)?;
+    let outside = Outside::from_config(config)?;
     let database = config.store.settings(&config.state_directory())?.url;
     let token = secret::ionos_token(config.dns.ionos.token_file.as_deref())?;
     print!("{}", toml::to_string_pretty(config)?);
@@ -16,6 +16,12 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     println!("# database: {database}");
     println!("# master keys: {}", config.key_file().display());
     println!("# socket: {}", config.socket().display());
-    println!("# Cloud DNS token: {}", if token.is_some() { "found" } else { "none; DNS-01 fails until there is one" });
+    if token.is_some() {
+        println!("# token of IONOS Cloud DNS: found");
+    } else if outside.lacks_ionos_token() {
+        println!("# token of IONOS Cloud DNS: none; DNS-01 fails for its names until there is one");
+    } else if outside.has_no_dns() {
+        println!("# DNS adapters: none; DNS-01 fails until there is a [[dns.zone]], or a token of IONOS Cloud DNS");
+    }
     Ok(Ending::Well)
 }

@@ -42,6 +42,14 @@ pub enum DnsError {
         /// How many zones the adapter saw.
         zones: usize,
     },
+    /// No route leads the name to an adapter, and the usual one is not set up.
+    #[error("no [[dns.zone]] leads {name} to a DNS adapter; {remedy}")]
+    NoRoute {
+        /// The name of the record.
+        name: String,
+        /// What a person can do about it.
+        remedy: &'static str,
+    },
     /// No token was given.
     #[error("{adapter}: there is no token; set {}.token_file or $IONOS_TOKEN and restart autocertd", .adapter.section())]
     NoToken {
@@ -332,6 +340,7 @@ impl DnsError {
             | Self::NotVisible { .. } => Disposition::RETRY,
             Self::Setting { .. }
             | Self::NoSuchAdapter { .. }
+            | Self::NoRoute { .. }
             | Self::UpdateRefused { .. }
             | Self::NoProgram { .. }
             | Self::Unregistered { .. }

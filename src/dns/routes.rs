@@ -29,6 +29,8 @@ pub struct Routes {
     lookup: Lookup,
     /// Whether nothing is looked for in the DNS.
     is_blind: bool,
+    /// Why names without a route have no adapter; nothing where `[dns.ionos]` serves them.
+    unrouted: Option<&'static str>,
     randomness: Randomness,
 }
 
@@ -68,8 +70,10 @@ impl Routes {
             check(&route, &routes, &adapters)?;
             routes.push(route);
         }
+        let has_others = !routes.is_empty() || !section.adapters.is_empty();
+        let unrouted = token.is_none().then_some(if has_others { ADD_ROUTE } else { ADD_ROUTE_OR_TOKEN });
         let routes = Self::new(adapters, routes, lookup, randomness.clone());
-        Ok(Self { is_blind: matches!(section.propagation.look, Look::Wait | Look::Off), ..routes })
+        Ok(Self { is_blind: matches!(section.propagation.look, Look::Wait | Look::Off), unrouted, ..routes })
     }
 
     /// One adapter for all names.
@@ -85,7 +89,7 @@ impl Routes {
         randomness: Randomness,
     ) -> Self {
         by_suffix.sort_by_key(|route| std::cmp::Reverse(route.suffix.as_str().len()));
-        Self { adapters, by_suffix, lookup, is_blind: false, randomness }
+        Self { adapters, by_suffix, lookup, is_blind: false, unrouted: None, randomness }
     }
 
     /// Where the record of a challenge goes: behind all aliases, into the zone that holds the name there.
@@ -136,12 +140,25 @@ impl Routes {
     /// The adapter that serves the names at and below this one.
     ///
     /// # Errors
-    /// [`DnsError::NoSuchAdapter`] where a route names one that is not there.
+    /// [`DnsError::NoSuchAdapter`] where a route names one that is not there, [`DnsError::NoRoute`] where none leads
+    /// anywhere and `[dns.ionos]` is not set up.
     pub fn adapter_of(&self, name: &str) -> Result<&Arc<dyn Adapter>, DnsError> {
-        let usual = AdapterName::ionos();
-        let chosen =
-            self.by_suffix.iter().find(|route| route.suffix.holds(name)).map_or(&usual, |route| &route.adapter);
-        self.named(chosen.as_str())
+        let route = self.by_suffix.iter().find(|route| route.suffix.holds(name));
+        match (route, self.unrouted) {
+            (Some(route), _) => self.named(route.adapter.as_str()),
+            (None, Some(remedy)) => Err(DnsError::NoRoute { name: name.to_owned(), remedy }),
+            (None, None) => self.named(AdapterName::ionos().as_str()),
+        }
+    }
+
+    /// Whether IONOS Cloud DNS lacks the token that a route leads to.
+    pub fn lacks_ionos_token(&self) -> bool {
+        self.unrouted.is_some() && self.by_suffix.iter().any(|route| route.adapter == AdapterName::ionos())
+    }
+
+    /// Whether no name has a DNS adapter.
+    pub fn serves_nothing(&self) -> bool {
+        self.unrouted.is_some() && self.by_suffix.is_empty()
     }
 
     async fn place_without_aliases(&self, name: &str, unseen: DnsError) -> Result<Place, DnsError> {
@@ -180,3 +197,8 @@ fn check(
 fn own_zone(zone: &ZoneName) -> ZoneEntry {
     ZoneEntry { suffix: zone.clone(), adapter: AdapterName::delegated() }
 }
+
+/// Who has set up another adapter is not told of IONOS.
+const ADD_ROUTE: &str = "add a [[dns.zone]] for it, then reload";
+const ADD_ROUTE_OR_TOKEN: &str = "set up a DNS adapter with a [[dns.zone]] that leads to it, or, for IONOS Cloud DNS, set \
+                                  dns.ionos.token_file or $IONOS_TOKEN and restart autocertd";

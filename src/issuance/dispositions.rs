@@ -234,8 +234,9 @@ fn dns() -> Vec<Vec<String>> {
         DnsError::NoLookup { .. } => 24,
         DnsError::EndlessAlias { .. } => 25,
         DnsError::TooManyValues { .. } => 26,
+        DnsError::NoRoute { .. } => 27,
     };
-    assert_eq!(all.iter().map(listed).collect::<BTreeSet<_>>(), (0..=26).collect(), "a kind is not in the table");
+    assert_eq!(all.iter().map(listed).collect::<BTreeSet<_>>(), (0..=27).collect(), "a kind is not in the table");
     all.iter().map(|error| of_words(&error.to_string(), error.disposition())).collect()
 }
 
@@ -259,6 +260,7 @@ fn dns_errors() -> Vec<DnsError> {
     vec![
         DnsError::Setting { setting: "dns.ionos.endpoint".to_owned(), reason: "it is no URL".to_owned() },
         DnsError::NoToken { adapter: adapter.clone() },
+        DnsError::NoRoute { name: name.clone(), remedy: "add a [[dns.zone]] for it, then reload" },
         DnsError::Unauthorized {
             adapter: adapter.clone(),
             call: call.clone(),

@@ -62,7 +62,8 @@ async fn faults_of_tokens_are_named() {
     command.env_remove("IONOS_TOKEN").arg("--config").arg(settings).args(["doctor", "--json"]);
     let output = command.timed_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert_found(&json_of(&output), "service", "fault", &["there is no token", "set dns.ionos.token_file"]);
+    let told = ["no [[dns.zone]] leads _acme-challenge.www.tokens.example to a DNS adapter", "set dns.ionos.token_file"];
+    assert_found(&json_of(&output), "zone", "fault", &told);
 
     let wrong = Setup { cloud_dns_token: "wrong".to_owned(), ..setup.clone() };
     let findings = doctor(&wrong, &[], 1).await;
