@@ -4,6 +4,7 @@
 
 mod account;
 mod challenge;
+mod confirmed_clock;
 mod course;
 #[cfg(test)]
 mod dispositions;

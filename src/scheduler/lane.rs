@@ -38,6 +38,8 @@ struct State {
     work: TaskTracker,
     look_failures: Failures,
     work_failures: Failures,
+    /// By the running time of the process.
+    rests_until: Mutex<Option<time::Duration>>,
 }
 
 /// Why a look or a run of work failed.
@@ -65,6 +67,7 @@ impl Lane {
             work,
             look_failures: Failures::default(),
             work_failures: Failures::default(),
+            rests_until: Mutex::default(),
         }))
     }
 
@@ -121,6 +124,16 @@ impl Lane {
             lane.0.context.wake.nudge();
         };
         self.0.context.tasks.spawn(self.0.work.track_future(working.instrument(span)));
+    }
+
+    /// Notes that what is due cannot be done before the process has run for so long, through no failure.
+    pub(super) fn rest_until(&self, running: time::Duration) {
+        *self.0.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+    }
+
+    /// Until when nothing can be done, as noted last.
+    pub(super) fn rests_until(&self) -> Option<time::Duration> {
+        *self.0.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins one piece of work beside others.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use time::Duration;
+
 use crate::domain::moment::Moment;
 use crate::issuance::{Issuance, Sweep, Swept};
 use crate::scheduler::Scheduler;
@@ -12,12 +14,21 @@ use crate::store::StoreError;
 /// Begins with what is due, unless that is under way; gives the earliest look at all others.
 pub(super) async fn scan(lane: Lane, issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
     let earliest = issuance.store.earliest_stray_look().await?;
-    if earliest.is_none_or(|at| at > issuance.clock.now()) {
+    let (now, running) = (issuance.clock.now(), issuance.clock.running());
+    if earliest.is_none_or(|at| at > now) {
         return Ok(earliest);
     }
+    if let Some(until) = lane.rests_until().filter(|until| *until > running) {
+        return Ok(Some(now + (until - running)));
+    }
     let stopping = lane.stopping().clone();
+    let resting = lane.clone();
     lane.work_off(tracing::info_span!("strays"), async move {
-        stopping.run_until_cancelled(issuance.remove_strays()).await.unwrap_or(Ok(()))
+        if !stopping.run_until_cancelled(issuance.remove_strays()).await.unwrap_or(Ok(true))? {
+            tracing::debug!("no CA confirms the clock; records of checks that may be over are kept until one does");
+            resting.rest_until(running + PAUSE_WITHOUT_CLOCK);
+        }
+        Ok(())
     });
     // Whoever works on it wakes the loop.
     Ok(None)
@@ -37,7 +48,8 @@ impl Scheduler {
     /// # Errors
     /// Where the store fails.
     pub async fn remove_strays(&self) -> Result<(), StoreError> {
-        self.current().issuance.remove_strays().await
+        self.current().issuance.remove_strays().await?;
+        Ok(())
     }
 
     /// Whether the settings have this DNS adapter.
@@ -45,3 +57,6 @@ impl Scheduler {
         self.current().issuance.dns.named(name).is_ok()
     }
 }
+
+/// CAs are not asked for the time more often.
+const PAUSE_WITHOUT_CLOCK: Duration = Duration::minutes(10);

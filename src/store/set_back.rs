@@ -158,6 +158,9 @@ const LET_GO: &[&str] = &[
     "UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $1, wakes = wakes + 1 \
      WHERE held_by IS NOT NULL AND held_until > $1",
     "UPDATE auto_certificates SET rehearse_at = $1 WHERE rehearse_at > $1",
+    // Canaries of checks that may still run stay.
+    "UPDATE challenge_records SET next_try = $1 WHERE next_try > $1 AND (auto_certificate_id IS NOT NULL \
+     OR removal_tries > 0 OR next_try > $1 + 600000000)",
     "UPDATE certificates SET ask_anew = 1 WHERE renewal_info IS NOT NULL AND not_after > $1",
 ];
 /// No removal takes ten minutes.

@@ -220,6 +220,31 @@ async fn the_daemon_removes_strays_and_keeps_what_it_cannot_remove() {
     assert!((3..=4).contains(&kept.removal_tries), "{} warnings in three days", kept.removal_tries);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_ahead_takes_no_record_of_a_running_check_for_orphaned() {
+    let world = World::start().await;
+    let zone = world.dns.add_zone("clock.example");
+    for name in ["young", "ahead"] {
+        world.dns.add_record(&zone, &format!("_acme-challenge.{name}"), "TXT", "canary");
+    }
+    let clockwork = Clockwork::over(world).await;
+    canary(&clockwork.store, "ionos", &zone, "_acme-challenge.young.clock.example").await;
+    let ahead = Duration::days(400);
+    clockwork.set_clock(ahead);
+    let clockwork = clockwork.restarted().await;
+    clockwork.scan().await;
+    assert_eq!(clockwork.world.dns.records(&zone).len(), 2, "a check may still wait for it");
+    assert!(clockwork.world.acme.count("directory") > 0, "a CA was asked for the time");
+
+    // What the wrong clock notes is forgotten with it.
+    canary(&clockwork.store, "ionos", &zone, "_acme-challenge.ahead.clock.example").await;
+    clockwork.turn(Duration::minutes(1));
+    clockwork.set_clock(-ahead);
+    clockwork.pass(Duration::minutes(25)).await;
+    assert!(clockwork.world.dns.records(&zone).is_empty(), "{:?}", clockwork.world.dns.records(&zone));
+    assert!(clockwork.store.journal().await.unwrap().is_empty());
+}
+
 async fn behind_proxies(world: &World, folder: &str) -> (Setup, FaultProxy, FaultProxy) {
     let acme = FaultProxy::in_front_of(&world.pebble).await.unwrap();
     let options = FaultProxyOptions { upstream: world.dns.http_url(), upstream_root_pem: None, tls: false };

@@ -50,14 +50,20 @@ impl Issuance {
         Ok(())
     }
 
-    /// Removes the records of no attempt that whoever made them has left behind.
+    /// Removes the records of no attempt that whoever made them has left behind; says whether none was kept for want of a
+    /// clock that can be believed.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn remove_strays(&self) -> Result<(), StoreError> {
+    pub async fn remove_strays(&self) -> Result<bool, StoreError> {
         let strays = self.store.strays(self.clock.now()).await?;
-        self.remove_all(strays).await?;
-        Ok(())
+        let (mut over, young): (Vec<_>, Vec<_>) = strays.into_iter().partition(|record| record.removal_tries > 0);
+        let until = if young.is_empty() { None } else { self.confirm_clock().await?.deletable_until };
+        let (left, kept): (Vec<_>, Vec<_>) =
+            young.into_iter().partition(|record| until.is_some_and(|until| record.next_try <= until));
+        over.extend(left);
+        self.remove_all(over).await?;
+        Ok(kept.is_empty())
     }
 
     /// Removes these, a number at a time. Where one cannot be removed, the others are removed all the same.

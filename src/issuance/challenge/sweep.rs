@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::removal::{Fate, Swept};
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
+use crate::issuance::confirmed_clock::ConfirmedBy;
 use crate::issuance::{Issuance, Stop, Tenure};
 use crate::store::{ChallengeRecord, RunOutcome, StoreError};
 
@@ -33,11 +35,17 @@ impl Issuance {
         for record in self.store.journal().await?.into_iter().filter(|record| sweep.concerns(record)) {
             by_owner.entry(record.auto_certificate).or_default().push(record);
         }
+        let has_canaries = by_owner.get(&None).is_some_and(|canaries| canaries.iter().any(is_untried));
+        let clock = if has_canaries { Some(self.confirm_clock().await?) } else { None };
+        let until = clock.and_then(|clock| match clock.confirmed_by {
+            // There is nobody to ask, and a person has.
+            ConfirmedBy::NobodyToAsk => Some(self.clock.now()),
+            ConfirmedBy::Evidence => clock.deletable_until,
+        });
         let mut all = Vec::new();
         for (owner, records) in by_owner {
-            let now = self.clock.now();
-            let (needed, left): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| is_needed(record, now));
-            all.extend(needed.into_iter().map(in_use));
+            let (needed, left): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| is_needed(record, until));
+            all.extend(needed.into_iter().map(|record| in_use(record, until)));
             all.extend(match owner {
                 _ if left.is_empty() => Vec::new(),
                 Some(id) if *sweep != Sweep::Look => self.sweep_claimed(sweep, id, left, stopping).await?,
@@ -106,12 +114,57 @@ impl Sweep {
     }
 }
 
-/// A canary is in use until its time is over, or its removal was tried.
-fn is_needed(record: &ChallengeRecord, now: Moment) -> bool {
-    record.needed || (record.auto_certificate.is_none() && record.removal_tries == 0 && record.next_try > now)
+/// A canary is in use until its time is over by a clock that can be believed, or its removal was tried. No canary has more
+/// time than [`LONGEST_CANARY`]: whoever gave it more had a clock that was ahead.
+fn is_needed(record: &ChallengeRecord, until: Option<Moment>) -> bool {
+    let may_be_in_use = |until: Moment| record.next_try > until && record.next_try <= until + LONGEST_CANARY;
+    record.needed || (is_untried(record) && until.is_none_or(may_be_in_use))
 }
 
-fn in_use(record: ChallengeRecord) -> Swept {
-    let why = if record.needed { "an open order needs it" } else { "a check made it a few minutes ago" };
+fn is_untried(record: &ChallengeRecord) -> bool {
+    record.auto_certificate.is_none() && record.removal_tries == 0
+}
+
+fn in_use(record: ChallengeRecord, until: Option<Moment>) -> Swept {
+    let why = match until {
+        _ if record.needed => "an open order needs it",
+        Some(_) => "a check made it a few minutes ago",
+        None => "a check may still use it: no CA confirms this machine's clock; set the clock, or try again when a CA answers",
+    };
     Swept { record, fate: Fate::InUse(why) }
+}
+
+/// The ten minutes that it gets, and the hour by which the clocks of a fleet may differ.
+const LONGEST_CANARY: Duration = Duration::minutes(70);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
+
+    fn canary(next_try: Moment) -> ChallengeRecord {
+        ChallengeRecord {
+            id: uuid::Uuid::nil().into(),
+            auto_certificate: None,
+            attempt: None,
+            adapter: "ionos".to_owned(),
+            zone_id: "1".to_owned(),
+            record_id: None,
+            name: "_acme-challenge.a.example".to_owned(),
+            content: "canary".to_owned(),
+            removal_tries: 0,
+            next_try,
+            needed: false,
+        }
+    }
+
+    #[test]
+    fn a_canary_is_judged_by_a_clock_that_can_be_believed() {
+        let (young, over, of_wrong_clock) =
+            (canary(NOW + Duration::minutes(5)), canary(NOW - Duration::minutes(5)), canary(NOW + Duration::days(400)));
+        assert!(is_needed(&young, Some(NOW)) && !is_needed(&over, Some(NOW)) && !is_needed(&of_wrong_clock, Some(NOW)));
+        assert!([&young, &over, &of_wrong_clock].iter().all(|canary| is_needed(canary, None)), "nobody knows");
+        assert!(!is_needed(&ChallengeRecord { removal_tries: 1, ..young }, None), "its maker tried that");
+    }
 }
