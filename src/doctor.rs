@@ -8,20 +8,24 @@ mod canary;
 mod clock;
 mod delegation;
 mod dnssec;
+mod ending;
 mod provider;
 mod round;
 mod secrets;
 mod set_up;
+mod shared;
 mod way;
 
-pub use round::Round;
+pub use ending::{Ending, OUT_OF_TIME};
+pub use round::{Round, declares};
 pub use secrets::secrets;
 pub use set_up::{Place, set_up};
 
-use futures_util::future::join_all;
-use futures_util::{StreamExt, stream};
-use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, FuturesUnordered};
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::acme::AcmeClient;
 use crate::config::dns::PropagationSection;
@@ -31,8 +35,11 @@ use crate::dns::propagation::Propagation;
 use crate::dns::routes::Routes;
 use crate::doctor::canary::Written;
 use crate::doctor::provider::Seen;
+use crate::doctor::round::Patient;
+use crate::doctor::shared::Shared;
 use crate::doctor::way::Way;
-use crate::domain::finding::{Finding, Subject};
+use crate::domain::adapter_name::AdapterName;
+use crate::domain::finding::{Check, Finding, Subject};
 use crate::domain::standing::DnsPersist;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
@@ -60,8 +67,8 @@ pub struct Doctor {
 pub struct Manner<'a> {
     /// Where canary records are written.
     pub canaries: Canaries,
-    /// Ends all waits once it is cancelled; what was written is removed all the same.
-    pub stopping: &'a CancellationToken,
+    /// When the round ends; what was written is removed all the same.
+    pub ending: &'a Ending,
     /// Is told what is being looked at, where that takes a while.
     pub progress: &'a (dyn Fn(String) + Send + Sync),
 }
@@ -71,10 +78,12 @@ pub struct Manner<'a> {
 pub enum Canaries {
     /// Nowhere.
     Nowhere,
-    /// For every name.
+    /// At the challenge record of every name, once for all names that share it.
     EveryName,
-    /// For one name of each zone, one after the other, and none any more once one was not seen.
+    /// For one name of each zone, for all names in it.
     EveryZone,
+    /// For one name of each zone, one after the other, and none any more once one was not seen.
+    OneAtATime,
 }
 
 /// The ways in which one round looks into the DNS, so that its looks share what they find.
@@ -82,78 +91,106 @@ struct View {
     lookup: Lookup,
     caa: CaaLookup,
     propagation: Propagation,
+    /// By adapter and zone.
+    delegations: Shared<(AdapterName, String), Vec<Finding>>,
+    /// By zone.
+    securities: Shared<String, Finding>,
+    /// By adapter, zone, and, where each name has its own, the name of the record.
+    canaries: Shared<(AdapterName, String, Option<String>), Finding>,
+    writing: Semaphore,
+    written: Mutex<Written>,
+    checked: AtomicUsize,
 }
 
 impl Doctor {
-    /// Looks at the providers, DNS adapters and names of a round; the findings come in this order.
+    /// Looks at the providers, DNS adapters and names of a round; the findings come in this order. What the round has no
+    /// time for is skipped, and told.
     pub async fn examine(&self, round: &Round, manner: &Manner<'_>) -> Vec<Finding> {
-        let view = View {
-            lookup: Lookup::new(&self.section),
-            caa: CaaLookup::new(&self.section),
-            propagation: Propagation::new(&self.section),
-        };
+        let view = self.view();
         let providers: Vec<_> = round
             .providers
             .iter()
             .map(|examined| {
-                (manner.progress)(format!("asking {}", examined.provider.server));
-                self.provider(examined)
+                (manner.progress)(format!("asking {}", examined.provider.server()));
+                self.provider(examined, manner.ending)
             })
             .collect();
-        let Some(seen) = manner.stopping.run_until_cancelled(join_all(providers)).await else { return Vec::new() };
-        let ways: Vec<_> = round.names.iter().map(|patient| self.way(&view, patient)).collect();
-        let ways = stream::iter(ways).buffered(AT_ONCE).collect::<Vec<Way>>();
-        let ways = manner.stopping.run_until_cancelled(ways).await.unwrap_or_default();
+        let seen: Vec<Seen> = stream::iter(providers).buffered(AT_ONCE).collect().await;
+        let all = round.names.len();
+        let (mut names, mut looks, mut found) =
+            (round.names.iter().enumerate(), FuturesUnordered::new(), Vec::with_capacity(all));
+        // One name that hangs holds up no others.
+        loop {
+            while looks.len() < AT_ONCE
+                && let Some((at, patient)) = names.next()
+            {
+                looks.push(self.name(&view, (at, patient, all), &seen, manner));
+            }
+            let Some(look) = looks.next().await else { break };
+            found.push(look);
+        }
+        found.sort_by_key(|(at, _)| *at);
+        let ways: Vec<(Way, Vec<Finding>)> = found.into_iter().map(|(_, found)| found).collect();
         let mut findings: Vec<Finding> = clock::clock(&seen).into_iter().collect();
         findings.extend(seen.iter().flat_map(|seen| seen.findings.clone()));
         findings.extend(self.adapters(&ways));
-        let written = Mutex::new(Written::default());
-        let names: Vec<_> = ways.iter().map(|way| self.name(&view, way, &seen, (manner, &written))).collect();
-        let of_names: Vec<Vec<Finding>> = stream::iter(names).buffered(AT_ONCE).collect().await;
-        findings.extend(of_names.into_iter().flatten());
+        findings.extend(ways.into_iter().flat_map(|(_, of_name)| of_name));
         findings
     }
 
-    /// What there is to say of one name.
+    fn view(&self) -> View {
+        View {
+            lookup: Lookup::new(&self.section),
+            caa: CaaLookup::new(&self.section),
+            propagation: Propagation::new(&self.section),
+            delegations: Shared::default(),
+            securities: Shared::default(),
+            canaries: Shared::default(),
+            writing: Semaphore::new(CANARIES_AT_ONCE),
+            written: Mutex::default(),
+            checked: AtomicUsize::new(0),
+        }
+    }
+
+    /// What there is to say of one name, with its place in the list.
     async fn name(
         &self,
         view: &View,
-        way: &Way,
+        (at, patient, all): (usize, &Patient, usize),
         seen: &[Seen],
-        (manner, written): (&Manner<'_>, &Mutex<Written>),
-    ) -> Vec<Finding> {
-        let about = Subject::Name(way.patient.name.to_string());
-        (manner.progress)(format!("looking at {}", way.patient.name));
-        let looks = async {
-            let mut findings = way.findings.clone();
-            match &way.place {
-                Ok(place) => {
-                    findings.extend(self.delegation(view, &about, place).await);
-                    findings.push(dnssec::dnssec(&view.lookup, &about, &place.zone.name).await);
-                }
-                Err(_) if way.is_needless => {}
-                Err(missing) => findings.extend(delegation::unseen(&about, missing)),
-            }
-            findings.extend(caa::caa(&view.caa, &about, &way.patient, seen, self.persist).await);
-            findings
+        manner: &Manner<'_>,
+    ) -> (usize, (Way, Vec<Finding>)) {
+        let (about, ending) = (Subject::Name(patient.name.to_string()), manner.ending);
+        let tell = |doing: &str| {
+            let done = view.checked.load(Ordering::Relaxed);
+            (manner.progress)(if all > 1 {
+                format!("{done} of {all} names checked; {doing}")
+            } else {
+                doing.to_owned()
+            });
         };
-        let Some(mut findings) = manner.stopping.run_until_cancelled(looks).await else { return Vec::new() };
-        match manner.canaries {
-            _ if way.is_needless => {}
-            Canaries::Nowhere => {}
-            Canaries::EveryName => findings.push(self.canary(view, &about, way, manner).await),
-            Canaries::EveryZone => {
-                let mut written = written.lock().await;
-                if !manner.stopping.is_cancelled() && written.lacks(way) {
-                    let finding = self.canary(view, &about, way, manner).await;
-                    written.note(way, &finding);
-                    findings.push(finding);
-                }
+        tell(&format!("checking {}", patient.name));
+        let way = self.way(view, patient, ending).await;
+        let mut findings = way.findings.clone();
+        match &way.place {
+            Ok(place) => {
+                let skipped = |check| Finding::skipped(&about, check, ending.reason());
+                let delegation = ending.during(self.delegation(view, &about, place)).await;
+                findings.extend(delegation.unwrap_or_else(|| vec![skipped(Check::Delegation)]));
+                let dnssec = ending.during(dnssec::dnssec(view, &about, &place.zone.name)).await;
+                findings.push(dnssec.unwrap_or_else(|| skipped(Check::Dnssec)));
             }
+            Err(_) if way.is_needless => {}
+            Err(missing) => findings.extend(delegation::unseen(&about, missing)),
         }
-        findings
+        let caa = ending.during(caa::caa(&view.caa, &about, patient, seen, self.persist)).await;
+        findings.extend(caa.unwrap_or_else(|| vec![Finding::skipped(&about, Check::Caa, ending.reason())]));
+        findings.extend(self.canary_of_name(view, &about, &way, (manner, &tell)).await);
+        view.checked.fetch_add(1, Ordering::Relaxed);
+        (at, (way, findings))
     }
 }
 
-/// Names are looked at in parallel, a few at a time.
-const AT_ONCE: usize = 4;
+/// Providers and names are looked at in parallel, some at a time.
+const AT_ONCE: usize = 16;
+const CANARIES_AT_ONCE: usize = 4;

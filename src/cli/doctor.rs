@@ -2,29 +2,37 @@
 
 mod page;
 mod progress;
+mod round;
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use crate::app::{App, Outside, Place};
-use crate::cli::doctor::page::page;
+use crate::app::{App, Outside, Place, UnusableSettings};
+use crate::cli::doctor::page::{Page, page};
 use crate::cli::doctor::progress::Progress;
-use crate::cli::named::{UnknownNames, of_ids, subjects};
-use crate::cli::{Ending, log, owner, runtime};
+use crate::cli::doctor::round::{Asked, round};
+use crate::cli::{Ending as ExitEnding, log, owner, runtime};
+use crate::config::span::Span;
 use crate::config::store::StoreUrl;
 use crate::config::{Config, secret};
-use crate::doctor::{self, Canaries, Manner, Round};
-use crate::domain::finding::{Check, Finding, Subject};
-use crate::domain::name::DnsName;
-use crate::domain::text::printable;
+use crate::doctor::{self, Canaries, Ending, Manner, Round};
+use crate::domain::finding::{Check, Finding, Subject, Verdict};
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::store::Store;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Without names it checks all auto-certificates that are declared or stored, and with them their providers, and all declared
+providers. Up to 20 names get a canary record each; of more names, one in each zone.
+
+Exit codes: 0 no fault was found, though checks may have been skipped for the reasons shown; 1 a fault was found, or checks
+were cut off by the time limit or a signal; 2 bad usage.
+
 The database is opened as the daemon opens it: one of an earlier version is brought up to date, where the daemon of this \
 version did not run yet.")]
 pub(super) struct DoctorCommand {
@@ -36,78 +44,135 @@ pub(super) struct DoctorCommand {
     #[arg(long)]
     no_canary: bool,
 
+    /// Show warnings and faults only
+    #[arg(long)]
+    problems: bool,
+
+    /// End after this time; checks that are not done by then are skipped
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time_limit)]
+    timeout: Span,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(config: &Config, command: &DoctorCommand) -> anyhow::Result<Ending> {
+/// What was checked, and how.
+struct Checked {
+    findings: Vec<Finding>,
+    has_names: bool,
+    /// How many checks the end of the round cut off.
+    cut_off: usize,
+}
+
+pub(super) fn run(config: &Config, command: &DoctorCommand) -> anyhow::Result<ExitEnding> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let lifecycle = Lifecycle::default();
         lifecycle.stop_at_signals(LONGEST_STOP)?;
+        let ending = Ending::within(command.timeout.duration(), lifecycle.stopping());
         let progress = Progress::start();
-        let findings = examine(config, command, &lifecycle, &progress).await;
+        progress.end_at(lifecycle.stopping());
+        let checked = examine(config, command, &lifecycle, (&ending, &progress)).await;
         progress.end();
-        let (findings, looked_at_names) = findings?;
+        let Checked { mut findings, has_names, cut_off } = checked?;
+        let failed = findings.iter().any(Finding::is_fault) || cut_off > 0 || lifecycle.stopping().is_cancelled();
+        let counts = page::Counts::of(&findings);
+        if command.problems {
+            findings.retain(Finding::is_problem);
+        }
         if command.json {
             crate::cli::output::print_json(&findings)?;
         } else {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            crate::cli::output::print_styled(&page(&findings, looked_at_names, colour));
+            let cut_off = (cut_off > 0).then(|| (cut_off, ending.reason()));
+            let shown = Page { findings: &findings, counts, has_names, only_problems: command.problems, cut_off };
+            crate::cli::output::print_styled(&page(&shown, colour));
         }
-        let failed = findings.iter().any(Finding::is_fault) || lifecycle.stopping().is_cancelled();
-        Ok(if failed { Ending::Failed } else { Ending::Well })
+        Ok(if failed { ExitEnding::Failed } else { ExitEnding::Well })
     })
 }
 
-/// Everything that was found, and whether there was any name to look at.
 async fn examine(
     config: &Config,
     command: &DoctorCommand,
     lifecycle: &Lifecycle,
-    progress: &Progress,
-) -> anyhow::Result<(Vec<Finding>, bool)> {
+    (ending, progress): (&Ending, &Progress),
+) -> anyhow::Result<Checked> {
     let mut findings = Vec::new();
-    let outside = match Outside::from_config(config) {
-        Ok(outside) => {
-            findings.push(Finding::ok(&Subject::SetUp, Check::Settings, "they can be used"));
-            Some(outside)
-        }
-        Err(error) => {
-            let words = format!("{:#}", anyhow::Error::new(error));
-            findings.push(Finding::fault(
-                &Subject::SetUp,
-                Check::Settings,
-                words,
-                "correct them; `autocertd check-config` tells more",
-            ));
-            None
-        }
+    progress.tell("reading the settings");
+    let outside = settings(config, ending, &mut findings).await;
+    progress.tell("opening the database");
+    let store = open(config, lifecycle, ending, &mut findings).await;
+    let asked = Asked { names: &command.names, declared: outside.as_ref().and_then(|_| config.declared().ok()) };
+    progress.tell("reading what is to be checked");
+    let round = if let Some(round) = ending.during(round(store.as_ref(), &asked, &mut findings)).await {
+        round?
+    } else {
+        findings.push(Finding::skipped(&Subject::SetUp, Check::Database, ending.reason()));
+        Round::default()
     };
-    findings.extend(doctor::secrets(&secret::files(config)));
-    let store = open(config, &mut findings).await;
-    let round = round(store.as_ref(), &command.names).await?;
+    let has_names = !round.is_empty();
     if let Some(outside) = outside {
-        let (stopping, tell) = (lifecycle.stopping(), |words: String| progress.tell(words));
-        let canaries = if command.no_canary { Canaries::Nowhere } else { Canaries::EveryName };
-        let manner = Manner { canaries, stopping: &stopping, progress: &tell };
+        let tell = |words: String| progress.tell(&words);
+        let canaries = match round.names_count() {
+            _ if command.no_canary => Canaries::Nowhere,
+            0..=MOST_CANARIES => Canaries::EveryName,
+            _ => Canaries::EveryZone,
+        };
+        let manner = Manner { canaries, ending, progress: &tell };
         let doctor = outside.doctor(store.clone(), Randomness::from_system()?);
         findings.extend(doctor.examine(&round, &manner).await);
+    } else {
+        findings.extend(round.skipped("the settings cannot be used"));
     }
+    let is_cut_off =
+        |finding: &&Finding| finding.verdict == Verdict::Skipped && finding.detail.starts_with(ending.reason());
+    let cut_off = if ending.has_come() { findings.iter().filter(is_cut_off).count() } else { 0 };
     if let Some(store) = store {
-        store.close().await;
+        // A database that hangs closes nothing.
+        let _closed = timeout(LONGEST_CLOSE, store.close()).await;
     }
-    Ok((findings, !round.is_empty()))
+    Ok(Checked { findings, has_names, cut_off })
+}
+
+/// What the settings come to, as far as they can be used. Their files may be on a disk that hangs.
+async fn settings(config: &Config, ending: &Ending, findings: &mut Vec<Finding>) -> Option<Outside> {
+    let own = config.clone();
+    let read = spawn_blocking(move || (Outside::from_config(&own), doctor::secrets(&secret::files(&own))));
+    let Some(Ok((outside, secrets))) = ending.during(read).await else {
+        let because = format!("{}: a file that the settings name could not be read yet", ending.reason());
+        findings.push(Finding::skipped(&Subject::SetUp, Check::Settings, because));
+        return None;
+    };
+    findings.push(match &outside {
+        Ok(_) => Finding::ok(&Subject::SetUp, Check::Settings, "they can be used"),
+        Err(error) => unusable(error),
+    });
+    findings.extend(secrets);
+    outside.ok()
+}
+
+fn unusable(error: &UnusableSettings) -> Finding {
+    let words = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let words = words.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    Finding::fault(&Subject::SetUp, Check::Settings, words, "correct them; `autocertd check-config` tells more")
 }
 
 /// The store, as far as it can be opened; one that is not there is not made.
-async fn open(config: &Config, findings: &mut Vec<Finding>) -> Option<Store> {
+async fn open(config: &Config, lifecycle: &Lifecycle, ending: &Ending, findings: &mut Vec<Finding>) -> Option<Store> {
     let about = Subject::SetUp;
-    let Ok(settings) = config.store.settings(&config.state_directory()) else { return None };
+    let Ok(settings) = config.store.settings(&config.state_directory()) else {
+        findings.push(Finding::skipped(&about, Check::Database, "the store's settings cannot be used"));
+        return None;
+    };
     let place = doctor::Place { state_directory: config.state_directory(), database: settings.url.clone() };
-    let of_place = doctor::set_up(&place);
+    let Some(Ok(of_place)) = ending.during(spawn_blocking(move || doctor::set_up(&place))).await else {
+        let because = format!("{}: the state directory could not be looked at yet", ending.reason());
+        findings.push(Finding::skipped(&about, Check::Database, because));
+        return None;
+    };
     let broken = of_place.iter().any(Finding::is_fault);
     findings.extend(of_place);
     if let StoreUrl::Sqlite(path) = &settings.url
@@ -118,46 +183,35 @@ async fn open(config: &Config, findings: &mut Vec<Finding>) -> Option<Store> {
         return None;
     }
     if broken {
-        findings.push(Finding::not_checked(&about, Check::Database, "what it lies in is not as it should be"));
+        findings.push(Finding::skipped(&about, Check::Database, "what it lies in is not as it should be"));
         return None;
     }
-    match App::open(config, Place::MustExist).await {
-        Ok(app) => {
+    match ending.during(App::open_with(config, Place::MustExist, lifecycle.clone())).await {
+        Some(Ok(app)) => {
             findings.push(Finding::ok(&about, Check::Database, format!("{} opens", settings.url)));
             Some(app.store)
         }
-        Err(error) => {
+        Some(Err(error)) => {
             let remedy = "check the store's settings, the database and the master keys";
             findings.push(Finding::fault(&about, Check::Database, format!("{error:#}"), remedy));
+            None
+        }
+        None => {
+            let because = format!("{}: {} has not opened yet", ending.reason(), settings.url);
+            findings.push(Finding::skipped(&about, Check::Database, because));
             None
         }
     }
 }
 
-/// What the names stand for: auto-certificates, or DNS names for which there is none yet.
-async fn round(store: Option<&Store>, names: &[String]) -> anyhow::Result<Round> {
-    let (mut round, mut unknown, mut wanted) = (Round::default(), Vec::new(), Vec::new());
-    let matching = match store {
-        Some(store) => store.matching_auto_certificates(names).await?,
-        None => vec![Vec::new(); names.len()],
-    };
-    for (name, matching) in names.iter().zip(matching) {
-        match name.parse::<DnsName>() {
-            _ if !matching.is_empty() => wanted.extend(matching),
-            Ok(name) => round.add_name(name),
-            Err(_) => unknown.push(printable(name)),
-        }
-    }
-    if !unknown.is_empty() {
-        return Err(UnknownNames(unknown).into());
-    }
-    let Some(store) = store else { return Ok(round) };
-    let wanted = if names.is_empty() { subjects(store, names).await? } else { of_ids(store, &wanted).await? };
-    for subject in &wanted {
-        round.add(store, subject).await?;
-    }
-    Ok(round)
+/// A second is the least in which anything can be found.
+fn time_limit(text: &str) -> Result<Span, String> {
+    let limit: Span = text.parse().map_err(|error: crate::config::span::InvalidSpan| error.to_string())?;
+    if limit < Span::seconds(1) { Err("give at least 1s".to_owned()) } else { Ok(limit) }
 }
 
 /// What was written for a check is removed before.
-const LONGEST_STOP: Duration = Duration::from_mins(1);
+const LONGEST_STOP: Duration = Duration::from_secs(30);
+const LONGEST_CLOSE: Duration = Duration::from_secs(1);
+/// Of more names only one in each zone gets one.
+const MOST_CANARIES: usize = 20;

@@ -76,6 +76,11 @@ pub trait Adapter: Send + Sync {
         REMOVAL_PATIENCE
     }
 
+    /// Whether [`zone_for`](Adapter::zone_for) asks the service, so that an answer shows that it is there.
+    fn asks_service_for_zones(&self) -> bool {
+        false
+    }
+
     /// The credential with which it works, where its end is known.
     fn credential(&self) -> Option<Credential> {
         None

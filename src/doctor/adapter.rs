@@ -6,23 +6,30 @@ use std::collections::BTreeMap;
 use crate::doctor::Doctor;
 use crate::doctor::way::Way;
 use crate::domain::credential::Credential;
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, Finding, Subject, Verdict};
 use crate::domain::moment::Moment;
 
 impl Doctor {
-    /// What there is to say of the adapters that these ways lead to.
-    pub(super) fn adapters(&self, ways: &[Way]) -> Vec<Finding> {
+    /// What there is to say of the adapters that these ways lead to, with what was found of each name.
+    pub(super) fn adapters(&self, ways: &[(Way, Vec<Finding>)]) -> Vec<Finding> {
         let mut used = BTreeMap::new();
-        for way in ways {
+        for (way, found) in ways {
             let Some(adapter) = &way.adapter else { continue };
             let (_, service) = used.entry(adapter.name().clone()).or_insert((adapter, None));
-            *service = service.take().or_else(|| way.service.clone());
+            let about = Subject::Adapter(adapter.name().to_string());
+            let has_written =
+                found.iter().any(|finding| finding.check == Check::Canary && finding.verdict == Verdict::Ok);
+            let answers = has_written || (adapter.asks_service_for_zones() && way.place.is_ok());
+            let here = way.service.clone().or_else(|| answers.then(|| Finding::ok(&about, Check::Service, "answers")));
+            let told = service.take().filter(Finding::is_fault);
+            *service = told.or(here);
         }
         let mut findings = Vec::new();
         for (name, (adapter, service)) in used {
             let about = Subject::Adapter(name.to_string());
             findings.extend(adapter.credential().map(|known| credential(&about, &known, self.clock.now())));
-            findings.push(service.unwrap_or_else(|| Finding::ok(&about, Check::Service, "answers")));
+            let unknown = || Finding::skipped(&about, Check::Service, "only a canary record shows whether it answers");
+            findings.push(service.unwrap_or_else(unknown));
         }
         findings
     }

@@ -22,11 +22,15 @@ pub(super) async fn caa(
         Ok(records) => records,
         Err(error) => return vec![Finding::fault_of_words(about, Check::Caa, &told(&error))],
     };
-    if patient.issuers.is_empty() || records.is_empty() {
+    if records.is_empty() {
         return vec![Finding::ok(about, Check::Caa, listed(&records))];
     }
+    if patient.issuers.is_empty() {
+        let because = format!("no provider is to issue for it yet; {}", listed(&records));
+        return vec![Finding::skipped(about, Check::Caa, because)];
+    }
     let judged = patient.issuers.iter().filter_map(|issuer| {
-        let provider = seen.iter().find(|provider| provider.id == issuer.provider)?;
+        let provider = seen.get(issuer.provider)?;
         Some(judged(about, patient, &records, (*issuer, provider), method))
     });
     judged.collect()
@@ -46,7 +50,7 @@ fn judged(
         return Finding::ok(about, Check::Caa, format!("{name} may issue"));
     };
     if provider.identities.is_none() {
-        return Finding::not_checked(about, Check::Caa, &format!("the directory of {name} does not answer"));
+        return Finding::skipped(about, Check::Caa, format!("the directory of {name} does not answer"));
     }
     if identities.is_empty() {
         let detail = format!("{}; {name} does not tell by which name it knows itself in them", listed(records));

@@ -11,28 +11,62 @@ use crate::dns::adapter::{RecordId, TxtRecord};
 use crate::dns::routes::Place;
 use crate::doctor::provider::words;
 use crate::doctor::way::{Way, told};
-use crate::doctor::{Doctor, Manner, View};
+use crate::doctor::{Canaries, Doctor, Ending, Manner, View};
 use crate::domain::finding::{Check, Finding, Subject, Verdict};
 use crate::domain::id::ChallengeRecordId;
 use crate::runtime::randomness::Randomness;
 use crate::store::{IntendedCanary, Store, StoreError};
 
 impl Doctor {
-    pub(super) async fn canary(&self, view: &View, about: &Subject, way: &Way, manner: &Manner<'_>) -> Finding {
+    /// What the canary shows that is written for this name, or for others that share its place.
+    pub(super) async fn canary_of_name(
+        &self,
+        view: &View,
+        about: &Subject,
+        way: &Way,
+        (manner, tell): (&Manner<'_>, &(dyn Fn(&str) + Sync)),
+    ) -> Option<Finding> {
         let place = match &way.place {
+            _ if way.is_needless => return None,
+            _ if manner.canaries == Canaries::Nowhere => {
+                return Some(Finding::skipped(about, Check::Canary, "no canary record is wanted"));
+            }
             Ok(place) => place,
-            Err(missing) => return Finding::not_checked(about, Check::Canary, missing),
+            Err(missing) => return Some(Finding::skipped(about, Check::Canary, missing.as_str())),
         };
+        let write = async {
+            let turn = manner.ending.during(view.writing.acquire()).await;
+            let (Some(_turn), false) = (turn, manner.ending.has_come()) else {
+                return Finding::skipped(about, Check::Canary, manner.ending.reason());
+            };
+            tell(&format!("waiting until the canary record at {} is seen", place.name()));
+            self.canary(view, about, place, manner.ending).await
+        };
+        let (adapter, zone) = (place.adapter.name().clone(), place.zone.id.to_string());
+        if manner.canaries == Canaries::OneAtATime {
+            let mut written = view.written.lock().await;
+            if manner.ending.has_come() || !written.lacks(place) {
+                return None;
+            }
+            let finding = Box::pin(write).await;
+            written.note(place, &finding);
+            return Some(finding);
+        }
+        let name = (manner.canaries == Canaries::EveryName).then(|| place.name().to_owned());
+        Some(view.canaries.get((adapter, zone, name), Box::pin(write)).await.about(about))
+    }
+
+    async fn canary(&self, view: &View, about: &Subject, place: &Place, ending: &Ending) -> Finding {
+        let skipped = |because: &str| Finding::skipped(about, Check::Canary, because);
         let Some(store) = &self.store else {
-            let because = "there is no database, whose journal would name the record";
-            return Finding::not_checked(about, Check::Canary, because);
+            return skipped("there is no database, whose journal would name the record");
         };
-        (manner.progress)(format!("waiting until a canary at {} is seen", place.name()));
         let record = TxtRecord { name: place.name().to_owned(), content: content(&self.randomness) };
-        match is_busy(store, place).await {
-            Ok(false) => {}
-            Ok(true) => return Finding::not_checked(about, Check::Canary, "an open order has records there"),
-            Err(error) => return broken(about, &error),
+        match ending.during(is_busy(store, place)).await {
+            Some(Ok(false)) => {}
+            Some(Ok(true)) => return skipped("an open order has records there"),
+            Some(Err(error)) => return broken(about, &error),
+            None => return skipped(ending.reason()),
         }
         let end = Instant::now() + PATIENCE;
         let intended = IntendedCanary {
@@ -41,32 +75,39 @@ impl Doctor {
             name: &record.name,
             content: &record.content,
         };
-        let entry = match store.intend_canary(&intended).await {
-            Ok(entry) => entry,
-            Err(error) => return broken(about, &error),
+        let entry = match ending.during_removals(store.intend_canary(&intended)).await {
+            Some(Ok(entry)) => entry,
+            Some(Err(error)) => return broken(about, &error),
+            None => return skipped(ending.reason()),
         };
         let mut id = None;
-        let seen = show(view, store, place, &record, (entry, &mut id), (manner, end)).await;
-        let removed = place.adapter.remove(&place.zone.id, id.as_ref(), &record).await;
-        let forgotten = match &removed {
-            Ok(()) => store.record_removed(entry).await,
-            Err(_) => Ok(()),
+        let seen = show(view, store, place, &record, (entry, &mut id), (ending, end)).await;
+        let removal = async {
+            let removed = place.adapter.remove(&place.zone.id, id.as_ref(), &record).await;
+            let forgotten = match &removed {
+                Ok(()) => store.record_removed(entry).await,
+                Err(_) => Ok(()),
+            };
+            (removed, forgotten)
+        };
+        let Some((removed, forgotten)) = ending.during_removals(removal).await else {
+            let detail = format!("{}, and the record at {} may be there still", ending.reason(), record.name);
+            return Finding::warning(about, Check::Canary, detail, REMOVED_LATER);
         };
         match (seen, removed, forgotten) {
             (Err(Fate::Store(error)), ..) | (_, _, Err(error)) => broken(about, &error),
             (Err(Fate::Dns(error)), ..) => unseen(about, &error),
             (_, Err(error), _) => {
                 let detail = format!("it could not be removed from {}: {}", record.name, words(&error));
-                let remedy = "the daemon removes it later; `autocertd dns sweep` does it by hand";
-                Finding::warning(about, Check::Canary, detail, remedy)
+                Finding::warning(about, Check::Canary, detail, REMOVED_LATER)
             }
-            (Err(Fate::Interrupted), Ok(()), _) => {
-                Finding::not_checked(about, Check::Canary, "interrupted; the record is removed")
+            (Err(Fate::Ended), Ok(()), _) => {
+                let reason = ending.reason();
+                skipped(&format!("{reason}; the record is removed, it was not seen at {} until then", record.name))
             }
-            (Err(Fate::OutOfTime), Ok(()), _) => {
+            (Err(Fate::TooSlow), Ok(()), _) => {
                 let minutes = PATIENCE.as_secs() / 60;
-                let because = format!("not seen within {minutes}m, which may be a cache's memory");
-                Finding::not_checked(about, Check::Canary, &because)
+                skipped(&format!("not seen within {minutes}m, which may be a cache's memory"))
             }
             (Ok(()), Ok(()), Ok(())) => {
                 Finding::ok(about, Check::Canary, format!("made at {}, seen, and removed", record.name))
@@ -85,16 +126,14 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Whether one is still to be written for the zone of this way.
-    pub(super) fn lacks(&self, way: &Way) -> bool {
-        !self.is_over && way.place.as_ref().map_or(true, |place| !self.zones.contains(&key(place)))
+    /// Whether one is still to be written for the zone of this place.
+    fn lacks(&self, place: &Place) -> bool {
+        !self.is_over && !self.zones.contains(&key(place))
     }
 
-    pub(super) fn note(&mut self, way: &Way, finding: &Finding) {
-        if let Ok(place) = &way.place {
-            self.zones.insert(key(place));
-            self.is_over |= finding.verdict != Verdict::Ok;
-        }
+    fn note(&mut self, place: &Place, finding: &Finding) {
+        self.zones.insert(key(place));
+        self.is_over |= finding.verdict != Verdict::Ok;
     }
 }
 
@@ -106,8 +145,9 @@ fn key(place: &Place) -> (String, String) {
 enum Fate {
     Dns(DnsError),
     Store(StoreError),
-    Interrupted,
-    OutOfTime,
+    /// The round has ended.
+    Ended,
+    TooSlow,
 }
 
 impl From<DnsError> for Fate {
@@ -123,20 +163,21 @@ async fn show(
     place: &Place,
     record: &TxtRecord,
     (entry, id): (ChallengeRecordId, &mut Option<RecordId>),
-    (manner, end): (&Manner<'_>, Instant),
+    (ending, end): (&Ending, Instant),
 ) -> Result<(), Fate> {
     let Place { adapter, zone, .. } = place;
-    // It is not broken off: what it has made by then must be known.
-    let made = id.insert(adapter.present(&zone.id, record).await?);
+    // A check is broken off, this is not: what it has made by then must be known.
+    let presented = ending.during_removals(adapter.present(&zone.id, record)).await;
+    let made = id.insert(presented.ok_or(Fate::Ended)??);
     store.record_presented(entry, made.as_str()).await.map_err(Fate::Store)?;
     let waits = async {
         view.propagation.await_published(&**adapter, &zone.id, made).await?;
         view.propagation.await_visible(zone, &record.name, std::slice::from_ref(&record.content)).await
     };
-    match manner.stopping.run_until_cancelled(timeout_at(end, waits)).await {
+    match ending.during(timeout_at(end, waits)).await {
         Some(Ok(seen)) => Ok(seen?),
-        Some(Err(_)) => Err(Fate::OutOfTime),
-        None => Err(Fate::Interrupted),
+        Some(Err(_)) => Err(Fate::TooSlow),
+        None => Err(Fate::Ended),
     }
 }
 
@@ -174,6 +215,7 @@ fn content(randomness: &Randomness) -> String {
 
 /// From the journal's entry on; below the time after which the journal has the daemon remove it.
 const PATIENCE: Duration = Duration::from_mins(8);
+const REMOVED_LATER: &str = "the daemon removes it later; `autocertd dns sweep` does it by hand";
 const CANARY: &str = "autocertd-canary-";
 const LENGTH: usize = 43;
 

@@ -28,27 +28,45 @@ impl Doctor {
             if begun != place.zone.name {
                 return Ok(vec![elsewhere(about, place, &begun)]);
             }
-            let delegation = view.lookup.delegation(&begun).await?;
-            let mut lame = Vec::new();
-            // Servers of the settings stand in for those that the world sees.
-            if self.section.servers.is_empty() {
-                let looks = delegation.nameservers.iter().map(|server| look_at(&view.lookup, about, &begun, server));
-                lame = join_all(looks).await.into_iter().flatten().collect();
-            }
-            let answers = lame.len() < delegation.nameservers.len();
-            let mut findings = vec![judged(about, &place.zone, &delegation, answers)];
-            findings.append(&mut lame);
-            Ok::<_, DnsError>(findings)
+            Ok::<_, DnsError>(self.delegation_of_zone(view, place).await)
         };
-        let findings = looked.await.unwrap_or_else(|error| {
-            vec![Finding::fault_of_words(about, Check::Delegation, &told(&error)).as_warning()]
-        });
+        let findings = looked.await.unwrap_or_else(|error| vec![unlooked(about, &error)]);
+        let findings = findings.into_iter().map(|finding| finding.about(about)).collect();
         // Who does not rely on the authoritative servers may see other ones than the world does.
         match self.section.look {
             Look::Authoritative => findings,
             Look::Resolvers | Look::Wait | Look::Off => findings.into_iter().map(at_most_warning).collect(),
         }
     }
+
+    /// What holds for all names of a zone, looked at once.
+    async fn delegation_of_zone(&self, view: &View, place: &Place) -> Vec<Finding> {
+        let zone = &place.zone;
+        let about = Subject::Name(zone.name.clone());
+        let find = async {
+            let delegation = match view.lookup.delegation(&zone.name).await {
+                Ok(delegation) => delegation,
+                Err(error) => return vec![unlooked(&about, &error)],
+            };
+            let mut lame = Vec::new();
+            // Servers of the settings stand in for those that the world sees.
+            if self.section.servers.is_empty() {
+                let servers = delegation.nameservers.iter().take(MOST_SERVERS);
+                let looks = servers.map(|server| look_at(&view.lookup, &about, &zone.name, server));
+                lame = join_all(looks).await.into_iter().flatten().collect();
+            }
+            let answers = lame.len() < delegation.nameservers.len();
+            let mut findings = vec![judged(&about, zone, &delegation, answers)];
+            findings.append(&mut lame);
+            findings
+        };
+        // Adapters may each have a zone of this name, with other servers.
+        view.delegations.get((place.adapter.name().clone(), zone.id.to_string()), find).await
+    }
+}
+
+fn unlooked(about: &Subject, error: &DnsError) -> Finding {
+    Finding::fault_of_words(about, Check::Delegation, &told(error)).as_warning()
 }
 
 fn at_most_warning(finding: Finding) -> Finding {
@@ -57,7 +75,7 @@ fn at_most_warning(finding: Finding) -> Finding {
 
 /// What cannot be looked at without a zone.
 pub(super) fn unseen(about: &Subject, because: &str) -> [Finding; 2] {
-    [Check::Delegation, Check::Dnssec].map(|check| Finding::not_checked(about, check, because))
+    [Check::Delegation, Check::Dnssec].map(|check| Finding::skipped(about, check, because))
 }
 
 /// The DNS has another zone at the record's name than the service.
@@ -147,6 +165,8 @@ fn plain(name: &str) -> String {
 }
 
 const DNS_PORT: u16 = 53;
+/// A delegation has 13 at the most, or else is somebody's joke.
+const MOST_SERVERS: usize = 20;
 /// For one server over one transport.
 const PATIENCE: Duration = Duration::from_secs(3);
 

@@ -1,16 +1,21 @@
 //! DNSSEC: a zone whose signatures are wrong is not there for CAs, all of which validate.
 
 use crate::dns::lookup::{Lookup, Security};
+use crate::doctor::View;
 use crate::doctor::way::told;
 use crate::domain::finding::{Check, Finding, Subject};
 
-/// What a resolver that validates would see of `zone`.
-pub(super) async fn dnssec(lookup: &Lookup, about: &Subject, zone: &str) -> Finding {
+/// What a resolver that validates would see of `zone`, looked at once for all its names.
+pub(super) async fn dnssec(view: &View, about: &Subject, zone: &str) -> Finding {
+    view.securities.get(zone.to_owned(), look(&view.lookup, about, zone)).await.about(about)
+}
+
+async fn look(lookup: &Lookup, about: &Subject, zone: &str) -> Finding {
     match lookup.security(zone).await {
         Ok(Security::Validated) => Finding::ok(about, Check::Dnssec, format!("{zone} is signed and valid")),
         Ok(Security::Unvalidated) => {
-            let detail = format!("not checked: {zone} is not signed, or the resolver does not validate");
-            Finding::ok(about, Check::Dnssec, detail)
+            let because = format!("{zone} is not signed, or the resolver does not validate");
+            Finding::skipped(about, Check::Dnssec, because)
         }
         Ok(Security::Bogus) => {
             let detail = format!("{zone} is bogus: resolvers that validate answer SERVFAIL, and so will CAs");

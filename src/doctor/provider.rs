@@ -5,17 +5,15 @@ use std::error::Error;
 use time::Duration;
 
 use crate::acme::{AccountCredentials, AcmeError, ProblemKind};
-use crate::doctor::Doctor;
-use crate::doctor::round::Examined;
+use crate::doctor::round::{Examined, ExaminedProvider};
+use crate::doctor::{Doctor, Ending};
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::finding::{Check, Finding, Subject};
-use crate::domain::id::ProviderId;
 use crate::domain::provider::{AccountNote, Provider};
 use crate::store::Account;
 
 /// What was seen of a provider, and what the looks at names need of it.
 pub(super) struct Seen {
-    pub(super) id: ProviderId,
     pub(super) name: String,
     pub(super) server: String,
     /// The URL of its account.
@@ -28,42 +26,59 @@ pub(super) struct Seen {
 }
 
 impl Doctor {
-    pub(super) async fn provider(&self, examined: &Examined) -> Seen {
-        let Examined { provider, .. } = examined;
-        let about = Subject::Provider(provider.name.to_string());
+    /// What there is to say of a provider, and what of it cannot be said before the round ends.
+    pub(super) async fn provider(&self, examined: &Examined, ending: &Ending) -> Seen {
+        let Examined { provider, profiles } = examined;
+        let (about, server) = (Subject::Provider(provider.name()), provider.server());
         let mut seen = Seen {
-            id: provider.id,
-            name: provider.name.to_string(),
-            server: provider.server.to_string(),
-            account: provider.account_url.clone(),
+            name: provider.name(),
+            server: server.to_string(),
+            account: provider.account_url().cloned(),
             identities: None,
             ahead: None,
             findings: Vec::new(),
         };
-        match self.acme.look(&provider.server).await {
-            Ok(date) => {
+        let unasked = |because: &str| {
+            let profile = (!profiles.is_empty()).then(|| Finding::skipped(&about, Check::Profile, because));
+            std::iter::once(Finding::skipped(&about, Check::Account, because)).chain(profile)
+        };
+        match ending.during(self.acme.look(server)).await {
+            Some(Ok(date)) => {
                 seen.ahead = date.map(|date| self.clock.now() - date);
-                seen.identities = self.acme.identities(&provider.server).await.ok();
-                seen.findings.push(Finding::ok(&about, Check::Directory, format!("{} answers", provider.server)));
-                seen.findings.push(self.account(&about, provider).await);
-                seen.findings.extend(self.profiles(&about, examined).await);
+                seen.findings.push(Finding::ok(&about, Check::Directory, format!("{server} answers")));
+                seen.identities = ending.during(self.acme.identities(server)).await.and_then(Result::ok);
+                let account = ending.during(self.account(&about, provider)).await;
+                seen.findings
+                    .push(account.unwrap_or_else(|| Finding::skipped(&about, Check::Account, ending.reason())));
+                let offered = ending.during(self.profiles(&about, examined)).await;
+                seen.findings.extend(offered.unwrap_or_else(|| unasked(ending.reason()).skip(1).collect()));
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 let remedy = "check the provider's server, the network, and extra_roots in [acme] for a private CA";
                 seen.findings.push(Finding::fault(&about, Check::Directory, words(&error), remedy));
-                seen.findings.push(Finding::not_checked(&about, Check::Account, "the directory does not answer"));
+                seen.findings.extend(unasked("the directory does not answer"));
+            }
+            None => {
+                let because = format!("{}: {server} has not answered yet", ending.reason());
+                seen.findings.push(Finding::skipped(&about, Check::Directory, because));
+                seen.findings.extend(unasked(ending.reason()));
             }
         }
         seen
     }
 
-    async fn account(&self, about: &Subject, provider: &Provider) -> Finding {
-        let Some(store) = &self.store else {
-            return Finding::not_checked(about, Check::Account, "there is no database");
+    async fn account(&self, about: &Subject, provider: &ExaminedProvider) -> Finding {
+        let skipped = |because: &str| Finding::skipped(about, Check::Account, because);
+        let (store, provider) = match (&self.store, provider) {
+            (None, _) => return skipped("there is no database yet; the daemon registers the account"),
+            (_, ExaminedProvider::Declared(..)) => {
+                return skipped("the provider is declared, but not stored yet; the daemon registers its account");
+            }
+            (Some(store), ExaminedProvider::Stored(provider)) => (store, provider),
         };
         let account = match store.account(provider.id).await {
             Ok(Some(account)) => account,
-            Ok(None) => return Finding::not_checked(about, Check::Account, "the provider was deleted meanwhile"),
+            Ok(None) => return skipped("the provider was deleted meanwhile"),
             Err(error) => {
                 return Finding::fault(about, Check::Account, words(&error), "check the database and its keys");
             }
@@ -72,8 +87,7 @@ impl Doctor {
             return unregistered(about, provider, &account);
         };
         if account.key_change.is_some() {
-            let detail = "a change of its key was begun; what became of it is found out at its next use";
-            return Finding::ok(about, Check::Account, detail);
+            return skipped("a change of its key was begun; what became of it is found out at its next use");
         }
         let known = async {
             let registered = account.registered.ok_or(AcmeError::UnusableCredentials("it is gone"))?;
@@ -91,12 +105,13 @@ impl Doctor {
 
     async fn profiles(&self, about: &Subject, examined: &Examined) -> Vec<Finding> {
         let Examined { provider, profiles } = examined;
+        let server = provider.server();
         if profiles.is_empty() {
             return Vec::new();
         }
-        let offered = match self.acme.profiles(&provider.server).await {
+        let offered = match self.acme.profiles(server).await {
             Ok(offered) => offered,
-            Err(error) => return vec![Finding::not_checked(about, Check::Profile, &words(&error))],
+            Err(error) => return vec![Finding::skipped(about, Check::Profile, words(&error))],
         };
         let listed = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
         let look = |profile: &str| {

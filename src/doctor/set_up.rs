@@ -28,7 +28,11 @@ pub fn set_up(place: &Place) -> Vec<Finding> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let detail = format!("{} is not there yet", folder.display());
             let remedy = "check state_directory; `autocertd serve` makes it";
-            return vec![Finding::warning(&Subject::SetUp, Check::StateDirectory, detail, remedy)];
+            let because = "the state directory is not there yet";
+            return vec![
+                Finding::warning(&Subject::SetUp, Check::StateDirectory, detail, remedy),
+                Finding::skipped(&Subject::SetUp, Check::DiskSpace, because),
+            ];
         }
         Err(error) => {
             let detail = format!("{} cannot be looked at: {error}", folder.display());
@@ -73,7 +77,7 @@ fn file(path: &Path, state: &Metadata) -> Option<Finding> {
 
 fn room(folder: &Path) -> Finding {
     let Ok(disk) = statvfs(folder) else {
-        return Finding::not_checked(&Subject::SetUp, Check::DiskSpace, "the system does not tell");
+        return Finding::skipped(&Subject::SetUp, Check::DiskSpace, "the system does not tell");
     };
     let free = disk.blocks_available().saturating_mul(disk.fragment_size()) / MEBIBYTE;
     let detail = format!("{free} MiB are free at {}", folder.display());

@@ -9,13 +9,12 @@ use crate::dns::alias::Aliases;
 use crate::dns::routes::Place;
 use crate::doctor::provider::words;
 use crate::doctor::round::Patient;
-use crate::doctor::{Doctor, View};
+use crate::doctor::{Doctor, Ending, View};
 use crate::domain::finding::{Check, Finding, Subject};
 use crate::domain::standing::DnsPersist;
 
 /// Where the way of a name leads.
 pub(super) struct Way {
-    pub(super) patient: Patient,
     /// Who publishes at its end.
     pub(super) adapter: Option<Arc<dyn Adapter>>,
     /// What the adapter's service said for itself, where it did not get as far as the zone.
@@ -27,24 +26,35 @@ pub(super) struct Way {
     pub(super) findings: Vec<Finding>,
 }
 
+impl Way {
+    fn cut_off(patient: &Patient, because: &str) -> Self {
+        let about = Subject::Name(patient.name.to_string());
+        let findings = [Check::Aliases, Check::Zone].map(|check| Finding::skipped(&about, check, because));
+        let place = Err(because.to_owned());
+        Self { adapter: None, service: None, place, is_needless: false, findings: findings.into() }
+    }
+}
+
 impl Doctor {
-    pub(super) async fn way(&self, view: &View, patient: &Patient) -> Way {
-        let way = self.way_of_challenge(view, patient).await;
+    /// The way of a name; nothing where the round ends before it is found.
+    pub(super) async fn way(&self, view: &View, patient: &Patient, ending: &Ending) -> Way {
+        let Some(way) = ending.during(self.way_of_challenge(view, patient)).await else {
+            return Way::cut_off(patient, ending.reason());
+        };
         if self.persist == DnsPersist::Off || way.place.is_ok() {
             return way;
         }
         let about = Subject::Name(patient.name.to_string());
-        let detail = "proven by standing records (experimental): the way of DNS-01 is not checked";
-        let findings = vec![Finding::ok(&about, Check::Zone, detail)];
+        let because = "proven by standing records (experimental), so that the way of DNS-01 is not checked";
+        let findings = vec![Finding::skipped(&about, Check::Zone, because)];
         Way { adapter: None, service: None, is_needless: true, findings, ..way }
     }
 
     async fn way_of_challenge(&self, view: &View, patient: &Patient) -> Way {
         let about = Subject::Name(patient.name.to_string());
         let challenge = patient.name.challenge_name();
-        let (patient, place) = (patient.clone(), Err(String::new()));
-        let findings = Vec::new();
-        let mut way = Way { patient, adapter: None, service: None, place, is_needless: false, findings };
+        let (place, findings) = (Err(String::new()), Vec::new());
+        let mut way = Way { adapter: None, service: None, place, is_needless: false, findings };
         let aliases = match Aliases::from(&challenge, &view.lookup, &self.randomness).await {
             Ok(aliases) => {
                 way.findings.push(shown(&about, &aliases));
@@ -57,7 +67,7 @@ impl Doctor {
             Err(error) => {
                 way.findings.push(Finding::fault_of_words(&about, Check::Aliases, &told(&error)));
                 way.place = Err("where the aliases lead is not known".to_owned());
-                way.findings.push(Finding::not_checked(&about, Check::Zone, "where the aliases lead is not known"));
+                way.findings.push(Finding::skipped(&about, Check::Zone, "where the aliases lead is not known"));
                 return way;
             }
         };
@@ -78,8 +88,8 @@ impl Doctor {
             Err(error) if is_of_service(&error) => {
                 let service = Subject::Adapter(adapter.name().to_string());
                 way.service = Some(Finding::fault_of_words(&service, Check::Service, &told(&error)));
-                let because = format!("the DNS adapter {} does not do its work", adapter.name());
-                way.findings.push(Finding::not_checked(&about, Check::Zone, &because));
+                let because = format!("the DNS adapter {} is not working", adapter.name());
+                way.findings.push(Finding::skipped(&about, Check::Zone, because.as_str()));
                 way.place = Err(because);
             }
             Err(error) => {

@@ -23,7 +23,7 @@ pub struct Finding {
 }
 
 /// About whom something was found.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
 pub enum Subject {
     /// autocertd's own settings, files and host.
@@ -82,7 +82,9 @@ pub enum Check {
 pub enum Verdict {
     /// It is, or there is nothing to say against it.
     Ok,
-    /// It works for now, or could not be looked at.
+    /// The check was not made.
+    Skipped,
+    /// It works for now.
     Warning,
     /// A certificate would not be obtained.
     Fault,
@@ -127,16 +129,26 @@ impl Finding {
         Self::fault(about, check, detail, remedy)
     }
 
-    /// A link that cannot be looked at while another one is broken: no more is said than that.
-    pub fn not_checked(about: &Subject, check: Check, because: &str) -> Self {
-        let detail = format!("not checked: {because}");
-        Self { about: about.clone(), check, verdict: Verdict::Warning, detail: detail.into(), remedy: None }
+    /// A check that was not made, for this reason.
+    pub fn skipped(about: &Subject, check: Check, because: impl Into<RemoteMessage>) -> Self {
+        Self { verdict: Verdict::Skipped, ..Self::ok(about, check, because) }
+    }
+
+    /// The same about somebody else, for whom it holds as well.
+    #[must_use]
+    pub fn about(self, about: &Subject) -> Self {
+        Self { about: about.clone(), ..self }
     }
 
     /// The same as something to know of, that keeps no certificate from being obtained.
     #[must_use]
     pub fn as_warning(self) -> Self {
         Self { verdict: Verdict::Warning, ..self }
+    }
+
+    /// Whether it is a warning or a fault.
+    pub fn is_problem(&self) -> bool {
+        matches!(self.verdict, Verdict::Warning | Verdict::Fault)
     }
 
     /// Whether this keeps a certificate from being obtained.
@@ -204,6 +216,7 @@ impl Verdict {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Skipped => "skipped",
             Self::Warning => "warning",
             Self::Fault => "fault",
         }

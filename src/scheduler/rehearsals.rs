@@ -1,21 +1,18 @@
 //! Rehearsals of renewals, beside the issuance: one after the other, so that they are no burden to anybody, and never in the
 //! way of a renewal, for they hold no lease.
 
-use std::pin::pin;
 use std::sync::Arc;
 
-use time::Duration;
-use tokio::time::sleep;
-
 use crate::config::span::Span;
-use crate::doctor::{Canaries, Doctor, Manner, Round};
+use crate::doctor::{Canaries, Doctor, Ending, Manner, Round};
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::finding::{Check, Finding, Verdict};
+use crate::domain::finding::{Check, Finding};
 use crate::domain::id::CertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::rehearsal::{BETWEEN_REHEARSALS, Rehearsal, Rehearse, rehearse};
 use crate::scheduler::lane::Lane;
 use crate::store::{Store, StoreError};
+use time::Duration;
 
 /// Has renewals rehearsed.
 #[derive(Clone)]
@@ -95,23 +92,19 @@ impl Rehearsals {
 
     /// What is found until the claim comes to its end.
     async fn examine(&self, doctor: &Doctor, round: &Round) -> Vec<Finding> {
-        let ending = self.lane.stopping().child_token();
-        let manner = Manner { canaries: Canaries::EveryZone, stopping: &ending, progress: &|_| {} };
-        let mut looks = pin!(doctor.examine(round, &manner));
-        tokio::select! {
-            findings = &mut looks => findings,
-            () = sleep(LONGEST) => {
-                tracing::warn!("a rehearsal took too long; it ends with what it has found so far");
-                ending.cancel();
-                looks.await
-            }
+        let ending = Ending::within(LONGEST, self.lane.stopping().clone());
+        let manner = Manner { canaries: Canaries::OneAtATime, ending: &ending, progress: &|_| {} };
+        let findings = doctor.examine(round, &manner).await;
+        if ending.has_come() && !self.lane.stopping().is_cancelled() {
+            tracing::warn!("a rehearsal took too long; it ends with what it has found so far");
         }
+        findings
     }
 }
 
 /// Whether a finding says something of a renewal that is days away: a CA that is down now will be back by then.
 fn is_foretelling(finding: &Finding) -> bool {
-    finding.verdict != Verdict::Ok && !matches!(finding.check, Check::Directory | Check::Clock)
+    finding.is_problem() && !matches!(finding.check, Check::Directory | Check::Clock)
 }
 
 /// Well below the time for which one is claimed, so that a last canary can still be removed.

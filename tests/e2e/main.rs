@@ -13,6 +13,7 @@ mod deliveries;
 mod disasters;
 mod dns_faults;
 mod doctor;
+mod doctor_limits;
 mod dry_run;
 mod exec;
 mod failover;

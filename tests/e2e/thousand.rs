@@ -16,7 +16,7 @@ use autocertd_support::daemon::{Daemon, Setup};
 use crate::one_shot::json_of;
 use crate::world::{World, open_store};
 
-const COUNT: usize = 1_000;
+pub(crate) const COUNT: usize = 1_000;
 /// Far more than it takes; a busy machine may need some of it.
 const PATIENCE: Duration = Duration::from_mins(8);
 
@@ -137,7 +137,7 @@ fn setup(world: &World) -> Setup {
 }
 
 /// Puts a thousand auto-certificates into a store that nobody works on.
-async fn fill(setup: &Setup, world: &World) {
+pub(crate) async fn fill(setup: &Setup, world: &World) {
     let store = open_store(setup).await;
     let provider = NewProvider {
         name: "Pebble".parse().unwrap(),

@@ -1,57 +1,210 @@
 //! What was found, as a page for people: a heading for each of those that it is about, a line for each look, and below what
-//! is not as it should be what to do.
+//! is not as it should be what to do. Of many names, those with the same findings share a line.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::cli::plan::page::{put, wrapped};
-use crate::domain::finding::{Finding, Subject, Verdict};
+use crate::doctor::OUT_OF_TIME;
+use crate::domain::finding::{Check, Finding, Subject, Verdict};
 use crate::domain::text::printable;
 
+/// What a page shows.
+pub(super) struct Page<'a> {
+    pub(super) findings: &'a [Finding],
+    /// Of all findings, shown or not.
+    pub(super) counts: Counts,
+    /// Whether any name was looked at.
+    pub(super) has_names: bool,
+    pub(super) only_problems: bool,
+    /// How many checks were cut off, and by what.
+    pub(super) cut_off: Option<(usize, &'static str)>,
+}
+
+/// How many findings there are of each verdict.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    ok: usize,
+    skipped: usize,
+    warnings: usize,
+    faults: usize,
+}
+
+/// Findings of several names that differ in the name alone.
+struct Group<'a> {
+    check: Check,
+    verdict: Verdict,
+    detail: String,
+    remedy: Option<String>,
+    names: Vec<&'a str>,
+}
+
+impl Counts {
+    pub(super) fn of(findings: &[Finding]) -> Self {
+        let mut counts = Self::default();
+        for finding in findings {
+            match finding.verdict {
+                Verdict::Ok => counts.ok += 1,
+                Verdict::Skipped => counts.skipped += 1,
+                Verdict::Warning => counts.warnings += 1,
+                Verdict::Fault => counts.faults += 1,
+            }
+        }
+        counts
+    }
+}
+
 /// The page, of 80 columns.
-pub(super) fn page(findings: &[Finding], looked_at_names: bool, colour: bool) -> String {
+pub(super) fn page(shown: &Page<'_>, colour: bool) -> String {
     let mut page = String::new();
-    for subject in subjects(findings) {
-        if !page.is_empty() {
-            page.push('\n');
-        }
-        put(&mut page, &printable(&subject.to_string()));
-        for finding in findings.iter().filter(|finding| finding.about == *subject) {
-            in_lines(&mut page, finding, colour);
+    let (others, names): (Vec<_>, Vec<_>) =
+        by_subject(shown.findings).into_iter().partition(|(subject, _)| !matches!(subject, Subject::Name(_)));
+    for (subject, findings) in &others {
+        section(&mut page, subject, findings, colour);
+    }
+    if names.len() > FEW {
+        of_many(&mut page, &names, colour);
+    } else {
+        for (subject, findings) in &names {
+            section(&mut page, subject, findings, colour);
         }
     }
-    if !looked_at_names {
+    if !page.is_empty() {
         page.push('\n');
-        put(&mut page, "No name was looked at. Give one, such as: autocertd doctor www.example.com");
     }
-    let count = |verdict: Verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    if !shown.has_names {
+        put(&mut page, "No name was looked at. Give one, such as: autocertd doctor www.example.com");
+        page.push('\n');
+    }
+    if shown.only_problems && shown.findings.is_empty() {
+        put(&mut page, "No problem was found.");
+    }
+    if let Some((checks, reason)) = shown.cut_off {
+        let more = if reason == OUT_OF_TIME { "; --timeout 10m gives more time" } else { "" };
+        put(&mut page, &format!("Checks that were cut off, {reason}: {checks}{more}"));
+    }
     let plural = |count: usize, word: &str| if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") };
-    let (warnings, faults) = (plural(count(Verdict::Warning), "warning"), plural(count(Verdict::Fault), "fault"));
-    page.push('\n');
-    put(&mut page, &format!("{} ok, {warnings}, {faults}", count(Verdict::Ok)));
+    let Counts { ok, skipped, warnings, faults } = shown.counts;
+    let (warnings, faults) = (plural(warnings, "warning"), plural(faults, "fault"));
+    put(&mut page, &format!("{ok} ok, {skipped} skipped, {warnings}, {faults}"));
     page
 }
 
-/// Each once, in the order in which they come first; autocertd itself at the beginning.
-fn subjects(findings: &[Finding]) -> Vec<&Subject> {
-    let mut subjects = Vec::new();
-    for Finding { about, .. } in findings {
-        if !subjects.contains(&about) {
-            subjects.push(about);
+/// Each subject once, in the order in which they come first, with its findings; autocertd itself at the beginning.
+fn by_subject(findings: &[Finding]) -> Vec<(&Subject, Vec<&Finding>)> {
+    let (mut subjects, mut places) = (Vec::new(), HashMap::new());
+    for finding in findings {
+        let at = *places.entry(&finding.about).or_insert(subjects.len());
+        if at == subjects.len() {
+            subjects.push((&finding.about, Vec::new()));
         }
+        subjects[at].1.push(finding);
     }
     subjects
 }
 
-fn in_lines(page: &mut String, finding: &Finding, colour: bool) {
-    let text = printable(&format!("{}: {}", finding.check, finding.detail));
-    let mut lines = wrapped(&text, WIDTH - INDENT).into_iter();
+fn section(page: &mut String, subject: &Subject, findings: &[&Finding], colour: bool) {
+    heading(page, &printable(&subject.to_string()));
+    for finding in findings {
+        let text = format!("{}: {}", finding.check, finding.detail);
+        in_lines(page, finding.verdict, (&text, finding.remedy.as_deref()), colour);
+    }
+}
+
+fn heading(page: &mut String, text: &str) {
+    if !page.is_empty() {
+        page.push('\n');
+    }
+    put(page, text);
+}
+
+/// The gravest first.
+fn of_many(page: &mut String, names: &[(&Subject, Vec<&Finding>)], colour: bool) {
+    heading(page, &format!("{} names", names.len()));
+    let mut groups = groups(names);
+    groups.sort_by_key(|group| std::cmp::Reverse(group.verdict));
+    for of_verdict in groups.chunk_by(|one, other| one.verdict == other.verdict) {
+        let verdict = of_verdict[0].verdict;
+        let is_problem = matches!(verdict, Verdict::Warning | Verdict::Fault);
+        if is_problem {
+            of_verdict.iter().take(MOST_PROBLEMS).for_each(|group| in_group(page, group, names.len(), colour));
+            if let more @ 1.. = of_verdict.len().saturating_sub(MOST_PROBLEMS) {
+                in_lines(page, verdict, (&format!("and {more} others, see --json"), None), colour);
+            }
+            continue;
+        }
+        let mut checks: Vec<Check> = Vec::new();
+        for group in of_verdict {
+            if !checks.contains(&group.check) {
+                checks.push(group.check);
+            }
+        }
+        for check in checks {
+            let alike: Vec<_> = of_verdict.iter().filter(|group| group.check == check).collect();
+            if alike.len() <= MOST_ALIKE {
+                for group in alike {
+                    in_group(page, group, names.len(), colour);
+                }
+            } else {
+                let count: usize = alike.iter().map(|group| group.names.len()).sum();
+                let text = format!("{check}: another answer for each of {count} names, see --json");
+                in_lines(page, verdict, (&text, None), colour);
+            }
+        }
+    }
+}
+
+fn in_group(page: &mut String, group: &Group<'_>, all: usize, colour: bool) {
+    let Group { check, verdict, detail, remedy, names } = group;
+    let text = match (names.len(), verdict) {
+        (count, _) if count == all => format!("{check}: {detail} (every NAME)"),
+        (count, Verdict::Ok) => format!("{check}: {detail} ({count} names)"),
+        (count, _) => format!("{check}: {detail} ({count} names: {})", listed(names)),
+    };
+    in_lines(page, *verdict, (&text, remedy.as_deref()), colour);
+}
+
+fn groups<'a>(names: &[(&'a Subject, Vec<&Finding>)]) -> Vec<Group<'a>> {
+    let (mut groups, mut places): (Vec<Group<'a>>, HashMap<_, usize>) = (Vec::new(), HashMap::new());
+    for (subject, findings) in names {
+        let Subject::Name(name) = subject else { continue };
+        for finding in findings {
+            let (detail, remedy) = (nameless(&finding.detail, name), finding.remedy.as_ref());
+            let remedy = remedy.map(|remedy| nameless(remedy, name));
+            let key = (finding.check.as_str(), finding.verdict.as_str(), detail.clone(), remedy.clone());
+            let at = *places.entry(key).or_insert(groups.len());
+            if at == groups.len() {
+                let (check, verdict) = (finding.check, finding.verdict);
+                groups.push(Group { check, verdict, detail, remedy, names: Vec::new() });
+            }
+            groups[at].names.push(name);
+        }
+    }
+    groups
+}
+
+fn nameless(text: &str, name: &str) -> String {
+    let bare = name.strip_prefix("*.").unwrap_or(name);
+    text.replace(name, "NAME").replace(bare, "NAME")
+}
+
+fn listed(names: &[&str]) -> String {
+    let first = names[..names.len().min(MOST_LISTED)].join(", ");
+    match names.len().saturating_sub(MOST_LISTED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+fn in_lines(page: &mut String, verdict: Verdict, (text, remedy): (&str, Option<&str>), colour: bool) {
+    let mut lines = wrapped(&printable(text), WIDTH - INDENT).into_iter();
     // Writing to a text never fails.
-    let _infallible = write!(page, "  {}  ", painted(finding.verdict, colour));
+    let _infallible = write!(page, "  {}  ", painted(verdict, colour));
     put(page, &lines.next().unwrap_or_default());
     for line in lines {
         put(page, &format!("{:INDENT$}{line}", ""));
     }
-    for line in finding.remedy.iter().flat_map(|remedy| wrapped(&format!("-> {}", printable(remedy)), WIDTH - INDENT)) {
+    for line in remedy.iter().flat_map(|remedy| wrapped(&format!("-> {}", printable(remedy)), WIDTH - INDENT)) {
         put(page, &format!("{:INDENT$}{line}", ""));
     }
 }
@@ -60,6 +213,7 @@ fn painted(verdict: Verdict, colour: bool) -> String {
     let word = format!("{:VERDICT$}", verdict.as_str());
     let code = match verdict {
         Verdict::Ok => "32",
+        Verdict::Skipped => "36",
         Verdict::Warning => "33",
         Verdict::Fault => "1;31",
     };
@@ -69,6 +223,12 @@ fn painted(verdict: Verdict, colour: bool) -> String {
 const WIDTH: usize = 80;
 const VERDICT: usize = "warning".len();
 const INDENT: usize = VERDICT + 4;
+/// More names than that are grouped by what was found.
+const FEW: usize = 10;
+const MOST_LISTED: usize = 5;
+/// Findings of one verdict that differ in more than the name.
+const MOST_PROBLEMS: usize = 50;
+const MOST_ALIKE: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -82,14 +242,63 @@ mod tests {
             Finding::ok(&set_up, Check::Settings, "they can be used"),
             Finding::ok(&name, Check::Aliases, "_acme-challenge.www.example.com is no alias"),
             Finding::fault(&name, Check::Zone, "ionos: no enabled zone holds _acme-challenge.www.example.com", remedy),
-            Finding::not_checked(&name, Check::Canary, "there is no zone"),
+            Finding::skipped(&name, Check::Canary, "there is no zone"),
             Finding::warning(&set_up, Check::DiskSpace, "150 MiB are free at /\x1b[31mvar", "make room"),
         ]
     }
 
+    fn shown(findings: &[Finding], has_names: bool) -> Page<'_> {
+        Page { findings, counts: Counts::of(findings), has_names, only_problems: false, cut_off: None }
+    }
+
+    #[test]
+    fn many_names_share_lines() {
+        let names = (0..40).flat_map(|number| {
+            let name = format!("www{number}.example.com");
+            let about = Subject::Name(name.clone());
+            let zone = match number {
+                0..7 => {
+                    Finding::fault(&about, Check::Zone, format!("no zone holds _acme-challenge.{name}"), "make one")
+                }
+                _ => Finding::ok(&about, Check::Zone, format!("example.com at ionos, for _acme-challenge.{name}")),
+            };
+            [Finding::ok(&about, Check::Aliases, format!("_acme-challenge.{name} is no alias")), zone]
+        });
+        let findings: Vec<Finding> = names.collect();
+        let page = page(&Page { cut_off: Some((3, OUT_OF_TIME)), ..shown(&findings, true) }, false);
+        insta::assert_snapshot!(page, @r"
+        40 names
+          fault    zone: no zone holds _acme-challenge.NAME (7 names: www0.example.com,
+                   www1.example.com, www2.example.com, www3.example.com,
+                   www4.example.com and 2 more)
+                   -> make one
+          ok       aliases: _acme-challenge.NAME is no alias (every NAME)
+          ok       zone: example.com at ionos, for _acme-challenge.NAME (33 names)
+
+        Checks that were cut off, out of time: 3; --timeout 10m gives more time
+        73 ok, 0 skipped, 0 warnings, 7 faults
+        ");
+    }
+
+    #[test]
+    fn a_thousand_that_all_differ_fill_no_more_than_some_screens() {
+        let names = (0..1_000).flat_map(|number| {
+            let about = Subject::Name(format!("www.shop{number}.example"));
+            [
+                Finding::ok(&about, Check::Zone, format!("shop{number}.example at ionos")),
+                Finding::fault(&about, Check::Canary, format!("record {number} failed"), "ask the service's support"),
+            ]
+        });
+        let findings: Vec<Finding> = names.collect();
+        let page = page(&shown(&findings, true), false);
+        assert!(page.lines().count() < 250, "{page}");
+        assert!(page.contains("  ok       zone: another answer for each of 1000 names, see --json\n"), "{page}");
+        assert!(page.contains("  fault    and 950 others, see --json\n"), "{page}");
+    }
+
     #[test]
     fn it_reads_well_in_80_columns() {
-        insta::assert_snapshot!(page(&findings(), true, false), @r"
+        insta::assert_snapshot!(page(&shown(&findings(), true), false), @r"
         Set-up
           ok       settings: they can be used
           warning  disk space: 150 MiB are free at / [31mvar
@@ -100,16 +309,17 @@ mod tests {
           fault    zone: ionos: no enabled zone holds _acme-challenge.www.example.com
                    -> create or enable its zone, or give a token that may see it (3
                    zones were seen)
-          warning  canary record: not checked: there is no zone
+          skipped  canary record: there is no zone
 
-        2 ok, 2 warnings, 1 fault
+        2 ok, 1 skipped, 1 warning, 1 fault
         ");
     }
 
     #[test]
     fn colour_is_for_the_verdict_alone() {
-        let page = page(&findings()[2..3], false, true);
+        let findings = findings();
+        let page = page(&shown(&findings[2..3], false), true);
         assert!(page.contains("  \x1b[1;31mfault  \x1b[0m  zone: "), "{page:?}");
-        assert!(page.contains("autocertd doctor www.example.com\n\n0 ok, 0 warnings, 1 fault\n"), "{page}");
+        assert!(page.contains("autocertd doctor www.example.com\n\n0 ok, 0 skipped, 0 warnings, 1 fault\n"), "{page}");
     }
 }

@@ -3,9 +3,13 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::text::printable;
 
 /// The line.
+#[derive(Clone)]
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
@@ -14,17 +18,38 @@ impl Progress {
             return Self(ProgressBar::hidden());
         }
         let line = ProgressBar::new_spinner();
+        // No longer than the terminal is wide: of a wrapped line a part would stay.
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            line.set_style(style);
+        }
         line.enable_steady_tick(TICK);
         Self(line)
     }
 
-    pub(super) fn tell(&self, words: String) {
-        self.0.set_message(words);
+    pub(super) fn tell(&self, words: &str) {
+        if !self.0.is_finished() {
+            self.0.set_message(printable(words));
+        }
     }
 
     /// The line goes: what was found follows.
     pub(super) fn end(&self) {
         self.0.finish_and_clear();
+    }
+
+    /// At a signal the line goes at once, and a plain one says what is still waited for: a second signal may end the
+    /// program at any time.
+    pub(super) fn end_at(&self, stopping: CancellationToken) {
+        let line = self.clone();
+        tokio::spawn(async move {
+            stopping.cancelled().await;
+            if !line.0.is_finished() {
+                line.end();
+                if std::io::stderr().is_terminal() {
+                    eprintln!("interrupted; removing canary records, Ctrl-C again ends at once");
+                }
+            }
+        });
     }
 }
 

@@ -148,6 +148,10 @@ impl Adapter for Ionos {
         self.zones.serving(&self.client, name).await
     }
 
+    fn asks_service_for_zones(&self) -> bool {
+        true
+    }
+
     async fn present(&self, zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
         let zone_name = self.zones.name_of(&self.client, zone).await?;
         let relative = zone_name.as_deref().and_then(|zone_name| relative_name(&record.name, zone_name));

@@ -161,6 +161,10 @@ impl Adapter for Rfc2136 {
         Ok(Zone { id: name.clone().into(), name, nameservers })
     }
 
+    fn asks_service_for_zones(&self) -> bool {
+        true
+    }
+
     async fn present(&self, zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
         self.add(zone, std::slice::from_ref(record)).await?;
         Ok(id_of(record))

@@ -129,7 +129,9 @@ fn in_use(record: ChallengeRecord, until: Option<Moment>) -> Swept {
     let why = match until {
         _ if record.needed => "an open order needs it",
         Some(_) => "a check made it a few minutes ago",
-        None => "a check may still use it: no CA confirms this machine's clock; set the clock, or try again when a CA answers",
+        None => {
+            "a check may still use it: no CA confirms this machine's clock; set the clock, or try again when a CA answers"
+        }
     };
     Swept { record, fate: Fate::InUse(why) }
 }
