@@ -122,6 +122,18 @@ pub enum KeyError {
     },
 }
 
+/// Keeps other rotations out. It is unlocked on purpose: a program that is being started holds a copy of each open file
+/// for a moment, and closing ours would not end the lock.
+pub(super) struct RotationLock(File);
+
+impl Drop for RotationLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "the lock of a rotation ends with its file");
+        }
+    }
+}
+
 impl KeyRing {
     /// Reads the key file.
     ///
@@ -205,12 +217,12 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Keeps other rotations out for as long as the file that it gives is open.
-    pub(super) fn lock_for_rotation(&self) -> Result<File, KeyError> {
+    /// Keeps other rotations out until the lock is dropped.
+    pub(super) fn lock_for_rotation(&self) -> Result<RotationLock, KeyError> {
         let folder = folder_of(self.path());
         let handle = File::open(folder).map_err(|source| KeyError::File { path: folder.to_owned(), source })?;
         match handle.try_lock() {
-            Ok(()) => Ok(handle),
+            Ok(()) => Ok(RotationLock(handle)),
             Err(TryLockError::WouldBlock) => Err(KeyError::RotationRuns { path: self.path().to_owned() }),
             Err(TryLockError::Error(source)) => Err(KeyError::File { path: folder.to_owned(), source }),
         }
