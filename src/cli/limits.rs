@@ -163,7 +163,7 @@ impl BucketLevel {
         let Level { bucket, rate, used, next } = level;
         let when = if *next > now { format!("{}\n{next}", seen_from(now, *next)) } else { "now".to_owned() };
         Self {
-            bucket: bucket.kind(),
+            bucket: bucket.kind().as_str(),
             subject: bucket.subject().to_owned(),
             used: *used,
             count: rate.count(),

@@ -101,7 +101,7 @@ pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Mome
 /// left, so that the urgent come back early, and are first then.
 fn in_line(full: &Full, place: i32, candidate: &Candidate, now: Moment) -> Hold {
     let until = (full.until + full.rate.interval() * place).min(candidate.latest(full.until, now));
-    Hold { until, cause: HoldCause::Limit(full.to_string()) }
+    Hold { until, cause: HoldCause::from(full) }
 }
 
 impl Candidate {
@@ -173,7 +173,7 @@ const LONGEST_HOLD: Duration = Duration::days(1);
 mod tests {
     use super::*;
     use crate::domain::disposition::{Disposition, Failure};
-    use crate::domain::ledger::{Allowance, Limits, Rate};
+    use crate::domain::ledger::{Allowance, LimitKind, Limits, Rate};
     use crate::domain::name::DnsName;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
@@ -250,7 +250,8 @@ mod tests {
         assert_eq!(go(&verdicts), [false, true, false]);
         assert_eq!((held(&verdicts[0]), held(&verdicts[2])), (Duration::HOUR, Duration::hours(2)));
         let Verdict::Hold(hold) = &verdicts[0] else { panic!() };
-        assert_eq!(hold.cause, HoldCause::Limit("new certificates of d1.com (1 in 1 h)".to_owned()));
+        let description = "new certificates of d1.com (1 in 1 h)".to_owned();
+        assert_eq!(hold.cause, HoldCause::Limit { kind: LimitKind::Domain, description });
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! A hold: an order that is kept back for its provider's sake, and until when. It is no trouble of the certificate's own.
 
-use std::convert::Infallible;
 use std::fmt;
-use std::str::FromStr;
 
+use crate::domain::ledger::{Full, LimitKind};
 use crate::domain::moment::Moment;
 
 /// What keeps an order back.
@@ -20,7 +19,9 @@ impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             HoldCause::ProviderDown => f.write_str("the provider is down; it is probed until it answers"),
-            HoldCause::Limit(limit) => write!(f, "the order waits for a limit of the CA: {limit}"),
+            HoldCause::Limit { description, .. } => {
+                write!(f, "the order waits for a limit of the CA: {description}")
+            }
         }
     }
 }
@@ -30,29 +31,46 @@ impl fmt::Display for Hold {
 pub enum HoldCause {
     /// The provider is down: one probe at a time is sent.
     ProviderDown,
-    /// The order would break this limit of the CA.
-    Limit(String),
+    /// The order would break a limit of the CA.
+    Limit {
+        /// Which one.
+        kind: LimitKind,
+        /// It in words, for people only.
+        description: String,
+    },
 }
 
 impl HoldCause {
-    /// The text under which the store keeps a provider that is down.
+    /// What the store keeps for a provider that is down, in place of the kind of a limit.
     pub const PROVIDER_DOWN: &str = "provider-down";
-}
 
-/// As the store keeps it.
-impl fmt::Display for HoldCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// What the store asks for.
+    pub const fn kind(&self) -> &'static str {
+        match self {
             Self::ProviderDown => Self::PROVIDER_DOWN,
-            Self::Limit(limit) => limit,
-        })
+            Self::Limit { kind, .. } => kind.as_str(),
+        }
+    }
+
+    /// The words that the store keeps beside the kind. Releases before 0007 read the cause from them.
+    pub fn description(&self) -> &str {
+        match self {
+            Self::ProviderDown => Self::PROVIDER_DOWN,
+            Self::Limit { description, .. } => description,
+        }
+    }
+
+    /// Reads what the store keeps.
+    pub fn from_stored(kind: &str, description: String) -> Self {
+        if kind == Self::PROVIDER_DOWN {
+            return Self::ProviderDown;
+        }
+        Self::Limit { kind: LimitKind::from_stored(kind), description }
     }
 }
 
-impl FromStr for HoldCause {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == Self::PROVIDER_DOWN { Self::ProviderDown } else { Self::Limit(text.to_owned()) })
+impl From<&Full> for HoldCause {
+    fn from(full: &Full) -> Self {
+        Self::Limit { kind: full.bucket.kind(), description: full.to_string() }
     }
 }

@@ -150,13 +150,13 @@ impl Bucket {
         }
     }
 
-    /// Its kind, as the store keeps it.
-    pub const fn kind(&self) -> &'static str {
+    /// Which limit it counts for.
+    pub const fn kind(&self) -> LimitKind {
         match self {
-            Self::Orders => "orders",
-            Self::Domain(_) => "domain",
-            Self::NameSet(_) => "name-set",
-            Self::Failures(_) => "failures",
+            Self::Orders => LimitKind::Orders,
+            Self::Domain(_) => LimitKind::Domain,
+            Self::NameSet(_) => LimitKind::NameSet,
+            Self::Failures(_) => LimitKind::Failures,
         }
     }
 
@@ -170,13 +170,49 @@ impl Bucket {
 
     /// As the store kept it.
     pub fn from_parts(kind: &str, subject: String) -> Option<Self> {
-        match kind {
-            "orders" => Some(Self::Orders),
-            "domain" => Some(Self::Domain(subject)),
-            "name-set" => Some(Self::NameSet(subject)),
-            "failures" => Some(Self::Failures(subject)),
-            _ => None,
+        match LimitKind::from_stored(kind) {
+            LimitKind::Orders => Some(Self::Orders),
+            LimitKind::Domain => Some(Self::Domain(subject)),
+            LimitKind::NameSet => Some(Self::NameSet(subject)),
+            LimitKind::Failures => Some(Self::Failures(subject)),
+            LimitKind::Unknown => None,
         }
+    }
+}
+
+/// A kind of limit, as the store keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitKind {
+    /// Orders of an account.
+    Orders,
+    /// Certificates of a registered domain.
+    Domain,
+    /// Certificates for exactly the same names.
+    NameSet,
+    /// Failed validations of a name.
+    Failures,
+    /// One that another release knows.
+    Unknown,
+}
+
+impl LimitKind {
+    /// The text in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Domain => "domain",
+            Self::NameSet => "name-set",
+            Self::Failures => "failures",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Reads the text in the database.
+    pub fn from_stored(text: &str) -> Self {
+        [Self::Orders, Self::Domain, Self::NameSet, Self::Failures]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .unwrap_or(Self::Unknown)
     }
 }
 

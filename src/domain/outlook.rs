@@ -121,6 +121,7 @@ mod tests {
     use crate::domain::disposition::Failure;
     use crate::domain::finding::{Check, Finding, Subject};
     use crate::domain::hold::{Hold, HoldCause};
+    use crate::domain::ledger::LimitKind;
     use crate::domain::rehearsal::Rehearsal;
     use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
 
@@ -172,7 +173,8 @@ mod tests {
         let retried = Standing { trouble: trouble(Failure::retry("HTTP 503")), ..serving(Duration::days(9)) };
         assert_eq!(Outlook::of(&retried, NOW).next, Next::Retry);
         assert_eq!(sentence(&retried), "HTTP 503 (failure 1, next try at 2027-01-15T08:01:00Z)");
-        let cause = HoldCause::Limit("orders of the account (300 in 3 h)".to_owned());
+        let cause =
+            HoldCause::Limit { kind: LimitKind::Orders, description: "orders of the account (300 in 3 h)".to_owned() };
         let held = Standing { hold: Some(Hold { until: NOW + Duration::HOUR, cause }), ..serving(Duration::days(9)) };
         assert_eq!(Outlook::of(&held, NOW).next, Next::Wait);
         assert_eq!(

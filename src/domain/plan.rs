@@ -183,7 +183,7 @@ pub(super) fn next_attempt(standing: &Standing, now: Moment) -> Plan {
 fn held(hold: &Hold) -> (Moment, Reason) {
     let reason = match hold.cause {
         HoldCause::ProviderDown => Reason::ProviderDown,
-        HoldCause::Limit(_) => Reason::Limit,
+        HoldCause::Limit { .. } => Reason::Limit,
     };
     (hold.until, reason)
 }

@@ -147,6 +147,7 @@ mod tests {
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
     use crate::domain::hold::{Hold, HoldCause};
+    use crate::domain::ledger::LimitKind;
     use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
     use crate::domain::revocation::RevocationReason;
 
@@ -256,7 +257,10 @@ mod tests {
     #[test]
     fn a_hold_tells_the_limit_and_the_moment_until_it_is_over() {
         let limit = "orders of the account (300 in 3 h)".to_owned();
-        let kept_back = Hold { until: NOW + Duration::minutes(5), cause: HoldCause::Limit(limit.clone()) };
+        let kept_back = Hold {
+            until: NOW + Duration::minutes(5),
+            cause: HoldCause::Limit { kind: LimitKind::Orders, description: limit.clone() },
+        };
         let held = Standing { hold: Some(kept_back), ..Standing::default() };
         let report = of_auto_certificate(&held, NOW);
         let expected = format!(

@@ -39,7 +39,7 @@ impl Course<'_> {
     pub(super) async fn take_order(&self) -> Result<(), Stop> {
         let Some(booking) = self.booking().await? else { return Err(Stop::Abandoned) };
         let taken = self.issuance.store.take_order(self.tenure.lease(), &booking).await?;
-        taken.map_err(|full| Stop::Held(Hold { until: full.until, cause: HoldCause::Limit(full.to_string()) }))
+        taken.map_err(|full| Stop::Held(Hold { until: full.until, cause: HoldCause::from(&full) }))
     }
 
     /// The order with the books that it counts in; nothing where its provider is gone.

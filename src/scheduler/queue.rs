@@ -129,7 +129,7 @@ impl Scheduler {
             }
         }
         if let Some((_, hold)) = kept_back.first() {
-            tracing::info!(%provider, held = kept_back.len(), until = %hold.until, cause = %hold.cause, "kept back");
+            tracing::info!(%provider, held = kept_back.len(), until = %hold.until, cause = %hold.cause.description(), "kept back");
         }
         store.keep_back(&kept_back, now).await?;
         Ok(room_left)

@@ -180,7 +180,7 @@ impl<'a> Account<'a> {
 
     fn hold(&mut self, index: u32, hold: Hold, now: Moment) {
         match hold.cause {
-            HoldCause::Limit(_) => self.tally.held_by_limit += 1,
+            HoldCause::Limit { .. } => self.tally.held_by_limit += 1,
             HoldCause::ProviderDown => self.tally.held_by_breaker += 1,
         }
         let certificate = self.certificate(index);

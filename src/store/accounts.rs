@@ -306,7 +306,7 @@ pub(super) const CLAIM_DUE: &str = concat!(
     free!(),
     " ORDER BY next_look LIMIT $3) ",
     "UPDATE providers SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
-    "WHERE id IN (SELECT id FROM due) AND ",
+    "WHERE id IN (SELECT id FROM providers WHERE id IN (SELECT id FROM due)@in_order) AND ",
     free!(),
     " RETURNING id, lease_epoch"
 );
@@ -332,10 +332,10 @@ macro_rules! fence {
         " WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3"
     };
 }
-/// That a person had the account deactivated, as the document of the note says.
+/// That a person had the account deactivated.
 macro_rules! deactivated {
     () => {
-        "account_note LIKE '%\"fate\":\"deactivated\"%'"
+        "COALESCE(account_fate, '') = 'deactivated'"
     };
 }
 pub(super) use deactivated;

@@ -318,8 +318,9 @@ const fn private_key(row: &str) -> Place<'_> {
 const TABLE: &str = "attempts";
 const LET_GO: &str = "UPDATE auto_certificates SET held_until = NULL, held_by = NULL WHERE id = $1";
 const FORGET_EARLIER: &str = "\
-    DELETE FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL AND NOT EXISTS \
-    (SELECT 1 FROM challenge_records r WHERE r.attempt_id = attempts.id)";
+    DELETE FROM attempts WHERE id IN (SELECT t.id FROM attempts t \
+    WHERE t.auto_certificate_id = $1 AND t.ended_at IS NOT NULL AND NOT EXISTS \
+    (SELECT 1 FROM challenge_records r WHERE r.attempt_id = t.id)@in_order)";
 const INSERT: &str = "\
     INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, profile, replaces, reason, \
     started_at, stage) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
@@ -349,9 +350,10 @@ const END: &str = "\
     WHERE id = $1 AND auto_certificate_id = $2 AND ended_at IS NULL";
 const END_OPEN: &str = "\
     UPDATE attempts SET ended_at = $2, failure = $3, private_key = NULL, csr = NULL, chain = NULL \
-    WHERE auto_certificate_id = $1 AND ended_at IS NULL";
+    WHERE id IN (SELECT id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NULL@in_order)";
 const NEWEST: &str = "\
     SELECT created_at FROM certificates WHERE auto_certificate_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
 const FREE_RECORDS: &str = "\
-    UPDATE challenge_records SET next_try = $2 WHERE auto_certificate_id = $1 AND attempt_id IN \
-    (SELECT id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL)";
+    UPDATE challenge_records SET next_try = $2 WHERE id IN \
+    (SELECT id FROM challenge_records WHERE auto_certificate_id = $1 AND attempt_id IN \
+    (SELECT id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL)@in_order)";

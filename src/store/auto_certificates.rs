@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 
 use crate::domain::attempt::StageKind;
 use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate, NewestCertificate, Standing};
-use crate::domain::hold::Hold;
+use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
@@ -314,8 +314,9 @@ fn read_renewal_info(record: &Record<'_>) -> Result<Option<RenewalInfo>, StoreEr
 
 /// Reads what keeps an order back.
 pub(super) fn read_hold(record: &Record<'_>) -> Result<Option<Hold>, StoreError> {
-    let Some(cause) = record.optional_parsed("held_by")? else { return Ok(None) };
-    Ok(Some(Hold { until: record.moment("held_until")?, cause }))
+    let stored = record.optional_text("held_kind")?.zip(record.optional_text("held_by")?);
+    let Some((kind, description)) = stored else { return Ok(None) };
+    Ok(Some(Hold { until: record.moment("held_until")?, cause: HoldCause::from_stored(&kind, description) }))
 }
 
 /// A column of the newest certificate that was issued for the auto-certificate `a`.
@@ -349,7 +350,7 @@ pub(super) use running;
 pub(super) const COLUMNS: &str = concat!(
     "a.id, a.name, a.provider_id, a.common_name, a.key_algorithm, a.subject_alternative_names, a.profile, \
      a.created_at, a.created_by, a.created_by_id, a.modified_at, a.modified_by, a.modified_by_id, \
-     a.last_issued, a.trouble, a.held_until, a.held_by, a.renewal_requested, a.intent_changed, a.deleted_at, a.rehearsal, ",
+     a.last_issued, a.trouble, a.held_until, a.held_by, a.held_kind, a.renewal_requested, a.intent_changed, a.deleted_at, a.rehearsal, ",
     running!(),
     ", ",
     open_stage!(),

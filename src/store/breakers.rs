@@ -3,14 +3,14 @@
 use sqlx::any::AnyRow;
 
 use crate::domain::breaker::Breaker;
-use crate::domain::disposition::Failure;
+use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::hold::HoldCause;
 use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::ledger::Bucket;
+use crate::domain::ledger::LimitKind;
 use crate::domain::moment::Moment;
 use crate::domain::server_url::ServerUrl;
 use crate::store::database::Transaction;
-use crate::store::documents;
+use crate::store::documents::breaker::of_breaker;
 use crate::store::providers::TABLE;
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
@@ -47,7 +47,7 @@ impl Store {
         let breaker = row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten();
         let row = self.query(RUNNING).bind(provider.to_string()).fetch_one(&self.0.pool).await?;
         let running = Record::new(&row, "auto_certificates").count("running")?;
-        let limit = format!("{}%", Bucket::Orders);
+        let limit = LimitKind::Orders.as_str();
         let row = self.query(LINE).bind(provider.to_string()).bind(limit).fetch_one(&self.0.pool).await?;
         Ok(Turnstile { breaker, running, line: Record::new(&row, "auto_certificates").count("line")? })
     }
@@ -68,9 +68,9 @@ impl Store {
         let previous = self.locked_breaker(&mut transaction, provider).await?;
         let breaker = Breaker::after(previous.clone(), subject, failure, self.now(), jitter);
         if breaker != previous {
-            self.query("UPDATE providers SET breaker = $2 WHERE id = $1")
+            self.query(SET)
                 .bind(provider.to_string())
-                .bind(breaker.as_ref().map(documents::breaker::of_breaker))
+                .bind(breaker.as_ref().map(of_breaker))
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
@@ -96,15 +96,17 @@ impl Store {
         }
         let closed = self.query(CLOSE).bind(provider.to_string()).execute(&mut *transaction).await?;
         // Where it only stumbled, each failure is its certificate's own.
-        let of_all: &[&'static str] = match (breaker.open_until(), proof) {
+        let of_all: &[(&'static str, &'static str)] = match (breaker.open_until(), proof) {
             (None, _) => &[],
-            (Some(_), Proof::Nonce) => &[LET_GO],
-            (Some(_), Proof::Order | Proof::Issue) => &[LET_GO, FORGET_TROUBLE],
+            (Some(_), Proof::Nonce) => &[(LET_GO, HoldCause::PROVIDER_DOWN)],
+            (Some(_), Proof::Order | Proof::Issue) => {
+                &[(LET_GO, HoldCause::PROVIDER_DOWN), (FORGET_TROUBLE, PROVIDER_DOWN.as_str())]
+            }
         };
-        for statement in of_all {
+        for (statement, cause) in of_all {
             self.query(*statement)
                 .bind(provider.to_string())
-                .bind(HoldCause::PROVIDER_DOWN)
+                .bind(*cause)
                 .bind(self.now().micros())
                 .execute(&mut *transaction)
                 .await?;
@@ -149,15 +151,15 @@ impl Store {
         breaker: &Breaker,
         until: Moment,
     ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        // What the columns mean is compared, not how a release spells it.
+        if self.locked_breaker(&mut transaction, provider).await?.as_ref() != Some(breaker) {
+            return Ok(false);
+        }
         let claimed = Breaker { probe_at: Some(until), ..breaker.clone() };
-        let written = self
-            .query("UPDATE providers SET breaker = $3 WHERE id = $1 AND breaker = $2")
-            .bind(provider.to_string())
-            .bind(documents::breaker::of_breaker(breaker))
-            .bind(documents::breaker::of_breaker(&claimed))
-            .execute(&self.0.pool)
-            .await?;
-        Ok(written.rows_affected() == 1)
+        self.query(SET).bind(provider.to_string()).bind(of_breaker(&claimed)).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Two failures at a time count as two.
@@ -172,7 +174,7 @@ impl Store {
     }
 }
 
-const WAITS: &str = "SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_by = $2 LIMIT 1";
+pub(super) const WAITS: &str = "SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_kind = $2 LIMIT 1";
 const DOWN: &str = "SELECT id, server, breaker FROM providers WHERE breaker IS NOT NULL";
 const BREAKER: &str = "SELECT id, breaker FROM providers WHERE id = $1";
 /// Those whose open attempt is with another provider count at both: a fallback is no way past the bounds of either.
@@ -181,15 +183,16 @@ pub(super) const RUNNING: &str = "\
     AND (a.provider_id = $1 OR EXISTS (SELECT 1 FROM attempts o \
     WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL AND o.provider_id = $1))";
 pub(super) const LINE: &str = "\
-    SELECT COUNT(*) AS line FROM auto_certificates WHERE provider_id = $1 AND held_by IS NOT NULL AND held_by LIKE $2";
+    SELECT COUNT(*) AS line FROM auto_certificates WHERE provider_id = $1 AND held_kind = $2";
 const BREAKER_IS_SET: &str = "SELECT id FROM providers WHERE id = $1 AND breaker IS NOT NULL";
 const CLOSE: &str = "UPDATE providers SET breaker = NULL WHERE id = $1 AND breaker IS NOT NULL";
-const LET_GO: &str = "\
+pub(super) const LET_GO: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \
-    WHERE id IN (SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_by = $2@in_order)";
-/// Their own pauses were for the provider's sake, those that it asked for, too: it takes orders again. The document is
-/// ours, and a match by chance costs one look.
-const FORGET_TROUBLE: &str = "\
+    WHERE id IN (SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_kind = $2@in_order)";
+/// Their own pauses were for the provider's sake, those that it asked for, too: it takes orders again.
+pub(super) const FORGET_TROUBLE: &str = "\
     UPDATE auto_certificates SET trouble = NULL, next_look = $3, wakes = wakes + 1 \
     WHERE id IN (SELECT id FROM auto_certificates \
-    WHERE provider_id = $1 AND deleted_at IS NULL AND trouble LIKE '%\"disposition\":\"' || $2 || '\"%'@in_order)";
+    WHERE provider_id = $1 AND deleted_at IS NULL AND trouble_disposition = $2@in_order)";
+const PROVIDER_DOWN: Disposition = Disposition::ProviderDown { not_before: None };
+const SET: &str = "UPDATE providers SET breaker = $2 WHERE id = $1";

@@ -308,7 +308,8 @@ const REVOCATION_LEFT: &str = "SELECT id FROM certificates WHERE id = $1";
 const WAKE: &str = "\
     UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE id = $1 AND deleted_at IS NULL";
 pub(super) const REMOVE_EXPIRED: &str = "\
-    DELETE FROM certificates WHERE auto_certificate_id IS NOT NULL AND not_after <= $1 AND NOT EXISTS \
-    (SELECT 1 FROM auto_certificates a WHERE a.id = certificates.auto_certificate_id AND a.deleted_at IS NULL \
-    AND certificates.id = (SELECT n.id FROM certificates n WHERE n.auto_certificate_id = a.id \
-    ORDER BY n.created_at DESC, n.id DESC LIMIT 1))";
+    DELETE FROM certificates WHERE id IN (SELECT c.id FROM certificates c \
+    WHERE c.auto_certificate_id IS NOT NULL AND c.not_after <= $1 AND NOT EXISTS \
+    (SELECT 1 FROM auto_certificates a WHERE a.id = c.auto_certificate_id AND a.deleted_at IS NULL \
+    AND c.id = (SELECT n.id FROM certificates n WHERE n.auto_certificate_id = a.id \
+    ORDER BY n.created_at DESC, n.id DESC LIMIT 1))@in_order)";

@@ -88,7 +88,9 @@ const KEEP: &str = "\
     ON CONFLICT (instance) DO UPDATE SET latest = excluded.latest, readings = excluded.readings, \
     written_at = excluded.written_at";
 /// 30 days, in microseconds.
-const FORGET: &str = "DELETE FROM clock_records WHERE written_at < @now - 2592000000000";
+const FORGET: &str = "\
+    DELETE FROM clock_records WHERE instance IN \
+    (SELECT instance AS id FROM clock_records WHERE written_at < @now - 2592000000000@in_order)";
 /// An hour, in microseconds. On SQLite the time of the database is the clock itself.
 const AHEAD: &str = "\
     SELECT instance AS id, latest FROM clock_records WHERE instance <> $1 AND latest > $2 \

@@ -400,14 +400,15 @@ const SELECT: &str = concat!(
 pub(super) const REQUEST_DELIVERIES: &str = "\
     UPDATE deliveries SET next_look = $2, wakes = wakes + 1, trouble = NULL, \
     settings = CASE WHEN trouble IS NULL THEN settings ELSE '' END \
-    WHERE auto_certificate_id IN (SELECT value FROM @listed1)";
+    WHERE id IN \
+    (SELECT id FROM deliveries WHERE auto_certificate_id IN (SELECT value FROM @listed1)@in_order)";
 /// The lease is asked for twice: between the look and the write another session may have claimed the row.
 pub(super) const CLAIM_DUE: &str = concat!(
     "WITH due AS MATERIALIZED (SELECT id FROM deliveries WHERE target = $2 AND instance = $3 AND next_look <= $4 AND ",
     free!(),
     " ORDER BY COALESCE(certificate_not_after, 0), next_look LIMIT $5) ",
     "UPDATE deliveries SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = @now + @lease ",
-    "WHERE id IN (SELECT id FROM due) AND ",
+    "WHERE id IN (SELECT id FROM deliveries WHERE id IN (SELECT id FROM due)@in_order) AND ",
     free!(),
     " RETURNING id, lease_epoch, wakes"
 );
@@ -415,10 +416,13 @@ const RECORD_DELIVERED: &str = "\
     UPDATE deliveries SET certificate_id = $4, certificate_created_at = $5, certificate_not_after = $6, \
     delivered_at = $7, settings = $8, receipt = $9, trouble = NULL \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
-pub(super) const WAKE: &str = "UPDATE deliveries SET next_look = $2, wakes = wakes + 1 WHERE auto_certificate_id = $1";
+pub(super) const WAKE: &str = "\
+    UPDATE deliveries SET next_look = $2, wakes = wakes + 1 \
+    WHERE id IN (SELECT id FROM deliveries WHERE auto_certificate_id = $1@in_order)";
 const WAKE_TARGET: &str = "\
     UPDATE deliveries SET next_look = $3, wakes = wakes + 1, trouble = NULL, \
-    settings = CASE WHEN trouble IS NULL THEN settings ELSE '' END WHERE target = $1 AND instance = $2";
+    settings = CASE WHEN trouble IS NULL THEN settings ELSE '' END \
+    WHERE id IN (SELECT id FROM deliveries WHERE target = $1 AND instance = $2@in_order)";
 const RELEASE: &str = "\
     UPDATE deliveries SET lease_owner = NULL, lease_until = NULL, runs = runs + 1, \
     next_look = CASE WHEN wakes = $4 THEN $5 ELSE $6 END \

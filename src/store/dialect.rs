@@ -84,6 +84,14 @@ impl Dialect {
         }
     }
 
+    /// The triggers of the seventh migration.
+    const fn derived_columns(self) -> &'static str {
+        match self {
+            Self::Sqlite => include_str!("migrations/0007_triggers_sqlite.sql"),
+            Self::Postgres => include_str!("migrations/0007_triggers_postgres.sql"),
+        }
+    }
+
     /// What each new connection is told first. PostgreSQL breaks off what takes longer than `limit` before our own limit
     /// does, and frees the locks of a process that has frozen or vanished.
     pub(super) fn greeting(self, limit: Duration) -> String {
@@ -108,10 +116,11 @@ impl Dialect {
         }
     }
 
-    /// The statement in this dialect: `@now`, `@lease`, `@blob`, `@in_order`, `@triggers` and `@listed1` to `@listed3` are filled in.
-    /// Values are always bound, never part of the text.
+    /// The statement in this dialect: `@now`, `@lease`, `@blob`, `@in_order`, `@triggers`, `@derived_columns` and `@listed1` to
+    /// `@listed3` are filled in. Values are always bound, never part of the text.
     pub(super) fn sql(self, text: impl Into<Cow<'static, str>>) -> SqlStr {
         let text = text.into();
+        debug_assert!(locks_in_one_order(&text), "a statement that changes several rows lacks @in_order: {text}");
         if !text.contains('@') {
             return AssertSqlSafe(text).into_sql_str();
         }
@@ -121,12 +130,42 @@ impl Dialect {
             .replace("@lease", &lease)
             .replace("@blob", self.blob())
             .replace("@in_order", self.in_order())
-            .replace("@triggers", self.triggers());
+            .replace("@triggers", self.triggers())
+            .replace("@derived_columns", self.derived_columns());
         let filled =
             (1..=3).fold(filled, |text, number| text.replace(&format!("@listed{number}"), &self.listed(number)));
         AssertSqlSafe(filled).into_sql_str()
     }
 }
 
+/// Whether a statement changes one row at most, or locks those that it changes in the order of their ids.
+fn locks_in_one_order(text: &str) -> bool {
+    let changes = text.contains("DELETE FROM ")
+        || text.match_indices("UPDATE ").any(|(at, _)| !text[..at].ends_with("FOR ") && !text[..at].ends_with("DO "));
+    let is_statement = ["UPDATE ", "DELETE FROM ", "WITH "].iter().any(|verb| text.starts_with(verb));
+    let one_row = ["WHERE id = ", "WHERE instance = ", "WHERE name = $1 AND content = $2"];
+    !(is_statement && changes) || text.contains("@in_order") || one_row.iter().any(|one| text.contains(one))
+}
+
 const PRAGMAS: &str = "\
     PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+
+#[cfg(test)]
+mod tests {
+    use super::locks_in_one_order;
+
+    #[test]
+    fn a_statement_of_several_rows_without_an_order_is_noticed() {
+        for (text, is_ordered) in [
+            ("UPDATE t SET a = 1 WHERE owner = $1", false),
+            ("DELETE FROM t WHERE a <= $1", false),
+            ("WITH due AS (SELECT id FROM t) UPDATE t SET a = 1 WHERE id IN (SELECT id FROM due)", false),
+            ("DELETE FROM t WHERE id IN (SELECT id FROM t WHERE a <= $1@in_order)", true),
+            ("UPDATE t SET a = 1 WHERE id = $1 AND b = $2", true),
+            ("SELECT id FROM t FOR UPDATE", true),
+            ("INSERT INTO t (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET a = 1", true),
+        ] {
+            assert_eq!(locks_in_one_order(text), is_ordered, "{text}");
+        }
+    }
+}

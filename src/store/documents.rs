@@ -1,5 +1,5 @@
 //! Values that are kept as JSON text, because no query looks into them: names, failures and troubles here, the rest in
-//! files of their own.
+//! files of their own. What a query asks for has a column beside the document, which a trigger fills.
 
 pub(super) mod account_note;
 pub(super) mod breaker;

@@ -20,8 +20,9 @@ impl Store {
             .bind(lease.epoch)
             .bind(lease.wakes)
             .bind(until.micros())
-            .bind(hold.cause.to_string())
+            .bind(hold.cause.description().to_owned())
             .bind(self.now().micros())
+            .bind(hold.cause.kind())
             .execute(&self.0.pool)
             .await?;
         fenced(released.rows_affected())
@@ -46,9 +47,10 @@ const HOLD_BACK: &str = "\
     UPDATE auto_certificates SET lease_owner = NULL, lease_until = NULL, runs = runs + 1, \
     next_look = CASE WHEN wakes = $4 THEN $5 ELSE $7 END, \
     held_until = CASE WHEN wakes = $4 THEN $5 ELSE held_until END, \
-    held_by = CASE WHEN wakes = $4 THEN $6 ELSE held_by END \
+    held_by = CASE WHEN wakes = $4 THEN $6 ELSE held_by END, \
+    held_kind = CASE WHEN wakes = $4 THEN $8 ELSE held_kind END \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 const END_LIMIT_HOLDS: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $2, wakes = wakes + 1 \
     WHERE id IN (SELECT id FROM auto_certificates \
-    WHERE held_by IS NOT NULL AND held_by <> $1 AND deleted_at IS NULL@in_order)";
+    WHERE held_kind IS NOT NULL AND held_kind <> $1 AND deleted_at IS NULL@in_order)";

@@ -343,8 +343,9 @@ pub(super) const IN_THE_WAY: &str = concat!(
     " WHERE r.attempt_id = $1 AND o.removing_until > @now LIMIT 1"
 );
 pub(super) const PUT_OFF: &str = "\
-    UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $3 WHERE adapter = $1 AND next_try <= $2 \
-    AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.id = challenge_records.attempt_id AND t.ended_at IS NULL)";
+    UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $3 WHERE id IN \
+    (SELECT r.id FROM challenge_records r WHERE r.adapter = $1 AND r.next_try <= $2 \
+    AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.id = r.attempt_id AND t.ended_at IS NULL)@in_order)";
 const LOOK_AT_REMOVALS: &str = "\
     UPDATE auto_certificates SET next_look = $1, wakes = wakes + 1 WHERE id IN (SELECT id FROM auto_certificates \
     WHERE id IN (SELECT auto_certificate_id FROM challenge_records WHERE next_try > $1 AND removal_tries > 0)@in_order)";

@@ -160,7 +160,10 @@ pub(super) const LEASE_OWNERS: &str = "\
     UNION SELECT lease_owner FROM providers WHERE lease_owner IS NOT NULL \
     UNION SELECT lease_owner FROM deliveries WHERE lease_owner IS NOT NULL";
 const FREE_LEASES: [&str; 3] = [
-    "UPDATE auto_certificates SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1",
-    "UPDATE providers SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1",
-    "UPDATE deliveries SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1",
+    "UPDATE auto_certificates SET lease_owner = NULL, lease_until = NULL \
+     WHERE id IN (SELECT id FROM auto_certificates WHERE lease_owner = $1@in_order)",
+    "UPDATE providers SET lease_owner = NULL, lease_until = NULL \
+     WHERE id IN (SELECT id FROM providers WHERE lease_owner = $1@in_order)",
+    "UPDATE deliveries SET lease_owner = NULL, lease_until = NULL \
+     WHERE id IN (SELECT id FROM deliveries WHERE lease_owner = $1@in_order)",
 ];

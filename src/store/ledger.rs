@@ -122,7 +122,7 @@ impl Store {
                 .query(LOCK)
                 .bind(row_id(scope, &bucket))
                 .bind(scope.to_owned())
-                .bind(bucket.kind())
+                .bind(bucket.kind().as_str())
                 .bind(bucket.subject().to_owned())
                 .fetch_one(&mut **transaction)
                 .await?;
@@ -171,7 +171,7 @@ fn read(row: &AnyRow) -> Result<(Bucket, Moment), StoreError> {
 
 /// A digest: the names of a large set are longer than what an index of PostgreSQL takes.
 fn row_id(scope: &str, bucket: &Bucket) -> String {
-    let whole = [scope, bucket.kind(), bucket.subject()].join("\n");
+    let whole = [scope, bucket.kind().as_str(), bucket.subject()].join("\n");
     URL_SAFE_NO_PAD.encode(digest(&SHA256, whole.as_bytes()))
 }
 
@@ -182,4 +182,5 @@ pub(super) const OF_SCOPE: &str =
 const LOCK: &str = "\
     INSERT INTO ledger (id, scope, bucket, subject, settled_at) VALUES ($1, $2, $3, $4, 0) \
     ON CONFLICT (id) DO UPDATE SET settled_at = ledger.settled_at RETURNING id, settled_at";
-pub(super) const FORGET_SETTLED: &str = "DELETE FROM ledger WHERE settled_at <= $1";
+pub(super) const FORGET_SETTLED: &str = "\
+    DELETE FROM ledger WHERE id IN (SELECT id FROM ledger WHERE settled_at <= $1@in_order)";

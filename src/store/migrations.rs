@@ -73,13 +73,14 @@ const LONGEST: Duration = Duration::from_mins(15);
 const TO_CLOSE: Duration = Duration::from_secs(5);
 /// The version of the tables that this program makes.
 pub(super) const NEWEST: i64 = FILES[FILES.len() - 1].0;
-const FILES: [(i64, &str, &str); 8] = [
+const FILES: [(i64, &str, &str); 9] = [
     (1, "first tables", include_str!("migrations/0001_first_tables.sql")),
     (2, "declared and delivered", include_str!("migrations/0002_declared_and_delivered.sql")),
     (3, "renewal", include_str!("migrations/0003_renewal.sql")),
     (4, "dns", include_str!("migrations/0004_dns.sql")),
     (5, "lists", include_str!("migrations/0005_lists.sql")),
     (6, "clock", include_str!("migrations/0006_clock.sql")),
+    (7, "columns of what is asked for", include_str!("migrations/0007_columns.sql")),
     (8, "identity", include_str!("migrations/0008_identity.sql")),
     (9, "unreadable orders", include_str!("migrations/0009_unreadable_orders.sql")),
 ];

@@ -157,14 +157,16 @@ macro_rules! request {
     };
 }
 const REQUEST: &str = request!("id = $1");
-pub(super) const REQUEST_ALL: &str = request!("deleted_at IS NULL AND id IN (SELECT value FROM @listed1)");
+pub(super) const REQUEST_ALL: &str = request!(
+    "id IN (SELECT id FROM auto_certificates WHERE deleted_at IS NULL AND id IN (SELECT value FROM @listed1)@in_order)"
+);
 /// Rows are locked in the order of their ids, so that two requests never wait for one another.
 pub(super) const LOCK_ALL: &str = "\
     SELECT id FROM auto_certificates WHERE deleted_at IS NULL AND id IN (SELECT value FROM @listed1)@in_order";
 pub(super) const LOCK_DELIVERIES: &str = "\
     SELECT id FROM deliveries WHERE auto_certificate_id IN (SELECT value FROM @listed1)@in_order";
 pub(super) const GET: &str = concat!(
-    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.held_until, a.held_by, a.deleted_at, ",
+    "SELECT a.id, a.name, a.common_name, a.renewal_requested, a.runs, a.trouble, a.held_until, a.held_by, a.held_kind, a.deleted_at, ",
     running!(),
     ", ",
     open_stage!(),

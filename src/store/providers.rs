@@ -148,11 +148,17 @@ impl Store {
         &self,
         id: ProviderId,
     ) -> Result<Vec<(ProviderId, ResourceName)>, StoreError> {
-        let users = self.query(FALL_BACK_ON).bind(format!("%{id}%")).fetch_all(&self.0.pool).await?;
-        self.readable(&users, |row| {
+        let rows = self.query(FALLBACKS).fetch_all(&self.0.pool).await?;
+        let read = |row: &AnyRow| {
             let record = Record::new(row, TABLE);
-            Ok((record.parsed("id")?, record.name("name")?))
-        })
+            let falls_back = record.texts("fallbacks")?.contains(&id);
+            Ok((falls_back, (record.parsed("id")?, record.name("name")?)))
+        };
+        Ok(self
+            .readable(&rows, read)?
+            .into_iter()
+            .filter_map(|(falls_back, user)| falls_back.then_some(user))
+            .collect())
     }
 
     /// Gives a provider another name.
@@ -314,8 +320,8 @@ const MATCHING: &str = concat!(
     columns!(),
     " FROM providers WHERE id = $1 OR name = $2 OR declared_key = $2 ORDER BY created_at, id"
 );
-/// Asked for by a person only, and providers are few. No other text in the list holds the id.
-const FALL_BACK_ON: &str = "SELECT id, name FROM providers WHERE fallbacks LIKE $1 ORDER BY created_at, id";
+/// Asked for by a person only, and providers are few.
+const FALLBACKS: &str = "SELECT id, name, fallbacks FROM providers ORDER BY created_at, id";
 const RENAME: &str = "\
     UPDATE providers SET name = $2, modified_at = $3, modified_by = $4, modified_by_id = $5 \
     WHERE id = $1 AND declared_by IS NULL";

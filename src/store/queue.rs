@@ -1,7 +1,7 @@
 //! The queues at providers: who is due there, the most urgent first, and who is kept back.
 
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::hold::Hold;
+use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::moment::Moment;
 use crate::domain::plan::plan;
@@ -97,8 +97,10 @@ impl Store {
                 .bind(due.auto_certificate.id.to_string())
                 .bind(due.wakes)
                 .bind(hold.until.micros())
-                .bind(hold.cause.to_string())
+                .bind(hold.cause.description().to_owned())
                 .bind(next_look.micros())
+                .bind(hold.cause.kind())
+                .bind(HoldCause::PROVIDER_DOWN)
                 .execute(&mut *transaction)
                 .await?;
         }
@@ -160,10 +162,10 @@ const FREE: &str = free!();
 pub(super) const IN_DEMAND: &str =
     concat!("SELECT DISTINCT provider_id AS id FROM auto_certificates WHERE next_look <= $1 AND ", free!());
 const KEEP_BACK: &str = concat!(
-    "UPDATE auto_certificates SET held_until = $3, held_by = $4, next_look = $5 WHERE id = $1 AND wakes = $2 AND ",
+    "UPDATE auto_certificates SET held_until = $3, held_by = $4, next_look = $5, held_kind = $6 WHERE id = $1 AND wakes = $2 AND ",
     free!(),
     // A provider that has answered meanwhile would end no hold that comes behind it.
-    " AND ($4 <> 'provider-down' OR EXISTS (SELECT 1 FROM providers p \
+    " AND ($6 <> $7 OR EXISTS (SELECT 1 FROM providers p \
      WHERE p.id = auto_certificates.provider_id AND p.breaker IS NOT NULL))"
 );
 pub(super) const EARLIEST: &str = concat!(

@@ -83,8 +83,9 @@ const LONGEST_REHEARSAL: Duration = Duration::minutes(15);
 /// The predicate is repeated: another session may have claimed a row since it was read.
 pub(super) const CLAIM: &str = "\
     UPDATE auto_certificates SET rehearse_at = $3 WHERE id IN \
+    (SELECT id FROM auto_certificates WHERE id IN \
     (SELECT id FROM auto_certificates WHERE deleted_at IS NULL AND (rehearse_at <= $1 OR rehearse_at > $2) \
-    ORDER BY rehearse_at, id LIMIT $4) AND (rehearse_at <= $1 OR rehearse_at > $2) RETURNING id";
+    ORDER BY rehearse_at, id LIMIT $4)@in_order) AND (rehearse_at <= $1 OR rehearse_at > $2) RETURNING id";
 const PUT_OFF: &str = "UPDATE auto_certificates SET rehearse_at = $2 WHERE id = $1";
 const STORE: &str = "UPDATE auto_certificates SET rehearsal = $2, rehearse_at = $3 WHERE id = $1";
 const SOON: &str = "\

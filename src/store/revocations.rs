@@ -311,7 +311,8 @@ const REPLACE: &str = "\
 pub(super) const CLAIM_DUE: &str = "\
     WITH due AS MATERIALIZED (SELECT id FROM certificates WHERE revocation_look <= $1 \
     ORDER BY revocation_look LIMIT $3) \
-    UPDATE certificates SET revocation_look = $2 WHERE id IN (SELECT id FROM due) AND revocation_look <= $1 \
+    UPDATE certificates SET revocation_look = $2 WHERE id IN (SELECT id FROM certificates WHERE id IN (SELECT id FROM due)@in_order) \
+    AND revocation_look <= $1 \
     RETURNING id";
 const DONE: &str = "\
     UPDATE certificates SET revocation = $2, revocation_look = NULL WHERE id = $1 AND revocation_look IS NOT NULL";

@@ -11,6 +11,7 @@ use crate::domain::name::RequestedName;
 use crate::domain::resource::ResourceName;
 use crate::store::database::Transaction;
 use crate::store::dialect::Dialect;
+use crate::store::documents;
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
@@ -61,6 +62,11 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn sync_deliveries(&self, instance: &str, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
+        // Rows of several statements cannot all be locked in one order.
+        self.retrying(|| Box::pin(self.sync_deliveries_once(instance, targets))).await
+    }
+
+    async fn sync_deliveries_once(&self, instance: &str, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         self.remove_undeclared(&mut transaction, instance, targets).await?;
         if let Some(until) = self.0.clock.deletable_until() {
@@ -84,12 +90,16 @@ impl Store {
         let fleet = if self.0.dialect == Dialect::Sqlite { "" } else { instance };
         for own in [instance, fleet] {
             let rows = self.query(TARGETS).bind(own.to_owned()).fetch_all(&mut **transaction).await?;
+            let mut undeclared = Vec::new();
             for row in &rows {
                 let target = Record::new(row, "deliveries").text("target")?;
                 if !targets.iter().any(|declared| declared.key.as_str() == target && declared.instance == own) {
-                    let remove = "DELETE FROM deliveries WHERE target = $1 AND instance = $2";
-                    self.query(remove).bind(target).bind(own.to_owned()).execute(&mut **transaction).await?;
+                    undeclared.push(target);
                 }
+            }
+            if !undeclared.is_empty() {
+                let undeclared = documents::of_texts(undeclared.into_iter());
+                self.query(REMOVE_TARGETS).bind(undeclared).bind(own.to_owned()).execute(&mut **transaction).await?;
             }
         }
         Ok(())
@@ -181,9 +191,12 @@ impl Store {
 
 const ROSTER: &str = "\
     SELECT id, name, declared_key, common_name FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id";
+pub(super) const REMOVE_TARGETS: &str = "\
+    DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries \
+    WHERE target IN (SELECT value FROM @listed1) AND instance = $2@in_order)";
 const TARGETS: &str = "SELECT DISTINCT target FROM deliveries WHERE instance = $1";
 pub(super) const PRESENT: &str =
-    "SELECT id, auto_certificate_id, label FROM deliveries WHERE target = $1 AND instance = $2";
+    "SELECT id, auto_certificate_id, label FROM deliveries WHERE target = $1 AND instance = $2 ORDER BY id";
 /// Someone else of the fleet may have been faster.
 const INSERT: &str = "\
     INSERT INTO deliveries (id, auto_certificate_id, target, instance, label, settings, runs, wakes, next_look, \
@@ -192,5 +205,5 @@ const INSERT: &str = "\
 const LONGEST_ABSENCE: time::Duration = time::Duration::days(30);
 /// Whoever serves a row looks at it once a day. Never one's own: after a long absence they are taken up as they are.
 pub(super) const FORGET: &str = "\
-    DELETE FROM deliveries WHERE next_look < $2 AND lease_owner IS NULL AND instance <> '' \
-    AND instance <> $1";
+    DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries \
+    WHERE next_look < $2 AND lease_owner IS NULL AND instance <> '' AND instance <> $1@in_order)";

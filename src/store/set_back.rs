@@ -147,24 +147,32 @@ fn lies_ahead(trouble: &Trouble, now: Moment) -> bool {
 const AT_ONCE: i64 = 500;
 /// Facts. All that was written while the clock was ahead moves by the same span, so that what is newer stays newer.
 const MOVE_BACK: &[&str] = &[
-    "UPDATE auto_certificates SET last_issued = last_issued - $2 WHERE last_issued > $1",
-    "UPDATE certificates SET created_at = created_at - $2 WHERE auto_certificate_id IS NOT NULL AND created_at > $1",
-    "UPDATE deliveries SET certificate_created_at = certificate_created_at - $2 WHERE certificate_created_at > $1",
-    "UPDATE deliveries SET delivered_at = delivered_at - $2 WHERE delivered_at > $1",
-    "UPDATE ledger SET settled_at = settled_at - $2, written_at = $1 WHERE written_at > $1",
+    "UPDATE auto_certificates SET last_issued = last_issued - $2 \
+     WHERE id IN (SELECT id FROM auto_certificates WHERE last_issued > $1@in_order)",
+    "UPDATE certificates SET created_at = created_at - $2 \
+     WHERE id IN (SELECT id FROM certificates WHERE auto_certificate_id IS NOT NULL AND created_at > $1@in_order)",
+    "UPDATE deliveries SET certificate_created_at = certificate_created_at - $2 \
+     WHERE id IN (SELECT id FROM deliveries WHERE certificate_created_at > $1@in_order)",
+    "UPDATE deliveries SET delivered_at = delivered_at - $2 \
+     WHERE id IN (SELECT id FROM deliveries WHERE delivered_at > $1@in_order)",
+    "UPDATE ledger SET settled_at = settled_at - $2, written_at = $1 \
+     WHERE id IN (SELECT id FROM ledger WHERE written_at > $1@in_order)",
 ];
 /// What only puts something off.
 const LET_GO: &[&str] = &[
     "UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $1, wakes = wakes + 1 \
-     WHERE held_by IS NOT NULL AND held_until > $1",
-    "UPDATE auto_certificates SET rehearse_at = $1 WHERE rehearse_at > $1",
+     WHERE id IN (SELECT id FROM auto_certificates WHERE held_kind IS NOT NULL AND held_until > $1@in_order)",
+    "UPDATE auto_certificates SET rehearse_at = $1 \
+     WHERE id IN (SELECT id FROM auto_certificates WHERE rehearse_at > $1@in_order)",
     // Canaries of checks that may still run stay.
-    "UPDATE challenge_records SET next_try = $1 WHERE next_try > $1 AND (auto_certificate_id IS NOT NULL \
-     OR removal_tries > 0 OR next_try > $1 + 600000000)",
-    "UPDATE certificates SET ask_anew = 1 WHERE renewal_info IS NOT NULL AND not_after > $1",
+    "UPDATE challenge_records SET next_try = $1 WHERE id IN (SELECT id FROM challenge_records \
+     WHERE next_try > $1 AND (auto_certificate_id IS NOT NULL OR removal_tries > 0 OR next_try > $1 + 600000000)@in_order)",
+    "UPDATE certificates SET ask_anew = 1 \
+     WHERE id IN (SELECT id FROM certificates WHERE renewal_info IS NOT NULL AND not_after > $1@in_order)",
 ];
 /// No removal takes ten minutes.
-const END_REMOVALS: &str = "UPDATE challenge_records SET removing_until = NULL WHERE removing_until > @now + 600000000";
+const END_REMOVALS: &str = "UPDATE challenge_records SET removing_until = NULL \
+    WHERE id IN (SELECT id FROM challenge_records WHERE removing_until > @now + 600000000@in_order)";
 const TROUBLED: [(&str, &str, &str); 3] = [
     (
         "auto_certificates",
@@ -188,7 +196,10 @@ const PROVIDERS: &str =
 const REVOCATIONS: &str =
     "SELECT id, revocation FROM certificates WHERE revocation IS NOT NULL AND id > $1 ORDER BY id LIMIT $2";
 const RENEW_LEASES: &[&str] = &[
-    "UPDATE auto_certificates SET lease_until = @now + @lease WHERE lease_owner = $1",
-    "UPDATE providers SET lease_until = @now + @lease WHERE lease_owner = $1",
-    "UPDATE deliveries SET lease_until = @now + @lease WHERE lease_owner = $1",
+    "UPDATE auto_certificates SET lease_until = @now + @lease \
+     WHERE id IN (SELECT id FROM auto_certificates WHERE lease_owner = $1@in_order)",
+    "UPDATE providers SET lease_until = @now + @lease \
+     WHERE id IN (SELECT id FROM providers WHERE lease_owner = $1@in_order)",
+    "UPDATE deliveries SET lease_until = @now + @lease \
+     WHERE id IN (SELECT id FROM deliveries WHERE lease_owner = $1@in_order)",
 ];

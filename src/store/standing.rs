@@ -93,7 +93,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn doubt_standing(&self, name: &str) -> Result<(), StoreError> {
-        self.query("UPDATE standing_records SET seen_at = NULL WHERE name = $1")
+        self.query("UPDATE standing_records SET seen_at = NULL WHERE id IN (SELECT id FROM standing_records WHERE name = $1@in_order)")
             .bind(name.to_owned())
             .execute(&self.0.pool)
             .await?;

@@ -300,7 +300,7 @@ const LEFT: &str = "\
     SELECT id FROM auto_certificates WHERE id = $1 AND (deleted_at IS NULL OR EXISTS \
     (SELECT 1 FROM challenge_records r WHERE r.auto_certificate_id = auto_certificates.id))";
 const PURGE: [&str; 3] = [
-    "DELETE FROM deliveries WHERE auto_certificate_id = $1",
-    "DELETE FROM attempts WHERE auto_certificate_id = $1",
+    "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE auto_certificate_id = $1@in_order)",
+    "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE auto_certificate_id = $1@in_order)",
     "DELETE FROM auto_certificates WHERE id = $1",
 ];

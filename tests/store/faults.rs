@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use autocertd::domain::hold::{Hold, HoldCause};
+use autocertd::domain::ledger::LimitKind;
 use autocertd::runtime::clock::SystemClock;
-use autocertd::store::{FaultCause, KeyRing, Store, StoreError, StoreSettings, StoreUrl};
+use autocertd::store::{FaultCause, KeyRing, RosterTarget, Store, StoreError, StoreSettings, StoreUrl};
 use autocertd_support::pgbouncer::Pgbouncer;
 use autocertd_support::stalling_proxy::StallingProxy;
 
@@ -77,20 +78,44 @@ async fn rows_that_are_locked_from_both_ends_end_in_no_deadlock() {
         ids.push(house.auto_certificate(provider.id, &format!("host{number}.example.com")).await.id);
     }
     let now = house.now();
-    let hold = Hold { until: now + time::Duration::HOUR, cause: HoldCause::Limit("a limit".to_owned()) };
+    let hold = Hold {
+        until: now + time::Duration::HOUR,
+        cause: HoldCause::Limit { kind: LimitKind::Orders, description: "a limit".to_owned() },
+    };
+    let web = "web".parse().unwrap();
+    let target = RosterTarget { key: &web, instance: "here", wants: &|_| true };
+    house.store.sync_deliveries("here", &[target]).await.unwrap();
+    let backwards_ids: Vec<_> = ids.iter().rev().copied().collect();
     for _ in 0..20 {
         let due = house.store.queue_of(&ids, now).await.unwrap();
         assert_eq!(due.len(), ids.len());
         let forwards: Vec<_> = due.into_iter().map(|due| (due, hold.clone())).collect();
         let backwards: Vec<_> = forwards.iter().rev().cloned().collect();
-        let (one, two, three) = tokio::join!(
+        let (one, two, three, four, five, six) = tokio::join!(
             house.store.keep_back(&forwards, now),
             other.keep_back(&backwards, now),
-            other.end_limit_holds()
+            other.end_limit_holds(),
+            house.store.wake_deliveries_of(&web, "here"),
+            other.claim_due_deliveries(&web, "here", now, 30),
+            house.store.request_renewals(&backwards_ids),
         );
         one.unwrap();
         two.unwrap();
         three.unwrap();
+        four.unwrap();
+        six.unwrap();
+        let claimed = five.unwrap();
+        let (freed, woken) = tokio::join!(
+            async {
+                for claim in &claimed {
+                    house.store.request_deliveries(claim.row.auto_certificate).await.unwrap();
+                }
+            },
+            other.request_renewals(&ids)
+        );
+        woken.unwrap();
+        let () = freed;
+        house.tamper("UPDATE deliveries SET lease_until = NULL, lease_owner = NULL").await;
     }
     let deadlocks =
         "SELECT CAST(deadlocks AS BIGINT) AS deadlocks FROM pg_stat_database WHERE datname = current_database()";

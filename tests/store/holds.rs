@@ -3,6 +3,7 @@
 use autocertd::domain::auto_certificate::Standing;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::hold::{Hold, HoldCause};
+use autocertd::domain::ledger::LimitKind;
 use autocertd::domain::plan::{Action, Reason, plan};
 use autocertd::store::{Claim, StoreError};
 use time::Duration;
@@ -90,7 +91,13 @@ async fn a_hold_by_a_clock_that_was_ahead_is_mended(house: House) {
 }
 
 fn hold(house: &House, span: Duration) -> Hold {
-    Hold { until: house.now() + span, cause: HoldCause::Limit("orders of the account (300 in 3 h)".to_owned()) }
+    Hold {
+        until: house.now() + span,
+        cause: HoldCause::Limit {
+            kind: LimitKind::Orders,
+            description: "orders of the account (300 in 3 h)".to_owned(),
+        },
+    }
 }
 
 async fn standing(house: &House, claim: &Claim) -> Standing {

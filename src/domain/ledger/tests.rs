@@ -133,7 +133,7 @@ fn without_limits_everything_passes() {
 fn buckets_read_back() {
     let text = || "x.example".to_owned();
     for bucket in [Bucket::Orders, Bucket::Domain(text()), Bucket::NameSet(text()), Bucket::Failures(text())] {
-        assert_eq!(Bucket::from_parts(bucket.kind(), bucket.subject().to_owned()), Some(bucket));
+        assert_eq!(Bucket::from_parts(bucket.kind().as_str(), bucket.subject().to_owned()), Some(bucket));
     }
 }
 

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::back_off::Trouble;
 use crate::domain::disposition::Failure;
+use crate::domain::ledger::LimitKind;
 
 const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 const ASK_AT: Moment = Moment::from_micros(NOW.micros() + 20 * 3_600_000_000);
@@ -110,7 +111,10 @@ fn a_hold_keeps_back_what_the_provider_must_do_also_where_a_person_asked() {
     let until = NOW + Duration::minutes(36);
     let held = |cause| Standing { hold: Some(Hold { until, cause }), ..Standing::default() };
     assert_eq!(plan(&held(HoldCause::ProviderDown), NOW), idle(until, Reason::ProviderDown));
-    let limited = held(HoldCause::Limit("orders of the account (300 in 3 h)".to_owned()));
+    let limited = held(HoldCause::Limit {
+        kind: LimitKind::Orders,
+        description: "orders of the account (300 in 3 h)".to_owned(),
+    });
     assert_eq!(plan(&limited, NOW), idle(until, Reason::Limit));
     assert_eq!(plan(&Standing { renewal_requested: true, ..limited.clone() }, NOW), idle(until, Reason::Limit));
     assert_eq!(plan(&limited, until).action, Action::Start);

@@ -8,6 +8,7 @@ use crate::domain::disposition::Failure;
 use crate::domain::finding::{Check, Finding, Subject};
 use crate::domain::hold::{Hold, HoldCause};
 use crate::domain::key_algorithm::KeyAlgorithm;
+use crate::domain::ledger::LimitKind;
 use crate::domain::outlook::Outlook;
 use crate::domain::rehearsal::Rehearsal;
 use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
@@ -54,7 +55,10 @@ fn fleet() -> Vec<Planned> {
     let caa = "caa-check.example refused to take the order: HTTP 403, CAA record for host00.example.com prevents issuance \
                (caa). What to do: let the CA issue in the CAA records of the name, or remove them";
     let down = "ca.example could not take the order: HTTP 503, the service is down for maintenance";
-    let limit = HoldCause::Limit("new certificates of example.com (50 in 7 d)".to_owned());
+    let limit = HoldCause::Limit {
+        kind: LimitKind::Domain,
+        description: "new certificates of example.com (50 in 7 d)".to_owned(),
+    };
     let in_window = |days: i64| {
         let start = NOW + Duration::days(days);
         let window = Window::new(start, start + Duration::days(2)).unwrap();
