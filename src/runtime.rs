@@ -7,6 +7,7 @@ pub mod clock;
 pub mod credentials;
 pub mod descriptors;
 pub(crate) mod draft;
+pub(crate) mod files;
 pub mod hardening;
 pub mod lifecycle;
 pub mod network_fault;

@@ -54,7 +54,7 @@ async fn restore(config: &Config, backup: &Backup, yes: bool) -> anyhow::Result<
     let is_to_be_made = matches!(&settings.url, StoreUrl::Sqlite(path) if !path.exists());
     if !is_to_be_made || yes {
         let app = App::open(config, Place::MayBeReplaced).await?;
-        if app.store.has_company()? {
+        if app.store.has_company().await? {
             eprintln!("autocertd: another autocertd works on {}; stop it first", settings.url);
             return Ok(Ending::Failed);
         }

@@ -55,7 +55,12 @@ pub fn read(key: &'static str, path: &Path) -> Result<SecretString, ConfigError>
         path: path.to_owned(),
         source,
     })?;
-    Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+    Ok(from_text(&text))
+}
+
+/// The secret in the text of a file.
+pub fn from_text(text: &str) -> SecretString {
+    SecretString::from(text.trim_end_matches(['\r', '\n']))
 }
 
 /// Where systemd keeps the credentials of the service while it runs.

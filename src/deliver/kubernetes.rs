@@ -24,6 +24,7 @@ use crate::deliver::{Delivered, Delivery, Parcel};
 use crate::domain::disposition::Failure;
 use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
 use crate::runtime::clock::SharedClock;
+use crate::runtime::files;
 
 /// A Kubernetes cluster to which certificates are written.
 pub struct KubernetesDelivery {
@@ -84,15 +85,15 @@ impl KubernetesDelivery {
     }
 
     /// The way to the cluster as it is now: Kubernetes exchanges token and root while the pod runs.
-    fn cluster(&self) -> Result<Cluster, KubernetesError> {
+    async fn cluster(&self) -> Result<Cluster, KubernetesError> {
         let namespace = match &self.namespace {
             Some(namespace) => namespace.clone(),
-            None => String::from_utf8_lossy(&read(&self.service_account.join("namespace"))?).trim().to_owned(),
+            None => String::from_utf8_lossy(&read(&self.service_account.join("namespace")).await?).trim().to_owned(),
         };
         let mut client = Service::client(&self.server, self.timeout);
         if self.server.is_https() {
             let path = self.service_account.join("ca.crt");
-            let roots = Certificate::from_pem_bundle(&read(&path)?).ok().filter(|roots| !roots.is_empty());
+            let roots = Certificate::from_pem_bundle(&read(&path).await?).ok().filter(|roots| !roots.is_empty());
             client = client.tls_certs_only(roots.ok_or(KubernetesError::NoRoot(path))?);
         }
         let token = TokenFile { key: "kubernetes.service_account", path: self.service_account.join("token") };
@@ -110,7 +111,7 @@ impl KubernetesDelivery {
     }
 
     async fn write(&self, parcel: &Parcel) -> Result<(), KubernetesError> {
-        let cluster = self.cluster()?;
+        let cluster = self.cluster().await?;
         let wanted = Wanted::of(parcel, self.secret.name_for(&parcel.addressee.label), cluster.namespace.clone());
         let Some(found) = cluster.find(&wanted).await? else {
             cluster.create(&wanted).await?;
@@ -127,7 +128,7 @@ impl KubernetesDelivery {
     }
 
     async fn holds(&self, parcel: &Parcel) -> Result<bool, KubernetesError> {
-        let cluster = self.cluster()?;
+        let cluster = self.cluster().await?;
         let wanted = Wanted::of(parcel, self.secret.name_for(&parcel.addressee.label), cluster.namespace.clone());
         let found = cluster.find(&wanted).await?;
         Ok(found.is_some_and(|found| found.check_ours(&wanted).is_ok() && found.holds(&wanted)))
@@ -204,8 +205,8 @@ fn in_pod(host: &str, port: &str) -> Result<Endpoint, InvalidEndpoint> {
     Endpoint::parse(&format!("https://{host}:{port}"))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, KubernetesError> {
-    std::fs::read(path).map_err(|source| KubernetesError::Unreadable { path: path.to_owned(), source })
+async fn read(path: &Path) -> Result<Vec<u8>, KubernetesError> {
+    files::read(path).await.map_err(|source| KubernetesError::Unreadable { path: path.to_owned(), source })
 }
 
 impl std::fmt::Debug for KubernetesDelivery {

@@ -9,6 +9,7 @@ use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::config::span::Span;
 use crate::config::{ConfigError, secret};
@@ -19,6 +20,7 @@ use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::bearer::{InvalidToken, bearer};
 use crate::runtime::clock::SharedClock;
+use crate::runtime::files;
 use crate::runtime::network_fault::NetworkFault;
 
 /// A service as one token sees it.
@@ -122,7 +124,7 @@ impl Service {
             .http
             .request(call.method, self.endpoint.join(call.path))
             .query(call.query)
-            .header(AUTHORIZATION, self.authorization()?);
+            .header(AUTHORIZATION, self.authorization().await?);
         if let Some((content_type, document)) = call.body {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static(content_type)).body(document.to_string());
         }
@@ -150,10 +152,15 @@ impl Service {
         }
     }
 
-    fn authorization(&self) -> Result<HeaderValue, ServiceError> {
+    async fn authorization(&self) -> Result<HeaderValue, ServiceError> {
         let service = self.name;
-        let token = secret::read(self.token.key, &self.token.path)
-            .map_err(|source| ServiceError::NoToken { service, source })?;
+        let unreadable = |source| ServiceError::NoToken {
+            service,
+            source: ConfigError::UnreadableSecret { key: self.token.key, path: self.token.path.clone(), source },
+        };
+        let content = Zeroizing::new(files::read(&self.token.path).await.map_err(unreadable)?);
+        let text = std::str::from_utf8(&content).map_err(|error| unreadable(std::io::Error::other(error)))?;
+        let token = secret::from_text(text);
         bearer(&token).map_err(|source| ServiceError::BadToken { service, path: self.token.path.clone(), source })
     }
 

@@ -171,8 +171,8 @@ impl Lookup {
     }
 
     /// All resolvers, in the order in which they are asked.
-    pub(super) fn resolvers(&self) -> Vec<Arc<Server>> {
-        self.resolvers.all()
+    pub(super) async fn resolvers(&self) -> Vec<Arc<Server>> {
+        self.resolvers.all().await
     }
 
     /// The authoritative servers of a zone, each of their addresses.

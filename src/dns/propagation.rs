@@ -107,7 +107,7 @@ impl Propagation {
             }
             Look::Resolvers => {
                 let evidence = Evidence::at_resolver(name, values).map_err(unknown)?;
-                let asked = self.lookup.resolvers().into_iter().map(Waiting::for_resolver).collect();
+                let asked = self.lookup.resolvers().await.into_iter().map(Waiting::for_resolver).collect();
                 Ok(resolver::look(asked, &evidence).await.iter().map(Waiting::lag).collect())
             }
         }
@@ -152,7 +152,7 @@ impl Propagation {
     async fn await_resolvers(&self, name: &str, evidence: &Evidence) -> Result<(), DnsError> {
         let mut looks = Looks::new(&self.section);
         let (begun, usual_end) = (Instant::now(), looks.end);
-        let mut waiting: Vec<Waiting> = self.lookup.resolvers().into_iter().map(Waiting::for_resolver).collect();
+        let mut waiting: Vec<Waiting> = self.lookup.resolvers().await.into_iter().map(Waiting::for_resolver).collect();
         loop {
             resolver::rest(&waiting, looks.next(), looks.end).await;
             waiting = resolver::look(waiting, evidence).await;

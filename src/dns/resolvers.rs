@@ -1,9 +1,9 @@
 //! Recursive resolvers: those of the settings, or the operating system's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -12,6 +12,7 @@ use hickory_proto::op::ResponseCode;
 use crate::config::dns::PropagationSection;
 use crate::dns::question::{NoAnswer, Question, Reply};
 use crate::dns::server::Server;
+use crate::runtime::files;
 
 /// Whom to ask, in this order.
 #[derive(Debug)]
@@ -20,8 +21,16 @@ pub(super) struct Resolvers {
     given: Vec<Arc<Server>>,
     /// Whether these are `servers`, which may serve their own zones alone.
     borrowed: bool,
-    /// Those of the system, as last read.
-    system: Mutex<Vec<(SocketAddr, Arc<Server>)>>,
+    /// Where the system names its own.
+    file: PathBuf,
+    system: Mutex<SystemResolvers>,
+}
+
+/// The resolvers of the system, as last read.
+#[derive(Debug, Default)]
+struct SystemResolvers {
+    read: Option<Instant>,
+    servers: Vec<(SocketAddr, Arc<Server>)>,
 }
 
 impl Resolvers {
@@ -29,35 +38,63 @@ impl Resolvers {
         let given = section.resolvers.iter().map(|address| Arc::new(Server::new(address)));
         let borrowed = section.resolvers.is_empty();
         let lent = section.servers.iter().filter(|_| borrowed).map(|address| Arc::new(Server::at(*address)));
-        Self { given: given.chain(lent).collect(), borrowed, system: Mutex::default() }
+        Self { given: given.chain(lent).collect(), borrowed, file: PathBuf::from(SYSTEM), system: Mutex::default() }
     }
 
     /// Those of the settings, or else the system's.
-    pub(super) fn all(&self) -> Vec<Arc<Server>> {
-        if self.given.is_empty() { self.of_system() } else { self.given.clone() }
+    pub(super) async fn all(&self) -> Vec<Arc<Server>> {
+        if self.given.is_empty() { self.of_system().await } else { self.given.clone() }
     }
 
     /// Asks until one says that there is something or that there is nothing.
     pub(super) async fn ask(&self, question: &Question) -> Result<Reply, NoAnswer> {
-        let answer = first_of(self.all(), question).await;
+        let answer = first_of(self.all().await, question).await;
         match &answer {
             // An authoritative server knows no other zones, and has many ways to say so.
-            Err(_) if self.borrowed => first_of(self.of_system(), question).await,
+            Err(_) if self.borrowed => first_of(self.of_system().await, question).await,
             _ => answer,
         }
     }
 
-    /// Read each time, so that changes of the system's configuration are seen.
-    fn of_system(&self) -> Vec<Arc<Server>> {
-        let text = std::fs::read_to_string(Path::new(SYSTEM)).unwrap_or_default();
-        let mut known = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Read again soon after each change of the system's configuration, and not for each question. Where the file cannot be
+    /// read, the servers of before are asked.
+    async fn of_system(&self) -> Vec<Arc<Server>> {
+        if let Some(fresh) = self.fresh() {
+            return fresh;
+        }
+        let read = files::read(&self.file).await;
+        let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+        system.read = Some(Instant::now());
+        match read {
+            Ok(text) => system.replace(&String::from_utf8_lossy(&text)),
+            Err(error) => {
+                tracing::debug!(%error, "{} cannot be read", self.file.display());
+                if system.servers.is_empty() {
+                    system.replace("");
+                }
+            }
+        }
+        system.servers()
+    }
+
+    fn fresh(&self) -> Option<Vec<Arc<Server>>> {
+        let system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+        system.read.is_some_and(|read| read.elapsed() < FRESH).then(|| system.servers())
+    }
+}
+
+impl SystemResolvers {
+    /// A server that stays keeps what is known of it.
+    fn replace(&mut self, text: &str) {
         let server = |address| {
-            let same = known.iter().find(|(at, _)| *at == address).map(|(_, server)| Arc::clone(server));
+            let same = self.servers.iter().find(|(at, _)| *at == address).map(|(_, server)| Arc::clone(server));
             (address, same.unwrap_or_else(|| Arc::new(Server::at(address))))
         };
-        let read: Vec<_> = nameservers(&text).into_iter().map(server).collect();
-        known.clone_from(&read);
-        read.into_iter().map(|(_, server)| server).collect()
+        self.servers = nameservers(text).into_iter().map(server).collect();
+    }
+
+    fn servers(&self) -> Vec<Arc<Server>> {
+        self.servers.iter().map(|(_, server)| Arc::clone(server)).collect()
     }
 }
 
@@ -117,6 +154,8 @@ fn scoped(text: &str) -> Option<SocketAddr> {
 }
 
 const SYSTEM: &str = "/etc/resolv.conf";
+/// For so long what was read there is good.
+const FRESH: Duration = Duration::from_secs(2);
 const DNS_PORT: u16 = 53;
 /// How long one server may take over one transport.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -126,6 +165,27 @@ const SLOW: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The file is not read for each question, but soon after each change, and a server that stays keeps what is known of it.
+    #[tokio::test]
+    async fn the_systems_servers_are_read_again_soon_after_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        let resolvers = Resolvers { file: file.clone(), ..Resolvers::new(&PropagationSection::default()) };
+        let outdate = || resolvers.system.lock().unwrap().read = Instant::now().checked_sub(FRESH);
+        std::fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
+        let first = resolvers.all().await;
+        std::fs::write(&file, "nameserver 192.0.2.2\nnameserver 192.0.2.1\n").unwrap();
+        assert_eq!(resolvers.all().await.len(), 1, "what was just read is good");
+        outdate();
+        let second = resolvers.all().await;
+        assert_eq!(second.len(), 2);
+        assert!(Arc::ptr_eq(&first[0], &second[1]));
+        std::fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        outdate();
+        assert_eq!(resolvers.all().await.len(), 2, "what cannot be read leaves the servers of before");
+    }
 
     #[test]
     fn the_systems_servers_are_read_with_their_links() {

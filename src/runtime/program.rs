@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
 use crate::domain::text::RemoteMessage;
 use crate::runtime::processes::Processes;
@@ -44,17 +45,16 @@ pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Re
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let program = command.as_std().get_program().to_owned();
-    let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
-    let family = Family::of(&child);
+    let mut family = Family(Some(command.process_group(0).kill_on_drop(true).spawn()?));
     // It holds the writing end of the pipe, whose reading end would never see the end.
     drop(command);
     let mut output = Output { pipe: pipe::Receiver::from_owned_fd(reader.into())?, last: VecDeque::new() };
 
     let ended = async {
         tokio::select! {
-            status = child.wait() => status,
+            status = family.wait() => status,
             // It closed its output and goes on.
-            () = output.drain() => child.wait().await,
+            () = output.drain() => family.wait().await,
         }
     };
     let status = if let Ok(status) = tokio::time::timeout(patience, ended).await {
@@ -62,8 +62,9 @@ pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Re
         family.release();
         Some(status)
     } else {
-        drop(family);
-        let _ = tokio::time::timeout(GRACE, child.wait()).await;
+        if let Some(mut child) = family.end().await {
+            let _ = tokio::time::timeout(GRACE, child.wait()).await;
+        }
         None
     };
     // What it left in the background may hold the pipe open for ever.
@@ -82,29 +83,67 @@ impl Ended {
 
 /// A program that runs, with all that it started; killed when dropped, before the program itself is reaped, so that its
 /// number cannot mean another one.
-struct Family(Option<Pid>);
+struct Family(Option<Child>);
 
 impl Family {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        match &mut self.0 {
+            Some(child) => child.wait().await,
+            None => Err(std::io::Error::other("it was let go")),
+        }
     }
 
     /// Lets it go: it has ended.
     fn release(mut self) {
         self.0 = None;
     }
+
+    /// Kills it, and gives what is left to be reaped.
+    async fn end(mut self) -> Option<Child> {
+        let child = Doomed(self.0.take());
+        tokio::task::spawn_blocking(move || child.kill()).await.ok().flatten()
+    }
 }
 
 impl Drop for Family {
     fn drop(&mut self) {
-        let Some(program) = self.0 else { return };
-        // A shell with job control gives each job a group of its own.
-        let descendants = Processes::now().descendants(program);
-        // What has ended meanwhile needs no signal.
-        let _ = killpg(program, Signal::SIGKILL);
-        for pid in descendants {
-            let _ = kill(pid, Signal::SIGKILL);
+        let Some(child) = self.0.take() else { return };
+        let child = Doomed(Some(child));
+        // Thousands of processes take a while to look through. Where the runtime ends before a thread is free, the value is
+        // dropped all the same.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || drop(child));
         }
+    }
+}
+
+/// A program that is killed with all that it started, on whichever thread this value ends.
+struct Doomed(Option<Child>);
+
+impl Doomed {
+    fn kill(mut self) -> Option<Child> {
+        let child = self.0.take();
+        child.as_ref().inspect(|child| kill_with_descendants(child));
+        child
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        if let Some(child) = &self.0 {
+            kill_with_descendants(child);
+        }
+    }
+}
+
+fn kill_with_descendants(child: &Child) {
+    let Some(program) = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) else { return };
+    // A shell with job control gives each job a group of its own.
+    let descendants = Processes::now().descendants(program);
+    // What has ended meanwhile needs no signal.
+    let _ = killpg(program, Signal::SIGKILL);
+    for pid in descendants {
+        let _ = kill(pid, Signal::SIGKILL);
     }
 }
 

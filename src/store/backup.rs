@@ -255,10 +255,10 @@ impl Store {
     ///
     /// # Errors
     /// Where the files of the processes cannot be read.
-    pub fn has_company(&self) -> Result<bool, StoreError> {
+    pub async fn has_company(&self) -> Result<bool, StoreError> {
         let Some(presence) = &self.0.presence else { return Ok(false) };
-        for other in presence.others()? {
-            if presence.dead(&other)?.is_none() {
+        for other in presence.others().await? {
+            if presence.dead(&other).await?.is_none() {
                 return Ok(true);
             }
         }

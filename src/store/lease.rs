@@ -95,7 +95,7 @@ impl Store {
     pub async fn free_dead_leases(&self) -> Result<u64, StoreError> {
         let Some(presence) = &self.0.presence else { return Ok(0) };
         let rows = self.query(LEASE_OWNERS).fetch_all(&self.0.pool).await?;
-        let mut instances = presence.others()?;
+        let mut instances = presence.others().await?;
         for row in rows {
             instances.push(row.try_get("lease_owner")?);
         }
@@ -103,12 +103,12 @@ impl Store {
         instances.dedup();
         let mut freed = 0;
         for instance in instances {
-            if let Some(dead) = presence.dead(&instance)? {
+            if let Some(dead) = presence.dead(&instance).await? {
                 for statement in FREE_LEASES {
                     let leases = self.query(statement).bind(instance.clone()).execute(&self.0.pool).await?;
                     freed += leases.rows_affected();
                 }
-                dead.forget();
+                dead.forget().await;
             }
         }
         Ok(freed)

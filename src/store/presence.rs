@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use crate::runtime::files;
 use crate::store::StoreError;
 
 /// The presence of this process; it ends with the value.
@@ -39,31 +40,26 @@ impl Presence {
     }
 
     /// The instances that left a file behind.
-    pub(super) fn others(&self) -> Result<Vec<String>, StoreError> {
-        let failed = |source| StoreError::File { path: self.folder.clone(), source };
-        let names = std::fs::read_dir(&self.folder)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
-            .map_err(failed)?;
+    pub(super) async fn others(&self) -> Result<Vec<String>, StoreError> {
+        let folder = self.folder.clone();
+        let names = files::work(&self.folder, move || {
+            let entries = std::fs::read_dir(folder)?;
+            entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()
+        });
+        let names: io::Result<Vec<_>> = names.await.flatten();
+        let names = names.map_err(|source| StoreError::File { path: self.folder.clone(), source })?;
         let ids = names.iter().filter_map(|name| Uuid::parse_str(name.to_str()?).ok());
         Ok(ids.map(|id| id.to_string()).filter(|id| !self.own.ends_with(id)).collect())
     }
 
     /// The proof that an instance is dead; nothing where it lives.
-    pub(super) fn dead(&self, instance: &str) -> Result<Option<Dead>, StoreError> {
+    pub(super) async fn dead(&self, instance: &str) -> Result<Option<Dead>, StoreError> {
         let path = self.folder.join(instance);
         if path == self.own {
             return Ok(None);
         }
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Dead { path, file: None })),
-            Err(source) => return Err(StoreError::File { path, source }),
-        };
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Dead { path, file: Some(file) })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
-        }
+        let failed = |source| StoreError::File { path: self.folder.clone(), source };
+        files::work(&self.folder, || Dead::find(path)).await.map_err(failed)?
     }
 }
 
@@ -82,11 +78,30 @@ pub(super) struct Dead {
 }
 
 impl Dead {
-    /// Removes what it left behind.
-    pub(super) fn forget(self) {
-        if self.file.is_some() {
-            let _removed = std::fs::remove_file(&self.path);
+    fn find(path: PathBuf) -> Result<Option<Self>, StoreError> {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Self { path, file: None })),
+            Err(source) => return Err(StoreError::File { path, source }),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { path, file: Some(file) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
         }
+    }
+
+    /// Removes what it left behind.
+    pub(super) async fn forget(self) {
+        let Self { path, file: Some(file) } = self else { return };
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        // The lock is let go after that. A file that stays is found dead again.
+        let removed = files::work(&folder, move || {
+            let removed = std::fs::remove_file(path);
+            drop(file);
+            removed
+        });
+        let _removed = removed.await;
     }
 }
 

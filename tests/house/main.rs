@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
 
 mod adapters;
+mod blocking_files;
 mod endings;
 
 use std::collections::BTreeSet;

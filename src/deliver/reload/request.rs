@@ -1,5 +1,6 @@
 //! The daemon's side of the privileged helper: a request is put on the desk, the answer awaited.
 
+use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use crate::config::span::Span;
 use crate::deliver::reload::desk::{Answer, DeskPaths, Outcome, Request};
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
+use crate::runtime::files;
 use crate::runtime::randomness::Randomness;
 
 /// Asks the helper on behalf of one delivery.
@@ -26,12 +28,12 @@ impl Requester {
 
     pub(super) async fn run(&self, timeout: Span) -> Result<(), Failure> {
         let request = Request { key: self.key.clone(), number: self.randomness.uuid() };
-        let placed = self.place(&request)?;
+        let placed = self.place(&request).await?;
         let answer = tokio::time::timeout(timeout.duration(), self.answer(&request)).await;
         match answer {
             Ok(Outcome::Done) => Ok(()),
             Ok(Outcome::Failed(why)) => Err(Failure::retry(format!("autocertd-reload.service failed: {why}"))),
-            Err(_) if placed.0.exists() => Err(Failure::retry(format!(
+            Err(_) if tokio::fs::try_exists(&placed.0).await.unwrap_or(true) => Err(Failure::retry(format!(
                 "nobody took the request for a reload within {timeout}; either another reload holds autocertd-reload.service \
                  up, or autocertd-reload.path is not active: look with systemctl status autocertd-reload.path \
                  autocertd-reload.service, and start the path unit where it is not"
@@ -43,10 +45,14 @@ impl Requester {
         }
     }
 
-    fn place(&self, request: &Request) -> Result<Placed, Failure> {
-        let path = self.desk.requests.join(request.to_string());
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        made.map_err(|error| {
+    async fn place(&self, request: &Request) -> Result<Placed, Failure> {
+        let place = self.desk.requests.join(request.to_string());
+        let made = files::work(&self.desk.requests, move || {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place)?;
+            Ok(Placed(place))
+        });
+        let placed: std::io::Result<Placed> = made.await.flatten();
+        placed.map_err(|error| {
             let advice = match error.kind() {
                 ErrorKind::NotFound => {
                     "install the helper, autocertd-reload.path, with its tmpfiles.d file, see docs/systemd.md"
@@ -56,8 +62,7 @@ impl Requester {
             };
             let folder = self.desk.requests.display();
             Failure::operator(format!("no request for a reload can be put into {folder}: {error}; {advice}"))
-        })?;
-        Ok(Placed(path))
+        })
     }
 
     /// Waits for the answer.
@@ -80,7 +85,7 @@ struct Placed(PathBuf);
 
 impl Drop for Placed {
     fn drop(&mut self) {
-        // The helper takes it away before it answers.
+        // The helper takes it away before it answers. The folder is in memory, and a drop cannot wait.
         let _ = std::fs::remove_file(&self.0);
     }
 }

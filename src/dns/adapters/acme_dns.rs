@@ -147,7 +147,7 @@ impl AcmeDns {
 
     /// Sends a value, and says how many calls that took.
     async fn send(&self, record: &TxtRecord) -> Result<u32, DnsError> {
-        let account = self.accounts.of_record(&record.name)?;
+        let account = self.accounts.of_record(&record.name).await?;
         let mut calls = 0;
         let attempt = || {
             calls += 1;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
 use crate::runtime::draft::Draft;
+use crate::runtime::files;
 
 /// The accounts of one adapter.
 pub(super) struct Accounts {
@@ -59,8 +60,8 @@ impl Accounts {
     }
 
     /// The account whose name is that of a record.
-    pub(super) fn of_record(&self, name: &str) -> Result<Account, DnsError> {
-        let accounts = self.read()?;
+    pub(super) async fn of_record(&self, name: &str) -> Result<Account, DnsError> {
+        let accounts = self.read().await?;
         let mut known = accounts.values().filter_map(|described| Account::read(described.as_object()?));
         known
             .find(|account| account.name == name)
@@ -74,7 +75,7 @@ impl Accounts {
         F: Future<Output = Result<(Account, Map<String, Value>), DnsError>>,
     {
         let _turn = self.turn().await?;
-        let mut accounts = self.read()?;
+        let mut accounts = self.read().await?;
         let known = accounts.iter().find(|(name, _)| name.eq_ignore_ascii_case(domain));
         if let Some((name, described)) = known {
             let account = described.as_object().and_then(Account::read);
@@ -83,20 +84,17 @@ impl Accounts {
             return account.map(|account| (account, false)).ok_or_else(unreadable);
         }
         // Before the call: an account that cannot be kept must not be made.
-        let unwritable = |error| self.unusable(format!("{} cannot be written ({error})", self.path.display()));
-        let (draft, mut file) = Draft::file(&self.path).map_err(unwritable)?;
+        self.write(None).await?;
         let (account, described) = make().await?;
         accounts.insert(domain.to_owned(), described.into());
-        let text = format!("{:#}\n", Value::from(accounts));
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;
-        draft.replace().map_err(unwritable)?;
+        self.write(Some(format!("{:#}\n", Value::from(accounts)))).await?;
         Ok((account, true))
     }
 
     /// The lock under which the file is changed: that of its folder, since the file itself is replaced.
     async fn turn(&self) -> Result<File, DnsError> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = folder.to_owned();
+        let folder = self.folder().to_owned();
+        // Whoever has the lock may wait for the server of acme-dns.
         let locked = tokio::task::spawn_blocking(move || {
             let folder = File::open(folder)?;
             folder.lock()?;
@@ -107,10 +105,14 @@ impl Accounts {
             .map_err(|error| self.unusable(format!("the folder of {} cannot be locked ({error})", self.path.display())))
     }
 
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
     /// No file is one without accounts. No error quotes it.
-    fn read(&self) -> Result<Map<String, Value>, DnsError> {
+    async fn read(&self) -> Result<Map<String, Value>, DnsError> {
         let path = self.path.display();
-        let text = match fs::read(&self.path) {
+        let text = match files::read(&self.path).await {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Map::new()),
             Err(error) => return Err(self.unusable(format!("{path} cannot be read ({error})"))),
@@ -119,6 +121,19 @@ impl Accounts {
             let (line, column) = (error.line(), error.column());
             self.unusable(format!("{path} is no JSON object of acme-dns accounts (line {line}, column {column})"))
         })
+    }
+
+    /// Replaces the file; without a text it is only seen that this could be done.
+    async fn write(&self, text: Option<String>) -> Result<(), DnsError> {
+        let path = self.path.clone();
+        let written = files::work(self.folder(), move || {
+            let (draft, mut file) = Draft::file(&path)?;
+            let Some(text) = text else { return Ok(()) };
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
+            draft.replace()
+        });
+        let written: std::io::Result<()> = written.await.flatten();
+        written.map_err(|error| self.unusable(format!("{} cannot be written ({error})", self.path.display())))
     }
 
     fn unusable(&self, reason: String) -> DnsError {
