@@ -2,10 +2,13 @@
 
 use autocertd_support::timed::{Timed, within};
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use autocertd_support::daemon::Setup;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use crate::world::{World, auto_certificate, newest, open_store, store_wish};
 
@@ -58,6 +61,45 @@ async fn beside_a_daemon_it_asks_the_daemon_and_without_one_it_works_by_itself()
     assert_ne!(summary["renewals"][0]["serialNumber"], second);
     assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(world.acme.count("finalize"), 3);
+}
+
+/// `NO_PROXY` leads around a proxy that lets nothing through; without it the failure names variable and remedy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxy_of_the_environment_is_asked_and_a_dead_one_is_named() {
+    let world = World::start().await;
+    world.dns.add_zone("proxied.example");
+    let daemon = world.daemon().await;
+    let provider = world.provider(&daemon).await;
+    let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.proxied.example"]).await;
+    daemon.api.wait_until_available(&path).await.unwrap();
+    assert!(daemon.terminate().await.unwrap().success());
+
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let refusing = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = proxy.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    let renew = async |no_proxy: Option<&str>| {
+        let mut command = world.setup().command(&["--renew-now", "www.proxied.example"]).unwrap();
+        command.env("HTTPS_PROXY", &address).env_remove("https_proxy").env_remove("NO_PROXY").env_remove("no_proxy");
+        command.envs(no_proxy.map(|hosts| ("NO_PROXY", hosts)));
+        let mut command = tokio::process::Command::from(command);
+        within("the command", command.kill_on_drop(true).output()).await.unwrap()
+    };
+    let around = renew(Some("127.0.0.0/8,localhost")).await;
+    assert_eq!(around.status.code(), Some(0), "{around:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "nobody asks a proxy for a host of NO_PROXY");
+    let through = renew(None).await;
+    assert_eq!(through.status.code(), Some(1), "{through:?}");
+    let told = [through.stdout, through.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(told.contains("HTTPS_PROXY") && told.contains("list the host in NO_PROXY"), "{told}");
+    assert!(asked.load(Ordering::SeqCst) > 0);
+    refusing.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
