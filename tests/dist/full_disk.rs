@@ -85,11 +85,11 @@ async fn below_a_one_shot(stage: &Stage, disk: &Path) {
         command.kill_on_drop(true);
         command
     };
-    let full = tokio::spawn(run().output());
+    let full = tokio::spawn(within("the one-shot on the full disk", run().output()));
     wait_for_records(stage).await;
     fill(disk);
     let begun = Instant::now();
-    let full = within("the one-shot on the full disk", full).await.unwrap().unwrap();
+    let full = full.await.unwrap().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(40), "it does not end promptly: {:?}", begun.elapsed());
     let said = format!("{}{}", String::from_utf8_lossy(&full.stdout), String::from_utf8_lossy(&full.stderr));
     assert!(!full.status.success() && said.contains(FULL), "{:?}: {said}", full.status);
