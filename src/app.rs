@@ -41,7 +41,7 @@ use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
 use crate::scheduler::{Scheduler, Work};
-use crate::store::{Contents, KeyRing, Page, Store, StoreError, StoreUrl};
+use crate::store::{Contents, KeyRing, Page, Store, StoreError, StoreUrl, Undeclared};
 
 /// What the settings of ACME, DNS and deliveries come to. It is made before anything is touched, so that settings that
 /// cannot be used change nothing.
@@ -52,6 +52,7 @@ pub struct Outside {
     propagation: Propagation,
     caa: CaaLookup,
     deliveries: Vec<Target>,
+    undeclared: Undeclared,
     section: PropagationSection,
 }
 
@@ -93,10 +94,12 @@ impl Outside {
         let propagation = Propagation::new(&config.dns.propagation);
         let caa = CaaLookup::new(&config.dns.propagation);
         let deliveries =
-            targets(&config.deliveries, &config.instance(), &clock, &randomness).map_err(UnusableSettings::of)?;
+            targets(&config.deliveries, &config.auto_certificates, &config.instance(), &clock, &randomness)
+                .map_err(UnusableSettings::of)?;
         let persist = config.experimental.dns_persist_01;
         let section = config.dns.propagation.clone();
-        Ok(Self { acme, dns, persist, propagation, caa, deliveries, section })
+        let undeclared = if config.is_complete() { Undeclared::Remove } else { Undeclared::Keep };
+        Ok(Self { acme, dns, persist, propagation, caa, deliveries, undeclared, section })
     }
 
     /// Makes the account that a DNS service wants for the challenges of `name`.
@@ -237,9 +240,9 @@ impl App {
 
     fn work(&self, outside: Outside) -> Work {
         let doctor = outside.doctor(Some(self.store.clone()), self.randomness.clone());
-        let Outside { acme, dns, persist, propagation, caa, deliveries, .. } = outside;
+        let Outside { acme, dns, persist, propagation, caa, deliveries, undeclared, .. } = outside;
         let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());
-        let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries);
+        let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries, undeclared);
         let issuance = Issuance {
             store: self.store.clone(),
             registrar: Registrar::new(

@@ -3,10 +3,12 @@
 
 pub mod acme;
 pub mod api;
+mod caution;
 pub mod declared;
 pub mod delivery;
 pub mod dns;
 pub mod experimental;
+pub mod exposure;
 mod fragment;
 pub mod log;
 pub mod scheduler;
@@ -28,11 +30,13 @@ use crate::config::declared::{AutoCertificateEntry, DeclaredSection, ProviderEnt
 use crate::config::delivery::DeliveryEntry;
 use crate::config::dns::DnsSection;
 use crate::config::experimental::ExperimentalSection;
+use crate::config::fragment::PassedOver;
 use crate::config::log::LogSection;
 use crate::config::scheduler::SchedulerSection;
 use crate::config::span::Span;
 use crate::config::store::{KeysSection, StoreSection};
 use crate::domain::declared::DeclaredKey;
+use crate::domain::secret_text::InvalidSecret;
 
 /// All settings, each section with its defaults.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -41,6 +45,9 @@ pub struct Config {
     /// The file that was read, and is read again.
     #[serde(skip)]
     origin: Option<PathBuf>,
+    /// What could not be read of it, or was passed over.
+    #[serde(skip)]
+    passed_over: PassedOver,
     /// Where the database, the master key file and the first token are kept; default `$STATE_DIRECTORY` (systemd sets
     /// it), else `/var/lib/autocertd`.
     state_directory: Option<PathBuf>,
@@ -118,6 +125,32 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         fault: String,
     },
+    /// A key is there twice.
+    #[error("[[{kind}]] {key}: there are two of this key, {}; give each its own", two_files(.first, .second))]
+    Duplicate {
+        /// Provider, `auto_certificate` or delivery.
+        kind: &'static str,
+        /// The key.
+        key: DeclaredKey,
+        /// The file of the first one.
+        first: PathBuf,
+        /// The file of the second one, which may be the same.
+        second: PathBuf,
+    },
+    /// Something else stands where a settings file is expected.
+    #[error("{} is {kind}, but its name ends in .toml; move it out of conf.d, or rename it", .path.display())]
+    NoFile {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A link leads nowhere, and settings in force must not change because of that.
+    #[error("{} is a link to a file that does not exist; restore the file, or remove the link", .path.display())]
+    DanglingLink {
+        /// The link.
+        path: PathBuf,
+    },
     /// The limits of a CA cannot be used.
     #[error("[[acme.limits]] {server}: {fault}")]
     Limits {
@@ -129,6 +162,24 @@ pub enum ConfigError {
     /// The instances that share a database cannot be told apart.
     #[error("this host has no name to tell it from the others that share the database; set `instance`")]
     NoInstance,
+    /// A file holds something else than the secret that it should.
+    #[error("{key}: {} {fault}", .path.display())]
+    UnusableSecret {
+        /// The setting that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        fault: InvalidSecret,
+    },
+    /// An environment variable holds something else than the secret that it should.
+    #[error("${name} {fault}")]
+    UnusableVariable {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong, and what to do.
+        fault: InvalidSecret,
+    },
     /// A secret cannot be read.
     #[error("{key}: cannot read {}", .path.display())]
     UnreadableSecret {
@@ -156,12 +207,22 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads the settings anew, from where they were read.
+    /// Reads the settings anew, from where they were read. A link in `conf.d` that leads nowhere refuses them all: what is in
+    /// force already is better than a part of it.
     ///
     /// # Errors
-    /// As [`Config::load`].
+    /// As [`Config::load`]; besides, where a link leads nowhere.
     pub fn load_again(&self) -> Result<Self, ConfigError> {
-        Self::load(self.origin.as_deref())
+        let fresh = Self::load(self.origin.as_deref())?;
+        match fresh.passed_over.dangling.first() {
+            Some(path) => Err(ConfigError::DanglingLink { path: path.clone() }),
+            None => Ok(fresh),
+        }
+    }
+
+    /// Whether each file of `conf.d` could be read. Where a link led nowhere, what is not declared may only be missing.
+    pub const fn is_complete(&self) -> bool {
+        self.passed_over.dangling.is_empty()
     }
 
     /// The sections in which `fresh` differs although they hold from start to stop.
@@ -180,6 +241,7 @@ impl Config {
     pub fn with_fixed_of(self, running: &Self) -> Self {
         Self {
             origin: self.origin,
+            passed_over: self.passed_over,
             acme: self.acme,
             dns: DnsSection { delegated: running.dns.delegated.clone(), ..self.dns },
             experimental: self.experimental,
@@ -296,14 +358,28 @@ impl Config {
     }
 }
 
-/// The path, where there is something; an error is not taken for nothing.
+/// The path, where there is something; an error is not taken for nothing, and neither is a link that leads nowhere.
 fn is_there(path: &Path) -> Result<Option<&Path>, ConfigError> {
-    let there = path.try_exists().map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    Ok(there.then_some(path))
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_symlink() && !path.exists() => {
+            Err(ConfigError::DanglingLink { path: path.to_owned() })
+        }
+        Ok(_) => Ok(Some(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+fn two_files(first: &Path, second: &Path) -> String {
+    if first == second {
+        format!("both in {}", first.display())
+    } else {
+        format!("one in {} and one in {}", first.display(), second.display())
+    }
 }
 
 /// Reads TOML, and names the place of what is wrong.
@@ -370,7 +446,9 @@ mod tests {
 
         std::fs::write(fragments.join("30-c.toml"), delivery("a")).unwrap();
         let error = Config::load(Some(&settings)).unwrap_err().to_string();
-        assert_eq!(error, "[[delivery]] a: there are two of this key; give each its own");
+        let (first, second) = (fragments.join("10-a.toml"), fragments.join("30-c.toml"));
+        let words = format!("one in {} and one in {}; give each its own", first.display(), second.display());
+        assert_eq!(error, format!("[[delivery]] a: there are two of this key, {words}"));
         std::fs::write(fragments.join("30-c.toml"), "[api]\n").unwrap();
         let error = Config::load(Some(&settings)).unwrap_err().to_string();
         assert!(error.contains("30-c.toml") && error.contains("api"), "{error}");

@@ -41,6 +41,7 @@ pub mod resolver_address;
 pub mod resource;
 pub mod retry_after;
 pub mod revocation;
+pub mod secret_text;
 pub mod serial_number;
 pub mod server_url;
 pub mod spoken;

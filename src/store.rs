@@ -67,7 +67,7 @@ pub use providers::{Deletion, ProviderFilter, Users};
 pub use queue::Due;
 pub use renewal_infos::NewestIssued;
 pub use revocations::{RevocationClaim, RevocationRequest};
-pub use roster::{RosterEntry, RosterTarget};
+pub use roster::{RosterEntry, RosterTarget, Undeclared};
 pub use rotation::Resealed;
 pub use standing::{Standing, StandingPlace};
 pub use takeover::{ProviderOfTakeover, TakenOver, Takeover};

@@ -56,6 +56,9 @@ fn read(running: &Config) -> anyhow::Result<(Config, Vec<&'static str>, Outside)
     let changed = running.changed_for_the_next_start(&fresh);
     let fresh = fresh.with_fixed_of(running);
     let outside = Outside::from_config(&fresh)?;
+    for caution in fresh.cautions() {
+        tracing::warn!("{caution}");
+    }
     Ok((fresh, changed, outside))
 }
 

@@ -8,6 +8,9 @@ use crate::config::{Config, secret};
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     log::start(&config.log)?;
     let outside = Outside::from_config(config)?;
+    for caution in config.cautions() {
+        tracing::warn!("{caution}");
+    }
     let database = config.store.settings(&config.state_directory())?.url;
     let token = secret::ionos_token(config.dns.ionos.token_file.as_deref())?;
     print!("{}", toml::to_string_pretty(config)?);

@@ -16,9 +16,10 @@ use crate::cli::doctor::page::{Page, page};
 use crate::cli::doctor::progress::Progress;
 use crate::cli::doctor::round::{Asked, round};
 use crate::cli::{Ending as ExitEnding, log, owner, runtime};
+use crate::config::Config;
+use crate::config::exposure::exposures;
 use crate::config::span::Span;
 use crate::config::store::StoreUrl;
-use crate::config::{Config, secret};
 use crate::doctor::{self, Canaries, Ending, Manner, Round};
 use crate::domain::finding::{Check, Finding, Subject, Verdict};
 use crate::runtime::lifecycle::Lifecycle;
@@ -140,7 +141,7 @@ async fn examine(
 /// What the settings come to, as far as they can be used. Their files may be on a disk that hangs.
 async fn settings(config: &Config, ending: &Ending, findings: &mut Vec<Finding>) -> Option<Outside> {
     let own = config.clone();
-    let read = spawn_blocking(move || (Outside::from_config(&own), doctor::secrets(&secret::files(&own))));
+    let read = spawn_blocking(move || (Outside::from_config(&own), doctor::secrets(exposures(&own))));
     let Some(Ok((outside, secrets))) = ending.during(read).await else {
         let because = format!("{}: a file that the settings name could not be read yet", ending.reason());
         findings.push(Finding::skipped(&Subject::SetUp, Check::Settings, because));

@@ -16,6 +16,9 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
     log::start(&config.log)?;
     let outside = Outside::from_config(config)?;
+    for caution in config.cautions() {
+        tracing::warn!("{caution}");
+    }
     let sockets = NameSockets::open(config)?;
     runtime()?.block_on(async {
         let lifecycle = Lifecycle::default();

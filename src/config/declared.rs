@@ -16,6 +16,7 @@ use crate::domain::mac_key::MacKey;
 use crate::domain::profile::Profile;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 use crate::domain::resource::without_nul;
+use crate::domain::secret_text::unquoted;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
 
 /// `[declared]`: what holds for all declared resources.
@@ -135,7 +136,10 @@ impl ExternalAccountEntry {
         let secret = secret::read("external_account.key_secret_file of a [[provider]]", &self.key_secret_file)?;
         Ok(ExternalAccountBinding {
             key_id: place.read("external_account.key_id", &self.key_id, ExternalAccountBinding::parse_key_id)?,
-            key_secret: place.read("external_account.key_secret_file", secret.expose_secret(), MacKey::parse)?,
+            key_secret: place.read("external_account.key_secret_file", unquoted(secret.expose_secret()), |text| {
+                // The file is named, since the words of the fault never show what is in it.
+                MacKey::parse(text).map_err(|fault| format!("{} {fault}", self.key_secret_file.display()))
+            })?,
         })
     }
 }
@@ -158,7 +162,7 @@ impl AutoCertificateEntry {
     }
 
     /// The provider that it names: a declared one, where there is one of that key.
-    fn reference(&self, providers: &HashSet<&DeclaredKey>) -> Result<ProviderReference, ConfigError> {
+    pub(super) fn reference(&self, providers: &HashSet<&DeclaredKey>) -> Result<ProviderReference, ConfigError> {
         if let Some(key) = self.provider.parse().ok().filter(|key| providers.contains(key)) {
             return Ok(ProviderReference::Key(key));
         }
@@ -206,6 +210,7 @@ impl Config {
         Ok(Declared {
             instance: self.instance(),
             prune: self.declared.prune,
+            complete: self.is_complete(),
             providers: self.providers.iter().map(|entry| entry.read(plain_http)).collect::<Result<_, _>>()?,
             auto_certificates: self
                 .auto_certificates
@@ -355,12 +360,13 @@ mod tests {
         assert_eq!(bound(" ").unwrap_err().to_string(), "[[provider]] le: external_account.key_id: is empty");
         std::fs::write(&path, "no key").unwrap();
         let error = bound("kid").unwrap_err().to_string();
-        assert!(error.starts_with("[[provider]] le: external_account.key_secret_file: is not base64"), "{error}");
+        let named = format!("[[provider]] le: external_account.key_secret_file: {} is", path.display());
+        assert!(error.starts_with(&format!("{named} not base64")), "{error}");
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(
-            bound("kid").unwrap_err().to_string(),
-            "[[provider]] le: external_account.key_secret_file: is empty"
-        );
+        assert_eq!(bound("kid").unwrap_err().to_string(), format!("{named} empty"));
+        std::fs::write(&path, "\u{feff}\"c2VjcmV0\"\r\n").unwrap();
+        let binding = bound("kid").unwrap().providers.remove(0).provider.external_account.unwrap();
+        assert_eq!(binding.key_secret.expose_secret(), "c2VjcmV0");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::domain::window::Window;
 pub struct DeliveryEntry {
     /// Names it from one start to the next.
     pub key: DeclaredKey,
-    /// The names, keys or common names of auto-certificates that it is for, or patterns such as `*.example.com`.
-    /// Default all.
+    /// Which auto-certificates it is for: keys of declared ones, or DNS names and patterns such as `*.example.com`, of which
+    /// one must match each name of the certificate. Default all.
     #[serde(rename = "match", default)]
     pub matching: Vec<Pattern>,
     /// When a renewed certificate may be activated, such as `Mon-Fri 02:00-05:00 Europe/Berlin`. Default at once. A first

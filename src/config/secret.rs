@@ -1,11 +1,16 @@
 //! Where secrets come from: a file that a setting names, a systemd credential, or an environment variable; in this
 //! order. They are never part of the settings themselves. Which files those are, is known here, too.
 
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError};
+use crate::domain::secret_text::{self, InvalidSecret};
 
 /// The path of the systemd credential `name`, where systemd passed it (systemd.exec(5), `LoadCredential=`). Commands that
 /// a person runs have that of the running service, as far as their user may read it.
@@ -18,12 +23,18 @@ pub fn credential(name: &str) -> Option<PathBuf> {
 /// The token for IONOS Cloud DNS: `dns.ionos.token_file`, the credential `ionos-token`, or `$IONOS_TOKEN`.
 ///
 /// # Errors
-/// Where the file is named but cannot be read.
+/// Where the file is named but cannot be read, or holds no token; likewise the variable. An empty variable is none.
 pub fn ionos_token(token_file: Option<&Path>) -> Result<Option<SecretString>, ConfigError> {
-    match token_file.map(Path::to_owned).or_else(|| credential("ionos-token")) {
-        Some(path) => read("dns.ionos.token_file", &path).map(Some),
-        None => Ok(std::env::var("IONOS_TOKEN").ok().filter(|token| !token.is_empty()).map(SecretString::from)),
-    }
+    let Some(path) = token_file.map(Path::to_owned).or_else(|| credential("ionos-token")) else {
+        return std::env::var_os(IONOS_TOKEN).filter(|token| !token.is_empty()).map(of_variable).transpose();
+    };
+    token("dns.ionos.token_file", &path).map(Some)
+}
+
+fn of_variable(value: OsString) -> Result<SecretString, ConfigError> {
+    let unusable = |fault| ConfigError::UnusableVariable { name: IONOS_TOKEN, fault };
+    let value = value.into_string().map(SecretString::from).map_err(|_| unusable(InvalidSecret::NotUtf8))?;
+    secret_text::token(value.expose_secret()).map(SecretString::from).map_err(unusable)
 }
 
 /// Every file that these settings name for a secret, whether it is there or not.
@@ -35,7 +46,10 @@ pub fn files(config: &Config) -> Vec<PathBuf> {
     let bindings = config.providers.iter().filter_map(|provider| provider.external_account.as_ref());
     let uploads = config.deliveries.iter().filter_map(|delivery| delivery.certificate_manager.as_ref());
     let bundles = config.deliveries.iter().filter_map(|delivery| delivery.files.as_ref()?.pkcs12_password_file.clone());
+    let client_key =
+        config.store.settings(&config.state_directory()).ok().and_then(|settings| settings.url.client_key());
     std::iter::once(config.key_file())
+        .chain(client_key)
         .chain(config.store.url_file.clone())
         .chain(cloud_dns)
         .chain(of_adapters.map(PathBuf::from))
@@ -45,31 +59,56 @@ pub fn files(config: &Config) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Reads a secret from a file, without the line break at its end.
+/// Reads a token from a file; see [`secret_text::token`] for what is left out.
 ///
 /// # Errors
-/// Where the file cannot be read; `key` is the setting that names it.
+/// Where the file cannot be read or holds no token; `key` is the setting that names it.
+pub fn token(key: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
+    read_as(key, path, secret_text::token)
+}
+
+/// Reads a password from a file, without the line break at its end.
+///
+/// # Errors
+/// Where the file cannot be read or holds no password; `key` is the setting that names it.
+pub fn password(key: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
+    read_as(key, path, secret_text::password)
+}
+
+/// Reads a secret that has a form of its own from a file, without a byte order mark.
+///
+/// # Errors
+/// Where the file cannot be read, is no text, or is far too long; `key` is the setting that names it.
 pub fn read(key: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::UnreadableSecret {
-        key,
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(from_text(&text))
+    read_as(key, path, |text| Ok(secret_text::without_mark(text)))
 }
 
-/// The secret in the text of a file.
-pub fn from_text(text: &str) -> SecretString {
-    SecretString::from(text.trim_end_matches(['\r', '\n']))
+fn read_as(
+    key: &'static str,
+    path: &Path,
+    read: impl FnOnce(&str) -> Result<&str, InvalidSecret>,
+) -> Result<SecretString, ConfigError> {
+    let unusable = |fault| ConfigError::UnusableSecret { key, path: path.to_owned(), fault };
+    let unreadable = |source| ConfigError::UnreadableSecret { key, path: path.to_owned(), source };
+    let mut bytes = Zeroizing::new(Vec::new());
+    // Whatever the path leads to, no more than that is read.
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(unusable(InvalidSecret::TooLong));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable(InvalidSecret::NotUtf8))?;
+    read(text).map(SecretString::from).map_err(unusable)
 }
 
+/// More than a file with all TSIG keys of a server has.
+const LONGEST_FILE: u64 = 1024 * 1024;
+const IONOS_TOKEN: &str = "IONOS_TOKEN";
 /// Where systemd keeps the credentials of the service while it runs.
 const OF_SERVICE: &str = "/run/credentials/autocertd.service";
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     #[test]
@@ -78,6 +117,50 @@ mod tests {
         let path = folder.path().join("token");
         std::fs::write(&path, "s3cret\n").unwrap();
         assert_eq!(ionos_token(Some(&path)).unwrap().unwrap().expose_secret(), "s3cret");
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused_with_its_file_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let written = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            ionos_token(Some(&path)).map(|token| token.unwrap().expose_secret().to_owned())
+        };
+        for bytes in [&b"Bearer s3cret\r\n"[..], b"\xef\xbb\xbfs3cret\n", b"\"s3cret\"\n", b"  s3cret"] {
+            assert_eq!(written(bytes).unwrap(), "s3cret");
+        }
+        let long = vec![b's'; 1_048_577];
+        for (bytes, words) in [
+            (&b"s3cret one\n"[..], "has blanks"),
+            (b"s3cret\nsecond\n", "has several lines"),
+            (b"\xff\xfes\x003\x00", "is no text in UTF-8"),
+            (b"s3cret\x00", "has control or invisible characters"),
+            (b"\n\n", "is empty"),
+            (b"TOKEN=s3cret", "has characters that no token has"),
+            (&long, "is longer than any secret"),
+        ] {
+            let error = written(bytes).unwrap_err();
+            let (told, debug) = (error.to_string(), format!("{error:?}"));
+            assert!(told.contains(words) && told.contains(path.to_str().unwrap()), "{words}: {told}");
+            assert!(!told.contains("s3cret") && !debug.contains("s3cret"), "{told} {debug}");
+        }
+        // A file without an end is read no further than needed.
+        let error = password("x", Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.contains("/dev/zero is longer than any secret"), "{error}");
+        std::fs::write(&path, "two words\n").unwrap();
+        assert_eq!(password("x", &path).unwrap().expose_secret(), "two words");
+    }
+
+    #[test]
+    fn a_variable_is_read_as_a_file_is() {
+        let read = |value: &str| of_variable(value.into()).map(|token| token.expose_secret().to_owned());
+        assert_eq!(read("Bearer s3cret ").unwrap(), "s3cret");
+        assert_eq!(
+            read("s3cret x").unwrap_err().to_string(),
+            "$IONOS_TOKEN has blanks before, in or after the secret; write the secret alone"
+        );
+        assert!(read(" ").unwrap_err().to_string().starts_with("$IONOS_TOKEN is empty"));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use url::Url;
 
 use crate::config::span::Span;
 pub use crate::config::store::tls::InvalidTls;
+use crate::config::{ConfigError, secret};
+use crate::domain::secret_text::{self, InvalidSecret};
 
 /// The `[store]` section.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -19,7 +21,7 @@ pub use crate::config::store::tls::InvalidTls;
 pub struct StoreSection {
     /// The database: `sqlite:/path/to/file` or `postgres://user@host/database`. Without it, a SQLite file in the state
     /// directory. A password belongs into [`Self::url_file`].
-    #[serde(deserialize_with = "secret", skip_serializing)]
+    #[serde(deserialize_with = "unparsed", skip_serializing)]
     pub url: Option<SecretString>,
     /// A file that holds the URL, for one with a password in it.
     pub url_file: Option<PathBuf>,
@@ -36,6 +38,12 @@ impl Default for StoreSection {
 }
 
 impl StoreSection {
+    /// Whether the URL in the settings themselves has a password in it.
+    pub(super) fn has_password(&self) -> bool {
+        let url = self.url.as_ref().and_then(|url| Url::parse(url.expose_secret()).ok());
+        url.is_some_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name.contains("password")))
+    }
+
     /// The settings of the store, with its file in `state_directory` where nothing else is said.
     ///
     /// # Errors
@@ -43,12 +51,12 @@ impl StoreSection {
     pub fn settings(&self, state_directory: &Path) -> Result<StoreSettings, InvalidStoreSection> {
         let url = match (&self.url, &self.url_file) {
             (Some(_), Some(_)) => return Err(InvalidStoreSection::TwoUrls),
-            (Some(url), None) => StoreUrl::parse(url.expose_secret())?,
+            (Some(url), None) => StoreUrl::parse(secret_text::url(url.expose_secret())?)?,
             (None, Some(path)) => {
-                let text = std::fs::read_to_string(path)
-                    .map(SecretString::from)
-                    .map_err(|source| InvalidStoreSection::UrlFile { path: path.clone(), source })?;
-                StoreUrl::parse(text.expose_secret().trim())?
+                let text = secret::read("store.url_file", path)?;
+                let of_file = |fault: String| InvalidStoreSection::InFile { path: path.clone(), fault };
+                let text = secret_text::url(text.expose_secret()).map_err(|fault| of_file(fault.to_string()))?;
+                StoreUrl::parse(text).map_err(|_| of_file(format!("holds something else: {InvalidStoreUrl}")))?
             }
             (None, None) => StoreUrl::sqlite(state_directory.join(DEFAULT_FILE)),
         };
@@ -80,13 +88,19 @@ pub enum InvalidStoreSection {
     #[error("store.url and store.url_file are both set; keep one of them")]
     TwoUrls,
     /// The file of the URL cannot be read.
-    #[error("store.url_file {} cannot be read", path.display())]
-    UrlFile {
+    #[error(transparent)]
+    UrlFile(#[from] ConfigError),
+    /// The file holds something else.
+    #[error("store.url_file: {} {fault}", path.display())]
+    InFile {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// What is wrong, and what to do.
+        fault: String,
     },
+    /// The URL in the settings has something in it that no URL has.
+    #[error("store.url {0}")]
+    UrlText(#[from] InvalidSecret),
     /// The URL is none of a database.
     #[error(transparent)]
     Url(#[from] InvalidStoreUrl),
@@ -142,6 +156,13 @@ impl StoreUrl {
         }
     }
 
+    /// The file with the private key by which PostgreSQL knows this client, where the URL names one.
+    pub fn client_key(&self) -> Option<PathBuf> {
+        let Self::Postgres(url) = self else { return None };
+        let url = Url::parse(url.expose_secret()).ok()?;
+        url.query_pairs().find(|(name, _)| name == "sslkey").map(|(_, path)| PathBuf::from(path.into_owned()))
+    }
+
     /// Whether several hosts may share the database.
     pub const fn is_shared(&self) -> bool {
         matches!(self, Self::Postgres(_))
@@ -190,7 +211,7 @@ impl fmt::Debug for StoreUrl {
 }
 
 /// Taken as it is and parsed later: an error at this place would quote the settings' line, password and all.
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+fn unparsed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
     String::deserialize(deserializer).map(|text| Some(SecretString::from(text)))
 }
 
@@ -233,10 +254,24 @@ mod tests {
         std::fs::write(&file, "postgres://me:hunter2@db.example/certs\n").unwrap();
         let from_file = StoreSection { url_file: Some(file), ..StoreSection::default() };
         assert!(matches!(from_file.settings(folder.path()).unwrap().url, StoreUrl::Postgres(_)));
+        let file = from_file.url_file.clone().unwrap();
+        for (text, words) in [
+            ("postgres://me:hunter2@db.example/certs\nsecond", "has several lines"),
+            ("DATABASE_URL=postgres://me:hunter2@db.example/certs", "holds something else"),
+            ("", "is empty"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = from_file.settings(folder.path()).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(told.contains(words) && told.contains(file.to_str().unwrap()), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        std::fs::write(&file, "\u{feff}\"postgres://me:hunter2@db.example/certs\"\r\n").unwrap();
+        assert!(matches!(from_file.settings(folder.path()).unwrap().url, StoreUrl::Postgres(_)));
         let both = StoreSection { url: Some("sqlite:/x".to_owned().into()), ..from_file };
         assert!(matches!(both.settings(folder.path()), Err(InvalidStoreSection::TwoUrls)));
         let missing = StoreSection { url_file: Some("/nonexistent".into()), ..StoreSection::default() };
-        assert!(matches!(missing.settings(folder.path()), Err(InvalidStoreSection::UrlFile { .. })));
+        assert!(matches!(missing.settings(folder.path()), Err(InvalidStoreSection::UrlFile(_))));
     }
 
     #[test]

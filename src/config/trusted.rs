@@ -45,7 +45,7 @@ impl Trusted {
         if path.is_some() || settings.exists() {
             trusted.add(settings, |text| parse::<Config>(text, settings).map(|config| config.deliveries))?;
         }
-        for file in fragment::files_beside(settings)? {
+        for file in fragment::paths_beside(settings)? {
             trusted.add(&file, |text| parse::<Fragment>(text, &file).map(|fragment| fragment.deliveries))?;
         }
         unique("delivery", trusted.deliveries.iter().map(|entry| &entry.key))?;

@@ -15,13 +15,13 @@ use crate::domain::delivery::{
 };
 use crate::domain::disposition::Failure;
 use crate::domain::moment::Moment;
-use crate::domain::pattern::Pattern;
+use crate::domain::pattern::Selection;
 use crate::domain::window::Window;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 use crate::store::{
     DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow, Hold, LEASE, RosterEntry, RosterTarget, Store,
-    StoreError,
+    StoreError, Undeclared,
 };
 
 /// A declared delivery, ready for use.
@@ -31,8 +31,10 @@ pub struct Target {
     pub key: DeclaredKey,
     /// Whose rows it serves; empty where it is served once per fleet.
     pub instance: String,
-    /// Which auto-certificates it is for; all where it is empty.
-    pub matching: Vec<Pattern>,
+    /// Which auto-certificates it is for.
+    pub selection: Selection,
+    /// Where the folders or Secrets of its certificates are named by labels; other targets may name theirs there, too.
+    pub place: Option<String>,
     /// When a renewed certificate may be activated.
     pub window: Option<Window>,
     /// Tells one version of its settings from another.
@@ -44,12 +46,7 @@ pub struct Target {
 impl Target {
     /// Whether it is for this auto-certificate.
     fn wants(&self, entry: &RosterEntry) -> bool {
-        let named = |pattern: &Pattern| {
-            pattern.matches(entry.name.as_str())
-                || entry.key.as_ref().is_some_and(|key| pattern.matches(key.as_str()))
-                || pattern.matches_common_name(entry.common_name.sent())
-        };
-        self.matching.is_empty() || self.matching.iter().any(named)
+        self.selection.takes(entry.key.as_ref(), &entry.names)
     }
 }
 
@@ -92,22 +89,24 @@ pub struct Dispatch {
     randomness: Randomness,
     instance: String,
     outlets: Vec<Outlet>,
+    undeclared: Undeclared,
     /// The version of the roster with which the rows are in line.
     in_line_with: AtomicI64,
 }
 
 impl Dispatch {
-    /// A dispatch of this instance to these targets.
+    /// A dispatch of this instance to these targets; `undeclared` says whether they are all.
     pub fn new(
         store: Store,
         clock: SharedClock,
         randomness: Randomness,
         instance: String,
         targets: Vec<Target>,
+        undeclared: Undeclared,
     ) -> Self {
         let outlet = |target| Outlet { target: Arc::new(target), room: Arc::new(Semaphore::new(AT_ONCE)) };
         let outlets = targets.into_iter().map(outlet).collect();
-        Self { store, clock, randomness, instance, outlets, in_line_with: AtomicI64::new(NEVER) }
+        Self { store, clock, randomness, instance, outlets, undeclared, in_line_with: AtomicI64::new(NEVER) }
     }
 
     /// What this instance is called.
@@ -148,9 +147,14 @@ impl Dispatch {
         let roster: Vec<_> = self
             .targets()
             .zip(&wants)
-            .map(|(target, wants)| RosterTarget { key: &target.key, instance: &target.instance, wants })
+            .map(|(target, wants)| RosterTarget {
+                key: &target.key,
+                instance: &target.instance,
+                place: target.place.as_deref(),
+                wants,
+            })
             .collect();
-        self.store.sync_deliveries(&self.instance, &roster).await
+        self.store.sync_deliveries(&self.instance, &roster, self.undeclared).await
     }
 
     /// Claims what is due, as far as there is room.

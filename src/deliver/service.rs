@@ -7,18 +7,20 @@ use std::path::PathBuf;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, Method, Response, StatusCode};
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::config::ConfigError;
 use crate::config::span::Span;
-use crate::config::{ConfigError, secret};
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::RetryAfter;
+use crate::domain::secret_text::InvalidSecret;
 use crate::domain::text::RemoteMessage;
-use crate::runtime::bearer::{InvalidToken, bearer};
+use crate::runtime::bearer::bearer;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::files;
 use crate::runtime::network_fault::NetworkFault;
@@ -69,8 +71,8 @@ pub(super) struct Call<'a> {
 pub(super) enum ServiceError {
     #[error("{service}: there is no token; it is looked for again")]
     NoToken { service: &'static str, source: ConfigError },
-    #[error("{service}: the token in {} cannot be used; it is looked for again", .path.display())]
-    BadToken { service: &'static str, path: PathBuf, source: InvalidToken },
+    #[error("{service}: the token file {} {fault}; it is read again", .path.display())]
+    BadToken { service: &'static str, path: PathBuf, fault: InvalidSecret },
     #[error("{service}: {call} was refused with status {status}{}; {advice}", .said.in_parentheses())]
     Unauthorized { service: &'static str, call: String, status: u16, said: RemoteMessage, advice: String },
     #[error("{service}: {call} got no answer; it is tried again, {}", remedy(.source))]
@@ -158,10 +160,10 @@ impl Service {
             service,
             source: ConfigError::UnreadableSecret { key: self.token.key, path: self.token.path.clone(), source },
         };
+        let unusable = |fault| ServiceError::BadToken { service, path: self.token.path.clone(), fault };
         let content = Zeroizing::new(files::read(&self.token.path).await.map_err(unreadable)?);
-        let text = std::str::from_utf8(&content).map_err(|error| unreadable(std::io::Error::other(error)))?;
-        let token = secret::from_text(text);
-        bearer(&token).map_err(|source| ServiceError::BadToken { service, path: self.token.path.clone(), source })
+        let text = std::str::from_utf8(&content).map_err(|_| unusable(InvalidSecret::NotUtf8))?;
+        bearer(&SecretString::from(text)).map_err(unusable)
     }
 
     fn refusal(&self, call: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ServiceError {

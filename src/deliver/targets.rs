@@ -4,7 +4,8 @@ use std::error::Error;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::config::delivery::DeliveryEntry;
+use crate::config::declared::AutoCertificateEntry;
+use crate::config::delivery::{DeliveryEntry, KubernetesEntry};
 use crate::deliver::Delivery;
 use crate::deliver::certificate_manager::CertificateManagerDelivery;
 use crate::deliver::dispatch::Target;
@@ -15,6 +16,7 @@ use crate::deliver::local::LocalDelivery;
 use crate::deliver::reload::{Reload, Surroundings};
 use crate::deliver::verify::Verify;
 use crate::domain::declared::DeclaredKey;
+use crate::domain::pattern::Selection;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 
@@ -26,33 +28,37 @@ pub struct UnusableDelivery {
     source: Box<dyn Error + Send + Sync>,
 }
 
-/// The targets that the settings declare, for this instance. Nothing is asked over the network.
+/// The targets that the settings declare, for this instance, beside these auto-certificates. Nothing is asked over the
+/// network.
 ///
 /// # Errors
 /// The first one that cannot be used, and why.
 pub fn targets(
     entries: &[DeliveryEntry],
+    declared: &[AutoCertificateEntry],
     instance: &str,
     clock: &SharedClock,
     randomness: &Randomness,
 ) -> Result<Vec<Target>, UnusableDelivery> {
+    let keys = declared.iter().map(|entry| &entry.key).collect();
     let around = Surroundings::usual(randomness.clone());
     let target = |entry: &DeliveryEntry| {
-        let place =
-            place(entry, clock, &around).map_err(|source| UnusableDelivery { key: entry.key.clone(), source })?;
+        let delivery =
+            delivery(entry, clock, &around).map_err(|source| UnusableDelivery { key: entry.key.clone(), source })?;
         Ok(Target {
             key: entry.key.clone(),
             instance: if entry.is_once_per_fleet() { String::new() } else { instance.to_owned() },
-            matching: entry.matching.clone(),
+            selection: Selection::new(&entry.matching, &keys),
+            place: place_of(entry),
             window: entry.activate.clone(),
             settings: settings_of(entry),
-            delivery: place,
+            delivery,
         })
     };
     entries.iter().map(target).collect()
 }
 
-fn place(
+fn delivery(
     entry: &DeliveryEntry,
     clock: &SharedClock,
     around: &Surroundings,
@@ -73,6 +79,16 @@ fn place(
         placeholder: entry.files.as_ref().is_some_and(|files| files.placeholder),
         clock: clock.clone(),
     }))
+}
+
+/// Where labels become names of folders or Secrets.
+fn place_of(entry: &DeliveryEntry) -> Option<String> {
+    let folder = entry.files.as_ref().map(|files| files.directory.components().as_path().display().to_string());
+    let secrets = || {
+        let KubernetesEntry { secret, namespace, server, .. } = entry.kubernetes.as_ref()?;
+        Some(serde_json::json!([secret, namespace, server]).to_string())
+    };
+    folder.or_else(secrets)
 }
 
 /// What tells one version of a delivery's settings from another: their SHA-256, since a URL or an argument may be secret,

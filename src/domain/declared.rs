@@ -24,6 +24,8 @@ pub struct Declared {
     pub instance: String,
     /// Whether what is declared no longer is deleted.
     pub prune: bool,
+    /// Whether these are all: where a file of the settings is missing, nothing else is taken as declared no longer.
+    pub complete: bool,
     /// The providers.
     pub providers: Vec<DeclaredProvider>,
     /// The auto-certificates.

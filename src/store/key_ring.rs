@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::config::store::StoreUrl;
+use crate::domain::secret_text::without_mark;
 
 /// The keys that seal what must stay secret. Clones share them.
 #[derive(Clone)]
@@ -313,9 +314,9 @@ fn read(path: &Path) -> Result<Loaded, KeyError> {
         return Err(KeyError::OpenToOthers { path: path.to_owned(), mode });
     }
     let version = Version::of(&metadata);
-    let text = Zeroizing::new(io::read_to_string(file).map_err(file_error)?);
+    let text = Zeroizing::new(io::read_to_string(file.take(LONGEST_FILE)).map_err(file_error)?);
     let mut keys: Vec<Arc<MasterKey>> = Vec::new();
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in without_mark(&text).lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -382,6 +383,8 @@ fn folder_of(path: &Path) -> &Path {
 const ROOT: u32 = 0;
 const KEY_LENGTH: usize = 32;
 const MAX_ID: usize = 32;
+/// Thousands of keys.
+const LONGEST_FILE: u64 = 1024 * 1024;
 /// A key id, a blank, 44 characters of base64 and the line's end; room that is never outgrown leaves no copies behind.
 const MAX_LINE: usize = MAX_ID + 46;
 const HEADER: &str = "\

@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::delivery::label;
 use crate::domain::id::{AutoCertificateId, DeliveryId};
-use crate::domain::name::RequestedName;
+use crate::domain::name::{DnsName, RequestedName};
 use crate::domain::resource::ResourceName;
 use crate::store::database::Transaction;
 use crate::store::dialect::Dialect;
@@ -21,6 +21,8 @@ pub struct RosterTarget<'a> {
     pub key: &'a DeclaredKey,
     /// Whose rows; empty for what is delivered once per fleet.
     pub instance: &'a str,
+    /// Where labels become names of folders or Secrets: targets of one place share them. `None` where labels name nothing.
+    pub place: Option<&'a str>,
     /// Whether an auto-certificate is delivered there.
     pub wants: &'a (dyn Fn(&RosterEntry) -> bool + Send + Sync),
 }
@@ -36,6 +38,25 @@ pub struct RosterEntry {
     pub key: Option<DeclaredKey>,
     /// Its common name.
     pub common_name: RequestedName,
+    /// All its names, the common name first.
+    pub names: Vec<DnsName>,
+}
+
+/// A target with what it has and what it wants.
+struct Assignment<'a> {
+    target: &'a RosterTarget<'a>,
+    present: Vec<Present>,
+    /// In the order of their making.
+    wanted: Vec<&'a RosterEntry>,
+}
+
+/// What becomes of the rows of targets that are not declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undeclared {
+    /// They are removed: the settings are whole.
+    Remove,
+    /// They stay: a file of the settings is missing, which may declare them.
+    Keep,
 }
 
 /// A row that is there.
@@ -57,25 +78,49 @@ impl Store {
     }
 
     /// Gives each target a row for each auto-certificate that it wants, and takes away what it wants no longer, as well as
-    /// what this instance has at other targets. Rows of instances that have not been there for a month go too.
+    /// what this instance has at `others`. Rows of instances that have not been there for a month go too.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn sync_deliveries(&self, instance: &str, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
+    pub async fn sync_deliveries(
+        &self,
+        instance: &str,
+        targets: &[RosterTarget<'_>],
+        others: Undeclared,
+    ) -> Result<(), StoreError> {
         // Rows of several statements cannot all be locked in one order.
-        self.retrying(|| Box::pin(self.sync_deliveries_once(instance, targets))).await
+        self.retrying(|| Box::pin(self.sync_deliveries_once(instance, targets, others))).await
     }
 
-    async fn sync_deliveries_once(&self, instance: &str, targets: &[RosterTarget<'_>]) -> Result<(), StoreError> {
+    async fn sync_deliveries_once(
+        &self,
+        instance: &str,
+        targets: &[RosterTarget<'_>],
+        others: Undeclared,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        self.remove_undeclared(&mut transaction, instance, targets).await?;
+        if others == Undeclared::Remove {
+            self.remove_undeclared(&mut transaction, instance, targets).await?;
+        }
         if let Some(until) = self.0.clock.deletable_until() {
             let long_ago = (until - LONGEST_ABSENCE).micros();
             self.query(FORGET).bind(instance.to_owned()).bind(long_ago).execute(&mut *transaction).await?;
         }
         let roster = self.roster(&mut transaction).await?;
+        let mut assignments = Vec::with_capacity(targets.len());
         for target in targets {
-            self.sync_target(&mut transaction, target, &roster).await?;
+            assignments.push(self.assignment(&mut transaction, target, &roster).await?);
+        }
+        let mut labels = Labels::default();
+        // All declared ones first, whichever target they are of.
+        for assignment in &assignments {
+            labels.reserve_declared(assignment);
+        }
+        for assignment in &assignments {
+            labels.reserve_present(assignment);
+        }
+        for assignment in &assignments {
+            self.make_rows(&mut transaction, assignment, &mut labels).await?;
         }
         Ok(transaction.commit().await?)
     }
@@ -105,33 +150,50 @@ impl Store {
         Ok(())
     }
 
-    async fn sync_target(
+    /// What a target wants and has; what it wants no longer is removed.
+    async fn assignment<'a>(
         &self,
         transaction: &mut Transaction,
-        target: &RosterTarget<'_>,
-        roster: &[RosterEntry],
+        target: &'a RosterTarget<'a>,
+        roster: &'a [RosterEntry],
+    ) -> Result<Assignment<'a>, StoreError> {
+        let wanted: Vec<&RosterEntry> = roster.iter().filter(|entry| (target.wants)(entry)).collect();
+        let ids: HashSet<AutoCertificateId> = wanted.iter().map(|entry| entry.id).collect();
+        let (present, unwanted): (Vec<_>, Vec<_>) =
+            self.rows_at(transaction, target).await?.into_iter().partition(|row| ids.contains(&row.auto_certificate));
+        for row in &unwanted {
+            self.remove_delivery(transaction, row).await?;
+        }
+        warn_of_unwanted(target, &unwanted, roster);
+        Ok(Assignment { target, present, wanted })
+    }
+
+    async fn make_rows(
+        &self,
+        transaction: &mut Transaction,
+        assignment: &Assignment<'_>,
+        labels: &mut Labels,
     ) -> Result<(), StoreError> {
-        let present = self.rows_at(transaction, target).await?;
-        let wanted: HashMap<AutoCertificateId, &RosterEntry> =
-            roster.iter().filter(|entry| (target.wants)(entry)).map(|entry| (entry.id, entry)).collect();
-        let mut labels = HashSet::new();
-        for row in &present {
-            if wanted.contains_key(&row.auto_certificate) {
-                labels.insert(row.label.clone());
+        let Assignment { target, present, wanted } = assignment;
+        let place = place_of(target);
+        let mut served = HashSet::new();
+        for row in present {
+            if labels.is_free(&place, &row.label, row.auto_certificate) {
+                served.insert(row.auto_certificate);
             } else {
-                self.query("DELETE FROM deliveries WHERE id = $1")
-                    .bind(row.id.to_string())
-                    .execute(&mut **transaction)
-                    .await?;
+                self.remove_delivery(transaction, row).await?;
             }
         }
-        let served: HashSet<AutoCertificateId> = present.iter().map(|row| row.auto_certificate).collect();
-        for entry in roster.iter().filter(|entry| wanted.contains_key(&entry.id) && !served.contains(&entry.id)) {
-            let usual = label(entry.key.as_ref(), entry.common_name.name());
-            let label = if labels.contains(&usual) { format!("{usual}-{}", entry.id) } else { usual };
+        for entry in wanted.iter().filter(|entry| !served.contains(&entry.id)) {
+            let label = labels.take(&place, entry);
             self.insert_delivery(transaction, target, entry.id, &label).await?;
-            labels.insert(label);
         }
+        Ok(())
+    }
+
+    async fn remove_delivery(&self, transaction: &mut Transaction, row: &Present) -> Result<(), StoreError> {
+        let remove = "DELETE FROM deliveries WHERE id = $1";
+        self.query(remove).bind(row.id.to_string()).execute(&mut **transaction).await?;
         Ok(())
     }
 
@@ -140,11 +202,14 @@ impl Store {
         let rows = self.query(ROSTER).fetch_all(&mut **transaction).await?;
         let read = |row: &AnyRow| {
             let record = Record::new(row, "auto_certificates");
+            let common_name: RequestedName = record.parsed("common_name")?;
+            let further = record.texts::<RequestedName>("subject_alternative_names")?;
             Ok(RosterEntry {
                 id: record.parsed("id")?,
                 name: record.name("name")?,
                 key: record.optional_parsed("declared_key")?,
-                common_name: record.parsed("common_name")?,
+                names: std::iter::once(&common_name).chain(&further).map(|name| name.name().clone()).collect(),
+                common_name,
             })
         };
         self.readable(&rows, read)
@@ -189,8 +254,70 @@ impl Store {
     }
 }
 
+/// Which label belongs to which auto-certificate, for each place.
+#[derive(Default)]
+struct Labels(HashMap<(String, String), AutoCertificateId>);
+
+impl Labels {
+    /// In a place of files or Secrets the key of a declared auto-certificate is its own: one that the API made with that
+    /// common name does not come before it.
+    fn reserve_declared(&mut self, Assignment { target, present, wanted }: &Assignment<'_>) {
+        let place = place_of(target);
+        let labelled: HashMap<AutoCertificateId, &str> =
+            present.iter().map(|row| (row.auto_certificate, row.label.as_str())).collect();
+        let declared = wanted.iter().filter_map(|entry| Some((entry.id, entry.key.as_ref()?)));
+        for (id, key) in declared.filter(|_| target.place.is_some()) {
+            let label = labelled.get(&id).copied().unwrap_or(key.as_str());
+            self.0.entry((place.clone(), label.to_owned())).or_insert(id);
+        }
+    }
+
+    fn reserve_present(&mut self, Assignment { target, present, .. }: &Assignment<'_>) {
+        let place = place_of(target);
+        for row in present {
+            self.0.entry((place.clone(), row.label.clone())).or_insert(row.auto_certificate);
+        }
+    }
+
+    fn is_free(&self, place: &str, label: &str, id: AutoCertificateId) -> bool {
+        self.0.get(&(place.to_owned(), label.to_owned())).is_none_or(|owner| *owner == id)
+    }
+
+    /// A label for a new row: the usual one, else one with the identity in it.
+    fn take(&mut self, place: &str, entry: &RosterEntry) -> String {
+        let usual = label(entry.key.as_ref(), entry.common_name.name());
+        let with_id = format!("{usual}-{}", entry.id);
+        // Somebody may have a common name that looks like this.
+        let numbered = (2..).map(|number: u64| format!("{with_id}-{number}"));
+        let mut candidates = [usual, with_id.clone()].into_iter().chain(numbered);
+        let free = candidates.find(|label| self.is_free(place, label, entry.id)).unwrap_or(with_id);
+        self.0.insert((place.to_owned(), free.clone()), entry.id);
+        free
+    }
+}
+
+/// Targets without a place are by themselves.
+fn place_of(target: &RosterTarget<'_>) -> String {
+    target.place.map_or_else(|| format!("target {}", target.key), |place| format!("place {place}"))
+}
+
+fn warn_of_unwanted(target: &RosterTarget<'_>, unwanted: &[Present], roster: &[RosterEntry]) {
+    let ids: HashSet<AutoCertificateId> = unwanted.iter().map(|row| row.auto_certificate).collect();
+    let left: Vec<&RosterEntry> = roster.iter().filter(|entry| ids.contains(&entry.id)).collect();
+    for entry in left.iter().take(MOST_WARNINGS) {
+        tracing::warn!(
+            delivery = %target.key, auto_certificate = %entry.id, name = %entry.name,
+            "the delivery's match no longer takes this auto-certificate: what was delivered stays, and is not replaced any more"
+        );
+    }
+    if let Some(more @ 1..) = left.len().checked_sub(MOST_WARNINGS) {
+        tracing::warn!(delivery = %target.key, more, "the delivery's match no longer takes further auto-certificates");
+    }
+}
+
+const MOST_WARNINGS: usize = 20;
 const ROSTER: &str = "\
-    SELECT id, name, declared_key, common_name FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id";
+    SELECT id, name, declared_key, common_name, subject_alternative_names FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id";
 pub(super) const REMOVE_TARGETS: &str = "\
     DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries \
     WHERE target IN (SELECT value FROM @listed1) AND instance = $2@in_order)";

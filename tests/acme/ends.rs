@@ -121,6 +121,7 @@ async fn the_account_of_a_fallback_is_not_deactivated() {
     let declared = Declared {
         instance: "here".to_owned(),
         prune: false,
+        complete: true,
         providers: vec![usual, declare("second", Vec::new())],
         auto_certificates: Vec::new(),
     };

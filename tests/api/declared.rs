@@ -30,6 +30,7 @@ fn usual() -> Declared {
     Declared {
         instance: "here".to_owned(),
         prune: false,
+        complete: true,
         providers: vec![DeclaredProvider { key: le, provider, fallbacks: Vec::new(), staging: None }],
         auto_certificates: vec![wish],
     }

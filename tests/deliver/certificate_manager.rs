@@ -295,18 +295,21 @@ async fn the_token_is_read_anew_each_time() {
         "{failure}"
     );
     assert!(!failure.message.contains("wrong-secret"), "{failure}");
-    for content in ["", "two\nlines"] {
+    for content in ["", "hunter2\nlines", "NAME=hunter2", "hunter2 words"] {
         fs::write(bench.token_file(), content).unwrap();
         let failure = bench.failure(&parcel, None).await;
         assert_eq!(failure.disposition, Disposition::RETRY, "{failure}");
-        assert!(failure.message.contains("cannot be used") && !failure.message.contains("two"), "{failure}");
+        let file = bench.token_file().display().to_string();
+        assert!(failure.message.contains(&file) && failure.message.contains("it is read again"), "{failure}");
+        assert!(!failure.message.contains("hunter2"), "{failure}");
     }
     fs::remove_file(bench.token_file()).unwrap();
     let failure = bench.failure(&parcel, None).await;
     assert_eq!(failure.disposition, Disposition::RETRY);
     assert!(failure.message.contains("certificate_manager.token_file"), "{failure}");
 
-    fs::write(bench.token_file(), format!("{}\n", bench.daemon.api.token)).unwrap();
+    // As it is copied from a terminal or from a header.
+    fs::write(bench.token_file(), format!("\u{feff}Bearer \"{}\"\r\n", bench.daemon.api.token)).unwrap();
     bench.deliver(&parcel, None).await;
 }
 

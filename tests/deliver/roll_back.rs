@@ -79,7 +79,7 @@ fn entry(directory: &Path, settings: &str, address: &str) -> DeliveryEntry {
 
 fn made(entry: DeliveryEntry, now: Moment) -> Target {
     let clock: SharedClock = Arc::new(TurnedClock::starting_at(now));
-    targets(&[entry], "local", &clock, &Randomness::from_seed(1)).unwrap().remove(0)
+    targets(&[entry], &[], "local", &clock, &Randomness::from_seed(1)).unwrap().remove(0)
 }
 
 async fn publish(directory: &Path, parcel: &Parcel) {

@@ -30,7 +30,7 @@ use autocertd::runtime::clock::{Clock, SharedClock, SystemClock, TurnedClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd::runtime::wake::Wake;
 use autocertd::scheduler::{Scheduler, Work};
-use autocertd::store::{Creation, KeyRing, Store, StoreSettings, StoreUrl};
+use autocertd::store::{Creation, KeyRing, Store, StoreSettings, StoreUrl, Undeclared};
 use secrecy::SecretString;
 use time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -242,7 +242,14 @@ fn work(
         clock: clock.clone(),
         randomness: randomness.clone(),
     };
-    let dispatch = Dispatch::new(store.clone(), clock.clone(), randomness.clone(), "here".to_owned(), Vec::new());
+    let dispatch = Dispatch::new(
+        store.clone(),
+        clock.clone(),
+        randomness.clone(),
+        "here".to_owned(),
+        Vec::new(),
+        Undeclared::Remove,
+    );
     let doctor = Doctor {
         store: Some(store.clone()),
         acme: issuance.acme.clone(),

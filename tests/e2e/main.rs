@@ -39,6 +39,7 @@ mod revoke;
 mod rfc2136;
 mod sdk;
 mod secrets;
+mod steering;
 mod stops;
 mod stuck_orders;
 mod sweep;

@@ -1,5 +1,6 @@
 //! One small world per test: an ACME server, a Cloud DNS, and a folder for autocertd.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -111,7 +112,7 @@ pub(crate) fn id_of(resource: &Value) -> String {
 
 /// Opens the store of a setup as autocertd does, with the master key beside it.
 pub(crate) async fn open_store(setup: &Setup) -> Store {
-    std::fs::create_dir_all(setup.state()).unwrap();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(setup.state()).unwrap();
     let url = StoreUrl::sqlite(setup.state().join("autocertd.db"));
     let ring = KeyRing::of_store(&setup.state().join("master.key"), &url).unwrap();
     let settings = StoreSettings { max_connections: 2, ..StoreSettings::of(url) };

@@ -7,7 +7,7 @@ use autocertd::domain::ledger::{Allowance, Limits, OrderFacts, Rate};
 use autocertd::domain::provider::AccountNote;
 use autocertd::domain::revocation::RevocationReason;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::{Booking, Books, Hold, RevocationRequest, RosterTarget, RunOutcome};
+use autocertd::store::{Booking, Books, Hold, RevocationRequest, RosterTarget, RunOutcome, Undeclared};
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use time::Duration;
 
@@ -39,8 +39,8 @@ fn trouble(house: &House) -> Trouble {
 
 async fn deliver_to_one_target(house: &House) {
     let key = "web".parse().unwrap();
-    let target = RosterTarget { key: &key, instance: "here", wants: &|_| true };
-    house.store.sync_deliveries("here", &[target]).await.unwrap();
+    let target = RosterTarget { key: &key, instance: "here", place: None, wants: &|_| true };
+    house.store.sync_deliveries("here", &[target], Undeclared::Remove).await.unwrap();
 }
 
 async fn what_a_clock_ahead_wrote_is_mended(house: House) {

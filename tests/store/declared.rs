@@ -66,6 +66,7 @@ fn usual() -> Declared {
     Declared {
         instance: "here".to_owned(),
         prune: false,
+        complete: true,
         providers: vec![provider("le")],
         auto_certificates: vec![www],
     }
@@ -464,6 +465,7 @@ async fn an_unknown_provider_changes_nothing(house: House) {
 
 async fn what_is_damaged_is_left_as_it_is_and_holds_up_no_other(house: House) {
     let wishes = |first: &str| Declared {
+        complete: true,
         providers: vec![provider("first"), provider("second")],
         auto_certificates: vec![
             DeclaredAutoCertificate {

@@ -4,7 +4,7 @@ use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::AutoCertificateId;
 use autocertd::runtime::clock::Clock;
 use autocertd::store::{
-    DeliveredCertificate, DeliveryClaim, DeliveryRow, Hold, RosterEntry, RosterTarget, Store, StoreError,
+    DeliveredCertificate, DeliveryClaim, DeliveryRow, Hold, RosterEntry, RosterTarget, Store, StoreError, Undeclared,
 };
 use serde_json::json;
 use time::Duration;
@@ -14,6 +14,8 @@ use crate::house::{House, name, on_both, trouble_of};
 on_both! {
     rows_follow_what_is_declared
     two_of_one_name_get_folders_of_their_own
+    the_folder_of_a_declared_one_is_its_own
+    a_place_names_each_folder_once_for_all_its_targets
     rows_of_another_instance_are_left_alone
     a_certificate_makes_its_deliveries_due
     what_was_delivered_is_remembered
@@ -45,6 +47,48 @@ async fn two_of_one_name_get_folders_of_their_own(house: House) {
         assert_eq!(rows(&house, first).await[0].label, "_.example.com");
         assert_eq!(rows(&house, second).await[0].label, format!("_.example.com-{second}"));
     }
+}
+
+async fn the_folder_of_a_declared_one_is_its_own(house: House) {
+    let provider = house.provider().await;
+    let squatter = house.auto_certificate(provider.id, "www.example.com").await.id;
+    sync_at(&house.store, "/certificates", &[("web", &|_| true)]).await;
+    assert_eq!(rows(&house, squatter).await[0].label, "www.example.com");
+
+    house.turn(Duration::seconds(1));
+    let declared = house.auto_certificate(provider.id, "www.example.com").await.id;
+    house.store.rename_auto_certificate(declared, &name("declared"), &crate::house::actor()).await.unwrap();
+    house.tamper("UPDATE auto_certificates SET declared_key = 'www.example.com' WHERE name = 'declared'").await;
+    for _ in 0..2 {
+        sync_at(&house.store, "/certificates", &[("web", &|_| true)]).await;
+        assert_eq!(rows(&house, declared).await[0].label, "www.example.com");
+        assert_eq!(rows(&house, squatter).await[0].label, format!("www.example.com-{squatter}"));
+    }
+    // In a second delivery to the same folder, too, also where it came later.
+    let of_the_api: (&str, Wants<'_>) = ("all", &|entry| entry.key.is_none());
+    let of_settings: (&str, Wants<'_>) = ("web", &|entry| entry.key.is_some());
+    sync_at(&house.store, "/elsewhere", &[of_the_api]).await;
+    assert_eq!(rows(&house, squatter).await[0].label, "www.example.com");
+    sync_at(&house.store, "/certificates", &[of_the_api, of_settings]).await;
+    assert_eq!(rows(&house, declared).await[0].label, "www.example.com");
+    assert_eq!(rows(&house, squatter).await[0].label, format!("www.example.com-{squatter}"));
+}
+
+async fn a_place_names_each_folder_once_for_all_its_targets(house: House) {
+    let provider = house.provider().await;
+    let first = house.auto_certificate(provider.id, "a.example.com").await.id;
+    house.turn(Duration::seconds(1));
+    let second = house.auto_certificate(provider.id, "a.example.com").await.id;
+    // It looks like what the second one gets when the usual name is taken.
+    house.turn(Duration::seconds(1));
+    let copycat = house.auto_certificate(provider.id, &format!("a.example.com-{second}")).await.id;
+    let split: &[(&str, Wants<'_>)] =
+        &[("one", &move |entry| entry.id != second), ("other", &move |entry| entry.id == second)];
+    sync_at(&house.store, "/certificates", split).await;
+    let label = async |id| rows(&house, id).await[0].label.clone();
+    assert_eq!(label(first).await, "a.example.com");
+    assert_eq!(label(copycat).await, format!("a.example.com-{second}"));
+    assert_eq!(label(second).await, format!("a.example.com-{second}-2"));
 }
 
 async fn rows_of_another_instance_are_left_alone(house: House) {
@@ -145,9 +189,19 @@ async fn the_roster_changes_with_every_coming_going_and_naming(house: House) {
 type Wants<'a> = &'a (dyn Fn(&RosterEntry) -> bool + Send + Sync);
 
 async fn sync(store: &Store, instance: &str, declared: &[(&str, Wants<'_>)]) {
+    sync_with(store, instance, None, declared).await;
+}
+
+/// All targets name their folders in one place.
+async fn sync_at(store: &Store, place: &str, declared: &[(&str, Wants<'_>)]) {
+    sync_with(store, "here", Some(place), declared).await;
+}
+
+async fn sync_with(store: &Store, instance: &str, place: Option<&str>, declared: &[(&str, Wants<'_>)]) {
     let keys: Vec<_> = declared.iter().map(|(target, wants)| (key(target), *wants)).collect();
-    let targets: Vec<_> = keys.iter().map(|(key, wants)| RosterTarget { key, instance, wants: *wants }).collect();
-    store.sync_deliveries(instance, &targets).await.unwrap();
+    let targets: Vec<_> =
+        keys.iter().map(|(key, wants)| RosterTarget { key, instance, place, wants: *wants }).collect();
+    store.sync_deliveries(instance, &targets, Undeclared::Remove).await.unwrap();
 }
 
 async fn two(house: &House) -> (AutoCertificateId, AutoCertificateId) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use autocertd::domain::hold::{Hold, HoldCause};
 use autocertd::domain::ledger::LimitKind;
 use autocertd::runtime::clock::SystemClock;
-use autocertd::store::{FaultCause, KeyRing, RosterTarget, Store, StoreError, StoreSettings, StoreUrl};
+use autocertd::store::{FaultCause, KeyRing, RosterTarget, Store, StoreError, StoreSettings, StoreUrl, Undeclared};
 use autocertd_support::pgbouncer::Pgbouncer;
 use autocertd_support::stalling_proxy::StallingProxy;
 
@@ -83,8 +83,8 @@ async fn rows_that_are_locked_from_both_ends_end_in_no_deadlock() {
         cause: HoldCause::Limit { kind: LimitKind::Orders, description: "a limit".to_owned() },
     };
     let web = "web".parse().unwrap();
-    let target = RosterTarget { key: &web, instance: "here", wants: &|_| true };
-    house.store.sync_deliveries("here", &[target]).await.unwrap();
+    let target = RosterTarget { key: &web, instance: "here", place: None, wants: &|_| true };
+    house.store.sync_deliveries("here", &[target], Undeclared::Remove).await.unwrap();
     let backwards_ids: Vec<_> = ids.iter().rev().copied().collect();
     for _ in 0..20 {
         let due = house.store.queue_of(&ids, now).await.unwrap();

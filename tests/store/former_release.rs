@@ -345,6 +345,7 @@ async fn what_it_declared_is_still_the_same(house: House) {
         ],
         instance: "fixture".to_owned(),
         prune: false,
+        complete: true,
     };
     let changes = store.reconcile(&declared).await.unwrap();
     assert!(changes.is_empty(), "{changes:?}");

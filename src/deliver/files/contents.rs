@@ -31,7 +31,7 @@ pub(super) fn of(entry: &FilesEntry, access: &Access, parcel: &Parcel) -> Result
     }
     contents.extend([public(FULL_CHAIN, full_chain), private(PRIVATE_KEY, key)]);
     if let Some(path) = &entry.pkcs12_password_file {
-        let password = secret::read("files.pkcs12_password_file", path)?;
+        let password = secret::password("files.pkcs12_password_file", path)?;
         let bundle = bundle::of(parcel, &password).ok_or(FilesError::Bundle { name: BUNDLE })?;
         contents.push(private(BUNDLE, bundle));
     }

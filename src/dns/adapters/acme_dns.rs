@@ -52,7 +52,6 @@ pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
     let section: Section = given.settings()?;
     let zones = given.zones(section.zone);
     let accounts = Accounts::new(given.name.clone(), section.accounts_file);
-    accounts.warn_of_others();
     let address = (section.endpoint.as_str(), section.timeout);
     let service = Service::new(given.name, MANNER, address, given.clock, given.randomness)?;
     Ok(Arc::new(AcmeDns { service, accounts, zones, lookup: given.lookup }))

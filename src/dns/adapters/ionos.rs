@@ -35,7 +35,7 @@ pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
             given.unusable("token_file", "it is missing; only [dns.ionos] reads its token elsewhere".to_owned())
         );
     };
-    let token = secret::read("token_file", file).map_err(|error| given.unusable("token_file", error.to_string()))?;
+    let token = secret::token("token_file", file).map_err(|error| given.unusable("token_file", error.to_string()))?;
     Ok(Arc::new(Ionos::new(given.name, &section, Some(&token), given.clock, given.randomness)?))
 }
 

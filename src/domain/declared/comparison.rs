@@ -201,7 +201,7 @@ fn changes<'a, I: Copy, P, W: Wish>(
         let aligned = changed.is_empty() && is_noted;
         (!aligned).then_some(Change::Align { id: kept.id, to: wish, changed, consequence, taken_from })
     });
-    let own = |kept: &&Kept<I, P>| kept.declared_by.as_ref() == Some(&declared.instance);
+    let own = |kept: &&Kept<I, P>| declared.complete && kept.declared_by.as_ref() == Some(&declared.instance);
     let dropped = stored.iter().filter(own).filter(|kept| !named.contains(&kept.key)).map(|kept| {
         let (id, key, in_use) = (kept.id, kept.key.clone(), declared.prune && in_use(kept.id));
         if declared.prune && !in_use { Change::Delete { id, key } } else { Change::Undeclare { id, key, in_use } }

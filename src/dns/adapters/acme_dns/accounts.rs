@@ -2,9 +2,8 @@
 //! goacmedns keeps it, so that lego's file serves as it is. It is read anew at each use, and what autocertd does not know in
 //! it stays.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -37,7 +36,9 @@ impl Account {
         let text = |key: &str| described.get(key)?.as_str().filter(|text| !text.is_empty());
         let mut credentials = HeaderMap::new();
         for (header, key) in [("x-api-user", "username"), ("x-api-key", "password")] {
-            let mut value = HeaderValue::from_str(text(key)?).ok()?;
+            // A header would carry more than these; no user name or password of acme-dns has it.
+            let plain = text(key).filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))?;
+            let mut value = HeaderValue::from_str(plain).ok()?;
             value.set_sensitive(true);
             credentials.insert(header, value);
         }
@@ -49,14 +50,6 @@ impl Account {
 impl Accounts {
     pub(super) const fn new(adapter: AdapterName, path: PathBuf) -> Self {
         Self { adapter, path }
-    }
-
-    /// The passwords in the file are for nobody else's eyes.
-    pub(super) fn warn_of_others(&self) {
-        if fs::metadata(&self.path).is_ok_and(|metadata| metadata.mode() & OTHERS != 0) {
-            let (adapter, path) = (&self.adapter, self.path.display());
-            tracing::warn!(%adapter, %path, "everybody on this machine may read the passwords in this file; chmod 600 it");
-        }
     }
 
     /// The account whose name is that of a record.
@@ -117,7 +110,7 @@ impl Accounts {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Map::new()),
             Err(error) => return Err(self.unusable(format!("{path} cannot be read ({error})"))),
         };
-        serde_json::from_slice(&text).map_err(|error| {
+        serde_json::from_slice(text.strip_prefix(MARK).unwrap_or(&text)).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             self.unusable(format!("{path} is no JSON object of acme-dns accounts (line {line}, column {column})"))
         })
@@ -141,5 +134,5 @@ impl Accounts {
     }
 }
 
-/// The permissions of those who are neither its owner nor in its group.
-const OTHERS: u32 = 0o007;
+/// A file that some editors begin with a byte order mark is JSON behind it.
+const MARK: &[u8] = b"\xef\xbb\xbf";

@@ -13,8 +13,9 @@ use crate::dns::error::DnsError;
 use crate::dns::http::{Manner, Service};
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::moment::Moment;
+use crate::domain::secret_text::InvalidSecret;
 use crate::domain::text::RemoteMessage;
-use crate::runtime::bearer::{InvalidToken, bearer};
+use crate::runtime::bearer::bearer;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 
@@ -105,8 +106,10 @@ impl Client {
 
 fn authorization(token: &SecretString) -> Result<HeaderValue, String> {
     bearer(token).map_err(|fault| match fault {
-        InvalidToken::Empty => "the token is empty; create one in the Data Center Designer or with ionosctl".to_owned(),
-        InvalidToken::Malformed => format!("the token cannot be used: {fault}"),
+        InvalidSecret::Empty => {
+            "the token is empty; create one in the Data Center Designer or with ionosctl".to_owned()
+        }
+        fault => format!("the token {fault}"),
     })
 }
 

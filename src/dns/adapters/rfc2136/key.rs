@@ -1,9 +1,6 @@
 //! The TSIG key: its file as tsig-keygen prints it, or the bare secret, made into what signs. Texts of faults hold
 //! nothing of the file.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
@@ -15,18 +12,17 @@ use crate::config::secret;
 use crate::dns::adapters::Given;
 use crate::dns::error::DnsError;
 use crate::dns::question::absolute;
+use crate::domain::secret_text::unquoted;
 
 /// The key of the settings.
 ///
 /// # Errors
 /// [`DnsError::Setting`] where the file cannot be read, or file and settings give no usable key.
 pub(super) fn signer(given: &Given, section: &Section) -> Result<TSigner, DnsError> {
-    let in_file = |reason: String| given.unusable("key_file", reason);
-    let text = secret::read("key_file", &section.key_file).map_err(|error| in_file(error.to_string()))?;
-    if is_open(&section.key_file) {
-        let (file, adapter) = (section.key_file.display(), &given.name);
-        tracing::warn!(%adapter, "everybody on this machine may read the TSIG key in {file}; chmod o-r hides it");
-    }
+    let file = section.key_file.display();
+    let in_file = |reason: String| given.unusable("key_file", format!("{file}: {reason}"));
+    let text = secret::read("key_file", &section.key_file);
+    let text = text.map_err(|error| given.unusable("key_file", error.to_string()))?;
     let key = Key::read(text.expose_secret(), section.key_name.as_deref()).map_err(in_file)?;
     let no_name = || given.unusable("key_name", "it is missing; the key file holds the secret alone".to_owned());
     let name = section.key_name.as_deref().or(key.name).ok_or_else(no_name)?;
@@ -60,7 +56,7 @@ impl<'a> Key<'a> {
     /// The key in a file, the one of this name where it holds several.
     fn read(text: &'a str, name: Option<&str>) -> Result<Self, String> {
         if !text.contains('{') {
-            return Ok(Self { name: None, algorithm: None, secret: text.trim() });
+            return Ok(Self { name: None, algorithm: None, secret: unquoted(text) });
         }
         let keys = statements(text).ok_or("it is neither a secret in base64 nor what tsig-keygen prints")?;
         let is_it = |key: &&Key<'_>| name.is_none_or(|name| same_name(name, key.name.unwrap_or_default()));
@@ -144,13 +140,7 @@ fn same_name(one: &str, other: &str) -> bool {
     one.trim_end_matches('.').eq_ignore_ascii_case(other.trim_end_matches('.'))
 }
 
-/// It has just been read; where it vanished meanwhile nothing is to be said.
-fn is_open(file: &Path) -> bool {
-    file.metadata().is_ok_and(|metadata| metadata.permissions().mode() & OTHERS_READ != 0)
-}
-
 const MARKS: [char; 4] = ['{', '}', ';', '"'];
-const OTHERS_READ: u32 = 0o004;
 /// By how many seconds the clocks may differ (RFC 8945 section 10).
 const FUDGE: u16 = 300;
 
@@ -168,7 +158,9 @@ mod tests {
         let tight = "# by hand\nkey office{secret a;algorithm hmac-sha512; /* { */ };// end";
         assert_eq!(Key::read(tight, None).unwrap(), Key { secret: "a", ..office });
         let bare = Key { name: None, algorithm: None, secret: "c2VjcmV0" };
-        assert_eq!(Key::read(" c2VjcmV0\n", Some("office")).unwrap(), bare);
+        for text in [" c2VjcmV0\n", "\"c2VjcmV0\"\r\n"] {
+            assert_eq!(Key::read(text, Some("office")).unwrap(), bare);
+        }
     }
 
     #[test]

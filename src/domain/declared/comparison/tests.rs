@@ -34,7 +34,7 @@ fn wish(text: &str, provider: ProviderReference, names: &[&str]) -> DeclaredAuto
 }
 
 fn declared(providers: Vec<DeclaredProvider>, auto_certificates: Vec<DeclaredAutoCertificate>) -> Declared {
-    Declared { instance: "here".to_owned(), prune: false, providers, auto_certificates }
+    Declared { instance: "here".to_owned(), prune: false, complete: true, providers, auto_certificates }
 }
 
 /// `le`, and `www` that uses it.
@@ -264,6 +264,7 @@ fn any_declared() -> impl Strategy<Value = Declared> {
             |(instance, prune, providers, auto_certificates)| Declared {
                 instance: instance.to_owned(),
                 prune,
+                complete: true,
                 providers,
                 auto_certificates,
             },
