@@ -16,6 +16,7 @@ use crate::house::{House, actor, new_provider, on_both, randomness};
 on_both! {
     opening_again_changes_nothing
     many_open_at_once
+    a_store_has_one_identity_for_all_replicas
     a_wrong_key_is_refused_and_nothing_overwritten
     a_key_under_another_id_is_missed_by_its_id
     a_store_from_the_future_is_refused
@@ -33,6 +34,22 @@ async fn opening_again_changes_nothing(house: House) {
         assert!(matches!(again.provider(provider.id).await, Err(StoreError::Unavailable(_))));
     }
     assert_eq!(sqlx::query(versions).fetch_all(&house.raw).await.unwrap().len(), applied);
+}
+
+async fn a_store_has_one_identity_for_all_replicas(house: House) {
+    house.tamper("DELETE FROM store_identity").await;
+    let other = house.open_again().await.unwrap();
+    let (one, two) = tokio::join!(house.store.identity(), other.identity());
+    let identity = one.unwrap();
+    assert_eq!(two.unwrap(), identity, "both made one at the same time");
+    other.close().await;
+    assert_eq!(house.open_again().await.unwrap().identity().await.unwrap(), identity);
+    let keys = KeyRing::load(&house.key_file()).unwrap();
+    let elsewhere = house.another_database().await;
+    let elsewhere = Store::open(&elsewhere, keys, house.clock.clone(), randomness()).await.unwrap();
+    assert_ne!(elsewhere.identity().await.unwrap(), identity, "another database is another store");
+    house.tamper("UPDATE store_identity SET identity = 'damaged'").await;
+    assert!(matches!(house.store.identity().await, Err(StoreError::CorruptRow { .. })), "it never becomes another one");
 }
 
 async fn many_open_at_once(house: House) {
