@@ -122,8 +122,15 @@ pub fn feed_watchdog() {
 /// up anything here.
 fn notify(states: &[NotifyState<'static>]) {
     static HANGS: AtomicBool = AtomicBool::new(false);
-    if HANGS.swap(true, Ordering::SeqCst) {
-        return;
+    let is_sign_of_life = matches!(states, [NotifyState::Watchdog]);
+    let mut tries = PATIENCE_WITH_SYSTEMD.as_millis() / BETWEEN_TRIES.as_millis();
+    // A sign of life that is under way stands for this one as well; a change of state must not be lost beside it.
+    while HANGS.swap(true, Ordering::SeqCst) {
+        if is_sign_of_life || tries == 0 {
+            return;
+        }
+        tries -= 1;
+        std::thread::sleep(BETWEEN_TRIES);
     }
     let (states, (told, heard)) = (states.to_vec(), mpsc::sync_channel(1));
     std::thread::spawn(move || {
@@ -150,6 +157,7 @@ fn end_at_the_latest(limit: Duration) {
 }
 
 const PATIENCE_WITH_SYSTEMD: Duration = Duration::from_secs(1);
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 const BETWEEN_INTERRUPTS: Duration = Duration::from_millis(500);
 /// The exit code of what failed.
 const FAILED: i32 = 1;

@@ -3,7 +3,7 @@
 use autocertd_support::timed::TimedChild;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use autocertd_support::daemon::{Setup, signal};
 
@@ -72,7 +72,9 @@ async fn systemd_hears_of_readiness_life_reloads_and_the_end() {
 /// Waits for a message with this line.
 fn hear(socket: &UnixDatagram, line: &str) -> String {
     let mut buffer = [0; 512];
+    let begun = Instant::now();
     loop {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{line} was not heard among signs of life");
         let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{line} was not heard: {error}"));
         let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
         if message.lines().any(|heard| heard == line) {
