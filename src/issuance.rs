@@ -40,7 +40,7 @@ use crate::issuance::course::Course;
 use crate::issuance::provider::Chosen;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
-use crate::store::{Store, StoreError};
+use crate::store::{KeyError, Store, StoreError};
 
 /// Why work on an auto-certificate ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -149,9 +149,13 @@ impl Issuance {
         if subject.standing.renewal_requested {
             self.store.clear_renewal_request(tenure.lease()).await?;
         }
-        let Some(attempt) = self.store.open_attempt(subject.id).await? else {
-            return Ok(());
+        let attempt = match self.store.open_attempt(subject.id).await {
+            Err(StoreError::Key(error @ KeyError::Unreadable { .. })) => {
+                return self.give_up_lost_key(tenure, subject, &error).await;
+            }
+            read => read?,
         };
+        let Some(attempt) = attempt else { return Ok(()) };
         if self.store.provider(attempt.provider).await?.is_none() {
             let failure = Failure::restart("the provider of the open order was deleted; a new order follows");
             self.record(tenure, subject, &attempt, attempt.stage.kind(), failure).await?;
@@ -169,6 +173,18 @@ impl Issuance {
             return self.start(tenure, subject, Reason::Requested).await;
         }
         Ok(())
+    }
+
+    /// What the CA issues for a key that nobody can open is of no use: a new order with another key follows.
+    async fn give_up_lost_key(&self, tenure: &Tenure, subject: &AutoCertificate, error: &KeyError) -> Result<(), Stop> {
+        let (standing, now) = (&subject.standing, self.clock.now());
+        let failure = Failure::restart(format!(
+            "the key of the open order is lost: {error}; a new order with another key follows"
+        ));
+        let jitter = self.randomness.fraction();
+        let trouble = Trouble::after(standing.trouble.as_ref(), failure, now, standing.relied_on_until(), jitter);
+        tracing::warn!(next_try = %trouble.next_try, "attempt given up: {}", trouble.last);
+        Ok(self.store.end_unreadable_attempt(tenure.lease(), &trouble).await?)
     }
 
     async fn begin(

@@ -134,6 +134,19 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
+    /// As [`Self::end_attempt`], for an open attempt that cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError::LostLease`], or where the database fails.
+    pub async fn end_unreadable_attempt(&self, lease: &Lease, trouble: &Trouble) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        self.hold(&mut transaction, lease).await?;
+        self.end_open_attempt(&mut transaction, lease.id, &trouble.last).await?;
+        self.write_trouble(&mut transaction, lease, trouble).await?;
+        self.free_records(&mut transaction, lease.id, self.now()).await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// Stores what was issued, counts it by `booking` and ends the attempt, all in one. Asked again for the same attempt
     /// it gives the same certificate.
     ///

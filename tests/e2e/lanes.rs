@@ -12,6 +12,39 @@ use time::Duration;
 use crate::clockwork::Clockwork;
 use crate::world::World;
 
+/// What is sealed and cannot be opened stops no certificate for ever: where it is the key of an open order another one is
+/// made, and where it is that of an account people are told, while the others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_key_is_told_and_that_of_an_order_is_replaced() {
+    let world = World::start().await;
+    world.dns.add_zone("sealed.example");
+    let clockwork = Clockwork::over(world).await;
+    let (sealed, sound) = (
+        clockwork.auto_certificate(&["lost.sealed.example"]).await,
+        clockwork.auto_certificate(&["sealed.example"]).await,
+    );
+    let url = format!("sqlite://{}", clockwork.world.at("autocertd.db").display());
+    let raw = AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+    let attempt = "INSERT INTO attempts (id, auto_certificate_id, provider_id, names, key_algorithm, reason, started_at, \
+                   stage, order_url, private_key, csr) SELECT '00000000-0000-0000-0000-000000000001', id, provider_id, \
+                   '[\"lost.sealed.example\"]', 'secp256r1', 'test', 0, 'finalizing', 'https://localhost/order', x'0102', x'00' \
+                   FROM auto_certificates WHERE name = 'lost.sealed.example'";
+    sqlx::query(attempt).execute(&raw).await.unwrap();
+    clockwork.pass(Duration::ZERO).await;
+    assert!(clockwork.look(sound).await.standing.newest.is_some(), "it was held up");
+    assert!(clockwork.look(sealed).await.standing.newest.is_some(), "a new order with another key follows at once");
+
+    // Nobody can open the account any more.
+    let account = "UPDATE providers SET account_credentials = x'0102'";
+    sqlx::query(account).execute(&raw).await.unwrap();
+    let late = clockwork.auto_certificate(&["late.sealed.example"]).await;
+    clockwork.pass(Duration::ZERO).await;
+    let trouble = clockwork.look(late).await.standing.trouble.expect("people see what is wrong");
+    let said = trouble.last.message;
+    assert!(said.contains("account_credentials") && said.contains("restore it from a backup"), "{said}");
+    raw.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_provider_and_a_failing_lane_hold_up_no_other() {
     let world = World::start().await;
