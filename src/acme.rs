@@ -21,4 +21,4 @@ pub use error::{AcmeError, NameProblem, Refusal, Unreachable, Waiting};
 pub use order::{
     AcmeAccount, Authorization, AuthorizationState, ChallengeKind, Dns01, DnsPersist01, NewOrder, Order, OrderState,
 };
-pub use problem::{Problem, ProblemKind, Step, Subproblem};
+pub use problem::{Problem, ProblemKind, AcmeStep, Subproblem};

@@ -17,11 +17,11 @@ use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::acme::AcmeClient;
-pub use crate::app::name_server::NameSockets;
+pub use crate::app::name_server::NameServerSockets;
 use crate::app::store_marker::StoreMarker;
 use crate::config::dns::PropagationSection;
 use crate::config::{Config, secret};
-use crate::deliver::dispatch::{Dispatch, Target};
+use crate::deliver::dispatch::{Dispatcher, Target};
 use crate::deliver::targets::targets;
 use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
@@ -31,7 +31,7 @@ use crate::doctor::Doctor;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
 use crate::domain::standing::DnsPersist;
-use crate::domain::token::Scope;
+use crate::domain::token::TokenScope;
 use crate::http::Api;
 use crate::http::list_slots::ListSlots;
 use crate::issuance::{Issuance, Registrar};
@@ -40,12 +40,12 @@ use crate::runtime::credentials::KnownCredentials;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
-use crate::scheduler::{Scheduler, Work};
-use crate::store::{Contents, KeyRing, Page, Store, StoreError, StoreUrl, Undeclared};
+use crate::scheduler::{Scheduler, ConfiguredWork};
+use crate::store::{BackupContents, KeyRing, Page, Store, StoreError, StoreUrl, Undeclared};
 
 /// What the settings of ACME, DNS and deliveries come to. It is made before anything is touched, so that settings that
 /// cannot be used change nothing.
-pub struct Outside {
+pub struct Integrations {
     acme: AcmeClient,
     dns: Routes,
     persist: DnsPersist,
@@ -68,7 +68,7 @@ impl UnusableSettings {
     }
 }
 
-impl Outside {
+impl Integrations {
     /// Reads certificates and tokens that the settings name, and what they declare; nothing is asked over the network.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Outside {
 
 /// Whether a store that is not there is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum MissingStore {
     /// A mistyped path must not pass for an empty store.
     MustExist,
     /// This may be the first start.
@@ -174,7 +174,7 @@ impl App {
     ///
     /// # Errors
     /// Where one of them cannot be made or opened; a wrong or missing key is never replaced.
-    pub async fn open(config: &Config, place: Place) -> anyhow::Result<Self> {
+    pub async fn open(config: &Config, place: MissingStore) -> anyhow::Result<Self> {
         Self::open_with(config, place, Lifecycle::default()).await
     }
 
@@ -182,30 +182,30 @@ impl App {
     ///
     /// # Errors
     /// As [`App::open`]; [`Interrupted`] where it is told to stop meanwhile.
-    pub async fn open_with(config: &Config, place: Place, lifecycle: Lifecycle) -> anyhow::Result<Self> {
+    pub async fn open_with(config: &Config, place: MissingStore, lifecycle: Lifecycle) -> anyhow::Result<Self> {
         let stopping = lifecycle.stopping();
         let opening = Self::open_store(config, place, lifecycle);
         stopping.run_until_cancelled(opening).await.ok_or(Interrupted)?
     }
 
-    async fn open_store(config: &Config, place: Place, lifecycle: Lifecycle) -> anyhow::Result<Self> {
+    async fn open_store(config: &Config, place: MissingStore, lifecycle: Lifecycle) -> anyhow::Result<Self> {
         let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
         match (&settings.url, place) {
-            (StoreUrl::Sqlite(path), Place::MustExist) if !path.exists() => {
+            (StoreUrl::Sqlite(path), MissingStore::MustExist) if !path.exists() => {
                 return Err(UnusableSettings::of(NoStore(path.clone())).into());
             }
-            (_, Place::MustExist) => {}
-            (_, Place::MayBeMade | Place::MayBeReplaced) => make_directory(&config.state_directory())?,
+            (_, MissingStore::MustExist) => {}
+            (_, MissingStore::MayBeMade | MissingStore::MayBeReplaced) => make_directory(&config.state_directory())?,
         }
         let marker = StoreMarker::of(config);
-        if place == Place::MayBeMade {
+        if place == MissingStore::MayBeMade {
             marker.check_before_opening(&settings.url, config)?;
         }
         let clock: SharedClock = Arc::new(SystemClock);
         let randomness = Randomness::from_system().context("the operating system gives no randomness")?;
         let ring = KeyRing::of_store(&config.key_file(), &settings.url)?;
         let store = Store::open(&settings, ring, Arc::clone(&clock), randomness.clone()).await?;
-        if place == Place::MayBeReplaced && store.contents().await? == Contents::default() {
+        if place == MissingStore::MayBeReplaced && store.contents().await? == BackupContents::default() {
             marker.write(store.identity().await?);
         } else {
             marker.check(&store).await?;
@@ -227,22 +227,22 @@ impl App {
     }
 
     /// The renewal daemon over this store.
-    pub fn scheduler(&self, outside: Outside) -> Scheduler {
+    pub fn scheduler(&self, outside: Integrations) -> Scheduler {
         self.heed_credentials(&outside);
         let (tasks, stopping) = (self.lifecycle.tasks().clone(), self.lifecycle.stopping());
         Scheduler::new(self.work(outside), self.wake.clone(), &self.config.scheduler, tasks, stopping)
     }
 
     /// Cares for the accounts of providers.
-    pub fn registrar(&self, outside: Outside) -> Registrar {
+    pub fn registrar(&self, outside: Integrations) -> Registrar {
         Registrar::new(self.store.clone(), outside.acme, Arc::clone(&self.clock), self.randomness.clone())
     }
 
-    fn work(&self, outside: Outside) -> Work {
+    fn work(&self, outside: Integrations) -> ConfiguredWork {
         let doctor = outside.doctor(Some(self.store.clone()), self.randomness.clone());
-        let Outside { acme, dns, persist, propagation, caa, deliveries, undeclared, .. } = outside;
+        let Integrations { acme, dns, persist, propagation, caa, deliveries, undeclared, .. } = outside;
         let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());
-        let dispatch = Dispatch::new(store, clock, randomness, self.config.instance(), deliveries, undeclared);
+        let dispatch = Dispatcher::new(store, clock, randomness, self.config.instance(), deliveries, undeclared);
         let issuance = Issuance {
             store: self.store.clone(),
             registrar: Registrar::new(
@@ -259,7 +259,7 @@ impl App {
             clock: Arc::clone(&self.clock),
             randomness: self.randomness.clone(),
         };
-        Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
+        ConfiguredWork { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
     }
 
     /// Makes what is stored agree with what `config` declares, and says how many changes that took: at the start, and
@@ -301,7 +301,7 @@ impl App {
     }
 
     /// Says where certificates are wanted, and no DNS adapter is set up for any name.
-    async fn warn_without_dns(&self, outside: &Outside) -> anyhow::Result<()> {
+    async fn warn_without_dns(&self, outside: &Integrations) -> anyhow::Result<()> {
         if outside.dns.serves_nothing() && !self.store.auto_certificates_after(None, 1).await?.is_empty() {
             tracing::warn!(
                 "no DNS adapter is set up: add a [[dns.zone]] that leads to one, or, for IONOS Cloud DNS, set \
@@ -319,7 +319,7 @@ impl App {
             return Ok(());
         }
         let path = self.config.state_directory().join(FIRST_TOKEN);
-        let (token, text) = self.store.create_token(&FIRST_TOKEN.parse()?, Scope::Full).await?;
+        let (token, text) = self.store.create_token(&FIRST_TOKEN.parse()?, TokenScope::Full).await?;
         if let Err(error) = write_private(&path, &text) {
             self.store.revoke_token(token.id).await?;
             return Err(error).with_context(|| format!("cannot write {}", path.display()));

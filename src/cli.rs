@@ -35,7 +35,7 @@ use tokio::runtime::Runtime;
 
 use crate::app::UnusableSettings;
 use crate::cli::named::UnknownNames;
-use crate::cli::renew_now::Wish;
+use crate::cli::renew_now::RenewOptions;
 use crate::cli::serve::{ALIVE, READY};
 use crate::config::Config;
 use crate::domain::text::printable;
@@ -204,7 +204,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
     match (cli.renew_now, cli.command) {
         (Some(names), None) => {
             let (json, wait_delivered, dry_run) = (cli.json, cli.wait_delivered, cli.dry_run);
-            renew_now::run(config, &Wish { names, json, wait_delivered, dry_run })
+            renew_now::run(config, &RenewOptions { names, json, wait_delivered, dry_run })
         }
         (Some(_), Some(_)) => {
             eprintln!("autocertd: --renew-now stands alone; give it no command");

@@ -18,8 +18,8 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use serde_json::Value;
 
-pub use files::{Files, Published, WentBack};
-pub use parcel::{Addressee, Parcel};
+pub use files::{FilesDelivery, PublishOutcome, RollBackOutcome};
+pub use parcel::{DeliveryRecipient, DeliveryPayload};
 
 use crate::domain::disposition::Failure;
 use crate::domain::moment::Moment;
@@ -31,13 +31,13 @@ pub trait Delivery: Debug + Send + Sync {
     ///
     /// # Errors
     /// What failed, for people; it is tried again, and what was served before is served on.
-    async fn deliver(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<Delivered, Failure>;
+    async fn deliver(&self, parcel: &DeliveryPayload, receipt: Option<&Value>) -> Result<Delivered, Failure>;
 
     /// Whether what was delivered is still there and in use.
     ///
     /// # Errors
     /// Where that cannot be told.
-    async fn is_in_place(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<bool, Failure>;
+    async fn is_in_place(&self, parcel: &DeliveryPayload, receipt: Option<&Value>) -> Result<bool, Failure>;
 
     /// When something is left to do there although the certificate is in place, as the last delivery remembers it: such
     /// as the removal of what was superseded. Another delivery does it.
@@ -49,7 +49,7 @@ pub trait Delivery: Debug + Send + Sync {
     ///
     /// # Errors
     /// What failed, for people.
-    async fn prepare(&self, _addressee: &Addressee) -> Result<(), Failure> {
+    async fn prepare(&self, _addressee: &DeliveryRecipient) -> Result<(), Failure> {
         Ok(())
     }
 }

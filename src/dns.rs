@@ -17,4 +17,4 @@ pub mod routes;
 pub mod server;
 mod zones;
 
-pub use error::{DnsError, Lagging};
+pub use error::{DnsError, LaggingNameserver};

@@ -17,9 +17,9 @@ mod shared;
 mod way;
 
 pub use ending::{Ending, OUT_OF_TIME};
-pub use round::{Round, declares};
+pub use round::{CheckList, declares};
 pub use secrets::secrets;
-pub use set_up::{Place, set_up};
+pub use set_up::{InstancePaths, set_up};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,13 +33,13 @@ use crate::dns::caa::CaaLookup;
 use crate::dns::lookup::Lookup;
 use crate::dns::propagation::Propagation;
 use crate::dns::routes::Routes;
-use crate::doctor::canary::Written;
-use crate::doctor::provider::Seen;
-use crate::doctor::round::Patient;
+use crate::doctor::canary::CanaryResults;
+use crate::doctor::provider::ProviderReport;
+use crate::doctor::round::CheckedName;
 use crate::doctor::shared::Shared;
-use crate::doctor::way::Way;
+use crate::doctor::way::ChallengePath;
 use crate::domain::adapter_name::AdapterName;
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::standing::DnsPersist;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
@@ -64,9 +64,9 @@ pub struct Doctor {
 }
 
 /// How to look.
-pub struct Manner<'a> {
+pub struct DoctorOptions<'a> {
     /// Where canary records are written.
-    pub canaries: Canaries,
+    pub canaries: CanaryMode,
     /// When the round ends; what was written is removed all the same.
     pub ending: &'a Ending,
     /// Is told what is being looked at, where that takes a while.
@@ -75,7 +75,7 @@ pub struct Manner<'a> {
 
 /// Where canary records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Canaries {
+pub enum CanaryMode {
     /// Nowhere.
     Nowhere,
     /// At the challenge record of every name, once for all names that share it.
@@ -87,25 +87,25 @@ pub enum Canaries {
 }
 
 /// The ways in which one round looks into the DNS, so that its looks share what they find.
-struct View {
+struct DnsView {
     lookup: Lookup,
     caa: CaaLookup,
     propagation: Propagation,
     /// By adapter and zone.
-    delegations: Shared<(AdapterName, String), Vec<Finding>>,
+    delegations: Shared<(AdapterName, String), Vec<CheckResult>>,
     /// By zone.
-    securities: Shared<String, Finding>,
+    securities: Shared<String, CheckResult>,
     /// By adapter, zone, and, where each name has its own, the name of the record.
-    canaries: Shared<(AdapterName, String, Option<String>), Finding>,
+    canaries: Shared<(AdapterName, String, Option<String>), CheckResult>,
     writing: Semaphore,
-    written: Mutex<Written>,
+    written: Mutex<CanaryResults>,
     checked: AtomicUsize,
 }
 
 impl Doctor {
     /// Looks at the providers, DNS adapters and names of a round; the findings come in this order. What the round has no
     /// time for is skipped, and told.
-    pub async fn examine(&self, round: &Round, manner: &Manner<'_>) -> Vec<Finding> {
+    pub async fn examine(&self, round: &CheckList, manner: &DoctorOptions<'_>) -> Vec<CheckResult> {
         let view = self.view();
         let providers: Vec<_> = round
             .providers
@@ -115,7 +115,7 @@ impl Doctor {
                 self.provider(examined, manner.ending)
             })
             .collect();
-        let seen: Vec<Seen> = stream::iter(providers).buffered(AT_ONCE).collect().await;
+        let seen: Vec<ProviderReport> = stream::iter(providers).buffered(AT_ONCE).collect().await;
         let all = round.names.len();
         let (mut names, mut looks, mut found) =
             (round.names.iter().enumerate(), FuturesUnordered::new(), Vec::with_capacity(all));
@@ -130,16 +130,16 @@ impl Doctor {
             found.push(look);
         }
         found.sort_by_key(|(at, _)| *at);
-        let ways: Vec<(Way, Vec<Finding>)> = found.into_iter().map(|(_, found)| found).collect();
-        let mut findings: Vec<Finding> = clock::clock(&seen).into_iter().collect();
+        let ways: Vec<(ChallengePath, Vec<CheckResult>)> = found.into_iter().map(|(_, found)| found).collect();
+        let mut findings: Vec<CheckResult> = clock::clock(&seen).into_iter().collect();
         findings.extend(seen.iter().flat_map(|seen| seen.findings.clone()));
         findings.extend(self.adapters(&ways));
         findings.extend(ways.into_iter().flat_map(|(_, of_name)| of_name));
         findings
     }
 
-    fn view(&self) -> View {
-        View {
+    fn view(&self) -> DnsView {
+        DnsView {
             lookup: Lookup::new(&self.section),
             caa: CaaLookup::new(&self.section),
             propagation: Propagation::new(&self.section),
@@ -155,12 +155,12 @@ impl Doctor {
     /// What there is to say of one name, with its place in the list.
     async fn name(
         &self,
-        view: &View,
-        (at, patient, all): (usize, &Patient, usize),
-        seen: &[Seen],
-        manner: &Manner<'_>,
-    ) -> (usize, (Way, Vec<Finding>)) {
-        let (about, ending) = (Subject::Name(patient.name.to_string()), manner.ending);
+        view: &DnsView,
+        (at, patient, all): (usize, &CheckedName, usize),
+        seen: &[ProviderReport],
+        manner: &DoctorOptions<'_>,
+    ) -> (usize, (ChallengePath, Vec<CheckResult>)) {
+        let (about, ending) = (CheckSubject::Name(patient.name.to_string()), manner.ending);
         let tell = |doing: &str| {
             let done = view.checked.load(Ordering::Relaxed);
             (manner.progress)(if all > 1 {
@@ -174,7 +174,7 @@ impl Doctor {
         let mut findings = way.findings.clone();
         match &way.place {
             Ok(place) => {
-                let skipped = |check| Finding::skipped(&about, check, ending.reason());
+                let skipped = |check| CheckResult::skipped(&about, check, ending.reason());
                 let delegation = ending.during(self.delegation(view, &about, place)).await;
                 findings.extend(delegation.unwrap_or_else(|| vec![skipped(Check::Delegation)]));
                 let dnssec = ending.during(dnssec::dnssec(view, &about, &place.zone.name)).await;
@@ -184,7 +184,7 @@ impl Doctor {
             Err(missing) => findings.extend(delegation::unseen(&about, missing)),
         }
         let caa = ending.during(caa::caa(&view.caa, &about, patient, seen, self.persist)).await;
-        findings.extend(caa.unwrap_or_else(|| vec![Finding::skipped(&about, Check::Caa, ending.reason())]));
+        findings.extend(caa.unwrap_or_else(|| vec![CheckResult::skipped(&about, Check::Caa, ending.reason())]));
         findings.extend(self.canary_of_name(view, &about, &way, (manner, &tell)).await);
         view.checked.fetch_add(1, Ordering::Relaxed);
         (at, (way, findings))

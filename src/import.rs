@@ -18,7 +18,7 @@ mod tree;
 
 pub use account::TreeAccount;
 pub use leftovers::{Leftover, leftovers};
-pub use lineage::{Fault, Lineage, Note, Wish};
+pub use lineage::{Fault, Lineage, Note, PlannedImport};
 pub use tree::{Tree, UnreadableTree};
 
 use crate::domain::email::Email;

@@ -17,9 +17,9 @@ mod standing;
 mod tenure;
 
 pub use account::Registrar;
-pub use challenge::{Fate, Sweep, Swept};
-pub use provider::StandIns;
-pub use tenure::Tenure;
+pub use challenge::{CleanupOutcome, SweepMode, Cleanup};
+pub use provider::FallbackCandidates;
+pub use tenure::HeldLease;
 
 use crate::acme::{AcmeClient, AcmeError, ProblemKind};
 use crate::dns::DnsError;
@@ -28,23 +28,23 @@ use crate::dns::propagation::Propagation;
 use crate::dns::routes::Routes;
 use crate::domain::attempt::{Attempt, Planned, Stage, StageKind};
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::failover;
-use crate::domain::hold::Hold;
+use crate::domain::hold::Deferral;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
-use crate::domain::plan::Reason;
+use crate::domain::plan::RenewalReason;
 use crate::domain::standing::DnsPersist;
-use crate::issuance::course::Course;
-use crate::issuance::provider::Chosen;
+use crate::issuance::course::AttemptRunner;
+use crate::issuance::provider::ChosenProvider;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 use crate::store::{KeyError, Store, StoreError};
 
 /// Why work on an auto-certificate ended before its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Stop {
+pub enum AttemptError {
     /// A step failed; what to do about it is known.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -61,7 +61,7 @@ pub enum Stop {
     UnknownAccount(Failure),
     /// The order would break a limit of the CA.
     #[error("kept back: {0}")]
-    Held(Hold),
+    Held(Deferral),
     /// The program stops; the work goes on after the next start.
     #[error("parked: the program stops")]
     Parked,
@@ -76,7 +76,7 @@ pub enum Stop {
     Store(StoreError),
 }
 
-impl From<StoreError> for Stop {
+impl From<StoreError> for AttemptError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::LostLease => Self::Lost,
@@ -89,7 +89,7 @@ impl From<StoreError> for Stop {
     }
 }
 
-impl From<AcmeError> for Stop {
+impl From<AcmeError> for AttemptError {
     fn from(error: AcmeError) -> Self {
         match error {
             AcmeError::Cancelled => Self::Parked,
@@ -101,7 +101,7 @@ impl From<AcmeError> for Stop {
     }
 }
 
-impl From<DnsError> for Stop {
+impl From<DnsError> for AttemptError {
     fn from(error: DnsError) -> Self {
         Self::Failed(error.into())
     }
@@ -134,7 +134,7 @@ impl Issuance {
     ///
     /// # Errors
     /// Where the work must stop. A failed step is no error: it is recorded, and the plan takes it from there.
-    pub async fn start(&self, tenure: &Tenure, subject: &AutoCertificate, reason: Reason) -> Result<(), Stop> {
+    pub async fn start(&self, tenure: &HeldLease, subject: &AutoCertificate, reason: RenewalReason) -> Result<(), AttemptError> {
         let chosen = self.choose_provider(tenure, subject).await?;
         self.begin(tenure, subject, reason.to_string(), chosen).await?;
         Ok(())
@@ -145,7 +145,7 @@ impl Issuance {
     ///
     /// # Errors
     /// As [`Issuance::start`].
-    pub async fn resume(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
+    pub async fn resume(&self, tenure: &HeldLease, subject: &AutoCertificate) -> Result<(), AttemptError> {
         if subject.standing.renewal_requested {
             self.store.clear_renewal_request(tenure.lease()).await?;
         }
@@ -170,30 +170,30 @@ impl Issuance {
         let begun = attempt.stage.kind() > StageKind::Planned;
         let outcome = self.carry_on(tenure, subject, attempt, requested).await?;
         if requested && begun && outcome == Outcome::OrderGivenUp {
-            return self.start(tenure, subject, Reason::Requested).await;
+            return self.start(tenure, subject, RenewalReason::Requested).await;
         }
         Ok(())
     }
 
     /// What the CA issues for a key that nobody can open is of no use: a new order with another key follows.
-    async fn give_up_lost_key(&self, tenure: &Tenure, subject: &AutoCertificate, error: &KeyError) -> Result<(), Stop> {
+    async fn give_up_lost_key(&self, tenure: &HeldLease, subject: &AutoCertificate, error: &KeyError) -> Result<(), AttemptError> {
         let (standing, now) = (&subject.standing, self.clock.now());
         let failure = Failure::restart(format!(
             "the key of the open order is lost: {error}; a new order with another key follows"
         ));
         let jitter = self.randomness.fraction();
-        let trouble = Trouble::after(standing.trouble.as_ref(), failure, now, standing.relied_on_until(), jitter);
+        let trouble = FailureStreak::after(standing.trouble.as_ref(), failure, now, standing.relied_on_until(), jitter);
         tracing::warn!(next_try = %trouble.next_try, "attempt given up: {}", trouble.last);
         Ok(self.store.end_unreadable_attempt(tenure.lease(), &trouble).await?)
     }
 
     async fn begin(
         &self,
-        tenure: &Tenure,
+        tenure: &HeldLease,
         subject: &AutoCertificate,
         reason: String,
-        chosen: Chosen,
-    ) -> Result<Outcome, Stop> {
+        chosen: ChosenProvider,
+    ) -> Result<Outcome, AttemptError> {
         let attempt = Attempt {
             id: self.randomness.uuid().into(),
             auto_certificate: subject.id,
@@ -214,28 +214,28 @@ impl Issuance {
     /// `requested` tells that a person asked for a renewal while the attempt was open.
     async fn carry_on(
         &self,
-        tenure: &Tenure,
+        tenure: &HeldLease,
         subject: &AutoCertificate,
         attempt: Attempt,
         requested: bool,
-    ) -> Result<Outcome, Stop> {
-        let mut course = Course::new(self, tenure, subject, &attempt);
+    ) -> Result<Outcome, AttemptError> {
+        let mut course = AttemptRunner::new(self, tenure, subject, &attempt);
         let mut reached = attempt.stage.kind();
         let walked = course.walk(attempt.stage.clone(), &mut reached).await;
         let used = course.into_account();
         match walked {
-            Err(Stop::Failed(failure)) => {
+            Err(AttemptError::Failed(failure)) => {
                 let failure = self.registrar.weighed(attempt.provider, used.as_ref(), failure).await?;
                 self.record(tenure, subject, &attempt, reached, failure).await
             }
-            Err(Stop::StuckOrder { failure, unreadable }) => {
+            Err(AttemptError::StuckOrder { failure, unreadable }) => {
                 let failure = self.registrar.weighed(attempt.provider, used.as_ref(), failure).await?;
                 let looks = self.store.note_look(tenure.lease(), attempt.id, unreadable).await?;
                 let failure = failure_of_stuck_order(failure, requested, looks);
                 self.record(tenure, subject, &attempt, reached, failure).await
             }
             // Written down first: with a new account it is due again at once.
-            Err(Stop::UnknownAccount(failure)) => {
+            Err(AttemptError::UnknownAccount(failure)) => {
                 self.record(tenure, subject, &attempt, reached, failure).await?;
                 if let Some(lost) = used {
                     self.registrar.replace_lost(tenure, attempt.provider, lost.url()).await?;
@@ -250,18 +250,18 @@ impl Issuance {
     /// Writes a failure down, with the moment of the next try.
     async fn record(
         &self,
-        tenure: &Tenure,
+        tenure: &HeldLease,
         subject: &AutoCertificate,
         attempt: &Attempt,
         reached: StageKind,
         failure: Failure,
-    ) -> Result<Outcome, Stop> {
+    ) -> Result<Outcome, AttemptError> {
         let standing = &subject.standing;
         let expiry = standing.relied_on_until();
         let failure = failure_of_old_order(failure, attempt, reached, expiry, self.clock.now());
         let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
         let jitter = self.randomness.fraction();
-        let mut trouble = Trouble::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);
+        let mut trouble = FailureStreak::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);
         if attempt.provider == subject.provider && self.has_fallback(subject).await? {
             trouble.next_try = failover::next_try(&trouble, standing.newest.as_ref(), self.clock.now());
         }
@@ -287,7 +287,7 @@ impl Issuance {
         subject: AutoCertificateId,
         attempt: &Attempt,
         failure: &Failure,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptError> {
         if !matches!(failure.disposition, Disposition::ProviderDown { .. }) {
             return Ok(());
         }

@@ -24,29 +24,29 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::config::scheduler::SchedulerSection;
-use crate::deliver::dispatch::Dispatch;
+use crate::deliver::dispatch::Dispatcher;
 use crate::doctor::Doctor;
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Failure;
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::moment::Moment;
-use crate::domain::plan::{Action, plan};
-use crate::issuance::{Issuance, Stop, Tenure};
+use crate::domain::plan::{RenewalAction, plan};
+use crate::issuance::{Issuance, AttemptError, HeldLease};
 use crate::runtime::wake::Wake;
-use crate::runtime::watchdog::Pulse;
+use crate::runtime::watchdog::ScanMonitor;
 use crate::scheduler::lane::{Lane, LaneContext, words_of};
-use crate::scheduler::rehearsals::Rehearsals;
-use crate::store::{Claim, Due, LEASE, Lease, ProviderLease, RunOutcome, StoreError};
+use crate::scheduler::rehearsals::Preflights;
+use crate::store::{ClaimedAutoCertificate, DueAutoCertificate, LEASE, Lease, ProviderLease, RunOutcome, StoreError};
 
-pub use crate::issuance::{Fate, Sweep, Swept};
+pub use crate::issuance::{CleanupOutcome, SweepMode, Cleanup};
 
 /// What the settings come to, and a reload replaces. What is under way goes on with what it began with.
 #[derive(Clone)]
-pub struct Work {
+pub struct ConfiguredWork {
     /// Obtains certificates.
     pub issuance: Arc<Issuance>,
     /// Delivers them.
-    pub dispatch: Arc<Dispatch>,
+    pub dispatch: Arc<Dispatcher>,
     /// Rehearses renewals.
     pub doctor: Arc<Doctor>,
 }
@@ -54,11 +54,11 @@ pub struct Work {
 /// Finds due work and has it done.
 #[derive(Clone)]
 pub struct Scheduler {
-    work: Arc<RwLock<Work>>,
+    work: Arc<RwLock<ConfiguredWork>>,
     /// Held by a scan.
     scanning: Arc<Mutex<()>>,
     lanes: Lanes,
-    rehearsals: Rehearsals,
+    rehearsals: Preflights,
     context: LaneContext,
     wake: Wake,
     /// How many auto-certificates are worked on at once at each provider.
@@ -71,7 +71,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler whose work is tracked by `tasks` and parks itself when `stopping` is cancelled.
     pub fn new(
-        work: Work,
+        work: ConfiguredWork,
         wake: Wake,
         settings: &SchedulerSection,
         tasks: TaskTracker,
@@ -82,7 +82,7 @@ impl Scheduler {
             work: Arc::new(RwLock::new(work)),
             scanning: Arc::default(),
             lanes: Lanes::new(&context),
-            rehearsals: Rehearsals::new(settings.rehearse_ahead, Lane::new("preflights", &context)),
+            rehearsals: Preflights::new(settings.rehearse_ahead, Lane::new("preflights", &context)),
             context,
             wake,
             room: settings.concurrency.into(),
@@ -94,7 +94,7 @@ impl Scheduler {
 
     /// Goes on with other settings. What they deliver is looked at anew. A scan that is under way ends first: what falls due
     /// after this must not be worked on with what was before.
-    pub async fn replace(&self, work: Work) {
+    pub async fn replace(&self, work: ConfiguredWork) {
         let _scanning = self.scanning.lock().await;
         *self.work.write().unwrap_or_else(PoisonError::into_inner) = work;
         self.wake.nudge();
@@ -104,7 +104,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// Where the cron scan cannot be set up.
-    pub async fn run(self, pulse: Pulse) -> Result<(), JobSchedulerError> {
+    pub async fn run(self, pulse: ScanMonitor) -> Result<(), JobSchedulerError> {
         let mut cron = self.start_cron().await?;
         while !self.stopping.is_cancelled() {
             let beat = pulse.begin();
@@ -124,7 +124,7 @@ impl Scheduler {
     /// itself: one that fails, panics or hangs is logged and looks again later, and the others go on.
     pub async fn scan(&self) -> Option<Moment> {
         let _scanning = self.scanning.lock().await;
-        let Work { issuance, dispatch, doctor } = self.current();
+        let ConfiguredWork { issuance, dispatch, doctor } = self.current();
         self.lanes.dead_leases.look(free_dead_leases(Arc::clone(&issuance))).await;
         let (scheduler, lanes) = (self.clone(), &self.lanes);
         let heeded = {
@@ -150,7 +150,7 @@ impl Scheduler {
     /// Where the store fails.
     pub async fn take_up(&self, ids: &[AutoCertificateId]) -> Result<(), StoreError> {
         let issuance = self.current().issuance;
-        let mut queues: HashMap<ProviderId, Vec<Due>> = HashMap::new();
+        let mut queues: HashMap<ProviderId, Vec<DueAutoCertificate>> = HashMap::new();
         for due in issuance.store.queue_of(ids, issuance.clock.now()).await? {
             queues.entry(due.auto_certificate.provider).or_default().push(due);
         }
@@ -196,11 +196,11 @@ impl Scheduler {
         Ok(())
     }
 
-    fn current(&self) -> Work {
+    fn current(&self) -> ConfiguredWork {
         self.work.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn spawn(&self, issuance: &Arc<Issuance>, claim: Claim) {
+    fn spawn(&self, issuance: &Arc<Issuance>, claim: ClaimedAutoCertificate) {
         let (issuance, stopping, wake) = (Arc::clone(issuance), self.stopping.clone(), self.wake.clone());
         let span = tracing::info_span!("work", auto_certificate = %claim.auto_certificate.id, name = %claim.auto_certificate.name);
         self.tasks.spawn(
@@ -250,10 +250,10 @@ impl Scheduler {
                     tokio::select! {
                         registered = issuance.registrar.register(&lease) => {
                             match registered {
-                                Err(Stop::Store(error)) if error.is_damaged_row() => {
+                                Err(AttemptError::Store(error)) if error.is_damaged_row() => {
                                     put_registration_off(&issuance, &lease, &error).await;
                                 }
-                                Err(Stop::Store(error)) => {
+                                Err(AttemptError::Store(error)) => {
                                     tracing::error!(%error, "the registration could not be written down");
                                 }
                                 _ => {}
@@ -273,8 +273,8 @@ impl Scheduler {
 }
 
 /// Works on one claimed auto-certificate until its plan is to wait.
-async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) {
-    let tenure = Tenure::new(issuance.store.clone(), claim, stopping);
+async fn work(issuance: &Issuance, claim: &ClaimedAutoCertificate, stopping: &CancellationToken) {
+    let tenure = HeldLease::new(issuance.store.clone(), claim, stopping);
     let followed = AssertUnwindSafe(follow_plan(issuance, &tenure)).catch_unwind();
     let result = tokio::select! {
         result = followed => result.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
@@ -282,20 +282,20 @@ async fn work(issuance: &Issuance, claim: &Claim, stopping: &CancellationToken) 
     };
     let released = match result {
         Ok(()) => Ok(()),
-        Err(Stop::Lost) => {
+        Err(AttemptError::Lost) => {
             tracing::warn!("the lease was lost; somebody else goes on");
             Ok(())
         }
-        Err(stop @ (Stop::Parked | Stop::Abandoned)) => {
+        Err(stop @ (AttemptError::Parked | AttemptError::Abandoned)) => {
             tracing::info!("{stop}");
             issuance.store.release(tenure.lease(), issuance.clock.now(), RunOutcome::Interrupted).await
         }
-        Err(Stop::Held(hold)) => {
+        Err(AttemptError::Held(hold)) => {
             tracing::info!(until = %hold.until, "{hold}");
             issuance.store.hold_back(tenure.lease(), &hold).await
         }
-        Err(stop @ (Stop::Failed(_) | Stop::StuckOrder { .. } | Stop::UnknownAccount(_) | Stop::Store(_))) => {
-            if matches!(&stop, Stop::Store(error) if error.is_outage()) {
+        Err(stop @ (AttemptError::Failed(_) | AttemptError::StuckOrder { .. } | AttemptError::UnknownAccount(_) | AttemptError::Store(_))) => {
+            if matches!(&stop, AttemptError::Store(error) if error.is_outage()) {
                 tracing::debug!("work was cut off: {stop}");
             } else {
                 tracing::error!("work was cut off: {stop}");
@@ -329,7 +329,7 @@ async fn release_after_outage(issuance: &Issuance, lease: &Lease, stopping: &Can
 }
 
 /// A panic ends the work on one auto-certificate, and is shown there.
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Stop {
+fn panicked(panic: &(dyn std::any::Any + Send)) -> AttemptError {
     Failure::retry(format!("a defect of autocertd, please report it: the work panicked: {}", words_of(panic))).into()
 }
 
@@ -337,7 +337,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Stop {
 async fn put_registration_off(issuance: &Issuance, lease: &ProviderLease, error: &StoreError) {
     let (store, now) = (&issuance.store, issuance.clock.now());
     let failure = Failure::operator(error.to_string());
-    let trouble = Trouble::after(None, failure, now, None, issuance.randomness.fraction());
+    let trouble = FailureStreak::after(None, failure, now, None, issuance.randomness.fraction());
     let put_off = async {
         store.record_provider_trouble(lease, &trouble).await?;
         store.release_provider(lease).await
@@ -349,17 +349,17 @@ async fn put_registration_off(issuance: &Issuance, lease: &ProviderLease, error:
 }
 
 /// A store that fails in the middle of the work is a trouble like others: shown, and tried again with growing pauses.
-async fn note(issuance: &Issuance, tenure: &Tenure, claim: &Claim, stop: &Stop) -> Result<(), StoreError> {
+async fn note(issuance: &Issuance, tenure: &HeldLease, claim: &ClaimedAutoCertificate, stop: &AttemptError) -> Result<(), StoreError> {
     let (store, now) = (&issuance.store, issuance.clock.now());
     let standing = &claim.auto_certificate.standing;
     let expiry = standing.relied_on_until();
     let jitter = issuance.randomness.fraction();
-    let trouble = Trouble::after(standing.trouble.as_ref(), Failure::retry(stop.to_string()), now, expiry, jitter);
+    let trouble = FailureStreak::after(standing.trouble.as_ref(), Failure::retry(stop.to_string()), now, expiry, jitter);
     store.record_trouble(tenure.lease(), &trouble).await?;
     store.release(tenure.lease(), trouble.next_try, RunOutcome::Finished).await
 }
 
-async fn follow_plan(issuance: &Issuance, tenure: &Tenure) -> Result<(), Stop> {
+async fn follow_plan(issuance: &Issuance, tenure: &HeldLease) -> Result<(), AttemptError> {
     let store = &issuance.store;
     let mut asked = false;
     loop {
@@ -367,20 +367,20 @@ async fn follow_plan(issuance: &Issuance, tenure: &Tenure) -> Result<(), Stop> {
         let now = issuance.clock.now();
         let plan = plan(&subject.standing, now);
         // What comes of a question waits for its turn like everything else.
-        if asked && plan.action == Action::Start {
+        if asked && plan.action == RenewalAction::Start {
             return Ok(store.release(tenure.lease(), now, RunOutcome::Interrupted).await?);
         }
         tracing::debug!(action = ?plan.action, reason = %plan.reason, next_look = %plan.next_look, "planned");
         match plan.action {
-            Action::Idle => return Ok(store.release(tenure.lease(), plan.next_look, RunOutcome::Finished).await?),
-            Action::Start => issuance.start(tenure, &subject, plan.reason).await?,
-            Action::Resume(_) => issuance.resume(tenure, &subject).await?,
-            Action::AskRenewalInfo => {
+            RenewalAction::Idle => return Ok(store.release(tenure.lease(), plan.next_look, RunOutcome::Finished).await?),
+            RenewalAction::Start => issuance.start(tenure, &subject, plan.reason).await?,
+            RenewalAction::Resume(_) => issuance.resume(tenure, &subject).await?,
+            RenewalAction::AskRenewalInfo => {
                 issuance.ask_renewal_info(tenure, &subject).await?;
                 asked = true;
             }
-            Action::CleanUp => issuance.clean_up(tenure, &subject).await?,
-            Action::Purge => return Ok(store.purge(tenure.lease()).await?),
+            RenewalAction::CleanUp => issuance.clean_up(tenure, &subject).await?,
+            RenewalAction::Purge => return Ok(store.purge(tenure.lease()).await?),
         }
     }
 }

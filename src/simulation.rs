@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use crate::simulation::account::Account;
-use crate::simulation::report::Report;
+use crate::simulation::report::SimulationReport;
 use crate::simulation::scenario::Scenario;
 use crate::simulation::tally::Tally;
 
@@ -23,7 +23,7 @@ use crate::simulation::tally::Tally;
 ///
 /// Accounts share nothing, so that each one lives its year on its own: that keeps a million certificates small, and all
 /// processors busy.
-pub fn run(scenario: &Scenario) -> Report {
+pub fn run(scenario: &Scenario) -> SimulationReport {
     let next = AtomicU32::new(0);
     let worker = || {
         let mut tally = Tally::new(scenario);
@@ -46,5 +46,5 @@ pub fn run(scenario: &Scenario) -> Report {
             sum
         })
     });
-    Report::new(scenario, &tally)
+    SimulationReport::new(scenario, &tally)
 }

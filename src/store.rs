@@ -50,29 +50,29 @@ mod work;
 
 pub use crate::config::store::{StoreSettings, StoreUrl};
 pub use accounts::{Account, RegisteredAccount};
-pub use auto_certificates::{AutoCertificateFilter, Creation};
-pub use backup::{Backup, BackupError, Contents, LeftOut};
-pub use breakers::{Proof, Turnstile};
+pub use auto_certificates::{AutoCertificateFilter, CreationOutcome};
+pub use backup::{Backup, BackupError, BackupContents, OmittedWork};
+pub use breakers::{RecoveryEvidence, ProviderLoad};
 pub use certificates::CertificateFilter;
 pub use database::{FaultCause, StoreFault};
 pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryCursor, DeliveryLease, DeliveryRow};
 pub use error::StoreError;
-pub use journal::{ChallengeRecord, IntendedCanary, IntendedRecord, Removal};
+pub use journal::{JournalledRecord, IntendedCanary, IntendedRecord, RemovalStart};
 pub use key_ring::{KeyError, KeyRing};
-pub use lease::{Hold, LEASE, Lease, ProviderLease};
-pub use ledger::{Booking, Books};
+pub use lease::{LeaseState, LEASE, Lease, ProviderLease};
+pub use ledger::{OrderCharge, LedgerAccount};
 pub use listing::{ListedRow, PageRows};
 pub use progress::{NewestSummary, Progress, RenewalRequest};
-pub use providers::{Deletion, ProviderFilter, Users};
-pub use queue::Due;
+pub use providers::{DeletionOutcome, ProviderFilter, ProviderUsers};
+pub use queue::DueAutoCertificate;
 pub use renewal_infos::NewestIssued;
 pub use revocations::{RevocationClaim, RevocationRequest};
-pub use roster::{RosterEntry, RosterTarget, Undeclared};
-pub use rotation::Resealed;
-pub use standing::{Standing, StandingPlace};
-pub use takeover::{ProviderOfTakeover, TakenOver, Takeover};
-pub use unserved::Unserved;
-pub use work::{Claim, MOST_DUE, RunOutcome};
+pub use roster::{AssignmentCandidate, AssignmentTarget, Undeclared};
+pub use rotation::RotationProgress;
+pub use standing::{StoredPersistRecord, PersistRecordLocation};
+pub use takeover::{TakeoverProvider, TakeoverOutcome, Takeover};
+pub use unserved::NotInService;
+pub use work::{ClaimedAutoCertificate, MOST_DUE, RunOutcome};
 
 use std::borrow::Cow;
 use std::fmt;
@@ -98,7 +98,7 @@ use crate::runtime::randomness::Randomness;
 use crate::store::damaged::DamagedRows;
 use crate::store::database::{Database, Transaction};
 use crate::store::dialect::Dialect;
-use crate::store::presence::Presence;
+use crate::store::presence::InstanceLock;
 use crate::store::readiness::WriteProbe;
 
 /// The store. Clones share one pool.
@@ -114,7 +114,7 @@ struct Inner {
     /// Owns the leases of this process.
     instance: String,
     /// At a SQLite file only.
-    presence: Option<Presence>,
+    presence: Option<InstanceLock>,
     write_probe: WriteProbe,
     damaged: DamagedRows,
 }
@@ -156,7 +156,7 @@ impl Store {
             StoreUrl::Sqlite(path) => {
                 let path = prepare_file(path)?;
                 let opening = presence::opening(&path).await?;
-                let presence = Presence::register(&path, instance)?;
+                let presence = InstanceLock::register(&path, instance)?;
                 (Dialect::Sqlite, sqlite_url(&path)?, Some(path), Some(opening), Some(presence))
             }
         };

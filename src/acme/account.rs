@@ -32,7 +32,7 @@ use crate::acme::client::AcmeClient;
 use crate::acme::directory::meta;
 use crate::acme::error::AcmeError;
 use crate::acme::nonce::past_bad_nonces;
-use crate::acme::problem::{ProblemKind, Step};
+use crate::acme::problem::{ProblemKind, AcmeStep};
 use crate::acme::transport::{Exchange, bytes_response};
 use crate::domain::email::Email;
 use crate::domain::provider::ExternalAccountBinding;
@@ -89,7 +89,7 @@ impl AcmeClient {
         let (_, credentials) = Account::builder_with_http(Box::new(holding.clone()))
             .create(&account, registration.server.to_string(), binding.as_ref())
             .await
-            .map_err(|error| AcmeError::from_protocol(Step::Account, error))?;
+            .map_err(|error| AcmeError::from_protocol(AcmeStep::Account, error))?;
         let pending = serialized(&credentials)?;
         let (url, request) = holding.take().ok_or(AcmeError::UnusableCredentials("nothing was signed"))?;
         Ok(PreparedAccount { exchange, pending, url, request })
@@ -103,11 +103,11 @@ impl AcmeClient {
         let PreparedAccount { exchange, pending, url, request } = prepared;
         let answer = match exchange.post(&url, request).await {
             Ok(answer) => answer,
-            Err(error) => return Err(self.with_terms(&exchange, AcmeError::from_exchange(Step::Account, error)).await),
+            Err(error) => return Err(self.with_terms(&exchange, AcmeError::from_exchange(AcmeStep::Account, error)).await),
         };
         let location = answer.headers().get(LOCATION).and_then(|url| url.to_str().ok());
         let url = location.ok_or_else(|| AcmeError::Unreadable {
-            step: Step::Account,
+            step: AcmeStep::Account,
             cause: "it does not say where the account is".into(),
         })?;
         let mut stored = StoredAccount::read(&pending)?;
@@ -131,7 +131,7 @@ impl AcmeClient {
             Account::builder_with_http(Box::new(exchange.clone()))
                 .from_key(stored.key()?, server.to_string())
                 .await
-                .map_err(|error| AcmeError::from_protocol(Step::Account, error))
+                .map_err(|error| AcmeError::from_protocol(AcmeStep::Account, error))
         );
         match found {
             Ok((_, credentials)) => AccountCredentials::from_stored(serialized(&credentials)?).map(Some),

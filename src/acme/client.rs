@@ -8,12 +8,12 @@ use http::header::DATE;
 use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
-use crate::acme::directory::{Directories, Meta, meta};
+use crate::acme::directory::{Directories, DirectoryMeta, meta};
 use crate::acme::error::AcmeError;
-use crate::acme::problem::Step;
+use crate::acme::problem::AcmeStep;
 use crate::acme::transport::{Exchange, Transport};
 use crate::config::acme::AcmeSection;
-use crate::domain::ledger::Limits;
+use crate::domain::ledger::CaLimits;
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::http_date;
 use crate::domain::server_url::ServerUrl;
@@ -91,13 +91,13 @@ impl AcmeClient {
     /// Where it cannot be read.
     pub async fn look(&self, server: &ServerUrl) -> Result<Option<Moment>, AcmeError> {
         let answer = self.exchange(server)?.fresh_directory().await;
-        let answer = answer.map_err(|error| AcmeError::from_exchange(Step::Directory, error))?;
+        let answer = answer.map_err(|error| AcmeError::from_exchange(AcmeStep::Directory, error))?;
         Ok(answer.headers().get(DATE).and_then(|date| http_date(date.to_str().ok()?)))
     }
 
-    async fn meta(&self, server: &ServerUrl) -> Result<Meta, AcmeError> {
+    async fn meta(&self, server: &ServerUrl) -> Result<DirectoryMeta, AcmeError> {
         let directory = self.exchange(server)?.directory().await;
-        let directory = directory.map_err(|error| AcmeError::from_exchange(Step::Directory, error))?;
+        let directory = directory.map_err(|error| AcmeError::from_exchange(AcmeStep::Directory, error))?;
         Ok(meta(&directory))
     }
 
@@ -108,7 +108,7 @@ impl AcmeClient {
     pub async fn probe(&self, server: &ServerUrl) -> Result<(), AcmeError> {
         let exchange = self.exchange(server)?;
         let new_nonce = exchange.endpoints().await?.new_nonce;
-        exchange.nonce(&new_nonce).await.map_err(|error| AcmeError::from_exchange(Step::Nonce, error))?;
+        exchange.nonce(&new_nonce).await.map_err(|error| AcmeError::from_exchange(AcmeStep::Nonce, error))?;
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl AcmeClient {
     }
 
     /// The limits of a CA that are known.
-    pub fn limits_of(&self, server: &ServerUrl) -> Limits {
+    pub fn limits_of(&self, server: &ServerUrl) -> CaLimits {
         self.settings.limits_of(server)
     }
 

@@ -47,7 +47,7 @@ impl Directories {
 }
 
 /// What a CA says of itself in its directory, RFC 8555 section 7.1.1; nothing where it cannot be read.
-pub(super) fn meta(document: &[u8]) -> Meta {
+pub(super) fn meta(document: &[u8]) -> DirectoryMeta {
     let mut meta = serde_json::from_slice::<Directory>(document).map(|directory| directory.meta).unwrap_or_default();
     meta.caa_identities.retain(|name| is_sane(name));
     meta.caa_identities.truncate(MOST_LISTED);
@@ -58,7 +58,7 @@ pub(super) fn meta(document: &[u8]) -> Meta {
 /// What a CA says of itself.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Meta {
+pub(super) struct DirectoryMeta {
     /// Where its terms are.
     pub(super) terms_of_service: Option<String>,
     /// The names by which it knows itself in CAA records.
@@ -101,7 +101,7 @@ struct Directory {
     renewal_info: Option<String>,
     key_change: Option<String>,
     #[serde(default)]
-    meta: Meta,
+    meta: DirectoryMeta,
 }
 
 /// Whether a name can be told to people and compared with theirs.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use instant_acme::Error as ProtocolError;
 
-use crate::acme::problem::{PROVIDER_DOWN, Problem, ProblemKind, Step};
+use crate::acme::problem::{PROVIDER_DOWN, Problem, ProblemKind, AcmeStep};
 use crate::acme::transport::ExchangeError;
 use crate::domain::chain::InvalidChain;
 use crate::domain::disposition::{Disposition, Failure};
@@ -22,7 +22,7 @@ pub enum AcmeError {
     #[error("{} {}{}", .refusal.host(), Refused(*.step, .refusal), advice(.refusal.advice(*.step)))]
     Refused {
         /// What was asked for.
-        step: Step,
+        step: AcmeStep,
         /// The answer.
         refusal: Box<Refusal>,
     },
@@ -88,7 +88,7 @@ pub enum AcmeError {
     )]
     Unreadable {
         /// What was asked for.
-        step: Step,
+        step: AcmeStep,
         /// What is wrong with the answer.
         cause: RemoteMessage,
     },
@@ -188,7 +188,7 @@ impl AcmeError {
             Self::Refused { step, refusal } => refusal.disposition(*step),
             Self::OrderFailed(problems) => {
                 let operator =
-                    |named: &NameProblem| named.problem.disposition(Step::Validation) == Disposition::Operator;
+                    |named: &NameProblem| named.problem.disposition(AcmeStep::Validation) == Disposition::Operator;
                 if problems.iter().any(operator) { Disposition::Operator } else { Disposition::Restart }
             }
             Self::AuthorizationLost { .. } => Disposition::Restart,
@@ -223,7 +223,7 @@ impl AcmeError {
             Self::Unreachable(unreachable) => {
                 matches!(unreachable.fault, NetworkFault::Dns | NetworkFault::Connect | NetworkFault::Forbidden)
             }
-            Self::Unreadable { step, .. } => matches!(step, Step::Directory | Step::Nonce),
+            Self::Unreadable { step, .. } => matches!(step, AcmeStep::Directory | AcmeStep::Nonce),
             Self::Cancelled => false,
             _ => true,
         }
@@ -252,7 +252,7 @@ impl AcmeError {
     /// Whether the CA may take the same order where it replaces nothing. CAs word their refusals of `replaces` (RFC 9773
     /// section 5) in ways of their own, so that each that it may be counts.
     pub fn may_concern_replacement(&self) -> bool {
-        let Self::Refused { step: Step::NewOrder, refusal } = self else { return false };
+        let Self::Refused { step: AcmeStep::NewOrder, refusal } = self else { return false };
         let kinds = [ProblemKind::AlreadyReplaced, ProblemKind::Malformed, ProblemKind::Unauthorized];
         match refusal.status {
             404 | 409 => true,
@@ -261,7 +261,7 @@ impl AcmeError {
         }
     }
 
-    pub(super) fn from_exchange(step: Step, error: ExchangeError) -> Self {
+    pub(super) fn from_exchange(step: AcmeStep, error: ExchangeError) -> Self {
         match error {
             ExchangeError::Refused { step: own, refusal } => {
                 if refusal.kind() == Some(ProblemKind::BadNonce) {
@@ -274,7 +274,7 @@ impl AcmeError {
         }
     }
 
-    pub(super) fn from_protocol(step: Step, error: ProtocolError) -> Self {
+    pub(super) fn from_protocol(step: AcmeStep, error: ProtocolError) -> Self {
         match error {
             ProtocolError::Other(error) => match error.downcast::<ExchangeError>() {
                 Ok(error) => Self::from_exchange(step, *error),
@@ -307,14 +307,14 @@ impl Refusal {
     }
 
     /// What it means for the next step: first the status, then the type of the problem.
-    fn disposition(&self, step: Step) -> Disposition {
+    fn disposition(&self, step: AcmeStep) -> Disposition {
         let not_before = self.retry_after.moment();
         match (self.status, &self.problem) {
             (429, _) if not_before.is_none() && self.is_paused() => Disposition::Operator,
             (429, _) if self.is_about_the_whole(step) => Disposition::ProviderDown { not_before },
             (429 | 408, _) => Disposition::Retry { not_before },
             (500.., _) => Disposition::ProviderDown { not_before },
-            _ if matches!(step, Step::Directory | Step::Nonce) => Disposition::ProviderDown { not_before },
+            _ if matches!(step, AcmeStep::Directory | AcmeStep::Nonce) => Disposition::ProviderDown { not_before },
             (404 | 410, _) if step.belongs_to_an_order() => Disposition::Restart,
             (_, Some(problem)) => match problem.disposition(step) {
                 Disposition::Retry { .. } => Disposition::Retry { not_before },
@@ -333,9 +333,9 @@ impl Refusal {
 
     /// Whether a limit is that of the account or of the service, and not of certain names: every other order would meet
     /// it, too. The words are those of Boulder, of gateways and of CAs that count by quota.
-    fn is_about_the_whole(&self, step: Step) -> bool {
+    fn is_about_the_whole(&self, step: AcmeStep) -> bool {
         self.problem.is_none()
-            || matches!(step, Step::Directory | Step::Nonce | Step::Account)
+            || matches!(step, AcmeStep::Directory | AcmeStep::Nonce | AcmeStep::Account)
             || self.says(&["too many new orders", "too many requests", "too many new registrations", "quota"])
     }
 
@@ -344,7 +344,7 @@ impl Refusal {
         words.iter().any(|words| detail.contains(words))
     }
 
-    fn advice(&self, step: Step) -> Option<&'static str> {
+    fn advice(&self, step: AcmeStep) -> Option<&'static str> {
         match self.status {
             429 if self.retry_after.moment().is_none() && self.is_paused() => {
                 Some("follow the CA's words to lift the pause, then ask for a renewal")
@@ -382,7 +382,7 @@ impl fmt::Display for NameProblem {
     }
 }
 
-struct Refused<'a>(Step, &'a Refusal);
+struct Refused<'a>(AcmeStep, &'a Refusal);
 
 impl fmt::Display for Refused<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -400,7 +400,7 @@ fn advice(advice: Option<&str>) -> String {
 }
 
 fn first_advice(problems: &[NameProblem]) -> Option<&'static str> {
-    problems.iter().find_map(|named| named.problem.advice(Step::Validation))
+    problems.iter().find_map(|named| named.problem.advice(AcmeStep::Validation))
 }
 
 fn listed(problems: &[NameProblem]) -> String {

@@ -13,7 +13,7 @@ use crate::acme::client::AcmeClient;
 use crate::acme::directory;
 use crate::acme::error::{AcmeError, NameProblem, Waiting};
 use crate::acme::nonce::past_bad_nonces;
-use crate::acme::problem::{Problem, ProblemKind, Step};
+use crate::acme::problem::{Problem, ProblemKind, AcmeStep};
 use crate::acme::transport::Exchange;
 use crate::domain::chain::CertificateChain;
 use crate::domain::email::Email;
@@ -160,11 +160,11 @@ impl AcmeAccount {
         let (account, exchange) = self.open().await?;
         let contact = email.contact_url();
         let told = past_bad_nonces!(
-            account.update_contacts(&[&contact]).await.map_err(|error| AcmeError::from_protocol(Step::Contact, error))
+            account.update_contacts(&[&contact]).await.map_err(|error| AcmeError::from_protocol(AcmeStep::Contact, error))
         );
         match told {
             // The CA has taken it, and shows no account (RFC 8555 section 7.3.2 has it do so).
-            Err(AcmeError::Unreadable { step: Step::Contact, .. })
+            Err(AcmeError::Unreadable { step: AcmeStep::Contact, .. })
                 if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&exchange.body()).is_err() =>
             {
                 Ok(())
@@ -207,7 +207,7 @@ impl AcmeAccount {
             });
         }
         let made = past_bad_nonces!(
-            account.new_order(&request).await.map_err(|error| AcmeError::from_protocol(Step::NewOrder, error))
+            account.new_order(&request).await.map_err(|error| AcmeError::from_protocol(AcmeStep::NewOrder, error))
         );
         match made {
             // The CA has made it, whatever else it said: instant-acme drops an order whose answer does not repeat what it
@@ -226,7 +226,7 @@ impl AcmeAccount {
     pub async fn order(&self, url: &OrderUrl) -> Result<Order, AcmeError> {
         let (account, exchange) = self.open().await?;
         let inner = past_bad_nonces!(
-            account.order(url.to_string()).await.map_err(|error| AcmeError::from_protocol(Step::Order, error))
+            account.order(url.to_string()).await.map_err(|error| AcmeError::from_protocol(AcmeStep::Order, error))
         )?;
         Ok(self.order_of(inner, exchange))
     }
@@ -236,7 +236,7 @@ impl AcmeAccount {
         let account = instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
             .from_credentials(self.credentials.to_protocol()?)
             .await
-            .map_err(|error| AcmeError::from_protocol(Step::Directory, error))?;
+            .map_err(|error| AcmeError::from_protocol(AcmeStep::Directory, error))?;
         Ok((account, exchange))
     }
 
@@ -320,14 +320,14 @@ impl Order {
         }
         if self.inner.state().finalize.is_empty() {
             let cause = "it is ready, but has no finalize URL".into();
-            return Err(AcmeError::Unreadable { step: Step::Order, cause });
+            return Err(AcmeError::Unreadable { step: AcmeStep::Order, cause });
         }
         let sent = past_bad_nonces!(
-            self.inner.finalize_csr(csr_der).await.map_err(|error| AcmeError::from_protocol(Step::Finalize, error))
+            self.inner.finalize_csr(csr_der).await.map_err(|error| AcmeError::from_protocol(AcmeStep::Finalize, error))
         );
         match sent {
             // The CA has taken the CSR; the order itself tells what became of it.
-            Err(AcmeError::Unreadable { step: Step::Finalize, .. }) => self.refresh().await,
+            Err(AcmeError::Unreadable { step: AcmeStep::Finalize, .. }) => self.refresh().await,
             sent => {
                 sent?;
                 self.note_state();
@@ -344,7 +344,7 @@ impl Order {
         let whole = async {
             self.poll(Waiting::Certificate).await?;
             past_bad_nonces!(
-                self.inner.certificate().await.map_err(|error| AcmeError::from_protocol(Step::Certificate, error))
+                self.inner.certificate().await.map_err(|error| AcmeError::from_protocol(AcmeStep::Certificate, error))
             )
         };
         let pem = cancelled.run_until_cancelled(whole).await.unwrap_or(Err(AcmeError::Cancelled))?;
@@ -394,7 +394,7 @@ impl Order {
 
     async fn refresh(&mut self) -> Result<(), AcmeError> {
         past_bad_nonces!(
-            self.inner.refresh().await.map(|_| ()).map_err(|error| AcmeError::from_protocol(Step::Order, error))
+            self.inner.refresh().await.map(|_| ()).map_err(|error| AcmeError::from_protocol(AcmeStep::Order, error))
         )?;
         self.authorizations_read = false;
         self.note_state();
@@ -410,7 +410,7 @@ impl Order {
         let mut read = Vec::new();
         let mut authorizations = self.inner.authorizations();
         while let Some(next) = authorizations.next().await {
-            let handle = next.map_err(|error| AcmeError::from_protocol(Step::Authorization, error))?;
+            let handle = next.map_err(|error| AcmeError::from_protocol(AcmeStep::Authorization, error))?;
             read.push(Authorization::of(handle, &self.exchange.body())?);
         }
         Ok(read)
@@ -420,17 +420,17 @@ impl Order {
         self.authorizations_read = true;
         let mut authorizations = self.inner.authorizations();
         while let Some(next) = authorizations.next().await {
-            let mut handle = next.map_err(|error| AcmeError::from_protocol(Step::Authorization, error))?;
+            let mut handle = next.map_err(|error| AcmeError::from_protocol(AcmeStep::Authorization, error))?;
             if handle.url() != authorization.url {
                 continue;
             }
             let Some(mut challenge) = handle.challenge(kind.to_protocol()) else { return Ok(()) };
             let answered = past_bad_nonces!(
-                challenge.set_ready().await.map_err(|error| AcmeError::from_protocol(Step::Challenge, error))
+                challenge.set_ready().await.map_err(|error| AcmeError::from_protocol(AcmeStep::Challenge, error))
             );
             return match answered {
                 // The CA has taken the answer; the authorization itself tells what becomes of it.
-                Err(AcmeError::Unreadable { step: Step::Challenge, .. }) => Ok(()),
+                Err(AcmeError::Unreadable { step: AcmeStep::Challenge, .. }) => Ok(()),
                 answered => answered.map_err(|error| named(error, authorization)),
             };
         }

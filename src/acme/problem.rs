@@ -9,7 +9,7 @@ use crate::domain::text::RemoteMessage;
 
 /// What was being done when a problem arose; the same type of problem means different things at different steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum AcmeStep {
     /// Reading the directory, RFC 8555 section 7.1.1.
     Directory,
     /// Fetching a nonce, section 7.2.
@@ -42,7 +42,7 @@ pub enum Step {
     Revocation,
 }
 
-impl Step {
+impl AcmeStep {
     /// Whether a fresh order would begin this step anew.
     pub(super) const fn belongs_to_an_order(self) -> bool {
         !matches!(
@@ -60,7 +60,7 @@ impl Step {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for AcmeStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Directory => "show its directory",
@@ -189,14 +189,14 @@ impl ProblemKind {
 
     /// What it means for the next step, from its type alone. The HTTP status and `Retry-After` may say more, and
     /// `compound` means what its gravest subproblem means.
-    pub const fn disposition(self, step: Step) -> Disposition {
+    pub const fn disposition(self, step: AcmeStep) -> Disposition {
         match self {
-            Self::BadNonce | Self::RateLimited if !matches!(step, Step::Validation) => Disposition::RETRY,
+            Self::BadNonce | Self::RateLimited if !matches!(step, AcmeStep::Validation) => Disposition::RETRY,
             // Another account is registered at once; orders of the lost one are lost with it.
             Self::AccountDoesNotExist if !step.belongs_to_an_order() => Disposition::RETRY,
-            Self::ServerInternal if !matches!(step, Step::Validation) => PROVIDER_DOWN,
+            Self::ServerInternal if !matches!(step, AcmeStep::Validation) => PROVIDER_DOWN,
             // Boulder refuses names at newOrder; step-ca says so of a TXT record that it has not seen yet.
-            Self::RejectedIdentifier if matches!(step, Step::Validation) => Disposition::Restart,
+            Self::RejectedIdentifier if matches!(step, AcmeStep::Validation) => Disposition::Restart,
             Self::AgreementRequired
             | Self::AlreadyRevoked
             | Self::BadCsr
@@ -233,7 +233,7 @@ impl ProblemKind {
     }
 
     /// What a person can do about it, where there is something to do.
-    pub(super) const fn advice(self, step: Step) -> Option<&'static str> {
+    pub(super) const fn advice(self, step: AcmeStep) -> Option<&'static str> {
         Some(match self {
             Self::AccountDoesNotExist => {
                 "nothing, unless CAA records pin the account: another one is registered in its place, whose URL they need"
@@ -253,13 +253,13 @@ impl ProblemKind {
                 "remove the name from the auto-certificate, or use another CA"
             }
             Self::UserActionRequired => "do what the CA asks for",
-            Self::Malformed | Self::Unauthorized if matches!(step, Step::Account) => {
+            Self::Malformed | Self::Unauthorized if matches!(step, AcmeStep::Account) => {
                 "check the e-mail address, and key id and key of the external account binding (often good only once)"
             }
-            Self::Unauthorized if matches!(step, Step::Revocation) => {
+            Self::Unauthorized if matches!(step, AcmeStep::Revocation) => {
                 "only the account that ordered the certificate, or whoever holds its private key, can have it revoked"
             }
-            Self::Unauthorized if matches!(step, Step::NewOrder) => {
+            Self::Unauthorized if matches!(step, AcmeStep::NewOrder) => {
                 "the account may be deactivated, or not allowed to order this; ask the CA"
             }
             _ => return None,
@@ -314,7 +314,7 @@ impl Problem {
     }
 
     /// What it means for the next step.
-    pub fn disposition(&self, step: Step) -> Disposition {
+    pub fn disposition(&self, step: AcmeStep) -> Disposition {
         if self.kind != ProblemKind::Compound {
             return self.kind.disposition(step);
         }
@@ -323,7 +323,7 @@ impl Problem {
     }
 
     /// What a person can do: the advice of the problem, else that of its names.
-    pub(super) fn advice(&self, step: Step) -> Option<&'static str> {
+    pub(super) fn advice(&self, step: AcmeStep) -> Option<&'static str> {
         let kinds = std::iter::once(self.kind).chain(self.subproblems.iter().map(|sub| sub.kind));
         kinds.into_iter().find_map(|kind| kind.advice(step))
     }
@@ -460,7 +460,7 @@ mod tests {
         for ((kind, _), (name, new_order, within, validation)) in ProblemKind::ALL.iter().zip(TABLE) {
             assert_eq!(kind.name(), name);
             let meanings =
-                [Step::NewOrder, Step::Finalize, Step::Validation].map(|step| kind.disposition(step).as_str());
+                [AcmeStep::NewOrder, AcmeStep::Finalize, AcmeStep::Validation].map(|step| kind.disposition(step).as_str());
             assert_eq!(meanings, [new_order, within, validation], "{name}");
         }
     }
@@ -473,9 +473,9 @@ mod tests {
                 {"type": "urn:ietf:params:acme:error:dns", "detail": "NXDOMAIN", "identifier": {"type": "dns", "value": "b.example"}}]}"#,
         )
         .unwrap();
-        assert_eq!(problem.disposition(Step::Validation), Disposition::Operator);
+        assert_eq!(problem.disposition(AcmeStep::Validation), Disposition::Operator);
         assert_eq!(problem.to_string(), "several (compound); a.example: forbidden (caa); b.example: NXDOMAIN (dns)");
-        assert!(problem.advice(Step::Validation).unwrap().contains("CAA"));
+        assert!(problem.advice(AcmeStep::Validation).unwrap().contains("CAA"));
     }
 
     #[test]

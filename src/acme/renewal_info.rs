@@ -9,65 +9,65 @@ use serde_json::Value;
 use crate::acme::client::AcmeClient;
 use crate::acme::directory;
 use crate::acme::error::AcmeError;
-use crate::acme::problem::Step;
+use crate::acme::problem::AcmeStep;
 use crate::acme::transport::Exchange;
 use crate::domain::moment::Moment;
-use crate::domain::renewal_info::{Answer, CertId, Window};
+use crate::domain::renewal_info::{RenewalInfoAnswer, CertId, RenewalWindow};
 use crate::domain::server_url::ServerUrl;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::network_fault::NetworkFault;
 
 impl AcmeClient {
     /// Asks the CA at `server` about a certificate. There is always an answer, be it that nobody was reached.
-    pub async fn renewal_info(&self, server: &ServerUrl, certificate: &CertId) -> Answer {
+    pub async fn renewal_info(&self, server: &ServerUrl, certificate: &CertId) -> RenewalInfoAnswer {
         let exchange = match self.exchange(server) {
             Ok(exchange) => exchange,
-            Err(error) => return Answer::Useless(error.to_string()),
+            Err(error) => return RenewalInfoAnswer::Useless(error.to_string()),
         };
         ask(&exchange, certificate).await.unwrap_or_else(|error| answer_of(&error))
     }
 }
 
-async fn ask(exchange: &Exchange, certificate: &CertId) -> Result<Answer, AcmeError> {
-    let failed = |error| AcmeError::from_exchange(Step::RenewalInfo, error);
+async fn ask(exchange: &Exchange, certificate: &CertId) -> Result<RenewalInfoAnswer, AcmeError> {
+    let failed = |error| AcmeError::from_exchange(AcmeStep::RenewalInfo, error);
     let document = exchange.directory().await.map_err(failed)?;
-    let Some(place) = directory::renewal_info(&document) else { return Ok(Answer::NotOffered) };
+    let Some(place) = directory::renewal_info(&document) else { return Ok(RenewalInfoAnswer::NotOffered) };
     let Ok(url) = format!("{}/{certificate}", place.trim_end_matches('/')).parse::<Uri>() else {
-        return Ok(Answer::Useless(format!("the CA's directory lists no usable URL for renewalInfo: {place:?}")));
+        return Ok(RenewalInfoAnswer::Useless(format!("the CA's directory lists no usable URL for renewalInfo: {place:?}")));
     };
     let answer = exchange.get(&url).await.map_err(failed)?;
     Ok(read(answer.body(), exchange))
 }
 
 /// Troubles that pass are asked about again soon, all others take longer (section 4.3.2).
-fn answer_of(error: &AcmeError) -> Answer {
+fn answer_of(error: &AcmeError) -> RenewalInfoAnswer {
     let passes = match error {
         AcmeError::Unreachable(unreachable) => unreachable.fault != NetworkFault::Forbidden,
-        AcmeError::Refused { step: Step::Directory, .. } | AcmeError::Unreadable { step: Step::Directory, .. } => true,
+        AcmeError::Refused { step: AcmeStep::Directory, .. } | AcmeError::Unreadable { step: AcmeStep::Directory, .. } => true,
         AcmeError::Refused { refusal, .. } => matches!(refusal.status, 408 | 429 | 500..),
         _ => false,
     };
     let words = RemoteMessage::from(error.to_string()).to_string();
-    if passes { Answer::Unreachable(words, error.disposition().not_before()) } else { Answer::Useless(words) }
+    if passes { RenewalInfoAnswer::Unreachable(words, error.disposition().not_before()) } else { RenewalInfoAnswer::Useless(words) }
 }
 
-fn read(body: &Bytes, exchange: &Exchange) -> Answer {
+fn read(body: &Bytes, exchange: &Exchange) -> RenewalInfoAnswer {
     let info: Info = match serde_json::from_slice(body) {
         Ok(info) => info,
-        Err(error) => return Answer::Useless(format!("the CA's renewal information cannot be read: {error}")),
+        Err(error) => return RenewalInfoAnswer::Useless(format!("the CA's renewal information cannot be read: {error}")),
     };
     let SuggestedWindow { start, end } = info.suggested_window;
     let Some((opens, closes)) = moment(&start).zip(moment(&end)) else {
         let (start, end) = (RemoteMessage::new(&start), RemoteMessage::new(&end));
-        return Answer::Useless(format!("the CA suggests a window that is none, {start} to {end}"));
+        return RenewalInfoAnswer::Useless(format!("the CA suggests a window that is none, {start} to {end}"));
     };
-    match Window::new(opens, closes) {
-        Some(window) => Answer::Window {
+    match RenewalWindow::new(opens, closes) {
+        Some(window) => RenewalInfoAnswer::Window {
             window,
             explanation_url: info.explanation_url.as_str().and_then(for_people),
             retry_after: exchange.retry_after(),
         },
-        None => Answer::Useless(format!("the CA suggests a window that ends before it starts, {opens} to {closes}")),
+        None => RenewalInfoAnswer::Useless(format!("the CA suggests a window that ends before it starts, {opens} to {closes}")),
     }
 }
 

@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use crate::acme::error::AcmeError;
 use crate::acme::nonce::past_bad_nonces;
 use crate::acme::order::AcmeAccount;
-use crate::acme::problem::{ProblemKind, Step};
+use crate::acme::problem::{ProblemKind, AcmeStep};
 use crate::domain::revocation::RevocationReason;
 
 impl AcmeAccount {
@@ -18,7 +18,7 @@ impl AcmeAccount {
         let (account, _) = self.open().await?;
         let request = RevocationRequest { certificate, reason: Some(wire(reason)) };
         let revoked = past_bad_nonces!(
-            account.revoke(&request).await.map_err(|error| AcmeError::from_protocol(Step::Revocation, error))
+            account.revoke(&request).await.map_err(|error| AcmeError::from_protocol(AcmeStep::Revocation, error))
         );
         match revoked {
             Err(error) if error.kind() == Some(ProblemKind::AlreadyRevoked) => Ok(()),

@@ -15,7 +15,7 @@ use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClien
 use crate::acme::directory::Directories;
 use crate::acme::error::{Refusal, Unreachable, host_of};
 use crate::acme::lenient;
-use crate::acme::problem::{Problem, ProblemKind, Step};
+use crate::acme::problem::{Problem, ProblemKind, AcmeStep};
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::{RetryAfter, http_date};
 use crate::domain::text::RemoteMessage;
@@ -41,7 +41,7 @@ pub(super) struct Exchange {
 }
 
 /// What came of a request that can be signed anew.
-pub(super) enum Posted {
+pub(super) enum PostOutcome {
     /// The CA did what was asked.
     Answer(Response<Bytes>),
     /// The CA did nothing, and gives this nonce instead (RFC 8555 section 6.5).
@@ -52,11 +52,11 @@ pub(super) enum Posted {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
     #[error("{refusal}")]
-    Refused { step: Option<Step>, refusal: Box<Refusal> },
+    Refused { step: Option<AcmeStep>, refusal: Box<Refusal> },
     #[error("{0}")]
     Unreachable(Box<Unreachable>),
     #[error("{cause}")]
-    Unreadable { step: Option<Step>, cause: RemoteMessage },
+    Unreadable { step: Option<AcmeStep>, cause: RemoteMessage },
 }
 
 impl Exchange {
@@ -95,7 +95,7 @@ impl Exchange {
         self.transport
             .directories
             .keep(&self.directory, self.transport.clock.now(), answer.body().clone())
-            .map_err(|cause| ExchangeError::Unreadable { step: Some(Step::Directory), cause: cause.into() })?;
+            .map_err(|cause| ExchangeError::Unreadable { step: Some(AcmeStep::Directory), cause: cause.into() })?;
         Ok(answer)
     }
 
@@ -103,7 +103,7 @@ impl Exchange {
     pub(super) async fn nonce(&self, new_nonce: &Uri) -> Result<String, ExchangeError> {
         let answer = self.send(Method::HEAD, new_nonce, HeaderMap::new(), Bytes::new()).await?;
         let nonce = nonce_of(&self.judge(&Method::HEAD, new_nonce, answer)?);
-        nonce.ok_or_else(|| ExchangeError::Unreadable { step: Some(Step::Nonce), cause: "it gives none".into() })
+        nonce.ok_or_else(|| ExchangeError::Unreadable { step: Some(AcmeStep::Nonce), cause: "it gives none".into() })
     }
 
     /// Sends a request that is signed already.
@@ -113,12 +113,12 @@ impl Exchange {
     }
 
     /// Sends a request that is signed already, and can be signed anew where only its nonce is refused.
-    pub(super) async fn post_or_nonce(&self, url: &Uri, jws: Bytes) -> Result<Posted, ExchangeError> {
+    pub(super) async fn post_or_nonce(&self, url: &Uri, jws: Bytes) -> Result<PostOutcome, ExchangeError> {
         let answer = self.send_signed(url, jws).await?;
         if is_bad_nonce(&answer) {
-            return Ok(Posted::BadNonce(nonce_of(&answer)));
+            return Ok(PostOutcome::BadNonce(nonce_of(&answer)));
         }
-        self.judge(&Method::POST, url, answer).map(Posted::Answer)
+        self.judge(&Method::POST, url, answer).map(PostOutcome::Answer)
     }
 
     async fn send_signed(&self, url: &Uri, jws: Bytes) -> Result<Response<Bytes>, ExchangeError> {
@@ -202,11 +202,11 @@ impl Exchange {
     }
 
     /// Only POSTs depend on what is being done; instant-acme asks for nonces by HEAD and for nothing but directories by GET.
-    fn own_step(&self, method: &Method, url: &Uri) -> Option<Step> {
+    fn own_step(&self, method: &Method, url: &Uri) -> Option<AcmeStep> {
         match *method {
-            Method::HEAD => Some(Step::Nonce),
-            Method::GET if *url == self.directory => Some(Step::Directory),
-            Method::GET => Some(Step::RenewalInfo),
+            Method::HEAD => Some(AcmeStep::Nonce),
+            Method::GET if *url == self.directory => Some(AcmeStep::Directory),
+            Method::GET => Some(AcmeStep::RenewalInfo),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::{App, Outside};
+use crate::app::{App, Integrations};
 use crate::config::{Config, secret};
 use crate::dns::routes::Routes;
 use crate::domain::credential::Credential;
@@ -21,7 +21,7 @@ pub fn cautions(config: &Config, now: Moment) -> Vec<String> {
 
 impl App {
     /// Takes note of the credentials of these settings, and says which of them end soon.
-    pub(super) fn heed_credentials(&self, outside: &Outside) {
+    pub(super) fn heed_credentials(&self, outside: &Integrations) {
         self.credentials.replace(credentials(&outside.dns));
         warn(&self.credentials.list(), self.clock.now());
     }

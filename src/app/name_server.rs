@@ -4,14 +4,14 @@ use tokio::task::JoinHandle;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::dns::delegated::{Contents, Held, NameServer, SocketError, Sockets};
+use crate::dns::delegated::{ZoneContents, NameContents, NameServer, SocketError, Sockets};
 use crate::store::{Store, StoreError};
 
 /// The sockets of the own name server, where the settings have one.
 #[derive(Debug)]
-pub struct NameSockets(Option<Sockets>);
+pub struct NameServerSockets(Option<Sockets>);
 
-impl NameSockets {
+impl NameServerSockets {
     /// The sockets that systemd passes, or those that the settings name. To be called before any thread is started.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl NameSockets {
 
 impl App {
     /// Starts the own name server, where there is one; it ends with the lifecycle.
-    pub(super) fn answer_dns(&self, sockets: NameSockets) -> anyhow::Result<Option<JoinHandle<std::io::Result<()>>>> {
+    pub(super) fn answer_dns(&self, sockets: NameServerSockets) -> anyhow::Result<Option<JoinHandle<std::io::Result<()>>>> {
         let Some(sockets) = sockets.0 else { return Ok(None) };
         let section = &self.config.dns.delegated;
         let addresses = sockets.addresses();
@@ -35,7 +35,7 @@ impl App {
 
     /// Starts the own name server for a pass without a daemon, where its addresses can be had.
     pub fn answer_dns_if_possible(&self) {
-        let sockets = Sockets::bound(&self.config.dns.delegated).map(NameSockets);
+        let sockets = Sockets::bound(&self.config.dns.delegated).map(NameServerSockets);
         if let Err(error) = sockets.map_err(Into::into).and_then(|sockets| self.answer_dns(sockets)) {
             tracing::warn!("only other replicas answer for the delegated zone during this pass: {error:#}");
         }
@@ -45,14 +45,14 @@ impl App {
 /// The journal names each record before it is presented, which is all that presenting is here.
 struct Journal(Store);
 
-impl Contents for Journal {
+impl ZoneContents for Journal {
     type Error = StoreError;
 
-    async fn at(&self, name: &str) -> Result<Held, StoreError> {
+    async fn at(&self, name: &str) -> Result<NameContents, StoreError> {
         let values = self.0.delegated_texts(name).await?;
         if !values.is_empty() {
-            return Ok(Held::Values(values));
+            return Ok(NameContents::Values(values));
         }
-        Ok(if self.0.has_delegated_below(name).await? { Held::OnlyBelow } else { Held::Nothing })
+        Ok(if self.0.has_delegated_below(name).await? { NameContents::OnlyBelow } else { NameContents::Nothing })
     }
 }

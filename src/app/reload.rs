@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::app::{App, Outside};
+use crate::app::{App, Integrations};
 use crate::config::Config;
 use crate::runtime::lifecycle;
 use crate::scheduler::Scheduler;
@@ -51,11 +51,11 @@ impl App {
 }
 
 /// The settings anew, which of them have to wait for the next start, and what they come to.
-fn read(running: &Config) -> anyhow::Result<(Config, Vec<&'static str>, Outside)> {
+fn read(running: &Config) -> anyhow::Result<(Config, Vec<&'static str>, Integrations)> {
     let fresh = running.load_again()?;
     let changed = running.changed_for_the_next_start(&fresh);
     let fresh = fresh.with_fixed_of(running);
-    let outside = Outside::from_config(&fresh)?;
+    let outside = Integrations::from_config(&fresh)?;
     for caution in fresh.cautions() {
         tracing::warn!("{caution}");
     }

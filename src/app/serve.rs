@@ -9,10 +9,10 @@ use tokio::signal::unix::Signal;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::app::{App, NameSockets, Outside};
+use crate::app::{App, NameServerSockets, Integrations};
 use crate::http::{self, ConnectionLimits, LocalSocket};
 use crate::runtime::lifecycle;
-use crate::runtime::watchdog::{self, Pulse};
+use crate::runtime::watchdog::{self, ScanMonitor};
 use crate::scheduler::Scheduler;
 
 /// The parts that run until the program stops.
@@ -30,7 +30,7 @@ impl App {
     ///
     /// # Errors
     /// Where an address cannot be bound, or a part fails for good.
-    pub async fn serve(self, outside: Outside, sockets: NameSockets, hangups: Signal) -> anyhow::Result<()> {
+    pub async fn serve(self, outside: Integrations, sockets: NameServerSockets, hangups: Signal) -> anyhow::Result<()> {
         let stopping = self.lifecycle.stopping();
         // A database that hangs holds up neither the start nor a reload against a signal.
         let ended = stopping.run_until_cancelled(async {
@@ -44,7 +44,7 @@ impl App {
         ended
     }
 
-    async fn start(&self, outside: Outside, sockets: NameSockets) -> anyhow::Result<Running> {
+    async fn start(&self, outside: Integrations, sockets: NameServerSockets) -> anyhow::Result<Running> {
         let listen = self.config.api.listen;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (api.listen)"))?;
@@ -57,7 +57,7 @@ impl App {
         let scheduler = self.scheduler(outside);
         scheduler.sync_deliveries().await?;
         let names = OptionFuture::from(self.answer_dns(sockets)?);
-        let (tasks, pulse, api) = (self.lifecycle.tasks(), Pulse::default(), self.api());
+        let (tasks, pulse, api) = (self.lifecycle.tasks(), ScanMonitor::default(), self.api());
         let stopping = || self.lifecycle.stopping();
         let limits = ConnectionLimits::from_config(&self.config.api);
         let running = Running {
@@ -102,7 +102,7 @@ impl App {
     }
 }
 
-async fn scheduling(scheduler: Scheduler, pulse: Pulse) -> anyhow::Result<()> {
+async fn scheduling(scheduler: Scheduler, pulse: ScanMonitor) -> anyhow::Result<()> {
     Ok(scheduler.run(pulse).await?)
 }
 

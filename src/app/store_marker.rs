@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::runtime::draft::Draft;
-use crate::store::{Contents, Store, StoreUrl};
+use crate::runtime::draft::AtomicFile;
+use crate::store::{BackupContents, Store, StoreUrl};
 
 /// Where the marker may be: beside the key, or where that folder is not ours to write (a credential of systemd, a mounted
 /// secret) in the state directory.
@@ -100,7 +100,7 @@ impl StoreMarker {
         if known == Some(identity) {
             return Ok(());
         }
-        let is_empty = store.contents().await? == Contents::default();
+        let is_empty = store.contents().await? == BackupContents::default();
         Err(if is_empty { WrongStore::Empty { marker } } else { WrongStore::Another { marker } }.into())
     }
 
@@ -132,7 +132,7 @@ impl StoreMarker {
 }
 
 fn write(marker: &Path, identity: Uuid) -> io::Result<()> {
-    let (draft, mut file) = Draft::file(marker)?;
+    let (draft, mut file) = AtomicFile::file(marker)?;
     writeln!(file, "{HEADER}{identity}")?;
     file.sync_all()?;
     draft.replace()
@@ -146,15 +146,15 @@ const HEADER: &str = "\
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{App, Place};
-    use crate::domain::token::Scope;
+    use crate::app::{App, MissingStore};
+    use crate::domain::token::TokenScope;
 
-    struct House {
+    struct StorePair {
         folder: tempfile::TempDir,
         config: Config,
     }
 
-    impl House {
+    impl StorePair {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let config = toml::from_str(&format!("state_directory = '{}'", folder.path().display())).unwrap();
@@ -166,16 +166,16 @@ mod tests {
         }
 
         /// Opens the store and closes it again; with a token in it, where it may be made.
-        async fn start(&self, place: Place) -> anyhow::Result<()> {
+        async fn start(&self, place: MissingStore) -> anyhow::Result<()> {
             let app = App::open(&self.config, place).await?;
-            if place == Place::MayBeMade {
-                app.store.create_token(&"a token".parse().unwrap(), Scope::Full).await?;
+            if place == MissingStore::MayBeMade {
+                app.store.create_token(&"a token".parse().unwrap(), TokenScope::Full).await?;
             }
             app.store.close().await;
             Ok(())
         }
 
-        async fn refused(&self, place: Place) -> WrongStore {
+        async fn refused(&self, place: MissingStore) -> WrongStore {
             let error = self.start(place).await.expect_err("it was taken");
             let chain = format!("{error:#}");
             assert!(chain.contains("remove"), "no way out: {chain}");
@@ -192,50 +192,50 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_database_is_not_replaced_by_an_empty_one() {
-        let house = House::new();
-        house.start(Place::MayBeMade).await.unwrap();
-        house.start(Place::MayBeMade).await.unwrap();
+        let house = StorePair::new();
+        house.start(MissingStore::MayBeMade).await.unwrap();
+        house.start(MissingStore::MayBeMade).await.unwrap();
         assert!(house.path("master.key.store").exists());
         house.lose_database();
-        assert!(matches!(house.refused(Place::MayBeMade).await, WrongStore::Gone { .. }));
+        assert!(matches!(house.refused(MissingStore::MayBeMade).await, WrongStore::Gone { .. }));
         assert!(!house.path("autocertd.db").exists(), "a refused start has made a database");
         // An empty file, as a mount or a restore that broke off leaves it.
         fs::write(house.path("autocertd.db"), "").unwrap();
-        assert!(matches!(house.refused(Place::MayBeMade).await, WrongStore::Empty { .. }));
-        assert!(matches!(house.refused(Place::MustExist).await, WrongStore::Empty { .. }));
+        assert!(matches!(house.refused(MissingStore::MayBeMade).await, WrongStore::Empty { .. }));
+        assert!(matches!(house.refused(MissingStore::MustExist).await, WrongStore::Empty { .. }));
         // A backup comes back into it, and it is the store from then on.
-        house.start(Place::MayBeReplaced).await.unwrap();
-        house.start(Place::MayBeMade).await.unwrap();
+        house.start(MissingStore::MayBeReplaced).await.unwrap();
+        house.start(MissingStore::MayBeMade).await.unwrap();
         // Whoever wants to begin anew says so.
         house.lose_database();
         fs::remove_file(house.path("master.key.store")).unwrap();
-        house.start(Place::MayBeMade).await.unwrap();
+        house.start(MissingStore::MayBeMade).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_key_that_belongs_to_another_store_is_refused() {
-        let (house, other) = (House::new(), House::new());
-        house.start(Place::MayBeMade).await.unwrap();
+        let (house, other) = (StorePair::new(), StorePair::new());
+        house.start(MissingStore::MayBeMade).await.unwrap();
         fs::copy(house.path("master.key"), other.path("master.key")).unwrap();
         // A key that was made or given before the first start.
-        other.start(Place::MayBeMade).await.unwrap();
+        other.start(MissingStore::MayBeMade).await.unwrap();
         house.lose_database();
         fs::copy(other.path("autocertd.db"), house.path("autocertd.db")).unwrap();
-        assert!(matches!(house.refused(Place::MayBeMade).await, WrongStore::Another { .. }));
-        assert!(matches!(house.refused(Place::MayBeReplaced).await, WrongStore::Another { .. }));
+        assert!(matches!(house.refused(MissingStore::MayBeMade).await, WrongStore::Another { .. }));
+        assert!(matches!(house.refused(MissingStore::MayBeReplaced).await, WrongStore::Another { .. }));
     }
 
     #[tokio::test]
     async fn a_store_of_an_earlier_version_gets_its_marker() {
-        let house = House::new();
-        house.start(Place::MayBeMade).await.unwrap();
+        let house = StorePair::new();
+        house.start(MissingStore::MayBeMade).await.unwrap();
         fs::remove_file(house.path("master.key.store")).unwrap();
-        house.start(Place::MustExist).await.unwrap();
+        house.start(MissingStore::MustExist).await.unwrap();
         assert!(house.path("master.key.store").exists());
         // Without a marker the traces beside the database tell that there was one.
         fs::remove_file(house.path("master.key.store")).unwrap();
         fs::remove_file(house.path("autocertd.db")).unwrap();
-        assert!(matches!(house.refused(Place::MayBeMade).await, WrongStore::Gone { .. }));
+        assert!(matches!(house.refused(MissingStore::MayBeMade).await, WrongStore::Gone { .. }));
     }
 
     #[test]

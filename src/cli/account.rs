@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::app::{App, Outside, Place};
+use crate::app::{App, Integrations, MissingStore};
 use crate::cli::owner::{self, Output};
 use crate::cli::{Ending, log, runtime};
 use crate::config::Config;
@@ -74,14 +74,14 @@ pub(super) fn run(config: &Config, command: &AccountCommand) -> anyhow::Result<E
         );
         return Ok(Ending::Misused);
     }
-    let outside = Outside::from_config(config)?;
+    let outside = Integrations::from_config(config)?;
     let task = match task(config, command)? {
-        Handed::Here(task) => task,
-        Handed::Over(ending) => return Ok(ending),
+        AccountBackend::Here(task) => task,
+        AccountBackend::Over(ending) => return Ok(ending),
     };
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, Place::MustExist).await?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let Some(provider) = chosen(&app, &command.whose().provider).await? else { return Ok(Ending::Misused) };
         perform(&app, outside, task, &provider).await?;
         Ok(Ending::Well)
@@ -98,17 +98,17 @@ enum Task {
 }
 
 /// Whose work the rest is.
-enum Handed<T> {
+enum AccountBackend<T> {
     Here(T),
     /// The owner of the store did it.
     Over(Ending),
 }
 
-fn task(config: &Config, command: &AccountCommand) -> anyhow::Result<Handed<Task>> {
+fn task(config: &Config, command: &AccountCommand) -> anyhow::Result<AccountBackend<Task>> {
     let task = match command {
         AccountCommand::Adopt { key_file, account_url, replace, .. } => match carried_key(config, key_file)? {
-            Handed::Here(key) => Task::Adopt(CarriedAccount { key, url: account_url.clone(), replaces: *replace }),
-            Handed::Over(ending) => return Ok(Handed::Over(ending)),
+            AccountBackend::Here(key) => Task::Adopt(CarriedAccount { key, url: account_url.clone(), replaces: *replace }),
+            AccountBackend::Over(ending) => return Ok(AccountBackend::Over(ending)),
         },
         AccountCommand::Show { json, .. } => Task::Show { json: *json },
         AccountCommand::Register(_) => Task::Register,
@@ -118,10 +118,10 @@ fn task(config: &Config, command: &AccountCommand) -> anyhow::Result<Handed<Task
     if !matches!(task, Task::Adopt(_)) {
         owner::become_owner_of(&config.state_directory())?;
     }
-    Ok(Handed::Here(task))
+    Ok(AccountBackend::Here(task))
 }
 
-async fn perform(app: &App, outside: Outside, task: Task, provider: &Provider) -> anyhow::Result<()> {
+async fn perform(app: &App, outside: Integrations, task: Task, provider: &Provider) -> anyhow::Result<()> {
     let (registrar, name) = (app.registrar(outside), &provider.name);
     match task {
         Task::Show { json } => show(app, provider, json).await?,
@@ -155,7 +155,7 @@ async fn perform(app: &App, outside: Outside, task: Task, provider: &Provider) -
 /// What is shown of an account; never a key.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+struct AccountEntry {
     provider: ProviderId,
     name: String,
     key: Option<DeclaredKey>,
@@ -171,7 +171,7 @@ struct Shown {
 async fn show(app: &App, provider: &Provider, json: bool) -> anyhow::Result<()> {
     let stored = app.store.account(provider.id).await?.context("the provider was deleted meanwhile")?;
     let report = state::of_provider(provider);
-    let shown = Shown {
+    let shown = AccountEntry {
         provider: provider.id,
         name: provider.name.to_string(),
         key: app.store.declared_key_of_provider(provider.id).await?,
@@ -235,14 +235,14 @@ async fn chosen(app: &App, wanted: &str) -> anyhow::Result<Option<Provider>> {
 }
 
 /// Root reads the file, which may be for its eyes only, and hands it to the owner of the store.
-fn carried_key(config: &Config, path: &Path) -> anyhow::Result<Handed<SecretString>> {
+fn carried_key(config: &Config, path: &Path) -> anyhow::Result<AccountBackend<SecretString>> {
     if owner::was_handed_over() {
         let mut text = Zeroizing::new(String::new());
         std::io::stdin().lock().read_to_string(&mut text).context("what was handed over cannot be read")?;
-        return Ok(Handed::Here(SecretString::from(text.as_str())));
+        return Ok(AccountBackend::Here(SecretString::from(text.as_str())));
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = SecretString::from(text);
     let handed = owner::hand_over(&config.state_directory(), text.expose_secret().as_bytes(), Output::Shown)?;
-    Ok(handed.map_or(Handed::Here(text), |done| Handed::Over(done.ending)))
+    Ok(handed.map_or(AccountBackend::Here(text), |done| AccountBackend::Over(done.ending)))
 }

@@ -1,13 +1,13 @@
 //! `autocertd check-config`: are the settings fit for use, and what is in force?
 
-use crate::app::Outside;
+use crate::app::Integrations;
 use crate::cli::{Ending, log};
 use crate::config::{Config, secret};
 
 /// Checks all that `serve` would refuse before it touches anything, then prints.
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     log::start(&config.log)?;
-    let outside = Outside::from_config(config)?;
+    let outside = Integrations::from_config(config)?;
     for caution in config.cautions() {
         tracing::warn!("{caution}");
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::app::{App, Place};
+use crate::app::{App, MissingStore};
 use crate::cli::named::deliveries;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
@@ -23,7 +23,7 @@ pub(super) fn run(config: &Config, command: &DeliveriesCommand) -> anyhow::Resul
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, Place::MustExist).await?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let rows = deliveries(&app.store, &config.instance(), &command.names).await?;
         let now = app.clock.now();
         let deliveries: Vec<DeliveryProgress> = rows.iter().map(|row| DeliveryProgress::of(row, now)).collect();

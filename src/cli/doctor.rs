@@ -11,7 +11,7 @@ use clap::Args;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::app::{App, Outside, Place, UnusableSettings};
+use crate::app::{App, Integrations, MissingStore, UnusableSettings};
 use crate::cli::doctor::page::{Page, page};
 use crate::cli::doctor::progress::Progress;
 use crate::cli::doctor::round::{Asked, round};
@@ -20,8 +20,8 @@ use crate::config::Config;
 use crate::config::exposure::exposures;
 use crate::config::span::Span;
 use crate::config::store::StoreUrl;
-use crate::doctor::{self, Canaries, Ending, Manner, Round};
-use crate::domain::finding::{Check, Finding, Subject, Verdict};
+use crate::doctor::{self, CanaryMode, Ending, DoctorOptions, CheckList};
+use crate::domain::finding::{Check, CheckResult, CheckSubject, CheckVerdict};
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::store::Store;
@@ -60,7 +60,7 @@ pub(super) struct DoctorCommand {
 
 /// What was checked, and how.
 struct Checked {
-    findings: Vec<Finding>,
+    findings: Vec<CheckResult>,
     has_names: bool,
     /// How many checks the end of the round cut off.
     cut_off: usize,
@@ -78,10 +78,10 @@ pub(super) fn run(config: &Config, command: &DoctorCommand) -> anyhow::Result<Ex
         let checked = examine(config, command, &lifecycle, (&ending, &progress)).await;
         progress.end();
         let Checked { mut findings, has_names, cut_off } = checked?;
-        let failed = findings.iter().any(Finding::is_fault) || cut_off > 0 || lifecycle.stopping().is_cancelled();
+        let failed = findings.iter().any(CheckResult::is_fault) || cut_off > 0 || lifecycle.stopping().is_cancelled();
         let counts = page::Counts::of(&findings);
         if command.problems {
-            findings.retain(Finding::is_problem);
+            findings.retain(CheckResult::is_problem);
         }
         if command.json {
             crate::cli::output::print_json(&findings)?;
@@ -111,25 +111,25 @@ async fn examine(
     let round = if let Some(round) = ending.during(round(store.as_ref(), &asked, &mut findings)).await {
         round?
     } else {
-        findings.push(Finding::skipped(&Subject::SetUp, Check::Database, ending.reason()));
-        Round::default()
+        findings.push(CheckResult::skipped(&CheckSubject::SetUp, Check::Database, ending.reason()));
+        CheckList::default()
     };
     let has_names = !round.is_empty();
     if let Some(outside) = outside {
         let tell = |words: String| progress.tell(&words);
         let canaries = match round.names_count() {
-            _ if command.no_canary => Canaries::Nowhere,
-            0..=MOST_CANARIES => Canaries::EveryName,
-            _ => Canaries::EveryZone,
+            _ if command.no_canary => CanaryMode::Nowhere,
+            0..=MOST_CANARIES => CanaryMode::EveryName,
+            _ => CanaryMode::EveryZone,
         };
-        let manner = Manner { canaries, ending, progress: &tell };
+        let manner = DoctorOptions { canaries, ending, progress: &tell };
         let doctor = outside.doctor(store.clone(), Randomness::from_system()?);
         findings.extend(doctor.examine(&round, &manner).await);
     } else {
         findings.extend(round.skipped("the settings cannot be used"));
     }
     let is_cut_off =
-        |finding: &&Finding| finding.verdict == Verdict::Skipped && finding.detail.starts_with(ending.reason());
+        |finding: &&CheckResult| finding.verdict == CheckVerdict::Skipped && finding.detail.starts_with(ending.reason());
     let cut_off = if ending.has_come() { findings.iter().filter(is_cut_off).count() } else { 0 };
     if let Some(store) = store {
         // A database that hangs closes nothing.
@@ -139,67 +139,67 @@ async fn examine(
 }
 
 /// What the settings come to, as far as they can be used. Their files may be on a disk that hangs.
-async fn settings(config: &Config, ending: &Ending, findings: &mut Vec<Finding>) -> Option<Outside> {
+async fn settings(config: &Config, ending: &Ending, findings: &mut Vec<CheckResult>) -> Option<Integrations> {
     let own = config.clone();
-    let read = spawn_blocking(move || (Outside::from_config(&own), doctor::secrets(exposures(&own))));
+    let read = spawn_blocking(move || (Integrations::from_config(&own), doctor::secrets(exposures(&own))));
     let Some(Ok((outside, secrets))) = ending.during(read).await else {
         let because = format!("{}: a file that the settings name could not be read yet", ending.reason());
-        findings.push(Finding::skipped(&Subject::SetUp, Check::Settings, because));
+        findings.push(CheckResult::skipped(&CheckSubject::SetUp, Check::Settings, because));
         return None;
     };
     findings.push(match &outside {
-        Ok(_) => Finding::ok(&Subject::SetUp, Check::Settings, "they can be used"),
+        Ok(_) => CheckResult::ok(&CheckSubject::SetUp, Check::Settings, "they can be used"),
         Err(error) => unusable(error),
     });
     findings.extend(secrets);
     outside.ok()
 }
 
-fn unusable(error: &UnusableSettings) -> Finding {
+fn unusable(error: &UnusableSettings) -> CheckResult {
     let words = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let words = words.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    Finding::fault(&Subject::SetUp, Check::Settings, words, "correct them; `autocertd check-config` tells more")
+    CheckResult::fault(&CheckSubject::SetUp, Check::Settings, words, "correct them; `autocertd check-config` tells more")
 }
 
 /// The store, as far as it can be opened; one that is not there is not made.
-async fn open(config: &Config, lifecycle: &Lifecycle, ending: &Ending, findings: &mut Vec<Finding>) -> Option<Store> {
-    let about = Subject::SetUp;
+async fn open(config: &Config, lifecycle: &Lifecycle, ending: &Ending, findings: &mut Vec<CheckResult>) -> Option<Store> {
+    let about = CheckSubject::SetUp;
     let Ok(settings) = config.store.settings(&config.state_directory()) else {
-        findings.push(Finding::skipped(&about, Check::Database, "the store's settings cannot be used"));
+        findings.push(CheckResult::skipped(&about, Check::Database, "the store's settings cannot be used"));
         return None;
     };
-    let place = doctor::Place { state_directory: config.state_directory(), database: settings.url.clone() };
+    let place = doctor::InstancePaths { state_directory: config.state_directory(), database: settings.url.clone() };
     let Some(Ok(of_place)) = ending.during(spawn_blocking(move || doctor::set_up(&place))).await else {
         let because = format!("{}: the state directory could not be looked at yet", ending.reason());
-        findings.push(Finding::skipped(&about, Check::Database, because));
+        findings.push(CheckResult::skipped(&about, Check::Database, because));
         return None;
     };
-    let broken = of_place.iter().any(Finding::is_fault);
+    let broken = of_place.iter().any(CheckResult::is_fault);
     findings.extend(of_place);
     if let StoreUrl::Sqlite(path) = &settings.url
         && !path.exists()
     {
         let detail = format!("{} is not there yet", path.display());
-        findings.push(Finding::warning(&about, Check::Database, detail, "`autocertd serve` makes it"));
+        findings.push(CheckResult::warning(&about, Check::Database, detail, "`autocertd serve` makes it"));
         return None;
     }
     if broken {
-        findings.push(Finding::skipped(&about, Check::Database, "what it lies in is not as it should be"));
+        findings.push(CheckResult::skipped(&about, Check::Database, "what it lies in is not as it should be"));
         return None;
     }
-    match ending.during(App::open_with(config, Place::MustExist, lifecycle.clone())).await {
+    match ending.during(App::open_with(config, MissingStore::MustExist, lifecycle.clone())).await {
         Some(Ok(app)) => {
-            findings.push(Finding::ok(&about, Check::Database, format!("{} opens", settings.url)));
+            findings.push(CheckResult::ok(&about, Check::Database, format!("{} opens", settings.url)));
             Some(app.store)
         }
         Some(Err(error)) => {
             let remedy = "check the store's settings, the database and the master keys";
-            findings.push(Finding::fault(&about, Check::Database, format!("{error:#}"), remedy));
+            findings.push(CheckResult::fault(&about, Check::Database, format!("{error:#}"), remedy));
             None
         }
         None => {
             let because = format!("{}: {} has not opened yet", ending.reason(), settings.url);
-            findings.push(Finding::skipped(&about, Check::Database, because));
+            findings.push(CheckResult::skipped(&about, Check::Database, because));
             None
         }
     }

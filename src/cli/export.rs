@@ -10,12 +10,12 @@ use anyhow::Context;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::app::{App, Place};
+use crate::app::{App, MissingStore};
 use crate::cli::export::folder::Folder;
 use crate::cli::owner::{self, Output};
 use crate::cli::{Ending, log, runtime};
 use crate::config::Config;
-use crate::runtime::draft::Draft;
+use crate::runtime::draft::AtomicFile;
 use crate::store::Backup;
 
 #[derive(Debug, Args)]
@@ -90,7 +90,7 @@ impl<'a> Target<'a> {
 fn read(config: &Config, arguments: &Arguments) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, Place::MustExist).await?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let content = match arguments.pem {
             Some(_) => serde_json::to_vec(&Folder::of(&app.store).await?)?,
             None => app.store.export().await?.to_json()?,
@@ -135,7 +135,7 @@ fn write_folder(directory: &Path, content: &[u8]) -> anyhow::Result<()> {
 
 /// Writes a file of its owner's alone, down to the disk. Unless `force`d it takes no name that is taken.
 fn write_file(file: &Path, content: &[u8], force: bool) -> io::Result<()> {
-    let (draft, mut written) = Draft::file(file)?;
+    let (draft, mut written) = AtomicFile::file(file)?;
     written.write_all(content)?;
     written.sync_all()?;
     if force { draft.replace() } else { draft.put() }

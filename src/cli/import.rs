@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
 
-use crate::app::{App, Place};
+use crate::app::{App, MissingStore};
 use crate::cli::import::report::Report;
 use crate::cli::owner::{self, Output};
 use crate::cli::{Ending, log, runtime};
@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::domain::email::Email;
 use crate::domain::resource::Actor;
 use crate::domain::server_url::{PlainHttp, ServerUrl};
-use crate::import::{self, Leftover, Lineage, Overrides, Tool, Tree, TreeAccount, Wish};
-use crate::store::{RegisteredAccount, TakenOver, Takeover};
+use crate::import::{self, Leftover, Lineage, Overrides, Tool, Tree, TreeAccount, PlannedImport};
+use crate::store::{RegisteredAccount, TakeoverOutcome, Takeover};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -84,7 +84,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     }
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, Place::MustExist).await?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let lineages = import::lineages(arguments.tool.into(), &tree, &overrides, app.clock.now());
         let leftovers = import::leftovers(arguments.tool.into(), &tree);
         if lineages.is_empty() {
@@ -111,7 +111,7 @@ async fn import(
         lineages.iter().map(|lineage| lineage.wish.as_ref().ok().map(|wish| takeover(wish))).collect();
     let wanted: Vec<&Takeover> = takeovers.iter().flatten().collect();
     let mut rehearsed = app.store.rehearse_takeovers(&wanted, &actor, limit).await?.into_iter();
-    let planned: Vec<Option<TakenOver>> =
+    let planned: Vec<Option<TakeoverOutcome>> =
         takeovers.iter().map(|takeover| takeover.as_ref().and_then(|_| rehearsed.next())).collect();
     let mut report = Report::new(arguments.tool.into(), &lineages, leftovers, &planned, limit);
     if !arguments.json {
@@ -129,7 +129,7 @@ async fn import(
     Ok(if arguments.yes && report.has_refused() { Ending::Failed } else { Ending::Well })
 }
 
-fn takeover(wish: &Wish) -> Takeover {
+fn takeover(wish: &PlannedImport) -> Takeover {
     let account = match &wish.account {
         TreeAccount::Usable(credentials) => Some(RegisteredAccount {
             url: credentials.account_url().to_owned(),

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::app::{App, Place, make_directory};
+use crate::app::{App, MissingStore, make_directory};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::store::KeyRing;
@@ -22,7 +22,7 @@ pub(super) fn run(config: &Config, command: &KeysCommand) -> anyhow::Result<Endi
     log::start_quietly(&config.log)?;
     match command {
         KeysCommand::Create => create(config),
-        KeysCommand::Rotate => runtime()?.block_on(async { rotate(&App::open(config, Place::MustExist).await?).await }),
+        KeysCommand::Rotate => runtime()?.block_on(async { rotate(&App::open(config, MissingStore::MustExist).await?).await }),
     }
 }
 

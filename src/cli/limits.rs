@@ -5,17 +5,17 @@ use clap::Args;
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::app::{App, Place};
+use crate::app::{App, MissingStore};
 use crate::cli::deliveries::empty_table;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::id::ProviderId;
-use crate::domain::ledger::{Level, Limits, Rate};
+use crate::domain::ledger::{BucketLevel, CaLimits, RateLimit};
 use crate::domain::moment::Moment;
 use crate::domain::provider::Provider;
 use crate::domain::spoken::seen_from;
 use crate::domain::text::printable;
-use crate::store::{Books, Page, Store};
+use crate::store::{LedgerAccount, Page, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct LimitsCommand {
@@ -29,7 +29,7 @@ pub(super) struct LimitsCommand {
 
 /// How a provider stands with its CA.
 #[derive(Debug, Serialize)]
-struct Stand {
+struct ProviderEntry {
     id: ProviderId,
     name: String,
     server: String,
@@ -37,7 +37,7 @@ struct Stand {
     account: Option<String>,
     limits: KnownLimits,
     /// Those that something counts in.
-    buckets: Vec<BucketLevel>,
+    buckets: Vec<BucketEntry>,
 }
 
 /// The limits of a CA; what is absent is not known or without limit.
@@ -52,7 +52,7 @@ struct KnownLimits {
 
 /// How full a bucket is.
 #[derive(Debug, Serialize)]
-struct BucketLevel {
+struct BucketEntry {
     /// Its kind.
     bucket: &'static str,
     /// The domain, the names or the name that it is about; empty for the account itself.
@@ -71,11 +71,11 @@ pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<En
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, Place::MustExist).await?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let Some(providers) = chosen(&app.store, &command.providers).await? else { return Ok(Ending::Misused) };
         let mut stands = Vec::with_capacity(providers.len());
         for provider in providers {
-            stands.push(Stand::of(config, &app.store, provider, app.clock.now()).await?);
+            stands.push(ProviderEntry::of(config, &app.store, provider, app.clock.now()).await?);
         }
         if command.json {
             crate::cli::output::print_json(&stands)?;
@@ -117,10 +117,10 @@ async fn providers(store: &Store) -> anyhow::Result<Vec<Provider>> {
     }
 }
 
-impl Stand {
+impl ProviderEntry {
     async fn of(config: &Config, store: &Store, provider: Provider, now: Moment) -> anyhow::Result<Self> {
         let limits = config.acme.limits_of(&provider.server);
-        let books = Books { account: provider.account_url, server: provider.server, limits };
+        let books = LedgerAccount { account: provider.account_url, server: provider.server, limits };
         let levels = store.ledger(&books, now).await?.levels(now);
         Ok(Self {
             id: provider.id,
@@ -128,14 +128,14 @@ impl Stand {
             server: books.server.to_string(),
             account: books.account,
             limits: limits.into(),
-            buckets: levels.iter().map(|level| BucketLevel::of(level, now)).collect(),
+            buckets: levels.iter().map(|level| BucketEntry::of(level, now)).collect(),
         })
     }
 }
 
-impl From<Limits> for KnownLimits {
-    fn from(limits: Limits) -> Self {
-        let words = |rate: Option<Rate>| rate.map(|rate| rate.to_string());
+impl From<CaLimits> for KnownLimits {
+    fn from(limits: CaLimits) -> Self {
+        let words = |rate: Option<RateLimit>| rate.map(|rate| rate.to_string());
         Self {
             orders: words(limits.orders),
             certificates_of_domain: words(limits.certificates_of_domain),
@@ -158,9 +158,9 @@ impl KnownLimits {
     }
 }
 
-impl BucketLevel {
-    fn of(level: &Level, now: Moment) -> Self {
-        let Level { bucket, rate, used, next } = level;
+impl BucketEntry {
+    fn of(level: &BucketLevel, now: Moment) -> Self {
+        let BucketLevel { bucket, rate, used, next } = level;
         let when = if *next > now { format!("{}\n{next}", seen_from(now, *next)) } else { "now".to_owned() };
         Self {
             bucket: bucket.kind().as_str(),
@@ -174,7 +174,7 @@ impl BucketLevel {
     }
 }
 
-fn print(stands: &[Stand]) {
+fn print(stands: &[ProviderEntry]) {
     if stands.is_empty() {
         println!("there is no provider");
     }
@@ -201,7 +201,7 @@ fn print(stands: &[Stand]) {
     }
 }
 
-fn table(buckets: &[BucketLevel]) -> Table {
+fn table(buckets: &[BucketEntry]) -> Table {
     let mut table = empty_table(&["WHAT COUNTS", "USED", "NEXT"]);
     table.set_width(WIDTH);
     for bucket in buckets {
@@ -219,21 +219,21 @@ mod tests {
     use super::*;
     use time::Duration;
 
-    use crate::domain::ledger::Bucket;
+    use crate::domain::ledger::RateLimitBucket;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
     #[test]
     fn full_buckets_read_well_in_80_columns() {
-        let week = Rate::new(50, Duration::days(7)).unwrap();
+        let week = RateLimit::new(50, Duration::days(7)).unwrap();
         let names = "shop.dept.example.com,b.example.com,c.example.com";
         let levels = [
-            (Bucket::Orders, Rate::new(300, Duration::hours(3)).unwrap(), 300, Duration::seconds(36)),
-            (Bucket::Domain("example.com".to_owned()), week, 12, Duration::ZERO),
-            (Bucket::NameSet(names.to_owned()), week, 50, Duration::hours(34)),
+            (RateLimitBucket::Orders, RateLimit::new(300, Duration::hours(3)).unwrap(), 300, Duration::seconds(36)),
+            (RateLimitBucket::Domain("example.com".to_owned()), week, 12, Duration::ZERO),
+            (RateLimitBucket::NameSet(names.to_owned()), week, 50, Duration::hours(34)),
         ];
-        let rows: Vec<BucketLevel> = levels
-            .map(|(bucket, rate, used, until)| BucketLevel::of(&Level { bucket, rate, used, next: NOW + until }, NOW))
+        let rows: Vec<BucketEntry> = levels
+            .map(|(bucket, rate, used, until)| BucketEntry::of(&BucketLevel { bucket, rate, used, next: NOW + until }, NOW))
             .into();
         insta::assert_snapshot!(table(&rows).trim_fmt(), @r"
         WHAT COUNTS                       USED               NEXT

@@ -14,7 +14,7 @@ pub(super) struct UnknownNames(pub(super) Vec<String>);
 
 /// Those that names stand for.
 #[derive(Debug, Default)]
-pub(super) struct Named {
+pub(super) struct NamedAutoCertificates {
     pub(super) ids: Vec<AutoCertificateId>,
     /// The names that stand for none.
     pub(super) unknown: Vec<String>,
@@ -56,8 +56,8 @@ pub(super) async fn of_ids(store: &Store, ids: &[AutoCertificateId]) -> anyhow::
 }
 
 /// The auto-certificates of these names, each once.
-pub(super) async fn named(store: &Store, names: &[String]) -> anyhow::Result<Named> {
-    let (mut found, mut seen) = (Named::default(), HashSet::new());
+pub(super) async fn named(store: &Store, names: &[String]) -> anyhow::Result<NamedAutoCertificates> {
+    let (mut found, mut seen) = (NamedAutoCertificates::default(), HashSet::new());
     for (name, matching) in names.iter().zip(store.matching_auto_certificates(names).await?) {
         if matching.is_empty() {
             found.unknown.push(name.clone());
@@ -68,7 +68,7 @@ pub(super) async fn named(store: &Store, names: &[String]) -> anyhow::Result<Nam
 }
 
 async fn ids_of(store: &Store, names: &[String]) -> anyhow::Result<Vec<AutoCertificateId>> {
-    let Named { ids, unknown } = named(store, names).await?;
+    let NamedAutoCertificates { ids, unknown } = named(store, names).await?;
     if unknown.is_empty() { Ok(ids) } else { Err(UnknownNames(unknown).into()) }
 }
 

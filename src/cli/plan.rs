@@ -5,15 +5,15 @@ pub(in crate::cli) mod page;
 use clap::Args;
 use serde::Serialize;
 
-use crate::app::{App, Place, cautions};
+use crate::app::{App, MissingStore, cautions};
 use crate::cli::named::subjects;
 use crate::cli::plan::page::page;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::auto_certificate::{AutoCertificate, Standing};
+use crate::domain::auto_certificate::{AutoCertificate, AutoCertificateFacts};
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::{Next, Outlook};
+use crate::domain::outlook::{NextStep, Forecast};
 use crate::domain::renewal_info::RenewalInfo;
 
 #[derive(Debug, Args)]
@@ -29,17 +29,17 @@ pub(super) struct PlanCommand {
 /// An auto-certificate with what comes next for it.
 struct Planned {
     subject: AutoCertificate,
-    outlook: Outlook,
+    outlook: Forecast,
 }
 
 pub(super) fn run(config: &Config, command: &PlanCommand) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, Place::MustExist).await?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let subjects = subjects(&app.store, &command.names).await?;
         let now = app.clock.now();
-        let planned_of = |subject: AutoCertificate| Planned { outlook: Outlook::of(&subject.standing, now), subject };
+        let planned_of = |subject: AutoCertificate| Planned { outlook: Forecast::of(&subject.standing, now), subject };
         let mut planned: Vec<Planned> = subjects.into_iter().map(planned_of).collect();
         planned.sort_by_key(|planned| (planned.outlook.next, planned.outlook.at));
         if command.json {
@@ -55,13 +55,13 @@ pub(super) fn run(config: &Config, command: &PlanCommand) -> anyhow::Result<Endi
 
 /// Whether somebody must look at it: a person must act, or the next try comes after the last safe moment, which for what has
 /// expired is over. What has no certificate yet has no such moment; there a try that failed counts.
-fn is_alarming(outlook: &Outlook, standing: &Standing) -> bool {
+fn is_alarming(outlook: &Forecast, standing: &AutoCertificateFacts) -> bool {
     let late = match outlook.slack {
         Some(slack) => slack.is_negative(),
-        None if standing.newest.is_some() => matches!(outlook.next, Next::Retry | Next::Wait),
-        None => outlook.next == Next::Retry,
+        None if standing.newest.is_some() => matches!(outlook.next, NextStep::Retry | NextStep::Wait),
+        None => outlook.next == NextStep::Retry,
     };
-    outlook.next == Next::Person || outlook.foreseen.is_some() || late
+    outlook.next == NextStep::Person || outlook.foreseen.is_some() || late
 }
 
 /// That of the terminal, else what everything can show.
@@ -86,14 +86,14 @@ struct Entry<'a> {
     slack_seconds: Option<i64>,
     not_after: Option<String>,
     last_safe: Option<String>,
-    suggestion: Option<Window<'a>>,
+    suggestion: Option<WindowEntry<'a>>,
     failures: u32,
 }
 
 /// What the CA suggests.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Window<'a> {
+struct WindowEntry<'a> {
     start: String,
     end: String,
     moment: String,
@@ -116,13 +116,13 @@ impl<'a> From<&'a Planned> for Entry<'a> {
             slack_seconds: outlook.slack.map(time::Duration::whole_seconds),
             not_after: standing.newest.map(|newest| newest.not_after.to_string()),
             last_safe: last_safe.map(|at: Moment| at.to_string()),
-            suggestion: standing.renewal_info.as_ref().and_then(Window::of),
+            suggestion: standing.renewal_info.as_ref().and_then(WindowEntry::of),
             failures: standing.trouble.as_ref().map_or(0, |trouble| trouble.failures),
         }
     }
 }
 
-impl<'a> Window<'a> {
+impl<'a> WindowEntry<'a> {
     fn of(info: &'a RenewalInfo) -> Option<Self> {
         let suggestion = info.suggestion.as_ref()?;
         Some(Self {

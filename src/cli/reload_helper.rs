@@ -16,7 +16,7 @@ use crate::config::delivery::DeliveryEntry;
 use crate::config::log::LogSection;
 use crate::config::span::Span;
 use crate::config::trusted::Trusted;
-use crate::deliver::reload::desk::{ANSWERS, Answer, Desk, DeskPaths, Outcome, REQUESTS, Request};
+use crate::deliver::reload::desk::{ANSWERS, ReloadAnswer, RequestSpool, SpoolPaths, ReloadOutcome, REQUESTS, ReloadRequest};
 use crate::deliver::reload::unit::{SYSTEMCTL, UnitJob};
 use crate::domain::declared::DeclaredKey;
 
@@ -32,24 +32,24 @@ pub(super) struct ReloadHelperArguments {
 
 pub(super) fn run(settings: Option<&Path>, arguments: ReloadHelperArguments) -> anyhow::Result<Ending> {
     log::start(&LogSection::default())?;
-    let paths = DeskPaths { requests: arguments.requests, answers: arguments.answers };
-    let desk = Desk::open(&paths).map_err(UnusableSettings::of)?;
-    runtime()?.block_on(Shift::new(&desk, settings).work())
+    let paths = SpoolPaths { requests: arguments.requests, answers: arguments.answers };
+    let desk = RequestSpool::open(&paths).map_err(UnusableSettings::of)?;
+    runtime()?.block_on(HelperRun::new(&desk, settings).work())
 }
 
 /// One run of the helper. Reloads run side by side, each is answered as it ends, and as long as one of them runs the desk is
 /// looked at again: a unit that hangs keeps no other waiting.
-struct Shift<'a> {
-    desk: &'a Desk,
+struct HelperRun<'a> {
+    desk: &'a RequestSpool,
     settings: Option<&'a Path>,
-    waiting: VecDeque<(Reloading, Vec<Request>)>,
-    running: JoinSet<(Outcome, Vec<Request>)>,
+    waiting: VecDeque<(Reloading, Vec<ReloadRequest>)>,
+    running: JoinSet<(ReloadOutcome, Vec<ReloadRequest>)>,
     begun: Instant,
     ending: Ending,
 }
 
-impl<'a> Shift<'a> {
-    fn new(desk: &'a Desk, settings: Option<&'a Path>) -> Self {
+impl<'a> HelperRun<'a> {
+    fn new(desk: &'a RequestSpool, settings: Option<&'a Path>) -> Self {
         let (waiting, running) = (VecDeque::new(), JoinSet::new());
         Self { desk, settings, waiting, running, begun: Instant::now(), ending: Ending::Well }
     }
@@ -100,18 +100,18 @@ impl<'a> Shift<'a> {
                 Ok((job, timeout)) => self.waiting.push_back((Reloading { key, job, timeout }, requests)),
                 Err(why) => {
                     tracing::warn!(delivery = %key, why, "refused a request");
-                    self.answer(&Outcome::Failed(format!("the request was refused: {why}")), requests)?;
+                    self.answer(&ReloadOutcome::Failed(format!("the request was refused: {why}")), requests)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self, outcome: &Outcome, requests: Vec<Request>) -> anyhow::Result<()> {
-        if *outcome != Outcome::Done {
+    fn answer(&mut self, outcome: &ReloadOutcome, requests: Vec<ReloadRequest>) -> anyhow::Result<()> {
+        if *outcome != ReloadOutcome::Done {
             self.ending = Ending::Failed;
         }
-        let answer = |request: Request| Answer { number: request.number, outcome: outcome.clone() };
+        let answer = |request: ReloadRequest| ReloadAnswer { number: request.number, outcome: outcome.clone() };
         Ok(self.desk.answer(&requests.into_iter().map(answer).collect::<Vec<_>>())?)
     }
 }
@@ -125,24 +125,24 @@ struct Reloading {
 
 impl Reloading {
     /// Runs it, at the latest until `end`.
-    async fn run(self, end: Instant) -> Outcome {
+    async fn run(self, end: Instant) -> ReloadOutcome {
         let left = end.saturating_duration_since(Instant::now()).as_secs();
         match self.job.run(self.timeout.min(Span::seconds(left))).await {
             Ok(()) => {
                 tracing::info!(delivery = %self.key, "reloaded");
-                Outcome::Done
+                ReloadOutcome::Done
             }
             Err(failure) => {
                 tracing::error!(delivery = %self.key, "{failure}");
-                Outcome::Failed(failure.message.to_string())
+                ReloadOutcome::Failed(failure.message.to_string())
             }
         }
     }
 }
 
 /// One reload serves all who ask for it at the same time.
-fn by_delivery(requests: Vec<Request>) -> Vec<(DeclaredKey, Vec<Request>)> {
-    let mut groups: Vec<(DeclaredKey, Vec<Request>)> = Vec::new();
+fn by_delivery(requests: Vec<ReloadRequest>) -> Vec<(DeclaredKey, Vec<ReloadRequest>)> {
+    let mut groups: Vec<(DeclaredKey, Vec<ReloadRequest>)> = Vec::new();
     for request in requests {
         match groups.iter_mut().find(|(key, _)| *key == request.key) {
             Some((_, group)) => group.push(request),

@@ -10,8 +10,8 @@ mod report;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::cli::renew_now::desk::Desk;
-use crate::cli::renew_now::rehearsal::Planned;
+use crate::cli::renew_now::desk::RenewBackend;
+use crate::cli::renew_now::rehearsal::PlannedRenewal;
 use crate::cli::renew_now::report::Outcome;
 pub(super) use crate::cli::renew_now::report::Report;
 use crate::cli::{Ending, log};
@@ -25,7 +25,7 @@ use crate::store::DeliveryCursor;
 
 /// What `--renew-now` is asked.
 #[derive(Clone, Debug)]
-pub(super) struct Wish {
+pub(super) struct RenewOptions {
     /// Which auto-certificates, due or not; without any whatever is due.
     pub(super) names: Vec<String>,
     /// Whether the outcome is JSON.
@@ -36,7 +36,7 @@ pub(super) struct Wish {
     pub(super) dry_run: bool,
 }
 
-pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, wish: &RenewOptions) -> anyhow::Result<Ending> {
     if wish.dry_run {
         return rehearsal::run(config, wish);
     }
@@ -47,7 +47,7 @@ pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
     }
     log::start_quietly(&config.log)?;
     runtime.block_on(async {
-        let desk = Desk::open(config, daemon).await?;
+        let desk = RenewBackend::open(config, daemon).await?;
         let ending = renew(&desk, wish, Vec::new()).await;
         let closed = desk.close().await;
         let ending = ending?;
@@ -55,7 +55,7 @@ pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
     })
 }
 
-async fn renew(desk: &Desk, wish: &Wish, plans: Vec<Planned>) -> anyhow::Result<Ending> {
+async fn renew(desk: &RenewBackend, wish: &RenewOptions, plans: Vec<PlannedRenewal>) -> anyhow::Result<Ending> {
     let named = !wish.names.is_empty();
     let mut report = Report::new(plans, wish.json);
     let mut ids: Vec<AutoCertificateId> = Vec::new();
@@ -90,7 +90,7 @@ async fn renew(desk: &Desk, wish: &Wish, plans: Vec<Planned>) -> anyhow::Result<
 /// Follows one auto-certificate that is due by itself to the end of its renewal. Nothing is asked for, so that a renewal
 /// which the daemon has begun or done already is not done twice.
 pub(super) async fn follow_due(config: &Config, target: RenewalTarget, json: bool) -> anyhow::Result<Report> {
-    let desk = Desk::open(config, desk::daemon(config).await?).await?;
+    let desk = RenewBackend::open(config, desk::daemon(config).await?).await?;
     let report = follow_due_at(&desk, target, json).await;
     let closed = desk.close().await;
     let report = report?;
@@ -100,12 +100,12 @@ pub(super) async fn follow_due(config: &Config, target: RenewalTarget, json: boo
 /// Makes the daemon look at what is due, where one answers.
 pub(super) async fn nudge_daemon(config: &Config) -> anyhow::Result<()> {
     if let Some(daemon) = desk::daemon(config).await? {
-        Desk::Daemon(daemon).request(&[]).await?;
+        RenewBackend::Daemon(daemon).request(&[]).await?;
     }
     Ok(())
 }
 
-async fn follow_due_at(desk: &Desk, target: RenewalTarget, json: bool) -> anyhow::Result<Report> {
+async fn follow_due_at(desk: &RenewBackend, target: RenewalTarget, json: bool) -> anyhow::Result<Report> {
     desk.request(&[]).await?;
     let ids = [target.id];
     let mut report = Report::new(Vec::new(), json);
@@ -119,7 +119,7 @@ async fn follow_due_at(desk: &Desk, target: RenewalTarget, json: bool) -> anyhow
 
 /// Looks again and again until nothing is left to do now for these auto-certificates, or where none are named for all, one
 /// page after the other; gives how each delivery stands then.
-async fn wait_for_deliveries(desk: &Desk, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
+async fn wait_for_deliveries(desk: &RenewBackend, ids: &[AutoCertificateId]) -> anyhow::Result<Vec<DeliveryProgress>> {
     let mut all = Vec::new();
     for ids in ids.chunks(MOST_IDS) {
         all.extend(wait_for_page(desk, ids, None).await?.deliveries);
@@ -137,7 +137,7 @@ async fn wait_for_deliveries(desk: &Desk, ids: &[AutoCertificateId]) -> anyhow::
 }
 
 async fn wait_for_page(
-    desk: &Desk,
+    desk: &RenewBackend,
     ids: &[AutoCertificateId],
     after: Option<&DeliveryCursor>,
 ) -> anyhow::Result<DeliveriesAnswer> {
@@ -157,7 +157,7 @@ async fn wait_for_page(
 
 /// Looks again and again until every one has come to its end, a page at a time. What was `named` shall be renewed now, and
 /// fails where it is kept back.
-async fn follow(desk: &Desk, targets: Vec<RenewalTarget>, named: bool, report: &mut Report) -> anyhow::Result<()> {
+async fn follow(desk: &RenewBackend, targets: Vec<RenewalTarget>, named: bool, report: &mut Report) -> anyhow::Result<()> {
     let mut open = VecDeque::from(targets);
     let mut pace = Pace::start();
     while !open.is_empty() {

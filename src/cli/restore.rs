@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::app::{App, Place, UnusableSettings};
+use crate::app::{App, MissingStore, UnusableSettings};
 use crate::cli::owner::{self, Output};
 use crate::cli::{Ending, log, runtime};
 use crate::config::Config;
-use crate::store::{Backup, BackupError, Contents, KeyRing, StoreUrl};
+use crate::store::{Backup, BackupError, BackupContents, KeyRing, StoreUrl};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -53,13 +53,13 @@ async fn restore(config: &Config, backup: &Backup, yes: bool) -> anyhow::Result<
     let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
     let is_to_be_made = matches!(&settings.url, StoreUrl::Sqlite(path) if !path.exists());
     if !is_to_be_made || yes {
-        let app = App::open(config, Place::MayBeReplaced).await?;
+        let app = App::open(config, MissingStore::MayBeReplaced).await?;
         if app.store.has_company().await? {
             eprintln!("autocertd: another autocertd works on {}; stop it first", settings.url);
             return Ok(Ending::Failed);
         }
         let contents = app.store.contents().await?;
-        if contents != Contents::default() {
+        if contents != BackupContents::default() {
             return Err(BackupError::NotEmpty(contents).into());
         }
         if yes {

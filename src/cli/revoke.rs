@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::app::{App, Outside, Place};
+use crate::app::{App, Integrations, MissingStore};
 use crate::cli::{Ending, log, owner, renew_now, runtime};
 use crate::config::Config;
 use crate::domain::certificate::{Certificate, Origin};
@@ -76,8 +76,8 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let outside = Outside::from_config(config)?;
-        let app = App::open(config, Place::MustExist).await?;
+        let outside = Integrations::from_config(config)?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let outcome = revoke(&app, outside, arguments).await;
         app.stop().await;
         match outcome? {
@@ -112,7 +112,7 @@ struct Asked {
     target: Option<RenewalTarget>,
 }
 
-async fn revoke(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::Result<Outcome> {
+async fn revoke(app: &App, outside: Integrations, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let certificate = match find(&app.store, &arguments.certificate).await? {
         Ok(certificate) => certificate,
         Err(words) => return Ok(Outcome::Refused(words)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::app::{App, Interrupted, NameSockets, Outside, Place};
+use crate::app::{App, Interrupted, NameServerSockets, Integrations, MissingStore};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::text::printable;
@@ -15,17 +15,17 @@ use crate::runtime::lifecycle::{self, Lifecycle};
 pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
     log::start(&config.log)?;
-    let outside = Outside::from_config(config)?;
+    let outside = Integrations::from_config(config)?;
     for caution in config.cautions() {
         tracing::warn!("{caution}");
     }
-    let sockets = NameSockets::open(config)?;
+    let sockets = NameServerSockets::open(config)?;
     runtime()?.block_on(async {
         let lifecycle = Lifecycle::default();
         lifecycle.stop_at_signals(config.longest_stop())?;
         // SIGHUP would end a daemon that does not listen for it yet.
         let hangups = lifecycle::hangups()?;
-        match App::open_with(config, Place::MayBeMade, lifecycle).await {
+        match App::open_with(config, MissingStore::MayBeMade, lifecycle).await {
             Ok(app) => app.serve(outside, sockets, hangups).await,
             Err(error) if error.is::<Interrupted>() => Ok(()),
             Err(error) => Err(error),

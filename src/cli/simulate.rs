@@ -9,7 +9,7 @@ use crate::cli::Ending;
 use crate::config::span::Span;
 use crate::runtime::randomness::Randomness;
 use crate::simulation;
-use crate::simulation::report::Report;
+use crate::simulation::report::SimulationReport;
 use crate::simulation::scenario::{Control, FailingNames, MassRevocation, Outage, Scenario};
 
 #[derive(Debug, Args)]
@@ -89,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Ending> {
     Ok(if report.survives() { Ending::Well } else { Ending::Failed })
 }
 
-fn print(report: &Report, arguments: &Arguments) -> anyhow::Result<()> {
+fn print(report: &SimulationReport, arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
         crate::cli::output::print_json(report)?;
         return Ok(());

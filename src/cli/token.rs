@@ -4,12 +4,12 @@ use clap::Subcommand;
 use comfy_table::{Table, presets};
 use secrecy::ExposeSecret;
 
-use crate::app::{App, Place};
+use crate::app::{App, MissingStore};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::id::TokenId;
 use crate::domain::resource::{InvalidResourceName, ResourceName};
-use crate::domain::token::{Scope, Token};
+use crate::domain::token::{TokenScope, Token};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -39,8 +39,8 @@ pub(super) fn run(config: &Config, command: TokenCommand) -> anyhow::Result<Endi
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let place = match command {
-            TokenCommand::Create { .. } => Place::MayBeMade,
-            TokenCommand::List { .. } | TokenCommand::Revoke { .. } => Place::MustExist,
+            TokenCommand::Create { .. } => MissingStore::MayBeMade,
+            TokenCommand::List { .. } | TokenCommand::Revoke { .. } => MissingStore::MustExist,
         };
         let app = App::open(config, place).await?;
         match command {
@@ -52,7 +52,7 @@ pub(super) fn run(config: &Config, command: TokenCommand) -> anyhow::Result<Endi
 }
 
 async fn create(app: &App, name: &ResourceName, read_only: bool) -> anyhow::Result<Ending> {
-    let scope = if read_only { Scope::ReadOnly } else { Scope::Full };
+    let scope = if read_only { TokenScope::ReadOnly } else { TokenScope::Full };
     let (_, text) = app.store.create_token(name, scope).await?;
     println!("{}", text.expose_secret());
     Ok(Ending::Well)

@@ -5,15 +5,15 @@ use comfy_table::Table;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use crate::app::{App, Place, UnusableSettings};
+use crate::app::{App, MissingStore, UnusableSettings};
 use crate::cli::deliveries::empty_table;
 use crate::cli::named::deliveries;
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::config::delivery::DeliveryEntry;
-use crate::deliver::Addressee;
+use crate::deliver::DeliveryRecipient;
 use crate::deliver::verify::Verify;
-use crate::domain::delivery::{Deliverable, DeliveryReason, plan_delivery};
+use crate::domain::delivery::{DeliverableCertificate, DeliveryReason, plan_delivery};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::id::AutoCertificateId;
 use crate::store::{DeliveryRow, Store};
@@ -69,7 +69,7 @@ enum State {
 }
 
 /// Where one auto-certificate should be served.
-struct Spot<'a> {
+struct VerifiedEndpoint<'a> {
     entry: &'a DeliveryEntry,
     address: &'a str,
     verify: &'a Verify,
@@ -81,11 +81,11 @@ pub(super) fn run(config: &Config, command: &VerifyCommand) -> anyhow::Result<En
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, Place::MustExist).await?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let rows = deliveries(&app.store, &config.instance(), &command.names).await?;
         let spots = rows.into_iter().filter_map(|row| {
             let (entry, address, verify) = places.iter().find(|(entry, ..)| entry.key == row.target)?;
-            Some(Spot { entry, address, verify, row })
+            Some(VerifiedEndpoint { entry, address, verify, row })
         });
         let looks = stream::iter(spots).map(|spot| look(&app, spot)).buffered(AT_ONCE);
         let verdicts: Vec<Verdict> = looks.try_collect().await?;
@@ -112,21 +112,21 @@ fn places(config: &Config) -> Result<Vec<(&DeliveryEntry, &str, Verify)>, Unusab
         .collect()
 }
 
-async fn look(app: &App, spot: Spot<'_>) -> anyhow::Result<Verdict> {
+async fn look(app: &App, spot: VerifiedEndpoint<'_>) -> anyhow::Result<Verdict> {
     let state = state(app, &spot).await?;
-    let Spot { address, row, .. } = spot;
+    let VerifiedEndpoint { address, row, .. } = spot;
     let (name, delivery) = (row.name.to_string(), row.target.to_string());
     Ok(Verdict { id: row.auto_certificate, name, delivery, address: address.to_owned(), state })
 }
 
-async fn state(app: &App, spot: &Spot<'_>) -> anyhow::Result<State> {
-    let Spot { entry, verify, row, .. } = spot;
+async fn state(app: &App, spot: &VerifiedEndpoint<'_>) -> anyhow::Result<State> {
+    let VerifiedEndpoint { entry, verify, row, .. } = spot;
     let (standing, now) = (&row.standing, app.clock.now());
     let newest = standing.newest.filter(|newest| now < newest.not_after);
     if newest.or(standing.delivered).is_none() {
         return Ok(State::NothingToServe);
     }
-    let served = match verify.served(&Addressee::from(row)).await {
+    let served = match verify.served(&DeliveryRecipient::from(row)).await {
         Ok(served) => served,
         Err(failure) => return Ok(State::Unseen { message: failure.message.to_string() }),
     };
@@ -145,8 +145,8 @@ async fn state(app: &App, spot: &Spot<'_>) -> anyhow::Result<State> {
 }
 
 /// That of a certificate which is stored still.
-async fn fingerprint(store: &Store, certificate: Option<Deliverable>) -> anyhow::Result<Option<Fingerprint>> {
-    let Some(Deliverable { id, .. }) = certificate else { return Ok(None) };
+async fn fingerprint(store: &Store, certificate: Option<DeliverableCertificate>) -> anyhow::Result<Option<Fingerprint>> {
+    let Some(DeliverableCertificate { id, .. }) = certificate else { return Ok(None) };
     let stored = store.certificate(id).await?;
     Ok(stored.map(|stored| Fingerprint::of_pem(&stored.certificate)).transpose()?)
 }

@@ -93,7 +93,7 @@ pub struct AutoCertificateEntry {
 
 impl ProviderEntry {
     fn read(&self, plain_http: PlainHttp) -> Result<DeclaredProvider, ConfigError> {
-        let place = Place { kind: "provider", key: &self.key };
+        let place = SettingLocation { kind: "provider", key: &self.key };
         let external_account = self.external_account.as_ref().map(|entry| entry.read(&place)).transpose()?;
         let provider = NewProvider {
             name: place.read("name", self.name.as_deref().unwrap_or(self.key.as_str()), str::parse)?,
@@ -132,7 +132,7 @@ impl ProviderEntry {
 }
 
 impl ExternalAccountEntry {
-    fn read(&self, place: &Place<'_>) -> Result<ExternalAccountBinding, ConfigError> {
+    fn read(&self, place: &SettingLocation<'_>) -> Result<ExternalAccountBinding, ConfigError> {
         let secret = secret::read("external_account.key_secret_file of a [[provider]]", &self.key_secret_file)?;
         Ok(ExternalAccountBinding {
             key_id: place.read("external_account.key_id", &self.key_id, ExternalAccountBinding::parse_key_id)?,
@@ -146,7 +146,7 @@ impl ExternalAccountEntry {
 
 impl AutoCertificateEntry {
     fn read(&self, providers: &HashSet<&DeclaredKey>) -> Result<DeclaredAutoCertificate, ConfigError> {
-        let place = Place { kind: "auto_certificate", key: &self.key };
+        let place = SettingLocation { kind: "auto_certificate", key: &self.key };
         let others = &self.subject_alternative_names;
         check_count(others.len()).or_else(|error| place.fault("subject_alternative_names", error))?;
         let others = others.iter().map(|name| place.read("subject_alternative_names", name, str::parse));
@@ -242,12 +242,12 @@ impl Config {
 }
 
 /// Where a value stands, for what is said of it.
-struct Place<'a> {
+struct SettingLocation<'a> {
     kind: &'static str,
     key: &'a DeclaredKey,
 }
 
-impl Place<'_> {
+impl SettingLocation<'_> {
     fn read<T, E: Display>(
         &self,
         setting: &str,

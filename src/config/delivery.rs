@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::span::Span;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::pattern::Pattern;
-use crate::domain::window::Window;
+use crate::domain::window::DeployWindow;
 
 /// One delivery. It says either what happens on this very machine, `files`, `hook`, `reload` and `verify` in this order,
 /// or one place that is served once per fleet, `certificate_manager` or `kubernetes`.
@@ -23,7 +23,7 @@ pub struct DeliveryEntry {
     /// When a renewed certificate may be activated, such as `Mon-Fri 02:00-05:00 Europe/Berlin`. Default at once. A first
     /// certificate never waits, and no other waits until the one in use is about to expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activate: Option<Window>,
+    pub activate: Option<DeployWindow>,
     /// Publishes PEM files in a folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesEntry>,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::delegated::DelegatedSection;
-pub use self::propagation::{Look, PropagationSection};
+pub use self::propagation::{PropagationCheck, PropagationSection};
 use crate::config::span::Span;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;

@@ -15,7 +15,7 @@ use self::receipt::{Present, Receipt, Superseded};
 use self::wire::{Page, Remote, body};
 use crate::config::delivery::CertificateManagerEntry;
 use crate::deliver::service::{Advice, Call, Service, ServiceError, TokenFile};
-use crate::deliver::{Delivered, Delivery, Parcel};
+use crate::deliver::{Delivered, Delivery, DeliveryPayload};
 use crate::domain::disposition::Failure;
 use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
 use crate::domain::moment::Moment;
@@ -68,7 +68,7 @@ impl CertificateManagerDelivery {
 
     /// The certificate there that is this one: the one of the last delivery, else one that an upload left whose end we
     /// did not see, else a new one.
-    async fn ensure(&self, parcel: &Parcel, receipt: &Receipt) -> Result<Present, Failure> {
+    async fn ensure(&self, parcel: &DeliveryPayload, receipt: &Receipt) -> Result<Present, Failure> {
         if let Some(known) = &receipt.present
             && let Some(found) = self.get(&known.id).await?.filter(|found| found.is(&parcel.leaf_pem))
         {
@@ -88,7 +88,7 @@ impl CertificateManagerDelivery {
 
     /// Looks at all certificates of the same common name, page by page; of equal ones at that of the receipt first. Where
     /// the certificate has no common name, as CAs issue them by now, there is nothing to filter by.
-    async fn find(&self, parcel: &Parcel, receipt: &Receipt) -> Result<Option<Remote>, ServiceError> {
+    async fn find(&self, parcel: &DeliveryPayload, receipt: &Receipt) -> Result<Option<Remote>, ServiceError> {
         let (mut equal, mut offset): (Option<Remote>, usize) = (None, 0);
         loop {
             let mut query = vec![("offset", offset.to_string()), ("limit", PAGE.to_string())];
@@ -112,7 +112,7 @@ impl CertificateManagerDelivery {
         }
     }
 
-    async fn upload(&self, parcel: &Parcel, name: &str) -> Result<Remote, ServiceError> {
+    async fn upload(&self, parcel: &DeliveryPayload, name: &str) -> Result<Remote, ServiceError> {
         let body = body(parcel, name);
         let call =
             Call { method: Method::POST, path: &[CERTIFICATES], query: &[], body: Some(("application/json", &body)) };
@@ -198,7 +198,7 @@ impl CertificateManagerDelivery {
 
 #[async_trait]
 impl Delivery for CertificateManagerDelivery {
-    async fn deliver(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<Delivered, Failure> {
+    async fn deliver(&self, parcel: &DeliveryPayload, receipt: Option<&Value>) -> Result<Delivered, Failure> {
         let mut receipt = Receipt::read(receipt);
         let present = self.ensure(parcel, &receipt).await?;
         receipt.turn_to(present, self.service.clock.now());
@@ -206,7 +206,7 @@ impl Delivery for CertificateManagerDelivery {
         Ok(Delivered { receipt: Some(receipt.written()), look_again })
     }
 
-    async fn is_in_place(&self, parcel: &Parcel, receipt: Option<&Value>) -> Result<bool, Failure> {
+    async fn is_in_place(&self, parcel: &DeliveryPayload, receipt: Option<&Value>) -> Result<bool, Failure> {
         let Some(present) = Receipt::read(receipt).present else { return Ok(false) };
         let found = self.get(&present.id).await?;
         Ok(found.is_some_and(|found| found.is_available() && found.is(&parcel.leaf_pem)))

@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::deliver::{Delivered, Delivery, Parcel};
-use crate::domain::back_off::Trouble;
+use crate::deliver::{Delivered, Delivery, DeliveryPayload};
+use crate::domain::back_off::FailureStreak;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::delivery::{
-    Deliverable, DeliveryAction, DeliveryPlan, DeliveryStanding, LONGEST_IDLE, plan_delivery,
+    DeliverableCertificate, DeliveryAction, DeliveryPlan, DeliveryFacts, LONGEST_IDLE, plan_delivery,
 };
 use crate::domain::disposition::Failure;
 use crate::domain::moment::Moment;
 use crate::domain::pattern::Selection;
-use crate::domain::window::Window;
+use crate::domain::window::DeployWindow;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 use crate::store::{
-    DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow, Hold, LEASE, RosterEntry, RosterTarget, Store,
+    DeliveredCertificate, DeliveryClaim, DeliveryLease, DeliveryRow, LeaseState, LEASE, AssignmentCandidate, AssignmentTarget, Store,
     StoreError, Undeclared,
 };
 
@@ -36,7 +36,7 @@ pub struct Target {
     /// Where the folders or Secrets of its certificates are named by labels; other targets may name theirs there, too.
     pub place: Option<String>,
     /// When a renewed certificate may be activated.
-    pub window: Option<Window>,
+    pub window: Option<DeployWindow>,
     /// Tells one version of its settings from another.
     pub settings: String,
     /// The place.
@@ -45,13 +45,13 @@ pub struct Target {
 
 impl Target {
     /// Whether it is for this auto-certificate.
-    fn wants(&self, entry: &RosterEntry) -> bool {
+    fn wants(&self, entry: &AssignmentCandidate) -> bool {
         self.selection.takes(entry.key.as_ref(), &entry.names)
     }
 }
 
 /// A target with room of its own: one that hangs holds up no other.
-struct Outlet {
+struct TargetSlot {
     target: Arc<Target>,
     room: Arc<Semaphore>,
 }
@@ -71,30 +71,30 @@ impl Job {
 }
 
 /// Why work on a delivery ended before its end.
-enum Stop {
+enum JobError {
     Parked,
     Store(StoreError),
 }
 
-impl From<StoreError> for Stop {
+impl From<StoreError> for JobError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
 /// Finds what is to be delivered and delivers it.
-pub struct Dispatch {
+pub struct Dispatcher {
     store: Store,
     clock: SharedClock,
     randomness: Randomness,
     instance: String,
-    outlets: Vec<Outlet>,
+    outlets: Vec<TargetSlot>,
     undeclared: Undeclared,
     /// The version of the roster with which the rows are in line.
     in_line_with: AtomicI64,
 }
 
-impl Dispatch {
+impl Dispatcher {
     /// A dispatch of this instance to these targets; `undeclared` says whether they are all.
     pub fn new(
         store: Store,
@@ -104,7 +104,7 @@ impl Dispatch {
         targets: Vec<Target>,
         undeclared: Undeclared,
     ) -> Self {
-        let outlet = |target| Outlet { target: Arc::new(target), room: Arc::new(Semaphore::new(AT_ONCE)) };
+        let outlet = |target| TargetSlot { target: Arc::new(target), room: Arc::new(Semaphore::new(AT_ONCE)) };
         let outlets = targets.into_iter().map(outlet).collect();
         Self { store, clock, randomness, instance, outlets, undeclared, in_line_with: AtomicI64::new(NEVER) }
     }
@@ -143,11 +143,11 @@ impl Dispatch {
     /// # Errors
     /// Where the store fails.
     pub async fn sync(&self) -> Result<(), StoreError> {
-        let wants: Vec<_> = self.targets().map(|target| |entry: &RosterEntry| target.wants(entry)).collect();
+        let wants: Vec<_> = self.targets().map(|target| |entry: &AssignmentCandidate| target.wants(entry)).collect();
         let roster: Vec<_> = self
             .targets()
             .zip(&wants)
-            .map(|(target, wants)| RosterTarget {
+            .map(|(target, wants)| AssignmentTarget {
                 key: &target.key,
                 instance: &target.instance,
                 place: target.place.as_deref(),
@@ -163,7 +163,7 @@ impl Dispatch {
     /// Where the store fails.
     pub async fn claim_due(&self) -> Result<Vec<Job>, StoreError> {
         let mut jobs = Vec::new();
-        for Outlet { target, room } in &self.outlets {
+        for TargetSlot { target, room } in &self.outlets {
             let free: Vec<_> = std::iter::from_fn(|| Arc::clone(room).try_acquire_owned().ok()).collect();
             let limit = u32::try_from(free.len()).unwrap_or(u32::MAX);
             if limit > 0 {
@@ -183,7 +183,7 @@ impl Dispatch {
     /// Where the store fails.
     pub async fn earliest_look(&self) -> Result<Option<Moment>, StoreError> {
         let mut earliest: Option<Moment> = None;
-        for Outlet { target, .. } in self.outlets.iter().filter(|outlet| outlet.room.available_permits() > 0) {
+        for TargetSlot { target, .. } in self.outlets.iter().filter(|outlet| outlet.room.available_permits() > 0) {
             let look = self.store.earliest_delivery_look(&target.key, &target.instance).await?;
             earliest = earliest.into_iter().chain(look).min();
         }
@@ -195,14 +195,14 @@ impl Dispatch {
         let lease = &job.claim.lease;
         let worked = tokio::select! {
             worked = self.follow_plan(job) => worked,
-            () = stopping.cancelled() => Err(Stop::Parked),
-            lost = self.keep(lease) => Err(Stop::Store(lost)),
+            () = stopping.cancelled() => Err(JobError::Parked),
+            lost = self.keep(lease) => Err(JobError::Store(lost)),
         };
         let released = match worked {
             Ok(next_look) => self.store.release_delivery(lease, next_look).await,
-            Err(Stop::Parked) => self.store.release_delivery(lease, self.clock.now()).await,
-            Err(Stop::Store(StoreError::LostLease)) => Err(StoreError::LostLease),
-            Err(Stop::Store(error)) => self.note(job, &error).await,
+            Err(JobError::Parked) => self.store.release_delivery(lease, self.clock.now()).await,
+            Err(JobError::Store(StoreError::LostLease)) => Err(StoreError::LostLease),
+            Err(JobError::Store(error)) => self.note(job, &error).await,
         };
         match released {
             Ok(()) => {}
@@ -216,12 +216,12 @@ impl Dispatch {
     }
 }
 
-impl Dispatch {
+impl Dispatcher {
     /// Does what the plan says; gives the moment of the next look.
-    async fn follow_plan(&self, job: &Job) -> Result<Moment, Stop> {
+    async fn follow_plan(&self, job: &Job) -> Result<Moment, JobError> {
         let Job { target, claim, .. } = job;
         let row = &claim.row;
-        let standing = DeliveryStanding { settings_changed: row.settings != target.settings, ..row.standing.clone() };
+        let standing = DeliveryFacts { settings_changed: row.settings != target.settings, ..row.standing.clone() };
         let plan = plan_delivery(&standing, target.window.as_ref(), self.clock.now());
         tracing::debug!(action = ?plan.action, reason = %plan.reason, next_look = %plan.next_look, "planned");
         match plan.action {
@@ -246,7 +246,7 @@ impl Dispatch {
 
     /// Looks whether the delivered certificate is in place, and delivers it anew where it is not, or where something is
     /// left to do there. One that is stored no longer stays where it is.
-    async fn check(&self, job: &Job, delivered: Deliverable, plan: &DeliveryPlan) -> Result<Moment, Stop> {
+    async fn check(&self, job: &Job, delivered: DeliverableCertificate, plan: &DeliveryPlan) -> Result<Moment, JobError> {
         let Job { target, claim: DeliveryClaim { row, .. }, .. } = job;
         let Some(parcel) = self.parcel(row, delivered).await? else { return Ok(plan.next_look) };
         let unfinished = target.delivery.unfinished(row.receipt.as_ref());
@@ -266,7 +266,7 @@ impl Dispatch {
         }
     }
 
-    async fn deliver(&self, job: &Job, certificate: Deliverable) -> Result<Moment, Stop> {
+    async fn deliver(&self, job: &Job, certificate: DeliverableCertificate) -> Result<Moment, JobError> {
         let row = &job.claim.row;
         let Some(parcel) = self.parcel(row, certificate).await? else { return Ok(self.clock.now()) };
         match job.target.delivery.deliver(&parcel, row.receipt.as_ref()).await {
@@ -283,7 +283,7 @@ impl Dispatch {
     }
 
     /// Writes down how it went; gives the moment of the next look.
-    async fn settle(&self, job: &Job, ended: Result<Option<Moment>, Failure>) -> Result<Moment, Stop> {
+    async fn settle(&self, job: &Job, ended: Result<Option<Moment>, Failure>) -> Result<Moment, JobError> {
         let Job { claim: DeliveryClaim { row, lease }, .. } = job;
         let now = self.clock.now();
         match ended {
@@ -296,7 +296,7 @@ impl Dispatch {
             Err(failure) => {
                 let expiry = row.standing.delivered.map(|delivered| delivered.not_after);
                 let previous = row.standing.trouble.as_ref();
-                let trouble = Trouble::after(previous, failure, now, expiry, self.randomness.fraction());
+                let trouble = FailureStreak::after(previous, failure, now, expiry, self.randomness.fraction());
                 tracing::warn!(failures = trouble.failures, next_try = %trouble.next_try, "delivery failed: {}", trouble.last);
                 self.store.record_delivery_trouble(lease, Some(&trouble)).await?;
                 Ok(trouble.next_try)
@@ -311,16 +311,16 @@ impl Dispatch {
             Failure::retry(format!("the certificate could not be read or the delivery written down: {error}"));
         match self.settle(job, Err(failure)).await {
             Ok(next_try) => self.store.release_delivery(&job.claim.lease, next_try).await,
-            Err(Stop::Store(error)) => Err(error),
-            Err(Stop::Parked) => Ok(()),
+            Err(JobError::Store(error)) => Err(error),
+            Err(JobError::Parked) => Ok(()),
         }
     }
 
     /// The certificate with its key; nothing where it was deleted meanwhile.
-    async fn parcel(&self, row: &DeliveryRow, certificate: Deliverable) -> Result<Option<Parcel>, Stop> {
+    async fn parcel(&self, row: &DeliveryRow, certificate: DeliverableCertificate) -> Result<Option<DeliveryPayload>, JobError> {
         let stored = self.store.certificate(certificate.id).await?;
         let key = self.store.certificate_private_key(certificate.id).await?;
-        Ok(stored.zip(key).map(|(stored, private_key)| Parcel {
+        Ok(stored.zip(key).map(|(stored, private_key)| DeliveryPayload {
             addressee: row.into(),
             certificate: stored.id,
             leaf_pem: stored.certificate,
@@ -335,8 +335,8 @@ impl Dispatch {
         loop {
             tokio::time::sleep(LEASE / 3).await;
             match self.store.renew_delivery_lease(lease).await {
-                Ok(Hold::Held | Hold::Deleted) => {}
-                Ok(Hold::Lost) => return StoreError::LostLease,
+                Ok(LeaseState::Held | LeaseState::Deleted) => {}
+                Ok(LeaseState::Lost) => return StoreError::LostLease,
                 Err(error) => tracing::warn!(%error, "the lease of a delivery could not be renewed"),
             }
         }

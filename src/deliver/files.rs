@@ -15,17 +15,17 @@ use crate::config::delivery::FilesEntry;
 use crate::deliver::files::access::Access;
 use crate::deliver::files::certificate_folder::{CertificateFolder, PLACEHOLDER};
 use crate::deliver::files::error::FilesError;
-use crate::deliver::parcel::{Addressee, Parcel};
+use crate::deliver::parcel::{DeliveryRecipient, DeliveryPayload};
 use crate::domain::disposition::Failure;
 use crate::domain::moment::Moment;
 
 /// The folders of one delivery.
 #[derive(Clone, Debug)]
-pub struct Files(FilesEntry);
+pub struct FilesDelivery(FilesEntry);
 
 /// What a publication came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
+pub enum PublishOutcome {
     /// It took the place of another certificate, which is kept for a roll-back.
     Replaced,
     /// It is the first certificate, or was put right; whoever serves it must take it up.
@@ -36,7 +36,7 @@ pub enum Published {
 
 /// What a roll-back came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WentBack {
+pub enum RollBackOutcome {
     /// The previous certificate is live again.
     Done,
     /// There is none; a placeholder is none.
@@ -45,14 +45,14 @@ pub enum WentBack {
     Expired(Moment),
 }
 
-impl Files {
+impl FilesDelivery {
     /// As the settings declare them. Owner and group are looked up each time, since they may be made later.
     pub fn new(entry: &FilesEntry) -> Self {
         Self(entry.clone())
     }
 
     /// The folder of this addressee.
-    pub fn folder_of(&self, addressee: &Addressee) -> PathBuf {
+    pub fn folder_of(&self, addressee: &DeliveryRecipient) -> PathBuf {
         self.0.directory.join(&addressee.label)
     }
 
@@ -60,7 +60,7 @@ impl Files {
     ///
     /// # Errors
     /// What failed and what to do; what was live before stays so.
-    pub async fn publish(&self, parcel: &Parcel) -> Result<Published, Failure> {
+    pub async fn publish(&self, parcel: &DeliveryPayload) -> Result<PublishOutcome, Failure> {
         let parcel = parcel.clone();
         self.blocking(move |entry| {
             let access = Access::of(entry)?;
@@ -76,7 +76,7 @@ impl Files {
     ///
     /// # Errors
     /// Where that cannot be told.
-    pub async fn is_current(&self, parcel: &Parcel) -> Result<bool, Failure> {
+    pub async fn is_current(&self, parcel: &DeliveryPayload) -> Result<bool, Failure> {
         let parcel = parcel.clone();
         self.blocking(move |entry| {
             let access = Access::of(entry)?;
@@ -91,11 +91,11 @@ impl Files {
     ///
     /// # Errors
     /// What failed and what to do; what was live before stays so.
-    pub async fn roll_back(&self, addressee: &Addressee, now: Moment) -> Result<WentBack, Failure> {
+    pub async fn roll_back(&self, addressee: &DeliveryRecipient, now: Moment) -> Result<RollBackOutcome, Failure> {
         let label = addressee.label.clone();
         self.blocking(move |entry| {
             let Some(folder) = CertificateFolder::open(&entry.directory, &label)? else {
-                return Ok(WentBack::Nothing);
+                return Ok(RollBackOutcome::Nothing);
             };
             let _lock = folder.lock()?;
             folder.roll_back(now)
@@ -107,7 +107,7 @@ impl Files {
     ///
     /// # Errors
     /// What failed and what to do.
-    pub async fn place_holder(&self, addressee: &Addressee) -> Result<(), Failure> {
+    pub async fn place_holder(&self, addressee: &DeliveryRecipient) -> Result<(), Failure> {
         let addressee = addressee.clone();
         self.blocking(move |entry| {
             let access = Access::of(entry)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::config::delivery::{HookEntry, InvalidDelivery};
 use crate::config::span::Span;
-use crate::deliver::parcel::Parcel;
+use crate::deliver::parcel::DeliveryPayload;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
 use crate::domain::fingerprint::Fingerprint;
@@ -92,7 +92,7 @@ impl HookEnvironment {
     pub fn of(
         event: Event,
         delivery: &DeclaredKey,
-        parcel: &Parcel,
+        parcel: &DeliveryPayload,
         directory: Option<&Path>,
     ) -> Result<Self, Failure> {
         let fingerprint = Fingerprint::of_pem(&parcel.leaf_pem)

@@ -20,7 +20,7 @@ use self::secret::{Found, Wanted};
 use crate::config::delivery::KubernetesEntry;
 use crate::config::span::Span;
 use crate::deliver::service::{Advice, Call, Service, TokenFile};
-use crate::deliver::{Delivered, Delivery, Parcel};
+use crate::deliver::{Delivered, Delivery, DeliveryPayload};
 use crate::domain::disposition::Failure;
 use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
 use crate::runtime::clock::SharedClock;
@@ -110,7 +110,7 @@ impl KubernetesDelivery {
         Ok(Cluster { service, namespace })
     }
 
-    async fn write(&self, parcel: &Parcel) -> Result<(), KubernetesError> {
+    async fn write(&self, parcel: &DeliveryPayload) -> Result<(), KubernetesError> {
         let cluster = self.cluster().await?;
         let wanted = Wanted::of(parcel, self.secret.name_for(&parcel.addressee.label), cluster.namespace.clone());
         let Some(found) = cluster.find(&wanted).await? else {
@@ -127,7 +127,7 @@ impl KubernetesDelivery {
         Ok(())
     }
 
-    async fn holds(&self, parcel: &Parcel) -> Result<bool, KubernetesError> {
+    async fn holds(&self, parcel: &DeliveryPayload) -> Result<bool, KubernetesError> {
         let cluster = self.cluster().await?;
         let wanted = Wanted::of(parcel, self.secret.name_for(&parcel.addressee.label), cluster.namespace.clone());
         let found = cluster.find(&wanted).await?;
@@ -137,12 +137,12 @@ impl KubernetesDelivery {
 
 #[async_trait]
 impl Delivery for KubernetesDelivery {
-    async fn deliver(&self, parcel: &Parcel, _: Option<&Value>) -> Result<Delivered, Failure> {
+    async fn deliver(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<Delivered, Failure> {
         self.write(parcel).await?;
         Ok(Delivered::default())
     }
 
-    async fn is_in_place(&self, parcel: &Parcel, _: Option<&Value>) -> Result<bool, Failure> {
+    async fn is_in_place(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<bool, Failure> {
         Ok(self.holds(parcel).await?)
     }
 }

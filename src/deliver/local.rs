@@ -5,11 +5,11 @@ use std::fmt;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::deliver::files::{Files, Published, WentBack};
+use crate::deliver::files::{FilesDelivery, PublishOutcome, RollBackOutcome};
 use crate::deliver::hook::{Event, Hook, HookEnvironment};
-use crate::deliver::reload::{Reload, Told};
+use crate::deliver::reload::{Reload, ReloadReached};
 use crate::deliver::verify::Verify;
-use crate::deliver::{Addressee, Delivered, Delivery, Parcel};
+use crate::deliver::{DeliveryRecipient, Delivered, Delivery, DeliveryPayload};
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
 use crate::domain::fingerprint::Fingerprint;
@@ -20,7 +20,7 @@ pub struct LocalDelivery {
     /// The key of the delivery.
     pub key: DeclaredKey,
     /// What is published.
-    pub files: Option<Files>,
+    pub files: Option<FilesDelivery>,
     /// What is run.
     pub hook: Option<Hook>,
     /// Who is told.
@@ -37,15 +37,15 @@ pub struct LocalDelivery {
 
 #[async_trait]
 impl Delivery for LocalDelivery {
-    async fn deliver(&self, parcel: &Parcel, _: Option<&Value>) -> Result<Delivered, Failure> {
+    async fn deliver(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<Delivered, Failure> {
         let mut replaced = false;
         if let Some(files) = &self.files {
             let published = files.publish(parcel).await?;
             tracing::debug!(?published, "files published");
-            replaced = published == Published::Replaced;
+            replaced = published == PublishOutcome::Replaced;
         }
         // Who does not run serves nothing that could be looked at.
-        if self.take_up(Event::Deployed, parcel).await? == Told::Nobody {
+        if self.take_up(Event::Deployed, parcel).await? == ReloadReached::Nobody {
             return Ok(Delivered::default());
         }
         match self.verify(parcel).await {
@@ -56,7 +56,7 @@ impl Delivery for LocalDelivery {
         }
     }
 
-    async fn is_in_place(&self, parcel: &Parcel, _: Option<&Value>) -> Result<bool, Failure> {
+    async fn is_in_place(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<bool, Failure> {
         if let Some(files) = &self.files
             && !files.is_current(parcel).await?
         {
@@ -68,7 +68,7 @@ impl Delivery for LocalDelivery {
         Ok(Fingerprint::of_pem(&parcel.leaf_pem).is_ok_and(|wanted| wanted == served.fingerprint))
     }
 
-    async fn prepare(&self, addressee: &Addressee) -> Result<(), Failure> {
+    async fn prepare(&self, addressee: &DeliveryRecipient) -> Result<(), Failure> {
         match &self.files {
             Some(files) if self.placeholder => files.place_holder(addressee).await,
             _ => Ok(()),
@@ -78,18 +78,18 @@ impl Delivery for LocalDelivery {
 
 impl LocalDelivery {
     /// Has what is live now taken up.
-    async fn take_up(&self, event: Event, parcel: &Parcel) -> Result<Told, Failure> {
+    async fn take_up(&self, event: Event, parcel: &DeliveryPayload) -> Result<ReloadReached, Failure> {
         if let Some(hook) = &self.hook {
             let directory = self.files.as_ref().map(|files| files.folder_of(&parcel.addressee));
             hook.run(HookEnvironment::of(event, &self.key, parcel, directory.as_deref())?).await?;
         }
         match &self.reload {
             Some(reload) => reload.run().await,
-            None => Ok(Told::Service),
+            None => Ok(ReloadReached::Service),
         }
     }
 
-    async fn verify(&self, parcel: &Parcel) -> Result<(), Failure> {
+    async fn verify(&self, parcel: &DeliveryPayload) -> Result<(), Failure> {
         match &self.verify {
             Some(verify) => verify.run(parcel).await,
             None => Ok(()),
@@ -97,15 +97,15 @@ impl LocalDelivery {
     }
 
     /// Puts the previous version back into service; gives the failure with what became of that.
-    async fn roll_back(&self, parcel: &Parcel, failure: Failure) -> Failure {
+    async fn roll_back(&self, parcel: &DeliveryPayload, failure: Failure) -> Failure {
         let Some(files) = &self.files else { return failure };
         let ended = match files.roll_back(&parcel.addressee, self.clock.now()).await {
-            Ok(WentBack::Done) => match self.take_up(Event::RolledBack, parcel).await {
+            Ok(RollBackOutcome::Done) => match self.take_up(Event::RolledBack, parcel).await {
                 Ok(_) => "the previous version went back".to_owned(),
                 Err(error) => format!("the previous files went back, but were not taken up: {error}"),
             },
-            Ok(WentBack::Nothing) => "there is no previous version to go back to".to_owned(),
-            Ok(WentBack::Expired(at)) => format!("the previous version expired at {at}, so the new one stays"),
+            Ok(RollBackOutcome::Nothing) => "there is no previous version to go back to".to_owned(),
+            Ok(RollBackOutcome::Expired(at)) => format!("the previous version expired at {at}, so the new one stays"),
             Err(error) => format!("the previous version could not go back: {error}"),
         };
         Failure { message: format!("{}; {ended}", failure.message).into(), ..failure }

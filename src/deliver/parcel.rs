@@ -11,7 +11,7 @@ use crate::store::DeliveryRow;
 
 /// The auto-certificate that a delivery is about.
 #[derive(Clone, Debug)]
-pub struct Addressee {
+pub struct DeliveryRecipient {
     /// Its identity.
     pub id: AutoCertificateId,
     /// Its name for people.
@@ -24,7 +24,7 @@ pub struct Addressee {
     pub names: Vec<DnsName>,
 }
 
-impl From<&DeliveryRow> for Addressee {
+impl From<&DeliveryRow> for DeliveryRecipient {
     fn from(row: &DeliveryRow) -> Self {
         Self {
             id: row.auto_certificate,
@@ -38,9 +38,9 @@ impl From<&DeliveryRow> for Addressee {
 
 /// A certificate on its way.
 #[derive(Clone, Debug)]
-pub struct Parcel {
+pub struct DeliveryPayload {
     /// For which auto-certificate.
-    pub addressee: Addressee,
+    pub addressee: DeliveryRecipient,
     /// The certificate's identity.
     pub certificate: CertificateId,
     /// The certificate, PEM.
@@ -53,7 +53,7 @@ pub struct Parcel {
     pub leaf: Leaf,
 }
 
-impl Parcel {
+impl DeliveryPayload {
     /// The certificate followed by its chain, each block on lines of its own.
     pub fn full_chain_pem(&self) -> String {
         let mut text = lines(&self.leaf_pem);

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 
 use crate::config::delivery::{InvalidDelivery, ReloadEntry};
 use crate::config::span::Span;
-use crate::deliver::reload::desk::DeskPaths;
-use crate::deliver::reload::post::Post;
+use crate::deliver::reload::desk::SpoolPaths;
+use crate::deliver::reload::post::ReloadPost;
 use crate::deliver::reload::request::Requester;
-use crate::deliver::reload::signal::{Errand, Receiver};
+use crate::deliver::reload::signal::{SignalJob, SignalTarget};
 use crate::deliver::reload::unit::{UnitJob, UnitName};
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
@@ -22,21 +22,21 @@ use crate::runtime::randomness::Randomness;
 /// How a service is told.
 #[derive(Debug)]
 pub struct Reload {
-    way: Way,
+    way: ReloadMethod,
     timeout: Span,
 }
 
 #[derive(Debug)]
-enum Way {
+enum ReloadMethod {
     Unit(UnitJob),
     Helper(Requester),
-    Signal(Errand),
-    Post(Post),
+    Signal(SignalJob),
+    Post(ReloadPost),
 }
 
 /// Who was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum ReloadReached {
     /// The service.
     Service,
     /// Nobody: it does not run, and need not.
@@ -45,19 +45,19 @@ pub enum Told {
 
 /// What a reload finds around it.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct ReloadContext {
     /// The program that speaks to systemd; a bare name is looked for on the `PATH`.
     pub systemctl: PathBuf,
     /// Where the privileged helper is asked.
-    pub desk: DeskPaths,
+    pub desk: SpoolPaths,
     /// Makes requests to the helper unmistakable.
     pub randomness: Randomness,
 }
 
-impl Surroundings {
+impl ReloadContext {
     /// Those of an installed autocertd.
     pub fn usual(randomness: Randomness) -> Self {
-        Self { systemctl: PathBuf::from(unit::SYSTEMCTL), desk: DeskPaths::default(), randomness }
+        Self { systemctl: PathBuf::from(unit::SYSTEMCTL), desk: SpoolPaths::default(), randomness }
     }
 }
 
@@ -89,26 +89,26 @@ impl Reload {
     ///
     /// # Errors
     /// Where they name none, or one that cannot be.
-    pub fn new(entry: &ReloadEntry, key: &DeclaredKey, around: &Surroundings) -> Result<Self, InvalidReload> {
+    pub fn new(entry: &ReloadEntry, key: &DeclaredKey, around: &ReloadContext) -> Result<Self, InvalidReload> {
         let signal = || signal::parse(entry.signal.as_deref().unwrap_or(USUAL_SIGNAL));
         let way = match (&entry.unit, &entry.pid_file, &entry.process, &entry.url) {
             (Some(unit), None, None, None) if entry.helper => {
                 // The helper reads it again; what cannot be is better told here.
                 unit.parse::<UnitName>()?;
-                Way::Helper(Requester::new(key.clone(), around.desk.clone(), around.randomness.clone()))
+                ReloadMethod::Helper(Requester::new(key.clone(), around.desk.clone(), around.randomness.clone()))
             }
-            (Some(unit), None, None, None) => Way::Unit(UnitJob::new(unit.parse()?, entry, around.systemctl.clone())),
-            (None, Some(file), None, None) => Way::Signal(Errand {
-                receiver: Receiver::PidFile(file.clone()),
+            (Some(unit), None, None, None) => ReloadMethod::Unit(UnitJob::new(unit.parse()?, entry, around.systemctl.clone())),
+            (None, Some(file), None, None) => ReloadMethod::Signal(SignalJob {
+                receiver: SignalTarget::PidFile(file.clone()),
                 signal: signal()?,
                 if_running: entry.if_running,
             }),
-            (None, None, Some(name), None) => Way::Signal(Errand {
-                receiver: Receiver::Name(name.clone()),
+            (None, None, Some(name), None) => ReloadMethod::Signal(SignalJob {
+                receiver: SignalTarget::Name(name.clone()),
                 signal: signal()?,
                 if_running: entry.if_running,
             }),
-            (None, None, None, Some(url)) => Way::Post(Post::new(url, entry.timeout)?),
+            (None, None, None, Some(url)) => ReloadMethod::Post(ReloadPost::new(url, entry.timeout)?),
             _ => return Err(InvalidReload::Unclear(InvalidDelivery::ReloadWithoutTarget)),
         };
         Ok(Self { way, timeout: entry.timeout })
@@ -118,12 +118,12 @@ impl Reload {
     ///
     /// # Errors
     /// Who could not be told, why, and what to do.
-    pub async fn run(&self) -> Result<Told, Failure> {
+    pub async fn run(&self) -> Result<ReloadReached, Failure> {
         match &self.way {
-            Way::Unit(job) => job.run(self.timeout).await.map(|()| Told::Service),
-            Way::Helper(requester) => requester.run(self.timeout).await.map(|()| Told::Service),
-            Way::Signal(errand) => errand.run(self.timeout).await,
-            Way::Post(post) => post.run().await.map(|()| Told::Service),
+            ReloadMethod::Unit(job) => job.run(self.timeout).await.map(|()| ReloadReached::Service),
+            ReloadMethod::Helper(requester) => requester.run(self.timeout).await.map(|()| ReloadReached::Service),
+            ReloadMethod::Signal(errand) => errand.run(self.timeout).await,
+            ReloadMethod::Post(post) => post.run().await.map(|()| ReloadReached::Service),
         }
     }
 }

@@ -9,11 +9,11 @@ use crate::config::delivery::{DeliveryEntry, KubernetesEntry};
 use crate::deliver::Delivery;
 use crate::deliver::certificate_manager::CertificateManagerDelivery;
 use crate::deliver::dispatch::Target;
-use crate::deliver::files::Files;
+use crate::deliver::files::FilesDelivery;
 use crate::deliver::hook::Hook;
 use crate::deliver::kubernetes::KubernetesDelivery;
 use crate::deliver::local::LocalDelivery;
-use crate::deliver::reload::{Reload, Surroundings};
+use crate::deliver::reload::{Reload, ReloadContext};
 use crate::deliver::verify::Verify;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::pattern::Selection;
@@ -41,7 +41,7 @@ pub fn targets(
     randomness: &Randomness,
 ) -> Result<Vec<Target>, UnusableDelivery> {
     let keys = declared.iter().map(|entry| &entry.key).collect();
-    let around = Surroundings::usual(randomness.clone());
+    let around = ReloadContext::usual(randomness.clone());
     let target = |entry: &DeliveryEntry| {
         let delivery =
             delivery(entry, clock, &around).map_err(|source| UnusableDelivery { key: entry.key.clone(), source })?;
@@ -61,7 +61,7 @@ pub fn targets(
 fn delivery(
     entry: &DeliveryEntry,
     clock: &SharedClock,
-    around: &Surroundings,
+    around: &ReloadContext,
 ) -> Result<Box<dyn Delivery>, Box<dyn Error + Send + Sync>> {
     if let Some(manager) = &entry.certificate_manager {
         return Ok(Box::new(CertificateManagerDelivery::new(manager, clock.clone())?));
@@ -71,7 +71,7 @@ fn delivery(
     }
     Ok(Box::new(LocalDelivery {
         key: entry.key.clone(),
-        files: entry.files.as_ref().map(Files::new),
+        files: entry.files.as_ref().map(FilesDelivery::new),
         hook: entry.hook.as_ref().map(Hook::new).transpose()?,
         reload: entry.reload.as_ref().map(|reload| Reload::new(reload, &entry.key, around)).transpose()?,
         verify: entry.verify.as_ref().map(Verify::new).transpose()?,

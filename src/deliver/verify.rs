@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::config::delivery::VerifyEntry;
 use crate::config::span::Span;
-use crate::deliver::parcel::{Addressee, Parcel};
-use crate::deliver::verify::witness::Witness;
+use crate::deliver::parcel::{DeliveryRecipient, DeliveryPayload};
+use crate::deliver::verify::witness::TlsProbe;
 use crate::domain::disposition::Failure;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::leaf::Leaf;
@@ -41,7 +41,7 @@ pub enum InvalidVerify {
 
 /// A certificate that is served.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub struct ServedCertificate {
     /// Its fingerprint.
     pub fingerprint: Fingerprint,
     /// What it says, where it can be read.
@@ -70,7 +70,7 @@ impl Verify {
     ///
     /// # Errors
     /// Where nothing is served, or not by TLS.
-    pub async fn served(&self, addressee: &Addressee) -> Result<Served, Failure> {
+    pub async fn served(&self, addressee: &DeliveryRecipient) -> Result<ServedCertificate, Failure> {
         let name = self.name(addressee)?;
         let look = self.look(&name, self.timeout.duration()).await;
         look.map_err(|unseen| Failure::retry(format!("{} {unseen}", self.place(&name))))
@@ -80,7 +80,7 @@ impl Verify {
     ///
     /// # Errors
     /// What is served instead when the time is up.
-    pub async fn run(&self, parcel: &Parcel) -> Result<(), Failure> {
+    pub async fn run(&self, parcel: &DeliveryPayload) -> Result<(), Failure> {
         let wanted = Fingerprint::of_pem(&parcel.leaf_pem)
             .map_err(|error| Failure::retry(format!("the delivered certificate cannot be read: {error}")))?;
         let name = self.name(&parcel.addressee)?;
@@ -107,7 +107,7 @@ impl Verify {
     }
 
     /// The name that is asked for: a service of a wildcard serves any label in place of the star.
-    fn name(&self, addressee: &Addressee) -> Result<ServerName<'static>, Failure> {
+    fn name(&self, addressee: &DeliveryRecipient) -> Result<ServerName<'static>, Failure> {
         if let Some(name) = &self.server_name {
             return Ok(name.clone());
         }
@@ -122,8 +122,8 @@ impl Verify {
         format!("{}, asked for {},", self.address, name.to_str())
     }
 
-    async fn look(&self, name: &ServerName<'static>, patience: Duration) -> Result<Served, Unseen> {
-        let witness = Witness::new().map_err(|error| Unseen::Otherwise(error.to_string()))?;
+    async fn look(&self, name: &ServerName<'static>, patience: Duration) -> Result<ServedCertificate, Unseen> {
+        let witness = TlsProbe::new().map_err(|error| Unseen::Otherwise(error.to_string()))?;
         let handshake = async {
             let stream = TcpStream::connect(&self.address).await.map_err(Unseen::connecting)?;
             // A server that wants to see a certificate of ours has shown its own before it ends the handshake.
@@ -135,11 +135,11 @@ impl Verify {
             }
         };
         let der = tokio::time::timeout(patience, handshake).await.map_err(|_| Unseen::Silent)??;
-        Ok(Served { fingerprint: Fingerprint::of_der(&der), leaf: Leaf::from_der(&der).ok() })
+        Ok(ServedCertificate { fingerprint: Fingerprint::of_der(&der), leaf: Leaf::from_der(&der).ok() })
     }
 }
 
-impl fmt::Display for Served {
+impl fmt::Display for ServedCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fingerprint = self.fingerprint;
         match &self.leaf {
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_asked_for_by_one_of_its_names() {
-        let addressee = |name: &str| Addressee {
+        let addressee = |name: &str| DeliveryRecipient {
             id: uuid::Uuid::nil().into(),
             name: "x".parse().unwrap(),
             key: None,

@@ -16,7 +16,7 @@ use crate::config::dns::DnsSection;
 use crate::dns::adapter::Adapter;
 use crate::dns::error::DnsError;
 use crate::dns::lookup::Lookup;
-use crate::dns::zones::Zones;
+use crate::dns::zones::ZoneFinder;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
 use crate::runtime::clock::SharedClock;
@@ -27,10 +27,10 @@ const KINDS: &[(&str, Make)] =
     &[("acme-dns", acme_dns::make), ("exec", exec::make), ("ionos", ionos::make), ("rfc2136", rfc2136::make)];
 
 /// Makes an adapter of a kind out of its settings. It asks nothing over the network.
-type Make = fn(Given) -> Result<Arc<dyn Adapter>, DnsError>;
+type Make = fn(AdapterContext) -> Result<Arc<dyn Adapter>, DnsError>;
 
 /// What an adapter is made of.
-pub struct Given {
+pub struct AdapterContext {
     /// What it is called.
     pub name: AdapterName,
     /// Its settings, to be [read](Given::settings) once.
@@ -43,7 +43,7 @@ pub struct Given {
     pub randomness: Randomness,
 }
 
-impl Given {
+impl AdapterContext {
     /// Its settings in the shape of its kind.
     ///
     /// # Errors
@@ -54,8 +54,8 @@ impl Given {
     }
 
     /// Finds the zones of names where the service itself does not tell: `zone` of the settings, else what the DNS says.
-    pub fn zones(&self, zone: Option<ZoneName>) -> Zones {
-        Zones::new(self.name.clone(), zone, self.lookup.clone())
+    pub fn zones(&self, zone: Option<ZoneName>) -> ZoneFinder {
+        ZoneFinder::new(self.name.clone(), zone, self.lookup.clone())
     }
 
     /// Why the setting `key` cannot be used.
@@ -83,7 +83,7 @@ pub(super) fn of_section(
             let reason = format!("the name {name} is that of [dns.{name}]; give the adapter another one");
             return Err(DnsError::Setting { setting: format!("dns.adapter.{name}"), reason });
         }
-        let given = Given {
+        let given = AdapterContext {
             name: name.clone(),
             settings: entry.settings.clone(),
             lookup: lookup.clone(),

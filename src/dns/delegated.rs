@@ -16,7 +16,7 @@ use std::error::Error;
 use futures_util::future::{join, join_all};
 use tokio_util::sync::CancellationToken;
 
-use self::limit::RateLimit;
+use self::limit::ClientThrottle;
 use self::responder::Responder;
 pub use self::sockets::{SocketError, Sockets};
 use self::zone::OwnZone;
@@ -24,17 +24,17 @@ use crate::config::dns::DelegatedSection;
 use crate::dns::error::DnsError;
 
 /// What the zone holds.
-pub trait Contents: Send + Sync + 'static {
+pub trait ZoneContents: Send + Sync + 'static {
     /// Why it cannot be told.
     type Error: Error + Send + Sync + 'static;
 
     /// What there is at `name`: lower case, no trailing dot, in or at the zone. The answer must be of this moment.
-    fn at(&self, name: &str) -> impl Future<Output = Result<Held, Self::Error>> + Send;
+    fn at(&self, name: &str) -> impl Future<Output = Result<NameContents, Self::Error>> + Send;
 }
 
 /// What there is at a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum NameContents {
     /// TXT records with these values, at least one.
     Values(Vec<String>),
     /// No record, but some below it: an empty non-terminal (RFC 8020 section 2).
@@ -47,18 +47,18 @@ pub enum Held {
 pub struct NameServer<C> {
     responder: Responder<C>,
     sockets: Sockets,
-    udp_limit: RateLimit,
-    tcp_limit: RateLimit,
+    udp_limit: ClientThrottle,
+    tcp_limit: ClientThrottle,
 }
 
-impl<C: Contents> NameServer<C> {
+impl<C: ZoneContents> NameServer<C> {
     /// The name server of the section, which answers at `sockets` as long as it [runs](Self::run).
     ///
     /// # Errors
     /// [`DnsError::Setting`] where the section names no zone, or one that DNS cannot carry.
     pub fn new(section: &DelegatedSection, sockets: Sockets, contents: C) -> Result<Self, DnsError> {
         let responder = Responder::new(OwnZone::of_section(section)?, contents);
-        let limit = || RateLimit::per_second(section.questions_per_second);
+        let limit = || ClientThrottle::per_second(section.questions_per_second);
         // One for each transport: a flood of forged UDP must not shut out those whose addresses it bears.
         Ok(Self { responder, sockets, udp_limit: limit(), tcp_limit: limit() })
     }

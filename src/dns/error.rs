@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::span::Span;
-use crate::dns::question::NoAnswer;
+use crate::dns::question::QueryError;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
@@ -272,7 +272,7 @@ pub enum DnsError {
         /// Where it was looked for.
         name: String,
         /// What the resolvers say.
-        source: NoAnswer,
+        source: QueryError,
     },
     /// Aliases lead nowhere.
     #[error("the CNAME records at {name} lead round in a circle or too far: {}; let the first of them name where the record is to be", .chain.join(" -> "))]
@@ -288,7 +288,7 @@ pub enum DnsError {
         /// The zone's name.
         zone: String,
         /// What the resolvers say.
-        source: NoAnswer,
+        source: QueryError,
     },
     /// CAA records cannot be looked up.
     #[error(
@@ -298,7 +298,7 @@ pub enum DnsError {
         /// Where they were looked for.
         name: String,
         /// What the resolvers say.
-        source: NoAnswer,
+        source: QueryError,
     },
     /// Not all name servers show the values in time.
     #[error("after {waited} the TXT records at {name} are not visible on {}; it is tried again", listed(.lagging))]
@@ -308,7 +308,7 @@ pub enum DnsError {
         /// How long was waited.
         waited: Span,
         /// The servers that lag.
-        lagging: Vec<Lagging>,
+        lagging: Vec<LaggingNameserver>,
     },
 }
 
@@ -363,19 +363,19 @@ impl From<DnsError> for Failure {
 
 /// A name server that does not show what it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lagging {
+pub struct LaggingNameserver {
     /// The server's name or address.
     pub server: String,
     /// What it answered, in words.
     pub answered: String,
 }
 
-impl fmt::Display for Lagging {
+impl fmt::Display for LaggingNameserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.server, self.answered)
     }
 }
 
-fn listed(lagging: &[Lagging]) -> String {
+fn listed(lagging: &[LaggingNameserver]) -> String {
     lagging.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -18,9 +18,9 @@ use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 
 /// The API of a DNS service.
-pub(super) struct Service {
+pub(super) struct DnsService {
     name: AdapterName,
-    manner: Manner,
+    manner: ServiceBehaviour,
     http: reqwest::Client,
     endpoint: Endpoint,
     clock: SharedClock,
@@ -29,7 +29,7 @@ pub(super) struct Service {
 
 /// What is peculiar to a kind of service.
 #[derive(Clone, Copy)]
-pub(super) struct Manner {
+pub(super) struct ServiceBehaviour {
     /// Reads the words of an answer that is no success.
     pub(super) said: fn(&[u8]) -> RemoteMessage,
     /// What to do where it lets nobody in.
@@ -38,10 +38,10 @@ pub(super) struct Manner {
     pub(super) first_pause: Duration,
 }
 
-impl Service {
+impl DnsService {
     pub(super) fn new(
         name: AdapterName,
-        manner: Manner,
+        manner: ServiceBehaviour,
         (endpoint, timeout): (&str, Span),
         clock: SharedClock,
         randomness: Randomness,

@@ -10,7 +10,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 
 use crate::config::dns::PropagationSection;
 use crate::dns::error::DnsError;
-use crate::dns::question::{NoAnswer, Question, Reply, plain};
+use crate::dns::question::{QueryError, DnsQuestion, DnsReply, plain};
 use crate::dns::resolvers::{Resolvers, first_of};
 use crate::dns::server::Server;
 use crate::domain::caa::CaaRecord;
@@ -147,7 +147,7 @@ impl Lookup {
         let (_, above) = zone.split_once('.').ok_or_else(|| unknown("it lies right below the root".into()))?;
         let parent = self.zone_of(above).await?;
         let servers = if self.servers.is_empty() { self.servers_of(&parent).await? } else { self.servers.clone() };
-        let question = Question::to_authority(zone, RecordType::NS).map_err(unknown)?;
+        let question = DnsQuestion::to_authority(zone, RecordType::NS).map_err(unknown)?;
         let reply = first_of(servers, &question).await.map_err(unknown)?;
         Ok(Delegation { parent, nameservers: reply.nameservers(zone) })
     }
@@ -158,7 +158,7 @@ impl Lookup {
     /// [`DnsError::NoLookup`] where no resolver answers or all fail in any case.
     pub async fn security(&self, zone: &str) -> Result<Security, DnsError> {
         let unknown = |fault| unknown("the zone", zone, fault);
-        let question = Question::to_resolver(zone, RecordType::SOA).map_err(unknown)?;
+        let question = DnsQuestion::to_resolver(zone, RecordType::SOA).map_err(unknown)?;
         match self.resolvers.ask(&question).await {
             Ok(reply) if reply.is_validated() => Ok(Security::Validated),
             Ok(_) => Ok(Security::Unvalidated),
@@ -184,12 +184,12 @@ impl Lookup {
     }
 
     /// What is at a name itself.
-    async fn at(&self, name: &str, kind: RecordType) -> Result<Reply, NoAnswer> {
-        self.resolvers.ask(&Question::to_resolver(name, kind)?).await
+    async fn at(&self, name: &str, kind: RecordType) -> Result<DnsReply, QueryError> {
+        self.resolvers.ask(&DnsQuestion::to_resolver(name, kind)?).await
     }
 
     /// What is at a name or behind its aliases, also where a server leaves it to the asker to follow them.
-    async fn found(&self, name: &str, kind: RecordType) -> Result<Reply, NoAnswer> {
+    async fn found(&self, name: &str, kind: RecordType) -> Result<DnsReply, QueryError> {
         let mut place = name.to_owned();
         for _ in 0..MOST_ALIASES {
             let reply = self.at(&place, kind).await?;
@@ -199,11 +199,11 @@ impl Lookup {
             }
             place = end;
         }
-        Err(NoAnswer::new(format!("the CNAME records at {name} lead round in a circle or too far")))
+        Err(QueryError::new(format!("the CNAME records at {name} lead round in a circle or too far")))
     }
 }
 
-fn unknown(what: &'static str, name: &str, source: NoAnswer) -> DnsError {
+fn unknown(what: &'static str, name: &str, source: QueryError) -> DnsError {
     DnsError::NoLookup { what, name: name.to_owned(), source }
 }
 

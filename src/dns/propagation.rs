@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep};
 
 use self::evidence::Evidence;
 use self::nameserver::Nameserver;
-use self::resolver::Waiting;
-use self::zones::Zones;
-use crate::config::dns::{Look, PropagationSection};
+use self::resolver::LaggingResolver;
+use self::zones::NameserverCache;
+use crate::config::dns::{PropagationCheck, PropagationSection};
 use crate::config::span::Span;
 use crate::dns::adapter::{Adapter, RecordId, Zone, ZoneId};
-use crate::dns::error::{DnsError, Lagging};
+use crate::dns::error::{DnsError, LaggingNameserver};
 use crate::dns::lookup::Lookup;
 
 /// How and where to wait. The waits are plain futures: dropping one ends it.
@@ -32,7 +32,7 @@ pub struct Propagation {
     lookup: Lookup,
     /// `servers` of the settings.
     servers: Arc<[Nameserver]>,
-    zones: Arc<Zones>,
+    zones: Arc<NameserverCache>,
 }
 
 impl Propagation {
@@ -56,7 +56,7 @@ impl Propagation {
         zone: &ZoneId,
         record: &RecordId,
     ) -> Result<(), DnsError> {
-        let mut looks = Looks::new(&self.section);
+        let mut looks = CheckPauses::new(&self.section);
         while !adapter.is_published(zone, record).await? {
             if !looks.pause().await {
                 let (adapter, record, waited) = (adapter.name().clone(), record.to_string(), self.section.timeout);
@@ -76,16 +76,16 @@ impl Propagation {
     pub async fn await_visible(&self, zone: &Zone, name: &str, values: &[String]) -> Result<(), DnsError> {
         let unknown = |source| DnsError::NoLookup { what: "the TXT records", name: name.to_owned(), source };
         match self.section.look {
-            Look::Off => Ok(()),
-            Look::Wait => {
+            PropagationCheck::Off => Ok(()),
+            PropagationCheck::Wait => {
                 sleep(self.section.wait.duration()).await;
                 Ok(())
             }
-            Look::Authoritative => {
+            PropagationCheck::Authoritative => {
                 let evidence = Evidence::at_authority(name, values).map_err(unknown)?;
                 self.await_nameservers(zone, name, &evidence).await
             }
-            Look::Resolvers => {
+            PropagationCheck::Resolvers => {
                 let evidence = Evidence::at_resolver(name, values).map_err(unknown)?;
                 self.await_resolvers(name, &evidence).await
             }
@@ -97,24 +97,24 @@ impl Propagation {
     ///
     /// # Errors
     /// [`DnsError::NoNameServers`].
-    pub async fn lagging(&self, zone: &Zone, name: &str, values: &[String]) -> Result<Vec<Lagging>, DnsError> {
+    pub async fn lagging(&self, zone: &Zone, name: &str, values: &[String]) -> Result<Vec<LaggingNameserver>, DnsError> {
         let unknown = |source| DnsError::NoLookup { what: "the TXT records", name: name.to_owned(), source };
         match self.section.look {
-            Look::Off | Look::Wait => Ok(Vec::new()),
-            Look::Authoritative => {
+            PropagationCheck::Off | PropagationCheck::Wait => Ok(Vec::new()),
+            PropagationCheck::Authoritative => {
                 let evidence = Evidence::at_authority(name, values).map_err(unknown)?;
                 self.look(zone, &evidence, &mut HashSet::new()).await
             }
-            Look::Resolvers => {
+            PropagationCheck::Resolvers => {
                 let evidence = Evidence::at_resolver(name, values).map_err(unknown)?;
-                let asked = self.lookup.resolvers().await.into_iter().map(Waiting::for_resolver).collect();
-                Ok(resolver::look(asked, &evidence).await.iter().map(Waiting::lag).collect())
+                let asked = self.lookup.resolvers().await.into_iter().map(LaggingResolver::for_resolver).collect();
+                Ok(resolver::look(asked, &evidence).await.iter().map(LaggingResolver::lag).collect())
             }
         }
     }
 
     async fn await_nameservers(&self, zone: &Zone, name: &str, evidence: &Evidence) -> Result<(), DnsError> {
-        let mut looks = Looks::new(&self.section);
+        let mut looks = CheckPauses::new(&self.section);
         let mut good = HashSet::new();
         loop {
             let fault = match self.look(zone, evidence, &mut good).await {
@@ -135,7 +135,7 @@ impl Propagation {
         zone: &Zone,
         evidence: &Evidence,
         good: &mut HashSet<String>,
-    ) -> Result<Vec<Lagging>, DnsError> {
+    ) -> Result<Vec<LaggingNameserver>, DnsError> {
         let patience = self.section.timeout.duration().min(LONGEST_ANSWER);
         let all = if self.servers.is_empty() {
             self.zones.servers(zone, &self.lookup).await?
@@ -150,9 +150,9 @@ impl Propagation {
 
     /// The first look comes after a pause: a resolver that is asked too early remembers that there is nothing.
     async fn await_resolvers(&self, name: &str, evidence: &Evidence) -> Result<(), DnsError> {
-        let mut looks = Looks::new(&self.section);
+        let mut looks = CheckPauses::new(&self.section);
         let (begun, usual_end) = (Instant::now(), looks.end);
-        let mut waiting: Vec<Waiting> = self.lookup.resolvers().await.into_iter().map(Waiting::for_resolver).collect();
+        let mut waiting: Vec<LaggingResolver> = self.lookup.resolvers().await.into_iter().map(LaggingResolver::for_resolver).collect();
         loop {
             resolver::rest(&waiting, looks.next(), looks.end).await;
             waiting = resolver::look(waiting, evidence).await;
@@ -165,7 +165,7 @@ impl Propagation {
             }
             if now >= looks.end {
                 let waited = self.section.timeout.max(Span::seconds(begun.elapsed().as_secs()));
-                let lagging = waiting.iter().map(Waiting::lag).collect();
+                let lagging = waiting.iter().map(LaggingResolver::lag).collect();
                 return Err(DnsError::NotVisible { name: name.to_owned(), waited, lagging });
             }
             tracing::debug!(name, lagging = waiting.len(), "looking at resolvers again");
@@ -174,13 +174,13 @@ impl Propagation {
 }
 
 /// The pauses between looks, growing, until the time is up.
-struct Looks {
+struct CheckPauses {
     pauses: <ExponentialBuilder as BackoffBuilder>::Backoff,
     longest: Duration,
     end: Instant,
 }
 
-impl Looks {
+impl CheckPauses {
     fn new(section: &PropagationSection) -> Self {
         let (first, longest) = (section.first_pause.duration().max(SHORTEST_PAUSE), section.longest_pause.duration());
         let longest = longest.max(first);

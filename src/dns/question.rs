@@ -9,19 +9,19 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// A question of the class IN, without EDNS.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct DnsQuestion {
     name: Name,
     kind: RecordType,
     recursive: bool,
     unchecked: bool,
 }
 
-impl Question {
+impl DnsQuestion {
     /// One that a resolver is to find the answer to, wherever that is.
     ///
     /// # Errors
     /// Where DNS cannot carry the name.
-    pub fn to_resolver(name: &str, kind: RecordType) -> Result<Self, NoAnswer> {
+    pub fn to_resolver(name: &str, kind: RecordType) -> Result<Self, QueryError> {
         Self::new(name, kind, true)
     }
 
@@ -29,7 +29,7 @@ impl Question {
     ///
     /// # Errors
     /// Where DNS cannot carry the name.
-    pub fn to_authority(name: &str, kind: RecordType) -> Result<Self, NoAnswer> {
+    pub fn to_authority(name: &str, kind: RecordType) -> Result<Self, QueryError> {
         Self::new(name, kind, false)
     }
 
@@ -44,9 +44,9 @@ impl Question {
         self.recursive
     }
 
-    fn new(name: &str, kind: RecordType, recursive: bool) -> Result<Self, NoAnswer> {
+    fn new(name: &str, kind: RecordType, recursive: bool) -> Result<Self, QueryError> {
         let parsed = Name::from_ascii(absolute(name));
-        let name = parsed.map_err(|error| NoAnswer::new(format!("{name:?} is no name that DNS carries: {error}")))?;
+        let name = parsed.map_err(|error| QueryError::new(format!("{name:?} is no name that DNS carries: {error}")))?;
         Ok(Self { name, kind, recursive, unchecked: false })
     }
 
@@ -69,11 +69,11 @@ pub(super) fn absolute(name: &str) -> String {
 
 /// What a server answers.
 #[derive(Clone, Debug)]
-pub struct Reply(Message);
+pub struct DnsReply(Message);
 
-impl Reply {
+impl DnsReply {
     /// Reads the packet; `None` where it is no answer to this question.
-    pub(super) fn to(question: &Question, message: Message) -> Option<Self> {
+    pub(super) fn to(question: &DnsQuestion, message: Message) -> Option<Self> {
         let asked = |query: &Query| query.name == question.name && query.query_type == question.kind;
         let is_answer = message.metadata.message_type == MessageType::Response;
         // Of a question that it cannot read a server may repeat nothing.
@@ -185,12 +185,12 @@ impl Reply {
 /// Why there is no answer that can be used, in words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{words}")]
-pub struct NoAnswer {
+pub struct QueryError {
     words: String,
     code: Option<ResponseCode>,
 }
 
-impl NoAnswer {
+impl QueryError {
     /// No answer for this reason.
     pub fn new(words: impl Into<String>) -> Self {
         Self { words: words.into(), code: None }
@@ -219,7 +219,7 @@ impl NoAnswer {
     }
 }
 
-impl From<&str> for NoAnswer {
+impl From<&str> for QueryError {
     fn from(words: &str) -> Self {
         Self::new(words)
     }

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::ResponseCode;
 
 use crate::config::dns::PropagationSection;
-use crate::dns::question::{NoAnswer, Question, Reply};
+use crate::dns::question::{QueryError, DnsQuestion, DnsReply};
 use crate::dns::server::Server;
 use crate::runtime::files;
 
@@ -47,7 +47,7 @@ impl Resolvers {
     }
 
     /// Asks until one says that there is something or that there is nothing.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Reply, NoAnswer> {
+    pub(super) async fn ask(&self, question: &DnsQuestion) -> Result<DnsReply, QueryError> {
         let answer = first_of(self.all().await, question).await;
         match &answer {
             // An authoritative server knows no other zones, and has many ways to say so.
@@ -99,7 +99,7 @@ impl SystemResolvers {
 }
 
 /// The first answer of these servers. The next one is asked where one fails or is slow.
-pub(super) async fn first_of(servers: Vec<Arc<Server>>, question: &Question) -> Result<Reply, NoAnswer> {
+pub(super) async fn first_of(servers: Vec<Arc<Server>>, question: &DnsQuestion) -> Result<DnsReply, QueryError> {
     let mut next = servers.into_iter();
     let mut asked = FuturesUnordered::new();
     let mut faults = Vec::new();
@@ -116,19 +116,19 @@ pub(super) async fn first_of(servers: Vec<Arc<Server>>, question: &Question) -> 
                 Err(fault) => faults.push(fault),
             },
             () = tokio::time::sleep(SLOW), if next.len() > 0 => {}
-            else => return Err(NoAnswer::all(&faults)),
+            else => return Err(QueryError::all(&faults)),
         }
     }
 }
 
 /// That there is something, or that there is nothing: all else says nothing about the name.
-fn usable(question: &Question, reply: Reply) -> Result<Reply, NoAnswer> {
+fn usable(question: &DnsQuestion, reply: DnsReply) -> Result<DnsReply, QueryError> {
     match reply.code() {
         ResponseCode::NoError if question.is_recursive() && reply.is_referral() => {
             Err("names other servers instead of an answer: it is no resolver".into())
         }
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(reply),
-        code => Err(NoAnswer::of_code(code)),
+        code => Err(QueryError::of_code(code)),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 pub use self::registration::Registered;
-use crate::config::dns::{DnsSection, Look, ZoneEntry};
+use crate::config::dns::{DnsSection, PropagationCheck, ZoneEntry};
 use crate::dns::adapter::{Adapter, Zone};
 use crate::dns::adapters;
 use crate::dns::alias::Aliases;
@@ -36,7 +36,7 @@ pub struct Routes {
 
 /// Where a challenge record goes.
 #[derive(Clone)]
-pub struct Place {
+pub struct RecordLocation {
     /// Who publishes it.
     pub adapter: Arc<dyn Adapter>,
     /// The zone that holds it.
@@ -45,7 +45,7 @@ pub struct Place {
     pub aliases: Aliases,
 }
 
-impl Place {
+impl RecordLocation {
     /// The name of the record.
     pub fn name(&self) -> &str {
         self.aliases.end()
@@ -73,7 +73,7 @@ impl Routes {
         let has_others = !routes.is_empty() || !section.adapters.is_empty();
         let unrouted = token.is_none().then_some(if has_others { ADD_ROUTE } else { ADD_ROUTE_OR_TOKEN });
         let routes = Self::new(adapters, routes, lookup, randomness.clone());
-        Ok(Self { is_blind: matches!(section.propagation.look, Look::Wait | Look::Off), unrouted, ..routes })
+        Ok(Self { is_blind: matches!(section.propagation.look, PropagationCheck::Wait | PropagationCheck::Off), unrouted, ..routes })
     }
 
     /// One adapter for all names.
@@ -96,7 +96,7 @@ impl Routes {
     ///
     /// # Errors
     /// Where the aliases cannot be followed, or the adapter finds no zone.
-    pub async fn place_of(&self, challenge: &str) -> Result<Place, DnsError> {
+    pub async fn place_of(&self, challenge: &str) -> Result<RecordLocation, DnsError> {
         let aliases = match Aliases::from(challenge, &self.lookup, &self.randomness).await {
             Ok(aliases) => aliases,
             // Who sees nothing of the DNS, and says so by the settings, has no aliases.
@@ -115,7 +115,7 @@ impl Routes {
         }
         let adapter = Arc::clone(self.adapter_of(aliases.end())?);
         let zone = adapter.zone_for(aliases.end()).await?;
-        Ok(Place { adapter, zone, aliases })
+        Ok(RecordLocation { adapter, zone, aliases })
     }
 
     /// The adapter that published a record of the journal.
@@ -161,12 +161,12 @@ impl Routes {
         self.unrouted.is_some() && self.by_suffix.is_empty()
     }
 
-    async fn place_without_aliases(&self, name: &str, unseen: DnsError) -> Result<Place, DnsError> {
+    async fn place_without_aliases(&self, name: &str, unseen: DnsError) -> Result<RecordLocation, DnsError> {
         let adapter = Arc::clone(self.adapter_of(name)?);
         let Ok(zone) = adapter.zone_for(name).await else {
             return Err(unseen);
         };
-        Ok(Place { adapter, zone, aliases: Aliases { chain: vec![name.to_owned()], wildcard: None } })
+        Ok(RecordLocation { adapter, zone, aliases: Aliases { chain: vec![name.to_owned()], wildcard: None } })
     }
 }
 

@@ -18,20 +18,20 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use self::https::Https;
-use crate::dns::question::{NoAnswer, Question, Reply};
+use crate::dns::question::{QueryError, DnsQuestion, DnsReply};
 use crate::domain::resolver_address::ResolverAddress;
 use crate::runtime::descriptors;
 
 /// A DNS server at one address.
 #[derive(Debug)]
 pub struct Server {
-    place: Place,
+    place: ServerAddress,
     at_once: Semaphore,
-    silence: Mutex<Option<(Instant, NoAnswer)>>,
+    silence: Mutex<Option<(Instant, QueryError)>>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum ServerAddress {
     Socket(SocketAddr),
     Https(Https),
 }
@@ -40,8 +40,8 @@ impl Server {
     /// The server at this address.
     pub fn new(address: &ResolverAddress) -> Self {
         let place = match address {
-            ResolverAddress::Socket(address) => Place::Socket(*address),
-            ResolverAddress::Https(endpoint) => Place::Https(Https::new(endpoint)),
+            ResolverAddress::Socket(address) => ServerAddress::Socket(*address),
+            ResolverAddress::Https(endpoint) => ServerAddress::Https(Https::new(endpoint)),
         };
         Self { place, at_once: Semaphore::new(AT_ONCE), silence: Mutex::new(None) }
     }
@@ -55,7 +55,7 @@ impl Server {
     ///
     /// # Errors
     /// Where it cannot be reached, keeps silent or gives something that is no answer.
-    pub async fn ask(&self, question: &Question, patience: Duration) -> Result<Reply, NoAnswer> {
+    pub async fn ask(&self, question: &DnsQuestion, patience: Duration) -> Result<DnsReply, QueryError> {
         let begun = Instant::now();
         // Nobody closes it; were it closed, nothing would be bounded.
         let _turn = self.at_once.acquire().await;
@@ -64,15 +64,15 @@ impl Server {
             return Err(fault);
         }
         let reply = match &self.place {
-            Place::Socket(address) => {
+            ServerAddress::Socket(address) => {
                 over_udp_and_tcp(*address, question.message(), patience).await.map_err(|fault| fault.to_string())
             }
-            Place::Https(https) => https.ask(question.message(), patience).await,
+            ServerAddress::Https(https) => https.ask(question.message(), patience).await,
         };
-        let reply = reply.map_err(|fault| NoAnswer::new(format!("gives no answer: {fault}")));
+        let reply = reply.map_err(|fault| QueryError::new(format!("gives no answer: {fault}")));
         *self.silence.lock().unwrap_or_else(PoisonError::into_inner) =
             reply.as_ref().err().map(|fault| (Instant::now(), fault.clone()));
-        Reply::to(question, reply?).ok_or_else(|| "answers another question".into())
+        DnsReply::to(question, reply?).ok_or_else(|| "answers another question".into())
     }
 
     /// Whether it was silent when it was last asked, a short while ago.
@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// What it was found silent with, since then.
-    fn silence_since(&self, begun: Instant) -> Option<NoAnswer> {
+    fn silence_since(&self, begun: Instant) -> Option<QueryError> {
         let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
         silence.as_ref().filter(|(at, _)| *at >= begun).map(|(_, fault)| fault.clone())
     }
@@ -90,8 +90,8 @@ impl Server {
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Socket(address) => address.fmt(f),
-            Place::Https(https) => https.fmt(f),
+            ServerAddress::Socket(address) => address.fmt(f),
+            ServerAddress::Https(https) => https.fmt(f),
         }
     }
 }

@@ -7,13 +7,13 @@ use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
 
 /// Finds the zone of a name. Its id is its name.
-pub struct Zones {
+pub struct ZoneFinder {
     adapter: AdapterName,
     setting: Option<ZoneName>,
     lookup: Lookup,
 }
 
-impl Zones {
+impl ZoneFinder {
     /// Zones that are looked up, unless the settings of `adapter` name one.
     pub(super) const fn new(adapter: AdapterName, setting: Option<ZoneName>, lookup: Lookup) -> Self {
         Self { adapter, setting, lookup }

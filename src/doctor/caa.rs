@@ -2,32 +2,32 @@
 //! the CA judges them.
 
 use crate::dns::caa::CaaLookup;
-use crate::doctor::provider::Seen;
-use crate::doctor::round::{Issuer, Patient};
+use crate::doctor::provider::ProviderReport;
+use crate::doctor::round::{CheckedIssuer, CheckedName};
 use crate::doctor::way::told;
 use crate::domain::caa::{CaaRecord, CaaRequest, permits};
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::standing::DnsPersist;
 
 /// What the records say to each provider that is to issue by a method.
 pub(super) async fn caa(
     lookup: &CaaLookup,
-    about: &Subject,
-    patient: &Patient,
-    seen: &[Seen],
+    about: &CheckSubject,
+    patient: &CheckedName,
+    seen: &[ProviderReport],
     persist: DnsPersist,
-) -> Vec<Finding> {
+) -> Vec<CheckResult> {
     let method = if persist == DnsPersist::Off { DNS_01 } else { DNS_PERSIST_01 };
     let records = match lookup.relevant(&patient.name).await {
         Ok(records) => records,
-        Err(error) => return vec![Finding::fault_of_words(about, Check::Caa, &told(&error))],
+        Err(error) => return vec![CheckResult::fault_of_words(about, Check::Caa, &told(&error))],
     };
     if records.is_empty() {
-        return vec![Finding::ok(about, Check::Caa, listed(&records))];
+        return vec![CheckResult::ok(about, Check::Caa, listed(&records))];
     }
     if patient.issuers.is_empty() {
         let because = format!("no provider is to issue for it yet; {}", listed(&records));
-        return vec![Finding::skipped(about, Check::Caa, because)];
+        return vec![CheckResult::skipped(about, Check::Caa, because)];
     }
     let judged = patient.issuers.iter().filter_map(|issuer| {
         let provider = seen.get(issuer.provider)?;
@@ -37,29 +37,29 @@ pub(super) async fn caa(
 }
 
 fn judged(
-    about: &Subject,
-    patient: &Patient,
+    about: &CheckSubject,
+    patient: &CheckedName,
     records: &[CaaRecord],
-    (issuer, provider): (Issuer, &Seen),
+    (issuer, provider): (CheckedIssuer, &ProviderReport),
     method: &str,
-) -> Finding {
+) -> CheckResult {
     let (name, account) = (&provider.name, provider.account.as_deref());
     let identities = provider.identities.as_deref().unwrap_or_default();
     let by = |method| permits(records, &CaaRequest { name: &patient.name, identities, account, method });
     let Err(forbidden) = by(method) else {
-        return Finding::ok(about, Check::Caa, format!("{name} may issue"));
+        return CheckResult::ok(about, Check::Caa, format!("{name} may issue"));
     };
     if provider.identities.is_none() {
-        return Finding::skipped(about, Check::Caa, format!("the directory of {name} does not answer"));
+        return CheckResult::skipped(about, Check::Caa, format!("the directory of {name} does not answer"));
     }
     if identities.is_empty() {
         let detail = format!("{}; {name} does not tell by which name it knows itself in them", listed(records));
-        return Finding::warning(about, Check::Caa, detail, "look into the CA's own documentation for it");
+        return CheckResult::warning(about, Check::Caa, detail, "look into the CA's own documentation for it");
     }
     let own = account.unwrap_or("not registered yet");
     let detail = format!("{forbidden} ({}; the account at {name} is {own})", listed(records));
     let remedy = format!("let {} issue in these records, to this account by {method}", identities.join(" or "));
-    let fault = Finding::fault(about, Check::Caa, detail, remedy);
+    let fault = CheckResult::fault(about, Check::Caa, detail, remedy);
     // What stands by is not needed for now, and a CA without standing records is asked for DNS-01.
     if issuer.stands_by || by(DNS_01).is_ok() { fault.as_warning() } else { fault }
 }

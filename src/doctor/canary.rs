@@ -8,11 +8,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::dns::DnsError;
 use crate::dns::adapter::{RecordId, TxtRecord};
-use crate::dns::routes::Place;
+use crate::dns::routes::RecordLocation;
 use crate::doctor::provider::words;
-use crate::doctor::way::{Way, told};
-use crate::doctor::{Canaries, Doctor, Ending, Manner, View};
-use crate::domain::finding::{Check, Finding, Subject, Verdict};
+use crate::doctor::way::{ChallengePath, told};
+use crate::doctor::{CanaryMode, Doctor, Ending, DoctorOptions, DnsView};
+use crate::domain::finding::{Check, CheckResult, CheckSubject, CheckVerdict};
 use crate::domain::id::ChallengeRecordId;
 use crate::runtime::randomness::Randomness;
 use crate::store::{IntendedCanary, Store, StoreError};
@@ -21,29 +21,29 @@ impl Doctor {
     /// What the canary shows that is written for this name, or for others that share its place.
     pub(super) async fn canary_of_name(
         &self,
-        view: &View,
-        about: &Subject,
-        way: &Way,
-        (manner, tell): (&Manner<'_>, &(dyn Fn(&str) + Sync)),
-    ) -> Option<Finding> {
+        view: &DnsView,
+        about: &CheckSubject,
+        way: &ChallengePath,
+        (manner, tell): (&DoctorOptions<'_>, &(dyn Fn(&str) + Sync)),
+    ) -> Option<CheckResult> {
         let place = match &way.place {
             _ if way.is_needless => return None,
-            _ if manner.canaries == Canaries::Nowhere => {
-                return Some(Finding::skipped(about, Check::Canary, "no canary record is wanted"));
+            _ if manner.canaries == CanaryMode::Nowhere => {
+                return Some(CheckResult::skipped(about, Check::Canary, "no canary record is wanted"));
             }
             Ok(place) => place,
-            Err(missing) => return Some(Finding::skipped(about, Check::Canary, missing.as_str())),
+            Err(missing) => return Some(CheckResult::skipped(about, Check::Canary, missing.as_str())),
         };
         let write = async {
             let turn = manner.ending.during(view.writing.acquire()).await;
             let (Some(_turn), false) = (turn, manner.ending.has_come()) else {
-                return Finding::skipped(about, Check::Canary, manner.ending.reason());
+                return CheckResult::skipped(about, Check::Canary, manner.ending.reason());
             };
             tell(&format!("waiting until the canary record at {} is seen", place.name()));
             self.canary(view, about, place, manner.ending).await
         };
         let (adapter, zone) = (place.adapter.name().clone(), place.zone.id.to_string());
-        if manner.canaries == Canaries::OneAtATime {
+        if manner.canaries == CanaryMode::OneAtATime {
             let mut written = view.written.lock().await;
             if manner.ending.has_come() || !written.lacks(place) {
                 return None;
@@ -52,12 +52,12 @@ impl Doctor {
             written.note(place, &finding);
             return Some(finding);
         }
-        let name = (manner.canaries == Canaries::EveryName).then(|| place.name().to_owned());
+        let name = (manner.canaries == CanaryMode::EveryName).then(|| place.name().to_owned());
         Some(view.canaries.get((adapter, zone, name), Box::pin(write)).await.about(about))
     }
 
-    async fn canary(&self, view: &View, about: &Subject, place: &Place, ending: &Ending) -> Finding {
-        let skipped = |because: &str| Finding::skipped(about, Check::Canary, because);
+    async fn canary(&self, view: &DnsView, about: &CheckSubject, place: &RecordLocation, ending: &Ending) -> CheckResult {
+        let skipped = |because: &str| CheckResult::skipped(about, Check::Canary, because);
         let Some(store) = &self.store else {
             return skipped("there is no database, whose journal would name the record");
         };
@@ -92,25 +92,25 @@ impl Doctor {
         };
         let Some((removed, forgotten)) = ending.during_removals(removal).await else {
             let detail = format!("{}, and the record at {} may be there still", ending.reason(), record.name);
-            return Finding::warning(about, Check::Canary, detail, REMOVED_LATER);
+            return CheckResult::warning(about, Check::Canary, detail, REMOVED_LATER);
         };
         match (seen, removed, forgotten) {
-            (Err(Fate::Store(error)), ..) | (_, _, Err(error)) => broken(about, &error),
-            (Err(Fate::Dns(error)), ..) => unseen(about, &error),
+            (Err(CanaryFailure::Store(error)), ..) | (_, _, Err(error)) => broken(about, &error),
+            (Err(CanaryFailure::Dns(error)), ..) => unseen(about, &error),
             (_, Err(error), _) => {
                 let detail = format!("it could not be removed from {}: {}", record.name, words(&error));
-                Finding::warning(about, Check::Canary, detail, REMOVED_LATER)
+                CheckResult::warning(about, Check::Canary, detail, REMOVED_LATER)
             }
-            (Err(Fate::Ended), Ok(()), _) => {
+            (Err(CanaryFailure::Ended), Ok(()), _) => {
                 let reason = ending.reason();
                 skipped(&format!("{reason}; the record is removed, it was not seen at {} until then", record.name))
             }
-            (Err(Fate::TooSlow), Ok(()), _) => {
+            (Err(CanaryFailure::TooSlow), Ok(()), _) => {
                 let minutes = PATIENCE.as_secs() / 60;
                 skipped(&format!("not seen within {minutes}m, which may be a cache's memory"))
             }
             (Ok(()), Ok(()), Ok(())) => {
-                Finding::ok(about, Check::Canary, format!("made at {}, seen, and removed", record.name))
+                CheckResult::ok(about, Check::Canary, format!("made at {}, seen, and removed", record.name))
             }
         }
     }
@@ -118,31 +118,31 @@ impl Doctor {
 
 /// The canaries of a round.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct CanaryResults {
     /// Adapter and zone.
     zones: HashSet<(String, String)>,
     /// Whether one was not seen.
     is_over: bool,
 }
 
-impl Written {
+impl CanaryResults {
     /// Whether one is still to be written for the zone of this place.
-    fn lacks(&self, place: &Place) -> bool {
+    fn lacks(&self, place: &RecordLocation) -> bool {
         !self.is_over && !self.zones.contains(&key(place))
     }
 
-    fn note(&mut self, place: &Place, finding: &Finding) {
+    fn note(&mut self, place: &RecordLocation, finding: &CheckResult) {
         self.zones.insert(key(place));
-        self.is_over |= finding.verdict != Verdict::Ok;
+        self.is_over |= finding.verdict != CheckVerdict::Ok;
     }
 }
 
-fn key(place: &Place) -> (String, String) {
+fn key(place: &RecordLocation) -> (String, String) {
     (place.adapter.name().to_string(), place.zone.id.to_string())
 }
 
 /// Why a canary was not seen.
-enum Fate {
+enum CanaryFailure {
     Dns(DnsError),
     Store(StoreError),
     /// The round has ended.
@@ -150,7 +150,7 @@ enum Fate {
     TooSlow,
 }
 
-impl From<DnsError> for Fate {
+impl From<DnsError> for CanaryFailure {
     fn from(error: DnsError) -> Self {
         Self::Dns(error)
     }
@@ -158,37 +158,37 @@ impl From<DnsError> for Fate {
 
 /// Makes the record and waits until it is seen. Its id is told as soon as it is known.
 async fn show(
-    view: &View,
+    view: &DnsView,
     store: &Store,
-    place: &Place,
+    place: &RecordLocation,
     record: &TxtRecord,
     (entry, id): (ChallengeRecordId, &mut Option<RecordId>),
     (ending, end): (&Ending, Instant),
-) -> Result<(), Fate> {
-    let Place { adapter, zone, .. } = place;
+) -> Result<(), CanaryFailure> {
+    let RecordLocation { adapter, zone, .. } = place;
     // A check is broken off, this is not: what it has made by then must be known.
     let presented = ending.during_removals(adapter.present(&zone.id, record)).await;
-    let made = id.insert(presented.ok_or(Fate::Ended)??);
-    store.record_presented(entry, made.as_str()).await.map_err(Fate::Store)?;
+    let made = id.insert(presented.ok_or(CanaryFailure::Ended)??);
+    store.record_presented(entry, made.as_str()).await.map_err(CanaryFailure::Store)?;
     let waits = async {
         view.propagation.await_published(&**adapter, &zone.id, made).await?;
         view.propagation.await_visible(zone, &record.name, std::slice::from_ref(&record.content)).await
     };
     match ending.during(timeout_at(end, waits)).await {
         Some(Ok(seen)) => Ok(seen?),
-        Some(Err(_)) => Err(Fate::TooSlow),
-        None => Err(Fate::Ended),
+        Some(Err(_)) => Err(CanaryFailure::TooSlow),
+        None => Err(CanaryFailure::Ended),
     }
 }
 
 /// Whether an open order needs records at this place: services that keep few values there would drop one of them.
-async fn is_busy(store: &Store, place: &Place) -> Result<bool, StoreError> {
+async fn is_busy(store: &Store, place: &RecordLocation) -> Result<bool, StoreError> {
     let adapter = place.adapter.name().as_str();
     let journal = store.journal().await?;
     Ok(journal.iter().any(|record| record.needed && record.adapter == adapter && record.name == place.name()))
 }
 
-fn unseen(about: &Subject, error: &DnsError) -> Finding {
+fn unseen(about: &CheckSubject, error: &DnsError) -> CheckResult {
     let remedy = match error {
         DnsError::NotVisible { .. } => {
             "see that these servers get the zone's changes (NOTIFY, transfers), or are removed"
@@ -197,15 +197,15 @@ fn unseen(about: &Subject, error: &DnsError) -> Finding {
             "look at the zone in the DNS service, and ask its support"
         }
         DnsError::Busy { .. } => "look again when the service is less busy",
-        _ => return Finding::fault_of_words(about, Check::Canary, &told(error)),
+        _ => return CheckResult::fault_of_words(about, Check::Canary, &told(error)),
     };
-    let fault = Finding::fault_of_words(about, Check::Canary, &told(error));
-    Finding { remedy: Some(remedy.into()), ..fault }
+    let fault = CheckResult::fault_of_words(about, Check::Canary, &told(error));
+    CheckResult { remedy: Some(remedy.into()), ..fault }
 }
 
-fn broken(about: &Subject, error: &StoreError) -> Finding {
+fn broken(about: &CheckSubject, error: &StoreError) -> CheckResult {
     let detail = format!("the journal cannot be kept: {}", words(error));
-    Finding::fault(about, Check::Canary, detail, "check the database and the disk")
+    CheckResult::fault(about, Check::Canary, detail, "check the database and the disk")
 }
 
 /// As long as a challenge's value, 43 characters of base64url, for services that take no other.

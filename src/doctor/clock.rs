@@ -3,25 +3,25 @@
 
 use time::Duration;
 
-use crate::doctor::provider::Seen;
-use crate::domain::finding::{Check, Finding, Subject};
-use crate::domain::spoken::Spoken;
+use crate::doctor::provider::ProviderReport;
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
+use crate::domain::spoken::HumanDuration;
 
 /// Nothing where no CA was asked. Where they disagree, the one counts that is nearest to us.
-pub(super) fn clock(seen: &[Seen]) -> Option<Finding> {
-    let about = Subject::SetUp;
+pub(super) fn clock(seen: &[ProviderReport]) -> Option<CheckResult> {
+    let about = CheckSubject::SetUp;
     let told = seen.iter().filter_map(|seen| Some((seen.ahead?, &seen.server)));
     let Some((ahead, server)) = told.min_by_key(|(ahead, _)| ahead.abs()) else {
-        let silent = || Finding::skipped(&about, Check::Clock, "no CA has told its own time");
+        let silent = || CheckResult::skipped(&about, Check::Clock, "no CA has told its own time");
         return (!seen.is_empty()).then(silent);
     };
     let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
-    let detail = format!("it is {} {direction} that of {server}", Spoken(ahead.abs()));
+    let detail = format!("it is {} {direction} that of {server}", HumanDuration(ahead.abs()));
     let remedy = "set the clock, and keep it by NTP: `timedatectl set-ntp true`";
     Some(match ahead.abs() {
-        off if off >= BAD => Finding::fault(&about, Check::Clock, detail, remedy),
-        off if off >= ODD => Finding::warning(&about, Check::Clock, detail, remedy),
-        _ => Finding::ok(&about, Check::Clock, format!("it agrees with that of {server}")),
+        off if off >= BAD => CheckResult::fault(&about, Check::Clock, detail, remedy),
+        off if off >= ODD => CheckResult::warning(&about, Check::Clock, detail, remedy),
+        _ => CheckResult::ok(&about, Check::Clock, format!("it agrees with that of {server}")),
     })
 }
 

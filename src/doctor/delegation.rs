@@ -8,21 +8,21 @@ use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use crate::config::dns::Look;
+use crate::config::dns::PropagationCheck;
 use crate::dns::DnsError;
 use crate::dns::adapter::Zone;
 use crate::dns::lookup::{Delegation, Lookup};
-use crate::dns::question::Question;
-use crate::dns::routes::Place;
+use crate::dns::question::DnsQuestion;
+use crate::dns::routes::RecordLocation;
 use crate::dns::server::Server;
 use crate::doctor::provider::words;
 use crate::doctor::way::told;
-use crate::doctor::{Doctor, View};
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::doctor::{Doctor, DnsView};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::zone_name::relative_name;
 
 impl Doctor {
-    pub(super) async fn delegation(&self, view: &View, about: &Subject, place: &Place) -> Vec<Finding> {
+    pub(super) async fn delegation(&self, view: &DnsView, about: &CheckSubject, place: &RecordLocation) -> Vec<CheckResult> {
         let looked = async {
             let begun = view.lookup.zone_of(place.name()).await?;
             if begun != place.zone.name {
@@ -34,15 +34,15 @@ impl Doctor {
         let findings = findings.into_iter().map(|finding| finding.about(about)).collect();
         // Who does not rely on the authoritative servers may see other ones than the world does.
         match self.section.look {
-            Look::Authoritative => findings,
-            Look::Resolvers | Look::Wait | Look::Off => findings.into_iter().map(at_most_warning).collect(),
+            PropagationCheck::Authoritative => findings,
+            PropagationCheck::Resolvers | PropagationCheck::Wait | PropagationCheck::Off => findings.into_iter().map(at_most_warning).collect(),
         }
     }
 
     /// What holds for all names of a zone, looked at once.
-    async fn delegation_of_zone(&self, view: &View, place: &Place) -> Vec<Finding> {
+    async fn delegation_of_zone(&self, view: &DnsView, place: &RecordLocation) -> Vec<CheckResult> {
         let zone = &place.zone;
-        let about = Subject::Name(zone.name.clone());
+        let about = CheckSubject::Name(zone.name.clone());
         let find = async {
             let delegation = match view.lookup.delegation(&zone.name).await {
                 Ok(delegation) => delegation,
@@ -65,25 +65,25 @@ impl Doctor {
     }
 }
 
-fn unlooked(about: &Subject, error: &DnsError) -> Finding {
-    Finding::fault_of_words(about, Check::Delegation, &told(error)).as_warning()
+fn unlooked(about: &CheckSubject, error: &DnsError) -> CheckResult {
+    CheckResult::fault_of_words(about, Check::Delegation, &told(error)).as_warning()
 }
 
-fn at_most_warning(finding: Finding) -> Finding {
+fn at_most_warning(finding: CheckResult) -> CheckResult {
     if finding.is_fault() { finding.as_warning() } else { finding }
 }
 
 /// What cannot be looked at without a zone.
-pub(super) fn unseen(about: &Subject, because: &str) -> [Finding; 2] {
-    [Check::Delegation, Check::Dnssec].map(|check| Finding::skipped(about, check, because))
+pub(super) fn unseen(about: &CheckSubject, because: &str) -> [CheckResult; 2] {
+    [Check::Delegation, Check::Dnssec].map(|check| CheckResult::skipped(about, check, because))
 }
 
 /// The DNS has another zone at the record's name than the service.
-fn elsewhere(about: &Subject, place: &Place, begun: &str) -> Finding {
+fn elsewhere(about: &CheckSubject, place: &RecordLocation, begun: &str) -> CheckResult {
     let (zone, record) = (&place.zone.name, place.name());
     if relative_name(begun, zone).is_some() {
         let detail = format!("in the DNS {record} belongs to the zone {begun}, not to {zone} where its record goes");
-        return Finding::fault(
+        return CheckResult::fault(
             about,
             Check::Delegation,
             detail,
@@ -91,14 +91,14 @@ fn elsewhere(about: &Subject, place: &Place, begun: &str) -> Finding {
         );
     }
     let detail = format!("{zone} is not delegated: in the DNS {record} belongs to {begun}");
-    Finding::fault(about, Check::Delegation, detail, delegate(&place.zone, begun))
+    CheckResult::fault(about, Check::Delegation, detail, delegate(&place.zone, begun))
 }
 
 /// `answers` is whether any of the servers to which the parent leads speaks for the zone. Where one does, the servers that
 /// only the service names may be hidden primaries, or the same ones by other names.
-fn judged(about: &Subject, zone: &Zone, delegation: &Delegation, answers: bool) -> Finding {
+fn judged(about: &CheckSubject, zone: &Zone, delegation: &Delegation, answers: bool) -> CheckResult {
     let (parent, named) = (&delegation.parent, delegation.nameservers.join(", "));
-    let fault = |detail: String| Finding::fault(about, Check::Delegation, detail, delegate(zone, parent));
+    let fault = |detail: String| CheckResult::fault(about, Check::Delegation, detail, delegate(zone, parent));
     if delegation.nameservers.is_empty() {
         return fault(format!("the servers of {parent} do not delegate {}", zone.name));
     }
@@ -113,9 +113,9 @@ fn judged(about: &Subject, zone: &Zone, delegation: &Delegation, answers: bool) 
     }
     if !unnamed.is_empty() {
         let detail = format!("{parent} delegates {} to {named}, and not to {}", zone.name, unnamed.join(", "));
-        return Finding::warning(about, Check::Delegation, detail, delegate(zone, parent));
+        return CheckResult::warning(about, Check::Delegation, detail, delegate(zone, parent));
     }
-    Finding::ok(about, Check::Delegation, format!("{parent} delegates {} to {named}", zone.name))
+    CheckResult::ok(about, Check::Delegation, format!("{parent} delegates {} to {named}", zone.name))
 }
 
 fn delegate(zone: &Zone, parent: &str) -> String {
@@ -125,15 +125,15 @@ fn delegate(zone: &Zone, parent: &str) -> String {
 }
 
 /// What is wrong with a server to which the parent leads.
-async fn look_at(lookup: &Lookup, about: &Subject, zone: &str, server: &str) -> Option<Finding> {
+async fn look_at(lookup: &Lookup, about: &CheckSubject, zone: &str, server: &str) -> Option<CheckResult> {
     let addresses = match lookup.addresses(server).await {
         Ok(addresses) => addresses,
         Err(error) => {
             let detail = format!("the delegation leads to {server}, which could not be looked up: {}", words(&error));
-            return Some(Finding::warning(about, Check::Delegation, detail, "check dns.propagation.resolvers"));
+            return Some(CheckResult::warning(about, Check::Delegation, detail, "check dns.propagation.resolvers"));
         }
     };
-    let question = Question::to_authority(zone, RecordType::SOA).ok()?;
+    let question = DnsQuestion::to_authority(zone, RecordType::SOA).ok()?;
     let asked = addresses.iter().map(async |ip| {
         let address = SocketAddr::new(*ip, DNS_PORT);
         (address, Server::at(address).ask(&question, PATIENCE).await)
@@ -147,17 +147,17 @@ async fn look_at(lookup: &Lookup, about: &Subject, zone: &str, server: &str) -> 
     let remedy = format!("have {server} serve {zone}, or remove it from the delegation");
     if let Some(refusal) = refusal {
         let detail = format!("the delegation leads to {server}, which is lame: {refusal}");
-        return Some(Finding::fault(about, Check::Delegation, detail, remedy));
+        return Some(CheckResult::fault(about, Check::Delegation, detail, remedy));
     }
     if addresses.is_empty() {
         let detail = format!("the delegation leads to {server}, which has no address");
-        return Some(Finding::fault(about, Check::Delegation, detail, remedy));
+        return Some(CheckResult::fault(about, Check::Delegation, detail, remedy));
     }
     // It may be this host that does not reach it.
     let silent = answers.iter().all(|(_, answer)| answer.is_err());
     let detail = format!("the delegation leads to {server}, which gives no answer here");
     let remedy = "check the server, and whether this host may ask name servers; see dns.propagation.look";
-    silent.then(|| Finding::warning(about, Check::Delegation, detail, remedy))
+    silent.then(|| CheckResult::warning(about, Check::Delegation, detail, remedy))
 }
 
 fn plain(name: &str) -> String {
@@ -173,33 +173,33 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::finding::Verdict;
+    use crate::domain::finding::CheckVerdict;
 
-    fn verdict(own: &[&str], named: &[&str]) -> (Verdict, String) {
+    fn verdict(own: &[&str], named: &[&str]) -> (CheckVerdict, String) {
         verdict_where(own, named, false)
     }
 
-    fn verdict_where(own: &[&str], named: &[&str], answers: bool) -> (Verdict, String) {
+    fn verdict_where(own: &[&str], named: &[&str], answers: bool) -> (CheckVerdict, String) {
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let zone = Zone { id: "1".to_owned().into(), name: "a.example".to_owned(), nameservers: owned(own) };
         let delegation = Delegation { parent: "example".to_owned(), nameservers: owned(named) };
-        let finding = judged(&Subject::Name("www.a.example".to_owned()), &zone, &delegation, answers);
+        let finding = judged(&CheckSubject::Name("www.a.example".to_owned()), &zone, &delegation, answers);
         (finding.verdict, finding.to_string())
     }
 
     #[test]
     fn the_parent_and_the_service_must_name_the_same_servers() {
-        assert_eq!(verdict(&["NS1.dns.test.", "ns2.dns.test"], &["ns1.dns.test", "ns2.dns.test"]).0, Verdict::Ok);
-        assert_eq!(verdict(&[], &["ns1.dns.test"]).0, Verdict::Ok, "the service does not say");
-        assert_eq!(verdict(&["ns1.dns.test"], &["ns1.dns.test", "second.test"]).0, Verdict::Ok, "a secondary");
+        assert_eq!(verdict(&["NS1.dns.test.", "ns2.dns.test"], &["ns1.dns.test", "ns2.dns.test"]).0, CheckVerdict::Ok);
+        assert_eq!(verdict(&[], &["ns1.dns.test"]).0, CheckVerdict::Ok, "the service does not say");
+        assert_eq!(verdict(&["ns1.dns.test"], &["ns1.dns.test", "second.test"]).0, CheckVerdict::Ok, "a secondary");
         let (none, words) = verdict(&["ns1.dns.test"], &[]);
-        assert!(none == Verdict::Fault && words.contains("do not delegate a.example"), "{words}");
+        assert!(none == CheckVerdict::Fault && words.contains("do not delegate a.example"), "{words}");
         assert!(words.contains("NS records for a.example in example that name ns1.dns.test"), "{words}");
         let (other, words) = verdict(&["ns1.dns.test"], &["ns.parking.test"]);
-        assert!(other == Verdict::Fault && words.contains("to ns.parking.test, where its records are not"), "{words}");
+        assert!(other == CheckVerdict::Fault && words.contains("to ns.parking.test, where its records are not"), "{words}");
         let (hidden, words) = verdict_where(&["ns1.dns.test"], &["ns.vanity.test"], true);
-        assert!(hidden == Verdict::Warning && words.contains("and not to ns1.dns.test"), "{words}");
+        assert!(hidden == CheckVerdict::Warning && words.contains("and not to ns1.dns.test"), "{words}");
         let (some, words) = verdict(&["ns1.dns.test", "ns2.dns.test"], &["ns1.dns.test"]);
-        assert!(some == Verdict::Warning && words.contains("and not to ns2.dns.test"), "{words}");
+        assert!(some == CheckVerdict::Warning && words.contains("and not to ns2.dns.test"), "{words}");
     }
 }

@@ -1,27 +1,27 @@
 //! DNSSEC: a zone whose signatures are wrong is not there for CAs, all of which validate.
 
 use crate::dns::lookup::{Lookup, Security};
-use crate::doctor::View;
+use crate::doctor::DnsView;
 use crate::doctor::way::told;
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 
 /// What a resolver that validates would see of `zone`, looked at once for all its names.
-pub(super) async fn dnssec(view: &View, about: &Subject, zone: &str) -> Finding {
+pub(super) async fn dnssec(view: &DnsView, about: &CheckSubject, zone: &str) -> CheckResult {
     view.securities.get(zone.to_owned(), look(&view.lookup, about, zone)).await.about(about)
 }
 
-async fn look(lookup: &Lookup, about: &Subject, zone: &str) -> Finding {
+async fn look(lookup: &Lookup, about: &CheckSubject, zone: &str) -> CheckResult {
     match lookup.security(zone).await {
-        Ok(Security::Validated) => Finding::ok(about, Check::Dnssec, format!("{zone} is signed and valid")),
+        Ok(Security::Validated) => CheckResult::ok(about, Check::Dnssec, format!("{zone} is signed and valid")),
         Ok(Security::Unvalidated) => {
             let because = format!("{zone} is not signed, or the resolver does not validate");
-            Finding::skipped(about, Check::Dnssec, because)
+            CheckResult::skipped(about, Check::Dnssec, because)
         }
         Ok(Security::Bogus) => {
             let detail = format!("{zone} is bogus: resolvers that validate answer SERVFAIL, and so will CAs");
             let remedy = "correct or remove the DS record at the parent, or sign the zone again";
-            Finding::fault(about, Check::Dnssec, detail, remedy)
+            CheckResult::fault(about, Check::Dnssec, detail, remedy)
         }
-        Err(error) => Finding::fault_of_words(about, Check::Dnssec, &told(&error)).as_warning(),
+        Err(error) => CheckResult::fault_of_words(about, Check::Dnssec, &told(&error)).as_warning(),
     }
 }

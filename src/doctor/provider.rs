@@ -5,15 +5,15 @@ use std::error::Error;
 use time::Duration;
 
 use crate::acme::{AccountCredentials, AcmeError, ProblemKind};
-use crate::doctor::round::{Examined, ExaminedProvider};
+use crate::doctor::round::{CheckedProvider, ExaminedProvider};
 use crate::doctor::{Doctor, Ending};
 use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::provider::{AccountNote, Provider};
 use crate::store::Account;
 
 /// What was seen of a provider, and what the looks at names need of it.
-pub(super) struct Seen {
+pub(super) struct ProviderReport {
     pub(super) name: String,
     pub(super) server: String,
     /// The URL of its account.
@@ -22,15 +22,15 @@ pub(super) struct Seen {
     pub(super) identities: Option<Vec<String>>,
     /// By how much our clock is ahead of its own; nothing where it does not tell.
     pub(super) ahead: Option<Duration>,
-    pub(super) findings: Vec<Finding>,
+    pub(super) findings: Vec<CheckResult>,
 }
 
 impl Doctor {
     /// What there is to say of a provider, and what of it cannot be said before the round ends.
-    pub(super) async fn provider(&self, examined: &Examined, ending: &Ending) -> Seen {
-        let Examined { provider, profiles } = examined;
-        let (about, server) = (Subject::Provider(provider.name()), provider.server());
-        let mut seen = Seen {
+    pub(super) async fn provider(&self, examined: &CheckedProvider, ending: &Ending) -> ProviderReport {
+        let CheckedProvider { provider, profiles } = examined;
+        let (about, server) = (CheckSubject::Provider(provider.name()), provider.server());
+        let mut seen = ProviderReport {
             name: provider.name(),
             server: server.to_string(),
             account: provider.account_url().cloned(),
@@ -39,36 +39,36 @@ impl Doctor {
             findings: Vec::new(),
         };
         let unasked = |because: &str| {
-            let profile = (!profiles.is_empty()).then(|| Finding::skipped(&about, Check::Profile, because));
-            std::iter::once(Finding::skipped(&about, Check::Account, because)).chain(profile)
+            let profile = (!profiles.is_empty()).then(|| CheckResult::skipped(&about, Check::Profile, because));
+            std::iter::once(CheckResult::skipped(&about, Check::Account, because)).chain(profile)
         };
         match ending.during(self.acme.look(server)).await {
             Some(Ok(date)) => {
                 seen.ahead = date.map(|date| self.clock.now() - date);
-                seen.findings.push(Finding::ok(&about, Check::Directory, format!("{server} answers")));
+                seen.findings.push(CheckResult::ok(&about, Check::Directory, format!("{server} answers")));
                 seen.identities = ending.during(self.acme.identities(server)).await.and_then(Result::ok);
                 let account = ending.during(self.account(&about, provider)).await;
                 seen.findings
-                    .push(account.unwrap_or_else(|| Finding::skipped(&about, Check::Account, ending.reason())));
+                    .push(account.unwrap_or_else(|| CheckResult::skipped(&about, Check::Account, ending.reason())));
                 let offered = ending.during(self.profiles(&about, examined)).await;
                 seen.findings.extend(offered.unwrap_or_else(|| unasked(ending.reason()).skip(1).collect()));
             }
             Some(Err(error)) => {
                 let remedy = "check the provider's server, the network, and extra_roots in [acme] for a private CA";
-                seen.findings.push(Finding::fault(&about, Check::Directory, words(&error), remedy));
+                seen.findings.push(CheckResult::fault(&about, Check::Directory, words(&error), remedy));
                 seen.findings.extend(unasked("the directory does not answer"));
             }
             None => {
                 let because = format!("{}: {server} has not answered yet", ending.reason());
-                seen.findings.push(Finding::skipped(&about, Check::Directory, because));
+                seen.findings.push(CheckResult::skipped(&about, Check::Directory, because));
                 seen.findings.extend(unasked(ending.reason()));
             }
         }
         seen
     }
 
-    async fn account(&self, about: &Subject, provider: &ExaminedProvider) -> Finding {
-        let skipped = |because: &str| Finding::skipped(about, Check::Account, because);
+    async fn account(&self, about: &CheckSubject, provider: &ExaminedProvider) -> CheckResult {
+        let skipped = |because: &str| CheckResult::skipped(about, Check::Account, because);
         let (store, provider) = match (&self.store, provider) {
             (None, _) => return skipped("there is no database yet; the daemon registers the account"),
             (_, ExaminedProvider::Declared(..)) => {
@@ -80,7 +80,7 @@ impl Doctor {
             Ok(Some(account)) => account,
             Ok(None) => return skipped("the provider was deleted meanwhile"),
             Err(error) => {
-                return Finding::fault(about, Check::Account, words(&error), "check the database and its keys");
+                return CheckResult::fault(about, Check::Account, words(&error), "check the database and its keys");
             }
         };
         let Some(url) = account.registered.as_ref().map(|registered| registered.url.clone()) else {
@@ -96,50 +96,50 @@ impl Doctor {
         };
         let another = format!("`autocertd account register {:?}` registers another one", provider.name.as_str());
         match known.await {
-            Ok(Some(_)) => Finding::ok(about, Check::Account, format!("{url} is valid")),
-            Ok(None) => Finding::fault(about, Check::Account, format!("the CA does not know {url}"), another),
-            Err(error) if is_about_account(&error) => Finding::fault(about, Check::Account, words(&error), another),
-            Err(error) => Finding::warning(about, Check::Account, words(&error), "look again when the CA is back"),
+            Ok(Some(_)) => CheckResult::ok(about, Check::Account, format!("{url} is valid")),
+            Ok(None) => CheckResult::fault(about, Check::Account, format!("the CA does not know {url}"), another),
+            Err(error) if is_about_account(&error) => CheckResult::fault(about, Check::Account, words(&error), another),
+            Err(error) => CheckResult::warning(about, Check::Account, words(&error), "look again when the CA is back"),
         }
     }
 
-    async fn profiles(&self, about: &Subject, examined: &Examined) -> Vec<Finding> {
-        let Examined { provider, profiles } = examined;
+    async fn profiles(&self, about: &CheckSubject, examined: &CheckedProvider) -> Vec<CheckResult> {
+        let CheckedProvider { provider, profiles } = examined;
         let server = provider.server();
         if profiles.is_empty() {
             return Vec::new();
         }
         let offered = match self.acme.profiles(server).await {
             Ok(offered) => offered,
-            Err(error) => return vec![Finding::skipped(about, Check::Profile, words(&error))],
+            Err(error) => return vec![CheckResult::skipped(about, Check::Profile, words(&error))],
         };
         let listed = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
         let look = |profile: &str| {
             if offered.iter().any(|name| name == profile) {
-                return Finding::ok(about, Check::Profile, format!("{profile} is offered"));
+                return CheckResult::ok(about, Check::Profile, format!("{profile} is offered"));
             }
             let detail = format!("the CA does not offer {profile}, only: {listed}");
-            Finding::fault(about, Check::Profile, detail, "correct `profile` in the settings")
+            CheckResult::fault(about, Check::Profile, detail, "correct `profile` in the settings")
         };
         profiles.iter().map(|profile| look(profile.as_str())).collect()
     }
 }
 
-fn unregistered(about: &Subject, provider: &Provider, account: &Account) -> Finding {
+fn unregistered(about: &CheckSubject, provider: &Provider, account: &Account) -> CheckResult {
     match (&account.note, &provider.trouble) {
         (Some(AccountNote::Deactivated { account, at }), _) => {
             let detail = format!("{account} was deactivated at {at}, as was asked for");
-            Finding::fault(about, Check::Account, detail, "`autocertd account register` registers another one")
+            CheckResult::fault(about, Check::Account, detail, "`autocertd account register` registers another one")
         }
         (_, Some(trouble)) if trouble.last.disposition == Disposition::Operator => {
             let detail = format!("it is not registered: {}", trouble.last);
-            Finding::fault(about, Check::Account, detail, "correct the provider, then reload")
+            CheckResult::fault(about, Check::Account, detail, "correct the provider, then reload")
         }
         (_, Some(trouble)) => {
             let detail = format!("it is not registered yet: {}", trouble.last);
-            Finding::warning(about, Check::Account, detail, format!("it is tried again at {}", trouble.next_try))
+            CheckResult::warning(about, Check::Account, detail, format!("it is tried again at {}", trouble.next_try))
         }
-        (_, None) => Finding::ok(about, Check::Account, "it is not registered yet; the first order does that"),
+        (_, None) => CheckResult::ok(about, Check::Account, "it is not registered yet; the first order does that"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::id::ProviderId;
 use crate::domain::name::{DnsName, filter_form, names_to_order};
 use crate::domain::profile::Profile;
@@ -14,9 +14,9 @@ use crate::store::{Store, StoreError};
 
 /// Names and providers, each once.
 #[derive(Debug, Default)]
-pub struct Round {
-    pub(super) providers: Vec<Examined>,
-    pub(super) names: Vec<Patient>,
+pub struct CheckList {
+    pub(super) providers: Vec<CheckedProvider>,
+    pub(super) names: Vec<CheckedName>,
     /// Where each name stands in the list.
     places: HashMap<DnsName, usize>,
     /// Stored providers that were read, each with those that stand by for it; nothing where it is gone or damaged.
@@ -25,7 +25,7 @@ pub struct Round {
 
 /// A provider that is looked at.
 #[derive(Debug)]
-pub(super) struct Examined {
+pub(super) struct CheckedProvider {
     pub(super) provider: ExaminedProvider,
     /// What is to be ordered there.
     pub(super) profiles: Vec<Profile>,
@@ -40,15 +40,15 @@ pub(super) enum ExaminedProvider {
 
 /// A name that is looked at.
 #[derive(Clone, Debug)]
-pub(super) struct Patient {
+pub(super) struct CheckedName {
     pub(super) name: DnsName,
     /// Who is to issue for it; nobody yet where no auto-certificate has it.
-    pub(super) issuers: Vec<Issuer>,
+    pub(super) issuers: Vec<CheckedIssuer>,
 }
 
 /// A provider by its place in the list, and whether it only stands by for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Issuer {
+pub(super) struct CheckedIssuer {
     pub(super) provider: usize,
     pub(super) stands_by: bool,
 }
@@ -91,7 +91,7 @@ impl ExaminedProvider {
     }
 }
 
-impl Round {
+impl CheckList {
     /// Whether there is no name to look at.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
@@ -103,15 +103,15 @@ impl Round {
     }
 
     /// That nothing of this is looked at, for this reason.
-    pub fn skipped(&self, because: &str) -> Vec<Finding> {
+    pub fn skipped(&self, because: &str) -> Vec<CheckResult> {
         let providers = self
             .providers
             .iter()
-            .map(|examined| Finding::skipped(&Subject::Provider(examined.provider.name()), Check::Directory, because));
+            .map(|examined| CheckResult::skipped(&CheckSubject::Provider(examined.provider.name()), Check::Directory, because));
         let names = self
             .names
             .iter()
-            .map(|patient| Finding::skipped(&Subject::Name(patient.name.to_string()), Check::Zone, because));
+            .map(|patient| CheckResult::skipped(&CheckSubject::Name(patient.name.to_string()), Check::Zone, because));
         providers.chain(names).collect()
     }
 
@@ -181,7 +181,7 @@ impl Round {
         stored: &HashMap<DeclaredKey, ProviderId>,
         declared: &DeclaredProvider,
         (own, stands_by): (Option<Profile>, bool),
-    ) -> Result<Option<Issuer>, StoreError> {
+    ) -> Result<Option<CheckedIssuer>, StoreError> {
         if let (Some(store), Some(id)) = (store, stored.get(&declared.key))
             && let Some((provider, _)) = self.read(store, *id).await?
             && provider.server == declared.provider.server
@@ -199,7 +199,7 @@ impl Round {
         store: &Store,
         id: ProviderId,
         own: Option<Profile>,
-    ) -> Result<Vec<Issuer>, StoreError> {
+    ) -> Result<Vec<CheckedIssuer>, StoreError> {
         let Some((primary, fallbacks)) = self.read(store, id).await? else { return Ok(Vec::new()) };
         let mut issuers = vec![self.examined(ExaminedProvider::Stored(Box::new(primary)), own, false)];
         for fallback in fallbacks {
@@ -226,19 +226,19 @@ impl Round {
         Ok(found)
     }
 
-    fn examined(&mut self, provider: ExaminedProvider, own: Option<Profile>, stands_by: bool) -> Issuer {
+    fn examined(&mut self, provider: ExaminedProvider, own: Option<Profile>, stands_by: bool) -> CheckedIssuer {
         let profile = own.or_else(|| provider.profile().cloned());
         let known = self.providers.iter().position(|examined| examined.provider.is_same(&provider));
         let at = known.unwrap_or(self.providers.len());
         if known.is_none() {
-            self.providers.push(Examined { provider, profiles: Vec::new() });
+            self.providers.push(CheckedProvider { provider, profiles: Vec::new() });
         }
         let profiles = &mut self.providers[at].profiles;
         profiles.extend(profile.filter(|profile| !profiles.contains(profile)));
-        Issuer { provider: at, stands_by }
+        CheckedIssuer { provider: at, stands_by }
     }
 
-    fn add_names(&mut self, names: Vec<DnsName>, issuers: &[Issuer]) {
+    fn add_names(&mut self, names: Vec<DnsName>, issuers: &[CheckedIssuer]) {
         for name in names {
             let patient = self.patient(name);
             for issuer in issuers {
@@ -249,10 +249,10 @@ impl Round {
         }
     }
 
-    fn patient(&mut self, name: DnsName) -> &mut Patient {
+    fn patient(&mut self, name: DnsName) -> &mut CheckedName {
         let at = *self.places.entry(name.clone()).or_insert(self.names.len());
         if at == self.names.len() {
-            self.names.push(Patient { name, issuers: Vec::new() });
+            self.names.push(CheckedName { name, issuers: Vec::new() });
         }
         &mut self.names[at]
     }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, access};
 
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::text::RemoteMessage;
 use crate::store::StoreUrl;
 
 /// Where things are kept.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct InstancePaths {
     /// The state directory.
     pub state_directory: PathBuf,
     /// The database.
@@ -21,7 +21,7 @@ pub struct Place {
 }
 
 /// What there is to say of the place. It is looked at, and nothing is made.
-pub fn set_up(place: &Place) -> Vec<Finding> {
+pub fn set_up(place: &InstancePaths) -> Vec<CheckResult> {
     let folder = &place.state_directory;
     let state = match std::fs::metadata(folder) {
         Ok(found) => found,
@@ -30,8 +30,8 @@ pub fn set_up(place: &Place) -> Vec<Finding> {
             let remedy = "check state_directory; `autocertd serve` makes it";
             let because = "the state directory is not there yet";
             return vec![
-                Finding::warning(&Subject::SetUp, Check::StateDirectory, detail, remedy),
-                Finding::skipped(&Subject::SetUp, Check::DiskSpace, because),
+                CheckResult::warning(&CheckSubject::SetUp, Check::StateDirectory, detail, remedy),
+                CheckResult::skipped(&CheckSubject::SetUp, Check::DiskSpace, because),
             ];
         }
         Err(error) => {
@@ -47,7 +47,7 @@ pub fn set_up(place: &Place) -> Vec<Finding> {
     findings
 }
 
-fn directory(folder: &Path, state: &Metadata) -> Finding {
+fn directory(folder: &Path, state: &Metadata) -> CheckResult {
     let shown = folder.display();
     if !state.is_dir() {
         return fault(Check::StateDirectory, format!("{shown} is no directory"), "correct state_directory");
@@ -58,11 +58,11 @@ fn directory(folder: &Path, state: &Metadata) -> Finding {
         let remedy = format!("`chown -R` it to that user and `chmod 700` it, or run this as user {}", state.uid());
         return fault(Check::StateDirectory, detail, remedy);
     }
-    Finding::ok(&Subject::SetUp, Check::StateDirectory, format!("{shown} can be written"))
+    CheckResult::ok(&CheckSubject::SetUp, Check::StateDirectory, format!("{shown} can be written"))
 }
 
 /// A file that is not there yet is made by the daemon.
-fn file(path: &Path, state: &Metadata) -> Option<Finding> {
+fn file(path: &Path, state: &Metadata) -> Option<CheckResult> {
     let (found, shown) = (std::fs::metadata(path).ok()?, path.display());
     if access(path, AccessFlags::R_OK | AccessFlags::W_OK).is_err() {
         let detail = format!("{shown} of user {} cannot be written by user {}", found.uid(), Uid::current());
@@ -75,22 +75,22 @@ fn file(path: &Path, state: &Metadata) -> Option<Finding> {
     None
 }
 
-fn room(folder: &Path) -> Finding {
+fn room(folder: &Path) -> CheckResult {
     let Ok(disk) = statvfs(folder) else {
-        return Finding::skipped(&Subject::SetUp, Check::DiskSpace, "the system does not tell");
+        return CheckResult::skipped(&CheckSubject::SetUp, Check::DiskSpace, "the system does not tell");
     };
     let free = disk.blocks_available().saturating_mul(disk.fragment_size()) / MEBIBYTE;
     let detail = format!("{free} MiB are free at {}", folder.display());
     let remedy = "make room: a full disk keeps certificates from being stored";
     match free {
         0..TOO_LITTLE => fault(Check::DiskSpace, detail, remedy),
-        TOO_LITTLE..LITTLE => Finding::warning(&Subject::SetUp, Check::DiskSpace, detail, remedy),
-        _ => Finding::ok(&Subject::SetUp, Check::DiskSpace, detail),
+        TOO_LITTLE..LITTLE => CheckResult::warning(&CheckSubject::SetUp, Check::DiskSpace, detail, remedy),
+        _ => CheckResult::ok(&CheckSubject::SetUp, Check::DiskSpace, detail),
     }
 }
 
-fn fault(check: Check, detail: String, remedy: impl Into<RemoteMessage>) -> Finding {
-    Finding::fault(&Subject::SetUp, check, detail, remedy)
+fn fault(check: Check, detail: String, remedy: impl Into<RemoteMessage>) -> CheckResult {
+    CheckResult::fault(&CheckSubject::SetUp, check, detail, remedy)
 }
 
 const MEBIBYTE: u64 = 1024 * 1024;

@@ -2,34 +2,34 @@
 
 use std::sync::Arc;
 
-use crate::config::dns::Look;
+use crate::config::dns::PropagationCheck;
 use crate::dns::DnsError;
 use crate::dns::adapter::Adapter;
 use crate::dns::alias::Aliases;
-use crate::dns::routes::Place;
+use crate::dns::routes::RecordLocation;
 use crate::doctor::provider::words;
-use crate::doctor::round::Patient;
-use crate::doctor::{Doctor, Ending, View};
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::doctor::round::CheckedName;
+use crate::doctor::{Doctor, Ending, DnsView};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::standing::DnsPersist;
 
 /// Where the way of a name leads.
-pub(super) struct Way {
+pub(super) struct ChallengePath {
     /// Who publishes at its end.
     pub(super) adapter: Option<Arc<dyn Adapter>>,
     /// What the adapter's service said for itself, where it did not get as far as the zone.
-    pub(super) service: Option<Finding>,
+    pub(super) service: Option<CheckResult>,
     /// Where the record goes, or in a few words why that is not known.
-    pub(super) place: Result<Place, String>,
+    pub(super) place: Result<RecordLocation, String>,
     /// Whether it leads nowhere and need not, for the name is proven by a standing record.
     pub(super) is_needless: bool,
-    pub(super) findings: Vec<Finding>,
+    pub(super) findings: Vec<CheckResult>,
 }
 
-impl Way {
-    fn cut_off(patient: &Patient, because: &str) -> Self {
-        let about = Subject::Name(patient.name.to_string());
-        let findings = [Check::Aliases, Check::Zone].map(|check| Finding::skipped(&about, check, because));
+impl ChallengePath {
+    fn cut_off(patient: &CheckedName, because: &str) -> Self {
+        let about = CheckSubject::Name(patient.name.to_string());
+        let findings = [Check::Aliases, Check::Zone].map(|check| CheckResult::skipped(&about, check, because));
         let place = Err(because.to_owned());
         Self { adapter: None, service: None, place, is_needless: false, findings: findings.into() }
     }
@@ -37,44 +37,44 @@ impl Way {
 
 impl Doctor {
     /// The way of a name; nothing where the round ends before it is found.
-    pub(super) async fn way(&self, view: &View, patient: &Patient, ending: &Ending) -> Way {
+    pub(super) async fn way(&self, view: &DnsView, patient: &CheckedName, ending: &Ending) -> ChallengePath {
         let Some(way) = ending.during(self.way_of_challenge(view, patient)).await else {
-            return Way::cut_off(patient, ending.reason());
+            return ChallengePath::cut_off(patient, ending.reason());
         };
         if self.persist == DnsPersist::Off || way.place.is_ok() {
             return way;
         }
-        let about = Subject::Name(patient.name.to_string());
+        let about = CheckSubject::Name(patient.name.to_string());
         let because = "proven by standing records (experimental), so that the way of DNS-01 is not checked";
-        let findings = vec![Finding::skipped(&about, Check::Zone, because)];
-        Way { adapter: None, service: None, is_needless: true, findings, ..way }
+        let findings = vec![CheckResult::skipped(&about, Check::Zone, because)];
+        ChallengePath { adapter: None, service: None, is_needless: true, findings, ..way }
     }
 
-    async fn way_of_challenge(&self, view: &View, patient: &Patient) -> Way {
-        let about = Subject::Name(patient.name.to_string());
+    async fn way_of_challenge(&self, view: &DnsView, patient: &CheckedName) -> ChallengePath {
+        let about = CheckSubject::Name(patient.name.to_string());
         let challenge = patient.name.challenge_name();
         let (place, findings) = (Err(String::new()), Vec::new());
-        let mut way = Way { adapter: None, service: None, place, is_needless: false, findings };
+        let mut way = ChallengePath { adapter: None, service: None, place, is_needless: false, findings };
         let aliases = match Aliases::from(&challenge, &view.lookup, &self.randomness).await {
             Ok(aliases) => {
                 way.findings.push(shown(&about, &aliases));
                 aliases
             }
-            Err(error @ DnsError::NoLookup { .. }) if matches!(self.section.look, Look::Wait | Look::Off) => {
+            Err(error @ DnsError::NoLookup { .. }) if matches!(self.section.look, PropagationCheck::Wait | PropagationCheck::Off) => {
                 way.findings.push(unseen(&about, &challenge, &error));
                 Aliases { chain: vec![challenge], wildcard: None }
             }
             Err(error) => {
-                way.findings.push(Finding::fault_of_words(&about, Check::Aliases, &told(&error)));
+                way.findings.push(CheckResult::fault_of_words(&about, Check::Aliases, &told(&error)));
                 way.place = Err("where the aliases lead is not known".to_owned());
-                way.findings.push(Finding::skipped(&about, Check::Zone, "where the aliases lead is not known"));
+                way.findings.push(CheckResult::skipped(&about, Check::Zone, "where the aliases lead is not known"));
                 return way;
             }
         };
         let adapter = match self.dns.adapter_of(aliases.end()) {
             Ok(adapter) => Arc::clone(adapter),
             Err(error) => {
-                way.findings.push(Finding::fault_of_words(&about, Check::Zone, &told(&error)));
+                way.findings.push(CheckResult::fault_of_words(&about, Check::Zone, &told(&error)));
                 way.place = Err("no adapter serves it".to_owned());
                 return way;
             }
@@ -82,18 +82,18 @@ impl Doctor {
         match adapter.zone_for(aliases.end()).await {
             Ok(zone) => {
                 let detail = format!("{} at {}, for {}", zone.name, adapter.name(), aliases.end());
-                way.findings.push(Finding::ok(&about, Check::Zone, detail));
-                way.place = Ok(Place { adapter: Arc::clone(&adapter), zone, aliases });
+                way.findings.push(CheckResult::ok(&about, Check::Zone, detail));
+                way.place = Ok(RecordLocation { adapter: Arc::clone(&adapter), zone, aliases });
             }
             Err(error) if is_of_service(&error) => {
-                let service = Subject::Adapter(adapter.name().to_string());
-                way.service = Some(Finding::fault_of_words(&service, Check::Service, &told(&error)));
+                let service = CheckSubject::Adapter(adapter.name().to_string());
+                way.service = Some(CheckResult::fault_of_words(&service, Check::Service, &told(&error)));
                 let because = format!("the DNS adapter {} is not working", adapter.name());
-                way.findings.push(Finding::skipped(&about, Check::Zone, because.as_str()));
+                way.findings.push(CheckResult::skipped(&about, Check::Zone, because.as_str()));
                 way.place = Err(because);
             }
             Err(error) => {
-                way.findings.push(Finding::fault_of_words(&about, Check::Zone, &told(&error)));
+                way.findings.push(CheckResult::fault_of_words(&about, Check::Zone, &told(&error)));
                 way.place = Err("there is no zone".to_owned());
             }
         }
@@ -102,7 +102,7 @@ impl Doctor {
     }
 }
 
-fn shown(about: &Subject, aliases: &Aliases) -> Finding {
+fn shown(about: &CheckSubject, aliases: &Aliases) -> CheckResult {
     let chain = aliases.chain.join(" -> ");
     if let Some(wildcard) = &aliases.wildcard {
         let (end, parent, target) = (aliases.end(), &wildcard.parent, &wildcard.target);
@@ -111,18 +111,18 @@ fn shown(about: &Subject, aliases: &Aliases) -> Finding {
              record goes to {end} itself, before which the wildcard gives way"
         );
         let remedy = format!("should it go to {target} instead, make {end} a CNAME of its own");
-        return Finding::warning(about, Check::Aliases, detail, remedy);
+        return CheckResult::warning(about, Check::Aliases, detail, remedy);
     }
     let detail = if aliases.chain.len() > 1 { chain } else { format!("{chain} is no alias") };
-    Finding::ok(about, Check::Aliases, detail)
+    CheckResult::ok(about, Check::Aliases, detail)
 }
 
 /// By the settings nothing is looked for in the DNS, so that the record goes where no alias leads.
-fn unseen(about: &Subject, challenge: &str, error: &DnsError) -> Finding {
+fn unseen(about: &CheckSubject, challenge: &str, error: &DnsError) -> CheckResult {
     let detail = format!("{challenge} is taken as no alias: {}", words(error));
     let remedy =
         "nothing, where it is none; otherwise set dns.propagation.resolvers to ones that can be asked from here";
-    Finding::warning(about, Check::Aliases, detail, remedy)
+    CheckResult::warning(about, Check::Aliases, detail, remedy)
 }
 
 /// Whether the service itself is at fault, and not what it was asked about.
@@ -153,14 +153,14 @@ pub(super) fn told(error: &DnsError) -> String {
 mod tests {
     use super::*;
     use crate::dns::alias::WildcardAlias;
-    use crate::domain::finding::Verdict;
+    use crate::domain::finding::CheckVerdict;
 
     #[test]
     fn a_wildcard_that_hijacks_the_name_is_explained() {
         let wildcard = WildcardAlias { parent: "a.example".to_owned(), target: "shop.example.net".to_owned() };
         let aliases = Aliases { chain: vec!["_acme-challenge.a.example".to_owned()], wildcard: Some(wildcard) };
-        let told = shown(&Subject::Name("a.example".to_owned()), &aliases);
-        assert_eq!(told.verdict, Verdict::Warning);
+        let told = shown(&CheckSubject::Name("a.example".to_owned()), &aliases);
+        assert_eq!(told.verdict, CheckVerdict::Warning);
         assert!(told.detail.starts_with("the wildcard *.a.example makes _acme-challenge.a.example an alias of shop."));
         assert!(told.remedy.unwrap().contains("make _acme-challenge.a.example a CNAME of its own"));
     }

@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use time::Duration;
 
 use crate::domain::breaker::Breaker;
-use crate::domain::hold::{Hold, HoldCause};
-use crate::domain::ledger::{Bucket, Full, Ledger, OrderFacts};
+use crate::domain::hold::{Deferral, DeferralCause};
+use crate::domain::ledger::{RateLimitBucket, LimitExceeded, RateLimitLedger, OrderFacts};
 use crate::domain::moment::Moment;
 
 /// What somebody in the queue wants of the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum WorkKind {
     /// Nothing that counts there: to clean up, or to ask when to renew.
     Aside,
     /// To go on with an order that is made.
@@ -25,9 +25,9 @@ pub enum Errand {
 
 /// One in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct QueuedWork {
     /// What is wanted.
-    pub errand: Errand,
+    pub errand: WorkKind,
     /// Whether a person asked for it: that is a probe, if need be.
     pub requested: bool,
     /// When the certificate that serves expires; absent where none does.
@@ -36,7 +36,7 @@ pub struct Candidate {
 
 /// The provider by now.
 #[derive(Clone, Copy, Debug)]
-pub struct Gate<'a> {
+pub struct AdmissionInput<'a> {
     /// What failed at it lately.
     pub breaker: Option<&'a Breaker>,
     /// How many are being worked on there.
@@ -51,40 +51,40 @@ pub struct Gate<'a> {
 
 /// What becomes of one in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Admission {
     /// Its turn has come.
     Go,
     /// It is kept back.
-    Hold(Hold),
+    Hold(Deferral),
     /// There is no room left; it stays where it is.
     Wait,
 }
 
 /// Decides about a queue, the most urgent first; one verdict for each. Orders that go are counted in `ledger`.
-pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Moment) -> Vec<Verdict> {
+pub fn admit(queue: &[QueuedWork], gate: AdmissionInput<'_>, ledger: &mut RateLimitLedger, now: Moment) -> Vec<Admission> {
     let mut room = gate.room.saturating_sub(gate.running);
     let mut probe = Probe::of(&gate, now);
     let mut behind_the_probe = 0;
-    let mut places = HashMap::from([(Bucket::Orders, gate.place_in_line())]);
-    let mut decide = |candidate: &Candidate| {
+    let mut places = HashMap::from([(RateLimitBucket::Orders, gate.place_in_line())]);
+    let mut decide = |candidate: &QueuedWork| {
         if room == 0 {
-            return Verdict::Wait;
+            return Admission::Wait;
         }
-        let is_for_here = matches!(candidate.errand, Errand::Resume | Errand::Order(_));
+        let is_for_here = matches!(candidate.errand, WorkKind::Resume | WorkKind::Order(_));
         if is_for_here
             && !candidate.requested
             && let Some(until) = probe.held_until()
         {
             let until = (until + BETWEEN_PROBERS * behind_the_probe).min(candidate.latest(until, now));
             behind_the_probe += 1;
-            return Verdict::Hold(Hold { until, cause: HoldCause::ProviderDown });
+            return Admission::Hold(Deferral { until, cause: DeferralCause::ProviderDown });
         }
-        if let Errand::Order(order) = &candidate.errand {
+        if let WorkKind::Order(order) = &candidate.errand {
             if let Err(full) = ledger.look(order, now) {
                 let place = places.entry(full.bucket.clone()).or_default();
                 let hold = in_line(&full, *place, candidate, now);
                 *place = place.saturating_add(1);
-                return Verdict::Hold(hold);
+                return Admission::Hold(hold);
             }
             ledger.ordered(order, now);
         }
@@ -92,19 +92,19 @@ pub fn admit(queue: &[Candidate], gate: Gate<'_>, ledger: &mut Ledger, now: Mome
             probe.is_sent(now);
         }
         room -= 1;
-        Verdict::Go
+        Admission::Go
     };
     queue.iter().map(&mut decide).collect()
 }
 
 /// Places are one token apart, so that not all come back at once. None is further away than a share of the time that is
 /// left, so that the urgent come back early, and are first then.
-fn in_line(full: &Full, place: i32, candidate: &Candidate, now: Moment) -> Hold {
+fn in_line(full: &LimitExceeded, place: i32, candidate: &QueuedWork, now: Moment) -> Deferral {
     let until = (full.until + full.rate.interval() * place).min(candidate.latest(full.until, now));
-    Hold { until, cause: HoldCause::from(full) }
+    Deferral { until, cause: DeferralCause::from(full) }
 }
 
-impl Candidate {
+impl QueuedWork {
     /// The latest moment for another look at what could be done from `earliest` on.
     fn latest(&self, earliest: Moment, now: Moment) -> Moment {
         let share = self.expiry.map_or(LONGEST_HOLD_WITHOUT_CERTIFICATE, |expiry| (expiry - now) / LOOKS_BEFORE_EXPIRY);
@@ -112,7 +112,7 @@ impl Candidate {
     }
 }
 
-impl Gate<'_> {
+impl AdmissionInput<'_> {
     /// A place somewhere among those that wait already: behind them all, the places that others leave early would stay
     /// empty, and before them all, each token would be waited for by everybody.
     fn place_in_line(&self) -> i32 {
@@ -135,7 +135,7 @@ enum Probe {
 
 impl Probe {
     /// What is under way may be the probe.
-    fn of(gate: &Gate<'_>, now: Moment) -> Self {
+    fn of(gate: &AdmissionInput<'_>, now: Moment) -> Self {
         match gate.breaker.and_then(Breaker::open_until) {
             None => Self::NotNeeded,
             // None is ever planned further ahead, but by a clock that was ahead.
@@ -173,22 +173,22 @@ const LONGEST_HOLD: Duration = Duration::days(1);
 mod tests {
     use super::*;
     use crate::domain::disposition::{Disposition, Failure};
-    use crate::domain::ledger::{Allowance, LimitKind, Limits, Rate};
+    use crate::domain::ledger::{RateLimitExemption, LimitKind, CaLimits, RateLimit};
     use crate::domain::name::DnsName;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
-    fn order(number: usize) -> Candidate {
+    fn order(number: usize) -> QueuedWork {
         let name: DnsName = format!("www.d{number}.com").parse().unwrap();
-        Candidate {
-            errand: Errand::Order(OrderFacts::new(&[name], Allowance::None)),
+        QueuedWork {
+            errand: WorkKind::Order(OrderFacts::new(&[name], RateLimitExemption::None)),
             requested: false,
             expiry: Some(NOW + Duration::days(15)),
         }
     }
 
-    const fn aside() -> Candidate {
-        Candidate { errand: Errand::Aside, requested: false, expiry: None }
+    const fn aside() -> QueuedWork {
+        QueuedWork { errand: WorkKind::Aside, requested: false, expiry: None }
     }
 
     fn open(probe_in: Duration) -> Breaker {
@@ -197,32 +197,32 @@ mod tests {
         Breaker { since: NOW - Duration::HOUR, failures: 5, first: None, shared: true, probe_at, last }
     }
 
-    fn go(verdicts: &[Verdict]) -> Vec<bool> {
-        verdicts.iter().map(|verdict| *verdict == Verdict::Go).collect()
+    fn go(verdicts: &[Admission]) -> Vec<bool> {
+        verdicts.iter().map(|verdict| *verdict == Admission::Go).collect()
     }
 
-    fn held(verdict: &Verdict) -> Duration {
-        let Verdict::Hold(hold) = verdict else { panic!("{verdict:?}") };
+    fn held(verdict: &Admission) -> Duration {
+        let Admission::Hold(hold) = verdict else { panic!("{verdict:?}") };
         hold.until - NOW
     }
 
     #[test]
     fn the_first_in_the_queue_take_the_room_that_is_there() {
         let queue = [aside(), order(1), order(2), order(3)];
-        let gate = Gate { breaker: None, running: 1, room: 3, line: 0, draw: 0.5 };
-        let verdicts = admit(&queue, gate, &mut Ledger::default(), NOW);
-        assert_eq!(verdicts, [Verdict::Go, Verdict::Go, Verdict::Wait, Verdict::Wait]);
+        let gate = AdmissionInput { breaker: None, running: 1, room: 3, line: 0, draw: 0.5 };
+        let verdicts = admit(&queue, gate, &mut RateLimitLedger::default(), NOW);
+        assert_eq!(verdicts, [Admission::Go, Admission::Go, Admission::Wait, Admission::Wait]);
     }
 
     #[test]
     fn while_it_is_down_only_what_counts_there_is_kept_back() {
         let breaker = open(Duration::minutes(4));
-        let requested = Candidate { requested: true, ..order(3) };
-        let queue = [order(1), aside(), Candidate { errand: Errand::Resume, ..order(2) }, requested];
+        let requested = QueuedWork { requested: true, ..order(3) };
+        let queue = [order(1), aside(), QueuedWork { errand: WorkKind::Resume, ..order(2) }, requested];
         let verdicts = admit(
             &queue,
-            Gate { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 },
-            &mut Ledger::default(),
+            AdmissionInput { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 },
+            &mut RateLimitLedger::default(),
             NOW,
         );
         assert_eq!(go(&verdicts), [false, true, false, true]);
@@ -232,34 +232,34 @@ mod tests {
     #[test]
     fn one_probe_is_sent_and_no_storm() {
         let breaker = open(-Duration::SECOND);
-        let queue: Vec<Candidate> = (0..10).map(order).collect();
-        let gate = Gate { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 };
-        let verdicts = admit(&queue, gate, &mut Ledger::default(), NOW);
+        let queue: Vec<QueuedWork> = (0..10).map(order).collect();
+        let gate = AdmissionInput { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 };
+        let verdicts = admit(&queue, gate, &mut RateLimitLedger::default(), NOW);
         assert_eq!(go(&verdicts), (0..10).map(|number| number == 0).collect::<Vec<_>>());
-        let under_way = admit(&queue, Gate { running: 1, ..gate }, &mut Ledger::default(), NOW);
+        let under_way = admit(&queue, AdmissionInput { running: 1, ..gate }, &mut RateLimitLedger::default(), NOW);
         assert!(go(&under_way).iter().all(|go| !go));
     }
 
     #[test]
     fn doomed_orders_are_kept_back_one_token_apart_and_do_not_hold_up_others() {
-        let limits = Limits { certificates_of_domain: Rate::new(1, Duration::HOUR), ..Limits::NONE };
-        let mut ledger = Ledger::new(limits, [(Bucket::Domain("d1.com".to_owned()), NOW + Duration::HOUR)]);
+        let limits = CaLimits { certificates_of_domain: RateLimit::new(1, Duration::HOUR), ..CaLimits::NONE };
+        let mut ledger = RateLimitLedger::new(limits, [(RateLimitBucket::Domain("d1.com".to_owned()), NOW + Duration::HOUR)]);
         let queue = [order(1), order(2), order(1)];
         let verdicts =
-            admit(&queue, Gate { breaker: None, running: 0, room: 32, line: 0, draw: 0.5 }, &mut ledger, NOW);
+            admit(&queue, AdmissionInput { breaker: None, running: 0, room: 32, line: 0, draw: 0.5 }, &mut ledger, NOW);
         assert_eq!(go(&verdicts), [false, true, false]);
         assert_eq!((held(&verdicts[0]), held(&verdicts[2])), (Duration::HOUR, Duration::hours(2)));
-        let Verdict::Hold(hold) = &verdicts[0] else { panic!() };
+        let Admission::Hold(hold) = &verdicts[0] else { panic!() };
         let description = "new certificates of d1.com (1 in 1 h)".to_owned();
-        assert_eq!(hold.cause, HoldCause::Limit { kind: LimitKind::Domain, description });
+        assert_eq!(hold.cause, DeferralCause::Limit { kind: LimitKind::Domain, description });
     }
 
     #[test]
     fn who_comes_later_gets_a_place_in_the_line_and_the_urgent_an_early_one() {
-        let mut ledger = Ledger::new(Limits::LETS_ENCRYPT, [(Bucket::Orders, NOW + Duration::hours(3))]);
+        let mut ledger = RateLimitLedger::new(CaLimits::LETS_ENCRYPT, [(RateLimitBucket::Orders, NOW + Duration::hours(3))]);
         let left = [Some(Duration::minutes(90)), Some(Duration::days(15)), None];
-        let queue = left.map(|left| Candidate { expiry: left.map(|left| NOW + left), ..order(1) });
-        let gate = Gate { breaker: None, running: 0, room: 32, line: 1_000, draw: 0.3 };
+        let queue = left.map(|left| QueuedWork { expiry: left.map(|left| NOW + left), ..order(1) });
+        let gate = AdmissionInput { breaker: None, running: 0, room: 32, line: 1_000, draw: 0.3 };
         let verdicts = admit(&queue, gate, &mut ledger, NOW);
         let next = Duration::seconds(144);
         let expected = [Duration::minutes(90) / 20, next + Duration::seconds(36) * 301, Duration::HOUR];
@@ -269,18 +269,18 @@ mod tests {
     #[test]
     fn one_after_the_other_comes_back_to_send_the_next_probe() {
         let breaker = open(Duration::minutes(4));
-        let queue: Vec<Candidate> = (0..30).map(order).collect();
-        let gate = Gate { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 };
-        let verdicts = admit(&queue, gate, &mut Ledger::default(), NOW);
+        let queue: Vec<QueuedWork> = (0..30).map(order).collect();
+        let gate = AdmissionInput { breaker: Some(&breaker), running: 0, room: 32, line: 0, draw: 0.5 };
+        let verdicts = admit(&queue, gate, &mut RateLimitLedger::default(), NOW);
         assert_eq!([0, 1, 29].map(|rank| held(&verdicts[rank]).whole_minutes()), [4, 64, 18 * 60]);
     }
 
     #[test]
     fn the_orders_of_one_queue_count_among_themselves() {
-        let limits = Limits { orders: Rate::new(2, Duration::HOUR), ..Limits::NONE };
-        let queue: Vec<Candidate> = (0..4).map(order).collect();
-        let gate = Gate { breaker: None, running: 0, room: 32, line: 0, draw: 0.5 };
-        let verdicts = admit(&queue, gate, &mut Ledger::new(limits, []), NOW);
+        let limits = CaLimits { orders: RateLimit::new(2, Duration::HOUR), ..CaLimits::NONE };
+        let queue: Vec<QueuedWork> = (0..4).map(order).collect();
+        let gate = AdmissionInput { breaker: None, running: 0, room: 32, line: 0, draw: 0.5 };
+        let verdicts = admit(&queue, gate, &mut RateLimitLedger::new(limits, []), NOW);
         assert_eq!(go(&verdicts), [true, true, false, false]);
         assert_eq!([held(&verdicts[2]), held(&verdicts[3])], [Duration::minutes(30), Duration::HOUR]);
     }

@@ -2,18 +2,18 @@
 
 use time::Duration;
 
-use crate::domain::admission::{Candidate, Errand};
+use crate::domain::admission::{QueuedWork, WorkKind};
 use crate::domain::attempt::StageKind;
-use crate::domain::back_off::Trouble;
-use crate::domain::hold::Hold;
+use crate::domain::back_off::FailureStreak;
+use crate::domain::hold::Deferral;
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::ledger::{Allowance, OrderFacts};
+use crate::domain::ledger::{RateLimitExemption, OrderFacts};
 use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName, names_to_order};
-use crate::domain::plan::{Action, plan};
+use crate::domain::plan::{RenewalAction, plan};
 use crate::domain::profile::Profile;
-use crate::domain::rehearsal::Rehearsal;
+use crate::domain::rehearsal::Preflight;
 use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Audit, ResourceName};
 
@@ -70,7 +70,7 @@ pub struct AutoCertificate {
     /// Who made and changed it.
     pub audit: Audit,
     /// How it stands.
-    pub standing: Standing,
+    pub standing: AutoCertificateFacts,
 }
 
 impl AutoCertificate {
@@ -80,18 +80,18 @@ impl AutoCertificate {
     }
 
     /// What it wants of its provider by now.
-    pub fn errand(&self, now: Moment) -> Candidate {
+    pub fn errand(&self, now: Moment) -> QueuedWork {
         let errand = match plan(&self.standing, now).action {
-            Action::Start | Action::Resume(StageKind::Planned) => {
+            RenewalAction::Start | RenewalAction::Resume(StageKind::Planned) => {
                 let issuer = self.standing.newest.and_then(|newest| newest.issuer);
                 let same_ca = issuer.is_none_or(|issuer| issuer == self.provider);
-                let allowance = Allowance::of(&self.standing, same_ca, now);
-                Errand::Order(OrderFacts::new(&self.names_to_order(), allowance))
+                let allowance = RateLimitExemption::of(&self.standing, same_ca, now);
+                WorkKind::Order(OrderFacts::new(&self.names_to_order(), allowance))
             }
-            Action::Resume(_) => Errand::Resume,
-            Action::Idle | Action::AskRenewalInfo | Action::CleanUp | Action::Purge => Errand::Aside,
+            RenewalAction::Resume(_) => WorkKind::Resume,
+            RenewalAction::Idle | RenewalAction::AskRenewalInfo | RenewalAction::CleanUp | RenewalAction::Purge => WorkKind::Aside,
         };
-        Candidate { errand, requested: self.standing.renewal_requested, expiry: self.standing.relied_on_until() }
+        QueuedWork { errand, requested: self.standing.renewal_requested, expiry: self.standing.relied_on_until() }
     }
 
     /// What an order asks for.
@@ -103,7 +103,7 @@ impl AutoCertificate {
 /// How an auto-certificate stands: the facts on which the plan and the state rest.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of one another")]
-pub struct Standing {
+pub struct AutoCertificateFacts {
     /// The newest certificate that was issued for it and is not deleted.
     pub newest: Option<NewestCertificate>,
     /// When the last order succeeded, whether its certificate is still there or not.
@@ -111,9 +111,9 @@ pub struct Standing {
     /// What the CA says about the renewal of the newest certificate.
     pub renewal_info: Option<RenewalInfo>,
     /// What went wrong since the last success.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<FailureStreak>,
     /// What keeps an order back for its provider's sake.
-    pub hold: Option<Hold>,
+    pub hold: Option<Deferral>,
     /// How far the open attempt is, where there is one.
     pub open_attempt: Option<StageKind>,
     /// Whether someone works on it right now.
@@ -125,12 +125,12 @@ pub struct Standing {
     /// When TXT records that no open attempt needs are to be removed; absent where there are none.
     pub clean_up_at: Option<Moment>,
     /// What the last rehearsal of its renewal found.
-    pub rehearsal: Option<Rehearsal>,
+    pub rehearsal: Option<Preflight>,
     /// Whether it was deleted and only waits for its TXT records to be gone.
     pub deleted: bool,
 }
 
-impl Standing {
+impl AutoCertificateFacts {
     /// Until when there is a certificate that may be relied on; none where there is no such certificate.
     pub fn relied_on_until(&self) -> Option<Moment> {
         self.newest.filter(|newest| !newest.revoked).map(|newest| newest.not_after)

@@ -9,7 +9,7 @@ use crate::domain::moment::Moment;
 
 /// A run of failures without a success between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct FailureStreak {
     /// How many failures in a row, at least 1.
     pub failures: u32,
     /// The last of them.
@@ -20,7 +20,7 @@ pub struct Trouble {
     pub next_try: Moment,
 }
 
-impl Trouble {
+impl FailureStreak {
     /// The trouble after one more failure. `expiry` is the end of the certificate that still serves, `jitter` a number
     /// in `0.0 .. 1.0`.
     pub fn after(previous: Option<&Self>, failure: Failure, now: Moment, expiry: Option<Moment>, jitter: f64) -> Self {
@@ -30,7 +30,7 @@ impl Trouble {
     }
 }
 
-impl Trouble {
+impl FailureStreak {
     /// The same with its next try no later than any pause lasts.
     #[must_use]
     pub fn within_reason(self) -> Self {
@@ -65,7 +65,7 @@ impl Trouble {
 }
 
 /// What happened, how often, and when it is tried again, for people.
-impl fmt::Display for Trouble {
+impl fmt::Display for FailureStreak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let asked = self.last.disposition.not_before();
         let sooner = if asked.is_some_and(|asked| asked > self.next_try) { ", sooner than asked for" } else { "" };
@@ -180,11 +180,11 @@ mod tests {
         let year = NOW + Duration::days(366);
         let stored = |disposition| {
             let last = Failure { disposition, message: "".into() };
-            (Trouble { failures: 1, last, at: NOW, next_try: year }).within_reason().next_try - NOW
+            (FailureStreak { failures: 1, last, at: NOW, next_try: year }).within_reason().next_try - NOW
         };
         assert_eq!(stored(Disposition::Retry { not_before: Some(year) }), Duration::days(7));
         assert_eq!(stored(Disposition::ProviderDown { not_before: Some(year) }), Duration::DAY * 1.2);
-        let operator = Trouble::after(None, Failure::operator("x"), NOW, None, 0.999);
+        let operator = FailureStreak::after(None, Failure::operator("x"), NOW, None, 0.999);
         assert_eq!(operator.clone().within_reason(), operator);
     }
 
@@ -192,7 +192,7 @@ mod tests {
     fn a_breaker_waits_no_longer_than_the_certificate_can() {
         let asked = Some(NOW + Duration::DAY);
         let failure = Failure { disposition: Disposition::ProviderDown { not_before: asked }, message: "".into() };
-        let told = |expiry| Trouble::after(None, failure.clone(), NOW, expiry, 0.5).for_breaker(expiry).disposition;
+        let told = |expiry| FailureStreak::after(None, failure.clone(), NOW, expiry, 0.5).for_breaker(expiry).disposition;
         let at = |span| Disposition::ProviderDown { not_before: Some(NOW + span) };
         assert_eq!(told(Some(NOW + Duration::hours(10))), at(Duration::hours(5)));
         assert_eq!(told(Some(NOW + Duration::days(30))), at(Duration::DAY));
@@ -203,7 +203,7 @@ mod tests {
     fn the_message_tells_what_was_asked_for_and_what_is_done() {
         let named = Disposition::ProviderDown { not_before: Some(NOW + Duration::days(300)) };
         let failure = Failure { disposition: named, message: "HTTP 503; not before 2027-11-11T08:00:00Z".into() };
-        let trouble = Trouble::after(None, failure, NOW, Some(NOW + Duration::days(30)), 0.5);
+        let trouble = FailureStreak::after(None, failure, NOW, Some(NOW + Duration::days(30)), 0.5);
         assert_eq!(
             trouble.to_string(),
             "HTTP 503; not before 2027-11-11T08:00:00Z (failure 1, next try at 2027-01-16T08:00:00Z, sooner than asked for)"
@@ -212,15 +212,15 @@ mod tests {
 
     #[test]
     fn failures_count_up() {
-        let first = Trouble::after(None, Failure::retry("a"), NOW, None, 0.5);
-        let second = Trouble::after(Some(&first), Failure::retry("b"), first.next_try, None, 0.5);
+        let first = FailureStreak::after(None, Failure::retry("a"), NOW, None, 0.5);
+        let second = FailureStreak::after(Some(&first), Failure::retry("b"), first.next_try, None, 0.5);
         assert_eq!((first.failures, second.failures, second.last.message.as_str()), (1, 2, "b"));
     }
 
     #[test]
     fn a_pause_that_is_too_long_ends_half_way_to_the_end() {
         let next = |left| {
-            let trouble = Trouble::after(None, Failure::operator("a"), NOW, None, 0.5);
+            let trouble = FailureStreak::after(None, Failure::operator("a"), NOW, None, 0.5);
             trouble.within(NOW + left).map(|trouble| trouble.next_try - NOW)
         };
         assert_eq!(next(Duration::days(2)), Some(Duration::DAY));

@@ -30,16 +30,16 @@ pub struct CaaRequest<'a> {
 /// Why CAA records forbid a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("CAA forbids a certificate for {name}: {why}")]
-pub struct Forbidden {
+pub struct CaaDenial {
     /// The name.
     pub name: String,
     /// What the records say.
-    pub why: Why,
+    pub why: CaaDenialReason,
 }
 
 /// What records say against a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
+pub enum CaaDenialReason {
     /// A critical property that a CA need not know.
     #[error("its records hold the critical property {0:?}, which is not understood here")]
     UnknownCritical(String),
@@ -74,14 +74,14 @@ pub fn climb(name: &DnsName) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 /// Where they forbid it, and why.
-pub fn permits(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), Forbidden> {
-    check(records, request).map_err(|why| Forbidden { name: request.name.to_string(), why })
+pub fn permits(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), CaaDenial> {
+    check(records, request).map_err(|why| CaaDenial { name: request.name.to_string(), why })
 }
 
-fn check(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), Why> {
+fn check(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), CaaDenialReason> {
     let is_known = |record: &CaaRecord| KNOWN.iter().any(|tag| record.has_tag(tag));
     if let Some(unknown) = records.iter().find(|record| record.critical && !is_known(record)) {
-        return Err(Why::UnknownCritical(unknown.tag.clone()));
+        return Err(CaaDenialReason::UnknownCritical(unknown.tag.clone()));
     }
     // Section 4.3: for a wildcard `issuewild` takes the place of `issue`, where there is one.
     let wild = request.name.is_wildcard() && records.iter().any(|record| record.has_tag(ISSUE_WILD));
@@ -97,11 +97,11 @@ fn check(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), Why> {
         return Ok(());
     }
     if let Some(grant) = own.first() {
-        return Err(Why::Restricted { issuer: grant.issuer.to_owned(), method: request.method.to_owned() });
+        return Err(CaaDenialReason::Restricted { issuer: grant.issuer.to_owned(), method: request.method.to_owned() });
     }
     let allowed: Vec<String> =
         grants.iter().map(|grant| grant.issuer.to_owned()).filter(|issuer| !issuer.is_empty()).collect();
-    Err(if allowed.is_empty() { Why::Nobody } else { Why::Others { allowed, identities: request.identities.to_vec() } })
+    Err(if allowed.is_empty() { CaaDenialReason::Nobody } else { CaaDenialReason::Others { allowed, identities: request.identities.to_vec() } })
 }
 
 impl CaaRecord {

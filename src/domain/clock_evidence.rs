@@ -36,7 +36,7 @@ pub enum ClockVerdict {
 
 /// What a look at the clock has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockLook {
+pub struct ClockCheck {
     /// Whether it was set since the last look, or this is the first one.
     pub was_set: bool,
     /// By how much it was ahead when something was written; nothing where it was not.
@@ -103,7 +103,7 @@ impl ClockEvidence {
     }
 
     /// Looks at the clock, which shows `now`.
-    pub fn look(&mut self, now: Moment, running: Duration) -> ClockLook {
+    pub fn look(&mut self, now: Moment, running: Duration) -> ClockCheck {
         let reading = ClockReading { running: self.before + running, shown: now };
         let expected = self.last.map(|last| last.shown + (reading.running - last.running));
         let was_set = expected.is_none_or(|expected| (now - expected).abs() > CORRECTION);
@@ -116,7 +116,7 @@ impl ClockEvidence {
             self.record.add(reading);
         }
         let ahead = self.record.latest - now;
-        ClockLook { was_set, was_ahead: (ahead > CORRECTION).then_some(ahead), is_to_be_kept }
+        ClockCheck { was_set, was_ahead: (ahead > CORRECTION).then_some(ahead), is_to_be_kept }
     }
 
     /// What was written by a clock that was ahead is mended: from now on what it shows counts.
@@ -227,10 +227,10 @@ mod tests {
         pass(&mut evidence, &mut running, Duration::HOUR, AHEAD);
         let record = evidence.record().clone();
         let back = evidence.look(START + running + Duration::minutes(5), running + Duration::minutes(5));
-        assert_eq!(back, ClockLook { was_set: true, was_ahead: Some(AHEAD), is_to_be_kept: true });
+        assert_eq!(back, ClockCheck { was_set: true, was_ahead: Some(AHEAD), is_to_be_kept: true });
         evidence.settle();
         let later = evidence.look(START + running + Duration::minutes(6), running + Duration::minutes(6));
-        assert_eq!(later, ClockLook { was_set: false, was_ahead: None, is_to_be_kept: false });
+        assert_eq!(later, ClockCheck { was_set: false, was_ahead: None, is_to_be_kept: false });
 
         let mut again = ClockEvidence::NONE;
         again.resume(record);

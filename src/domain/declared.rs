@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use comparison::{Change, Changes, Consequence, Kept, KeptProvider, Property, Stored, compare};
+pub use comparison::{Change, Changes, Consequence, StoredResource, StoredProvider, Property, StoredResources, compare};
 
 use crate::domain::id::ProviderId;
 use crate::domain::key_algorithm::KeyAlgorithm;

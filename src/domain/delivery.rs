@@ -5,41 +5,41 @@ use std::fmt;
 
 use time::Duration;
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::id::CertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
-use crate::domain::window::Window;
+use crate::domain::window::DeployWindow;
 
 /// How a delivery stands: the facts on which its plan rests.
 #[derive(Clone, Debug, Default)]
-pub struct DeliveryStanding {
+pub struct DeliveryFacts {
     /// The newest certificate that was issued for the auto-certificate.
-    pub newest: Option<Deliverable>,
+    pub newest: Option<DeliverableCertificate>,
     /// The certificate that was delivered last.
-    pub delivered: Option<Deliverable>,
+    pub delivered: Option<DeliverableCertificate>,
     /// Whether the certificate that was delivered last is revoked.
     pub delivered_revoked: bool,
     /// Whether the delivery's settings changed since.
     pub settings_changed: bool,
     /// What went wrong since the last success.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<FailureStreak>,
     /// Whether the auto-certificate was deleted. What was delivered stays where it is.
     pub deleted: bool,
 }
 
-impl DeliveryStanding {
+impl DeliveryFacts {
     /// What went wrong with what is to be delivered now. What went wrong before the newest certificate was there puts
     /// nothing off.
-    pub fn hindrance(&self) -> Option<&Trouble> {
+    pub fn hindrance(&self) -> Option<&FailureStreak> {
         self.trouble.as_ref().filter(|trouble| self.newest.is_none_or(|newest| newest.created <= trouble.at))
     }
 }
 
 /// The facts of a certificate that a delivery's plan needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deliverable {
+pub struct DeliverableCertificate {
     /// Its identity.
     pub id: CertificateId,
     /// When it was stored.
@@ -119,7 +119,7 @@ impl fmt::Display for DeliveryReason {
 
 /// Decides what is to be done about one delivery. Trouble that seems to lie in the future was written by a clock that was
 /// ahead, and puts nothing off.
-pub fn plan_delivery(standing: &DeliveryStanding, window: Option<&Window>, now: Moment) -> DeliveryPlan {
+pub fn plan_delivery(standing: &DeliveryFacts, window: Option<&DeployWindow>, now: Moment) -> DeliveryPlan {
     let plan = plan_without_trouble(standing, window, now);
     match standing.hindrance().filter(|trouble| trouble.at <= now && trouble.next_try > now) {
         Some(trouble) if plan.action != DeliveryAction::Idle => idle(trouble.next_try, DeliveryReason::BackOff),
@@ -127,7 +127,7 @@ pub fn plan_delivery(standing: &DeliveryStanding, window: Option<&Window>, now: 
     }
 }
 
-fn plan_without_trouble(standing: &DeliveryStanding, window: Option<&Window>, now: Moment) -> DeliveryPlan {
+fn plan_without_trouble(standing: &DeliveryFacts, window: Option<&DeployWindow>, now: Moment) -> DeliveryPlan {
     if standing.deleted {
         return idle(now + LONGEST_IDLE, DeliveryReason::Deleted);
     }
@@ -165,7 +165,7 @@ pub fn label(key: Option<&DeclaredKey>, common_name: &DnsName) -> String {
 }
 
 /// When a newer certificate may take the place of the delivered one, and why then.
-fn activation(delivered: Deliverable, window: Option<&Window>, now: Moment) -> (Moment, DeliveryReason) {
+fn activation(delivered: DeliverableCertificate, window: Option<&DeployWindow>, now: Moment) -> (Moment, DeliveryReason) {
     let opens = window.map_or(now, |window| window.opens(now));
     let latest = delivered.not_after - (delivered.not_after - delivered.created) / LEAST_SHARE_LEFT;
     if opens > latest { (latest.max(now), DeliveryReason::ExpiryNear) } else { (opens, DeliveryReason::Newer) }
@@ -192,28 +192,28 @@ mod tests {
     /// 2027-01-15 08:00 UTC, a Friday.
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
-    fn certificate(number: u128, age: Duration, lifetime: Duration) -> Deliverable {
+    fn certificate(number: u128, age: Duration, lifetime: Duration) -> DeliverableCertificate {
         let created = NOW - age;
-        Deliverable { id: uuid::Uuid::from_u128(number).into(), created, not_after: created + lifetime }
+        DeliverableCertificate { id: uuid::Uuid::from_u128(number).into(), created, not_after: created + lifetime }
     }
 
-    fn renewed(left: Duration) -> DeliveryStanding {
+    fn renewed(left: Duration) -> DeliveryFacts {
         let life = Duration::days(90);
-        DeliveryStanding {
+        DeliveryFacts {
             newest: Some(certificate(2, Duration::ZERO, life)),
             delivered: Some(certificate(1, life - left, life)),
-            ..DeliveryStanding::default()
+            ..DeliveryFacts::default()
         }
     }
 
-    fn plan(standing: &DeliveryStanding, window: Option<&str>) -> DeliveryPlan {
-        let window = window.map(|text| text.parse::<Window>().unwrap());
+    fn plan(standing: &DeliveryFacts, window: Option<&str>) -> DeliveryPlan {
+        let window = window.map(|text| text.parse::<DeployWindow>().unwrap());
         plan_delivery(standing, window.as_ref(), NOW)
     }
 
     #[test]
     fn a_first_certificate_waits_for_no_window() {
-        let standing = DeliveryStanding { delivered: None, ..renewed(Duration::days(30)) };
+        let standing = DeliveryFacts { delivered: None, ..renewed(Duration::days(30)) };
         let planned = plan(&standing, Some("Sat 02:00-03:00"));
         let expected = DeliveryAction::Deliver(uuid::Uuid::from_u128(2).into());
         assert_eq!((planned.action, planned.reason), (expected, DeliveryReason::First));
@@ -232,24 +232,24 @@ mod tests {
     #[test]
     fn what_is_in_place_is_looked_at_and_other_settings_deliver_again() {
         let newest = renewed(Duration::days(30)).newest;
-        let standing = DeliveryStanding { newest, delivered: newest, ..DeliveryStanding::default() };
+        let standing = DeliveryFacts { newest, delivered: newest, ..DeliveryFacts::default() };
         assert_eq!(plan(&standing, None).action, DeliveryAction::Check);
-        let changed = DeliveryStanding { settings_changed: true, ..standing };
+        let changed = DeliveryFacts { settings_changed: true, ..standing };
         assert_eq!(plan(&changed, None).reason, DeliveryReason::SettingsChanged);
     }
 
     #[test]
     fn an_older_certificate_never_takes_the_place_of_a_newer_one() {
-        let DeliveryStanding { newest, delivered, .. } = renewed(Duration::days(30));
-        let standing = DeliveryStanding { newest: delivered, delivered: newest, ..DeliveryStanding::default() };
+        let DeliveryFacts { newest, delivered, .. } = renewed(Duration::days(30));
+        let standing = DeliveryFacts { newest: delivered, delivered: newest, ..DeliveryFacts::default() };
         assert_eq!(plan(&standing, None).action, DeliveryAction::Check);
     }
 
     #[test]
     fn without_a_valid_certificate_the_place_is_prepared_once_and_left_alone_later() {
-        assert_eq!(plan(&DeliveryStanding::default(), None).action, DeliveryAction::Prepare);
+        assert_eq!(plan(&DeliveryFacts::default(), None).action, DeliveryAction::Prepare);
         let expired = Some(certificate(1, Duration::days(90), Duration::days(89)));
-        let standing = DeliveryStanding { newest: expired, delivered: expired, ..DeliveryStanding::default() };
+        let standing = DeliveryFacts { newest: expired, delivered: expired, ..DeliveryFacts::default() };
         assert_eq!(plan(&standing, None).action, DeliveryAction::Idle);
     }
 
@@ -262,10 +262,10 @@ mod tests {
 
     #[test]
     fn a_revoked_one_is_replaced_whatever_the_window() {
-        let closed: Window = "Mon 03:00-04:00".parse().unwrap();
+        let closed: DeployWindow = "Mon 03:00-04:00".parse().unwrap();
         let waiting = renewed(Duration::days(40));
         assert_eq!(plan_delivery(&waiting, Some(&closed), NOW).reason, DeliveryReason::Window);
-        let revoked = DeliveryStanding { delivered_revoked: true, ..waiting };
+        let revoked = DeliveryFacts { delivered_revoked: true, ..waiting };
         let plan = plan_delivery(&revoked, Some(&closed), NOW);
         assert_eq!(
             (plan.action, plan.reason),
@@ -275,16 +275,16 @@ mod tests {
 
     #[test]
     fn a_failure_waits_and_a_clock_that_was_ahead_puts_nothing_off() {
-        let trouble = Trouble::after(None, Failure::retry("x"), NOW, None, 0.5);
-        let standing = DeliveryStanding { trouble: Some(trouble.clone()), ..renewed(Duration::days(30)) };
+        let trouble = FailureStreak::after(None, Failure::retry("x"), NOW, None, 0.5);
+        let standing = DeliveryFacts { trouble: Some(trouble.clone()), ..renewed(Duration::days(30)) };
         assert_eq!(plan(&standing, None), idle(trouble.next_try, DeliveryReason::BackOff));
         let over = plan_delivery(&standing, Some(&"Sat 02:00-03:00".parse().unwrap()), trouble.next_try);
         assert_eq!((over.action, over.reason), (DeliveryAction::Idle, DeliveryReason::Window));
-        let before = Trouble { at: NOW - Duration::SECOND, ..trouble.clone() };
-        let newer = DeliveryStanding { trouble: Some(before), ..standing.clone() };
+        let before = FailureStreak { at: NOW - Duration::SECOND, ..trouble.clone() };
+        let newer = DeliveryFacts { trouble: Some(before), ..standing.clone() };
         assert_eq!(plan(&newer, None).reason, DeliveryReason::Newer, "a new certificate is not put off");
-        let ahead = Trouble { at: NOW + Duration::DAY, next_try: NOW + Duration::days(2), ..trouble };
-        let standing = DeliveryStanding { trouble: Some(ahead), ..standing };
+        let ahead = FailureStreak { at: NOW + Duration::DAY, next_try: NOW + Duration::days(2), ..trouble };
+        let standing = DeliveryFacts { trouble: Some(ahead), ..standing };
         assert_eq!(plan(&standing, None).reason, DeliveryReason::Newer);
     }
 }

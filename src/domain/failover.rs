@@ -6,7 +6,7 @@ use std::fmt;
 use time::Duration;
 
 use crate::domain::auto_certificate::NewestCertificate;
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::breaker::LONG_OUTAGE;
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
@@ -22,7 +22,7 @@ pub struct ProviderFacts {
 
 /// What is known of the auto-certificate for which one is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct History {
+pub struct ProviderHistory {
     /// The certificate that serves.
     pub newest: Option<NewestCertificate>,
     /// Whether something went wrong since the last success.
@@ -33,16 +33,16 @@ pub struct History {
 
 /// The provider that is to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct ProviderChoice {
     /// Which one.
     pub provider: ProviderId,
     /// Why it is not the primary one.
-    pub why: Option<Why>,
+    pub why: Option<FailoverReason>,
 }
 
 /// Why another provider is asked; reads in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum FailoverReason {
     /// It fails, and little of the lifetime is left.
     SlackAtStake {
         /// The end of the certificate that serves.
@@ -55,7 +55,7 @@ pub enum Why {
     },
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for FailoverReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SlackAtStake { not_after } => {
@@ -68,15 +68,15 @@ impl fmt::Display for Why {
 
 /// Chooses: the primary one, unless it failed for long enough. Then those that are not down take turns, each failure
 /// handing on to the next one, the primary one among them.
-pub fn choose(primary: &ProviderFacts, fallbacks: &[ProviderFacts], history: &History, now: Moment) -> Choice {
-    let stay = Choice { provider: primary.id, why: None };
+pub fn choose(primary: &ProviderFacts, fallbacks: &[ProviderFacts], history: &ProviderHistory, now: Moment) -> ProviderChoice {
+    let stay = ProviderChoice { provider: primary.id, why: None };
     let Some(why) = reason(primary, history, now) else { return stay };
     let all: Vec<&ProviderFacts> = std::iter::once(primary).chain(fallbacks).collect();
     let last = history.last_tried.filter(|_| history.troubled);
     let last = all.iter().position(|provider| Some(provider.id) == last).unwrap_or_default();
     let mut turns = all.iter().cycle().skip(last + 1).take(all.len());
     match turns.find(|provider| provider.down_since.is_none()) {
-        Some(next) if next.id != primary.id => Choice { provider: next.id, why: Some(why) },
+        Some(next) if next.id != primary.id => ProviderChoice { provider: next.id, why: Some(why) },
         _ => stay,
     }
 }
@@ -89,7 +89,7 @@ pub fn at_stake(newest: &NewestCertificate) -> Moment {
 /// When to try again after the primary provider failed while others stand by: a pause that is meant for it, even the day
 /// until a person has acted, does not reach beyond the moment from which the slack is at stake, and is short once where it
 /// begins behind that. A moment that the provider named itself counts.
-pub fn next_try(trouble: &Trouble, newest: Option<&NewestCertificate>, now: Moment) -> Moment {
+pub fn next_try(trouble: &FailureStreak, newest: Option<&NewestCertificate>, now: Moment) -> Moment {
     match newest.map(at_stake) {
         Some(at_stake) if trouble.last.disposition.not_before().is_none() => match at_stake {
             ahead if ahead > now => trouble.next_try.min(ahead),
@@ -100,14 +100,14 @@ pub fn next_try(trouble: &Trouble, newest: Option<&NewestCertificate>, now: Mome
     }
 }
 
-fn reason(primary: &ProviderFacts, history: &History, now: Moment) -> Option<Why> {
+fn reason(primary: &ProviderFacts, history: &ProviderHistory, now: Moment) -> Option<FailoverReason> {
     let since = primary.down_since.filter(|since| now - *since > LONG_OUTAGE);
     if let Some(since) = since {
-        return Some(Why::DownForLong { since });
+        return Some(FailoverReason::DownForLong { since });
     }
     let fails = history.troubled || primary.down_since.is_some();
     let newest = history.newest.filter(|newest| fails && now >= at_stake(newest))?;
-    Some(Why::SlackAtStake { not_after: newest.not_after })
+    Some(FailoverReason::SlackAtStake { not_after: newest.not_after })
 }
 
 const SLACK_OF_LIFETIME: i32 = 6;
@@ -141,11 +141,11 @@ mod tests {
         NewestCertificate { id: uuid::Uuid::nil().into(), not_before, not_after, revoked: false, issuer: None }
     }
 
-    fn troubled(days: i64, last_tried: Option<u128>) -> History {
-        History { newest: Some(left(Duration::days(days))), troubled: true, last_tried: last_tried.map(id) }
+    fn troubled(days: i64, last_tried: Option<u128>) -> ProviderHistory {
+        ProviderHistory { newest: Some(left(Duration::days(days))), troubled: true, last_tried: last_tried.map(id) }
     }
 
-    fn chosen(primary: ProviderFacts, fallbacks: &[ProviderFacts], history: &History) -> ProviderId {
+    fn chosen(primary: ProviderFacts, fallbacks: &[ProviderFacts], history: &ProviderHistory) -> ProviderId {
         choose(&primary, fallbacks, history, NOW).provider
     }
 
@@ -155,17 +155,17 @@ mod tests {
         assert_eq!(chosen(up(0), &fallbacks, &troubled(16, None)), id(0));
         assert_eq!(chosen(up(0), &fallbacks, &troubled(15, None)), id(1));
         assert_eq!(chosen(up(0), &fallbacks, &troubled(-1, None)), id(1));
-        let untroubled = History { troubled: false, ..troubled(1, None) };
+        let untroubled = ProviderHistory { troubled: false, ..troubled(1, None) };
         assert_eq!(chosen(up(0), &fallbacks, &untroubled), id(0), "each renewal begins with it");
         assert_eq!(chosen(down(0, 1), &fallbacks, &untroubled), id(1), "to be down is trouble enough");
         assert_eq!(chosen(up(0), &[], &troubled(1, None)), id(0));
-        let first = History { newest: None, ..troubled(1, None) };
+        let first = ProviderHistory { newest: None, ..troubled(1, None) };
         assert_eq!(chosen(up(0), &fallbacks, &first), id(0), "nothing is at stake yet");
     }
 
     #[test]
     fn a_long_outage_needs_no_certificate_at_stake() {
-        for history in [History::default(), History { newest: Some(left(Duration::days(80))), ..History::default() }] {
+        for history in [ProviderHistory::default(), ProviderHistory { newest: Some(left(Duration::days(80))), ..ProviderHistory::default() }] {
             assert_eq!(chosen(down(0, 24), &[up(1)], &history), id(0));
             assert_eq!(chosen(down(0, 25), &[up(1)], &history), id(1));
             assert_eq!(chosen(down(0, -25), &[up(1)], &history), id(0), "a clock that was ahead");
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn those_that_are_down_are_passed_over() {
-        assert_eq!(chosen(down(0, 30), &[down(1, 1), up(2)], &History::default()), id(2));
-        assert_eq!(chosen(down(0, 30), &[down(1, 1)], &History::default()), id(0), "none is left");
+        assert_eq!(chosen(down(0, 30), &[down(1, 1), up(2)], &ProviderHistory::default()), id(2));
+        assert_eq!(chosen(down(0, 30), &[down(1, 1)], &ProviderHistory::default()), id(0), "none is left");
     }
 
     #[test]
@@ -185,14 +185,14 @@ mod tests {
         assert_eq!(turns, [id(1), id(1), id(2), id(0)]);
         assert_eq!(chosen(down(0, 30), &[up(1), up(2)], &troubled(5, Some(2))), id(1), "the primary is down");
         assert_eq!(chosen(up(0), &[up(1)], &troubled(5, Some(9))), id(1), "who was tried is declared no longer");
-        let success = History { troubled: false, last_tried: Some(id(1)), newest: None };
+        let success = ProviderHistory { troubled: false, last_tried: Some(id(1)), newest: None };
         assert_eq!(chosen(down(0, 30), &[up(1), up(2)], &success), id(1), "after a success there is no turn to take");
     }
 
     #[test]
     fn why_is_said_in_words() {
-        let words = |primary, history: &History| choose(&primary, &[up(1)], history, NOW).why.unwrap().to_string();
-        assert_eq!(words(down(0, 48), &History::default()), "the usual provider is down since 2027-01-13T08:00:00Z");
+        let words = |primary, history: &ProviderHistory| choose(&primary, &[up(1)], history, NOW).why.unwrap().to_string();
+        assert_eq!(words(down(0, 48), &ProviderHistory::default()), "the usual provider is down since 2027-01-13T08:00:00Z");
         assert_eq!(
             words(up(0), &troubled(1, None)),
             "the usual provider fails, and the certificate ends at 2027-01-16T08:00:00Z"
@@ -203,7 +203,7 @@ mod tests {
     fn the_day_of_an_operator_does_not_hold_up_the_others() {
         let after = |disposition, newest: Option<NewestCertificate>| {
             let failure = Failure { disposition, message: "x".into() };
-            let trouble = Trouble::after(None, failure, NOW, newest.map(|newest| newest.not_after), 0.5);
+            let trouble = FailureStreak::after(None, failure, NOW, newest.map(|newest| newest.not_after), 0.5);
             next_try(&trouble, newest.as_ref(), NOW) - NOW
         };
         let operator = |hours| after(Disposition::Operator, Some(left(Duration::hours(hours))));
@@ -227,7 +227,7 @@ mod tests {
             let facts = |number: u128, hours: &Option<i64>| hours.map_or(up(number), |hours| down(number, hours));
             let primary = facts(0, &primary);
             let fallbacks: Vec<ProviderFacts> = (1..).zip(&fallbacks).map(|(number, hours)| facts(number, hours)).collect();
-            let history = History { newest: days.map(|days| left(Duration::days(days))), troubled, last_tried: last.map(id) };
+            let history = ProviderHistory { newest: days.map(|days| left(Duration::days(days))), troubled, last_tried: last.map(id) };
             let choice = choose(&primary, &fallbacks, &history, NOW);
             if choice.provider == primary.id {
                 prop_assert_eq!(choice.why, None);

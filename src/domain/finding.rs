@@ -9,13 +9,13 @@ use crate::domain::text::RemoteMessage;
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Finding {
+pub struct CheckResult {
     /// About whom.
-    pub about: Subject,
+    pub about: CheckSubject,
     /// What was looked at.
     pub check: Check,
     /// Whether it is as it should be.
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// What was seen.
     pub detail: RemoteMessage,
     /// What a person can do about it.
@@ -25,7 +25,7 @@ pub struct Finding {
 /// About whom something was found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
-pub enum Subject {
+pub enum CheckSubject {
     /// autocertd's own settings, files and host.
     SetUp,
     /// A provider, by its name.
@@ -79,7 +79,7 @@ pub enum Check {
 /// Whether something is as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// It is, or there is nothing to say against it.
     Ok,
     /// The check was not made.
@@ -90,35 +90,35 @@ pub enum Verdict {
     Fault,
 }
 
-impl Finding {
+impl CheckResult {
     /// All is well.
-    pub fn ok(about: &Subject, check: Check, detail: impl Into<RemoteMessage>) -> Self {
-        Self { about: about.clone(), check, verdict: Verdict::Ok, detail: detail.into(), remedy: None }
+    pub fn ok(about: &CheckSubject, check: Check, detail: impl Into<RemoteMessage>) -> Self {
+        Self { about: about.clone(), check, verdict: CheckVerdict::Ok, detail: detail.into(), remedy: None }
     }
 
     /// Something to know of.
     pub fn warning(
-        about: &Subject,
+        about: &CheckSubject,
         check: Check,
         detail: impl Into<RemoteMessage>,
         remedy: impl Into<RemoteMessage>,
     ) -> Self {
         let remedy = Some(remedy.into());
-        Self { about: about.clone(), check, verdict: Verdict::Warning, detail: detail.into(), remedy }
+        Self { about: about.clone(), check, verdict: CheckVerdict::Warning, detail: detail.into(), remedy }
     }
 
     /// Something to mend.
     pub fn fault(
-        about: &Subject,
+        about: &CheckSubject,
         check: Check,
         detail: impl Into<RemoteMessage>,
         remedy: impl Into<RemoteMessage>,
     ) -> Self {
-        Self { verdict: Verdict::Fault, ..Self::warning(about, check, detail, remedy) }
+        Self { verdict: CheckVerdict::Fault, ..Self::warning(about, check, detail, remedy) }
     }
 
     /// Something to mend, out of a message that says after its last semicolon what to do.
-    pub fn fault_of_words(about: &Subject, check: Check, words: &str) -> Self {
+    pub fn fault_of_words(about: &CheckSubject, check: Check, words: &str) -> Self {
         let (detail, remedy) = words.rsplit_once("; ").map_or((words, None), |(detail, rest)| (detail, Some(rest)));
         // A check is not tried again by itself.
         let remedy = remedy.map(|remedy| {
@@ -130,46 +130,46 @@ impl Finding {
     }
 
     /// A check that was not made, for this reason.
-    pub fn skipped(about: &Subject, check: Check, because: impl Into<RemoteMessage>) -> Self {
-        Self { verdict: Verdict::Skipped, ..Self::ok(about, check, because) }
+    pub fn skipped(about: &CheckSubject, check: Check, because: impl Into<RemoteMessage>) -> Self {
+        Self { verdict: CheckVerdict::Skipped, ..Self::ok(about, check, because) }
     }
 
     /// The same about somebody else, for whom it holds as well.
     #[must_use]
-    pub fn about(self, about: &Subject) -> Self {
+    pub fn about(self, about: &CheckSubject) -> Self {
         Self { about: about.clone(), ..self }
     }
 
     /// The same as something to know of, that keeps no certificate from being obtained.
     #[must_use]
     pub fn as_warning(self) -> Self {
-        Self { verdict: Verdict::Warning, ..self }
+        Self { verdict: CheckVerdict::Warning, ..self }
     }
 
     /// Whether it is a warning or a fault.
     pub fn is_problem(&self) -> bool {
-        matches!(self.verdict, Verdict::Warning | Verdict::Fault)
+        matches!(self.verdict, CheckVerdict::Warning | CheckVerdict::Fault)
     }
 
     /// Whether this keeps a certificate from being obtained.
     pub fn is_fault(&self) -> bool {
-        self.verdict == Verdict::Fault
+        self.verdict == CheckVerdict::Fault
     }
 }
 
 /// In one sentence, with what to do.
-impl fmt::Display for Finding {
+impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.about {
-            Subject::SetUp => {}
-            Subject::Provider(name) | Subject::Adapter(name) | Subject::Name(name) => write!(f, "{name}: ")?,
+            CheckSubject::SetUp => {}
+            CheckSubject::Provider(name) | CheckSubject::Adapter(name) | CheckSubject::Name(name) => write!(f, "{name}: ")?,
         }
         f.write_str(&self.detail)?;
         self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for CheckSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SetUp => f.write_str("Set-up"),
@@ -211,7 +211,7 @@ impl fmt::Display for Check {
     }
 }
 
-impl Verdict {
+impl CheckVerdict {
     /// One word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_message_is_parted_into_what_happened_and_what_to_do() {
         let parted = |words: &str| {
-            let fault = Finding::fault_of_words(&Subject::SetUp, Check::Zone, words);
+            let fault = CheckResult::fault_of_words(&CheckSubject::SetUp, Check::Zone, words);
             (fault.detail, fault.remedy.unwrap())
         };
         let both = |detail: &str, remedy: &str| (detail.into(), remedy.into());
@@ -247,16 +247,16 @@ mod tests {
 
     #[test]
     fn a_finding_reads_as_a_sentence_and_as_json() {
-        let about = Subject::Name("www.example.com".to_owned());
-        let fault = Finding::fault(&about, Check::Caa, "CAA forbids it", "change the record");
+        let about = CheckSubject::Name("www.example.com".to_owned());
+        let fault = CheckResult::fault(&about, Check::Caa, "CAA forbids it", "change the record");
         assert_eq!(fault.to_string(), "www.example.com: CAA forbids it; change the record");
         let json = serde_json::json!({
             "about": {"kind": "name", "name": "www.example.com"}, "check": "caa", "verdict": "fault",
             "detail": "CAA forbids it", "remedy": "change the record",
         });
         assert_eq!(serde_json::to_value(&fault).unwrap(), json);
-        assert_eq!(serde_json::from_value::<Finding>(json).unwrap(), fault);
-        let set_up = Finding::ok(&Subject::SetUp, Check::Clock, "right");
+        assert_eq!(serde_json::from_value::<CheckResult>(json).unwrap(), fault);
+        let set_up = CheckResult::ok(&CheckSubject::SetUp, Check::Clock, "right");
         assert_eq!(serde_json::to_value(&set_up).unwrap()["about"], serde_json::json!({"kind": "set-up"}));
     }
 }

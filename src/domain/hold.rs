@@ -2,24 +2,24 @@
 
 use std::fmt;
 
-use crate::domain::ledger::{Full, LimitKind};
+use crate::domain::ledger::{LimitExceeded, LimitKind};
 use crate::domain::moment::Moment;
 
 /// What keeps an order back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct Deferral {
     /// Until when.
     pub until: Moment,
     /// Why.
-    pub cause: HoldCause,
+    pub cause: DeferralCause,
 }
 
 /// Why, in words.
-impl fmt::Display for Hold {
+impl fmt::Display for Deferral {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
-            HoldCause::ProviderDown => f.write_str("the provider is down; it is probed until it answers"),
-            HoldCause::Limit { description, .. } => {
+            DeferralCause::ProviderDown => f.write_str("the provider is down; it is probed until it answers"),
+            DeferralCause::Limit { description, .. } => {
                 write!(f, "the order waits for a limit of the CA: {description}")
             }
         }
@@ -28,7 +28,7 @@ impl fmt::Display for Hold {
 
 /// Why an order is kept back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HoldCause {
+pub enum DeferralCause {
     /// The provider is down: one probe at a time is sent.
     ProviderDown,
     /// The order would break a limit of the CA.
@@ -40,7 +40,7 @@ pub enum HoldCause {
     },
 }
 
-impl HoldCause {
+impl DeferralCause {
     /// What the store keeps for a provider that is down, in place of the kind of a limit.
     pub const PROVIDER_DOWN: &str = "provider-down";
 
@@ -69,8 +69,8 @@ impl HoldCause {
     }
 }
 
-impl From<&Full> for HoldCause {
-    fn from(full: &Full) -> Self {
+impl From<&LimitExceeded> for DeferralCause {
+    fn from(full: &LimitExceeded) -> Self {
         Self::Limit { kind: full.bucket.kind(), description: full.to_string() }
     }
 }

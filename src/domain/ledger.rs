@@ -7,18 +7,18 @@ use std::fmt;
 
 use time::Duration;
 
-use crate::domain::auto_certificate::Standing;
+use crate::domain::auto_certificate::AutoCertificateFacts;
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
 
 /// So many within a span, evenly given back: a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct RateLimit {
     count: u32,
     span: Duration,
 }
 
-impl Rate {
+impl RateLimit {
     /// A rate; nothing where nothing could ever pass.
     pub fn new(count: u32, span: Duration) -> Option<Self> {
         (count > 0 && span.is_positive()).then_some(Self { count, span })
@@ -65,7 +65,7 @@ impl Rate {
 }
 
 /// `300 in 3h`.
-impl fmt::Display for Rate {
+impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.span.whole_seconds();
         let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
@@ -76,52 +76,52 @@ impl fmt::Display for Rate {
 
 /// The limits of a CA; what is absent is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct CaLimits {
     /// Orders of an account.
-    pub orders: Option<Rate>,
+    pub orders: Option<RateLimit>,
     /// Certificates of a registered domain, from all accounts, repetitions aside.
-    pub certificates_of_domain: Option<Rate>,
+    pub certificates_of_domain: Option<RateLimit>,
     /// Certificates for exactly the same names, from all accounts.
-    pub certificates_of_name_set: Option<Rate>,
+    pub certificates_of_name_set: Option<RateLimit>,
     /// Failed validations of a name by an account.
-    pub failures_of_name: Option<Rate>,
+    pub failures_of_name: Option<RateLimit>,
 }
 
-impl Limits {
+impl CaLimits {
     /// No limits that are known.
     pub const NONE: Self =
         Self { orders: None, certificates_of_domain: None, certificates_of_name_set: None, failures_of_name: None };
 
     /// Those that Let's Encrypt publishes (rate limits, as of late 2026).
     pub const LETS_ENCRYPT: Self = Self {
-        orders: Some(Rate { count: 300, span: Duration::hours(3) }),
-        certificates_of_domain: Some(Rate { count: 50, span: Duration::days(7) }),
-        certificates_of_name_set: Some(Rate { count: 5, span: Duration::days(7) }),
-        failures_of_name: Some(Rate { count: 5, span: Duration::hours(1) }),
+        orders: Some(RateLimit { count: 300, span: Duration::hours(3) }),
+        certificates_of_domain: Some(RateLimit { count: 50, span: Duration::days(7) }),
+        certificates_of_name_set: Some(RateLimit { count: 5, span: Duration::days(7) }),
+        failures_of_name: Some(RateLimit { count: 5, span: Duration::hours(1) }),
     };
 
     /// Those of the staging environment of Let's Encrypt (as of late 2026).
     pub const LETS_ENCRYPT_STAGING: Self = Self {
-        orders: Some(Rate { count: 1_500, span: Duration::hours(3) }),
-        certificates_of_domain: Some(Rate { count: 30_000, span: Duration::days(7) }),
-        certificates_of_name_set: Some(Rate { count: 30_000, span: Duration::days(7) }),
-        failures_of_name: Some(Rate { count: 200, span: Duration::hours(1) }),
+        orders: Some(RateLimit { count: 1_500, span: Duration::hours(3) }),
+        certificates_of_domain: Some(RateLimit { count: 30_000, span: Duration::days(7) }),
+        certificates_of_name_set: Some(RateLimit { count: 30_000, span: Duration::days(7) }),
+        failures_of_name: Some(RateLimit { count: 200, span: Duration::hours(1) }),
     };
 
     /// The rate of a kind of bucket.
-    pub const fn of(&self, bucket: &Bucket) -> Option<Rate> {
+    pub const fn of(&self, bucket: &RateLimitBucket) -> Option<RateLimit> {
         match bucket {
-            Bucket::Orders => self.orders,
-            Bucket::Domain(_) => self.certificates_of_domain,
-            Bucket::NameSet(_) => self.certificates_of_name_set,
-            Bucket::Failures(_) => self.failures_of_name,
+            RateLimitBucket::Orders => self.orders,
+            RateLimitBucket::Domain(_) => self.certificates_of_domain,
+            RateLimitBucket::NameSet(_) => self.certificates_of_name_set,
+            RateLimitBucket::Failures(_) => self.failures_of_name,
         }
     }
 }
 
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Bucket {
+pub enum RateLimitBucket {
     /// Orders of the account.
     Orders,
     /// Certificates of this registered domain.
@@ -134,19 +134,19 @@ pub enum Bucket {
 
 /// Whose bucket it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum BucketScope {
     /// Each account has its own.
     Account,
     /// All accounts at the CA share it.
     Server,
 }
 
-impl Bucket {
+impl RateLimitBucket {
     /// Whose it is.
-    pub const fn scope(&self) -> Scope {
+    pub const fn scope(&self) -> BucketScope {
         match self {
-            Self::Orders | Self::Failures(_) => Scope::Account,
-            Self::Domain(_) | Self::NameSet(_) => Scope::Server,
+            Self::Orders | Self::Failures(_) => BucketScope::Account,
+            Self::Domain(_) | Self::NameSet(_) => BucketScope::Server,
         }
     }
 
@@ -216,7 +216,7 @@ impl LimitKind {
     }
 }
 
-impl fmt::Display for Bucket {
+impl fmt::Display for RateLimitBucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Orders => f.write_str("orders of the account"),
@@ -234,7 +234,7 @@ impl fmt::Display for Bucket {
 
 /// What of a CA's limits an order is spared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowance {
+pub enum RateLimitExemption {
     /// All: it replaces a certificate within the window that the CA suggested (RFC 9773).
     InWindow,
     /// That of its registered domains: exactly these names were certified before.
@@ -243,11 +243,11 @@ pub enum Allowance {
     None,
 }
 
-impl Allowance {
+impl RateLimitExemption {
     /// What the next order for an auto-certificate is spared; `same_ca` tells whether it goes to the CA that issued the
     /// newest certificate. In a mass revocation the window is over, so that those orders count; so does one of which it is
     /// not sure that the window is still there: the last question failed, or an order did, maybe for a limit.
-    pub fn of(standing: &Standing, same_ca: bool, now: Moment) -> Self {
+    pub fn of(standing: &AutoCertificateFacts, same_ca: bool, now: Moment) -> Self {
         let Some(newest) = standing.newest.filter(|_| same_ca && !standing.intent_changed) else { return Self::None };
         let sure = standing.renewal_info.as_ref().filter(|info| info.failures == 0 && standing.trouble.is_none());
         let suggestion = sure.and_then(|info| info.suggestion.as_ref());
@@ -259,7 +259,7 @@ impl Allowance {
 /// What an order takes from the buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderFacts {
-    allowance: Allowance,
+    allowance: RateLimitExemption,
     names: Vec<String>,
     domains: Vec<String>,
     name_set: String,
@@ -267,7 +267,7 @@ pub struct OrderFacts {
 
 impl OrderFacts {
     /// An order for these names.
-    pub fn new(names: &[DnsName], allowance: Allowance) -> Self {
+    pub fn new(names: &[DnsName], allowance: RateLimitExemption) -> Self {
         let distinct = |texts: &mut dyn Iterator<Item = String>| {
             let mut texts: Vec<String> = texts.collect();
             texts.sort_unstable();
@@ -283,38 +283,38 @@ impl OrderFacts {
     }
 
     /// What it is spared.
-    pub const fn allowance(&self) -> Allowance {
+    pub const fn allowance(&self) -> RateLimitExemption {
         self.allowance
     }
 
     /// What a certificate counts in once it is issued.
-    pub fn of_certificate(&self) -> impl Iterator<Item = Bucket> + '_ {
-        let domains = self.domains.iter().filter(|_| self.allowance == Allowance::None).cloned().map(Bucket::Domain);
-        let name_set = (self.allowance != Allowance::InWindow).then(|| Bucket::NameSet(self.name_set.clone()));
+    pub fn of_certificate(&self) -> impl Iterator<Item = RateLimitBucket> + '_ {
+        let domains = self.domains.iter().filter(|_| self.allowance == RateLimitExemption::None).cloned().map(RateLimitBucket::Domain);
+        let name_set = (self.allowance != RateLimitExemption::InWindow).then(|| RateLimitBucket::NameSet(self.name_set.clone()));
         domains.chain(name_set)
     }
 
     /// Each bucket that must have room for it.
-    pub fn buckets(&self) -> impl Iterator<Item = Bucket> + '_ {
-        let counted = self.allowance != Allowance::InWindow;
-        let failures = self.names.iter().filter(move |_| counted).cloned().map(Bucket::Failures);
-        counted.then_some(Bucket::Orders).into_iter().chain(failures).chain(self.of_certificate())
+    pub fn buckets(&self) -> impl Iterator<Item = RateLimitBucket> + '_ {
+        let counted = self.allowance != RateLimitExemption::InWindow;
+        let failures = self.names.iter().filter(move |_| counted).cloned().map(RateLimitBucket::Failures);
+        counted.then_some(RateLimitBucket::Orders).into_iter().chain(failures).chain(self.of_certificate())
     }
 }
 
 /// A bucket that is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Full {
+pub struct LimitExceeded {
     /// Which one.
-    pub bucket: Bucket,
+    pub bucket: RateLimitBucket,
     /// Its rate.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// When it has room again.
     pub until: Moment,
 }
 
 /// The limit in words.
-impl fmt::Display for Full {
+impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.bucket, self.rate)
     }
@@ -322,11 +322,11 @@ impl fmt::Display for Full {
 
 /// How full a bucket is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Level {
+pub struct BucketLevel {
     /// Which one.
-    pub bucket: Bucket,
+    pub bucket: RateLimitBucket,
     /// Its rate.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// How many count by now.
     pub used: u32,
     /// When one more may be taken; now or earlier where there is room.
@@ -335,14 +335,14 @@ pub struct Level {
 
 /// The buckets of one account and of the CA that it is with.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
-    limits: Limits,
-    settled: HashMap<Bucket, Moment>,
+pub struct RateLimitLedger {
+    limits: CaLimits,
+    settled: HashMap<RateLimitBucket, Moment>,
 }
 
-impl Ledger {
+impl RateLimitLedger {
     /// A ledger of what was kept: for each bucket the moment at which it will have recovered.
-    pub fn new(limits: Limits, settled: impl IntoIterator<Item = (Bucket, Moment)>) -> Self {
+    pub fn new(limits: CaLimits, settled: impl IntoIterator<Item = (RateLimitBucket, Moment)>) -> Self {
         Self { limits, settled: settled.into_iter().collect() }
     }
 
@@ -350,34 +350,34 @@ impl Ledger {
     ///
     /// # Errors
     /// Where the CA would refuse it: the limit that lasts the longest.
-    pub fn look(&self, order: &OrderFacts, now: Moment) -> Result<(), Full> {
+    pub fn look(&self, order: &OrderFacts, now: Moment) -> Result<(), LimitExceeded> {
         let full = order.buckets().filter_map(|bucket| self.full(bucket, now));
         full.max_by_key(|full| full.until).map_or(Ok(()), Err)
     }
 
     /// Counts an order that is sent; gives what changed.
-    pub fn ordered(&mut self, order: &OrderFacts, now: Moment) -> Option<(Bucket, Moment)> {
-        (order.allowance != Allowance::InWindow).then(|| self.take(Bucket::Orders, now)).flatten()
+    pub fn ordered(&mut self, order: &OrderFacts, now: Moment) -> Option<(RateLimitBucket, Moment)> {
+        (order.allowance != RateLimitExemption::InWindow).then(|| self.take(RateLimitBucket::Orders, now)).flatten()
     }
 
     /// Counts a certificate that was issued; gives what changed.
-    pub fn issued(&mut self, order: &OrderFacts, now: Moment) -> Vec<(Bucket, Moment)> {
+    pub fn issued(&mut self, order: &OrderFacts, now: Moment) -> Vec<(RateLimitBucket, Moment)> {
         order.of_certificate().filter_map(|bucket| self.take(bucket, now)).collect()
     }
 
     /// Counts a validation that failed; gives what changed.
-    pub fn failed(&mut self, name: &DnsName, now: Moment) -> Option<(Bucket, Moment)> {
-        self.take(Bucket::Failures(name.base().to_owned()), now)
+    pub fn failed(&mut self, name: &DnsName, now: Moment) -> Option<(RateLimitBucket, Moment)> {
+        self.take(RateLimitBucket::Failures(name.base().to_owned()), now)
     }
 
     /// How full each bucket is that something counts in, sorted.
-    pub fn levels(&self, now: Moment) -> Vec<Level> {
+    pub fn levels(&self, now: Moment) -> Vec<BucketLevel> {
         let in_use = self.settled.iter().filter(|(_, settled)| **settled > now);
-        let mut levels: Vec<Level> = in_use
+        let mut levels: Vec<BucketLevel> = in_use
             .filter_map(|(bucket, settled)| {
                 let rate = self.limits.of(bucket)?;
                 let (used, next) = (rate.used(*settled, now), rate.next(*settled));
-                Some(Level { bucket: bucket.clone(), rate, used, next })
+                Some(BucketLevel { bucket: bucket.clone(), rate, used, next })
             })
             .collect();
         levels.sort_by(|one, other| one.bucket.cmp(&other.bucket));
@@ -391,19 +391,19 @@ impl Ledger {
 
     /// When the bucket recovers, where something counts in it. More than twice what fits was written by a clock that was
     /// ahead, or under another limit, and counts for nothing; else it would hold up everything for as long.
-    fn settled(&self, bucket: &Bucket, rate: Rate, now: Moment) -> Option<Moment> {
+    fn settled(&self, bucket: &RateLimitBucket, rate: RateLimit, now: Moment) -> Option<Moment> {
         let settled = self.settled.get(bucket).copied().filter(|settled| *settled <= now + rate.span * 2)?;
         Some(settled.min(now + rate.span))
     }
 
-    fn full(&self, bucket: Bucket, now: Moment) -> Option<Full> {
+    fn full(&self, bucket: RateLimitBucket, now: Moment) -> Option<LimitExceeded> {
         let rate = self.limits.of(&bucket)?;
         let settled = self.settled(&bucket, rate, now)?;
         let until = rate.next(settled);
-        (until > now).then_some(Full { bucket, rate, until })
+        (until > now).then_some(LimitExceeded { bucket, rate, until })
     }
 
-    fn take(&mut self, bucket: Bucket, now: Moment) -> Option<(Bucket, Moment)> {
+    fn take(&mut self, bucket: RateLimitBucket, now: Moment) -> Option<(RateLimitBucket, Moment)> {
         let rate = self.limits.of(&bucket)?;
         let settled = rate.taken(self.settled(&bucket, rate, now).unwrap_or(now), now);
         self.settled.insert(bucket.clone(), settled);

@@ -3,22 +3,22 @@
 
 use time::Duration;
 
-use crate::domain::auto_certificate::Standing;
-use crate::domain::back_off::Trouble;
+use crate::domain::auto_certificate::AutoCertificateFacts;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
-use crate::domain::plan::{Reason, backstop, next_attempt};
-use crate::domain::spoken::Spoken;
+use crate::domain::plan::{RenewalReason, backstop, next_attempt};
+use crate::domain::spoken::HumanDuration;
 
 /// What comes next for an auto-certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outlook {
+pub struct Forecast {
     /// What it is.
-    pub next: Next,
+    pub next: NextStep,
     /// When, now where it is on its way.
     pub at: Moment,
     /// Why the plan is as it is.
-    pub reason: Reason,
+    pub reason: RenewalReason,
     /// Why, in words, with what holds it up.
     pub why: String,
     /// The time between that moment and the last safe one, from which only a twentieth of the lifetime is left; negative
@@ -30,7 +30,7 @@ pub struct Outlook {
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Next {
+pub enum NextStep {
     /// A person must act; it is looked at again all the same.
     Person,
     /// A failed try is repeated.
@@ -47,7 +47,7 @@ pub enum Next {
     Remove,
 }
 
-impl Next {
+impl NextStep {
     /// One word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -62,23 +62,23 @@ impl Next {
     }
 }
 
-impl Outlook {
+impl Forecast {
     /// What comes next for what stands like this.
-    pub fn of(standing: &Standing, now: Moment) -> Self {
+    pub fn of(standing: &AutoCertificateFacts, now: Moment) -> Self {
         let plan = next_attempt(standing, now);
         let next = next(standing, plan.reason);
         let why = match next {
-            Next::Running => standing.open_attempt.map(|stage| stage.doing().to_owned()).unwrap_or_default(),
-            Next::Person | Next::Retry => standing.trouble.as_ref().map(ToString::to_string).unwrap_or_default(),
-            Next::Wait => {
+            NextStep::Running => standing.open_attempt.map(|stage| stage.doing().to_owned()).unwrap_or_default(),
+            NextStep::Person | NextStep::Retry => standing.trouble.as_ref().map(ToString::to_string).unwrap_or_default(),
+            NextStep::Wait => {
                 let hold = standing.hold.as_ref();
                 hold.map(|hold| format!("{hold}; it is next tried at {}", hold.until)).unwrap_or_default()
             }
-            Next::Issue | Next::Renew | Next::Remove => plan.to_string(),
+            NextStep::Issue | NextStep::Renew | NextStep::Remove => plan.to_string(),
         };
         let serving = standing.newest.filter(|newest| newest.not_after > now && !standing.deleted);
         let slack = serving.map(|newest| backstop(&newest) - plan.next_look);
-        let rehearsal = standing.rehearsal.as_ref().filter(|_| next == Next::Renew && plan.next_look > now);
+        let rehearsal = standing.rehearsal.as_ref().filter(|_| next == NextStep::Renew && plan.next_look > now);
         let foreseen =
             rehearsal.zip(serving).and_then(|(rehearsal, newest)| rehearsal.foreseen(&newest, plan.next_look));
         Self { next, at: plan.next_look, reason: plan.reason, why, slack, foreseen }
@@ -88,10 +88,10 @@ impl Outlook {
     pub fn sentence(&self) -> String {
         let planned = match self.slack {
             Some(slack) if slack.is_negative() => {
-                format!("{}; that is {} behind the last safe moment", self.why, Spoken(-slack))
+                format!("{}; that is {} behind the last safe moment", self.why, HumanDuration(-slack))
             }
-            Some(slack) if matches!(self.reason, Reason::WindowAhead(_) | Reason::RenewalAhead) => {
-                format!("{}, {} before the last safe moment", self.why, Spoken(slack))
+            Some(slack) if matches!(self.reason, RenewalReason::WindowAhead(_) | RenewalReason::RenewalAhead) => {
+                format!("{}, {} before the last safe moment", self.why, HumanDuration(slack))
             }
             _ => self.why.clone(),
         };
@@ -99,17 +99,17 @@ impl Outlook {
     }
 }
 
-fn next(standing: &Standing, reason: Reason) -> Next {
-    let operator = |trouble: &Trouble| trouble.last.disposition == Disposition::Operator;
+fn next(standing: &AutoCertificateFacts, reason: RenewalReason) -> NextStep {
+    let operator = |trouble: &FailureStreak| trouble.last.disposition == Disposition::Operator;
     match reason {
-        Reason::Deleted => Next::Remove,
+        RenewalReason::Deleted => NextStep::Remove,
         // A question to the CA, or a look, is no news.
-        _ if standing.running && standing.open_attempt.is_some() => Next::Running,
-        Reason::ProviderDown | Reason::Limit => Next::Wait,
-        _ if standing.trouble.as_ref().is_some_and(operator) => Next::Person,
-        _ if standing.trouble.is_some() => Next::Retry,
-        _ if standing.newest.is_none() => Next::Issue,
-        _ => Next::Renew,
+        _ if standing.running && standing.open_attempt.is_some() => NextStep::Running,
+        RenewalReason::ProviderDown | RenewalReason::Limit => NextStep::Wait,
+        _ if standing.trouble.as_ref().is_some_and(operator) => NextStep::Person,
+        _ if standing.trouble.is_some() => NextStep::Retry,
+        _ if standing.newest.is_none() => NextStep::Issue,
+        _ => NextStep::Renew,
     }
 }
 
@@ -119,15 +119,15 @@ mod tests {
     use crate::domain::attempt::StageKind;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
-    use crate::domain::finding::{Check, Finding, Subject};
-    use crate::domain::hold::{Hold, HoldCause};
+    use crate::domain::finding::{Check, CheckResult, CheckSubject};
+    use crate::domain::hold::{Deferral, DeferralCause};
     use crate::domain::ledger::LimitKind;
-    use crate::domain::rehearsal::Rehearsal;
-    use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+    use crate::domain::rehearsal::Preflight;
+    use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
-    fn serving(left: Duration) -> Standing {
+    fn serving(left: Duration) -> AutoCertificateFacts {
         let newest = NewestCertificate {
             id: uuid::Uuid::nil().into(),
             not_before: NOW + left - Duration::days(90),
@@ -136,11 +136,11 @@ mod tests {
             issuer: None,
         };
         let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
-        Standing { newest: Some(newest), renewal_info: Some(info), ..Standing::default() }
+        AutoCertificateFacts { newest: Some(newest), renewal_info: Some(info), ..AutoCertificateFacts::default() }
     }
 
-    fn sentence(standing: &Standing) -> String {
-        Outlook::of(standing, NOW).sentence()
+    fn sentence(standing: &AutoCertificateFacts) -> String {
+        Forecast::of(standing, NOW).sentence()
     }
 
     #[test]
@@ -149,8 +149,8 @@ mod tests {
         let expected =
             "by its lifetime the renewal is planned at 2027-02-04T08:00:00Z, 25 d 12 h before the last safe moment";
         assert_eq!(by_lifetime, expected);
-        let window = Window::new(NOW + Duration::days(2), NOW + Duration::days(3)).unwrap();
-        let suggestion = Suggestion { window, moment: NOW + Duration::days(2), explanation_url: None };
+        let window = RenewalWindow::new(NOW + Duration::days(2), NOW + Duration::days(3)).unwrap();
+        let suggestion = RenewalSuggestion { window, moment: NOW + Duration::days(2), explanation_url: None };
         let mut suggested = serving(Duration::days(50));
         suggested.renewal_info = Some(RenewalInfo {
             suggestion: Some(suggestion),
@@ -167,49 +167,49 @@ mod tests {
 
     #[test]
     fn what_holds_it_up_comes_first() {
-        let trouble = |failure| Some(Trouble::after(None, failure, NOW, None, 0.5));
-        let operator = Standing { trouble: trouble(Failure::operator("CAA forbids it")), ..serving(Duration::days(9)) };
-        assert_eq!(Outlook::of(&operator, NOW).next, Next::Person);
-        let retried = Standing { trouble: trouble(Failure::retry("HTTP 503")), ..serving(Duration::days(9)) };
-        assert_eq!(Outlook::of(&retried, NOW).next, Next::Retry);
+        let trouble = |failure| Some(FailureStreak::after(None, failure, NOW, None, 0.5));
+        let operator = AutoCertificateFacts { trouble: trouble(Failure::operator("CAA forbids it")), ..serving(Duration::days(9)) };
+        assert_eq!(Forecast::of(&operator, NOW).next, NextStep::Person);
+        let retried = AutoCertificateFacts { trouble: trouble(Failure::retry("HTTP 503")), ..serving(Duration::days(9)) };
+        assert_eq!(Forecast::of(&retried, NOW).next, NextStep::Retry);
         assert_eq!(sentence(&retried), "HTTP 503 (failure 1, next try at 2027-01-15T08:01:00Z)");
         let cause =
-            HoldCause::Limit { kind: LimitKind::Orders, description: "orders of the account (300 in 3 h)".to_owned() };
-        let held = Standing { hold: Some(Hold { until: NOW + Duration::HOUR, cause }), ..serving(Duration::days(9)) };
-        assert_eq!(Outlook::of(&held, NOW).next, Next::Wait);
+            DeferralCause::Limit { kind: LimitKind::Orders, description: "orders of the account (300 in 3 h)".to_owned() };
+        let held = AutoCertificateFacts { hold: Some(Deferral { until: NOW + Duration::HOUR, cause }), ..serving(Duration::days(9)) };
+        assert_eq!(Forecast::of(&held, NOW).next, NextStep::Wait);
         assert_eq!(
             sentence(&held),
             "the order waits for a limit of the CA: orders of the account (300 in 3 h); it is next tried at \
              2027-01-15T09:00:00Z"
         );
-        let running = Standing { running: true, open_attempt: Some(StageKind::Ready), ..held };
+        let running = AutoCertificateFacts { running: true, open_attempt: Some(StageKind::Ready), ..held };
         assert_eq!(sentence(&running), StageKind::Ready.doing());
     }
 
     #[test]
     fn what_a_rehearsal_found_is_foreseen_until_the_renewal_has_begun() {
-        let about = Subject::Name("a.example".to_owned());
-        let finding = Finding::fault(&about, Check::Zone, "there is no zone", "make one");
-        let rehearsal = Rehearsal { certificate: uuid::Uuid::nil().into(), at: NOW, findings: vec![finding] };
-        let warned = Standing { rehearsal: Some(rehearsal), ..serving(Duration::days(33)) };
+        let about = CheckSubject::Name("a.example".to_owned());
+        let finding = CheckResult::fault(&about, Check::Zone, "there is no zone", "make one");
+        let rehearsal = Preflight { certificate: uuid::Uuid::nil().into(), at: NOW, findings: vec![finding] };
+        let warned = AutoCertificateFacts { rehearsal: Some(rehearsal), ..serving(Duration::days(33)) };
         let expected =
             "; the renewal planned for 2027-01-18T08:00:00Z would fail: a.example: there is no zone; make one";
         assert!(sentence(&warned).ends_with(expected), "{}", sentence(&warned));
-        let running = Standing { running: true, open_attempt: Some(StageKind::Ready), ..warned.clone() };
-        assert_eq!(Outlook::of(&running, NOW).foreseen, None);
-        let trouble = Some(Trouble::after(None, Failure::retry("HTTP 503"), NOW, None, 0.5));
-        assert_eq!(Outlook::of(&Standing { trouble, ..warned }, NOW).foreseen, None);
+        let running = AutoCertificateFacts { running: true, open_attempt: Some(StageKind::Ready), ..warned.clone() };
+        assert_eq!(Forecast::of(&running, NOW).foreseen, None);
+        let trouble = Some(FailureStreak::after(None, Failure::retry("HTTP 503"), NOW, None, 0.5));
+        assert_eq!(Forecast::of(&AutoCertificateFacts { trouble, ..warned }, NOW).foreseen, None);
     }
 
     #[test]
     fn a_late_try_says_so() {
-        let late = Standing {
-            trouble: Some(Trouble::after(None, Failure::operator("paused"), NOW, None, 0.5)),
+        let late = AutoCertificateFacts {
+            trouble: Some(FailureStreak::after(None, Failure::operator("paused"), NOW, None, 0.5)),
             ..serving(Duration::days(5))
         };
-        let outlook = Outlook::of(&late, NOW);
+        let outlook = Forecast::of(&late, NOW);
         assert_eq!(outlook.slack, Some(-Duration::hours(12)));
         assert!(outlook.sentence().ends_with("; that is 12 h behind the last safe moment"), "{}", outlook.sentence());
-        assert_eq!(Outlook::of(&Standing::default(), NOW).slack, None);
+        assert_eq!(Forecast::of(&AutoCertificateFacts::default(), NOW).slack, None);
     }
 }

@@ -1,8 +1,8 @@
 //! What an auto-certificate that should be in service lacks: the question behind the exit code of `--renew-now`.
 
-use crate::domain::auto_certificate::Standing;
+use crate::domain::auto_certificate::AutoCertificateFacts;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::Outlook;
+use crate::domain::outlook::Forecast;
 use crate::domain::plan::renewal_moment;
 
 /// Why an auto-certificate is not in service as it should be.
@@ -23,7 +23,7 @@ pub enum Overdue {
 impl Overdue {
     /// What a standing lacks at `now`; nothing where it is in service, or deleted. A renewal that failed before it was
     /// needed is no lack.
-    pub fn of(standing: &Standing, now: Moment) -> Option<Self> {
+    pub fn of(standing: &AutoCertificateFacts, now: Moment) -> Option<Self> {
         if standing.deleted {
             return None;
         }
@@ -39,7 +39,7 @@ impl Overdue {
         if is_needed && standing.trouble.is_some() {
             return Some(Self::RenewalFailed);
         }
-        Outlook::of(standing, now).slack.filter(|slack| slack.is_negative()).map(|_| Self::Late)
+        Forecast::of(standing, now).slack.filter(|slack| slack.is_negative()).map(|_| Self::Late)
     }
 
     /// In words, after the name.
@@ -60,13 +60,13 @@ mod tests {
 
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
-    use crate::domain::back_off::Trouble;
+    use crate::domain::back_off::FailureStreak;
     use crate::domain::disposition::Failure;
-    use crate::domain::hold::{Hold, HoldCause};
+    use crate::domain::hold::{Deferral, DeferralCause};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
-    fn serving(left: Duration) -> Standing {
+    fn serving(left: Duration) -> AutoCertificateFacts {
         let newest = NewestCertificate {
             id: uuid::Uuid::nil().into(),
             not_before: NOW + left - Duration::days(90),
@@ -74,24 +74,24 @@ mod tests {
             revoked: false,
             issuer: None,
         };
-        Standing { newest: Some(newest), ..Standing::default() }
+        AutoCertificateFacts { newest: Some(newest), ..AutoCertificateFacts::default() }
     }
 
-    fn failed(standing: Standing) -> Standing {
-        Standing { trouble: Some(Trouble::after(None, Failure::retry("x"), NOW, None, 0.5)), ..standing }
+    fn failed(standing: AutoCertificateFacts) -> AutoCertificateFacts {
+        AutoCertificateFacts { trouble: Some(FailureStreak::after(None, Failure::retry("x"), NOW, None, 0.5)), ..standing }
     }
 
     #[test]
     fn what_serves_nobody_is_overdue_whatever_is_done_about_it() {
-        assert_eq!(Overdue::of(&Standing::default(), NOW), Some(Overdue::NoCertificate));
-        assert_eq!(Overdue::of(&failed(Standing::default()), NOW), Some(Overdue::NoCertificate));
+        assert_eq!(Overdue::of(&AutoCertificateFacts::default(), NOW), Some(Overdue::NoCertificate));
+        assert_eq!(Overdue::of(&failed(AutoCertificateFacts::default()), NOW), Some(Overdue::NoCertificate));
         assert_eq!(Overdue::of(&serving(Duration::ZERO), NOW), Some(Overdue::Expired));
-        let running = Standing { running: true, ..Standing::default() };
+        let running = AutoCertificateFacts { running: true, ..AutoCertificateFacts::default() };
         assert_eq!(Overdue::of(&running, NOW), Some(Overdue::NoCertificate));
         let mut revoked = serving(Duration::days(80));
         revoked.newest.as_mut().unwrap().revoked = true;
         assert_eq!(Overdue::of(&revoked, NOW), Some(Overdue::Revoked));
-        assert_eq!(Overdue::of(&Standing { deleted: true, ..Standing::default() }, NOW), None);
+        assert_eq!(Overdue::of(&AutoCertificateFacts { deleted: true, ..AutoCertificateFacts::default() }, NOW), None);
     }
 
     #[test]
@@ -99,14 +99,14 @@ mod tests {
         assert_eq!(Overdue::of(&failed(serving(Duration::days(80))), NOW), None, "asked for long before it was due");
         assert_eq!(Overdue::of(&serving(Duration::days(20)), NOW), None, "due, and not tried yet");
         assert_eq!(Overdue::of(&failed(serving(Duration::days(20))), NOW), Some(Overdue::RenewalFailed));
-        let changed = Standing { intent_changed: true, ..failed(serving(Duration::days(80))) };
+        let changed = AutoCertificateFacts { intent_changed: true, ..failed(serving(Duration::days(80))) };
         assert_eq!(Overdue::of(&changed, NOW), Some(Overdue::RenewalFailed));
     }
 
     #[test]
     fn what_waits_beyond_the_last_safe_moment_is_late() {
-        let held = |left, until| Standing {
-            hold: Some(Hold { until: NOW + until, cause: HoldCause::ProviderDown }),
+        let held = |left, until| AutoCertificateFacts {
+            hold: Some(Deferral { until: NOW + until, cause: DeferralCause::ProviderDown }),
             ..serving(left)
         };
         assert_eq!(Overdue::of(&held(Duration::days(20), Duration::days(1)), NOW), None);

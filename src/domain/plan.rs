@@ -6,18 +6,18 @@ use std::fmt;
 use time::Duration;
 
 use crate::domain::attempt::StageKind;
-use crate::domain::auto_certificate::{NewestCertificate, Standing};
-use crate::domain::hold::{Hold, HoldCause};
+use crate::domain::auto_certificate::{NewestCertificate, AutoCertificateFacts};
+use crate::domain::hold::{Deferral, DeferralCause};
 use crate::domain::moment::Moment;
-use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 
 /// What is to be done, why, and when to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct RenewalPlan {
     /// What to do now.
-    pub action: Action,
+    pub action: RenewalAction,
     /// Why; reads in words. While the CA is asked, it is why nothing else is done yet.
-    pub reason: Reason,
+    pub reason: RenewalReason,
     /// When what the reason tells of happens: now, or later where there is nothing to do yet.
     pub at: Moment,
     /// When to look again: now where there is something to do, and never later than `at`.
@@ -26,7 +26,7 @@ pub struct Plan {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum RenewalAction {
     /// Nothing.
     Idle,
     /// Start a new attempt.
@@ -43,7 +43,7 @@ pub enum Action {
 
 /// Why the plan is as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum RenewalReason {
     /// A person asked for it.
     Requested,
     /// Names, key, provider or the profile of its own were changed.
@@ -55,15 +55,15 @@ pub enum Reason {
     /// The newest certificate has expired.
     Expired,
     /// The moment is reached that was picked in the window that the CA suggests.
-    Window(Window),
+    Window(RenewalWindow),
     /// The window that the CA suggests is over: it wants the certificate replaced now.
-    WindowOver(Window),
+    WindowOver(RenewalWindow),
     /// The lifetime fraction is reached.
     LifetimeFraction,
     /// So little of the lifetime is left that it is due whatever the CA suggests.
     Backstop,
     /// The renewal is ahead, at a moment in the window that the CA suggests.
-    WindowAhead(Window),
+    WindowAhead(RenewalWindow),
     /// The renewal is ahead, by its lifetime.
     RenewalAhead,
     /// An attempt is open.
@@ -83,14 +83,14 @@ pub enum Reason {
 }
 
 /// The reason, with its moment where that is ahead.
-impl fmt::Display for Plan {
+impl fmt::Display for RenewalPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ahead = self.action == Action::Idle || self.at > self.next_look;
+        let ahead = self.action == RenewalAction::Idle || self.at > self.next_look;
         if ahead { write!(f, "{} at {}", self.reason, self.at) } else { self.reason.fmt(f) }
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RenewalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Window(window) => {
@@ -123,30 +123,30 @@ impl fmt::Display for Reason {
 
 /// Decides what is to be done about one auto-certificate. What seems to have happened in the future was written by a
 /// clock that was ahead, and puts nothing off.
-pub fn plan(standing: &Standing, now: Moment) -> Plan {
+pub fn plan(standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
     let plan = with_questions(next_attempt(standing, now), standing, now);
     match standing.clean_up_at {
-        Some(at) if plan.action == Action::Idle && at <= now => act(Action::CleanUp, Reason::LeftoverRecords, now),
-        Some(at) if plan.action == Action::Idle && at < plan.next_look => Plan { next_look: at, ..plan },
-        Some(_) if plan.action == Action::Purge => idle_until(standing.clean_up_at, Reason::Deleted, now),
+        Some(at) if plan.action == RenewalAction::Idle && at <= now => act(RenewalAction::CleanUp, RenewalReason::LeftoverRecords, now),
+        Some(at) if plan.action == RenewalAction::Idle && at < plan.next_look => RenewalPlan { next_look: at, ..plan },
+        Some(_) if plan.action == RenewalAction::Purge => idle_until(standing.clean_up_at, RenewalReason::Deleted, now),
         _ => plan,
     }
 }
 
 /// When the certificate is to be renewed and why, failures and holds aside: at the moment that was picked in the window
 /// which the CA suggests, else by its lifetime, and never later than the backstop.
-pub fn renewal_moment(newest: &NewestCertificate, info: Option<&RenewalInfo>, now: Moment) -> (Moment, Reason) {
+pub fn renewal_moment(newest: &NewestCertificate, info: Option<&RenewalInfo>, now: Moment) -> (Moment, RenewalReason) {
     let (moment, reason) = match info.and_then(|info| info.suggestion.as_ref()) {
-        Some(Suggestion { window, moment, .. }) if *moment > now => (*moment, Reason::WindowAhead(*window)),
-        Some(Suggestion { window, moment, .. }) if window.end() > now => (*moment, Reason::Window(*window)),
-        Some(Suggestion { window, moment, .. }) => (*moment, Reason::WindowOver(*window)),
+        Some(RenewalSuggestion { window, moment, .. }) if *moment > now => (*moment, RenewalReason::WindowAhead(*window)),
+        Some(RenewalSuggestion { window, moment, .. }) if window.end() > now => (*moment, RenewalReason::Window(*window)),
+        Some(RenewalSuggestion { window, moment, .. }) => (*moment, RenewalReason::WindowOver(*window)),
         None => match fraction_moment(newest) {
-            moment if moment > now => (moment, Reason::RenewalAhead),
-            moment => (moment, Reason::LifetimeFraction),
+            moment if moment > now => (moment, RenewalReason::RenewalAhead),
+            moment => (moment, RenewalReason::LifetimeFraction),
         },
     };
     let backstop = backstop(newest);
-    if moment <= backstop { (moment, reason) } else { (backstop, Reason::Backstop) }
+    if moment <= backstop { (moment, reason) } else { (backstop, RenewalReason::Backstop) }
 }
 
 /// The moment from which it is renewed whatever the CA suggests: a twentieth of the lifetime is left. It is also the last
@@ -164,14 +164,14 @@ fn fraction_moment(newest: &NewestCertificate) -> Moment {
 }
 
 /// What is to be done about the certificate itself, questions and clean-up aside.
-pub(super) fn next_attempt(standing: &Standing, now: Moment) -> Plan {
+pub(super) fn next_attempt(standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
     if standing.deleted {
-        return act(Action::Purge, Reason::Deleted, now);
+        return act(RenewalAction::Purge, RenewalReason::Deleted, now);
     }
-    let action = standing.open_attempt.map_or(Action::Start, Action::Resume);
-    let (due, reason) = if standing.renewal_requested { (now, Reason::Requested) } else { due(standing, now) };
+    let action = standing.open_attempt.map_or(RenewalAction::Start, RenewalAction::Resume);
+    let (due, reason) = if standing.renewal_requested { (now, RenewalReason::Requested) } else { due(standing, now) };
     let trouble = standing.trouble.as_ref().filter(|trouble| trouble.at <= now && !standing.renewal_requested);
-    let next_try = trouble.map(|trouble| (trouble.next_try, Reason::BackOff));
+    let next_try = trouble.map(|trouble| (trouble.next_try, RenewalReason::BackOff));
     let obstacles = next_try.into_iter().chain(standing.hold.as_ref().map(held));
     match obstacles.max_by_key(|(until, _)| *until) {
         Some((until, obstacle)) if until > now && until >= due => idle(until, obstacle),
@@ -180,68 +180,68 @@ pub(super) fn next_attempt(standing: &Standing, now: Moment) -> Plan {
     }
 }
 
-fn held(hold: &Hold) -> (Moment, Reason) {
+fn held(hold: &Deferral) -> (Moment, RenewalReason) {
     let reason = match hold.cause {
-        HoldCause::ProviderDown => Reason::ProviderDown,
-        HoldCause::Limit { .. } => Reason::Limit,
+        DeferralCause::ProviderDown => RenewalReason::ProviderDown,
+        DeferralCause::Limit { .. } => RenewalReason::Limit,
     };
     (hold.until, reason)
 }
 
 /// Before anything is begun about a certificate that serves, and while nothing is, the CA may have something to say.
-fn with_questions(plan: Plan, standing: &Standing, now: Moment) -> Plan {
+fn with_questions(plan: RenewalPlan, standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
     let serving = standing.newest.is_some_and(|newest| newest.not_after > now && !newest.revoked);
-    let may_wait = plan.action == Action::Idle || matches!(plan.reason, Reason::LifetimeFraction | Reason::Window(_));
+    let may_wait = plan.action == RenewalAction::Idle || matches!(plan.reason, RenewalReason::LifetimeFraction | RenewalReason::Window(_));
     // A CA that takes long to answer must not keep records from being removed.
-    let clean_up_due = plan.action == Action::Idle && standing.clean_up_at.is_some_and(|at| at <= now);
+    let clean_up_due = plan.action == RenewalAction::Idle && standing.clean_up_at.is_some_and(|at| at <= now);
     if !serving || !may_wait || clean_up_due || standing.open_attempt.is_some() || standing.intent_changed {
         return plan;
     }
     // An info of a clock that was ahead counts as none.
     let known = standing.renewal_info.as_ref().filter(|info| info.ask_at <= now + LONGEST_SILENCE);
     match known.map_or(now, |info| info.ask_at) {
-        ask_at if ask_at <= now => Plan { action: Action::AskRenewalInfo, next_look: now, ..plan },
-        ask_at if ask_at < plan.next_look => Plan { next_look: ask_at, ..plan },
+        ask_at if ask_at <= now => RenewalPlan { action: RenewalAction::AskRenewalInfo, next_look: now, ..plan },
+        ask_at if ask_at < plan.next_look => RenewalPlan { next_look: ask_at, ..plan },
         _ => plan,
     }
 }
 
 /// When something is to be done, and why, failures aside.
-fn due(standing: &Standing, now: Moment) -> (Moment, Reason) {
+fn due(standing: &AutoCertificateFacts, now: Moment) -> (Moment, RenewalReason) {
     if standing.open_attempt.is_some() {
-        return (now, Reason::AttemptOpen);
+        return (now, RenewalReason::AttemptOpen);
     }
     // Decision 3: another wish is no repetition, so that the hour between successes does not count.
     if standing.intent_changed {
-        return (now, Reason::IntentChanged);
+        return (now, RenewalReason::IntentChanged);
     }
     if standing.newest.is_some_and(|newest| newest.revoked) {
-        return (now, Reason::Revoked);
+        return (now, RenewalReason::Revoked);
     }
     let (due, reason) = match &standing.newest {
-        None => (now, Reason::NoCertificate),
-        Some(newest) if newest.not_after <= now => (now, Reason::Expired),
+        None => (now, RenewalReason::NoCertificate),
+        Some(newest) if newest.not_after <= now => (now, RenewalReason::Expired),
         Some(newest) => renewal_moment(newest, standing.renewal_info.as_ref(), now),
     };
     match standing.last_issued.filter(|issued| *issued <= now).map(|issued| issued + BETWEEN_SUCCESSES) {
-        Some(earliest) if earliest > due.max(now) => (earliest, Reason::IssuedLately),
+        Some(earliest) if earliest > due.max(now) => (earliest, RenewalReason::IssuedLately),
         _ => (due, reason),
     }
 }
 
-const fn act(action: Action, reason: Reason, now: Moment) -> Plan {
-    Plan { action, reason, at: now, next_look: now }
+const fn act(action: RenewalAction, reason: RenewalReason, now: Moment) -> RenewalPlan {
+    RenewalPlan { action, reason, at: now, next_look: now }
 }
 
-const fn idle(until: Moment, reason: Reason) -> Plan {
-    Plan { action: Action::Idle, reason, at: until, next_look: until }
+const fn idle(until: Moment, reason: RenewalReason) -> RenewalPlan {
+    RenewalPlan { action: RenewalAction::Idle, reason, at: until, next_look: until }
 }
 
 /// Waits for the clean-up, or does it where its moment has come.
-fn idle_until(clean_up_at: Option<Moment>, reason: Reason, now: Moment) -> Plan {
+fn idle_until(clean_up_at: Option<Moment>, reason: RenewalReason, now: Moment) -> RenewalPlan {
     match clean_up_at {
         Some(at) if at > now => idle(at, reason),
-        _ => act(Action::CleanUp, reason, now),
+        _ => act(RenewalAction::CleanUp, reason, now),
     }
 }
 

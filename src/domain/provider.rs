@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::email::Email;
 use crate::domain::id::ProviderId;
 use crate::domain::mac_key::MacKey;
@@ -85,7 +85,7 @@ pub struct Provider {
     /// The account's URL at the CA, once it is registered.
     pub account_url: Option<String>,
     /// What keeps the account from being registered.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<FailureStreak>,
     /// What became of an account that it had before.
     pub account_note: Option<AccountNote>,
 }
@@ -110,7 +110,7 @@ pub struct CarriedAccount {
 
 /// What became of an account that was carried in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Adopted {
+pub struct AdoptionOutcome {
     /// Its URL, the same as before.
     pub url: String,
     /// Whether it has a new key now, because ours are ECDSA keys on P-256 only.

@@ -3,35 +3,35 @@
 
 use time::Duration;
 
-use crate::domain::auto_certificate::{NewestCertificate, Standing};
-use crate::domain::finding::Finding;
+use crate::domain::auto_certificate::{NewestCertificate, AutoCertificateFacts};
+use crate::domain::finding::CheckResult;
 use crate::domain::id::CertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::plan::renewal_moment;
 
 /// What the last rehearsal found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rehearsal {
+pub struct Preflight {
     /// The certificate whose renewal was rehearsed.
     pub certificate: CertificateId,
     /// When.
     pub at: Moment,
     /// What is not as it should be: warnings and faults.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckResult>,
 }
 
 /// What is to be done about the rehearsal of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rehearse {
+pub enum PreflightDecision {
     /// It is due.
     Now(CertificateId),
     /// It is looked at again then.
     At(Moment),
 }
 
-impl Rehearsal {
+impl Preflight {
     /// What would keep the renewal from succeeding.
-    pub fn faults(&self) -> impl Iterator<Item = &Finding> {
+    pub fn faults(&self) -> impl Iterator<Item = &CheckResult> {
         self.findings.iter().filter(|finding| finding.is_fault())
     }
 
@@ -49,23 +49,23 @@ impl Rehearsal {
 
 /// Whether a rehearsal is due, `ahead` of the planned renewal: once for each certificate, and again while it finds a fault.
 /// This is asked when the moment of the last answer has come. What is in trouble already, or on its way, needs none.
-pub fn rehearse(standing: &Standing, ahead: Duration, now: Moment) -> Rehearse {
+pub fn rehearse(standing: &AutoCertificateFacts, ahead: Duration, now: Moment) -> PreflightDecision {
     let Some(newest) = standing.newest.filter(|newest| !newest.revoked && newest.not_after > now) else {
-        return Rehearse::At(now + BETWEEN_LOOKS);
+        return PreflightDecision::At(now + BETWEEN_LOOKS);
     };
     let is_busy = standing.running || standing.open_attempt.is_some() || standing.renewal_requested;
     let is_troubled = standing.trouble.is_some() || standing.hold.is_some() || standing.intent_changed;
     if is_busy || is_troubled {
-        return Rehearse::At(now + BETWEEN_LOOKS);
+        return PreflightDecision::At(now + BETWEEN_LOOKS);
     }
     let (renewal, _) = renewal_moment(&newest, standing.renewal_info.as_ref(), now);
     let due = (renewal - ahead).max(newest.not_before + (renewal - newest.not_before) / 2);
     let last = standing.rehearsal.as_ref().filter(|last| last.certificate == newest.id);
     if renewal <= now || last.is_some_and(|last| last.faults().next().is_none()) {
-        return Rehearse::At(now + BETWEEN_REHEARSALS);
+        return PreflightDecision::At(now + BETWEEN_REHEARSALS);
     }
     // The CA may want it renewed earlier than it says by now.
-    if due > now { Rehearse::At(due.min(now + BETWEEN_REHEARSALS)) } else { Rehearse::Now(newest.id) }
+    if due > now { PreflightDecision::At(due.min(now + BETWEEN_REHEARSALS)) } else { PreflightDecision::Now(newest.id) }
 }
 
 /// So long after one that found a fault another one follows.
@@ -76,15 +76,15 @@ const BETWEEN_LOOKS: Duration = Duration::hours(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::back_off::Trouble;
+    use crate::domain::back_off::FailureStreak;
     use crate::domain::disposition::Failure;
-    use crate::domain::finding::{Check, Subject};
+    use crate::domain::finding::{Check, CheckSubject};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
     const AHEAD: Duration = Duration::days(7);
 
     /// A certificate that lives for so long and has so much left.
-    fn serving(lifetime: Duration, left: Duration) -> Standing {
+    fn serving(lifetime: Duration, left: Duration) -> AutoCertificateFacts {
         let newest = NewestCertificate {
             id: uuid::Uuid::nil().into(),
             not_before: NOW + left - lifetime,
@@ -92,15 +92,15 @@ mod tests {
             revoked: false,
             issuer: None,
         };
-        Standing { newest: Some(newest), ..Standing::default() }
+        AutoCertificateFacts { newest: Some(newest), ..AutoCertificateFacts::default() }
     }
 
-    fn rehearsed(findings: Vec<Finding>) -> Rehearsal {
-        Rehearsal { certificate: uuid::Uuid::nil().into(), at: NOW, findings }
+    fn rehearsed(findings: Vec<CheckResult>) -> Preflight {
+        Preflight { certificate: uuid::Uuid::nil().into(), at: NOW, findings }
     }
 
-    fn fault() -> Finding {
-        Finding::fault(&Subject::Name("a.example".to_owned()), Check::Zone, "there is none", "make one")
+    fn fault() -> CheckResult {
+        CheckResult::fault(&CheckSubject::Name("a.example".to_owned()), Check::Zone, "there is none", "make one")
     }
 
     #[test]
@@ -108,35 +108,35 @@ mod tests {
         let id = uuid::Uuid::nil().into();
         let ninety = |left: i64| serving(Duration::days(90), Duration::days(left));
         // The renewal is 30 days before the end.
-        assert_eq!(rehearse(&ninety(60), AHEAD, NOW), Rehearse::At(NOW + Duration::DAY));
-        assert_eq!(rehearse(&ninety(36), AHEAD, NOW), Rehearse::Now(id));
-        let done = Standing { rehearsal: Some(rehearsed(Vec::new())), ..ninety(36) };
-        assert_eq!(rehearse(&done, AHEAD, NOW), Rehearse::At(NOW + Duration::DAY));
-        let failed = Standing { rehearsal: Some(rehearsed(vec![fault()])), ..ninety(36) };
-        assert_eq!(rehearse(&failed, AHEAD, NOW), Rehearse::Now(id));
-        let Rehearse::At(at) = rehearse(&ninety(37), AHEAD, NOW - Duration::hours(20)) else { panic!("not yet") };
+        assert_eq!(rehearse(&ninety(60), AHEAD, NOW), PreflightDecision::At(NOW + Duration::DAY));
+        assert_eq!(rehearse(&ninety(36), AHEAD, NOW), PreflightDecision::Now(id));
+        let done = AutoCertificateFacts { rehearsal: Some(rehearsed(Vec::new())), ..ninety(36) };
+        assert_eq!(rehearse(&done, AHEAD, NOW), PreflightDecision::At(NOW + Duration::DAY));
+        let failed = AutoCertificateFacts { rehearsal: Some(rehearsed(vec![fault()])), ..ninety(36) };
+        assert_eq!(rehearse(&failed, AHEAD, NOW), PreflightDecision::Now(id));
+        let PreflightDecision::At(at) = rehearse(&ninety(37), AHEAD, NOW - Duration::hours(20)) else { panic!("not yet") };
         assert!(at > NOW - Duration::hours(20) && at <= NOW + Duration::hours(4));
     }
 
     #[test]
     fn a_short_life_is_rehearsed_in_the_middle_of_the_way() {
         let six = |left: Duration| rehearse(&serving(Duration::days(6), left), AHEAD, NOW);
-        assert!(matches!(six(Duration::days(5)), Rehearse::At(_)));
-        assert!(matches!(six(Duration::days(4)), Rehearse::Now(_)));
-        assert!(matches!(six(Duration::days(2)), Rehearse::At(_)), "it is due itself");
+        assert!(matches!(six(Duration::days(5)), PreflightDecision::At(_)));
+        assert!(matches!(six(Duration::days(4)), PreflightDecision::Now(_)));
+        assert!(matches!(six(Duration::days(2)), PreflightDecision::At(_)), "it is due itself");
     }
 
     #[test]
     fn what_is_in_trouble_needs_none() {
         let soon = serving(Duration::days(90), Duration::days(36));
-        let trouble = Some(Trouble::after(None, Failure::retry("x"), NOW, None, 0.5));
+        let trouble = Some(FailureStreak::after(None, Failure::retry("x"), NOW, None, 0.5));
         for standing in [
-            Standing { trouble, ..soon.clone() },
-            Standing { running: true, ..soon.clone() },
-            Standing { renewal_requested: true, ..soon },
-            Standing::default(),
+            AutoCertificateFacts { trouble, ..soon.clone() },
+            AutoCertificateFacts { running: true, ..soon.clone() },
+            AutoCertificateFacts { renewal_requested: true, ..soon },
+            AutoCertificateFacts::default(),
         ] {
-            assert_eq!(rehearse(&standing, AHEAD, NOW), Rehearse::At(NOW + Duration::HOUR));
+            assert_eq!(rehearse(&standing, AHEAD, NOW), PreflightDecision::At(NOW + Duration::HOUR));
         }
     }
 

@@ -75,12 +75,12 @@ impl FromStr for CertId {
 
 /// When a CA would like a certificate to be renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct RenewalWindow {
     start: Moment,
     end: Moment,
 }
 
-impl Window {
+impl RenewalWindow {
     /// A window; nothing where it does not end behind its start, which section 4.2 takes as no answer at all.
     pub fn new(start: Moment, end: Moment) -> Option<Self> {
         (start < end).then_some(Self { start, end })
@@ -108,7 +108,7 @@ impl Window {
 }
 
 /// `2026-12-01T00:00:00Z to 2026-12-03T00:00:00Z`.
-impl fmt::Display for Window {
+impl fmt::Display for RenewalWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} to {}", self.start, self.end)
     }
@@ -116,9 +116,9 @@ impl fmt::Display for Window {
 
 /// A window with the moment that was picked in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suggestion {
+pub struct RenewalSuggestion {
     /// The window.
-    pub window: Window,
+    pub window: RenewalWindow,
     /// The moment from which the certificate is to be renewed; one in the past means now.
     pub moment: Moment,
     /// A page on which the CA says why, where it gives one.
@@ -129,7 +129,7 @@ pub struct Suggestion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenewalInfo {
     /// What the CA suggests; absent where it offers nothing or could not be asked yet.
-    pub suggestion: Option<Suggestion>,
+    pub suggestion: Option<RenewalSuggestion>,
     /// When to ask again.
     pub ask_at: Moment,
     /// How many questions in a row brought no window.
@@ -140,11 +140,11 @@ pub struct RenewalInfo {
 
 /// What a question came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum RenewalInfoAnswer {
     /// The CA gave a window.
     Window {
         /// The window.
-        window: Window,
+        window: RenewalWindow,
         /// The page that explains it.
         explanation_url: Option<String>,
         /// When the CA wants to be asked again.
@@ -163,33 +163,33 @@ impl RenewalInfo {
     /// number in `0.0 .. 1.0`, picks another one, and spreads the questions of those that were asked about at the same
     /// time. Without a new window the last one counts on.
     #[must_use]
-    pub fn after(previous: Option<&Self>, answer: Answer, now: Moment, draw: f64) -> Self {
+    pub fn after(previous: Option<&Self>, answer: RenewalInfoAnswer, now: Moment, draw: f64) -> Self {
         let kept = previous.and_then(|info| info.suggestion.clone());
         let failures = previous.map_or(0, |info| info.failures);
         let more_failures = failures.saturating_add(1);
         let ask_after = |pause: Duration| now + spread(pause, draw);
         match answer {
-            Answer::Window { window, explanation_url, retry_after } => {
+            RenewalInfoAnswer::Window { window, explanation_url, retry_after } => {
                 let same = kept.filter(|kept| kept.window == window);
                 let moment = same.map_or_else(|| window.pick(draw), |kept| kept.moment);
                 let ask_at = ask_after(retry_after.map_or(USUAL_PAUSE, |asked| asked - now));
                 Self {
-                    suggestion: Some(Suggestion { window, moment, explanation_url }),
+                    suggestion: Some(RenewalSuggestion { window, moment, explanation_url }),
                     // Once more right before the order, which must not count on a window that has moved meanwhile.
                     ask_at: if moment > now { ask_at.min(moment.max(now + SHORTEST_PAUSE)) } else { ask_at },
                     failures: 0,
                     problem: None,
                 }
             }
-            Answer::NotOffered => {
+            RenewalInfoAnswer::NotOffered => {
                 Self { suggestion: None, ask_at: ask_after(LONGEST_PAUSE), failures: 0, problem: None }
             }
-            Answer::Unreachable(problem, retry_after) => {
+            RenewalInfoAnswer::Unreachable(problem, retry_after) => {
                 let own = (SHORTEST_PAUSE * 5_i32.saturating_pow(failures.min(STEPS))).min(USUAL_PAUSE);
                 let ask_at = ask_after(retry_after.map_or(own, |asked| asked - now));
                 Self { suggestion: kept, ask_at, failures: more_failures, problem: Some(problem) }
             }
-            Answer::Useless(problem) => {
+            RenewalInfoAnswer::Useless(problem) => {
                 let ask_at = ask_after(USUAL_PAUSE);
                 Self { suggestion: kept, ask_at, failures: more_failures, problem: Some(problem) }
             }
@@ -221,12 +221,12 @@ mod tests {
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
-    fn window(from: i64, to: i64) -> Window {
-        Window::new(NOW + Duration::hours(from), NOW + Duration::hours(to)).unwrap()
+    fn window(from: i64, to: i64) -> RenewalWindow {
+        RenewalWindow::new(NOW + Duration::hours(from), NOW + Duration::hours(to)).unwrap()
     }
 
-    fn answer(window: Window) -> Answer {
-        Answer::Window { window, explanation_url: None, retry_after: None }
+    fn answer(window: RenewalWindow) -> RenewalInfoAnswer {
+        RenewalInfoAnswer::Window { window, explanation_url: None, retry_after: None }
     }
 
     #[test]
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn a_window_that_does_not_end_behind_its_start_is_none() {
-        assert_eq!(Window::new(NOW, NOW), None);
-        assert_eq!(Window::new(NOW, NOW - Duration::SECOND), None);
+        assert_eq!(RenewalWindow::new(NOW, NOW), None);
+        assert_eq!(RenewalWindow::new(NOW, NOW - Duration::SECOND), None);
     }
 
     #[test]
@@ -269,12 +269,12 @@ mod tests {
     #[test]
     fn without_a_new_window_the_last_one_counts_on() {
         let known = RenewalInfo::after(None, answer(window(10, 20)), NOW, 0.5);
-        for answer in [Answer::Useless("end before start".into()), Answer::Unreachable("HTTP 503".into(), None)] {
+        for answer in [RenewalInfoAnswer::Useless("end before start".into()), RenewalInfoAnswer::Unreachable("HTTP 503".into(), None)] {
             let info = RenewalInfo::after(Some(&known), answer, NOW, 0.1);
             assert_eq!((info.suggestion, info.failures), (known.suggestion.clone(), 1));
             assert!(info.problem.is_some());
         }
-        assert_eq!(RenewalInfo::after(Some(&known), Answer::NotOffered, NOW, 0.1).suggestion, None);
+        assert_eq!(RenewalInfo::after(Some(&known), RenewalInfoAnswer::NotOffered, NOW, 0.1).suggestion, None);
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
         let pause = |answer, draw| RenewalInfo::after(None, answer, NOW, draw).ask_at - NOW;
         let asked = |retry_after: Duration, draw| {
             let retry_after = Some(NOW + retry_after);
-            pause(Answer::Window { window: window(1_000, 2_000), explanation_url: None, retry_after }, draw)
+            pause(RenewalInfoAnswer::Window { window: window(1_000, 2_000), explanation_url: None, retry_after }, draw)
         };
         assert_eq!(asked(Duration::hours(2), 0.0), Duration::hours(2));
         assert_eq!(asked(Duration::hours(2), 0.5), Duration::minutes(126));
@@ -298,11 +298,11 @@ mod tests {
         assert_eq!(asked(-Duration::days(30), 0.0), SHORTEST_PAUSE);
         assert_eq!(asked(Duration::days(30), 0.5), LONGEST_PAUSE * 0.95);
         assert_eq!(pause(answer(window(1_000, 2_000)), 0.0), USUAL_PAUSE);
-        assert_eq!(pause(Answer::Useless(String::new()), 0.0), USUAL_PAUSE);
-        assert_eq!(pause(Answer::Unreachable(String::new(), Some(NOW + Duration::hours(3))), 0.0), Duration::hours(3));
+        assert_eq!(pause(RenewalInfoAnswer::Useless(String::new()), 0.0), USUAL_PAUSE);
+        assert_eq!(pause(RenewalInfoAnswer::Unreachable(String::new(), Some(NOW + Duration::hours(3))), 0.0), Duration::hours(3));
         let mut info = None;
         let pauses = [0; 6].map(|_| {
-            let next = RenewalInfo::after(info.as_ref(), Answer::Unreachable(String::new(), None), NOW, 0.0);
+            let next = RenewalInfo::after(info.as_ref(), RenewalInfoAnswer::Unreachable(String::new(), None), NOW, 0.0);
             let pause = next.ask_at - NOW;
             info = Some(next);
             pause.whole_minutes()
@@ -326,7 +326,7 @@ mod tests {
             let (mut info, mut now) = (None, NOW);
             for (from, length, draw) in moves {
                 let start = now + Duration::seconds(from);
-                let window = Window::new(start, start + Duration::seconds(length)).unwrap();
+                let window = RenewalWindow::new(start, start + Duration::seconds(length)).unwrap();
                 let next = RenewalInfo::after(info.as_ref(), answer(window), now, draw);
                 prop_assert!(next.ask_at >= now + SHORTEST_PAUSE);
                 now = next.ask_at;

@@ -56,14 +56,14 @@ impl fmt::Display for ResourceName {
 /// A text with a NUL character: PostgreSQL cannot keep it, and no property has a use for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("holds a NUL character")]
-pub struct HoldsNul;
+pub struct ContainsNul;
 
 /// The text of a property, before it is read any further.
 ///
 /// # Errors
 /// Where it holds a NUL character.
-pub fn without_nul(text: &str) -> Result<&str, HoldsNul> {
-    if text.contains('\0') { Err(HoldsNul) } else { Ok(text) }
+pub fn without_nul(text: &str) -> Result<&str, ContainsNul> {
+    if text.contains('\0') { Err(ContainsNul) } else { Ok(text) }
 }
 
 /// Who did something: the holder of a token, or autocertd itself.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::moment::Moment;
 use crate::domain::text::quoted;
 
@@ -76,7 +76,7 @@ pub struct Revocation {
     /// When the CA carried it out.
     pub done: Option<Moment>,
     /// What has kept the CA from it so far.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<FailureStreak>,
 }
 
 impl Revocation {
@@ -93,7 +93,7 @@ impl Revocation {
 
     /// The same after one more failure.
     #[must_use]
-    pub fn failed(self, trouble: Trouble) -> Self {
+    pub fn failed(self, trouble: FailureStreak) -> Self {
         Self { trouble: Some(trouble), ..self }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
     fn it_says_whether_when_and_why() {
         let wished = Revocation::wished(RevocationReason::Superseded, NOW);
         assert_eq!(wished.to_string(), format!("to be revoked since {NOW} (superseded)"));
-        let failed = wished.failed(Trouble::after(None, Failure::retry("no answer"), NOW, None, 0.5));
+        let failed = wished.failed(FailureStreak::after(None, Failure::retry("no answer"), NOW, None, 0.5));
         let words = failed.to_string();
         assert!(words.contains("(superseded): no answer (failure 1, next try at "), "{words}");
         assert_eq!(failed.carried_out(NOW).to_string(), format!("revoked at {NOW} (superseded)"));

@@ -8,9 +8,9 @@ use crate::domain::moment::Moment;
 
 /// A span in its two greatest units, such as `12 d 3 h`; less than nothing with a minus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spoken(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl fmt::Display for Spoken {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_negative() {
             f.write_str("-")?;
@@ -36,9 +36,9 @@ pub fn seen_from(now: Moment, at: Moment) -> String {
     if span.abs() < Duration::SECOND {
         "now".to_owned()
     } else if span.is_positive() {
-        format!("in {}", Spoken(span))
+        format!("in {}", HumanDuration(span))
     } else {
-        format!("{} ago", Spoken(-span))
+        format!("{} ago", HumanDuration(-span))
     }
 }
 
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_two_greatest_units_tell_enough() {
-        let spoken = |seconds| Spoken(Duration::seconds(seconds)).to_string();
+        let spoken = |seconds| HumanDuration(Duration::seconds(seconds)).to_string();
         assert_eq!(spoken(12 * 86_400 + 3 * 3_600 + 59), "12 d 3 h");
         assert_eq!((spoken(86_400), spoken(86_405)), ("1 d".to_owned(), "1 d".to_owned()));
         assert_eq!(

@@ -18,14 +18,14 @@ pub enum DnsPersist {
 
 /// A standing record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StandingRecord {
+pub struct PersistRecord {
     /// Its full name: lower case, no trailing dot.
     pub name: String,
     /// Its content, without quotes.
     pub content: String,
 }
 
-impl StandingRecord {
+impl PersistRecord {
     /// The record that lets `account` (its URL) at the CA `issuer` prove control of `base`; and of the names below, where
     /// `wildcard` is set.
     pub fn new(base: &str, issuer: &str, account: &str, wildcard: bool) -> Self {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_record_names_ca_and_account() {
-        let record = |wildcard| StandingRecord::new("example.com", "ca.example", "https://ca.example/acct/1", wildcard);
+        let record = |wildcard| PersistRecord::new("example.com", "ca.example", "https://ca.example/acct/1", wildcard);
         assert_eq!(record(false).name, "_validation-persist.example.com");
         assert_eq!(record(false).content, "ca.example; accounturi=https://ca.example/acct/1");
         assert_eq!(record(true).content, "ca.example; accounturi=https://ca.example/acct/1; policy=wildcard");

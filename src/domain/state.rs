@@ -1,11 +1,11 @@
 //! The state of a resource as the API shows it, computed from how it stands. Nothing of it is stored.
 
-use crate::domain::auto_certificate::Standing;
-use crate::domain::back_off::Trouble;
+use crate::domain::auto_certificate::AutoCertificateFacts;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Disposition;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::Outlook;
-use crate::domain::plan::Reason;
+use crate::domain::outlook::Forecast;
+use crate::domain::plan::RenewalReason;
 use crate::domain::provider::{AccountNote, Provider};
 use crate::domain::revocation::Revocation;
 
@@ -36,7 +36,7 @@ impl State {
 
 /// A state with words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct StateReport {
     /// The state.
     pub state: State,
     /// What is going on and what comes next; never holds a secret.
@@ -47,7 +47,7 @@ pub struct Report {
 ///
 /// It is available only while its newest certificate is valid. Clients take `FAILED` as final, so a passing fault never
 /// shows it.
-pub fn of_auto_certificate(standing: &Standing, now: Moment) -> Report {
+pub fn of_auto_certificate(standing: &AutoCertificateFacts, now: Moment) -> StateReport {
     let serving = standing.newest.filter(|newest| now < newest.not_after);
     let state = match (serving, standing.newest) {
         (Some(_), _) => State::Available,
@@ -56,15 +56,15 @@ pub fn of_auto_certificate(standing: &Standing, now: Moment) -> Report {
         (None, None) if needs_a_person(standing.trouble.as_ref()) => State::Failed,
         (None, None) => State::Provisioning,
     };
-    Report { state, message: words(standing, now) }
+    StateReport { state, message: words(standing, now) }
 }
 
 /// The state of a provider: available once stored; failed where the CA refuses the account, or a person had it
 /// deactivated.
-pub fn of_provider(provider: &Provider) -> Report {
+pub fn of_provider(provider: &Provider) -> StateReport {
     let mut report = of_account(provider);
     match &provider.account_note {
-        Some(AccountNote::Deactivated { account, at }) => Report {
+        Some(AccountNote::Deactivated { account, at }) => StateReport {
             state: State::Failed,
             message: format!(
                 "the ACME account {account} was deactivated at {at}, as was asked for; `autocertd account register` \
@@ -84,17 +84,17 @@ pub fn of_provider(provider: &Provider) -> Report {
     }
 }
 
-fn of_account(provider: &Provider) -> Report {
+fn of_account(provider: &Provider) -> StateReport {
     match (&provider.account_url, &provider.trouble) {
-        (Some(_), None) => Report { state: State::Available, message: "the ACME account is registered".to_owned() },
-        (Some(_), Some(trouble)) => Report {
+        (Some(_), None) => StateReport { state: State::Available, message: "the ACME account is registered".to_owned() },
+        (Some(_), Some(trouble)) => StateReport {
             state: State::Available,
             message: format!("the ACME account is registered; its new contact is not told yet: {trouble}"),
         },
         (None, None) => {
-            Report { state: State::Available, message: "the ACME account is about to be registered".to_owned() }
+            StateReport { state: State::Available, message: "the ACME account is about to be registered".to_owned() }
         }
-        (None, Some(trouble)) => Report {
+        (None, Some(trouble)) => StateReport {
             state: if needs_a_person(Some(trouble)) { State::Failed } else { State::Available },
             message: format!("the ACME account is not registered yet: {trouble}"),
         },
@@ -102,30 +102,30 @@ fn of_account(provider: &Provider) -> Report {
 }
 
 /// The state of a certificate: what is stored is available, expired or revoked or not.
-pub fn of_certificate(not_after: Moment, revocation: Option<&Revocation>, now: Moment) -> Report {
+pub fn of_certificate(not_after: Moment, revocation: Option<&Revocation>, now: Moment) -> StateReport {
     let tense = if now < not_after { "valid until" } else { "expired at" };
     let revoked = revocation.map(|revocation| format!("; {revocation}")).unwrap_or_default();
-    Report { state: State::Available, message: format!("{tense} {not_after}{revoked}") }
+    StateReport { state: State::Available, message: format!("{tense} {not_after}{revoked}") }
 }
 
-fn needs_a_person(trouble: Option<&Trouble>) -> bool {
+fn needs_a_person(trouble: Option<&FailureStreak>) -> bool {
     trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator)
 }
 
-fn words(standing: &Standing, now: Moment) -> String {
+fn words(standing: &AutoCertificateFacts, now: Moment) -> String {
     let serving = standing.newest.is_some_and(|newest| now < newest.not_after);
     let mut parts = Vec::new();
     if let Some(newest) = standing.newest {
         let tense = if serving { "valid until" } else { "the newest certificate expired at" };
         parts.push(format!("{tense} {}", newest.not_after));
     }
-    let outlook = Outlook::of(standing, now);
+    let outlook = Forecast::of(standing, now);
     // Until then the newest certificate is not what is asked for, or not to be relied on.
     let shortcomings = [
-        (standing.intent_changed, Reason::IntentChanged),
-        (standing.newest.is_some_and(|newest| newest.revoked), Reason::Revoked),
+        (standing.intent_changed, RenewalReason::IntentChanged),
+        (standing.newest.is_some_and(|newest| newest.revoked), RenewalReason::Revoked),
     ];
-    let told = |(there, reason): &(bool, Reason)| *there && *reason != outlook.reason;
+    let told = |(there, reason): &(bool, RenewalReason)| *there && *reason != outlook.reason;
     parts.extend(shortcomings.iter().filter(|shortcoming| told(shortcoming)).map(|(_, reason)| reason.to_string()));
     parts.push(outlook.sentence());
     if let Some(page) = explanation(standing).filter(|_| serving) {
@@ -135,7 +135,7 @@ fn words(standing: &Standing, now: Moment) -> String {
 }
 
 /// Where the CA says why it suggests its window.
-fn explanation(standing: &Standing) -> Option<&str> {
+fn explanation(standing: &AutoCertificateFacts) -> Option<&str> {
     standing.renewal_info.as_ref()?.suggestion.as_ref()?.explanation_url.as_deref()
 }
 
@@ -146,9 +146,9 @@ mod tests {
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::disposition::Failure;
-    use crate::domain::hold::{Hold, HoldCause};
+    use crate::domain::hold::{Deferral, DeferralCause};
     use crate::domain::ledger::LimitKind;
-    use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+    use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
     use crate::domain::revocation::RevocationReason;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
@@ -163,37 +163,37 @@ mod tests {
         }
     }
 
-    fn trouble(failure: Failure) -> Trouble {
-        Trouble::after(None, failure, NOW, None, 0.5)
+    fn trouble(failure: Failure) -> FailureStreak {
+        FailureStreak::after(None, failure, NOW, None, 0.5)
     }
 
-    fn state(standing: &Standing) -> State {
+    fn state(standing: &AutoCertificateFacts) -> State {
         of_auto_certificate(standing, NOW).state
     }
 
     #[test]
     fn a_passing_fault_never_shows_as_failed_before_the_first_certificate() {
-        assert_eq!(state(&Standing::default()), State::Provisioning);
+        assert_eq!(state(&AutoCertificateFacts::default()), State::Provisioning);
         assert_eq!(
-            state(&Standing { trouble: Some(trouble(Failure::retry("x"))), ..Standing::default() }),
+            state(&AutoCertificateFacts { trouble: Some(trouble(Failure::retry("x"))), ..AutoCertificateFacts::default() }),
             State::Provisioning
         );
         assert_eq!(
-            state(&Standing { trouble: Some(trouble(Failure::restart("x"))), ..Standing::default() }),
+            state(&AutoCertificateFacts { trouble: Some(trouble(Failure::restart("x"))), ..AutoCertificateFacts::default() }),
             State::Provisioning
         );
         assert_eq!(
-            state(&Standing { trouble: Some(trouble(Failure::operator("x"))), ..Standing::default() }),
+            state(&AutoCertificateFacts { trouble: Some(trouble(Failure::operator("x"))), ..AutoCertificateFacts::default() }),
             State::Failed
         );
     }
 
     #[test]
     fn a_valid_certificate_is_available_whatever_happens_to_its_renewal() {
-        let standing = Standing {
+        let standing = AutoCertificateFacts {
             newest: Some(newest(Duration::days(20))),
             trouble: Some(trouble(Failure::operator("CAA forbids"))),
-            ..Standing::default()
+            ..AutoCertificateFacts::default()
         };
         let report = of_auto_certificate(&standing, NOW);
         assert_eq!(report.state, State::Available);
@@ -203,11 +203,11 @@ mod tests {
     #[test]
     fn a_changed_intent_is_told_beside_what_is_served() {
         let serving = newest(Duration::days(20));
-        let changed = Standing { newest: Some(serving), intent_changed: true, ..Standing::default() };
+        let changed = AutoCertificateFacts { newest: Some(serving), intent_changed: true, ..AutoCertificateFacts::default() };
         let report = of_auto_certificate(&changed, NOW);
-        let expected = format!("valid until {}; {}", serving.not_after, Reason::IntentChanged);
+        let expected = format!("valid until {}; {}", serving.not_after, RenewalReason::IntentChanged);
         assert_eq!((report.state, report.message), (State::Available, expected.clone()));
-        let refused = Standing { trouble: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
+        let refused = AutoCertificateFacts { trouble: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
         let message = of_auto_certificate(&refused, NOW).message;
         assert!(message.starts_with(&expected) && message.contains("CAA forbids"), "{message}");
     }
@@ -215,10 +215,10 @@ mod tests {
     #[test]
     fn a_revoked_one_is_told_beside_what_is_served() {
         let serving = NewestCertificate { revoked: true, ..newest(Duration::days(20)) };
-        let revoked = Standing { newest: Some(serving), ..Standing::default() };
-        let expected = format!("valid until {}; {}", serving.not_after, Reason::Revoked);
-        assert_eq!(of_auto_certificate(&revoked, NOW), Report { state: State::Available, message: expected.clone() });
-        let both = of_auto_certificate(&Standing { intent_changed: true, ..revoked }, NOW).message;
+        let revoked = AutoCertificateFacts { newest: Some(serving), ..AutoCertificateFacts::default() };
+        let expected = format!("valid until {}; {}", serving.not_after, RenewalReason::Revoked);
+        assert_eq!(of_auto_certificate(&revoked, NOW), StateReport { state: State::Available, message: expected.clone() });
+        let both = of_auto_certificate(&AutoCertificateFacts { intent_changed: true, ..revoked }, NOW).message;
         assert!(
             both.contains("the newest certificate is revoked; names") && both.ends_with("were changed in the settings"),
             "{both}"
@@ -232,8 +232,8 @@ mod tests {
     #[test]
     fn the_window_of_the_ca_is_told_with_its_moment_and_its_explanation() {
         let at = |days| NOW + Duration::days(days);
-        let suggestion = Suggestion {
-            window: Window::new(at(3), at(5)).unwrap(),
+        let suggestion = RenewalSuggestion {
+            window: RenewalWindow::new(at(3), at(5)).unwrap(),
             moment: at(4),
             explanation_url: Some("https://ca.example/why".to_owned()),
         };
@@ -241,7 +241,7 @@ mod tests {
         for ask_at in [NOW, NOW + Duration::hours(6)] {
             let info = RenewalInfo { suggestion: Some(suggestion.clone()), ask_at, failures: 0, problem: None };
             let standing =
-                Standing { newest: Some(newest(Duration::days(20))), renewal_info: Some(info), ..Standing::default() };
+                AutoCertificateFacts { newest: Some(newest(Duration::days(20))), renewal_info: Some(info), ..AutoCertificateFacts::default() };
             let expected = format!(
                 "valid until {}; in the window that the CA suggests ({} to {}) the renewal is planned at {}, 11 d 12 h before the last safe moment; \
                  the CA explains its window at https://ca.example/why",
@@ -257,11 +257,11 @@ mod tests {
     #[test]
     fn a_hold_tells_the_limit_and_the_moment_until_it_is_over() {
         let limit = "orders of the account (300 in 3 h)".to_owned();
-        let kept_back = Hold {
+        let kept_back = Deferral {
             until: NOW + Duration::minutes(5),
-            cause: HoldCause::Limit { kind: LimitKind::Orders, description: limit.clone() },
+            cause: DeferralCause::Limit { kind: LimitKind::Orders, description: limit.clone() },
         };
-        let held = Standing { hold: Some(kept_back), ..Standing::default() };
+        let held = AutoCertificateFacts { hold: Some(kept_back), ..AutoCertificateFacts::default() };
         let report = of_auto_certificate(&held, NOW);
         let expected = format!(
             "the order waits for a limit of the CA: {limit}; it is next tried at {}",
@@ -273,8 +273,8 @@ mod tests {
 
     #[test]
     fn an_expired_one_has_failed_until_someone_works_on_it() {
-        let expired = Standing { newest: Some(newest(Duration::seconds(-1))), ..Standing::default() };
-        assert_eq!(state(&Standing { running: true, ..expired.clone() }), State::Provisioning);
+        let expired = AutoCertificateFacts { newest: Some(newest(Duration::seconds(-1))), ..AutoCertificateFacts::default() };
+        assert_eq!(state(&AutoCertificateFacts { running: true, ..expired.clone() }), State::Provisioning);
         assert_eq!(state(&expired), State::Failed);
     }
 }

@@ -6,14 +6,14 @@ use crate::domain::resource::{Actor, ResourceName};
 
 /// What a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum TokenScope {
     /// Everything.
     Full,
     /// Only look.
     ReadOnly,
 }
 
-impl Scope {
+impl TokenScope {
     /// The name in the store and in listings.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ pub struct Token {
     /// Its name, which becomes `createdBy`.
     pub name: ResourceName,
     /// What it may do.
-    pub scope: Scope,
+    pub scope: TokenScope,
     /// When it was made.
     pub created: Moment,
 }

@@ -20,7 +20,7 @@ use crate::domain::text::quoted;
 /// clock skips its beginning or end, the moment of the skip stands for it, and a window that is skipped whole opens right
 /// then for its usual length. Where the clock shows its beginning or end twice, the first time counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct DeployWindow {
     /// From Monday on.
     days: [bool; 7],
     begin: TimeOfDay,
@@ -51,7 +51,7 @@ pub enum InvalidWindow {
     Zone(String),
 }
 
-impl Window {
+impl DeployWindow {
     /// The first moment from `now` on at which the window is open: `now` itself where it is.
     pub fn opens(&self, now: Moment) -> Moment {
         self.next(now).unwrap_or(now)
@@ -108,7 +108,7 @@ impl TimeOfDay {
     }
 }
 
-impl FromStr for Window {
+impl FromStr for DeployWindow {
     type Err = InvalidWindow;
 
     fn from_str(text: &str) -> Result<Self, InvalidWindow> {
@@ -171,7 +171,7 @@ fn parse_time(text: &str) -> Option<TimeOfDay> {
 }
 
 /// Reads back as the same window.
-impl fmt::Display for Window {
+impl fmt::Display for DeployWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.days != [true; 7] {
             write!(f, "{} ", shown_days(self.days))?;
@@ -197,13 +197,13 @@ impl fmt::Display for TimeOfDay {
     }
 }
 
-impl<'de> Deserialize<'de> for Window {
+impl<'de> Deserialize<'de> for DeployWindow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
-impl Serialize for Window {
+impl Serialize for DeployWindow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

@@ -11,7 +11,7 @@ use axum::response::Response;
 use uuid::Uuid;
 
 use crate::domain::resource::Actor;
-use crate::domain::token::Scope;
+use crate::domain::token::TokenScope;
 use crate::http::Api;
 use crate::http::errors::ApiError;
 use crate::http::listener::Activity;
@@ -22,7 +22,7 @@ pub(crate) async fn by_token(State(api): State<Api>, mut request: Request, next:
     let token = api.store.authenticate(text).await?.ok_or(ApiError::Unauthenticated)?;
     mark_connection(&request);
     let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
-    if token.scope == Scope::ReadOnly && !only_looks {
+    if token.scope == TokenScope::ReadOnly && !only_looks {
         return Err(ApiError::ReadOnly);
     }
     tracing::Span::current().record("actor", token.name.as_str());

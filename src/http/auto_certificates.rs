@@ -31,7 +31,7 @@ use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErro
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::Id;
 use crate::http::query::{AutoCertificateFilter, ListQuery, Paging};
-use crate::store::Creation;
+use crate::store::CreationOutcome;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, patch, delete))
@@ -161,16 +161,16 @@ async fn create(
 ) -> Result<(StatusCode, Json<AutoCertificateRead>), ApiError> {
     let limit = api.limits.auto_certificates;
     match api.store.create_auto_certificate(&body.checked()?, &actor, limit).await? {
-        Creation::Created(created) => {
+        CreationOutcome::Created(created) => {
             api.wake.nudge();
             Ok((StatusCode::CREATED, Json(AutoCertificateRead::at(*created, api.clock.now()))))
         }
-        Creation::UnknownProvider => {
+        CreationOutcome::UnknownProvider => {
             let mut faults = Faults::default();
             faults.add(PROVIDER, "there is no such provider");
             Err(faults.into())
         }
-        Creation::LimitReached => Err(ApiError::LimitReached(Limit {
+        CreationOutcome::LimitReached => Err(ApiError::LimitReached(Limit {
             most: limit,
             of: "auto-certificates",
             setting: "limits.auto_certificates",

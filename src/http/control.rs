@@ -20,8 +20,8 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::back_off::Trouble;
-use crate::domain::hold::Hold;
+use crate::domain::back_off::FailureStreak;
+use crate::domain::hold::Deferral;
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::moment::Moment;
 use crate::domain::state;
@@ -300,14 +300,14 @@ impl From<Progress> for RenewalProgress {
     }
 }
 
-impl From<Trouble> for RenewalTrouble {
-    fn from(trouble: Trouble) -> Self {
+impl From<FailureStreak> for RenewalTrouble {
+    fn from(trouble: FailureStreak) -> Self {
         Self { message: trouble.last.message, next_try: trouble.next_try.to_string() }
     }
 }
 
-impl From<Hold> for RenewalTrouble {
-    fn from(hold: Hold) -> Self {
+impl From<Deferral> for RenewalTrouble {
+    fn from(hold: Deferral) -> Self {
         Self { message: hold.to_string().into(), next_try: hold.until.to_string() }
     }
 }

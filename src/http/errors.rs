@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::domain::declared::DeclaredKey;
 use crate::domain::text::RemoteMessage;
-use crate::store::{StoreError, Users};
+use crate::store::{StoreError, ProviderUsers};
 
 /// Why a request is not answered as asked.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) enum ApiError {
     /// There are as many as the settings allow.
     LimitReached(Limit),
     /// These auto-certificates still use the provider.
-    ProviderInUse(Users),
+    ProviderInUse(ProviderUsers),
     /// The CA is still to revoke the certificate.
     RevocationLeft,
     /// The settings file declares the resource under this key.

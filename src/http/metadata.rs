@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::moment::Moment;
 use crate::domain::resource::Audit;
-use crate::domain::state::{Report, State};
+use crate::domain::state::{StateReport, State};
 use crate::domain::text::RemoteMessage;
 
 /// The metadata of a resource.
@@ -45,7 +45,7 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     /// The metadata of the resource `id` of type `kind`.
-    pub(crate) fn new(kind: &str, id: Uuid, audit: Audit, report: Report) -> Self {
+    pub(crate) fn new(kind: &str, id: Uuid, audit: Audit, report: StateReport) -> Self {
         Self {
             created_date: audit.created,
             created_by: audit.created_by.name,

@@ -28,7 +28,7 @@ use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErro
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::Id;
 use crate::http::query::{ListQuery, Paging, ProviderFilter};
-use crate::store::Deletion;
+use crate::store::DeletionOutcome;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, patch, delete))
@@ -189,12 +189,12 @@ async fn patch(
     responses((status = 202, description = "The provider is deleted"), DeleteErrors))]
 async fn delete(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<StatusCode, ApiError> {
     match api.store.delete_provider(id).await? {
-        Deletion::Deleted => {
+        DeletionOutcome::Deleted => {
             api.wake.nudge();
             Ok(StatusCode::ACCEPTED)
         }
-        Deletion::Missing => Err(ApiError::NoResource),
-        Deletion::InUse(users) => Err(ApiError::ProviderInUse(users)),
+        DeletionOutcome::Missing => Err(ApiError::NoResource),
+        DeletionOutcome::InUse(users) => Err(ApiError::ProviderInUse(users)),
     }
 }
 

@@ -5,12 +5,12 @@ use url::Url;
 
 use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::leftovers::Known;
-use crate::import::lineage::{Fault, Finding};
+use crate::import::lineage::{Fault, TreeFinding};
 use crate::import::servers::Server;
 use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of the folders.
-pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
+pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
     let with_settings = tree.folders_in("").into_iter().filter_map(|folder| {
         let domain = folder.strip_suffix("_ecc").unwrap_or(folder);
         match tree.text(&format!("{folder}/{domain}.conf")) {
@@ -25,7 +25,7 @@ pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Resul
     with_settings.collect()
 }
 
-fn finding(tree: &Tree, overrides: &Overrides, folder: &str, domain: &str, settings: &str) -> Result<Finding, Fault> {
+fn finding(tree: &Tree, overrides: &Overrides, folder: &str, domain: &str, settings: &str) -> Result<TreeFinding, Fault> {
     let certificate = tree.text(&format!("{folder}/{domain}.cer"))?.to_owned();
     let private_key = pem::private_key(tree.text(&format!("{folder}/{domain}.key"))?)?;
     let server = overrides.server_or(value(settings, "Le_API"))?;
@@ -41,7 +41,7 @@ fn finding(tree: &Tree, overrides: &Overrides, folder: &str, domain: &str, setti
         let url = value(ca_settings, "ACCOUNT_URL").map(str::to_owned);
         TreeAccount::judged(RawAccount { url, key }, &server.url)
     });
-    Ok(Finding {
+    Ok(TreeFinding {
         certificate,
         chain: tree.get(&format!("{folder}/ca.cer")).map(str::to_owned),
         private_key,

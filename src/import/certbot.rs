@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::leftovers::Known;
-use crate::import::lineage::{Fault, Finding};
+use crate::import::lineage::{Fault, TreeFinding};
 use crate::import::servers::Server;
 use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of the lineages. A folder in `live/` without its settings is one that certbot would
 /// not renew either.
-pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
+pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
     let settings = tree.paths_in("renewal").into_iter();
     let settings = settings.filter_map(|path| path.strip_prefix("renewal/")?.strip_suffix(".conf"));
     let mut names: Vec<&str> = settings.chain(tree.folders_in("live")).collect();
@@ -21,7 +21,7 @@ pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Resul
     names.into_iter().map(|name| (name.to_owned(), finding(tree, overrides, name))).collect()
 }
 
-fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<Finding, Fault> {
+fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<TreeFinding, Fault> {
     let settings = tree.text(&format!("renewal/{name}.conf"))?;
     let certificate = tree.text(&format!("live/{name}/cert.pem"))?.to_owned();
     let chain = tree.text(&format!("live/{name}/chain.pem"))?.to_owned();
@@ -39,7 +39,7 @@ fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<Finding, Fa
         .and_then(|registration| registration.body.contact.iter().find_map(|contact| contact.strip_prefix("mailto:")))
         .or_else(|| tree.get("cli.ini").and_then(|text| setting(text, "email")));
     let key = account_file("private_key.json");
-    Ok(Finding {
+    Ok(TreeFinding {
         certificate,
         chain: Some(chain),
         private_key,

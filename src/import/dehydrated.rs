@@ -7,18 +7,18 @@ use serde::Deserialize;
 
 use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::leftovers::Known;
-use crate::import::lineage::{Fault, Finding};
+use crate::import::lineage::{Fault, TreeFinding};
 use crate::import::servers::successor;
 use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of the folders.
-pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
+pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
     let accounts = accounts(tree);
     let folders = tree.folders_in("certs").into_iter();
     folders.map(|name| (name.to_owned(), finding(tree, overrides, &accounts, name))).collect()
 }
 
-fn finding(tree: &Tree, overrides: &Overrides, accounts: &[(String, String)], name: &str) -> Result<Finding, Fault> {
+fn finding(tree: &Tree, overrides: &Overrides, accounts: &[(String, String)], name: &str) -> Result<TreeFinding, Fault> {
     let certificate = tree.text(&format!("certs/{name}/cert.pem"))?.to_owned();
     let chain = tree.get(&format!("certs/{name}/chain.pem")).map(str::to_owned);
     let private_key = pem::private_key(tree.text(&format!("certs/{name}/privkey.pem"))?)?;
@@ -35,7 +35,7 @@ fn finding(tree: &Tree, overrides: &Overrides, accounts: &[(String, String)], na
         let id = account_file("account_id.json").and_then(|text| serde_json::from_str::<AccountId>(text).ok());
         TreeAccount::judged(RawAccount { url: id.map(|id| id.url), key }, &server.url)
     });
-    Ok(Finding {
+    Ok(TreeFinding {
         certificate,
         chain,
         private_key,

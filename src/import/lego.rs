@@ -10,12 +10,12 @@ use serde::Deserialize;
 use crate::domain::email::Email;
 use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::leftovers::Known;
-use crate::import::lineage::{Fault, Finding};
+use crate::import::lineage::{Fault, TreeFinding};
 use crate::import::servers::{Server, directory_of, host_of, successor};
 use crate::import::{Overrides, Tree, pem};
 
 /// What the tree says, by the names of lego's files.
-pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
+pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
     let accounts = accounts(tree);
     let files = tree.paths_in("certificates").into_iter().filter_map(|path| path.strip_prefix("certificates/"));
     let of_file = |file: &'_ str| {
@@ -26,7 +26,7 @@ pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Resul
     names.into_iter().map(|name| (name.clone(), finding(tree, overrides, &accounts, &name))).collect()
 }
 
-fn finding(tree: &Tree, overrides: &Overrides, accounts: &[LegoAccount], name: &str) -> Result<Finding, Fault> {
+fn finding(tree: &Tree, overrides: &Overrides, accounts: &[LegoAccount], name: &str) -> Result<TreeFinding, Fault> {
     let file = |ending: &str| format!("certificates/{name}.{ending}");
     let resource: Resource =
         tree.get(&file("json")).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -38,7 +38,7 @@ fn finding(tree: &Tree, overrides: &Overrides, accounts: &[LegoAccount], name: &
     let server = overrides.server_or(server_of(&resource.certificate_url.unwrap_or_default(), accounts))?;
     let (email, account) = account(tree, overrides, accounts, &server)?;
     let first_name = resource.domains.into_iter().flatten().next().or(resource.domain);
-    Ok(Finding { certificate, chain, private_key, first_name, server, email, account, other_challenge: None })
+    Ok(TreeFinding { certificate, chain, private_key, first_name, server, email, account, other_challenge: None })
 }
 
 /// The directory at which a certificate was ordered: that of a well-known CA, or what an account at the certificate's host

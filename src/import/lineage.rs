@@ -29,12 +29,12 @@ pub struct Lineage {
     /// The tool's name for it.
     pub name: String,
     /// What it comes to here, or why it cannot be taken.
-    pub wish: Result<Box<Wish>, Fault>,
+    pub wish: Result<Box<PlannedImport>, Fault>,
 }
 
 /// What a lineage comes to here: an auto-certificate, its provider, and the certificate that it begins with.
 #[derive(Debug)]
-pub struct Wish {
+pub struct PlannedImport {
     /// The auto-certificate's name.
     pub name: ResourceName,
     /// The first name.
@@ -128,7 +128,7 @@ pub enum Fault {
 }
 
 /// What the files of a tool say of one certificate.
-pub(super) struct Finding {
+pub(super) struct TreeFinding {
     /// The certificate, and the certificates behind it where they are in the same file.
     pub(super) certificate: String,
     /// The certificates behind it where they are in a file of their own.
@@ -147,7 +147,7 @@ pub(super) struct Finding {
     pub(super) other_challenge: Option<String>,
 }
 
-impl Wish {
+impl PlannedImport {
     /// Whether the certificate is of no use any more.
     pub fn is_expired(&self) -> bool {
         self.notes.iter().any(|note| matches!(note, Note::Expired(_)))
@@ -155,13 +155,13 @@ impl Wish {
 }
 
 impl Lineage {
-    pub(super) fn judged(name: String, finding: Result<Finding, Fault>, overrides: &Overrides, now: Moment) -> Self {
+    pub(super) fn judged(name: String, finding: Result<TreeFinding, Fault>, overrides: &Overrides, now: Moment) -> Self {
         let wish = finding.and_then(|finding| wish(&name, finding, overrides, now)).map(Box::new);
         Self { name, wish }
     }
 }
 
-fn wish(name: &str, finding: Finding, overrides: &Overrides, now: Moment) -> Result<Wish, Fault> {
+fn wish(name: &str, finding: TreeFinding, overrides: &Overrides, now: Moment) -> Result<PlannedImport, Fault> {
     let name: ResourceName = name.parse()?;
     let mut certificates = pem::certificates(&finding.certificate);
     if certificates.is_empty() {
@@ -192,7 +192,7 @@ fn wish(name: &str, finding: Finding, overrides: &Overrides, now: Moment) -> Res
     let retired = finding.server.retired;
     let retired = retired.map(|written| Note::RetiredServer { written, present: server.as_str().to_owned() });
     let notes = [expired, other_kind, finding.other_challenge.map(Note::OtherChallenge), retired];
-    Ok(Wish {
+    Ok(PlannedImport {
         common_name,
         subject_alternative_names,
         key_algorithm,

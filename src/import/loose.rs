@@ -13,12 +13,12 @@ use x509_parser::prelude::FromDer;
 use crate::domain::fingerprint::KeyFingerprint;
 use crate::domain::leaf::{Leaf, LeafError, is_encrypted_key, read_key};
 use crate::import::account::TreeAccount;
-use crate::import::lineage::{Fault, Finding};
+use crate::import::lineage::{Fault, TreeFinding};
 use crate::import::{Overrides, Tree, pem};
 
 /// What the files say, folder by folder. A lineage has the name of its folder, or of the certificate's file where the
 /// folder has several.
-pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
+pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
     let mut folders: BTreeMap<&str, Folder> = BTreeMap::new();
     for (path, text) in tree.files() {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -86,7 +86,7 @@ impl<'t> Folder<'t> {
         self.certificates.extend(pem::certificates(text).into_iter().filter_map(|pem| Certificate::read(pem, path)));
     }
 
-    fn findings(mut self, tree: &Tree, name: &str, overrides: &Overrides) -> Vec<(String, Result<Finding, Fault>)> {
+    fn findings(mut self, tree: &Tree, name: &str, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
         // The newest first: next to it an older one is history.
         self.certificates.sort_by_key(|certificate| std::cmp::Reverse(certificate.leaf.not_before));
         let leaves = || self.certificates.iter().filter(|certificate| !certificate.is_ca);
@@ -121,13 +121,13 @@ impl<'t> Folder<'t> {
         certificate: &Certificate<'_>,
         key: &Key<'_>,
         overrides: &Overrides,
-    ) -> Result<Finding, Fault> {
+    ) -> Result<TreeFinding, Fault> {
         tree.get(key.path);
         let behind = self.behind(certificate);
         for next in &behind {
             tree.get(next.path);
         }
-        Ok(Finding {
+        Ok(TreeFinding {
             certificate: certificate.pem.clone(),
             chain: Some(behind.iter().map(|next| next.pem.as_str()).collect()),
             private_key: key.pem.clone(),

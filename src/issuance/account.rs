@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::acme::{AccountCredentials, AcmeAccount, AcmeClient, AcmeError, Registration};
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::id::ProviderId;
 use crate::domain::provider::{AccountNote, Provider};
-use crate::issuance::{Stop, Tenure};
+use crate::issuance::{AttemptError, HeldLease};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 use crate::store::{Account, LEASE, ProviderLease, RegisteredAccount, Store};
@@ -47,13 +47,13 @@ impl Registrar {
     /// Where the CA refuses or cannot be reached, or the work must stop.
     pub(super) async fn account(
         &self,
-        tenure: &Tenure,
+        tenure: &HeldLease,
         provider: ProviderId,
         asked: bool,
-    ) -> Result<AcmeAccount, Stop> {
+    ) -> Result<AcmeAccount, AttemptError> {
         loop {
             tenure.hold().await?;
-            let account = self.store.account(provider).await?.ok_or(Stop::Abandoned)?;
+            let account = self.store.account(provider).await?.ok_or(AttemptError::Abandoned)?;
             refuse_deactivated(&account)?;
             match account.registered {
                 Some(registered) if account.key_change.is_none() => {
@@ -68,7 +68,7 @@ impl Registrar {
             match self.store.claim_provider(provider).await? {
                 Some(lease) => match self.register(&lease).await {
                     // The provider was changed in the meantime: what it is by now counts.
-                    Err(Stop::Lost) => {}
+                    Err(AttemptError::Lost) => {}
                     registered => registered?,
                 },
                 None => tenure.during(nap()).await?,
@@ -80,7 +80,7 @@ impl Registrar {
     ///
     /// # Errors
     /// Where there is none, or the CA cannot be reached.
-    pub(super) async fn registered(&self, provider: ProviderId) -> Result<AcmeAccount, Stop> {
+    pub(super) async fn registered(&self, provider: ProviderId) -> Result<AcmeAccount, AttemptError> {
         let deleted = || {
             Failure::operator(
                 "the provider was deleted with its account; only whoever holds the private key can revoke",
@@ -105,7 +105,7 @@ impl Registrar {
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached.
-    pub async fn register(&self, lease: &ProviderLease) -> Result<(), Stop> {
+    pub async fn register(&self, lease: &ProviderLease) -> Result<(), AttemptError> {
         let Some(provider) = self.store.provider(lease.id).await? else {
             return Ok(());
         };
@@ -115,7 +115,7 @@ impl Registrar {
         });
         match &result {
             Ok(()) => {}
-            Err(Stop::Failed(failure) | Stop::UnknownAccount(failure)) => {
+            Err(AttemptError::Failed(failure) | AttemptError::UnknownAccount(failure)) => {
                 self.record(lease, &provider, failure).await?;
             }
             // Nothing could be written down, so the lease ends by itself: given back it would be due again at once.
@@ -125,14 +125,14 @@ impl Registrar {
         result
     }
 
-    async fn record(&self, lease: &ProviderLease, provider: &Provider, failure: &Failure) -> Result<(), Stop> {
+    async fn record(&self, lease: &ProviderLease, provider: &Provider, failure: &Failure) -> Result<(), AttemptError> {
         let jitter = self.randomness.fraction();
-        let trouble = Trouble::after(provider.trouble.as_ref(), failure.clone(), self.clock.now(), None, jitter);
+        let trouble = FailureStreak::after(provider.trouble.as_ref(), failure.clone(), self.clock.now(), None, jitter);
         tracing::warn!(provider = %provider.id, next_try = %trouble.next_try, "the account is not as it should be: {failure}");
         Ok(self.store.record_provider_trouble(lease, &trouble).await?)
     }
 
-    async fn wait_out_trouble(&self, provider: ProviderId) -> Result<(), Stop> {
+    async fn wait_out_trouble(&self, provider: ProviderId) -> Result<(), AttemptError> {
         let provider = self.store.provider(provider).await?;
         match provider.and_then(|provider| provider.trouble) {
             // What seems to lie ahead was written by a clock that was.
@@ -148,7 +148,7 @@ impl Registrar {
         }
     }
 
-    async fn obtain(&self, lease: &ProviderLease, provider: &Provider) -> Result<(), Stop> {
+    async fn obtain(&self, lease: &ProviderLease, provider: &Provider) -> Result<(), AttemptError> {
         self.settle_key_change(lease, provider).await?;
         let Some(account) = self.store.account(provider.id).await? else {
             return Ok(());
@@ -162,14 +162,14 @@ impl Registrar {
         }
         let url = registered.url.clone();
         match self.tell_contact(lease, provider, registered).await {
-            Err(Stop::UnknownAccount(_)) if self.forget_lost(lease, &url).await? => {
+            Err(AttemptError::UnknownAccount(_)) if self.forget_lost(lease, &url).await? => {
                 self.register_new(lease, provider).await
             }
             told => told,
         }
     }
 
-    async fn register_new(&self, lease: &ProviderLease, provider: &Provider) -> Result<(), Stop> {
+    async fn register_new(&self, lease: &ProviderLease, provider: &Provider) -> Result<(), AttemptError> {
         let Some(account) = self.store.account(provider.id).await? else {
             return Ok(());
         };
@@ -202,7 +202,7 @@ impl Registrar {
     }
 
     /// After a crash between the request and its answer the CA may know the account already: the stored key finds it.
-    async fn recover(&self, lease: &ProviderLease, provider: &Provider, account: &Account) -> Result<bool, Stop> {
+    async fn recover(&self, lease: &ProviderLease, provider: &Provider, account: &Account) -> Result<bool, AttemptError> {
         let Some(pending) = &account.pending else { return Ok(false) };
         let Some(credentials) = self.acme.recover_registration(&provider.server, pending).await? else {
             return Ok(false);
@@ -217,7 +217,7 @@ impl Registrar {
         lease: &ProviderLease,
         provider: &Provider,
         registered: RegisteredAccount,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptError> {
         let credentials = AccountCredentials::from_stored(registered.credentials)?;
         self.acme.account(&credentials).await?.tell_contact(&provider.email).await?;
         self.store.contact_told(lease).await?;
@@ -230,7 +230,7 @@ impl Registrar {
         lease: &ProviderLease,
         credentials: &AccountCredentials,
         note: Option<&AccountNote>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptError> {
         let url = credentials.account_url();
         self.store.store_account(lease, url, credentials.sealable()).await?;
         tracing::info!(provider = %lease.id, account = url, "account registered");

@@ -8,33 +8,33 @@ mod sweep;
 use futures_util::{StreamExt, stream};
 use time::Duration;
 
-pub use self::removal::{Fate, Swept};
-pub use self::sweep::Sweep;
+pub use self::removal::{CleanupOutcome, Cleanup};
+pub use self::sweep::SweepMode;
 use crate::acme::{Authorization, ChallengeKind};
 use crate::dns::DnsError;
 use crate::dns::adapter::TxtRecord;
-use crate::dns::routes::Place;
+use crate::dns::routes::RecordLocation;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::name::challenge_name;
 use crate::domain::server_url::OrderUrl;
-use crate::issuance::Stop;
-use crate::issuance::course::Course;
+use crate::issuance::AttemptError;
+use crate::issuance::course::AttemptRunner;
 
 /// A TXT record that the CA wants to see, and where it goes.
-pub(super) struct Challenge {
-    place: Place,
+pub(super) struct ChallengeRecord {
+    place: RecordLocation,
     content: String,
 }
 
-impl Challenge {
+impl ChallengeRecord {
     fn record(&self) -> TxtRecord {
         TxtRecord { name: self.place.name().to_owned(), content: self.content.clone() }
     }
 }
 
-impl Course<'_> {
+impl AttemptRunner<'_> {
     /// What is still to be proven by records of this order, with the place of each. Standing records are seen to besides.
-    pub(super) async fn pending_challenges(&mut self, url: &OrderUrl) -> Result<Vec<Challenge>, Stop> {
+    pub(super) async fn pending_challenges(&mut self, url: &OrderUrl) -> Result<Vec<ChallengeRecord>, AttemptError> {
         let authorizations = self.order(url).await?.authorizations().await?;
         self.stand(&authorizations).await?;
         let by_dns01 = |one: &&Authorization| one.awaits_answer() && self.kind_for(one) == ChallengeKind::Dns01;
@@ -45,18 +45,18 @@ impl Course<'_> {
             .into_iter()
             .unzip();
         let places = self.places_of(&names).await?;
-        Ok(places.into_iter().zip(contents).map(|(place, content)| Challenge { place, content }).collect())
+        Ok(places.into_iter().zip(contents).map(|(place, content)| ChallengeRecord { place, content }).collect())
     }
 
     /// Where the records of challenges go, in the order of their names.
-    pub(super) async fn places_of(&self, names: &[String]) -> Result<Vec<Place>, Stop> {
+    pub(super) async fn places_of(&self, names: &[String]) -> Result<Vec<RecordLocation>, AttemptError> {
         let places: Vec<_> = names.iter().map(|name| self.place_of(name)).collect();
-        gathered(self.tenure.during(async { Ok::<_, Stop>(at_once(places).await) }).await?)
+        gathered(self.tenure.during(async { Ok::<_, AttemptError>(at_once(places).await) }).await?)
     }
 
     /// Where the record of a challenge goes. A zone is often made in the same minute as its auto-certificate, so for the
     /// first half hour a missing one is tried again; after that a person must act.
-    pub(super) async fn place_of(&self, name: &str) -> Result<Place, Stop> {
+    pub(super) async fn place_of(&self, name: &str) -> Result<RecordLocation, AttemptError> {
         let age = self.issuance.clock.now() - self.subject.audit.created;
         match self.issuance.dns.place_of(name).await {
             Err(error @ DnsError::NoZone { .. }) if age < PATIENCE_FOR_ZONES => {
@@ -80,12 +80,12 @@ pub(super) async fn at_once<F: Future>(work: Vec<F>) -> Vec<F::Output> {
 
 /// All results, or what is to be said of those that failed: what needs a person before what passes by itself, then what
 /// is to wait the longest. The others are counted, and told to the log.
-pub(super) fn gathered<T>(results: Vec<Result<T, Stop>>) -> Result<Vec<T>, Stop> {
+pub(super) fn gathered<T>(results: Vec<Result<T, AttemptError>>) -> Result<Vec<T>, AttemptError> {
     let (mut all, mut failures) = (Vec::with_capacity(results.len()), Vec::new());
     for result in results {
         match result {
             Ok(result) => all.push(result),
-            Err(Stop::Failed(failure)) => failures.push(failure),
+            Err(AttemptError::Failed(failure)) => failures.push(failure),
             Err(stop) => return Err(stop),
         }
     }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::domain::moment::Moment;
 
-    fn message(results: Vec<Result<(), Stop>>) -> String {
+    fn message(results: Vec<Result<(), AttemptError>>) -> String {
         gathered(results).unwrap_err().to_string()
     }
 
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn whoever_must_stop_tells_of_nothing_else() {
-        let results = vec![Err::<(), _>(Failure::retry("a").into()), Err(Stop::Lost)];
-        assert!(matches!(gathered(results), Err(Stop::Lost)));
+        let results = vec![Err::<(), _>(Failure::retry("a").into()), Err(AttemptError::Lost)];
+        assert!(matches!(gathered(results), Err(AttemptError::Lost)));
     }
 }

@@ -19,27 +19,27 @@ use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
 use crate::domain::server_url::OrderUrl;
 use crate::domain::standing::DnsPersist;
-use crate::issuance::key::KeyInTheMaking;
-use crate::issuance::{Issuance, Stop, Tenure};
-use crate::store::{Proof, StoreError};
+use crate::issuance::key::PendingKey;
+use crate::issuance::{Issuance, AttemptError, HeldLease};
+use crate::store::{RecoveryEvidence, StoreError};
 
 /// An attempt under way. What it keeps here besides the stage only saves requests: after a crash it is made anew.
-pub(super) struct Course<'a> {
+pub(super) struct AttemptRunner<'a> {
     pub(super) issuance: &'a Issuance,
-    pub(super) tenure: &'a Tenure,
+    pub(super) tenure: &'a HeldLease,
     pub(super) subject: &'a AutoCertificate,
     pub(super) attempt: &'a Attempt,
     /// Whether the order names what it replaces.
     pub(super) replaces: bool,
     account: Option<AcmeAccount>,
     order: Option<Order>,
-    key: Option<KeyInTheMaking>,
+    key: Option<PendingKey>,
 }
 
-impl<'a> Course<'a> {
+impl<'a> AttemptRunner<'a> {
     pub(super) const fn new(
         issuance: &'a Issuance,
-        tenure: &'a Tenure,
+        tenure: &'a HeldLease,
         subject: &'a AutoCertificate,
         attempt: &'a Attempt,
     ) -> Self {
@@ -48,7 +48,7 @@ impl<'a> Course<'a> {
     }
 
     /// Walks from `stage` to the end; `reached` tells where it was when it stopped.
-    pub(super) async fn walk(&mut self, mut stage: Stage, reached: &mut StageKind) -> Result<(), Stop> {
+    pub(super) async fn walk(&mut self, mut stage: Stage, reached: &mut StageKind) -> Result<(), AttemptError> {
         while !matches!(stage, Stage::Stored(_)) {
             self.tenure.hold().await?;
             let step = stage.kind();
@@ -68,7 +68,7 @@ impl<'a> Course<'a> {
     /// A provider that does what it is asked is not down. That this cannot be written down is no trouble of the attempt.
     async fn note_answer(&self, step: StageKind) {
         let provider = self.attempt.provider;
-        let proof = if step == StageKind::Planned { Proof::Order } else { Proof::Issue };
+        let proof = if step == StageKind::Planned { RecoveryEvidence::Order } else { RecoveryEvidence::Issue };
         match self.issuance.store.provider_answered(provider, proof).await {
             Ok(true) => tracing::info!(%provider, "the provider answers as it should"),
             Ok(false) => {}
@@ -88,7 +88,7 @@ impl<'a> Course<'a> {
         self.account
     }
 
-    async fn step(&mut self, stage: Stage) -> Result<Stage, Stop> {
+    async fn step(&mut self, stage: Stage) -> Result<Stage, AttemptError> {
         match stage {
             Stage::Planned(planned) => self.make_order(planned).await,
             Stage::Ordered(ordered) => self.present(ordered).await,
@@ -103,7 +103,7 @@ impl<'a> Course<'a> {
 
     /// The zones are looked up first: a name that no adapter serves must not cost an order. Neither must one that the CA
     /// would refuse for its limits, nor be sent.
-    async fn make_order(&mut self, planned: Planned) -> Result<Stage, Stop> {
+    async fn make_order(&mut self, planned: Planned) -> Result<Stage, AttemptError> {
         if self.issuance.persist == DnsPersist::Off {
             let names: Vec<String> = self.attempt.names.iter().map(DnsName::challenge_name).collect();
             self.places_of(&names).await?;
@@ -117,7 +117,7 @@ impl<'a> Course<'a> {
 
     /// An order that the CA does not take as a replacement is made again at once, once, as one that replaces nothing: an
     /// order for it may be left behind by a crash, and the CA may not know the certificate.
-    async fn new_order(&mut self) -> Result<Order, Stop> {
+    async fn new_order(&mut self) -> Result<Order, AttemptError> {
         self.take_order().await?;
         self.tenure.hold().await?;
         let attempt = self.attempt;
@@ -142,7 +142,7 @@ impl<'a> Course<'a> {
         Ok(self.account().await?.new_order(NewOrder { replaces: None, ..wanted }).await?)
     }
 
-    async fn present(&mut self, ordered: Ordered) -> Result<Stage, Stop> {
+    async fn present(&mut self, ordered: Ordered) -> Result<Stage, AttemptError> {
         let ended = self.tenure.ended().clone();
         let order = self.order(&ordered.order).await?;
         if order.state() != OrderState::Pending {
@@ -157,7 +157,7 @@ impl<'a> Course<'a> {
         Ok(ordered.presented())
     }
 
-    async fn answer(&mut self, presented: Presented) -> Result<Stage, Stop> {
+    async fn answer(&mut self, presented: Presented) -> Result<Stage, AttemptError> {
         let authorizations = self.order(&presented.order).await?.authorizations().await?;
         for authorization in authorizations.iter().filter(|authorization| authorization.awaits_answer()) {
             self.tenure.hold().await?;
@@ -168,7 +168,7 @@ impl<'a> Course<'a> {
         Ok(presented.answered())
     }
 
-    async fn await_ready(&mut self, answered: Answered) -> Result<Stage, Stop> {
+    async fn await_ready(&mut self, answered: Answered) -> Result<Stage, AttemptError> {
         let ended = self.tenure.ended().clone();
         let ready = self.order(&answered.order).await?.await_ready(&ended).await;
         if matches!(ready, Err(AcmeError::OrderFailed(_))) {
@@ -179,14 +179,14 @@ impl<'a> Course<'a> {
     }
 
     /// The key and the request are stored with the stage that comes of this, before the CA sees anything of them.
-    async fn make_request(&mut self, ready: Ready) -> Result<Stage, Stop> {
+    async fn make_request(&mut self, ready: Ready) -> Result<Stage, AttemptError> {
         self.begin_key();
         let key = self.key.take().ok_or_else(|| Failure::retry("the key is gone; it is made anew"))?;
         Ok(ready.finalizing(key.done().await?))
     }
 
     /// An order that the CA has finished already is downloaded and not finalized again.
-    async fn finalize(&mut self, finalizing: Finalizing) -> Result<Stage, Stop> {
+    async fn finalize(&mut self, finalizing: Finalizing) -> Result<Stage, AttemptError> {
         let ended = self.tenure.ended().clone();
         let order = self.order(&finalizing.order).await?;
         match order.state() {
@@ -201,7 +201,7 @@ impl<'a> Course<'a> {
     }
 
     /// Nothing is stored as issued that does not fit its key, its names and the present moment.
-    async fn store(&mut self, issued: Issued) -> Result<Stage, Stop> {
+    async fn store(&mut self, issued: Issued) -> Result<Stage, AttemptError> {
         let now = self.issuance.clock.now();
         // The former release stored it as the CA gave it.
         let chain = CertificateChain::parse(&issued.chain).map_err(AcmeError::UnacceptableChain)?;
@@ -230,7 +230,7 @@ impl<'a> Course<'a> {
         clock.evidence().verdict(now, running)
     }
 
-    pub(super) async fn account(&mut self) -> Result<&AcmeAccount, Stop> {
+    pub(super) async fn account(&mut self) -> Result<&AcmeAccount, AttemptError> {
         let account = if let Some(account) = self.account.take() {
             account
         } else {
@@ -241,7 +241,7 @@ impl<'a> Course<'a> {
     }
 
     /// The order, fetched where it is not at hand.
-    pub(super) async fn order(&mut self, url: &OrderUrl) -> Result<&mut Order, Stop> {
+    pub(super) async fn order(&mut self, url: &OrderUrl) -> Result<&mut Order, AttemptError> {
         let order = match self.order.take() {
             Some(order) => order,
             None => self.account().await?.order(url).await?,
@@ -251,12 +251,12 @@ impl<'a> Course<'a> {
 
     fn begin_key(&mut self) {
         let (algorithm, names) = (self.attempt.key_algorithm, &self.attempt.names);
-        self.key.get_or_insert_with(|| KeyInTheMaking::begin(algorithm, names.clone()));
+        self.key.get_or_insert_with(|| PendingKey::begin(algorithm, names.clone()));
     }
 
     /// A wait that was cancelled ended for the tenure's reason.
-    fn stop_of(&self, stop: Stop) -> Stop {
-        if matches!(stop, Stop::Parked) { self.tenure.stop() } else { stop }
+    fn stop_of(&self, stop: AttemptError) -> AttemptError {
+        if matches!(stop, AttemptError::Parked) { self.tenure.stop() } else { stop }
     }
 }
 
@@ -284,6 +284,6 @@ fn failure_of(error: LeafError, clock: ClockVerdict) -> Failure {
     }
 }
 
-fn unproven_order() -> Stop {
+fn unproven_order() -> AttemptError {
     Failure::restart("the CA wants proof again for an order that was proven; a new order follows").into()
 }

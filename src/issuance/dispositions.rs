@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::acme::{AcmeError, NameProblem, Problem, ProblemKind, Refusal, Step, Unreachable, Waiting};
-use crate::dns::{DnsError, Lagging};
+use crate::acme::{AcmeError, NameProblem, Problem, ProblemKind, Refusal, AcmeStep, Unreachable, Waiting};
+use crate::dns::{DnsError, LaggingNameserver};
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::chain::InvalidChain;
 use crate::domain::disposition::Disposition;
@@ -36,7 +36,7 @@ fn the_docs_say_what_the_code_does() {
 fn every_step_of_a_group_means_the_same() {
     for (kind, _) in ProblemKind::ALL {
         for group in [BEFORE_AN_ORDER.as_slice(), WITHIN_AN_ORDER.as_slice()] {
-            let meaning = |step: &Step| refused(*step, 400, kind, None).disposition().as_str();
+            let meaning = |step: &AcmeStep| refused(*step, 400, kind, None).disposition().as_str();
             let meanings: BTreeSet<_> = group.iter().map(meaning).collect();
             assert_eq!(meanings.len(), 1, "{}: {meanings:?}", kind.name());
         }
@@ -88,11 +88,11 @@ fn statuses() -> Vec<Vec<String>> {
         let words = words.to_owned();
         move |not_before| {
             let problem = Problem { detail: words.as_str().into(), ..problem(ProblemKind::RateLimited) };
-            answered(Step::NewOrder, status, Some(problem), not_before)
+            answered(AcmeStep::NewOrder, status, Some(problem), not_before)
         }
     };
     let of = |step, status| move |not_before| refused(step, status, ProblemKind::Malformed, not_before);
-    let page = |status| move |not_before| answered(Step::NewOrder, status, None, not_before);
+    let page = |status| move |not_before| answered(AcmeStep::NewOrder, status, None, not_before);
     let row = |words: &str, error: &dyn Fn(Option<Moment>) -> AcmeError| {
         vec![words.to_owned(), told(error(None).disposition()), told(error(Some(NAMED)).disposition())]
     };
@@ -107,11 +107,11 @@ fn statuses() -> Vec<Vec<String>> {
         ),
         row("429 that says that a name is paused", &limited("temporarily prevented from requesting certificates", 429)),
         row("429 without a problem document", &page(429)),
-        row("429 at the directory, a nonce or the account", &of(Step::Nonce, 429)),
-        row("408", &of(Step::NewOrder, 408)),
+        row("429 at the directory, a nonce or the account", &of(AcmeStep::Nonce, 429)),
+        row("408", &of(AcmeStep::NewOrder, 408)),
         row("500 and above, with a problem document or without", &page(503)),
-        row("any other error at the directory or at a nonce", &of(Step::Directory, 404)),
-        row("404 or 410 within an order", &of(Step::Order, 404)),
+        row("any other error at the directory or at a nonce", &of(AcmeStep::Directory, 404)),
+        row("404 or 410 within an order", &of(AcmeStep::Order, 404)),
         row("any other error without a problem document, redirects too", &page(403)),
     ]
 }
@@ -168,7 +168,7 @@ fn others() -> Vec<Vec<String>> {
         AcmeError::ChallengeNotOffered { name: "www.example.com".into(), offered: "http-01".into() },
         slow(None),
         slow(Some(NAMED)),
-        AcmeError::Unreadable { step: Step::Directory, cause: "no JSON".into() },
+        AcmeError::Unreadable { step: AcmeStep::Directory, cause: "no JSON".into() },
         AcmeError::UnacceptableChain(InvalidChain::OtherBlock),
         AcmeError::UnusableServer("https:///directory".to_owned()),
         AcmeError::UnusableBinding(InvalidMacKey::NotBase64),
@@ -254,7 +254,7 @@ fn dns_errors() -> Vec<DnsError> {
     };
     let rejected =
         |status| DnsError::Rejected { adapter: adapter.clone(), call: call.clone(), status, said: said.clone() };
-    let lagging = vec![Lagging { server: "ns1.example.com".to_owned(), answered: "no such name".to_owned() }];
+    let lagging = vec![LaggingNameserver { server: "ns1.example.com".to_owned(), answered: "no such name".to_owned() }];
     let no_request = reqwest::Client::new().get("no URL").build().unwrap_err();
     let no_json = serde_json::from_str::<()>("<html>").unwrap_err();
     vec![
@@ -341,11 +341,11 @@ const fn usual_advice(disposition: Disposition) -> &'static str {
     }
 }
 
-fn refused(step: Step, status: u16, kind: ProblemKind, retry_after: Option<Moment>) -> AcmeError {
+fn refused(step: AcmeStep, status: u16, kind: ProblemKind, retry_after: Option<Moment>) -> AcmeError {
     answered(step, status, Some(problem(kind)), retry_after)
 }
 
-fn answered(step: Step, status: u16, problem: Option<Problem>, retry_after: Option<Moment>) -> AcmeError {
+fn answered(step: AcmeStep, status: u16, problem: Option<Problem>, retry_after: Option<Moment>) -> AcmeError {
     let url = "https://ca.example/acme".to_owned();
     AcmeError::Refused {
         step,
@@ -364,17 +364,17 @@ fn problem(kind: ProblemKind) -> Problem {
     Problem { kind, urn, detail: "the CA's words".into(), instance: None, subproblems: Vec::new() }
 }
 
-const BEFORE_AN_ORDER: [Step; 7] = [
-    Step::NewOrder,
-    Step::Account,
-    Step::Contact,
-    Step::KeyChange,
-    Step::Deactivation,
-    Step::Revocation,
-    Step::RenewalInfo,
+const BEFORE_AN_ORDER: [AcmeStep; 7] = [
+    AcmeStep::NewOrder,
+    AcmeStep::Account,
+    AcmeStep::Contact,
+    AcmeStep::KeyChange,
+    AcmeStep::Deactivation,
+    AcmeStep::Revocation,
+    AcmeStep::RenewalInfo,
 ];
-const WITHIN_AN_ORDER: [Step; 5] =
-    [Step::Finalize, Step::Order, Step::Authorization, Step::Challenge, Step::Certificate];
+const WITHIN_AN_ORDER: [AcmeStep; 5] =
+    [AcmeStep::Finalize, AcmeStep::Order, AcmeStep::Authorization, AcmeStep::Challenge, AcmeStep::Certificate];
 
 const INTRODUCTION: &str = "\
 # What went wrong, what autocertd does, and what you do

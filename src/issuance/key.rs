@@ -12,9 +12,9 @@ use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::name::DnsName;
 
 /// A key that is being made while something else is waited for.
-pub(super) struct KeyInTheMaking(JoinHandle<Result<SigningRequest, rcgen::Error>>);
+pub(super) struct PendingKey(JoinHandle<Result<SigningRequest, rcgen::Error>>);
 
-impl KeyInTheMaking {
+impl PendingKey {
     /// Begins to make a fresh key and a signing request for `names`.
     pub(super) fn begin(algorithm: KeyAlgorithm, names: Vec<DnsName>) -> Self {
         Self(tokio::task::spawn_blocking(move || make(algorithm, &names)))

@@ -4,22 +4,22 @@
 use time::Duration;
 
 use crate::domain::attempt::{Attempt, StageKind};
-use crate::domain::auto_certificate::{AutoCertificate, Standing};
-use crate::domain::back_off::Trouble;
+use crate::domain::auto_certificate::{AutoCertificate, AutoCertificateFacts};
+use crate::domain::back_off::FailureStreak;
 use crate::domain::caa::{CaaRequest, permits};
 use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::failover::{History, ProviderFacts, Why, choose};
-use crate::domain::hold::{Hold, HoldCause};
+use crate::domain::failover::{ProviderHistory, ProviderFacts, FailoverReason, choose};
+use crate::domain::hold::{Deferral, DeferralCause};
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
 use crate::domain::profile::Profile;
 use crate::domain::provider::Provider;
 use crate::domain::server_url::ServerUrl;
-use crate::issuance::{Issuance, Stop, Tenure};
-use crate::store::{Proof, StoreError};
+use crate::issuance::{Issuance, AttemptError, HeldLease};
+use crate::store::{RecoveryEvidence, StoreError};
 
 /// Who is asked, and for which kind of certificate.
-pub(super) struct Chosen {
+pub(super) struct ChosenProvider {
     pub(super) provider: ProviderId,
     pub(super) profile: Option<Profile>,
 }
@@ -28,24 +28,24 @@ pub(super) struct Chosen {
 struct Fallback {
     provider: Provider,
     profile: Option<Profile>,
-    why: Why,
+    why: FailoverReason,
 }
 
 /// Those that stand by for a provider.
-pub struct StandIns {
+pub struct FallbackCandidates {
     primary: Option<ProviderFacts>,
     fallbacks: Vec<ProviderFacts>,
 }
 
-impl StandIns {
+impl FallbackCandidates {
     /// Whether there is one at all.
     pub const fn is_empty(&self) -> bool {
         self.fallbacks.is_empty()
     }
 
     /// Whether one of them is to be asked for what stands like this, so that it need not wait for the usual provider.
-    pub fn take_over(&self, standing: &Standing, now: Moment) -> bool {
-        let history = History { newest: standing.newest, troubled: standing.trouble.is_some(), last_tried: None };
+    pub fn take_over(&self, standing: &AutoCertificateFacts, now: Moment) -> bool {
+        let history = ProviderHistory { newest: standing.newest, troubled: standing.trouble.is_some(), last_tried: None };
         self.primary.is_some_and(|primary| choose(&primary, &self.fallbacks, &history, now).why.is_some())
     }
 }
@@ -55,12 +55,12 @@ impl Issuance {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn stand_ins(&self, provider: ProviderId) -> Result<StandIns, StoreError> {
+    pub async fn stand_ins(&self, provider: ProviderId) -> Result<FallbackCandidates, StoreError> {
         let Some(primary) = self.store.provider(provider).await? else {
-            return Ok(StandIns { primary: None, fallbacks: Vec::new() });
+            return Ok(FallbackCandidates { primary: None, fallbacks: Vec::new() });
         };
         let fallbacks = self.fallbacks_of(&primary).await?.iter().map(facts_of).collect();
-        Ok(StandIns { primary: Some(facts_of(&primary)), fallbacks })
+        Ok(FallbackCandidates { primary: Some(facts_of(&primary)), fallbacks })
     }
 
     /// Asks a provider that is down, and at which nobody orders meanwhile, whether it is back.
@@ -69,7 +69,7 @@ impl Issuance {
     /// Where the store fails.
     pub async fn probe(&self, provider: ProviderId, server: &ServerUrl) -> Result<(), StoreError> {
         let Err(error) = self.acme.probe(server).await else {
-            if self.store.provider_answered(provider, Proof::Nonce).await? {
+            if self.store.provider_answered(provider, RecoveryEvidence::Nonce).await? {
                 tracing::info!(%provider, "the provider answers again");
             }
             return Ok(());
@@ -82,7 +82,7 @@ impl Issuance {
     }
 
     /// The provider for a new attempt.
-    pub(super) async fn choose_provider(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<Chosen, Stop> {
+    pub(super) async fn choose_provider(&self, tenure: &HeldLease, subject: &AutoCertificate) -> Result<ChosenProvider, AttemptError> {
         let (primary, fallbacks) = self.providers(subject).await?;
         let last_tried = match fallbacks.as_slice() {
             [] => None,
@@ -91,7 +91,7 @@ impl Issuance {
         match self.fallback(tenure, subject, &primary, fallbacks, last_tried).await? {
             Some(Fallback { provider, profile, why }) => {
                 tracing::warn!(provider = %provider.id, server = %provider.server, "a fallback is asked: {why}");
-                Ok(Chosen { provider: provider.id, profile })
+                Ok(ChosenProvider { provider: provider.id, profile })
             }
             None => Ok(usual(subject, primary)),
         }
@@ -102,10 +102,10 @@ impl Issuance {
     /// not taken the order, for its limits or any failure, had its turn.
     pub(super) async fn change_over(
         &self,
-        tenure: &Tenure,
+        tenure: &HeldLease,
         subject: &AutoCertificate,
         attempt: &Attempt,
-    ) -> Result<Option<Chosen>, Stop> {
+    ) -> Result<Option<ChosenProvider>, AttemptError> {
         if attempt.stage.kind() >= StageKind::Finalizing {
             return Ok(None);
         }
@@ -118,7 +118,7 @@ impl Issuance {
         let (server, why, chosen) = match fallback {
             Some(Fallback { provider, .. }) if provider.id == attempt.provider => return Ok(None),
             Some(Fallback { provider, profile, why }) => {
-                (provider.server, why.to_string(), Chosen { provider: provider.id, profile })
+                (provider.server, why.to_string(), ChosenProvider { provider: provider.id, profile })
             }
             None if attempt.provider == primary.id => return Ok(None),
             None => {
@@ -130,21 +130,21 @@ impl Issuance {
         tracing::warn!(attempt = %attempt.id, provider = %chosen.provider, "{words}");
         let (now, before) = (self.clock.now(), subject.standing.trouble.as_ref());
         let failures = before.map_or(1, |trouble| trouble.failures);
-        let trouble = Trouble { failures, last: Failure::restart(words), at: now, next_try: now };
+        let trouble = FailureStreak { failures, last: Failure::restart(words), at: now, next_try: now };
         tenure.hold().await?;
         self.store.end_attempt(tenure.lease(), attempt.id, &trouble).await?;
         Ok(Some(chosen))
     }
 
     /// Whether others stand by for the provider of an auto-certificate.
-    pub(super) async fn has_fallback(&self, subject: &AutoCertificate) -> Result<bool, Stop> {
+    pub(super) async fn has_fallback(&self, subject: &AutoCertificate) -> Result<bool, AttemptError> {
         let provider = self.store.provider(subject.provider).await?;
         Ok(provider.is_some_and(|provider| !provider.fallbacks.is_empty()))
     }
 
     /// The provider of an auto-certificate, and those that stand by for it.
-    async fn providers(&self, subject: &AutoCertificate) -> Result<(Provider, Vec<Provider>), Stop> {
-        let primary = self.store.provider(subject.provider).await?.ok_or(Stop::Abandoned)?;
+    async fn providers(&self, subject: &AutoCertificate) -> Result<(Provider, Vec<Provider>), AttemptError> {
+        let primary = self.store.provider(subject.provider).await?.ok_or(AttemptError::Abandoned)?;
         let fallbacks = self.fallbacks_of(&primary).await?;
         Ok((primary, fallbacks))
     }
@@ -162,14 +162,14 @@ impl Issuance {
     /// The fallback that is to be asked in place of the primary provider, where one is and may issue.
     async fn fallback(
         &self,
-        tenure: &Tenure,
+        tenure: &HeldLease,
         subject: &AutoCertificate,
         primary: &Provider,
         mut fallbacks: Vec<Provider>,
         last_tried: Option<ProviderId>,
-    ) -> Result<Option<Fallback>, Stop> {
+    ) -> Result<Option<Fallback>, AttemptError> {
         let standing = &subject.standing;
-        let history = History { newest: standing.newest, troubled: standing.trouble.is_some(), last_tried };
+        let history = ProviderHistory { newest: standing.newest, troubled: standing.trouble.is_some(), last_tried };
         let mut passed_over = false;
         loop {
             let facts: Vec<ProviderFacts> = fallbacks.iter().map(facts_of).collect();
@@ -179,10 +179,10 @@ impl Issuance {
                 // It came here past the breaker, as one that another provider would be asked for.
                 let holds = passed_over && primary.down_since.is_some() && !standing.renewal_requested;
                 let until = self.clock.now() + BETWEEN_EXAMINATIONS;
-                return if holds { Err(Stop::Held(Hold { until, cause: HoldCause::ProviderDown })) } else { Ok(None) };
+                return if holds { Err(AttemptError::Held(Deferral { until, cause: DeferralCause::ProviderDown })) } else { Ok(None) };
             };
             let provider = fallbacks.remove(at);
-            let examined = tenure.during(async { Ok::<_, Stop>(self.examine(&provider, subject).await) }).await?;
+            let examined = tenure.during(async { Ok::<_, AttemptError>(self.examine(&provider, subject).await) }).await?;
             match examined {
                 Ok(profile) => return Ok(Some(Fallback { provider, profile, why })),
                 Err(failure) => {
@@ -209,8 +209,8 @@ impl Issuance {
     }
 }
 
-fn usual(subject: &AutoCertificate, primary: Provider) -> Chosen {
-    Chosen { provider: primary.id, profile: subject.profile.clone().or(primary.profile) }
+fn usual(subject: &AutoCertificate, primary: Provider) -> ChosenProvider {
+    ChosenProvider { provider: primary.id, profile: subject.profile.clone().or(primary.profile) }
 }
 
 const fn facts_of(provider: &Provider) -> ProviderFacts {

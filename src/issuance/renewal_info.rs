@@ -5,23 +5,23 @@ use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::id::ProviderId;
 use crate::domain::leaf::Leaf;
 use crate::domain::name::DnsName;
-use crate::domain::renewal_info::{Answer, CertId, RenewalInfo};
-use crate::issuance::{Issuance, Stop, Tenure};
+use crate::domain::renewal_info::{RenewalInfoAnswer, CertId, RenewalInfo};
+use crate::issuance::{Issuance, AttemptError, HeldLease};
 
 impl Issuance {
     /// Asks the CA when it would like the newest certificate to be renewed, and keeps what comes of it.
     ///
     /// # Errors
     /// Where the work must stop. That the CA gives no answer is no error: it is kept, and the plan goes on without.
-    pub async fn ask_renewal_info(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
+    pub async fn ask_renewal_info(&self, tenure: &HeldLease, subject: &AutoCertificate) -> Result<(), AttemptError> {
         let Some(newest) = self.store.newest_issued(subject.id).await? else { return Ok(()) };
         tenure.hold().await?;
         let known = subject.standing.renewal_info.as_ref();
         let answer = match (CertId::of_pem(&newest.certificate), newest.server) {
             (Some(id), Some(server)) => {
-                tenure.during(async { Ok::<_, Stop>(self.acme.renewal_info(&server, &id).await) }).await?
+                tenure.during(async { Ok::<_, AttemptError>(self.acme.renewal_info(&server, &id).await) }).await?
             }
-            _ => Answer::NotOffered,
+            _ => RenewalInfoAnswer::NotOffered,
         };
         let info = RenewalInfo::after(known, answer, self.clock.now(), self.randomness.fraction());
         note(known, &info);
@@ -34,7 +34,7 @@ impl Issuance {
         &self,
         subject: &AutoCertificate,
         provider: ProviderId,
-    ) -> Result<Option<CertId>, Stop> {
+    ) -> Result<Option<CertId>, AttemptError> {
         // An older version did not write down who issued, and the provider may be what was changed.
         if subject.standing.intent_changed {
             return Ok(None);

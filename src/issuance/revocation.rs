@@ -5,10 +5,10 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Failure;
 use crate::domain::revocation::Revocation;
-use crate::issuance::{Issuance, Stop};
+use crate::issuance::{Issuance, AttemptError};
 use crate::store::{LEASE, RevocationClaim, StoreError};
 
 impl Issuance {
@@ -25,20 +25,20 @@ impl Issuance {
                 tracing::info!(certificate = %claim.certificate, serial, reason = %revocation.reason, "certificate revoked");
                 return Ok(revocation);
             }
-            Ok(Err(Stop::Store(error))) => return Err(error),
-            Ok(Err(Stop::Failed(failure))) => failure,
+            Ok(Err(AttemptError::Store(error))) => return Err(error),
+            Ok(Err(AttemptError::Failed(failure))) => failure,
             Ok(Err(stop)) => Failure::retry(stop.to_string()),
             Err(_) => Failure::retry("the CA took too long over the revocation; it is tried again"),
         };
         let (now, jitter) = (self.clock.now(), self.randomness.fraction());
         let expiry = Some(claim.leaf.not_after);
-        let trouble = Trouble::after(claim.revocation.trouble.as_ref(), failure, now, expiry, jitter);
+        let trouble = FailureStreak::after(claim.revocation.trouble.as_ref(), failure, now, expiry, jitter);
         let revocation = self.store.record_revocation_trouble(claim, trouble).await?;
         tracing::warn!(certificate = %claim.certificate, serial, "the certificate is not revoked yet: {revocation}");
         Ok(revocation)
     }
 
-    async fn tell_revoked(&self, claim: &RevocationClaim) -> Result<(), Stop> {
+    async fn tell_revoked(&self, claim: &RevocationClaim) -> Result<(), AttemptError> {
         let provider = claim.provider.ok_or_else(|| Failure::operator(NOBODY))?;
         let account = self.registrar.registered(provider).await?;
         let certificate = CertificateDer::from_pem_slice(claim.pem.as_bytes())

@@ -6,13 +6,13 @@ use crate::dns::adapter::{TxtRecord, Zone};
 use crate::dns::alias::Aliases;
 use crate::domain::disposition::Failure;
 use crate::domain::name::DnsName;
-use crate::domain::standing::{DnsPersist, StandingRecord};
-use crate::issuance::Stop;
+use crate::domain::standing::{DnsPersist, PersistRecord};
+use crate::issuance::AttemptError;
 use crate::issuance::challenge::{at_once, gathered};
-use crate::issuance::course::Course;
-use crate::store::{Standing, StandingPlace};
+use crate::issuance::course::AttemptRunner;
+use crate::store::{StoredPersistRecord, PersistRecordLocation};
 
-impl Course<'_> {
+impl AttemptRunner<'_> {
     /// How control of a name is proven: by a standing record where the settings want that and the CA offers it.
     pub(super) const fn kind_for(&self, authorization: &Authorization) -> ChallengeKind {
         match (self.issuance.persist, &authorization.persist) {
@@ -22,26 +22,26 @@ impl Course<'_> {
     }
 
     /// Makes sure that the standing records are there which these authorizations want; those proven otherwise want none.
-    pub(super) async fn stand(&mut self, authorizations: &[Authorization]) -> Result<(), Stop> {
+    pub(super) async fn stand(&mut self, authorizations: &[Authorization]) -> Result<(), AttemptError> {
         let account = self.account().await?.url().to_owned();
         let authorizations = authorizations.iter().filter(|one| self.stands(one));
         let records = wanted(authorizations, &account, &self.attempt.names);
         gathered(at_once(records.iter().map(|record| self.stand_one(record)).collect()).await).map(|_| ())
     }
 
-    async fn stand_one(&self, record: &StandingRecord) -> Result<(), Stop> {
+    async fn stand_one(&self, record: &PersistRecord) -> Result<(), AttemptError> {
         match self.issuance.store.standing(record).await? {
-            Some(Standing { seen: true, .. }) => Ok(()),
+            Some(StoredPersistRecord { seen: true, .. }) => Ok(()),
             _ if self.issuance.persist == DnsPersist::Publish => self.publish_standing(record).await,
             _ => self.look_for(record).await,
         }
     }
 
     /// The CA did not find what stood there: it is looked for anew before it is relied on again.
-    pub(super) async fn doubt_standing(&self) -> Result<(), Stop> {
+    pub(super) async fn doubt_standing(&self) -> Result<(), AttemptError> {
         if self.issuance.persist != DnsPersist::Off {
             for name in &self.attempt.names {
-                self.issuance.store.doubt_standing(&StandingRecord::name_for(name.base())).await?;
+                self.issuance.store.doubt_standing(&PersistRecord::name_for(name.base())).await?;
             }
         }
         Ok(())
@@ -51,12 +51,12 @@ impl Course<'_> {
         authorization.awaits_answer() && self.kind_for(authorization) == ChallengeKind::DnsPersist01
     }
 
-    async fn publish_standing(&self, record: &StandingRecord) -> Result<(), Stop> {
+    async fn publish_standing(&self, record: &PersistRecord) -> Result<(), AttemptError> {
         let (store, propagation) = (&self.issuance.store, &self.issuance.propagation);
         let place = self.place_of(&record.name).await?;
         let zone = &place.zone;
         let noted =
-            StandingPlace { adapter: place.adapter.name().as_str(), zone_id: zone.id.as_str(), name: place.name() };
+            PersistRecordLocation { adapter: place.adapter.name().as_str(), zone_id: zone.id.as_str(), name: place.name() };
         store.intend_standing(record, Some(noted)).await?;
         self.tenure.hold().await?;
         let txt = TxtRecord { name: place.name().to_owned(), content: record.content.clone() };
@@ -70,7 +70,7 @@ impl Course<'_> {
     }
 
     /// A person makes the record. Without it the CA is not asked: failed validations count against its limits.
-    async fn look_for(&self, record: &StandingRecord) -> Result<(), Stop> {
+    async fn look_for(&self, record: &PersistRecord) -> Result<(), AttemptError> {
         let issuance = self.issuance;
         issuance.store.intend_standing(record, None).await?;
         let lookup = issuance.dns.lookup();
@@ -82,7 +82,7 @@ impl Course<'_> {
         };
         let lagging = issuance.propagation.lagging(&zone, aliases.end(), std::slice::from_ref(&record.content));
         if let Some(lagging) = self.tenure.during(lagging).await?.first() {
-            let StandingRecord { name, content } = record;
+            let PersistRecord { name, content } = record;
             return Err(Failure::operator(format!(
                 "the standing record is not there ({lagging}); make the TXT record {name} with the content \"{content}\""
             ))
@@ -97,14 +97,14 @@ fn wanted<'a>(
     authorizations: impl Iterator<Item = &'a Authorization>,
     account: &str,
     ordered: &[DnsName],
-) -> Vec<StandingRecord> {
+) -> Vec<PersistRecord> {
     let mut records = Vec::new();
     for authorization in authorizations {
         let issuer = authorization.persist.as_ref().and_then(|challenge| challenge.issuers.first());
         let Some(issuer) = issuer else { continue };
         let base = &authorization.name;
         let wildcard = ordered.iter().any(|name| name.is_wildcard() && name.base() == base);
-        let record = StandingRecord::new(base, issuer, account, wildcard);
+        let record = PersistRecord::new(base, issuer, account, wildcard);
         if !records.contains(&record) {
             records.push(record);
         }

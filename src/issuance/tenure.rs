@@ -7,22 +7,22 @@ use std::sync::OnceLock;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::issuance::Stop;
-use crate::store::{Claim, Hold, LEASE, Lease, Store, StoreError};
+use crate::issuance::AttemptError;
+use crate::store::{ClaimedAutoCertificate, LeaseState, LEASE, Lease, Store, StoreError};
 
 /// A held lease.
-pub struct Tenure {
+pub struct HeldLease {
     store: Store,
     lease: Lease,
     ended: CancellationToken,
-    verdict: OnceLock<Hold>,
+    verdict: OnceLock<LeaseState>,
     /// Whether it was deleted before: then there is only clean-up to do, which a deletion must not stop.
     deleted: bool,
 }
 
-impl Tenure {
+impl HeldLease {
     /// A tenure over a claim that ends early when `stopping` is cancelled.
-    pub fn new(store: Store, claim: &Claim, stopping: &CancellationToken) -> Self {
+    pub fn new(store: Store, claim: &ClaimedAutoCertificate, stopping: &CancellationToken) -> Self {
         let deleted = claim.auto_certificate.standing.deleted;
         Self { store, lease: claim.lease, ended: stopping.child_token(), verdict: OnceLock::new(), deleted }
     }
@@ -51,7 +51,7 @@ impl Tenure {
     ///
     /// # Errors
     /// Where the work must stop, and why.
-    pub async fn hold(&self) -> Result<(), Stop> {
+    pub async fn hold(&self) -> Result<(), AttemptError> {
         if !self.ended.is_cancelled() {
             self.look().await?;
         }
@@ -62,7 +62,7 @@ impl Tenure {
     ///
     /// # Errors
     /// What `wait` ends with, or why the work must stop.
-    pub async fn during<T, E: Into<Stop>>(&self, wait: impl Future<Output = Result<T, E>>) -> Result<T, Stop> {
+    pub async fn during<T, E: Into<AttemptError>>(&self, wait: impl Future<Output = Result<T, E>>) -> Result<T, AttemptError> {
         tokio::select! {
             result = wait => result.map_err(Into::into),
             () = self.ended.cancelled() => Err(self.stop()),
@@ -70,17 +70,17 @@ impl Tenure {
     }
 
     /// Why the work must stop.
-    pub fn stop(&self) -> Stop {
+    pub fn stop(&self) -> AttemptError {
         match self.verdict.get() {
-            Some(Hold::Deleted) => Stop::Abandoned,
-            Some(Hold::Lost) => Stop::Lost,
-            Some(Hold::Held) | None => Stop::Parked,
+            Some(LeaseState::Deleted) => AttemptError::Abandoned,
+            Some(LeaseState::Lost) => AttemptError::Lost,
+            Some(LeaseState::Held) | None => AttemptError::Parked,
         }
     }
 
     async fn look(&self) -> Result<(), StoreError> {
         let hold = self.store.renew_lease(&self.lease).await?;
-        let may_go_on = hold == Hold::Held || (self.deleted && hold == Hold::Deleted);
+        let may_go_on = hold == LeaseState::Held || (self.deleted && hold == LeaseState::Deleted);
         if !may_go_on {
             self.verdict.get_or_init(|| hold);
             self.ended.cancel();

@@ -94,14 +94,14 @@ const fn shift() -> Duration {
 
 /// A clock that stands still until it is turned.
 #[derive(Debug)]
-pub struct TurnedClock {
+pub struct ManualClock {
     now: AtomicI64,
     /// In microseconds.
     running: AtomicI64,
     evidence: Mutex<ClockEvidence>,
 }
 
-impl TurnedClock {
+impl ManualClock {
     /// A clock that shows `start`.
     pub const fn starting_at(start: Moment) -> Self {
         Self {
@@ -133,7 +133,7 @@ impl TurnedClock {
     }
 }
 
-impl Clock for TurnedClock {
+impl Clock for ManualClock {
     fn now(&self) -> Moment {
         Moment::from_micros(self.now.load(Ordering::SeqCst))
     }

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use crate::runtime::randomness::Randomness;
 
 /// A file or folder of its owner's alone that is removed with this value, unless it was put in its place.
-pub(crate) struct Draft<'a> {
+pub(crate) struct AtomicFile<'a> {
     path: PathBuf,
     place: &'a Path,
     is_folder: bool,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> AtomicFile<'a> {
     /// A new file that is to become `place`.
     pub(crate) fn file(place: &'a Path) -> io::Result<(Self, File)> {
         let path = beside(place)?;
@@ -56,7 +56,7 @@ impl<'a> Draft<'a> {
 }
 
 /// What was put in its place is no longer there, except the second name of a file.
-impl Drop for Draft<'_> {
+impl Drop for AtomicFile<'_> {
     fn drop(&mut self) {
         let removed = if self.is_folder { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
         if let Err(error) = removed
@@ -103,8 +103,8 @@ mod tests {
     fn what_is_not_put_in_its_place_goes_again() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("out");
-        drop(Draft::file(&place).unwrap());
-        let draft = Draft::folder(&place).unwrap();
+        drop(AtomicFile::file(&place).unwrap());
+        let draft = AtomicFile::folder(&place).unwrap();
         fs::write(draft.path().join("privkey.pem"), "a key").unwrap();
         drop(draft);
         assert!(names_in(folder.path()).is_empty());
@@ -118,16 +118,16 @@ mod tests {
         symlink("nowhere", &link).unwrap();
         fs::create_dir(&full).unwrap();
         for place in [&file, &link, &full] {
-            assert!(Draft::file(place).unwrap().0.put().is_err(), "{}", place.display());
-            assert!(Draft::folder(place).unwrap().put().is_err(), "{}", place.display());
+            assert!(AtomicFile::file(place).unwrap().0.put().is_err(), "{}", place.display());
+            assert!(AtomicFile::folder(place).unwrap().put().is_err(), "{}", place.display());
         }
         assert_eq!(names_in(folder.path()), ["file", "full", "link"]);
         assert_eq!(fs::read_to_string(&file).unwrap(), "another's");
 
         let [new, made] = ["new", "made"].map(|name| folder.path().join(name));
-        Draft::file(&new).unwrap().0.put().unwrap();
-        Draft::folder(&made).unwrap().put().unwrap();
-        Draft::file(&file).unwrap().0.replace().unwrap();
+        AtomicFile::file(&new).unwrap().0.put().unwrap();
+        AtomicFile::folder(&made).unwrap().put().unwrap();
+        AtomicFile::file(&file).unwrap().0.replace().unwrap();
         assert_eq!(names_in(folder.path()), ["file", "full", "link", "made", "new"]);
         assert_eq!(fs::read_to_string(&file).unwrap(), "");
     }

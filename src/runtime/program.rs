@@ -26,7 +26,7 @@ pub(crate) fn apart(program: &str) -> Command {
 
 /// How a program ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProgramOutcome {
     /// `None` where its time was up, and it was killed.
     pub(crate) status: Option<ExitStatus>,
     /// Its last lines on standard output and standard error, printable, on one line.
@@ -41,11 +41,11 @@ pub(crate) struct Ended {
 ///
 /// # Errors
 /// Where it cannot be started.
-pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Result<Ended> {
+pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Result<ProgramOutcome> {
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let program = command.as_std().get_program().to_owned();
-    let mut family = Family(Some(command.process_group(0).kill_on_drop(true).spawn()?));
+    let mut family = ProcessGroup(Some(command.process_group(0).kill_on_drop(true).spawn()?));
     // It holds the writing end of the pipe, whose reading end would never see the end.
     drop(command);
     let mut output = Output { pipe: pipe::Receiver::from_owned_fd(reader.into())?, last: VecDeque::new() };
@@ -71,11 +71,11 @@ pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Re
     let _ = tokio::time::timeout(GRACE, output.drain()).await;
     let said = RemoteMessage::last_lines(output.last.make_contiguous());
     tracing::debug!(?program, ?status, %said, "program ended");
-    Ok(Ended { status, said })
+    Ok(ProgramOutcome { status, said })
 }
 
 /// What `said` adds to a message.
-impl Ended {
+impl ProgramOutcome {
     pub(crate) fn words(&self) -> String {
         if self.said.is_empty() { "it said nothing".to_owned() } else { format!("it said: {}", self.said) }
     }
@@ -83,9 +83,9 @@ impl Ended {
 
 /// A program that runs, with all that it started; killed when dropped, before the program itself is reaped, so that its
 /// number cannot mean another one.
-struct Family(Option<Child>);
+struct ProcessGroup(Option<Child>);
 
-impl Family {
+impl ProcessGroup {
     async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         match &mut self.0 {
             Some(child) => child.wait().await,
@@ -105,7 +105,7 @@ impl Family {
     }
 }
 
-impl Drop for Family {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let Some(child) = self.0.take() else { return };
         let child = Doomed(Some(child));

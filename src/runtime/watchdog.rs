@@ -12,18 +12,18 @@ use crate::runtime::lifecycle;
 
 /// What the scheduler is at: since when a scan is running.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse(Arc<Mutex<Option<Instant>>>);
+pub struct ScanMonitor(Arc<Mutex<Option<Instant>>>);
 
 /// A scan that is running.
 #[derive(Debug)]
 #[must_use]
-pub struct Beat(Pulse);
+pub struct RunningScan(ScanMonitor);
 
-impl Pulse {
+impl ScanMonitor {
     /// A scan begins; it ends when the value is dropped.
-    pub fn begin(&self) -> Beat {
+    pub fn begin(&self) -> RunningScan {
         self.set(Some(Instant::now()));
-        Beat(self.clone())
+        RunningScan(self.clone())
     }
 
     fn hangs(&self, now: Instant) -> bool {
@@ -36,14 +36,14 @@ impl Pulse {
     }
 }
 
-impl Drop for Beat {
+impl Drop for RunningScan {
     fn drop(&mut self) {
         self.0.set(None);
     }
 }
 
 /// Feeds the watchdog until the program stops, as long as no scan hangs. Does nothing where systemd does not watch.
-pub async fn feed(pulse: Pulse, stopping: CancellationToken) {
+pub async fn feed(pulse: ScanMonitor, stopping: CancellationToken) {
     let Some(patience) = lifecycle::watchdog_patience() else { return };
     let mut meals = interval((patience / 3).max(SHORTEST_PAUSE));
     while let Some(now) = stopping.run_until_cancelled(meals.tick()).await {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_a_scan_without_an_end_hangs() {
-        let (pulse, now) = (Pulse::default(), Instant::now());
+        let (pulse, now) = (ScanMonitor::default(), Instant::now());
         let much_later = now + LONGEST_SCAN + Duration::from_mins(1);
         assert!(!pulse.hangs(much_later), "nothing is running");
         let scan = pulse.begin();

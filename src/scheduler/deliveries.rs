@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::deliver::dispatch::Dispatch;
+use crate::deliver::dispatch::Dispatcher;
 use crate::domain::moment::Moment;
 use crate::scheduler::lane::Lane;
 use crate::store::StoreError;
 
 /// Claims what is due and has it carried out; gives the earliest look at all others.
-pub(super) async fn scan(lane: Lane, dispatch: Arc<Dispatch>) -> Result<Option<Moment>, StoreError> {
+pub(super) async fn scan(lane: Lane, dispatch: Arc<Dispatcher>) -> Result<Option<Moment>, StoreError> {
     dispatch.keep_in_line().await?;
     for job in dispatch.claim_due().await? {
         let (dispatch, stopping) = (Arc::clone(&dispatch), lane.stopping().clone());

@@ -6,14 +6,14 @@ use std::sync::{Arc, PoisonError};
 use futures_util::{StreamExt, stream};
 use time::Duration;
 
-use crate::domain::admission::{Candidate, Errand, Gate, Verdict, admit};
-use crate::domain::hold::Hold;
+use crate::domain::admission::{QueuedWork, WorkKind, AdmissionInput, Admission, admit};
+use crate::domain::hold::Deferral;
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
-use crate::issuance::{Issuance, StandIns};
+use crate::issuance::{Issuance, FallbackCandidates};
 use crate::scheduler::Scheduler;
 use crate::scheduler::lane::Lane;
-use crate::store::{Due, StoreError};
+use crate::store::{DueAutoCertificate, StoreError};
 
 impl Scheduler {
     /// Serves the queue at each provider where something is due, each in a lane of its own; gives the earliest look at all
@@ -95,7 +95,7 @@ impl Scheduler {
         &self,
         issuance: &Arc<Issuance>,
         provider: ProviderId,
-        queue: Vec<Due>,
+        queue: Vec<DueAutoCertificate>,
     ) -> Result<bool, StoreError> {
         let (store, now) = (&issuance.store, issuance.clock.now());
         let known = async {
@@ -106,8 +106,8 @@ impl Scheduler {
         let Some((turnstile, mut ledger, stand_ins)) = store.unless_damaged(known.await)? else {
             return self.show_damaged(issuance, queue).await;
         };
-        let candidates: Vec<Candidate> = queue.iter().map(|due| candidate(due, &stand_ins, now)).collect();
-        let gate = Gate {
+        let candidates: Vec<QueuedWork> = queue.iter().map(|due| candidate(due, &stand_ins, now)).collect();
+        let gate = AdmissionInput {
             breaker: turnstile.breaker.as_ref(),
             running: turnstile.running,
             room: self.room,
@@ -115,17 +115,17 @@ impl Scheduler {
             draw: issuance.randomness.fraction(),
         };
         let verdicts = admit(&candidates, gate, &mut ledger, now);
-        let room_left = !verdicts.contains(&Verdict::Wait);
-        let mut kept_back: Vec<(Due, Hold)> = Vec::new();
+        let room_left = !verdicts.contains(&Admission::Wait);
+        let mut kept_back: Vec<(DueAutoCertificate, Deferral)> = Vec::new();
         for (due, verdict) in queue.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Go => {
+                Admission::Go => {
                     if let Some(claim) = store.claim(due.auto_certificate.id).await? {
                         self.spawn(issuance, claim);
                     }
                 }
-                Verdict::Hold(hold) => kept_back.push((due, hold)),
-                Verdict::Wait => {}
+                Admission::Hold(hold) => kept_back.push((due, hold)),
+                Admission::Wait => {}
             }
         }
         if let Some((_, hold)) = kept_back.first() {
@@ -137,7 +137,7 @@ impl Scheduler {
 
     /// A damaged provider takes no order. Whoever waits for it is taken up all the same, a few at a time: the work cleans
     /// up what it can, and what it cannot do is its trouble, which people see.
-    async fn show_damaged(&self, issuance: &Arc<Issuance>, queue: Vec<Due>) -> Result<bool, StoreError> {
+    async fn show_damaged(&self, issuance: &Arc<Issuance>, queue: Vec<DueAutoCertificate>) -> Result<bool, StoreError> {
         let room_left = queue.len() <= self.room;
         for due in queue.into_iter().take(self.room) {
             if let Some(claim) = issuance.store.claim(due.auto_certificate.id).await? {
@@ -149,10 +149,10 @@ impl Scheduler {
 }
 
 /// What another provider is asked for is not this one's business; its limits are looked at when the order is sent.
-fn candidate(due: &Due, stand_ins: &StandIns, now: Moment) -> Candidate {
+fn candidate(due: &DueAutoCertificate, stand_ins: &FallbackCandidates, now: Moment) -> QueuedWork {
     let usual = due.auto_certificate.errand(now);
-    if usual.errand != Errand::Aside && stand_ins.take_over(&due.auto_certificate.standing, now) {
-        return Candidate { errand: Errand::Elsewhere, ..usual };
+    if usual.errand != WorkKind::Aside && stand_ins.take_over(&due.auto_certificate.standing, now) {
+        return QueuedWork { errand: WorkKind::Elsewhere, ..usual };
     }
     usual
 }

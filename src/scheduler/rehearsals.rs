@@ -4,25 +4,25 @@
 use std::sync::Arc;
 
 use crate::config::span::Span;
-use crate::doctor::{Canaries, Doctor, Ending, Manner, Round};
+use crate::doctor::{CanaryMode, Doctor, Ending, DoctorOptions, CheckList};
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::finding::{Check, Finding};
+use crate::domain::finding::{Check, CheckResult};
 use crate::domain::id::CertificateId;
 use crate::domain::moment::Moment;
-use crate::domain::rehearsal::{BETWEEN_REHEARSALS, Rehearsal, Rehearse, rehearse};
+use crate::domain::rehearsal::{BETWEEN_REHEARSALS, Preflight, PreflightDecision, rehearse};
 use crate::scheduler::lane::Lane;
 use crate::store::{Store, StoreError};
 use time::Duration;
 
 /// Has renewals rehearsed.
 #[derive(Clone)]
-pub(super) struct Rehearsals {
+pub(super) struct Preflights {
     /// How long before the renewal; nothing where none is rehearsed.
     ahead: Option<Duration>,
     lane: Lane,
 }
 
-impl Rehearsals {
+impl Preflights {
     pub(super) fn new(ahead: Span, lane: Lane) -> Self {
         let ahead = Duration::try_from(ahead.duration()).unwrap_or(Duration::MAX);
         Self { ahead: Some(ahead).filter(|ahead| !ahead.is_zero()), lane }
@@ -58,8 +58,8 @@ impl Rehearsals {
                 let found = store.unless_damaged(store.auto_certificate(id).await)?;
                 let Some(subject) = found.flatten() else { continue };
                 match rehearse(&subject.standing, ahead, now) {
-                    Rehearse::At(next) => store.put_rehearsal_off(id, next).await?,
-                    Rehearse::Now(certificate) => self.rehearse(store, doctor, &subject, certificate).await?,
+                    PreflightDecision::At(next) => store.put_rehearsal_off(id, next).await?,
+                    PreflightDecision::Now(certificate) => self.rehearse(store, doctor, &subject, certificate).await?,
                 }
             }
         }
@@ -73,7 +73,7 @@ impl Rehearsals {
         subject: &AutoCertificate,
         certificate: CertificateId,
     ) -> Result<(), StoreError> {
-        let mut round = Round::default();
+        let mut round = CheckList::default();
         if store.unless_damaged(round.add(store, subject).await)?.is_none() {
             return store.put_rehearsal_off(subject.id, doctor.clock.now() + Duration::HOUR).await;
         }
@@ -87,13 +87,13 @@ impl Rehearsals {
         }
         let at = doctor.clock.now();
         let next = at + BETWEEN_REHEARSALS + Duration::HOUR * doctor.randomness.fraction();
-        store.store_rehearsal(subject.id, &Rehearsal { certificate, at, findings }, next).await
+        store.store_rehearsal(subject.id, &Preflight { certificate, at, findings }, next).await
     }
 
     /// What is found until the claim comes to its end.
-    async fn examine(&self, doctor: &Doctor, round: &Round) -> Vec<Finding> {
+    async fn examine(&self, doctor: &Doctor, round: &CheckList) -> Vec<CheckResult> {
         let ending = Ending::within(LONGEST, self.lane.stopping().clone());
-        let manner = Manner { canaries: Canaries::OneAtATime, ending: &ending, progress: &|_| {} };
+        let manner = DoctorOptions { canaries: CanaryMode::OneAtATime, ending: &ending, progress: &|_| {} };
         let findings = doctor.examine(round, &manner).await;
         if ending.has_come() && !self.lane.stopping().is_cancelled() {
             tracing::warn!("a rehearsal took too long; it ends with what it has found so far");
@@ -103,7 +103,7 @@ impl Rehearsals {
 }
 
 /// Whether a finding says something of a renewal that is days away: a CA that is down now will be back by then.
-fn is_foretelling(finding: &Finding) -> bool {
+fn is_foretelling(finding: &CheckResult) -> bool {
     finding.is_problem() && !matches!(finding.check, Check::Directory | Check::Clock)
 }
 

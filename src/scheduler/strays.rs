@@ -6,7 +6,7 @@ use std::sync::Arc;
 use time::Duration;
 
 use crate::domain::moment::Moment;
-use crate::issuance::{Issuance, Sweep, Swept};
+use crate::issuance::{Issuance, SweepMode, Cleanup};
 use crate::scheduler::Scheduler;
 use crate::scheduler::lane::Lane;
 use crate::store::StoreError;
@@ -39,7 +39,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn sweep(&self, sweep: &Sweep) -> Result<Vec<Swept>, StoreError> {
+    pub async fn sweep(&self, sweep: &SweepMode) -> Result<Vec<Cleanup>, StoreError> {
         self.current().issuance.sweep(sweep, &self.stopping).await
     }
 

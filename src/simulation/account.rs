@@ -9,16 +9,16 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use time::Duration;
 
-use crate::domain::admission::{Candidate, Errand, Gate, Verdict, admit};
+use crate::domain::admission::{QueuedWork, WorkKind, AdmissionInput, Admission, admit};
 use crate::domain::attempt::StageKind;
-use crate::domain::auto_certificate::Standing;
-use crate::domain::back_off::Trouble;
+use crate::domain::auto_certificate::AutoCertificateFacts;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::breaker::Breaker;
 use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::hold::{Hold, HoldCause};
-use crate::domain::ledger::{Allowance, Ledger, Limits, OrderFacts};
+use crate::domain::hold::{Deferral, DeferralCause};
+use crate::domain::ledger::{RateLimitExemption, RateLimitLedger, CaLimits, OrderFacts};
 use crate::domain::moment::Moment;
-use crate::domain::plan::{Action, Reason, plan, renewal_moment};
+use crate::domain::plan::{RenewalAction, RenewalReason, plan, renewal_moment};
 use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::randomness::Randomness;
@@ -32,7 +32,7 @@ pub(super) struct Account<'a> {
     scenario: &'a Scenario,
     ca: Ca,
     certificates: Vec<Certificate>,
-    ledger: Ledger,
+    ledger: RateLimitLedger,
     breaker: Option<Breaker>,
     /// What happens next and to whom; an entry counts for as long as the certificate agrees.
     events: BinaryHeap<Reverse<(Moment, u32)>>,
@@ -53,12 +53,12 @@ impl<'a> Account<'a> {
         let randomness = Randomness::from_seed(scenario.seed.wrapping_add(u64::from(number).wrapping_mul(SEED_STEP)));
         let mut ca = Ca::new(scenario.lifetime);
         let certificates = certificate::fleet(scenario, number, &mut ca, &randomness);
-        let limits = if scenario.is(Control::NoLedger) { Limits::NONE } else { Limits::LETS_ENCRYPT };
+        let limits = if scenario.is(Control::NoLedger) { CaLimits::NONE } else { CaLimits::LETS_ENCRYPT };
         let mut account = Self {
             scenario,
             ca,
             certificates,
-            ledger: Ledger::new(limits, []),
+            ledger: RateLimitLedger::new(limits, []),
             breaker: None,
             events: BinaryHeap::new(),
             queue: BTreeSet::new(),
@@ -132,16 +132,16 @@ impl<'a> Account<'a> {
         }
         let plan = loop {
             let plan = plan(&self.certificate(index).standing, now);
-            if plan.action != Action::AskRenewalInfo {
+            if plan.action != RenewalAction::AskRenewalInfo {
                 break plan;
             }
             self.ask(index, now);
         };
-        let is_in_line = plan.reason == Reason::Limit;
+        let is_in_line = plan.reason == RenewalReason::Limit;
         let was_in_line = std::mem::replace(&mut self.certificate(index).in_line, is_in_line);
         self.line = self.line + usize::from(is_in_line) - usize::from(was_in_line);
         let certificate = self.certificate(index);
-        if plan.action != Action::Idle {
+        if plan.action != RenewalAction::Idle {
             certificate.step = Step::Queued;
             let urgency = certificate.expiry();
             self.queue.insert((urgency, index));
@@ -150,7 +150,7 @@ impl<'a> Account<'a> {
         let newest = certificate.standing.newest.filter(|_| !certificate.news);
         let next = match (plan.reason, newest) {
             // Polls that bring nothing new are caught up on later.
-            (Reason::WindowAhead(_), Some(newest)) => {
+            (RenewalReason::WindowAhead(_), Some(newest)) => {
                 renewal_moment(&newest, certificate.standing.renewal_info.as_ref(), now).0
             }
             _ => plan.next_look,
@@ -162,26 +162,26 @@ impl<'a> Account<'a> {
     fn scan(&mut self, now: Moment) {
         while self.running < ROOM && !self.queue.is_empty() {
             let queue: Vec<(Moment, u32)> = self.queue.iter().take(LOOKED_AT_TOGETHER).copied().collect();
-            let candidates: Vec<Candidate> = queue.iter().map(|(_, index)| self.candidate(*index, now)).collect();
+            let candidates: Vec<QueuedWork> = queue.iter().map(|(_, index)| self.candidate(*index, now)).collect();
             let draw = self.randomness.fraction();
             let gate =
-                Gate { breaker: self.breaker.as_ref(), running: self.running, room: ROOM, line: self.line, draw };
+                AdmissionInput { breaker: self.breaker.as_ref(), running: self.running, room: ROOM, line: self.line, draw };
             let verdicts = admit(&candidates, gate, &mut self.ledger, now);
             for ((entry, candidate), verdict) in queue.into_iter().zip(candidates).zip(verdicts) {
                 match verdict {
-                    Verdict::Go => self.begin(entry.1, candidate.errand, now),
-                    Verdict::Hold(hold) => self.hold(entry.1, hold, now),
-                    Verdict::Wait => continue,
+                    Admission::Go => self.begin(entry.1, candidate.errand, now),
+                    Admission::Hold(hold) => self.hold(entry.1, hold, now),
+                    Admission::Wait => continue,
                 }
                 self.queue.remove(&entry);
             }
         }
     }
 
-    fn hold(&mut self, index: u32, hold: Hold, now: Moment) {
+    fn hold(&mut self, index: u32, hold: Deferral, now: Moment) {
         match hold.cause {
-            HoldCause::Limit { .. } => self.tally.held_by_limit += 1,
-            HoldCause::ProviderDown => self.tally.held_by_breaker += 1,
+            DeferralCause::Limit { .. } => self.tally.held_by_limit += 1,
+            DeferralCause::ProviderDown => self.tally.held_by_breaker += 1,
         }
         let certificate = self.certificate(index);
         certificate.standing.hold = Some(hold);
@@ -189,23 +189,23 @@ impl<'a> Account<'a> {
         self.look(index, now);
     }
 
-    fn candidate(&mut self, index: u32, now: Moment) -> Candidate {
+    fn candidate(&mut self, index: u32, now: Moment) -> QueuedWork {
         let replaces = !self.scenario.is(Control::Midnight);
         let Certificate { names, standing, .. } = self.certificate(index);
         let expiry = standing.newest.map(|newest| newest.not_after);
         let errand = if standing.open_attempt.is_some() {
-            Errand::Resume
+            WorkKind::Resume
         } else {
-            let allowance = if replaces { Allowance::of(standing, true, now) } else { Allowance::Repetition };
-            Errand::Order(OrderFacts::new(names, allowance))
+            let allowance = if replaces { RateLimitExemption::of(standing, true, now) } else { RateLimitExemption::Repetition };
+            WorkKind::Order(OrderFacts::new(names, allowance))
         };
-        Candidate { errand, requested: false, expiry }
+        QueuedWork { errand, requested: false, expiry }
     }
 
-    fn begin(&mut self, index: u32, errand: Errand, now: Moment) {
+    fn begin(&mut self, index: u32, errand: WorkKind, now: Moment) {
         self.running += 1;
         self.certificate(index).standing.hold = None;
-        if let Errand::Order(facts) = errand {
+        if let WorkKind::Order(facts) = errand {
             self.ordered.insert(index, facts);
             self.certificate(index).step = Step::Ordering;
             let travel = self.span(Duration::ZERO, LONGEST_TRAVEL);
@@ -221,7 +221,7 @@ impl<'a> Account<'a> {
             self.ordered.remove(&index);
             return self.find_it_down(index, now);
         }
-        let replaces = self.ordered.get(&index).is_some_and(|facts| facts.allowance() == Allowance::InWindow);
+        let replaces = self.ordered.get(&index).is_some_and(|facts| facts.allowance() == RateLimitExemption::InWindow);
         match self.ca.new_order(index, &self.certificates[index as usize].names, replaces, now) {
             Ok(()) => {
                 self.tally.order(now);
@@ -258,7 +258,7 @@ impl<'a> Account<'a> {
         let certificate = self.certificate(index);
         certificate.news = false;
         certificate.standing =
-            Standing { newest: Some(certificate::newest(&issued, id)), last_issued: Some(now), ..Standing::default() };
+            AutoCertificateFacts { newest: Some(certificate::newest(&issued, id)), last_issued: Some(now), ..AutoCertificateFacts::default() };
         self.free(index, now);
         self.find_it_up(now);
     }
@@ -301,7 +301,7 @@ impl<'a> Account<'a> {
         let (jitter, hasty) = (self.randomness.fraction(), self.scenario.is(Control::NoBackOff));
         let certificate = self.certificate(index);
         let (previous, expiry) = (certificate.standing.trouble.take(), Some(certificate.expiry()));
-        let mut trouble = Trouble::after(previous.as_ref(), failure, now, expiry, jitter);
+        let mut trouble = FailureStreak::after(previous.as_ref(), failure, now, expiry, jitter);
         if hasty {
             trouble.next_try = now + SHORTEST_HASTE + (LONGEST_HASTE - SHORTEST_HASTE) * jitter;
         }

@@ -7,7 +7,7 @@ use time::Duration;
 
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
-use crate::domain::renewal_info::Window;
+use crate::domain::renewal_info::RenewalWindow;
 
 /// What one account meets of the CA.
 pub(super) struct Ca {
@@ -32,7 +32,7 @@ pub(super) struct Issued {
     /// The end of its validity.
     pub(super) not_after: Moment,
     /// When it should be replaced.
-    pub(super) window: Window,
+    pub(super) window: RenewalWindow,
     /// When it is revoked, where that was announced.
     revoked_at: Option<Moment>,
 }
@@ -109,7 +109,7 @@ impl Ca {
     pub(super) fn announce_revocation(&mut self, now: Moment, notice: Duration) {
         for issued in self.issued.iter_mut().filter(|issued| issued.deadline() > now) {
             issued.revoked_at = Some(now + notice);
-            if let Some(window) = Window::new(now - Duration::DAY, now - Duration::HOUR) {
+            if let Some(window) = RenewalWindow::new(now - Duration::DAY, now - Duration::HOUR) {
                 issued.window = window;
             }
         }
@@ -169,7 +169,7 @@ impl Ca {
         let not_before = now.whole_seconds();
         let at = |share: f64| not_before + self.lifetime * share;
         let window =
-            Window::new(at(WINDOW.0), at(WINDOW.1)).unwrap_or_else(|| unreachable!("a lifetime is over a day"));
+            RenewalWindow::new(at(WINDOW.0), at(WINDOW.1)).unwrap_or_else(|| unreachable!("a lifetime is over a day"));
         Issued { not_before, not_after: not_before + self.lifetime, window, revoked_at: None }
     }
 

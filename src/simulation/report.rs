@@ -12,9 +12,9 @@ use crate::simulation::tally::Tally;
 
 /// What was assumed, and what came of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct SimulationReport {
     /// What was assumed.
-    pub assumed: Assumed,
+    pub assumed: Assumptions,
     /// Orders that the CA took.
     pub orders: Orders,
     /// Orders that the CA refused with HTTP 429.
@@ -41,7 +41,7 @@ pub struct Report {
 
 /// What was assumed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Assumed {
+pub struct Assumptions {
     /// How many certificates.
     pub certificates: u32,
     /// Shared evenly by so many accounts, each with an autocertd of its own.
@@ -122,7 +122,7 @@ pub struct Slack {
     pub day: i64,
 }
 
-impl Report {
+impl SimulationReport {
     pub(super) fn new(scenario: &Scenario, tally: &Tally) -> Self {
         let by_day = tally.orders_by_day();
         let total: u64 = by_day.iter().sum();
@@ -131,7 +131,7 @@ impl Report {
         let slack =
             |(span, at): (Duration, Moment)| Slack { seconds: span.whole_seconds(), day: (at - START).whole_days() };
         Self {
-            assumed: Assumed::of(scenario),
+            assumed: Assumptions::of(scenario),
             orders: Orders {
                 total,
                 mean_of_a_day: total / u64::from(scenario.days),
@@ -182,7 +182,7 @@ impl Report {
     }
 }
 
-impl Assumed {
+impl Assumptions {
     fn of(scenario: &Scenario) -> Self {
         Self {
             certificates: scenario.certificates,
@@ -203,7 +203,7 @@ impl Assumed {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SimulationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Assumed\n{}\n", self.assumed)?;
         writeln!(f, "What happened")?;
@@ -230,7 +230,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl fmt::Display for Assumed {
+impl fmt::Display for Assumptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let grouped = |count: u32| grouped(count.into());
         let lifetime = format!("valid for {} (profile {})", self.lifetime, self.profile);

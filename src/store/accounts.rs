@@ -5,7 +5,7 @@ use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::id::ProviderId;
 use crate::domain::mac_key::MacKey;
 use crate::domain::moment::Moment;
@@ -14,7 +14,7 @@ use crate::store::documents;
 use crate::store::lease::{fenced, free};
 use crate::store::providers::{TABLE, eab_key_secret};
 use crate::store::row::Record;
-use crate::store::seal::Place;
+use crate::store::seal::SealedLocation;
 use crate::store::work::LONGEST_LOOK_AHEAD;
 use crate::store::{ProviderLease, Store, StoreError};
 
@@ -55,7 +55,7 @@ impl Store {
             return Ok(None);
         };
         let record = Record::new(&found, TABLE);
-        let open = |place: Place<'_>| {
+        let open = |place: SealedLocation<'_>| {
             let sealed = record.optional_bytes(place.column)?;
             Ok::<_, StoreError>(sealed.map(|sealed| self.0.keys.open(place, &sealed)).transpose()?)
         };
@@ -228,7 +228,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn record_provider_trouble(&self, lease: &ProviderLease, trouble: &Trouble) -> Result<(), StoreError> {
+    pub async fn record_provider_trouble(&self, lease: &ProviderLease, trouble: &FailureStreak) -> Result<(), StoreError> {
         let stored = self
             .fenced_query(RECORD_TROUBLE, lease)
             .bind(documents::of_trouble(trouble))
@@ -285,16 +285,16 @@ fn read_lease(record: &Record<'_>) -> Result<ProviderLease, StoreError> {
 }
 
 /// Where the credentials of a registered account are sealed.
-pub(super) const fn credentials(row: &str) -> Place<'_> {
-    Place { table: TABLE, column: "account_credentials", row }
+pub(super) const fn credentials(row: &str) -> SealedLocation<'_> {
+    SealedLocation { table: TABLE, column: "account_credentials", row }
 }
 
-const fn pending_credentials(row: &str) -> Place<'_> {
-    Place { table: TABLE, column: "pending_credentials", row }
+const fn pending_credentials(row: &str) -> SealedLocation<'_> {
+    SealedLocation { table: TABLE, column: "pending_credentials", row }
 }
 
-const fn rollover_credentials(row: &str) -> Place<'_> {
-    Place { table: TABLE, column: "rollover_credentials", row }
+const fn rollover_credentials(row: &str) -> SealedLocation<'_> {
+    SealedLocation { table: TABLE, column: "rollover_credentials", row }
 }
 
 const GET: &str = "\

@@ -5,7 +5,7 @@ use crate::store::database::Transaction;
 use crate::domain::attempt::{
     Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, SigningRequest, Stage, StageKind, Stored,
 };
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::certificate::NewCertificate;
 use crate::domain::disposition::Failure;
 use crate::domain::id::{AttemptId, AutoCertificateId, CertificateId, ProviderId};
@@ -16,8 +16,8 @@ use crate::domain::server_url::OrderUrl;
 use crate::store::certificates::Source;
 use crate::store::documents;
 use crate::store::row::Record;
-use crate::store::seal::Place;
-use crate::store::{Booking, Lease, Store, StoreError};
+use crate::store::seal::SealedLocation;
+use crate::store::{OrderCharge, Lease, Store, StoreError};
 
 impl Store {
     /// Stores an attempt at its beginning, which also fulfils the wish for a renewal. Earlier attempts that left no
@@ -115,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], or where the database fails.
-    pub async fn end_attempt(&self, lease: &Lease, attempt: AttemptId, trouble: &Trouble) -> Result<(), StoreError> {
+    pub async fn end_attempt(&self, lease: &Lease, attempt: AttemptId, trouble: &FailureStreak) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         let ended = self
@@ -138,7 +138,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn end_unreadable_attempt(&self, lease: &Lease, trouble: &Trouble) -> Result<(), StoreError> {
+    pub async fn end_unreadable_attempt(&self, lease: &Lease, trouble: &FailureStreak) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         self.end_open_attempt(&mut transaction, lease.id, &trouble.last).await?;
@@ -157,7 +157,7 @@ impl Store {
         lease: &Lease,
         attempt: &Attempt,
         new: &NewCertificate,
-        booking: Option<&Booking>,
+        booking: Option<&OrderCharge>,
         now: Moment,
     ) -> Result<CertificateId, StoreError> {
         let mut transaction = self.begin().await?;
@@ -324,8 +324,8 @@ impl<'a> StageData<'a> {
     }
 }
 
-const fn private_key(row: &str) -> Place<'_> {
-    Place { table: TABLE, column: "private_key", row }
+const fn private_key(row: &str) -> SealedLocation<'_> {
+    SealedLocation { table: TABLE, column: "private_key", row }
 }
 
 const TABLE: &str = "attempts";

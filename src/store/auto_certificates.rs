@@ -6,8 +6,8 @@ use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
 
 use crate::domain::attempt::StageKind;
-use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate, NewestCertificate, Standing};
-use crate::domain::hold::{Hold, HoldCause};
+use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate, NewestCertificate, AutoCertificateFacts};
+use crate::domain::hold::{Deferral, DeferralCause};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
@@ -16,14 +16,14 @@ use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Actor, ResourceName};
 use crate::domain::state::State;
 use crate::store::documents;
-use crate::store::listing::{Conditions, IDS, Listed};
+use crate::store::listing::{Conditions, IDS, ListedTable};
 use crate::store::renaming::Renaming;
 use crate::store::row::Record;
 use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
 /// What became of the making of an auto-certificate.
 #[derive(Clone, Debug)]
-pub enum Creation {
+pub enum CreationOutcome {
     /// It is stored.
     Created(Box<AutoCertificate>),
     /// There is no such provider.
@@ -57,19 +57,19 @@ impl Store {
         new: &NewAutoCertificate,
         by: &Actor,
         limit: u32,
-    ) -> Result<Creation, StoreError> {
+    ) -> Result<CreationOutcome, StoreError> {
         let mut transaction = self.begin().await?;
         self.lock_auto_certificates(&mut transaction).await?;
         if !self.has_provider(&mut transaction, new.provider).await? {
-            return Ok(Creation::UnknownProvider);
+            return Ok(CreationOutcome::UnknownProvider);
         }
         if self.count_of_clients(&mut transaction, TABLE).await? >= u64::from(limit) {
-            return Ok(Creation::LimitReached);
+            return Ok(CreationOutcome::LimitReached);
         }
         let id = self.insert_auto_certificate(&mut transaction, new, by).await?;
         let row = self.query(get()).bind(id.to_string()).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Creation::Created(Box::new(read(&row)?)))
+        Ok(CreationOutcome::Created(Box::new(read(&row)?)))
     }
 
     /// The auto-certificate of this id, unless it is deleted.
@@ -275,7 +275,7 @@ pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
         subject_alternative_names: record.texts::<RequestedName>("subject_alternative_names")?,
         profile: record.optional_parsed("profile")?,
         audit: record.audit()?,
-        standing: Standing {
+        standing: AutoCertificateFacts {
             newest: read_newest(&record)?,
             last_issued: record.optional_moment("last_issued")?,
             renewal_info: read_renewal_info(&record)?,
@@ -313,10 +313,10 @@ fn read_renewal_info(record: &Record<'_>) -> Result<Option<RenewalInfo>, StoreEr
 }
 
 /// Reads what keeps an order back.
-pub(super) fn read_hold(record: &Record<'_>) -> Result<Option<Hold>, StoreError> {
+pub(super) fn read_hold(record: &Record<'_>) -> Result<Option<Deferral>, StoreError> {
     let stored = record.optional_text("held_kind")?.zip(record.optional_text("held_by")?);
     let Some((kind, description)) = stored else { return Ok(None) };
-    Ok(Some(Hold { until: record.moment("held_until")?, cause: HoldCause::from_stored(&kind, description) }))
+    Ok(Some(Deferral { until: record.moment("held_until")?, cause: DeferralCause::from_stored(&kind, description) }))
 }
 
 /// A column of the newest certificate that was issued for the auto-certificate `a`.
@@ -431,7 +431,7 @@ const FAILED: &str = "(s.newest_not_after <= $at OR (s.newest_not_after IS NULL 
     AND (a.lease_until IS NULL OR a.lease_until <= @now)";
 const PROVISIONING: &str = "(s.newest_not_after IS NULL OR s.newest_not_after <= $at) \
     AND ((s.newest_not_after IS NULL AND s.needs_person = 0) OR a.lease_until > @now)";
-pub(super) const LISTED: Listed = Listed {
+pub(super) const LISTED: ListedTable = ListedTable {
     table: TABLE,
     present: "s.deleted_at IS NULL",
     bytes: "octet_length(r.subject_alternative_names) + COALESCE(octet_length(r.trouble), 0) \

@@ -19,7 +19,7 @@ use crate::store::database::Transaction;
 use crate::store::key_ring::{KeyError, KeyRing};
 use crate::store::rotation::SEALED;
 use crate::store::row::Record;
-use crate::store::seal::Place;
+use crate::store::seal::SealedLocation;
 use crate::store::{Store, StoreError, migrations};
 
 /// A copy of a store's rows. Its secrets are sealed under the master keys, which are not in it.
@@ -43,14 +43,14 @@ struct Document {
     program: String,
     /// For people.
     made: String,
-    left_out: LeftOut,
+    left_out: OmittedWork,
     tables: BTreeMap<String, Vec<BTreeMap<String, Cell>>>,
 }
 
 /// What was under way and is not in a backup: it belongs to processes and to a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LeftOut {
+pub struct OmittedWork {
     /// Attempts that were open.
     pub open_attempts: u64,
     /// TXT records that were in the DNS for attempts.
@@ -59,7 +59,7 @@ pub struct LeftOut {
 
 /// How much there is of what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct BackupContents {
     /// Providers, with their accounts.
     pub providers: u64,
     /// Auto-certificates.
@@ -111,7 +111,7 @@ pub enum BackupError {
     Sealed(#[source] KeyError),
     /// There is something in the store.
     #[error("the store is not empty, it holds {0}; an export is only restored into an empty one")]
-    NotEmpty(Contents),
+    NotEmpty(BackupContents),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -143,9 +143,9 @@ impl Backup {
     }
 
     /// How much is in it.
-    pub fn contents(&self) -> Contents {
+    pub fn contents(&self) -> BackupContents {
         let count = |table: &str| self.document.tables.get(table).map_or(0, |rows| rows.len() as u64);
-        Contents {
+        BackupContents {
             providers: count("providers"),
             auto_certificates: count("auto_certificates"),
             certificates: count("certificates"),
@@ -154,7 +154,7 @@ impl Backup {
     }
 
     /// What was under way when it was made.
-    pub const fn left_out(&self) -> LeftOut {
+    pub const fn left_out(&self) -> OmittedWork {
         self.document.left_out
     }
 
@@ -185,7 +185,7 @@ impl Backup {
                 let damaged = || damaged(sealed.table, sealed.column, row);
                 let Cell::Bytes { base64 } = cell else { return Err(damaged()) };
                 let bytes = STANDARD.decode(base64).map_err(|_| damaged())?;
-                let place = Place { table: sealed.table, column: sealed.column, row: id };
+                let place = SealedLocation { table: sealed.table, column: sealed.column, row: id };
                 keys.open(place, &bytes).map_err(BackupError::Sealed)?;
             }
         }
@@ -214,7 +214,7 @@ impl Store {
             schema: migrations::NEWEST,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             made: self.now().to_string(),
-            left_out: LeftOut { open_attempts, challenge_records },
+            left_out: OmittedWork { open_attempts, challenge_records },
             tables,
         };
         Ok(Backup { document, authentication: None }.authenticated_by(&self.0.keys)?)
@@ -229,7 +229,7 @@ impl Store {
         let mut transaction = self.begin().await?;
         self.lock_auto_certificates(&mut transaction).await?;
         let contents = self.contents_within(&mut transaction).await?;
-        if contents != Contents::default() {
+        if contents != BackupContents::default() {
             return Err(BackupError::NotEmpty(contents));
         }
         for table in TABLES {
@@ -246,7 +246,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn contents(&self) -> Result<Contents, StoreError> {
+    pub async fn contents(&self) -> Result<BackupContents, StoreError> {
         let mut transaction = self.0.pool.begin_reading().await?;
         self.contents_within(&mut transaction).await
     }
@@ -265,8 +265,8 @@ impl Store {
         Ok(false)
     }
 
-    async fn contents_within(&self, transaction: &mut Transaction) -> Result<Contents, StoreError> {
-        Ok(Contents {
+    async fn contents_within(&self, transaction: &mut Transaction) -> Result<BackupContents, StoreError> {
+        Ok(BackupContents {
             providers: self.counted(transaction, "SELECT COUNT(*) AS present FROM providers").await?,
             auto_certificates: self.counted(transaction, "SELECT COUNT(*) AS present FROM auto_certificates").await?,
             certificates: self.counted(transaction, "SELECT COUNT(*) AS present FROM certificates").await?,
@@ -352,7 +352,7 @@ fn damaged(table: &str, column: &str, row: &BTreeMap<String, Cell>) -> BackupErr
     BackupError::Damaged { table: table.to_owned(), column: printable(column), row: printable(id_of(row)) }
 }
 
-impl fmt::Display for Contents {
+impl fmt::Display for BackupContents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = [
             (self.providers, "provider"),

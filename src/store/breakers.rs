@@ -4,7 +4,7 @@ use sqlx::any::AnyRow;
 
 use crate::domain::breaker::Breaker;
 use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::hold::HoldCause;
+use crate::domain::hold::DeferralCause;
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::ledger::LimitKind;
 use crate::domain::moment::Moment;
@@ -17,7 +17,7 @@ use crate::store::{Store, StoreError};
 
 /// What stands between a queue and its provider.
 #[derive(Clone, Debug, Default)]
-pub struct Turnstile {
+pub struct ProviderLoad {
     /// What failed at it lately.
     pub breaker: Option<Breaker>,
     /// How many auto-certificates are being worked on there, by the whole fleet.
@@ -28,7 +28,7 @@ pub struct Turnstile {
 
 /// What tells that a provider is not down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum RecoveryEvidence {
     /// It took an order.
     Order,
     /// It finished what was ordered before, as it may do while it takes no orders.
@@ -42,14 +42,14 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn turnstile(&self, provider: ProviderId) -> Result<Turnstile, StoreError> {
+    pub async fn turnstile(&self, provider: ProviderId) -> Result<ProviderLoad, StoreError> {
         let row = self.query(BREAKER).bind(provider.to_string()).fetch_optional(&self.0.pool).await?;
         let breaker = row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten();
         let row = self.query(RUNNING).bind(provider.to_string()).fetch_one(&self.0.pool).await?;
         let running = Record::new(&row, "auto_certificates").count("running")?;
         let limit = LimitKind::Orders.as_str();
         let row = self.query(LINE).bind(provider.to_string()).bind(limit).fetch_one(&self.0.pool).await?;
-        Ok(Turnstile { breaker, running, line: Record::new(&row, "auto_certificates").count("line")? })
+        Ok(ProviderLoad { breaker, running, line: Record::new(&row, "auto_certificates").count("line")? })
     }
 
     /// Notes a failure that work on `subject` met, where it affects the provider as a whole; gives the breaker after it.
@@ -83,7 +83,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn provider_answered(&self, provider: ProviderId, proof: Proof) -> Result<bool, StoreError> {
+    pub async fn provider_answered(&self, provider: ProviderId, proof: RecoveryEvidence) -> Result<bool, StoreError> {
         // Mostly there is nothing to close, and nothing to lock for it.
         if self.query(BREAKER_IS_SET).bind(provider.to_string()).fetch_optional(&self.0.pool).await?.is_none() {
             return Ok(false);
@@ -91,16 +91,16 @@ impl Store {
         let mut transaction = self.begin().await?;
         // One that opened or closed since the look above is judged as it is by now.
         let Some(breaker) = self.locked_breaker(&mut transaction, provider).await? else { return Ok(false) };
-        if proof == Proof::Issue && breaker.open_until().is_some_and(|probe_at| probe_at > self.now()) {
+        if proof == RecoveryEvidence::Issue && breaker.open_until().is_some_and(|probe_at| probe_at > self.now()) {
             return Ok(false);
         }
         let closed = self.query(CLOSE).bind(provider.to_string()).execute(&mut *transaction).await?;
         // Where it only stumbled, each failure is its certificate's own.
         let of_all: &[(&'static str, &'static str)] = match (breaker.open_until(), proof) {
             (None, _) => &[],
-            (Some(_), Proof::Nonce) => &[(LET_GO, HoldCause::PROVIDER_DOWN)],
-            (Some(_), Proof::Order | Proof::Issue) => {
-                &[(LET_GO, HoldCause::PROVIDER_DOWN), (FORGET_TROUBLE, PROVIDER_DOWN.as_str())]
+            (Some(_), RecoveryEvidence::Nonce) => &[(LET_GO, DeferralCause::PROVIDER_DOWN)],
+            (Some(_), RecoveryEvidence::Order | RecoveryEvidence::Issue) => {
+                &[(LET_GO, DeferralCause::PROVIDER_DOWN), (FORGET_TROUBLE, PROVIDER_DOWN.as_str())]
             }
         };
         for (statement, cause) in of_all {
@@ -120,7 +120,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn is_waited_for(&self, provider: ProviderId) -> Result<bool, StoreError> {
-        let row = self.query(WAITS).bind(provider.to_string()).bind(HoldCause::PROVIDER_DOWN);
+        let row = self.query(WAITS).bind(provider.to_string()).bind(DeferralCause::PROVIDER_DOWN);
         Ok(row.fetch_optional(&self.0.pool).await?.is_some())
     }
 

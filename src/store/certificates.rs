@@ -13,10 +13,10 @@ use crate::domain::moment::Moment;
 use crate::domain::name::filter_form;
 use crate::domain::resource::{Actor, ResourceName};
 use crate::domain::state::State;
-use crate::store::listing::{Conditions, IDS, Listed};
+use crate::store::listing::{Conditions, IDS, ListedTable};
 use crate::store::renaming::Renaming;
 use crate::store::row::Record;
-use crate::store::seal::Place;
+use crate::store::seal::SealedLocation;
 use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
 /// Which certificates a list is about: those that meet every condition. One without values is met by all.
@@ -260,8 +260,8 @@ fn read(row: &AnyRow) -> Result<Certificate, StoreError> {
     })
 }
 
-const fn private_key(row: &str) -> Place<'_> {
-    Place { table: TABLE, column: "private_key", row }
+const fn private_key(row: &str) -> SealedLocation<'_> {
+    SealedLocation { table: TABLE, column: "private_key", row }
 }
 
 macro_rules! columns {
@@ -289,8 +289,8 @@ impl CertificateFilter {
     }
 }
 
-pub(super) const LISTED: Listed =
-    Listed { table: TABLE, present: "", bytes: "octet_length(r.certificate) + octet_length(r.chain)" };
+pub(super) const LISTED: ListedTable =
+    ListedTable { table: TABLE, present: "", bytes: "octet_length(r.certificate) + octet_length(r.chain)" };
 pub(super) const TABLE: &str = "certificates";
 const KEPT_AFTER_EXPIRY: Duration = Duration::days(30);
 pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM certificates c WHERE c.id = $1");

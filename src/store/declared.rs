@@ -8,8 +8,8 @@ use sqlx::any::AnyRow;
 
 use crate::domain::auto_certificate::NewAutoCertificate;
 use crate::domain::declared::{
-    Change, Changes, Consequence, Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, Kept, KeptProvider,
-    ProviderReference, Stored, compare,
+    Change, Changes, Consequence, Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, StoredResource, StoredProvider,
+    ProviderReference, StoredResources, compare,
 };
 use crate::domain::disposition::Failure;
 use crate::domain::id::{AutoCertificateId, ProviderId};
@@ -92,16 +92,16 @@ impl Store {
         Ok(())
     }
 
-    async fn read_declared(&self, transaction: &mut Transaction) -> Result<Stored, StoreError> {
+    async fn read_declared(&self, transaction: &mut Transaction) -> Result<StoredResources, StoreError> {
         let providers = self.query(PROVIDERS).fetch_all(&mut **transaction).await?;
         let auto_certificates = self.query(AUTO_CERTIFICATES).fetch_all(&mut **transaction).await?;
         let in_use = self.query(IN_USE).fetch_all(&mut **transaction).await?;
-        let mut stored = Stored {
+        let mut stored = StoredResources {
             in_use: self
                 .readable(&in_use, |row| Record::new(row, providers::TABLE).parsed("id"))?
                 .into_iter()
                 .collect(),
-            ..Stored::default()
+            ..StoredResources::default()
         };
         for row in &providers {
             match self.unless_damaged(self.read_provider(row))? {
@@ -120,18 +120,18 @@ impl Store {
         Ok(stored)
     }
 
-    fn read_provider(&self, row: &AnyRow) -> Result<Kept<ProviderId, KeptProvider>, StoreError> {
+    fn read_provider(&self, row: &AnyRow) -> Result<StoredResource<ProviderId, StoredProvider>, StoreError> {
         let record = Record::new(row, providers::TABLE);
         let id = record.text("id")?;
         let server = ServerUrl::from_stored(&record.text("server")?);
         let key_secret = record.optional_bytes("eab_key_secret")?;
         let key_secret = key_secret.map(|sealed| self.0.keys.open(eab_key_secret(&id), &sealed)).transpose()?;
         let external_account = record.optional_text("eab_key_id")?.zip(key_secret);
-        Ok(Kept {
+        Ok(StoredResource {
             id: record.parsed("id")?,
             key: record.parsed("declared_key")?,
             declared_by: record.optional_text("declared_by")?,
-            properties: KeptProvider {
+            properties: StoredProvider {
                 provider: NewProvider {
                     name: record.name("name")?,
                     email: record.parsed("email")?,
@@ -151,7 +151,7 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         declared: &Declared,
-        stored: &Stored,
+        stored: &StoredResources,
         changes: &Changes<'_>,
     ) -> Result<(), StoreError> {
         let by = declared.instance.as_str();
@@ -334,9 +334,9 @@ fn read_identity(row: &AnyRow, table: &'static str) -> Result<(DeclaredKey, Prov
     Ok((record.parsed("declared_key")?, record.parsed("id")?))
 }
 
-fn read_auto_certificate(row: &AnyRow) -> Result<Kept<AutoCertificateId, NewAutoCertificate>, StoreError> {
+fn read_auto_certificate(row: &AnyRow) -> Result<StoredResource<AutoCertificateId, NewAutoCertificate>, StoreError> {
     let record = Record::new(row, auto_certificates::TABLE);
-    Ok(Kept {
+    Ok(StoredResource {
         id: record.parsed("id")?,
         key: record.parsed("declared_key")?,
         declared_by: record.optional_text("declared_by")?,

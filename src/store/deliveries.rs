@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::any::AnyRow;
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::delivery::{Deliverable, DeliveryStanding};
+use crate::domain::delivery::{DeliverableCertificate, DeliveryFacts};
 use crate::domain::id::{AutoCertificateId, CertificateId, DeliveryId};
 use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName};
@@ -17,7 +17,7 @@ use crate::store::documents;
 use crate::store::lease::{fenced, free};
 use crate::store::row::Record;
 use crate::store::work::LONGEST_WAIT_FOR_WINDOW;
-use crate::store::{Hold, Store, StoreError};
+use crate::store::{LeaseState, Store, StoreError};
 
 /// The right to work on a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct DeliveryRow {
     /// The names to be served, the common name first.
     pub names: Vec<DnsName>,
     /// How it stands; `settings_changed` is told by whoever knows the settings.
-    pub standing: DeliveryStanding,
+    pub standing: DeliveryFacts,
     /// The settings with which it was delivered last.
     pub settings: String,
     /// What the last delivery left to be remembered.
@@ -85,7 +85,7 @@ pub struct DeliveryClaim {
 #[derive(Clone, Debug)]
 pub struct DeliveredCertificate {
     /// The certificate.
-    pub certificate: Deliverable,
+    pub certificate: DeliverableCertificate,
     /// The settings with which it was delivered.
     pub settings: String,
     /// What is to be remembered until the next delivery.
@@ -126,7 +126,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn renew_delivery_lease(&self, lease: &DeliveryLease) -> Result<Hold, StoreError> {
+    pub async fn renew_delivery_lease(&self, lease: &DeliveryLease) -> Result<LeaseState, StoreError> {
         let renewed = self
             .query("UPDATE deliveries SET lease_until = @now + @lease WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3")
             .bind(lease.id.to_string())
@@ -134,7 +134,7 @@ impl Store {
             .bind(lease.epoch)
             .execute(&self.0.pool)
             .await?;
-        Ok(if renewed.rows_affected() == 1 { Hold::Held } else { Hold::Lost })
+        Ok(if renewed.rows_affected() == 1 { LeaseState::Held } else { LeaseState::Lost })
     }
 
     /// Writes down what was delivered, which ends all trouble.
@@ -169,7 +169,7 @@ impl Store {
     pub async fn record_delivery_trouble(
         &self,
         lease: &DeliveryLease,
-        trouble: Option<&Trouble>,
+        trouble: Option<&FailureStreak>,
     ) -> Result<(), StoreError> {
         let written = self
             .query("UPDATE deliveries SET trouble = $4 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3")
@@ -336,7 +336,7 @@ fn read(row: &AnyRow) -> Result<DeliveryRow, StoreError> {
         name: record.name("name")?,
         key: record.optional_parsed("declared_key")?,
         names: std::iter::once(&common_name).chain(&further).map(|name| name.name().clone()).collect(),
-        standing: DeliveryStanding {
+        standing: DeliveryFacts {
             newest: read_deliverable(&record, "newest_id", "newest_created_at", "newest_not_after")?,
             delivered: read_deliverable(&record, "certificate_id", "certificate_created_at", "certificate_not_after")?,
             delivered_revoked: record.flag("delivered_revoked")?,
@@ -357,9 +357,9 @@ fn read_deliverable(
     id: &'static str,
     created: &'static str,
     not_after: &'static str,
-) -> Result<Option<Deliverable>, StoreError> {
+) -> Result<Option<DeliverableCertificate>, StoreError> {
     let Some(id) = record.optional_parsed::<CertificateId>(id)? else { return Ok(None) };
-    Ok(Some(Deliverable { id, created: record.moment(created)?, not_after: record.moment(not_after)? }))
+    Ok(Some(DeliverableCertificate { id, created: record.moment(created)?, not_after: record.moment(not_after)? }))
 }
 
 fn get() -> String {

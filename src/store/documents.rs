@@ -9,7 +9,7 @@ pub(super) mod revocation;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
 use crate::domain::text::RemoteMessage;
@@ -34,8 +34,8 @@ pub(super) fn of_failure(failure: &Failure) -> String {
 }
 
 /// A trouble as a document.
-pub(super) fn of_trouble(trouble: &Trouble) -> String {
-    serde_json::json!(TroubleDocument::from(trouble)).to_string()
+pub(super) fn of_trouble(trouble: &FailureStreak) -> String {
+    serde_json::json!(FailureStreakDocument::from(trouble)).to_string()
 }
 
 impl Record<'_> {
@@ -50,15 +50,15 @@ impl Record<'_> {
     }
 
     /// Reads a trouble.
-    pub(super) fn trouble(&self, column: &'static str) -> Result<Option<Trouble>, StoreError> {
+    pub(super) fn trouble(&self, column: &'static str) -> Result<Option<FailureStreak>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
-        let document: TroubleDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
+        let document: FailureStreakDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
         self.known(column, document.into_trouble()).map(Some)
     }
 }
 
 #[derive(Deserialize, Serialize)]
-struct TroubleDocument {
+struct FailureStreakDocument {
     failures: u32,
     last: FailureDocument,
     at: i64,
@@ -73,12 +73,12 @@ struct FailureDocument {
     message: RemoteMessage,
 }
 
-impl TroubleDocument {
+impl FailureStreakDocument {
     /// Nothing where its disposition is none that is known.
-    fn into_trouble(self) -> Option<Trouble> {
+    fn into_trouble(self) -> Option<FailureStreak> {
         // Older versions believed whatever the other side asked for.
         Some(
-            Trouble {
+            FailureStreak {
                 failures: self.failures,
                 last: self.last.into_failure()?,
                 at: Moment::from_micros(self.at),
@@ -98,8 +98,8 @@ impl FailureDocument {
     }
 }
 
-impl From<&Trouble> for TroubleDocument {
-    fn from(trouble: &Trouble) -> Self {
+impl From<&FailureStreak> for FailureStreakDocument {
+    fn from(trouble: &FailureStreak) -> Self {
         Self {
             failures: trouble.failures,
             last: FailureDocument::from(&trouble.last),

@@ -1,6 +1,6 @@
 //! Holds: orders that are kept back for their provider's sake, and when that ends.
 
-use crate::domain::hold::{Hold, HoldCause};
+use crate::domain::hold::{Deferral, DeferralCause};
 use crate::store::lease::fenced;
 use crate::store::work::LONGEST_LOOK_AHEAD;
 use crate::store::{Lease, Store, StoreError};
@@ -11,7 +11,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn hold_back(&self, lease: &Lease, hold: &Hold) -> Result<(), StoreError> {
+    pub async fn hold_back(&self, lease: &Lease, hold: &Deferral) -> Result<(), StoreError> {
         let until = hold.until.min(self.now() + LONGEST_LOOK_AHEAD);
         let released = self
             .query(HOLD_BACK)
@@ -35,7 +35,7 @@ impl Store {
     pub async fn end_limit_holds(&self) -> Result<u64, StoreError> {
         let ended = self
             .query(END_LIMIT_HOLDS)
-            .bind(HoldCause::PROVIDER_DOWN)
+            .bind(DeferralCause::PROVIDER_DOWN)
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;

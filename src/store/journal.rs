@@ -38,7 +38,7 @@ pub struct IntendedCanary<'a> {
 
 /// A TXT record that was, or may have been, made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChallengeRecord {
+pub struct JournalledRecord {
     /// Its identity here.
     pub id: ChallengeRecordId,
     /// Which auto-certificate it was for; a canary is for none.
@@ -65,7 +65,7 @@ pub struct ChallengeRecord {
 
 /// What becomes of a removal that is to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
+pub enum RemovalStart {
     /// It may begin.
     Begun,
     /// An open attempt needs an equal record: that one's entry is left, and this one is gone.
@@ -145,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails or one of them is damaged: without that one the others would look like all.
-    pub async fn challenge_records(&self, id: AutoCertificateId) -> Result<Vec<ChallengeRecord>, StoreError> {
+    pub async fn challenge_records(&self, id: AutoCertificateId) -> Result<Vec<JournalledRecord>, StoreError> {
         self.query(list()).bind(id.to_string()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
     }
 
@@ -153,7 +153,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn journal(&self) -> Result<Vec<ChallengeRecord>, StoreError> {
+    pub async fn journal(&self) -> Result<Vec<JournalledRecord>, StoreError> {
         self.readable(&self.query(journal()).fetch_all(&self.0.pool).await?, read)
     }
 
@@ -161,7 +161,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn strays(&self, now: Moment) -> Result<Vec<ChallengeRecord>, StoreError> {
+    pub async fn strays(&self, now: Moment) -> Result<Vec<JournalledRecord>, StoreError> {
         let rows = self.query(strays()).bind(now.micros()).fetch_all(&self.0.pool).await?;
         let strays = self.readable(&rows, read)?;
         if strays.len() < rows.len() {
@@ -194,7 +194,7 @@ impl Store {
         &self,
         id: ChallengeRecordId,
         patience: std::time::Duration,
-    ) -> Result<Removal, StoreError> {
+    ) -> Result<RemovalStart, StoreError> {
         // Each side writes before it looks at what the other wrote: at least one of the two sees the other.
         self.query("UPDATE challenge_records SET removing_until = @now + $2 WHERE id = $1")
             .bind(id.to_string())
@@ -202,7 +202,7 @@ impl Store {
             .execute(&self.0.pool)
             .await?;
         let forgotten = self.query(FORGET_IF_NEEDED).bind(id.to_string()).execute(&self.0.pool).await?;
-        Ok(if forgotten.rows_affected() == 1 { Removal::NeededElsewhere } else { Removal::Begun })
+        Ok(if forgotten.rows_affected() == 1 { RemovalStart::NeededElsewhere } else { RemovalStart::Begun })
     }
 
     /// Whether a removal may be under way that would take away what this attempt has in the journal. To be asked after
@@ -270,9 +270,9 @@ impl Store {
     }
 }
 
-fn read(row: &AnyRow) -> Result<ChallengeRecord, StoreError> {
+fn read(row: &AnyRow) -> Result<JournalledRecord, StoreError> {
     let record = Record::new(row, TABLE);
-    Ok(ChallengeRecord {
+    Ok(JournalledRecord {
         id: record.parsed("id")?,
         auto_certificate: record.optional_parsed("auto_certificate_id")?,
         attempt: record.optional_parsed("attempt_id")?,

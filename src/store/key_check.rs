@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use crate::store::row::Record;
-use crate::store::seal::{Place, split};
+use crate::store::seal::{SealedLocation, split};
 use crate::store::{KeyError, Store, StoreError};
 
 impl Store {
@@ -47,5 +47,5 @@ impl Store {
 }
 
 /// Where the check value is.
-pub(super) const KEY_CHECK: Place<'static> = Place { table: "facts", column: "value", row: "key-check" };
+pub(super) const KEY_CHECK: SealedLocation<'static> = SealedLocation { table: "facts", column: "value", row: "key-check" };
 const KNOWN: &str = "autocertd";

@@ -34,7 +34,7 @@ pub struct ProviderLease {
 
 /// Whether a lease still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum LeaseState {
     /// It holds, and was renewed.
     Held,
     /// It holds, and was renewed, but what it is for was deleted: only clean up.
@@ -48,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn renew_lease(&self, lease: &Lease) -> Result<Hold, StoreError> {
+    pub async fn renew_lease(&self, lease: &Lease) -> Result<LeaseState, StoreError> {
         let mut transaction = self.begin().await?;
         let tenure = self.tenure(&mut transaction, lease).await?;
         transaction.commit().await?;
@@ -59,7 +59,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn renew_provider_lease(&self, lease: &ProviderLease) -> Result<Hold, StoreError> {
+    pub async fn renew_provider_lease(&self, lease: &ProviderLease) -> Result<LeaseState, StoreError> {
         let renewed = self
             .query("UPDATE providers SET lease_until = @now + @lease WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3")
             .bind(lease.id.to_string())
@@ -67,7 +67,7 @@ impl Store {
             .bind(lease.epoch)
             .execute(&self.0.pool)
             .await?;
-        Ok(if renewed.rows_affected() == 1 { Hold::Held } else { Hold::Lost })
+        Ok(if renewed.rows_affected() == 1 { LeaseState::Held } else { LeaseState::Lost })
     }
 
     /// Gives the lease of a provider back.
@@ -118,12 +118,12 @@ impl Store {
     /// transaction, so that nobody can claim it between the look and the write.
     pub(super) async fn hold(&self, transaction: &mut Transaction, lease: &Lease) -> Result<(), StoreError> {
         match self.tenure(transaction, lease).await? {
-            Hold::Held | Hold::Deleted => Ok(()),
-            Hold::Lost => Err(StoreError::LostLease),
+            LeaseState::Held | LeaseState::Deleted => Ok(()),
+            LeaseState::Lost => Err(StoreError::LostLease),
         }
     }
 
-    async fn tenure(&self, transaction: &mut Transaction, lease: &Lease) -> Result<Hold, StoreError> {
+    async fn tenure(&self, transaction: &mut Transaction, lease: &Lease) -> Result<LeaseState, StoreError> {
         let row = self
             .query(
                 "UPDATE auto_certificates SET lease_until = @now + @lease \
@@ -135,9 +135,9 @@ impl Store {
             .fetch_optional(&mut **transaction)
             .await?;
         Ok(match row.map(|row| row.try_get::<Option<i64>, _>("deleted_at")).transpose()? {
-            None => Hold::Lost,
-            Some(None) => Hold::Held,
-            Some(Some(_)) => Hold::Deleted,
+            None => LeaseState::Lost,
+            Some(None) => LeaseState::Held,
+            Some(Some(_)) => LeaseState::Deleted,
         })
     }
 }

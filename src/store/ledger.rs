@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::any::AnyRow;
 
-use crate::domain::ledger::{Bucket, Full, Ledger, Limits, OrderFacts, Scope};
+use crate::domain::ledger::{RateLimitBucket, LimitExceeded, RateLimitLedger, CaLimits, OrderFacts, BucketScope};
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
 use crate::domain::server_url::ServerUrl;
@@ -16,20 +16,20 @@ use crate::store::{Lease, Store, StoreError};
 
 /// Whose buckets they are, and how large.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Books {
+pub struct LedgerAccount {
     /// The URL of the account; absent until it is registered, when it has used up nothing yet.
     pub account: Option<String>,
     /// The directory of the CA that the account is with.
     pub server: ServerUrl,
     /// The limits of the CA.
-    pub limits: Limits,
+    pub limits: CaLimits,
 }
 
 /// An order, and the books that it counts in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Booking {
+pub struct OrderCharge {
     /// The books.
-    pub books: Books,
+    pub books: LedgerAccount,
     /// The order.
     pub order: OrderFacts,
 }
@@ -39,23 +39,23 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn ledger(&self, books: &Books, now: Moment) -> Result<Ledger, StoreError> {
+    pub async fn ledger(&self, books: &LedgerAccount, now: Moment) -> Result<RateLimitLedger, StoreError> {
         let mut settled = Vec::new();
-        if books.limits != Limits::NONE {
+        if books.limits != CaLimits::NONE {
             for scope in books.scopes() {
                 let rows = self.query(OF_SCOPE).bind(scope).bind(now.micros()).fetch_all(&self.0.pool).await?;
                 settled.extend(self.readable(&rows, read)?);
             }
         }
-        Ok(Ledger::new(books.limits, settled))
+        Ok(RateLimitLedger::new(books.limits, settled))
     }
 
     /// Counts an order that is about to be sent, unless the CA would refuse it for the limit that this gives.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn take_order(&self, lease: &Lease, booking: &Booking) -> Result<Result<(), Full>, StoreError> {
-        let Booking { books, order } = booking;
+    pub async fn take_order(&self, lease: &Lease, booking: &OrderCharge) -> Result<Result<(), LimitExceeded>, StoreError> {
+        let OrderCharge { books, order } = booking;
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         let mut ledger = self.lock_buckets(&mut transaction, books, order.buckets()).await?;
@@ -73,11 +73,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn count_failures(&self, lease: &Lease, books: &Books, names: &[DnsName]) -> Result<(), StoreError> {
+    pub async fn count_failures(&self, lease: &Lease, books: &LedgerAccount, names: &[DnsName]) -> Result<(), StoreError> {
         let mut names: Vec<&DnsName> = names.iter().collect();
         names.sort_by_key(|name| name.base());
         names.dedup_by_key(|name| name.base());
-        let buckets = names.iter().map(|name| Bucket::Failures(name.base().to_owned()));
+        let buckets = names.iter().map(|name| RateLimitBucket::Failures(name.base().to_owned()));
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         let mut ledger = self.lock_buckets(&mut transaction, books, buckets).await?;
@@ -93,10 +93,10 @@ impl Store {
     pub(super) async fn count_issued(
         &self,
         transaction: &mut Transaction,
-        booking: &Booking,
+        booking: &OrderCharge,
         now: Moment,
     ) -> Result<(), StoreError> {
-        let Booking { books, order } = booking;
+        let OrderCharge { books, order } = booking;
         let mut ledger = self.lock_buckets(transaction, books, order.of_certificate()).await?;
         self.write_buckets(transaction, books, ledger.issued(order, now)).await
     }
@@ -112,9 +112,9 @@ impl Store {
     async fn lock_buckets(
         &self,
         transaction: &mut Transaction,
-        books: &Books,
-        buckets: impl Iterator<Item = Bucket>,
-    ) -> Result<Ledger, StoreError> {
+        books: &LedgerAccount,
+        buckets: impl Iterator<Item = RateLimitBucket>,
+    ) -> Result<RateLimitLedger, StoreError> {
         let mut settled = Vec::new();
         for bucket in buckets.filter(|bucket| books.limits.of(bucket).is_some()) {
             let Some(scope) = books.scope(bucket.scope()) else { continue };
@@ -128,14 +128,14 @@ impl Store {
                 .await?;
             settled.push((bucket, Record::new(&row, TABLE).moment("settled_at")?));
         }
-        Ok(Ledger::new(books.limits, settled))
+        Ok(RateLimitLedger::new(books.limits, settled))
     }
 
     async fn write_buckets(
         &self,
         transaction: &mut Transaction,
-        books: &Books,
-        taken: impl IntoIterator<Item = (Bucket, Moment)>,
+        books: &LedgerAccount,
+        taken: impl IntoIterator<Item = (RateLimitBucket, Moment)>,
     ) -> Result<(), StoreError> {
         for (bucket, settled) in taken {
             let Some(scope) = books.scope(bucket.scope()) else { continue };
@@ -150,27 +150,27 @@ impl Store {
     }
 }
 
-impl Books {
-    fn scope(&self, scope: Scope) -> Option<&str> {
+impl LedgerAccount {
+    fn scope(&self, scope: BucketScope) -> Option<&str> {
         match scope {
-            Scope::Account => self.account.as_deref(),
-            Scope::Server => Some(self.server.as_str()),
+            BucketScope::Account => self.account.as_deref(),
+            BucketScope::Server => Some(self.server.as_str()),
         }
     }
 
     fn scopes(&self) -> impl Iterator<Item = String> {
-        [Scope::Account, Scope::Server].into_iter().filter_map(|scope| self.scope(scope).map(ToOwned::to_owned))
+        [BucketScope::Account, BucketScope::Server].into_iter().filter_map(|scope| self.scope(scope).map(ToOwned::to_owned))
     }
 }
 
-fn read(row: &AnyRow) -> Result<(Bucket, Moment), StoreError> {
+fn read(row: &AnyRow) -> Result<(RateLimitBucket, Moment), StoreError> {
     let record = Record::new(row, TABLE);
-    let bucket = Bucket::from_parts(&record.text("bucket")?, record.text("subject")?);
+    let bucket = RateLimitBucket::from_parts(&record.text("bucket")?, record.text("subject")?);
     Ok((record.known("bucket", bucket)?, record.moment("settled_at")?))
 }
 
 /// A digest: the names of a large set are longer than what an index of PostgreSQL takes.
-fn row_id(scope: &str, bucket: &Bucket) -> String {
+fn row_id(scope: &str, bucket: &RateLimitBucket) -> String {
     let whole = [scope, bucket.kind().as_str(), bucket.subject()].join("\n");
     URL_SAFE_NO_PAD.encode(digest(&SHA256, whole.as_bytes()))
 }

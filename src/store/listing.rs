@@ -36,7 +36,7 @@ impl<I: Copy> PageRows<I> {
 }
 
 /// A table that is listed.
-pub(super) struct Listed {
+pub(super) struct ListedTable {
     pub(super) table: &'static str,
     /// The condition that every row meets which is there for clients; empty where all are.
     pub(super) present: &'static str,
@@ -90,7 +90,7 @@ impl Conditions {
     }
 }
 
-impl Listed {
+impl ListedTable {
     /// The page is chosen first, so that what is passed over costs no look at the rows.
     pub(super) fn page(&self, conditions: &Conditions) -> String {
         let twice = if conditions.looks_twice { format!("CROSS JOIN {} a", self.table) } else { String::new() };
@@ -114,7 +114,7 @@ impl Store {
     /// The rows of a page of `listed`.
     pub(super) async fn page_rows<I>(
         &self,
-        listed: &Listed,
+        listed: &ListedTable,
         conditions: Conditions,
         page: Page,
     ) -> Result<PageRows<I>, StoreError>

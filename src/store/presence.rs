@@ -13,14 +13,14 @@ use crate::store::StoreError;
 
 /// The presence of this process; it ends with the value.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub(super) struct InstanceLock {
     folder: PathBuf,
     own: PathBuf,
     /// Holds the lock.
     _file: File,
 }
 
-impl Presence {
+impl InstanceLock {
     /// Registers `instance` beside `database`.
     pub(super) fn register(database: &Path, instance: Uuid) -> Result<Self, StoreError> {
         let folder = folder_of(database)?;
@@ -53,17 +53,17 @@ impl Presence {
     }
 
     /// The proof that an instance is dead; nothing where it lives.
-    pub(super) async fn dead(&self, instance: &str) -> Result<Option<Dead>, StoreError> {
+    pub(super) async fn dead(&self, instance: &str) -> Result<Option<DeadInstance>, StoreError> {
         let path = self.folder.join(instance);
         if path == self.own {
             return Ok(None);
         }
         let failed = |source| StoreError::File { path: self.folder.clone(), source };
-        files::work(&self.folder, || Dead::find(path)).await.map_err(failed)?
+        files::work(&self.folder, || DeadInstance::find(path)).await.map_err(failed)?
     }
 }
 
-impl Drop for Presence {
+impl Drop for InstanceLock {
     fn drop(&mut self) {
         // A file that stays behind is found dead and removed by the next process.
         let _removed = std::fs::remove_file(&self.own);
@@ -72,12 +72,12 @@ impl Drop for Presence {
 
 /// An instance that is dead, and stays so while this value lives.
 #[derive(Debug)]
-pub(super) struct Dead {
+pub(super) struct DeadInstance {
     path: PathBuf,
     file: Option<File>,
 }
 
-impl Dead {
+impl DeadInstance {
     fn find(path: PathBuf) -> Result<Option<Self>, StoreError> {
         let file = match File::open(&path) {
             Ok(file) => file,

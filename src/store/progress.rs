@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use sqlx::any::AnyRow;
 
 use crate::domain::attempt::StageKind;
-use crate::domain::back_off::Trouble;
-use crate::domain::hold::Hold;
+use crate::domain::back_off::FailureStreak;
+use crate::domain::hold::Deferral;
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
@@ -46,9 +46,9 @@ pub struct Progress {
     /// How many runs have finished; it grows at the end of each.
     pub runs: u64,
     /// What keeps an order back for its provider's sake, by now.
-    pub hold: Option<Hold>,
+    pub hold: Option<Deferral>,
     /// What went wrong since the last success.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<FailureStreak>,
     /// Its newest certificate.
     pub newest: Option<NewestSummary>,
     /// Whether it was deleted meanwhile.

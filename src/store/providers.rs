@@ -8,21 +8,21 @@ use crate::domain::provider::{NewProvider, Provider};
 use crate::domain::resource::{Actor, Audit, ResourceName};
 use crate::domain::server_url::ServerUrl;
 use crate::domain::state::State;
-use crate::store::listing::{Conditions, IDS, Listed};
+use crate::store::listing::{Conditions, IDS, ListedTable};
 use crate::store::renaming::Renaming;
 use crate::store::row::Record;
-use crate::store::seal::Place;
+use crate::store::seal::SealedLocation;
 use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
 /// What became of the deletion of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deletion {
+pub enum DeletionOutcome {
     /// It is gone.
     Deleted,
     /// There was none.
     Missing,
     /// These auto-certificates still use it.
-    InUse(Users),
+    InUse(ProviderUsers),
 }
 
 /// Which providers a list is about: those that meet every condition. One without values is met by all.
@@ -36,7 +36,7 @@ pub struct ProviderFilter {
 
 /// Auto-certificates that use a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Users {
+pub struct ProviderUsers {
     /// The oldest of them.
     pub first: Vec<(AutoCertificateId, ResourceName)>,
     /// Whether there are others.
@@ -184,7 +184,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Declared`], or where the database fails.
-    pub async fn delete_provider(&self, id: ProviderId) -> Result<Deletion, StoreError> {
+    pub async fn delete_provider(&self, id: ProviderId) -> Result<DeletionOutcome, StoreError> {
         let mut transaction = self.begin().await?;
         // Keeps out the making of an auto-certificate that would use this provider.
         self.lock_auto_certificates(&mut transaction).await?;
@@ -192,11 +192,11 @@ impl Store {
         let some = self.query(SOME_USERS).bind(id.to_string()).fetch_all(&mut *transaction).await?;
         if !some.is_empty() {
             let first = self.readable(&some[..some.len().min(NAMED)], read_user)?;
-            return Ok(Deletion::InUse(Users { first, more: some.len() > NAMED }));
+            return Ok(DeletionOutcome::InUse(ProviderUsers { first, more: some.len() > NAMED }));
         }
         let deleted = self.query(DELETE).bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(if deleted.rows_affected() == 1 { Deletion::Deleted } else { Deletion::Missing })
+        Ok(if deleted.rows_affected() == 1 { DeletionOutcome::Deleted } else { DeletionOutcome::Missing })
     }
 }
 
@@ -250,8 +250,8 @@ impl Store {
 }
 
 /// Where the key of the external account is sealed.
-pub(super) const fn eab_key_secret(row: &str) -> Place<'_> {
-    Place { table: TABLE, column: "eab_key_secret", row }
+pub(super) const fn eab_key_secret(row: &str) -> SealedLocation<'_> {
+    SealedLocation { table: TABLE, column: "eab_key_secret", row }
 }
 
 fn read_user(row: &AnyRow) -> Result<(AutoCertificateId, ResourceName), StoreError> {
@@ -309,7 +309,7 @@ impl ProviderFilter {
     }
 }
 
-pub(super) const LISTED: Listed = Listed {
+pub(super) const LISTED: ListedTable = ListedTable {
     table: TABLE,
     present: "",
     bytes: "octet_length(r.server) + octet_length(r.fallbacks) + COALESCE(octet_length(r.trouble), 0)",

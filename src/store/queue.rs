@@ -1,7 +1,7 @@
 //! The queues at providers: who is due there, the most urgent first, and who is kept back.
 
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::hold::{Hold, HoldCause};
+use crate::domain::hold::{Deferral, DeferralCause};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::moment::Moment;
 use crate::domain::plan::plan;
@@ -16,7 +16,7 @@ use time::Duration;
 
 /// An auto-certificate in the queue of its provider.
 #[derive(Clone, Debug)]
-pub struct Due {
+pub struct DueAutoCertificate {
     /// How it stands.
     pub auto_certificate: AutoCertificate,
     /// How often it had been woken by then.
@@ -37,7 +37,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn queue_at(&self, provider: ProviderId, now: Moment, limit: u32) -> Result<Vec<Due>, StoreError> {
+    pub async fn queue_at(&self, provider: ProviderId, now: Moment, limit: u32) -> Result<Vec<DueAutoCertificate>, StoreError> {
         let rows = self
             .query(queue())
             .bind(provider.to_string())
@@ -56,7 +56,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn queue_of(&self, ids: &[AutoCertificateId], now: Moment) -> Result<Vec<Due>, StoreError> {
+    pub async fn queue_of(&self, ids: &[AutoCertificateId], now: Moment) -> Result<Vec<DueAutoCertificate>, StoreError> {
         let rows =
             self.query(queue_of()).bind(documents::of_ids(ids)).bind(now.micros()).fetch_all(&self.0.pool).await?;
         self.readable(&rows, read_due)
@@ -66,12 +66,12 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_back(&self, held: &[(Due, Hold)], now: Moment) -> Result<(), StoreError> {
+    pub async fn keep_back(&self, held: &[(DueAutoCertificate, Deferral)], now: Moment) -> Result<(), StoreError> {
         if held.is_empty() {
             return Ok(());
         }
         // Rows are locked in the order of their ids everywhere, so that no two transactions wait for each other.
-        let mut in_order: Vec<&(Due, Hold)> = held.iter().collect();
+        let mut in_order: Vec<&(DueAutoCertificate, Deferral)> = held.iter().collect();
         in_order.sort_by_key(|(due, _)| due.auto_certificate.id.to_string());
         self.retrying(|| Box::pin(self.keep_back_in_order(&in_order, now))).await
     }
@@ -87,7 +87,7 @@ impl Store {
 }
 
 impl Store {
-    async fn keep_back_in_order(&self, held: &[&(Due, Hold)], now: Moment) -> Result<(), StoreError> {
+    async fn keep_back_in_order(&self, held: &[&(DueAutoCertificate, Deferral)], now: Moment) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         for (due, hold) in held {
             let mut standing = due.auto_certificate.standing.clone();
@@ -100,7 +100,7 @@ impl Store {
                 .bind(hold.cause.description().to_owned())
                 .bind(next_look.micros())
                 .bind(hold.cause.kind())
-                .bind(HoldCause::PROVIDER_DOWN)
+                .bind(DeferralCause::PROVIDER_DOWN)
                 .execute(&mut *transaction)
                 .await?;
         }
@@ -124,8 +124,8 @@ impl Store {
     }
 }
 
-fn read_due(row: &AnyRow) -> Result<Due, StoreError> {
-    Ok(Due { auto_certificate: auto_certificates::read(row)?, wakes: Record::new(row, TABLE).number("wakes")? })
+fn read_due(row: &AnyRow) -> Result<DueAutoCertificate, StoreError> {
+    Ok(DueAutoCertificate { auto_certificate: auto_certificates::read(row)?, wakes: Record::new(row, TABLE).number("wakes")? })
 }
 
 /// The most urgent first: what is revoked, then the least time left; one without a certificate counts as if it had a day

@@ -5,7 +5,7 @@ use time::Duration;
 
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
-use crate::domain::rehearsal::Rehearsal;
+use crate::domain::rehearsal::Preflight;
 use crate::store::auto_certificates::TABLE;
 use crate::store::documents::rehearsal::of_rehearsal;
 use crate::store::row::Record;
@@ -46,7 +46,7 @@ impl Store {
     pub async fn store_rehearsal(
         &self,
         id: AutoCertificateId,
-        rehearsal: &Rehearsal,
+        rehearsal: &Preflight,
         next: Moment,
     ) -> Result<(), StoreError> {
         let query = self.query(STORE).bind(id.to_string()).bind(of_rehearsal(rehearsal)).bind(next.micros());

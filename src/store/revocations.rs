@@ -4,7 +4,7 @@
 
 use crate::store::database::Transaction;
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::fingerprint::KeyFingerprint;
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
@@ -144,7 +144,7 @@ impl Store {
     pub async fn record_revocation_trouble(
         &self,
         claim: &RevocationClaim,
-        trouble: Trouble,
+        trouble: FailureStreak,
     ) -> Result<Revocation, StoreError> {
         let again = trouble.clone().within(claim.leaf.not_after);
         let next_look = again.as_ref().map(|again| again.next_try.min(self.now() + LONGEST_LOOK_AHEAD));

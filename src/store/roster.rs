@@ -16,7 +16,7 @@ use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
 /// A target whose rows are to be brought in line.
-pub struct RosterTarget<'a> {
+pub struct AssignmentTarget<'a> {
     /// The key of the declared delivery.
     pub key: &'a DeclaredKey,
     /// Whose rows; empty for what is delivered once per fleet.
@@ -24,12 +24,12 @@ pub struct RosterTarget<'a> {
     /// Where labels become names of folders or Secrets: targets of one place share them. `None` where labels name nothing.
     pub place: Option<&'a str>,
     /// Whether an auto-certificate is delivered there.
-    pub wants: &'a (dyn Fn(&RosterEntry) -> bool + Send + Sync),
+    pub wants: &'a (dyn Fn(&AssignmentCandidate) -> bool + Send + Sync),
 }
 
 /// What a delivery goes by when it says which auto-certificates it is for.
 #[derive(Clone, Debug)]
-pub struct RosterEntry {
+pub struct AssignmentCandidate {
     /// The auto-certificate.
     pub id: AutoCertificateId,
     /// Its name.
@@ -44,10 +44,10 @@ pub struct RosterEntry {
 
 /// A target with what it has and what it wants.
 struct Assignment<'a> {
-    target: &'a RosterTarget<'a>,
+    target: &'a AssignmentTarget<'a>,
     present: Vec<Present>,
     /// In the order of their making.
-    wanted: Vec<&'a RosterEntry>,
+    wanted: Vec<&'a AssignmentCandidate>,
 }
 
 /// What becomes of the rows of targets that are not declared.
@@ -85,7 +85,7 @@ impl Store {
     pub async fn sync_deliveries(
         &self,
         instance: &str,
-        targets: &[RosterTarget<'_>],
+        targets: &[AssignmentTarget<'_>],
         others: Undeclared,
     ) -> Result<(), StoreError> {
         // Rows of several statements cannot all be locked in one order.
@@ -95,7 +95,7 @@ impl Store {
     async fn sync_deliveries_once(
         &self,
         instance: &str,
-        targets: &[RosterTarget<'_>],
+        targets: &[AssignmentTarget<'_>],
         others: Undeclared,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
@@ -130,7 +130,7 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         instance: &str,
-        targets: &[RosterTarget<'_>],
+        targets: &[AssignmentTarget<'_>],
     ) -> Result<(), StoreError> {
         let fleet = if self.0.dialect == Dialect::Sqlite { "" } else { instance };
         for own in [instance, fleet] {
@@ -154,10 +154,10 @@ impl Store {
     async fn assignment<'a>(
         &self,
         transaction: &mut Transaction,
-        target: &'a RosterTarget<'a>,
-        roster: &'a [RosterEntry],
+        target: &'a AssignmentTarget<'a>,
+        roster: &'a [AssignmentCandidate],
     ) -> Result<Assignment<'a>, StoreError> {
-        let wanted: Vec<&RosterEntry> = roster.iter().filter(|entry| (target.wants)(entry)).collect();
+        let wanted: Vec<&AssignmentCandidate> = roster.iter().filter(|entry| (target.wants)(entry)).collect();
         let ids: HashSet<AutoCertificateId> = wanted.iter().map(|entry| entry.id).collect();
         let (present, unwanted): (Vec<_>, Vec<_>) =
             self.rows_at(transaction, target).await?.into_iter().partition(|row| ids.contains(&row.auto_certificate));
@@ -198,13 +198,13 @@ impl Store {
     }
 
     /// All that is not deleted, in the order of its making.
-    async fn roster(&self, transaction: &mut Transaction) -> Result<Vec<RosterEntry>, StoreError> {
+    async fn roster(&self, transaction: &mut Transaction) -> Result<Vec<AssignmentCandidate>, StoreError> {
         let rows = self.query(ROSTER).fetch_all(&mut **transaction).await?;
         let read = |row: &AnyRow| {
             let record = Record::new(row, "auto_certificates");
             let common_name: RequestedName = record.parsed("common_name")?;
             let further = record.texts::<RequestedName>("subject_alternative_names")?;
-            Ok(RosterEntry {
+            Ok(AssignmentCandidate {
                 id: record.parsed("id")?,
                 name: record.name("name")?,
                 key: record.optional_parsed("declared_key")?,
@@ -218,7 +218,7 @@ impl Store {
     async fn rows_at(
         &self,
         transaction: &mut Transaction,
-        target: &RosterTarget<'_>,
+        target: &AssignmentTarget<'_>,
     ) -> Result<Vec<Present>, StoreError> {
         let rows = self
             .query(PRESENT)
@@ -237,7 +237,7 @@ impl Store {
     async fn insert_delivery(
         &self,
         transaction: &mut Transaction,
-        target: &RosterTarget<'_>,
+        target: &AssignmentTarget<'_>,
         auto_certificate: AutoCertificateId,
         label: &str,
     ) -> Result<(), StoreError> {
@@ -284,7 +284,7 @@ impl Labels {
     }
 
     /// A label for a new row: the usual one, else one with the identity in it.
-    fn take(&mut self, place: &str, entry: &RosterEntry) -> String {
+    fn take(&mut self, place: &str, entry: &AssignmentCandidate) -> String {
         let usual = label(entry.key.as_ref(), entry.common_name.name());
         let with_id = format!("{usual}-{}", entry.id);
         // Somebody may have a common name that looks like this.
@@ -297,13 +297,13 @@ impl Labels {
 }
 
 /// Targets without a place are by themselves.
-fn place_of(target: &RosterTarget<'_>) -> String {
+fn place_of(target: &AssignmentTarget<'_>) -> String {
     target.place.map_or_else(|| format!("target {}", target.key), |place| format!("place {place}"))
 }
 
-fn warn_of_unwanted(target: &RosterTarget<'_>, unwanted: &[Present], roster: &[RosterEntry]) {
+fn warn_of_unwanted(target: &AssignmentTarget<'_>, unwanted: &[Present], roster: &[AssignmentCandidate]) {
     let ids: HashSet<AutoCertificateId> = unwanted.iter().map(|row| row.auto_certificate).collect();
-    let left: Vec<&RosterEntry> = roster.iter().filter(|entry| ids.contains(&entry.id)).collect();
+    let left: Vec<&AssignmentCandidate> = roster.iter().filter(|entry| ids.contains(&entry.id)).collect();
     for entry in left.iter().take(MOST_WARNINGS) {
         tracing::warn!(
             delivery = %target.key, auto_certificate = %entry.id, name = %entry.name,

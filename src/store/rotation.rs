@@ -7,12 +7,12 @@ use sqlx::Row;
 
 use crate::store::key_check::KEY_CHECK;
 use crate::store::row::Record;
-use crate::store::seal::{Place, prefix};
+use crate::store::seal::{SealedLocation, prefix};
 use crate::store::{Store, StoreError};
 
 /// How far a rotation is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resealed {
+pub struct RotationProgress {
     /// So many values are sealed anew.
     pub done: u64,
     /// Of so many.
@@ -28,13 +28,13 @@ impl Store {
     /// # Errors
     /// Where the key file cannot be replaced, a value cannot be opened or the database fails; what is sealed anew stays
     /// so, and the next call goes on.
-    pub async fn rotate_master_key(&self, mut progress: impl FnMut(Resealed)) -> Result<Resealed, StoreError> {
+    pub async fn rotate_master_key(&self, mut progress: impl FnMut(RotationProgress)) -> Result<RotationProgress, StoreError> {
         let _lock = self.0.keys.lock_for_rotation()?;
         self.0.keys.reload()?;
         if self.key_of_check().await? == Some(self.0.keys.active().id.clone()) {
             self.0.keys.add_active()?;
         }
-        let mut resealed = Resealed::default();
+        let mut resealed = RotationProgress::default();
         for column in SEALED {
             resealed.total += self.count_older(column).await?;
         }
@@ -50,7 +50,7 @@ impl Store {
         Ok(resealed)
     }
 
-    async fn count_older(&self, column: Sealed) -> Result<u64, StoreError> {
+    async fn count_older(&self, column: SealedColumn) -> Result<u64, StoreError> {
         let active = prefix(&self.0.keys.active());
         let row = self
             .query(column.sql("SELECT COUNT(*) AS older FROM @table WHERE substr(@column, 1, $1) <> $2"))
@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// Seals the next rows behind `last` anew; nothing where none are left.
-    async fn reseal_batch(&self, column: Sealed, last: &str) -> Result<Option<Batch>, StoreError> {
+    async fn reseal_batch(&self, column: SealedColumn, last: &str) -> Result<Option<Batch>, StoreError> {
         let active = prefix(&self.0.keys.active());
         let mut transaction = self.begin().await?;
         let rows = self
@@ -77,7 +77,7 @@ impl Store {
         for row in &rows {
             let id: String = row.try_get("id")?;
             let sealed = Record::new(row, column.table).bytes("sealed")?;
-            let place = Place { table: column.table, column: column.column, row: &id };
+            let place = SealedLocation { table: column.table, column: column.column, row: &id };
             let secret = self.0.keys.open(place, &sealed)?;
             // What was written meanwhile is newer than what was read.
             let written = self
@@ -133,12 +133,12 @@ struct Batch {
 
 /// A column of sealed values.
 #[derive(Clone, Copy)]
-pub(super) struct Sealed {
+pub(super) struct SealedColumn {
     pub(super) table: &'static str,
     pub(super) column: &'static str,
 }
 
-impl Sealed {
+impl SealedColumn {
     /// A rotation is rare and may read whole tables; table and column are names of ours, from [`SEALED`].
     fn sql(self, text: &str) -> String {
         text.replace("@table", self.table).replace("@column", self.column)
@@ -150,14 +150,14 @@ fn length(prefix: &[u8]) -> i32 {
 }
 
 /// Every column of sealed values, the check value last.
-pub(super) const SEALED: [Sealed; 7] = [
-    Sealed { table: "providers", column: "eab_key_secret" },
-    Sealed { table: "providers", column: "account_credentials" },
-    Sealed { table: "providers", column: "pending_credentials" },
-    Sealed { table: "providers", column: "rollover_credentials" },
-    Sealed { table: "attempts", column: "private_key" },
-    Sealed { table: "certificates", column: "private_key" },
-    Sealed { table: KEY_CHECK.table, column: KEY_CHECK.column },
+pub(super) const SEALED: [SealedColumn; 7] = [
+    SealedColumn { table: "providers", column: "eab_key_secret" },
+    SealedColumn { table: "providers", column: "account_credentials" },
+    SealedColumn { table: "providers", column: "pending_credentials" },
+    SealedColumn { table: "providers", column: "rollover_credentials" },
+    SealedColumn { table: "attempts", column: "private_key" },
+    SealedColumn { table: "certificates", column: "private_key" },
+    SealedColumn { table: KEY_CHECK.table, column: KEY_CHECK.column },
 ];
 const NEXT_ROWS: &str = "\
     SELECT id, @column AS sealed FROM @table WHERE substr(@column, 1, $1) <> $2 AND id > $3 ORDER BY id LIMIT $4";

@@ -9,7 +9,7 @@ use crate::store::key_ring::{KeyError, KeyRing, MasterKey};
 
 /// The place of a sealed value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct SealedLocation<'a> {
     pub(super) table: &'static str,
     pub(super) column: &'static str,
     pub(super) row: &'a str,
@@ -17,7 +17,7 @@ pub(super) struct Place<'a> {
 
 impl KeyRing {
     /// Seals a secret for its place under the active key.
-    pub(super) fn seal(&self, place: Place<'_>, secret: &SecretString) -> Result<Vec<u8>, KeyError> {
+    pub(super) fn seal(&self, place: SealedLocation<'_>, secret: &SecretString) -> Result<Vec<u8>, KeyError> {
         let key = self.active();
         let plain = secret.expose_secret().as_bytes();
         // Room for the tag from the start: a buffer that grows leaves a copy of the secret behind.
@@ -31,7 +31,7 @@ impl KeyRing {
     }
 
     /// Opens a sealed value at its place.
-    pub(super) fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<SecretString, KeyError> {
+    pub(super) fn open(&self, place: SealedLocation<'_>, sealed: &[u8]) -> Result<SecretString, KeyError> {
         let unreadable = || KeyError::Unreadable { place: place.to_string() };
         let (id, rest) = split(sealed).ok_or_else(unreadable)?;
         let (nonce, text) = rest.split_at_checked(NONCE_LEN).ok_or_else(unreadable)?;
@@ -57,7 +57,7 @@ pub(super) fn split(sealed: &[u8]) -> Option<(&str, &[u8])> {
     std::str::from_utf8(id).ok().map(|id| (id, rest))
 }
 
-impl std::fmt::Display for Place<'_> {
+impl std::fmt::Display for SealedLocation<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}/{}", self.table, self.column, self.row)
     }

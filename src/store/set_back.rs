@@ -4,7 +4,7 @@
 
 use time::Duration;
 
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::moment::Moment;
 use crate::domain::provider::AccountNote;
 use crate::store::documents::account_note::of_account_note;
@@ -140,7 +140,7 @@ fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     }
 }
 
-fn lies_ahead(trouble: &Trouble, now: Moment) -> bool {
+fn lies_ahead(trouble: &FailureStreak, now: Moment) -> bool {
     trouble.at > now
 }
 

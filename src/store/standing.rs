@@ -3,13 +3,13 @@
 use sqlx::any::AnyRow;
 
 use crate::domain::id::ChallengeRecordId;
-use crate::domain::standing::StandingRecord;
+use crate::domain::standing::PersistRecord;
 use crate::store::row::Record;
 use crate::store::{Store, StoreError};
 
 /// Where an adapter makes a standing record.
 #[derive(Clone, Copy, Debug)]
-pub struct StandingPlace<'a> {
+pub struct PersistRecordLocation<'a> {
     /// The adapter.
     pub adapter: &'a str,
     /// The zone that it goes to.
@@ -20,7 +20,7 @@ pub struct StandingPlace<'a> {
 
 /// A standing record with what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct StoredPersistRecord {
     /// Its identity here.
     pub id: ChallengeRecordId,
     /// Whether it was seen in the DNS since it was noted.
@@ -32,7 +32,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn standing(&self, record: &StandingRecord) -> Result<Option<Standing>, StoreError> {
+    pub async fn standing(&self, record: &PersistRecord) -> Result<Option<StoredPersistRecord>, StoreError> {
         let row = self.query(GET).bind(record.name.clone()).bind(record.content.clone());
         row.fetch_optional(&self.0.pool).await?.as_ref().map(read).transpose()
     }
@@ -44,8 +44,8 @@ impl Store {
     /// Where the database fails.
     pub async fn intend_standing(
         &self,
-        record: &StandingRecord,
-        place: Option<StandingPlace<'_>>,
+        record: &PersistRecord,
+        place: Option<PersistRecordLocation<'_>>,
     ) -> Result<(), StoreError> {
         self.query(INSERT)
             .bind(self.0.randomness.uuid().to_string())
@@ -64,7 +64,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn standing_presented(&self, record: &StandingRecord, record_id: &str) -> Result<(), StoreError> {
+    pub async fn standing_presented(&self, record: &PersistRecord, record_id: &str) -> Result<(), StoreError> {
         self.query("UPDATE standing_records SET record_id = $3 WHERE name = $1 AND content = $2")
             .bind(record.name.clone())
             .bind(record.content.clone())
@@ -78,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn standing_seen(&self, record: &StandingRecord) -> Result<(), StoreError> {
+    pub async fn standing_seen(&self, record: &PersistRecord) -> Result<(), StoreError> {
         self.query("UPDATE standing_records SET seen_at = $3 WHERE name = $1 AND content = $2")
             .bind(record.name.clone())
             .bind(record.content.clone())
@@ -101,9 +101,9 @@ impl Store {
     }
 }
 
-fn read(row: &AnyRow) -> Result<Standing, StoreError> {
+fn read(row: &AnyRow) -> Result<StoredPersistRecord, StoreError> {
     let record = Record::new(row, "standing_records");
-    Ok(Standing { id: record.parsed("id")?, seen: record.optional_moment("seen_at")?.is_some() })
+    Ok(StoredPersistRecord { id: record.parsed("id")?, seen: record.optional_moment("seen_at")?.is_some() })
 }
 
 const GET: &str = "\

@@ -54,13 +54,13 @@ impl Takeover {
 
 /// What became of a takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TakenOver {
+pub enum TakeoverOutcome {
     /// It is there now.
     New {
         /// The auto-certificate.
         auto_certificate: AutoCertificateId,
         /// Its provider.
-        provider: ProviderOfTakeover,
+        provider: TakeoverProvider,
     },
     /// It was there, and has a newer certificate now.
     Newer(AutoCertificateId),
@@ -78,7 +78,7 @@ pub enum TakenOver {
 
 /// The provider of something that was taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderOfTakeover {
+pub struct TakeoverProvider {
     /// Its identity.
     pub id: ProviderId,
     /// Whether it was made for this.
@@ -92,7 +92,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn take_over(&self, wanted: &Takeover, by: &Actor, limit: u32) -> Result<TakenOver, StoreError> {
+    pub async fn take_over(&self, wanted: &Takeover, by: &Actor, limit: u32) -> Result<TakeoverOutcome, StoreError> {
         let mut transaction = self.begin().await?;
         let taken = self.take_over_within(&mut transaction, wanted, by, limit).await?;
         transaction.commit().await?;
@@ -108,7 +108,7 @@ impl Store {
         wanted: &[&Takeover],
         by: &Actor,
         limit: u32,
-    ) -> Result<Vec<TakenOver>, StoreError> {
+    ) -> Result<Vec<TakeoverOutcome>, StoreError> {
         let mut transaction = self.begin().await?;
         let mut taken = Vec::with_capacity(wanted.len());
         for one in wanted {
@@ -124,12 +124,12 @@ impl Store {
         wanted: &Takeover,
         by: &Actor,
         limit: u32,
-    ) -> Result<TakenOver, StoreError> {
+    ) -> Result<TakeoverOutcome, StoreError> {
         // Keeps out whoever makes an auto-certificate or deletes a provider.
         self.lock_auto_certificates(transaction).await?;
         if let Some(certificate) = &wanted.certificate {
             match self.refuse_compromised(transaction, &certificate.leaf).await {
-                Err(StoreError::CompromisedKey) => return Ok(TakenOver::CompromisedKey),
+                Err(StoreError::CompromisedKey) => return Ok(TakeoverOutcome::CompromisedKey),
                 allowed => allowed?,
             }
         }
@@ -137,17 +137,17 @@ impl Store {
             return self.freshen(transaction, wanted, present, by).await;
         }
         if self.count_of_clients(transaction, TABLE).await? >= u64::from(limit) {
-            return Ok(TakenOver::LimitReached);
+            return Ok(TakeoverOutcome::LimitReached);
         }
         let Some(provider) = self.provider_for(transaction, wanted, by).await? else {
-            return Ok(TakenOver::NoContact);
+            return Ok(TakeoverOutcome::NoContact);
         };
         // The plan looks at it at once, and goes on from the certificate that it has.
         let auto_certificate = self.insert_auto_certificate(transaction, &wanted.wish(provider.id), by).await?;
         if let Some(certificate) = &wanted.certificate {
             self.insert_in_use(transaction, auto_certificate, wanted.common_name.sent(), certificate, by).await?;
         }
-        Ok(TakenOver::New { auto_certificate, provider })
+        Ok(TakeoverOutcome::New { auto_certificate, provider })
     }
 
     /// The auto-certificate of this name.
@@ -176,22 +176,22 @@ impl Store {
         wanted: &Takeover,
         present: Present,
         by: &Actor,
-    ) -> Result<TakenOver, StoreError> {
+    ) -> Result<TakeoverOutcome, StoreError> {
         if !present.same_names {
-            return Ok(TakenOver::OtherNames(present.id));
+            return Ok(TakeoverOutcome::OtherNames(present.id));
         }
-        let Some(certificate) = &wanted.certificate else { return Ok(TakenOver::Present(present.id)) };
+        let Some(certificate) = &wanted.certificate else { return Ok(TakeoverOutcome::Present(present.id)) };
         let newest = self.query(NEWEST).bind(present.id.to_string()).fetch_optional(&mut **transaction).await?;
         if let Some(newest) = newest {
             let record = Record::new(&newest, "certificates");
             let pem = record.text("certificate")?;
             let newest = Leaf::from_pem(&pem).map_err(|error| record.corrupt("certificate", error))?;
             if newest.not_before >= certificate.leaf.not_before {
-                return Ok(TakenOver::Present(present.id));
+                return Ok(TakeoverOutcome::Present(present.id));
             }
         }
         self.insert_in_use(transaction, present.id, present.common_name.sent(), certificate, by).await?;
-        Ok(TakenOver::Newer(present.id))
+        Ok(TakeoverOutcome::Newer(present.id))
     }
 
     /// The provider with this server and contact, made where there is none.
@@ -200,7 +200,7 @@ impl Store {
         transaction: &mut Transaction,
         wanted: &Takeover,
         by: &Actor,
-    ) -> Result<Option<ProviderOfTakeover>, StoreError> {
+    ) -> Result<Option<TakeoverProvider>, StoreError> {
         let server = wanted.server.to_string();
         let rows = self.query(PROVIDERS_AT).bind(server.clone()).fetch_all(&mut **transaction).await?;
         let mut found = Vec::new();
@@ -209,7 +209,7 @@ impl Store {
             let email: Email = record.parsed("email")?;
             if wanted.email.as_ref().is_none_or(|wanted| *wanted == email) {
                 let account_url = record.optional_text("account_url")?;
-                found.push(ProviderOfTakeover { id: record.parsed("id")?, made: false, account_url });
+                found.push(TakeoverProvider { id: record.parsed("id")?, made: false, account_url });
             }
         }
         let Some(email) = &wanted.email else {
@@ -239,7 +239,7 @@ impl Store {
             .bind(by.id.to_string())
             .execute(&mut **transaction)
             .await?;
-        Ok(Some(ProviderOfTakeover { id, made: true, account_url }))
+        Ok(Some(TakeoverProvider { id, made: true, account_url }))
     }
 
     /// Stores a certificate as the newest one of an auto-certificate.

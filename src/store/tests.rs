@@ -141,7 +141,7 @@ async fn what_is_listed_whole_follows_an_index() {
 }
 
 /// The statement that chooses a page of `table` by these columns.
-fn listed(table: &listing::Listed, columns: &[&'static str]) -> String {
+fn listed(table: &listing::ListedTable, columns: &[&'static str]) -> String {
     let narrowed = |conditions: Conditions, column: &&'static str| conditions.and_any(column, [String::new()]);
     table.page(&columns.iter().fold(Conditions::default(), narrowed))
 }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::id::TokenId;
 use crate::domain::resource::ResourceName;
-use crate::domain::token::{Scope, Token};
+use crate::domain::token::{TokenScope, Token};
 use crate::store::row::Record;
 use crate::store::{KeyError, Store, StoreError};
 
@@ -20,7 +20,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn create_token(&self, name: &ResourceName, scope: Scope) -> Result<(Token, SecretString), StoreError> {
+    pub async fn create_token(&self, name: &ResourceName, scope: TokenScope) -> Result<(Token, SecretString), StoreError> {
         let token = Token { id: self.0.randomness.uuid().into(), name: name.clone(), scope, created: self.now() };
         let mut bytes = Zeroizing::new([0; SECRET_LENGTH]);
         aws_lc_rs::rand::fill(bytes.as_mut_slice()).map_err(|_| KeyError::Cipher)?;
@@ -96,7 +96,7 @@ fn read(row: &AnyRow) -> Result<Token, StoreError> {
     Ok(Token {
         id: record.parsed("id")?,
         name: record.name("name")?,
-        scope: record.known("scope", Scope::from_name(&record.text("scope")?))?,
+        scope: record.known("scope", TokenScope::from_name(&record.text("scope")?))?,
         created: record.moment("created_at")?,
     })
 }

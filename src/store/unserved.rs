@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 
 /// The auto-certificates that are not in service.
 #[derive(Clone, Debug)]
-pub struct Unserved {
+pub struct NotInService {
     /// How many auto-certificates there are in all.
     pub total: u64,
     /// How many of them lack something.
@@ -25,7 +25,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn unserved(&self, instance: &str, now: Moment, limit: u32) -> Result<Unserved, StoreError> {
+    pub async fn unserved(&self, instance: &str, now: Moment, limit: u32) -> Result<NotInService, StoreError> {
         let counted = self.query(TOTAL).fetch_one(&self.0.pool).await?;
         let (now, instance) = (now.micros(), instance.to_owned());
         let rows =
@@ -37,7 +37,7 @@ impl Store {
             let counted = self.query(count()).bind(now).bind(instance).fetch_one(&self.0.pool).await?;
             Record::new(&counted, TABLE).count("present")?
         };
-        Ok(Unserved { total: Record::new(&counted, TABLE).count("present")?, lacking_total, lacking })
+        Ok(NotInService { total: Record::new(&counted, TABLE).count("present")?, lacking_total, lacking })
     }
 
     /// At most `limit` auto-certificates after `cursor`, by id, that may be overdue at `now`: without a certificate that is

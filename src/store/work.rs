@@ -4,7 +4,7 @@ use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
 
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Disposition;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
@@ -16,7 +16,7 @@ use crate::store::{Lease, Store, StoreError};
 
 /// An auto-certificate that was claimed for work.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct ClaimedAutoCertificate {
     /// How it stands; `running` says that this very claim is at work.
     pub auto_certificate: AutoCertificate,
     /// The right to work on it.
@@ -55,7 +55,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn claim(&self, id: AutoCertificateId) -> Result<Option<Claim>, StoreError> {
+    pub async fn claim(&self, id: AutoCertificateId) -> Result<Option<ClaimedAutoCertificate>, StoreError> {
         let mut transaction = self.begin().await?;
         let row = self
             .query(CLAIM)
@@ -140,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn record_trouble(&self, lease: &Lease, trouble: &Trouble) -> Result<(), StoreError> {
+    pub async fn record_trouble(&self, lease: &Lease, trouble: &FailureStreak) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         self.hold(&mut transaction, lease).await?;
         self.write_trouble(&mut transaction, lease, trouble).await?;
@@ -192,7 +192,7 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         lease: &Lease,
-        trouble: &Trouble,
+        trouble: &FailureStreak,
     ) -> Result<(), StoreError> {
         self.query("UPDATE auto_certificates SET trouble = $2, held_until = NULL, held_by = NULL WHERE id = $1")
             .bind(lease.id.to_string())
@@ -202,12 +202,12 @@ impl Store {
         Ok(())
     }
 
-    async fn read_claim(&self, transaction: &mut Transaction, claimed: &AnyRow) -> Result<Claim, StoreError> {
+    async fn read_claim(&self, transaction: &mut Transaction, claimed: &AnyRow) -> Result<ClaimedAutoCertificate, StoreError> {
         let record = Record::new(claimed, TABLE);
         let lease =
             Lease { id: record.parsed("id")?, epoch: record.number("lease_epoch")?, wakes: record.number("wakes")? };
         let row = self.query(auto_certificates::get()).bind(lease.id.to_string()).fetch_one(&mut **transaction).await?;
-        Ok(Claim { auto_certificate: auto_certificates::read(&row)?, lease })
+        Ok(ClaimedAutoCertificate { auto_certificate: auto_certificates::read(&row)?, lease })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Accounts of other ACME clients, carried in by their keys. The other client is a small one of this file's own.
 
 use autocertd::acme::ProblemKind;
-use autocertd::domain::provider::{Adopted, CarriedAccount};
+use autocertd::domain::provider::{AdoptionOutcome, CarriedAccount};
 use autocertd_support::fault_proxy::Action;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -23,7 +23,7 @@ async fn an_account_on_p256_is_used_as_it_is() {
     let key = ForeignKey::generate(&PKCS_ECDSA_P256_SHA256);
     let url = key.register(&registry).await;
     let adopted = registry.registrar.adopt(registry.provider, &carried(&key.pem)).await.unwrap();
-    assert_eq!(adopted, Adopted { url: url.clone(), has_new_key: false });
+    assert_eq!(adopted, AdoptionOutcome { url: url.clone(), has_new_key: false });
     assert_eq!(registry.provider().await.account_url, Some(url));
     assert!(registry.can_order(&registry.credentials().await).await);
     assert_eq!(registry.stage.proxy.count("key-change"), 0);
@@ -39,7 +39,7 @@ async fn an_account_with_another_key_gets_one_of_ours_by_a_single_change() {
         let key = ForeignKey::generate(algorithm);
         let url = key.register(&registry).await;
         let adopted = registry.registrar.adopt(registry.provider, &carried(&key.pem)).await.unwrap();
-        assert_eq!(adopted, Adopted { url: url.clone(), has_new_key: true });
+        assert_eq!(adopted, AdoptionOutcome { url: url.clone(), has_new_key: true });
         assert_eq!(registry.credentials().await.account_url(), url);
         assert!(registry.can_order(&registry.credentials().await).await);
         assert_eq!(registry.stage.proxy.count("key-change"), 1);
@@ -53,7 +53,7 @@ async fn certbots_web_key_is_read() {
     let key = ForeignKey::generate(&PKCS_RSA_SHA256);
     let url = key.register(&registry).await;
     let adopted = registry.registrar.adopt(registry.provider, &carried(&key.private_jwk())).await.unwrap();
-    assert_eq!(adopted, Adopted { url, has_new_key: true });
+    assert_eq!(adopted, AdoptionOutcome { url, has_new_key: true });
     assert!(registry.can_order(&registry.credentials().await).await);
 }
 

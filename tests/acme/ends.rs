@@ -4,7 +4,7 @@ use autocertd::domain::declared::{Declared, DeclaredKey, DeclaredProvider};
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::provider::{AccountNote, NewProvider};
 use autocertd::domain::state;
-use autocertd::issuance::Stop;
+use autocertd::issuance::AttemptError;
 use autocertd_support::fault_proxy::Action;
 use http::StatusCode;
 use time::Duration;
@@ -66,7 +66,7 @@ async fn no_other_problem_costs_the_account() {
     let url = registry.provider().await.account_url;
     for (status, problem) in [(401, "unauthorized"), (403, "unauthorized"), (400, "malformed"), (404, "malformed")] {
         registry.refuse("key-change", status, problem);
-        let Stop::Failed(failure) = registry.registrar.roll_over(registry.provider).await.unwrap_err() else {
+        let AttemptError::Failed(failure) = registry.registrar.roll_over(registry.provider).await.unwrap_err() else {
             panic!("{problem} is no loss");
         };
         assert_eq!(failure.disposition, Disposition::Operator, "{failure}");

@@ -6,7 +6,7 @@ use autocertd::acme::{AcmeError, Waiting};
 use autocertd::config::span::Span;
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::TurnedClock;
+use autocertd::runtime::clock::ManualClock;
 use autocertd::runtime::network_fault::NetworkFault;
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
 use autocertd_support::loopback::own_address;
@@ -22,7 +22,7 @@ async fn retry_after_in_seconds_as_a_date_and_without_is_kept() {
     let stage = Stage::start_trusting().await;
     let credentials = stage.register(None).await.unwrap();
     let now = Moment::from_micros(1_700_000_000_000_000);
-    let clock = Arc::new(TurnedClock::starting_at(now));
+    let clock = Arc::new(ManualClock::starting_at(now));
     let client = client_at(&settings(vec![stage.proxy.root_pem_path()]), clock);
     let account = client.account(&credentials).await.unwrap();
     let later = Some(now + Duration::seconds(120));

@@ -2,7 +2,7 @@
 
 use autocertd::acme::{AcmeError, Authorization, ChallengeKind, Order};
 use autocertd::domain::name::DnsName;
-use autocertd::domain::standing::StandingRecord;
+use autocertd::domain::standing::PersistRecord;
 use autocertd_support::pebble::PebbleOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -10,9 +10,9 @@ use crate::challenge_dns::ChallengeDns;
 use crate::stage::{Stage, csr, names};
 
 /// The record that this authorization wants, with the policy that a wildcard needs.
-fn wanted(authorization: &Authorization, account: &str) -> StandingRecord {
+fn wanted(authorization: &Authorization, account: &str) -> PersistRecord {
     let issuer = &authorization.persist.as_ref().unwrap().issuers[0];
-    StandingRecord::new(&authorization.name, issuer, account, true)
+    PersistRecord::new(&authorization.name, issuer, account, true)
 }
 
 async fn finish(order: &mut Order, names: &[DnsName]) -> Result<String, AcmeError> {

@@ -7,7 +7,7 @@ use autocertd::domain::id::ProviderId;
 use autocertd::domain::provider::{NewProvider, Provider};
 use autocertd::domain::resource::Actor;
 use autocertd::issuance::Registrar;
-use autocertd::runtime::clock::{SharedClock, SystemClock, TurnedClock};
+use autocertd::runtime::clock::{SharedClock, SystemClock, ManualClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd::store::{Account, KeyRing, ProviderLease, Store, StoreSettings, StoreUrl};
 use autocertd_support::fault_proxy::{Action, RequestInfo};
@@ -22,7 +22,7 @@ pub(crate) struct Registry {
     pub(crate) store: Store,
     pub(crate) registrar: Registrar,
     pub(crate) provider: ProviderId,
-    pub(crate) clock: Arc<TurnedClock>,
+    pub(crate) clock: Arc<ManualClock>,
     _folder: TempDir,
 }
 
@@ -30,7 +30,7 @@ impl Registry {
     /// One whose provider has no account yet.
     pub(crate) async fn new(stage: Stage) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(TurnedClock::starting_at(autocertd::runtime::clock::Clock::now(&SystemClock)));
+        let clock = Arc::new(ManualClock::starting_at(autocertd::runtime::clock::Clock::now(&SystemClock)));
         let url = StoreUrl::sqlite(folder.path().join("store.db"));
         let keys = KeyRing::generate(&folder.path().join("master.key")).unwrap();
         let store_settings = StoreSettings { max_connections: 2, ..StoreSettings::of(url) };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use autocertd::acme::{AcmeAccount, NewOrder};
 use autocertd::config::span::Span;
 use autocertd::domain::moment::Moment;
-use autocertd::domain::renewal_info::{Answer, CertId, RenewalInfo, Window};
-use autocertd::runtime::clock::{Clock, SystemClock, TurnedClock};
+use autocertd::domain::renewal_info::{RenewalInfoAnswer, CertId, RenewalInfo, RenewalWindow};
+use autocertd::runtime::clock::{Clock, SystemClock, ManualClock};
 use autocertd_support::fault_proxy::{Action, Alteration};
 use http::header::{LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -33,12 +33,12 @@ impl Issued {
         Self { stage, account, certificate, id }
     }
 
-    async fn ask(&self) -> Answer {
+    async fn ask(&self) -> RenewalInfoAnswer {
         self.stage.client.renewal_info(&self.stage.server(), &self.id).await
     }
 
     /// The answer where Pebble says this.
-    async fn told(&self, said: &str) -> Answer {
+    async fn told(&self, said: &str) -> RenewalInfoAnswer {
         self.stage.pebble.set_renewal_info(&self.certificate, said).await.unwrap();
         self.ask().await
     }
@@ -47,7 +47,7 @@ impl Issued {
 #[tokio::test]
 async fn the_window_of_the_ca_is_read_with_its_pace_and_its_explanation() {
     let issued = Issued::start().await;
-    let Answer::Window { window, explanation_url, retry_after } = issued.ask().await else {
+    let RenewalInfoAnswer::Window { window, explanation_url, retry_after } = issued.ask().await else {
         panic!("Pebble suggests a window of its own")
     };
     let now = SystemClock.now();
@@ -62,10 +62,10 @@ async fn the_window_of_the_ca_is_read_with_its_pace_and_its_explanation() {
             "suggestedWindow": { "start": at(from).to_string(), "end": at(to).to_string() },
             "explanationURL": "https://ca.example/\u{1b}[31mwhy",
         });
-        let Answer::Window { window, explanation_url, .. } = issued.told(&said.to_string()).await else {
+        let RenewalInfoAnswer::Window { window, explanation_url, .. } = issued.told(&said.to_string()).await else {
             panic!("{said} is a window")
         };
-        assert_eq!(Some(window), Window::new(at(from), at(to)));
+        assert_eq!(Some(window), RenewalWindow::new(at(from), at(to)));
         assert_eq!(explanation_url.as_deref(), Some("https://ca.example/%1B[31mwhy"));
     }
     assert_eq!(issued.stage.proxy.count("directory"), 1, "a question costs one request");
@@ -87,7 +87,7 @@ async fn what_is_no_window_counts_as_no_answer() {
         "<html>soon</html>".to_owned(),
     ] {
         let answer = issued.told(&said).await;
-        assert!(matches!(answer, Answer::Useless(_)), "{said}: {answer:?}");
+        assert!(matches!(answer, RenewalInfoAnswer::Useless(_)), "{said}: {answer:?}");
         let now = SystemClock.now();
         let info = RenewalInfo::after(Some(&known), answer, now, 0.0);
         assert_eq!((&info.suggestion, info.ask_at), (&known.suggestion, now + Duration::hours(6)), "{said}");
@@ -99,16 +99,16 @@ async fn retry_after_is_read_in_both_forms() {
     let issued = Issued::start().await;
     let now = Moment::from_micros(1_700_000_000_000_000);
     let settings = settings(vec![issued.stage.proxy.root_pem_path()]);
-    let client = client_at(&settings, Arc::new(TurnedClock::starting_at(now)));
+    let client = client_at(&settings, Arc::new(ManualClock::starting_at(now)));
     for value in ["7200", "Wed, 15 Nov 2023 00:13:20 GMT"] {
         issued.stage.proxy.set_hook(on("renewal-info", move || with_header(RETRY_AFTER, value)));
         let answer = client.renewal_info(&issued.stage.server(), &issued.id).await;
-        let Answer::Window { retry_after, .. } = answer else { panic!("{answer:?}") };
+        let RenewalInfoAnswer::Window { retry_after, .. } = answer else { panic!("{answer:?}") };
         assert_eq!(retry_after, Some(now + Duration::hours(2)), "{value}");
     }
     issued.stage.proxy.set_hook(on("renewal-info", || with_header(RETRY_AFTER, "soon")));
     let answer = client.renewal_info(&issued.stage.server(), &issued.id).await;
-    assert!(matches!(answer, Answer::Window { retry_after: None, .. }), "{answer:?}");
+    assert!(matches!(answer, RenewalInfoAnswer::Window { retry_after: None, .. }), "{answer:?}");
 }
 
 #[tokio::test]
@@ -127,13 +127,13 @@ async fn what_passes_is_told_from_what_lasts() {
     for action in passing {
         issued.stage.proxy.set_hook(on("renewal-info", action));
         let answer = issued.ask().await;
-        assert!(matches!(answer, Answer::Unreachable(..)), "{answer:?}");
+        assert!(matches!(answer, RenewalInfoAnswer::Unreachable(..)), "{answer:?}");
     }
     issued.stage.proxy.set_hook(on("renewal-info", || limited(503, "slow down", Some("3600"))));
     let answer = issued.ask().await;
     let pause = |asked: Moment| asked - SystemClock.now();
     assert!(
-        matches!(&answer, Answer::Unreachable(words, Some(asked)) if words.contains("could not say when to renew")
+        matches!(&answer, RenewalInfoAnswer::Unreachable(words, Some(asked)) if words.contains("could not say when to renew")
             && (Duration::minutes(59)..=Duration::minutes(60)).contains(&pause(*asked))),
         "{answer:?}"
     );
@@ -147,13 +147,13 @@ async fn what_passes_is_told_from_what_lasts() {
     for action in lasting {
         issued.stage.proxy.set_hook(on("renewal-info", action));
         let answer = issued.ask().await;
-        assert!(matches!(answer, Answer::Useless(_)), "{answer:?}");
+        assert!(matches!(answer, RenewalInfoAnswer::Useless(_)), "{answer:?}");
     }
     issued.stage.proxy.set_hook(Box::new(|_| Action::Pass));
     for (issuer_key, status) in [(issued.id.issuer_key(), "HTTP 404"), ("aYhba4dGQEHhs3uEe6CuLN4ByNQ", "HTTP 400")] {
         let unknown = format!("{issuer_key}.AIdlQyE").parse().unwrap();
         let answer = issued.stage.client.renewal_info(&issued.stage.server(), &unknown).await;
-        assert!(matches!(&answer, Answer::Useless(words) if words.contains(status)), "{answer:?}");
+        assert!(matches!(&answer, RenewalInfoAnswer::Useless(words) if words.contains(status)), "{answer:?}");
     }
 }
 
@@ -168,15 +168,15 @@ async fn a_ca_that_offers_nothing_is_not_asked() {
         answer
     };
     for absent in [None, Some(""), Some("not a url")] {
-        assert_eq!(silent(absent).await, Answer::NotOffered, "{absent:?}");
+        assert_eq!(silent(absent).await, RenewalInfoAnswer::NotOffered, "{absent:?}");
     }
     for nonsense in ["ftp://ca.example/renewal-info", "http://ca.example/renewal-info"] {
         let answer = silent(Some(nonsense)).await;
-        assert!(matches!(answer, Answer::Useless(_)), "{nonsense}: {answer:?}");
+        assert!(matches!(answer, RenewalInfoAnswer::Useless(_)), "{nonsense}: {answer:?}");
     }
     issued.stage.proxy.set_hook(on("directory", page));
     let answer = issued.stage.client_with(|_| {}).renewal_info(&issued.stage.server(), &issued.id).await;
-    assert!(matches!(answer, Answer::Unreachable(_, Some(_))), "{answer:?}");
+    assert!(matches!(answer, RenewalInfoAnswer::Unreachable(_, Some(_))), "{answer:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The change of an account's key, through whatever breaks on the way.
 
 use autocertd::acme::AccountCredentials;
-use autocertd::issuance::Stop;
+use autocertd::issuance::AttemptError;
 use autocertd_support::fault_proxy::Action;
 use autocertd_support::pebble::PebbleOptions;
 use http::HeaderMap;
@@ -128,7 +128,7 @@ async fn a_refused_key_is_dropped_at_once() {
     let old = registry.credentials().await;
     registry.refuse("key-change", 403, "unauthorized");
     let stop = registry.registrar.roll_over(registry.provider).await.unwrap_err();
-    assert!(matches!(&stop, Stop::Failed(_)), "{stop:?}");
+    assert!(matches!(&stop, AttemptError::Failed(_)), "{stop:?}");
     assert!(stop.to_string().contains("refused to take the new account key"), "{stop}");
     assert!(registry.account().await.key_change.is_none());
     assert_eq!(registry.stage.proxy.count("new-account"), 1, "there is nothing to ask");

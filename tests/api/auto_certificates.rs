@@ -1,7 +1,7 @@
 //! `/auto-certificates`.
 
 use autocertd::domain::attempt::StageKind;
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::Failure;
 use autocertd::runtime::clock::Clock;
 use autocertd::store::RunOutcome;
@@ -156,7 +156,7 @@ async fn bring_into(daemon: &Daemon, path: &str, situation: &str) {
         _ => return,
     };
     let claim = daemon.claim(path).await;
-    let trouble = Trouble::after(None, failure.clone(), daemon.clock.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, failure.clone(), daemon.clock.now(), None, 0.5);
     daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
     daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
     let message = daemon.get(path).await.at("/metadata/message");

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::AutoCertificateId;
 use autocertd::http::control::{
@@ -86,7 +86,7 @@ async fn named_renewals_are_asked_for_and_followed() {
     let answer = Answer::to(socket.request(Method::GET, &format!("{RENEWALS}?id={id}"))).await;
     assert_json_snapshot!("control_progress_running", answer.shown());
     assert!(socket.renew(&[&id.to_string()]).await.targets[0].running);
-    let trouble = Trouble::after(None, Failure::retry("the CA is busy"), daemon.clock.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::retry("the CA is busy"), daemon.clock.now(), None, 0.5);
     daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
     daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
     let after = &socket.progress(&[id]).await[0];
@@ -179,7 +179,7 @@ async fn what_should_be_in_service_and_is_not_is_told_with_its_cause() {
     let served = daemon.auto_certificate("b.example.com").await;
     daemon.issue(&served, 90).await;
     let claim = daemon.claim(&path).await;
-    let trouble = Trouble::after(None, Failure::retry("the CA is busy"), daemon.clock.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::retry("the CA is busy"), daemon.clock.now(), None, 0.5);
     daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
     daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
     let answer = overdue().await;

@@ -10,14 +10,14 @@ use autocertd::domain::id::{AutoCertificateId, CertificateId};
 use autocertd::domain::leaf::Leaf;
 use autocertd::domain::moment::Moment;
 use autocertd::domain::server_url::{OrderUrl, PlainHttp};
-use autocertd::domain::token::Scope;
+use autocertd::domain::token::TokenScope;
 use autocertd::http::list_slots::ListSlots;
 use autocertd::http::{Api, ConnectionLimits, serve};
-use autocertd::runtime::clock::{Clock, TurnedClock};
+use autocertd::runtime::clock::{Clock, ManualClock};
 use autocertd::runtime::credentials::KnownCredentials;
 use autocertd::runtime::randomness::Randomness;
 use autocertd::runtime::wake::Wake;
-use autocertd::store::{Claim, KeyRing, RunOutcome, Store, StoreSettings, StoreUrl};
+use autocertd::store::{ClaimedAutoCertificate, KeyRing, RunOutcome, Store, StoreSettings, StoreUrl};
 use axum::Router;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use reqwest::header::HeaderMap;
@@ -39,7 +39,7 @@ const START: Moment = Moment::from_micros(1_795_348_800_000_000);
 
 pub(crate) struct Daemon {
     pub(crate) api: Api,
-    pub(crate) clock: Arc<TurnedClock>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) base: String,
     pub(crate) client: Client,
     /// The text of a token that may do everything.
@@ -62,14 +62,14 @@ impl Daemon {
     pub(crate) async fn with_limits(limits: LimitsSection) -> Self {
         log();
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(TurnedClock::starting_at(START));
+        let clock = Arc::new(ManualClock::starting_at(START));
         let randomness = Randomness::from_seed(1);
         let url = StoreUrl::sqlite(folder.path().join("test.db"));
         let keys = KeyRing::of_store(&folder.path().join("master.key"), &url).unwrap();
         let settings = StoreSettings { max_connections: 2, ..StoreSettings::of(url) };
         let store = Store::open(&settings, keys, clock.clone(), randomness.clone()).await.unwrap();
-        let (_, token) = store.create_token(&"ops".parse().unwrap(), Scope::Full).await.unwrap();
-        let (_, reader) = store.create_token(&"viewer".parse().unwrap(), Scope::ReadOnly).await.unwrap();
+        let (_, token) = store.create_token(&"ops".parse().unwrap(), TokenScope::Full).await.unwrap();
+        let (_, reader) = store.create_token(&"viewer".parse().unwrap(), TokenScope::ReadOnly).await.unwrap();
         let api = Api {
             store,
             clock: clock.clone(),
@@ -147,12 +147,12 @@ impl Daemon {
     }
 
     /// The daemon's own right to work on the auto-certificate at `path`.
-    pub(crate) async fn claim(&self, path: &str) -> Claim {
+    pub(crate) async fn claim(&self, path: &str) -> ClaimedAutoCertificate {
         self.store().claim(id_of::<AutoCertificateId>(path)).await.unwrap().expect("it is free")
     }
 
     /// A planned attempt, begun under `claim`.
-    pub(crate) async fn begin(&self, claim: &Claim) -> Attempt {
+    pub(crate) async fn begin(&self, claim: &ClaimedAutoCertificate) -> Attempt {
         let attempt = Attempt {
             id: self.api.randomness.uuid().into(),
             auto_certificate: claim.auto_certificate.id,

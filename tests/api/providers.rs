@@ -1,6 +1,6 @@
 //! `/providers`.
 
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::ProviderId;
 use autocertd::runtime::clock::Clock;
@@ -126,7 +126,7 @@ async fn the_account_decides_the_state() {
         (Failure::retry("the CA is busy"), "AVAILABLE"),
         (Failure::operator("the CA refused the external account"), "FAILED"),
     ] {
-        let trouble = Trouble::after(None, failure.clone(), now, None, 0.5);
+        let trouble = FailureStreak::after(None, failure.clone(), now, None, 0.5);
         daemon.store().record_provider_trouble(&lease, &trouble).await.unwrap();
         let (state, message) = state().await;
         assert_eq!(state, expected);

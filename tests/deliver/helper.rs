@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 
 use autocertd::config::delivery::ReloadEntry;
 use autocertd::config::span::Span;
-use autocertd::deliver::reload::desk::DeskPaths;
-use autocertd::deliver::reload::{Reload, Surroundings, Told};
+use autocertd::deliver::reload::desk::SpoolPaths;
+use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 use tempfile::TempDir;
@@ -241,7 +241,7 @@ async fn nothing_asked_is_nothing_done() {
 /// A desk, settings of root's, and a script in systemctl's place.
 struct Office {
     folder: TempDir,
-    desk: DeskPaths,
+    desk: SpoolPaths,
 }
 
 impl Office {
@@ -249,7 +249,7 @@ impl Office {
         assert!(nix::unistd::geteuid().is_root(), "this test needs root: the helper obeys files of root's alone");
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let desk = DeskPaths { requests: at("requests"), answers: at("answers") };
+        let desk = SpoolPaths { requests: at("requests"), answers: at("answers") };
         for path in [&desk.requests, &desk.answers, &at("bin"), &at("conf.d")] {
             std::fs::create_dir(path).unwrap();
         }
@@ -283,12 +283,12 @@ impl Office {
         let mut entry: ReloadEntry = toml::from_str("unit = 'nginx.service'\nhelper = true").unwrap();
         entry.timeout = timeout;
         let randomness = Randomness::from_system().unwrap();
-        let around = Surroundings { systemctl: PathBuf::from("/nowhere"), desk: self.desk.clone(), randomness };
+        let around = ReloadContext { systemctl: PathBuf::from("/nowhere"), desk: self.desk.clone(), randomness };
         Reload::new(&entry, &key.parse().unwrap(), &around).unwrap()
     }
 
     /// Asks as the daemon does; the request lies on the desk when this returns.
-    async fn ask(&self, key: &str, timeout: Span) -> JoinHandle<Result<Told, Failure>> {
+    async fn ask(&self, key: &str, timeout: Span) -> JoinHandle<Result<ReloadReached, Failure>> {
         let before = self.requests().len();
         let reload = self.reload(key, timeout);
         let task = tokio::spawn(async move { reload.run().await });

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use autocertd::config::delivery::KubernetesEntry;
 use autocertd::deliver::kubernetes::KubernetesDelivery;
-use autocertd::deliver::{Delivered, Delivery, Parcel};
+use autocertd::deliver::{Delivered, Delivery, DeliveryPayload};
 use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::runtime::clock::TurnedClock;
+use autocertd::runtime::clock::ManualClock;
 use autocertd_support::kubernetes::{Kubernetes, Refusal};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use secrecy::ExposeSecret;
@@ -254,11 +254,11 @@ impl Bench {
         cluster.mount_service_account(folder.path()).unwrap();
         let settings = format!("{more}server = '{}'\nservice_account = '{}'\n", cluster.url(), folder.path().display());
         let entry: KubernetesEntry = toml::from_str(&settings).unwrap();
-        let delivery = KubernetesDelivery::new(&entry, Arc::new(TurnedClock::starting_at(START))).unwrap();
+        let delivery = KubernetesDelivery::new(&entry, Arc::new(ManualClock::starting_at(START))).unwrap();
         Self { cluster, folder, delivery }
     }
 
-    async fn failure(&self, parcel: &Parcel) -> Failure {
+    async fn failure(&self, parcel: &DeliveryPayload) -> Failure {
         self.delivery.deliver(parcel, None).await.unwrap_err()
     }
 

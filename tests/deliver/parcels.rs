@@ -1,6 +1,6 @@
 //! Certificates on their way.
 
-use autocertd::deliver::{Addressee, Parcel};
+use autocertd::deliver::{DeliveryRecipient, DeliveryPayload};
 use autocertd::domain::leaf::Leaf;
 use autocertd::domain::moment::Moment;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
@@ -12,12 +12,12 @@ use uuid::Uuid;
 pub(crate) const START: Moment = Moment::from_micros(1_795_348_800_000_000);
 
 /// A certificate of its own for the auto-certificate of this label, without a common name, as CAs issue them by now.
-pub(crate) fn parcel(label: &str) -> Parcel {
+pub(crate) fn parcel(label: &str) -> DeliveryPayload {
     with_common_name(label, None)
 }
 
 /// A certificate of its own with a common name.
-pub(crate) fn with_common_name(label: &str, common_name: Option<&str>) -> Parcel {
+pub(crate) fn with_common_name(label: &str, common_name: Option<&str>) -> DeliveryPayload {
     let mut params = CertificateParams::new(vec!["www.example.com".to_owned()]).unwrap();
     params.distinguished_name = DistinguishedName::new();
     if let Some(common_name) = common_name {
@@ -27,8 +27,8 @@ pub(crate) fn with_common_name(label: &str, common_name: Option<&str>) -> Parcel
     params.not_after = (START + Duration::days(90)).to_date_time();
     let key = KeyPair::generate().unwrap();
     let leaf_pem = params.self_signed(&key).unwrap().pem();
-    Parcel {
-        addressee: Addressee {
+    DeliveryPayload {
+        addressee: DeliveryRecipient {
             id: Uuid::from_u128(1).into(),
             name: "web".parse().unwrap(),
             key: None,

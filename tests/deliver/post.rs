@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use autocertd::config::delivery::ReloadEntry;
-use autocertd::deliver::reload::{Reload, Surroundings, Told};
+use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
 use autocertd::domain::disposition::Failure;
 use autocertd::runtime::randomness::Randomness;
 use axum::Router;
@@ -48,7 +48,7 @@ async fn a_closed_port_is_told() {
 fn an_address_that_cannot_be_asked_is_not_shown() {
     for url in ["unix://user:s3cret@host/?token=s3cret", "http://user:s3cret@host:x", "s3cret"] {
         let entry: ReloadEntry = toml::from_str(&format!("url = '{url}'")).unwrap();
-        let around = Surroundings::usual(Randomness::from_seed(1));
+        let around = ReloadContext::usual(Randomness::from_seed(1));
         let error = Reload::new(&entry, &"app".parse().unwrap(), &around).unwrap_err();
         assert!(!error.to_string().contains("s3cret") && error.to_string().contains("reload.url"), "{error}");
     }
@@ -75,8 +75,8 @@ async fn service() -> (SocketAddr, Seen) {
     (address, seen)
 }
 
-async fn reload(entry: &str) -> Result<Told, Failure> {
+async fn reload(entry: &str) -> Result<ReloadReached, Failure> {
     let entry: ReloadEntry = toml::from_str(entry).unwrap();
-    let around = Surroundings::usual(Randomness::from_seed(1));
+    let around = ReloadContext::usual(Randomness::from_seed(1));
     Reload::new(&entry, &"app".parse().unwrap(), &around).unwrap().run().await
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use autocertd::config::delivery::DeliveryEntry;
 use autocertd::deliver::dispatch::Target;
 use autocertd::deliver::targets::targets;
-use autocertd::deliver::{Files, Parcel};
+use autocertd::deliver::{FilesDelivery, DeliveryPayload};
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::{SharedClock, TurnedClock};
+use autocertd::runtime::clock::{SharedClock, ManualClock};
 use autocertd::runtime::randomness::Randomness;
 
 use crate::parcels::{START, parcel};
@@ -58,7 +58,7 @@ async fn what_is_remembered_of_settings_holds_no_secret() {
     assert!(one.len() == 64 && one.bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
 }
 
-async fn failure(target: &Target, parcel: &Parcel) -> Failure {
+async fn failure(target: &Target, parcel: &DeliveryPayload) -> Failure {
     target.delivery.deliver(parcel, None).await.unwrap_err()
 }
 
@@ -78,18 +78,18 @@ fn entry(directory: &Path, settings: &str, address: &str) -> DeliveryEntry {
 }
 
 fn made(entry: DeliveryEntry, now: Moment) -> Target {
-    let clock: SharedClock = Arc::new(TurnedClock::starting_at(now));
+    let clock: SharedClock = Arc::new(ManualClock::starting_at(now));
     targets(&[entry], &[], "local", &clock, &Randomness::from_seed(1)).unwrap().remove(0)
 }
 
-async fn publish(directory: &Path, parcel: &Parcel) {
+async fn publish(directory: &Path, parcel: &DeliveryPayload) {
     let entry = entry(directory, "placeholder = false", "127.0.0.1:1");
-    Files::new(&entry.files.unwrap()).publish(parcel).await.unwrap();
+    FilesDelivery::new(&entry.files.unwrap()).publish(parcel).await.unwrap();
 }
 
 /// One of the same auto-certificate.
-fn certificate() -> Parcel {
-    Parcel { certificate: Randomness::from_system().unwrap().uuid().into(), ..parcel("www") }
+fn certificate() -> DeliveryPayload {
+    DeliveryPayload { certificate: Randomness::from_system().unwrap().uuid().into(), ..parcel("www") }
 }
 
 fn live(directory: &Path) -> String {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use autocertd::config::delivery::ReloadEntry;
-use autocertd::deliver::reload::{Reload, Surroundings, Told};
+use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 
@@ -92,15 +92,15 @@ async fn who_need_not_run_is_told_when_he_runs_and_missed_when_not() {
     let folder = tempfile::tempdir().unwrap();
     let pid_file = folder.path().join("app.pid");
     let by_file = format!("pid_file = '{}'\nif_running = true", pid_file.display());
-    assert_eq!(reload(&by_file).await, Ok(Told::Nobody), "there is no file");
+    assert_eq!(reload(&by_file).await, Ok(ReloadReached::Nobody), "there is no file");
     std::fs::write(&pid_file, "4194304").unwrap();
-    assert_eq!(reload(&by_file).await, Ok(Told::Nobody), "there is no process of this number");
-    assert_eq!(reload("process = 'no-such-thing'\nif_running = true").await, Ok(Told::Nobody));
+    assert_eq!(reload(&by_file).await, Ok(ReloadReached::Nobody), "there is no process of this number");
+    assert_eq!(reload("process = 'no-such-thing'\nif_running = true").await, Ok(ReloadReached::Nobody));
     std::fs::write(&pid_file, "no number").unwrap();
     assert!(reload(&by_file).await.is_err(), "what is no pid file is told of");
     let service = Own::start(Command::new("/bin/sleep").arg("600"));
     std::fs::write(&pid_file, service.pid().to_string()).unwrap();
-    assert_eq!(reload(&format!("{by_file}\nsignal = 'WINCH'")).await, Ok(Told::Service));
+    assert_eq!(reload(&format!("{by_file}\nsignal = 'WINCH'")).await, Ok(ReloadReached::Service));
 }
 
 #[tokio::test]
@@ -169,9 +169,9 @@ async fn await_comm(process: &Own) -> String {
     await_some("the start of the script", || std::fs::read_to_string(Path::new(&path)).ok()).await
 }
 
-async fn reload(entry: &str) -> Result<Told, Failure> {
+async fn reload(entry: &str) -> Result<ReloadReached, Failure> {
     let entry: ReloadEntry = toml::from_str(entry).unwrap();
-    let around = Surroundings::usual(Randomness::from_seed(1));
+    let around = ReloadContext::usual(Randomness::from_seed(1));
     Reload::new(&entry, &"nginx".parse().unwrap(), &around).unwrap().run().await
 }
 

@@ -4,7 +4,7 @@ use autocertd_support::timed::TimedChild;
 use std::path::Path;
 use std::process::Command;
 
-use autocertd::deliver::{Addressee, Parcel};
+use autocertd::deliver::{DeliveryRecipient, DeliveryPayload};
 use autocertd::domain::leaf::Leaf;
 pub(crate) use autocertd_support::patience::{await_end, await_lines, await_some, runs, write_script};
 use nix::sys::signal::{Signal, kill};
@@ -21,9 +21,9 @@ pub(crate) fn certificate(names: &[&str]) -> (Certificate, KeyPair) {
 }
 
 /// The certificate on its way to an auto-certificate of these names.
-pub(crate) fn parcel(certificate: &Certificate, key: &KeyPair, names: &[&str]) -> Parcel {
-    Parcel {
-        addressee: Addressee {
+pub(crate) fn parcel(certificate: &Certificate, key: &KeyPair, names: &[&str]) -> DeliveryPayload {
+    DeliveryPayload {
+        addressee: DeliveryRecipient {
             id: Uuid::from_u128(1).into(),
             name: "the shop's front".parse().unwrap(),
             key: Some("shop".parse().unwrap()),
@@ -39,7 +39,7 @@ pub(crate) fn parcel(certificate: &Certificate, key: &KeyPair, names: &[&str]) -
 }
 
 /// Any parcel.
-pub(crate) fn some_parcel() -> Parcel {
+pub(crate) fn some_parcel() -> DeliveryPayload {
     let names = ["www.example.com", "example.com"];
     let (certificate, key) = certificate(&names);
     parcel(&certificate, &key, &names)

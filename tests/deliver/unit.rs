@@ -5,7 +5,7 @@ use std::path::Path;
 
 use autocertd::config::delivery::ReloadEntry;
 use autocertd::config::span::Span;
-use autocertd::deliver::reload::{Reload, Surroundings, Told};
+use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 use tempfile::TempDir;
@@ -93,7 +93,7 @@ fn what_cannot_be_reloaded_is_refused_at_the_start() {
         ("process = 'x'\nurl = 'http://127.0.0.1/'", "exactly one of"),
     ] {
         let entry: ReloadEntry = toml::from_str(entry).unwrap();
-        let around = Surroundings::usual(Randomness::from_seed(1));
+        let around = ReloadContext::usual(Randomness::from_seed(1));
         let error = Reload::new(&entry, &"x".parse().unwrap(), &around).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
@@ -105,10 +105,10 @@ fn stand_in(folder: &TempDir, script: &str) -> std::path::PathBuf {
     path
 }
 
-async fn reload(entry: &str, systemctl: &Path) -> Result<Told, Failure> {
+async fn reload(entry: &str, systemctl: &Path) -> Result<ReloadReached, Failure> {
     let mut entry: ReloadEntry = toml::from_str(entry).unwrap();
     entry.timeout = entry.timeout.min(Span::seconds(20));
-    let mut around = Surroundings::usual(Randomness::from_seed(1));
+    let mut around = ReloadContext::usual(Randomness::from_seed(1));
     around.systemctl = systemctl.to_owned();
     Reload::new(&entry, &"nginx".parse().unwrap(), &around).unwrap().run().await
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use autocertd::config::delivery::VerifyEntry;
 use autocertd::config::span::Span;
-use autocertd::deliver::Parcel;
+use autocertd::deliver::DeliveryPayload;
 use autocertd::deliver::verify::Verify;
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::fingerprint::Fingerprint;
@@ -152,7 +152,7 @@ fn assert_told(outcome: Result<(), Failure>, words: &str) {
     assert!(failure.message.contains(words), "{words}: {failure}");
 }
 
-async fn run(address: SocketAddr, parcel: &Parcel) -> Result<(), Failure> {
+async fn run(address: SocketAddr, parcel: &DeliveryPayload) -> Result<(), Failure> {
     verify(address, Span::millis(500)).run(parcel).await
 }
 

@@ -28,7 +28,7 @@ use autocertd::dns::adapters::ionos::Ionos;
 use autocertd::dns::routes::Routes;
 use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::{SharedClock, TurnedClock};
+use autocertd::runtime::clock::{SharedClock, ManualClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::cloud_dns::CloudDns;
 use secrecy::SecretString;
@@ -36,7 +36,7 @@ use secrecy::SecretString;
 /// A local Cloud DNS and an adapter that speaks to it, with a clock that stands still.
 struct Bench {
     cloud: CloudDns,
-    clock: Arc<TurnedClock>,
+    clock: Arc<ManualClock>,
     adapter: Ionos,
 }
 
@@ -48,7 +48,7 @@ impl Bench {
     async fn with_timeout(timeout: Span) -> Self {
         log::Log::of_all_tests();
         let cloud = CloudDns::start().await.unwrap();
-        let clock = Arc::new(TurnedClock::starting_at(START));
+        let clock = Arc::new(ManualClock::starting_at(START));
         let adapter = adapter(&cloud, cloud.token(), timeout, &clock);
         Self { cloud, clock, adapter }
     }
@@ -73,7 +73,7 @@ impl Bench {
     }
 }
 
-fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<TurnedClock>) -> Ionos {
+fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<ManualClock>) -> Ionos {
     let section = IonosSection { endpoint: cloud.http_url(), timeout, ..IonosSection::default() };
     Ionos::new(
         AdapterName::ionos(),
@@ -88,7 +88,7 @@ fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<TurnedClock
 /// The adapters and routes of a `[dns]` section, with a clock that stands still.
 fn routes(section: &str) -> Result<Routes, DnsError> {
     log::Log::of_all_tests();
-    let clock: SharedClock = Arc::new(TurnedClock::starting_at(START));
+    let clock: SharedClock = Arc::new(ManualClock::starting_at(START));
     Routes::from_config(&toml::from_str(section).unwrap(), None, &clock, &Randomness::from_seed(1))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use autocertd::config::dns::{Look, PropagationSection};
+use autocertd::config::dns::{PropagationCheck, PropagationSection};
 use autocertd::config::span::Span;
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::Zone;
@@ -17,7 +17,7 @@ use crate::zone_id;
 const NAME: &str = "_acme-challenge.example.test";
 const ASKED: &str = "_acme-challenge.example.test.";
 
-fn section(look: Look, resolvers: &[ResolverAddress]) -> PropagationSection {
+fn section(look: PropagationCheck, resolvers: &[ResolverAddress]) -> PropagationSection {
     PropagationSection {
         look,
         timeout: Span::millis(300),
@@ -39,7 +39,7 @@ async fn an_early_no_is_waited_out_without_asking_again() {
     let zone = cloud.add_zone("example.test");
     cloud.remember_nothing_for(2);
     let resolver = Resolver::over(cloud.dns_addr()).await.unwrap();
-    let section = section(Look::Resolvers, &[resolver.addr().into()]);
+    let section = section(PropagationCheck::Resolvers, &[resolver.addr().into()]);
     let (visible, ()) = tokio::join!(await_one(&section), async {
         await_some("the first look", || (resolver.asked_for(ASKED) >= 1).then_some(())).await;
         cloud.add_record(&zone, "_acme-challenge", "TXT", "one");
@@ -56,7 +56,7 @@ async fn a_no_is_believed_after_its_time_and_named() {
     cloud.remember_nothing_for(2);
     let resolver = Resolver::over(cloud.dns_addr()).await.unwrap();
     let begun = Instant::now();
-    let error = await_one(&section(Look::Resolvers, &[resolver.addr().into()])).await.unwrap_err();
+    let error = await_one(&section(PropagationCheck::Resolvers, &[resolver.addr().into()])).await.unwrap_err();
     assert!(begun.elapsed() >= Duration::from_secs(2), "it gave up after {:?}", begun.elapsed());
     let text = error.to_string();
     let named = format!("{} (answers Non-Existent Domain, and may go on so for ", resolver.addr());
@@ -72,21 +72,21 @@ async fn each_of_the_resolvers_must_show_the_value() {
         (cloud.add_lagging_server().await.unwrap(), Resolver::over(cloud.dns_addr()).await.unwrap());
     let both: [ResolverAddress; 2] = [resolver.url().parse().unwrap(), behind.addr().into()];
 
-    let error = await_one(&section(Look::Resolvers, &both)).await.unwrap_err();
+    let error = await_one(&section(PropagationCheck::Resolvers, &both)).await.unwrap_err();
     let DnsError::NotVisible { lagging, .. } = &error else { panic!("{error:?}") };
     let lagging: Vec<String> = lagging.iter().map(ToString::to_string).collect();
     assert_eq!(lagging, [format!("{} (answers Non-Existent Domain)", behind.addr())]);
     assert_eq!(resolver.asked_for(ASKED), 1, "it was asked again after it had shown the value");
 
     behind.catch_up();
-    await_one(&section(Look::Resolvers, &both)).await.unwrap();
+    await_one(&section(PropagationCheck::Resolvers, &both)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_resolver_over_https_that_is_not_there_is_named() {
     let gone = autocertd_support::loopback::own_address();
     let url: ResolverAddress = format!("http://{gone}/dns-query").parse().unwrap();
-    let error = await_one(&section(Look::Resolvers, std::slice::from_ref(&url))).await.unwrap_err();
+    let error = await_one(&section(PropagationCheck::Resolvers, std::slice::from_ref(&url))).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&format!("{url} (gives no answer: ")) && text.contains("refused"), "{text}");
 }
@@ -98,11 +98,11 @@ async fn a_fixed_wait_and_none_ask_nobody() {
     let resolver = Resolver::over(cloud.dns_addr()).await.unwrap();
     let servers = vec![resolver.addr()];
     let resolvers = [resolver.addr().into()];
-    let fixed = section(Look::Wait, &resolvers);
+    let fixed = section(PropagationCheck::Wait, &resolvers);
     let begun = Instant::now();
     await_one(&PropagationSection { wait: Span::millis(50), servers: servers.clone(), ..fixed }).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(50));
 
-    await_one(&PropagationSection { servers, ..section(Look::Off, &resolvers) }).await.unwrap();
+    await_one(&PropagationSection { servers, ..section(PropagationCheck::Off, &resolvers) }).await.unwrap();
     assert_eq!(resolver.asked_for(ASKED), 0);
 }

@@ -9,7 +9,7 @@ use autocertd::dns::DnsError;
 use autocertd::dns::adapter::{Adapter, TxtRecord};
 use autocertd::dns::routes::Routes;
 use autocertd::domain::disposition::Disposition;
-use autocertd::runtime::clock::{SharedClock, SystemClock, TurnedClock};
+use autocertd::runtime::clock::{SharedClock, SystemClock, ManualClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::bind::{Bind, BindOptions, BindZone, TsigKey};
 use hickory_proto::op::{Message, MessageType};
@@ -203,7 +203,7 @@ async fn a_key_that_the_server_does_not_trust_is_explained_without_its_secret() 
     assert!(wrong_name.contains("BADKEY") && wrong_name.contains("key_name"), "{wrong_name}");
     let wrong_algorithm = office.refusal(&statement.replace("sha256", "sha512"), &now).await;
     assert!(wrong_algorithm.contains("BADKEY") && wrong_algorithm.contains("algorithm"), "{wrong_algorithm}");
-    let past: SharedClock = Arc::new(TurnedClock::starting_at(START));
+    let past: SharedClock = Arc::new(ManualClock::starting_at(START));
     let long_ago = office.refusal(&statement, &past).await;
     assert!(long_ago.contains("BADTIME (its clock is ") && long_ago.contains(" s ahead of ours"), "{long_ago}");
     assert!(long_ago.contains("clocks"), "{long_ago}");

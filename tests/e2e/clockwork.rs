@@ -9,7 +9,7 @@ use autocertd::config::acme::AcmeSection;
 use autocertd::config::dns::{IonosSection, PropagationSection};
 use autocertd::config::scheduler::SchedulerSection;
 use autocertd::config::span::Span;
-use autocertd::deliver::dispatch::Dispatch;
+use autocertd::deliver::dispatch::Dispatcher;
 use autocertd::dns::adapters::ionos::Ionos;
 use autocertd::dns::caa::CaaLookup;
 use autocertd::dns::lookup::Lookup;
@@ -26,11 +26,11 @@ use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
 use autocertd::domain::standing::DnsPersist;
 use autocertd::issuance::{Issuance, Registrar};
-use autocertd::runtime::clock::{Clock, SharedClock, SystemClock, TurnedClock};
+use autocertd::runtime::clock::{Clock, SharedClock, SystemClock, ManualClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd::runtime::wake::Wake;
-use autocertd::scheduler::{Scheduler, Work};
-use autocertd::store::{Creation, KeyRing, Store, StoreSettings, StoreUrl, Undeclared};
+use autocertd::scheduler::{Scheduler, ConfiguredWork};
+use autocertd::store::{CreationOutcome, KeyRing, Store, StoreSettings, StoreUrl, Undeclared};
 use secrecy::SecretString;
 use time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,7 @@ pub(crate) struct Clockwork {
     pub(crate) world: World,
     pub(crate) store: Store,
     pub(crate) provider: ProviderId,
-    clock: Arc<TurnedClock>,
+    clock: Arc<ManualClock>,
     scheduler: Scheduler,
     tasks: TaskTracker,
 }
@@ -83,7 +83,7 @@ impl Clockwork {
         rehearse_ahead: Span,
         poll_timeout: Span,
     ) -> Self {
-        let clock = Arc::new(TurnedClock::starting_at(SystemClock.now() + Duration::minutes(10)));
+        let clock = Arc::new(ManualClock::starting_at(SystemClock.now() + Duration::minutes(10)));
         Self::begun(world, propagation, rehearse_ahead, poll_timeout, clock, None).await
     }
 
@@ -104,7 +104,7 @@ impl Clockwork {
         propagation: &PropagationSection,
         rehearse_ahead: Span,
         poll_timeout: Span,
-        clock: Arc<TurnedClock>,
+        clock: Arc<ManualClock>,
         provider: Option<ProviderId>,
     ) -> Self {
         let shared: SharedClock = clock.clone();
@@ -142,7 +142,7 @@ impl Clockwork {
             profile: None,
         };
         match self.store.create_auto_certificate(&wish, &Actor::autocertd(), 1_000).await.unwrap() {
-            Creation::Created(made) => made.id,
+            CreationOutcome::Created(made) => made.id,
             refused => panic!("{refused:?}"),
         }
     }
@@ -217,7 +217,7 @@ fn work(
     store: &Store,
     clock: &SharedClock,
     randomness: &Randomness,
-) -> Work {
+) -> ConfiguredWork {
     let acme = AcmeSection {
         accept_terms_of_service: true,
         extra_roots: vec![world.acme.root_pem_path()],
@@ -242,7 +242,7 @@ fn work(
         clock: clock.clone(),
         randomness: randomness.clone(),
     };
-    let dispatch = Dispatch::new(
+    let dispatch = Dispatcher::new(
         store.clone(),
         clock.clone(),
         randomness.clone(),
@@ -259,5 +259,5 @@ fn work(
         clock: clock.clone(),
         randomness: randomness.clone(),
     };
-    Work { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
+    ConfiguredWork { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
 }

@@ -5,7 +5,7 @@ use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::NewProvider;
 use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::Creation;
+use autocertd::store::CreationOutcome;
 use sqlx::any::AnyPoolOptions;
 use time::Duration;
 
@@ -71,7 +71,7 @@ async fn a_damaged_provider_and_a_failing_lane_hold_up_no_other() {
             profile: None,
         };
         match clockwork.store.create_auto_certificate(&new, &Actor::autocertd(), 1_000).await.unwrap() {
-            Creation::Created(made) => troubled.push(made.id),
+            CreationOutcome::Created(made) => troubled.push(made.id),
             refused => panic!("{refused:?}"),
         }
     }

@@ -1,9 +1,9 @@
 //! Rehearsals: some days ahead of a renewal the daemon looks whether it would succeed, says so early, and disturbs nothing.
 
 use autocertd::config::span::Span;
-use autocertd::domain::finding::{Check, Verdict};
+use autocertd::domain::finding::{Check, CheckVerdict};
 use autocertd::domain::id::AutoCertificateId;
-use autocertd::domain::outlook::Outlook;
+use autocertd::domain::outlook::Forecast;
 use autocertd::domain::state;
 use time::Duration;
 
@@ -31,7 +31,7 @@ async fn what_would_keep_a_renewal_from_succeeding_is_told_days_before() {
     let standing = clockwork.look(id).await.standing;
     let rehearsal = standing.rehearsal.clone().unwrap();
     let fault = rehearsal.faults().next().unwrap();
-    assert_eq!((fault.check, fault.verdict), (Check::Zone, Verdict::Fault), "{rehearsal:?}");
+    assert_eq!((fault.check, fault.verdict), (Check::Zone, CheckVerdict::Fault), "{rehearsal:?}");
     let words = message(&clockwork, id).await;
     assert!(
         words.contains("; the renewal planned for ") && words.contains(" would fail: www.rehearsed.example: "),
@@ -50,7 +50,7 @@ async fn what_would_keep_a_renewal_from_succeeding_is_told_days_before() {
     assert_eq!(canaries(), after_issuance + 1, "once for each certificate");
 
     // The CA's own clock is not turned, so that what it issues now is due again in an hour.
-    let planned = Outlook::of(&clockwork.look(id).await.standing, clockwork.now()).at;
+    let planned = Forecast::of(&clockwork.look(id).await.standing, clockwork.now()).at;
     clockwork.pass(planned - clockwork.now() + Duration::minutes(10)).await;
     let renewed = clockwork.look(id).await.standing;
     assert_ne!(renewed.newest.unwrap().id, first.newest.unwrap().id);
@@ -71,7 +71,7 @@ async fn no_time_ahead_means_no_rehearsal() {
     clockwork.pass(Duration::days(57)).await;
     let standing = clockwork.look(id).await.standing;
     assert!(standing.rehearsal.is_none() && standing.newest.is_some(), "{standing:?}");
-    assert_eq!(Outlook::of(&standing, clockwork.now()).foreseen, None);
+    assert_eq!(Forecast::of(&standing, clockwork.now()).foreseen, None);
 }
 
 async fn message(clockwork: &Clockwork, id: AutoCertificateId) -> String {

@@ -1,6 +1,6 @@
 //! Real size: a thousand auto-certificates through the daemon and through the one-shot, and every command on such a store.
 
-use autocertd::domain::token::Scope;
+use autocertd::domain::token::TokenScope;
 use secrecy::ExposeSecret;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::NewProvider;
 use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::Creation;
+use autocertd::store::CreationOutcome;
 use autocertd_support::daemon::{Daemon, Setup};
 
 use crate::one_shot::json_of;
@@ -158,10 +158,10 @@ pub(crate) async fn fill(setup: &Setup, world: &World) {
             profile: None,
         };
         let made = store.create_auto_certificate(&wish, &Actor::autocertd(), 10_000).await.unwrap();
-        assert!(matches!(made, Creation::Created(_)));
+        assert!(matches!(made, CreationOutcome::Created(_)));
     }
     // A daemon makes its first token in an empty store alone.
-    let (_, token) = store.create_token(&"first-token".parse().unwrap(), Scope::Full).await.unwrap();
+    let (_, token) = store.create_token(&"first-token".parse().unwrap(), TokenScope::Full).await.unwrap();
     std::fs::write(setup.state().join("first-token"), token.expose_secret()).unwrap();
     store.close().await;
 }

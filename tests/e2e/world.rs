@@ -12,7 +12,7 @@ use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
 use autocertd::runtime::clock::SystemClock;
 use autocertd::runtime::randomness::Randomness;
-use autocertd::store::{Creation, KeyRing, Store};
+use autocertd::store::{CreationOutcome, KeyRing, Store};
 use autocertd_support::cloud_dns::CloudDns;
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::FaultProxy;
@@ -148,5 +148,5 @@ pub(crate) async fn store_wish_with(
         profile: None,
     };
     let made = store.create_auto_certificate(&wish, &Actor::autocertd(), 50).await.unwrap();
-    assert!(matches!(made, Creation::Created(_)));
+    assert!(matches!(made, CreationOutcome::Created(_)));
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use autocertd::domain::id::CertificateId;
-use autocertd::domain::plan::{Action, plan};
+use autocertd::domain::plan::{RenewalAction, plan};
 use autocertd::store::Page;
 use autocertd_support::timed::Timed;
 use secrecy::ExposeSecret;
@@ -57,7 +57,7 @@ async fn assert_recovered(clockwork: &Clockwork, before: &BTreeMap<CertificateId
         }
         assert!(standing.trouble.is_none() && standing.open_attempt.is_none(), "{standing:?}");
         assert!(standing.newest.is_some_and(|newest| newest.not_after > now), "{standing:?}");
-        assert_eq!(plan(standing, now).action, Action::Idle, "{standing:?}");
+        assert_eq!(plan(standing, now).action, RenewalAction::Idle, "{standing:?}");
     }
     let provider = clockwork.store.provider(clockwork.provider).await.unwrap().unwrap();
     assert!(provider.trouble.is_none());

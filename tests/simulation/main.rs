@@ -7,7 +7,7 @@ mod command;
 
 use autocertd::runtime::randomness::Randomness;
 use autocertd::simulation;
-use autocertd::simulation::report::Report;
+use autocertd::simulation::report::SimulationReport;
 use autocertd::simulation::scenario::{Control, FailingNames, MassRevocation, Outage, Scenario};
 use time::Duration;
 
@@ -31,7 +31,7 @@ fn troubled(certificates: u32, seed: u64) -> Scenario {
     }
 }
 
-fn with(control: Control, scenario: Scenario) -> Report {
+fn with(control: Control, scenario: Scenario) -> SimulationReport {
     simulation::run(&Scenario { control: Some(control), ..scenario })
 }
 

@@ -1,7 +1,7 @@
 //! Attempts, stage by stage.
 
 use autocertd::domain::attempt::{Attempt, Planned, SigningRequest, Stage, StageKind, Stored};
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::renewal_info::CertId;
 use autocertd::domain::server_url::OrderUrl;
@@ -87,7 +87,7 @@ async fn what_was_issued_is_stored_in_one_step_and_once(house: House) {
     let (store, lease) = (&house.store, &claim.lease);
     store.begin_attempt(lease, &attempt).await.unwrap();
     store.advance(lease, attempt.id, &Planned.ordered(order())).await.unwrap();
-    let trouble = Trouble::after(None, Failure::retry("earlier"), house.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::retry("earlier"), house.now(), None, 0.5);
     store.record_trouble(lease, &trouble).await.unwrap();
 
     house.turn(Duration::minutes(2));

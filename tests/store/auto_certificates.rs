@@ -1,7 +1,7 @@
 //! Auto-certificates: what the API asks, and how they stand.
 
 use autocertd::domain::id::ProviderId;
-use autocertd::store::{Creation, Page, RenewalRequest, RunOutcome, StoreError};
+use autocertd::store::{CreationOutcome, Page, RenewalRequest, RunOutcome, StoreError};
 use time::Duration;
 
 use crate::house::{ALL, House, actor, claim_due, name, new_auto_certificate, on_both};
@@ -39,7 +39,7 @@ async fn an_auto_certificate_reads_back_as_it_was_sent(house: House) {
 
     let unknown = new_auto_certificate(ProviderId::from(uuid::Uuid::nil()), "www.example.com");
     let refused = house.store.create_auto_certificate(&unknown, &actor(), 50).await.unwrap();
-    assert!(matches!(refused, Creation::UnknownProvider));
+    assert!(matches!(refused, CreationOutcome::UnknownProvider));
 }
 
 async fn the_limit_holds_however_many_ask_at_once(house: House) {
@@ -50,15 +50,15 @@ async fn the_limit_holds_however_many_ask_at_once(house: House) {
         asking.spawn(async move { store.create_auto_certificate(&new, &actor(), 5).await.unwrap() });
     }
     let answers = asking.join_all().await;
-    let created = answers.iter().filter(|answer| matches!(answer, Creation::Created(_))).count();
+    let created = answers.iter().filter(|answer| matches!(answer, CreationOutcome::Created(_))).count();
     assert_eq!(created, 5);
-    assert!(answers.iter().all(|answer| matches!(answer, Creation::Created(_) | Creation::LimitReached)));
+    assert!(answers.iter().all(|answer| matches!(answer, CreationOutcome::Created(_) | CreationOutcome::LimitReached)));
 
     let listed = house.store.auto_certificates(ALL, None).await.unwrap();
     house.store.delete_auto_certificate(listed.items[0].id).await.unwrap();
     let again = new_auto_certificate(provider.id, "again.example.com");
     let answer = house.store.create_auto_certificate(&again, &actor(), 5).await.unwrap();
-    assert!(matches!(answer, Creation::Created(_)), "a deleted one still counts: {answer:?}");
+    assert!(matches!(answer, CreationOutcome::Created(_)), "a deleted one still counts: {answer:?}");
 }
 
 async fn filters_match_both_forms_of_a_name(house: House) {

@@ -1,7 +1,7 @@
 //! Backups: from either database into either.
 
-use autocertd::domain::token::Scope;
-use autocertd::store::{Backup, BackupError, Contents, KeyRing, Store, StoreSettings, StoreUrl};
+use autocertd::domain::token::TokenScope;
+use autocertd::store::{Backup, BackupError, BackupContents, KeyRing, Store, StoreSettings, StoreUrl};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::AnyPool;
@@ -33,7 +33,7 @@ async fn fill(house: &House) -> String {
     house.issue(wish.id, Duration::days(90)).await;
     let upload = new_certificate("uploaded", Some("up.example"), house.now(), Duration::days(9));
     house.store.upload_certificate(&upload, &actor()).await.unwrap();
-    let (_, token) = house.store.create_token(&name("ops"), Scope::Full).await.unwrap();
+    let (_, token) = house.store.create_token(&name("ops"), TokenScope::Full).await.unwrap();
     token.expose_secret().to_owned()
 }
 
@@ -66,7 +66,7 @@ async fn everything_moves_to_the_other_database_and_back(house: House) {
     let first = exported(&house.store).await;
     assert!(!String::from_utf8_lossy(&first).contains("PRIVATE KEY"), "keys stay sealed");
     let backup = Backup::from_json(&first).unwrap();
-    let contents = Contents { providers: 1, auto_certificates: 1, certificates: 2, tokens: 1 };
+    let contents = BackupContents { providers: 1, auto_certificates: 1, certificates: 2, tokens: 1 };
     assert_eq!(backup.contents(), contents);
 
     let (other, _) = other_kind(&house).await;
@@ -125,7 +125,7 @@ async fn a_backup_is_checked_before_anything_is_written(house: House) {
             }
             Err(error) => Err(error),
         };
-        assert_eq!(other.contents().await.unwrap(), Contents::default(), "something was written");
+        assert_eq!(other.contents().await.unwrap(), BackupContents::default(), "something was written");
         result.unwrap_err()
     };
     let other_place = restored(&|export| {
@@ -182,7 +182,7 @@ async fn a_changed_backup_is_refused(house: House) {
     ));
     let foreign = Backup::from_json(&serde_json::to_vec(&good).unwrap()).unwrap().authenticated_by(&keys).unwrap();
     assert!(matches!(other.restore(&foreign).await, Err(BackupError::Sealed(_))));
-    assert_eq!(other.contents().await.unwrap(), Contents::default());
+    assert_eq!(other.contents().await.unwrap(), BackupContents::default());
     restored(&|_| {}).await.unwrap();
 }
 

@@ -1,13 +1,13 @@
 //! A clock that was wrong: what it wrote is mended when it is right again, and nothing else changes.
 
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::clock_evidence::{ClockReading, ClockRecord};
 use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::ledger::{Allowance, Limits, OrderFacts, Rate};
+use autocertd::domain::ledger::{RateLimitExemption, CaLimits, OrderFacts, RateLimit};
 use autocertd::domain::provider::AccountNote;
 use autocertd::domain::revocation::RevocationReason;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::{Booking, Books, Hold, RevocationRequest, RosterTarget, RunOutcome, Undeclared};
+use autocertd::store::{OrderCharge, LedgerAccount, LeaseState, RevocationRequest, AssignmentTarget, RunOutcome, Undeclared};
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use time::Duration;
 
@@ -26,20 +26,20 @@ async fn number(house: &House, question: &'static str) -> Option<i64> {
     sqlx::query(question).fetch_one(&house.raw).await.unwrap().get::<Option<i64>, _>(0)
 }
 
-fn booking() -> Booking {
+fn booking() -> OrderCharge {
     let server = ServerUrl::parse("https://ca.example/directory", PlainHttp::Refused).unwrap();
-    let limits = Limits { orders: Rate::new(2, Duration::HOUR), ..Limits::NONE };
-    let books = Books { account: Some("https://ca.example/acct/1".to_owned()), server, limits };
-    Booking { books, order: OrderFacts::new(&["www.example.com".parse().unwrap()], Allowance::None) }
+    let limits = CaLimits { orders: RateLimit::new(2, Duration::HOUR), ..CaLimits::NONE };
+    let books = LedgerAccount { account: Some("https://ca.example/acct/1".to_owned()), server, limits };
+    OrderCharge { books, order: OrderFacts::new(&["www.example.com".parse().unwrap()], RateLimitExemption::None) }
 }
 
-fn trouble(house: &House) -> Trouble {
-    Trouble::after(None, Failure::retry("no answer"), house.now(), None, 0.5)
+fn trouble(house: &House) -> FailureStreak {
+    FailureStreak::after(None, Failure::retry("no answer"), house.now(), None, 0.5)
 }
 
 async fn deliver_to_one_target(house: &House) {
     let key = "web".parse().unwrap();
-    let target = RosterTarget { key: &key, instance: "here", place: None, wants: &|_| true };
+    let target = AssignmentTarget { key: &key, instance: "here", place: None, wants: &|_| true };
     house.store.sync_deliveries("here", &[target], Undeclared::Remove).await.unwrap();
 }
 
@@ -211,6 +211,6 @@ async fn own_leases_run_anew(house: House) {
     } else {
         assert_eq!(number(&house, years).await, Some(2), "they run by the time of the database, which was not set");
     }
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held);
-    assert_eq!(house.store.renew_provider_lease(&lease).await.unwrap(), Hold::Held);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Held);
+    assert_eq!(house.store.renew_provider_lease(&lease).await.unwrap(), LeaseState::Held);
 }

@@ -1,6 +1,6 @@
 //! What settings declare, brought into the store.
 
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::declared::{
     Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference,
 };
@@ -8,11 +8,11 @@ use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::mac_key::MacKey;
-use autocertd::domain::plan::{Action, Reason, plan};
+use autocertd::domain::plan::{RenewalAction, RenewalReason, plan};
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding};
 use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::{Creation, Deletion, Hold, IntendedRecord, StoreError};
+use autocertd::store::{CreationOutcome, DeletionOutcome, LeaseState, IntendedRecord, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
@@ -161,7 +161,7 @@ async fn a_changed_contact_is_due_where_there_is_an_account(house: House) {
     assert_eq!(house.store.provider(provider).await.unwrap().unwrap().email.as_str(), "second@example.com");
 
     let lease = house.store.claim_due_providers(house.now(), 5).await.unwrap().pop().expect("it is due");
-    let trouble = Trouble::after(None, Failure::retry("the CA is down"), house.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::retry("the CA is down"), house.now(), None, 0.5);
     house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
     house.store.release_provider(&lease).await.unwrap();
     assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(trouble.next_try));
@@ -206,16 +206,16 @@ async fn a_changed_server_forgets_the_account_and_ends_its_orders(house: House) 
     assert!(account.registered.is_none() && account.pending.is_none() && !account.contact_changed);
     assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
     assert!(house.store.open_attempt(id).await.unwrap().is_none());
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Lost);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Lost);
     assert!(!house.reload(id).await.standing.intent_changed, "its certificate is still what is asked for");
     assert_eq!(house.store.due(house.now()).await.unwrap(), [id]);
-    assert_eq!(house.store.renew_lease(&idle.lease).await.unwrap(), Hold::Held, "it has no order there");
+    assert_eq!(house.store.renew_lease(&idle.lease).await.unwrap(), LeaseState::Held, "it has no order there");
 }
 
 async fn a_changed_external_account_matters_for_the_next_registration_only(house: House) {
     let (provider, _) = declared(&house).await;
     let lease = house.store.claim_provider(provider).await.unwrap().unwrap();
-    let refused = Trouble::after(None, Failure::operator("EAB refused"), house.now(), None, 0.5);
+    let refused = FailureStreak::after(None, Failure::operator("EAB refused"), house.now(), None, 0.5);
     house.store.record_provider_trouble(&lease, &refused).await.unwrap();
     house.store.release_provider(&lease).await.unwrap();
     let bound = |key_secret: &str| {
@@ -251,14 +251,14 @@ async fn a_changed_intent_ends_the_open_attempt_and_fences_its_holder_off(house:
         content: "proof",
     };
     house.store.intend_records(&claim.lease, &[record]).await.unwrap();
-    let trouble = Trouble::after(None, Failure::operator("CAA forbids"), house.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::operator("CAA forbids"), house.now(), None, 0.5);
     house.store.record_trouble(&claim.lease, &trouble).await.unwrap();
 
     let mut changed = usual();
     changed.auto_certificates[0].common_name = "new.example.com".parse().unwrap();
     house.turn(Duration::minutes(1));
     assert_eq!(reconcile(&house, &changed).await, 1);
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Lost);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Lost);
     let late = house.store.advance(&claim.lease, attempt.id, &attempt.stage).await;
     assert!(matches!(late, Err(StoreError::LostLease)), "{late:?}");
 
@@ -267,7 +267,7 @@ async fn a_changed_intent_ends_the_open_attempt_and_fences_its_holder_off(house:
     assert_eq!(standing.newest.unwrap().id, issued);
     assert_eq!(standing.clean_up_at, Some(house.now()));
     let next = plan(&standing, house.now());
-    assert_eq!((next.action, next.reason), (Action::Start, Reason::IntentChanged), "an hour has not passed");
+    assert_eq!((next.action, next.reason), (RenewalAction::Start, RenewalReason::IntentChanged), "an hour has not passed");
     let claim = claim_due(&house.store, house.now(), 5).await.pop().expect("it is due and free");
     assert_eq!(claim.auto_certificate.names_to_order()[0].to_string(), "new.example.com");
     let found = house.store.auto_certificates(ALL, Some("new.example.com")).await.unwrap().items;
@@ -307,7 +307,7 @@ async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) 
     assert!(house.store.providers_that_fall_back_on(provider).await.unwrap().is_empty());
     assert_eq!(kept.profile, more.providers[0].provider.profile);
     assert!(kept.account_url.is_some() && kept.down_since.is_none());
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held, "nobody is disturbed");
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Held, "nobody is disturbed");
     assert!(!house.reload(id).await.standing.intent_changed);
 
     let down = Disposition::ProviderDown { not_before: Some(house.now() + Duration::HOUR) };
@@ -355,7 +355,7 @@ async fn what_is_declared_is_not_changed_otherwise_until_it_no_longer_is(house: 
 
     assert_eq!(reconcile(&house, &nothing()).await, 2);
     assert!(x.delete_auto_certificate(id).await.unwrap());
-    assert_eq!(x.delete_provider(provider).await.unwrap(), Deletion::Deleted);
+    assert_eq!(x.delete_provider(provider).await.unwrap(), DeletionOutcome::Deleted);
     assert_eq!(reconcile(&house, &usual()).await, 2, "both are made anew");
     assert_ne!(house.store.auto_certificates(ALL, None).await.unwrap().items[0].id, id);
 }
@@ -366,15 +366,15 @@ async fn declared_ones_do_not_count(house: House) {
         let new = new_auto_certificate(provider, name);
         house.store.create_auto_certificate(&new, &actor(), 1).await.unwrap()
     };
-    assert!(matches!(create("a.example.com").await, Creation::Created(_)));
-    assert!(matches!(create("b.example.com").await, Creation::LimitReached));
+    assert!(matches!(create("a.example.com").await, CreationOutcome::Created(_)));
+    assert!(matches!(create("b.example.com").await, CreationOutcome::LimitReached));
     let mut without = usual();
     without.auto_certificates.clear();
     assert_eq!(reconcile(&house, &without).await, 1);
     let listed = house.store.auto_certificates(ALL, None).await.unwrap().items;
     let mine = listed.iter().find(|listed| listed.name.as_str() != "www").unwrap();
     assert!(house.store.delete_auto_certificate(mine.id).await.unwrap());
-    assert!(matches!(create("c.example.com").await, Creation::LimitReached), "declared no longer, it counts");
+    assert!(matches!(create("c.example.com").await, CreationOutcome::LimitReached), "declared no longer, it counts");
 }
 
 async fn prune_deletes_what_nothing_uses(house: House) {
@@ -391,7 +391,7 @@ async fn prune_deletes_what_nothing_uses(house: House) {
     let left = house.store.providers(ALL).await.unwrap().items;
     assert_eq!(left.iter().map(|left| left.id).collect::<Vec<_>>(), [provider], "one is used");
     assert!(house.store.delete_auto_certificate(user.id).await.unwrap());
-    assert_eq!(house.store.delete_provider(provider).await.unwrap(), Deletion::Deleted);
+    assert_eq!(house.store.delete_provider(provider).await.unwrap(), DeletionOutcome::Deleted);
 
     // While the deleted one still cleans up, its key makes another one.
     assert_eq!(reconcile(&house, &usual()).await, 2);

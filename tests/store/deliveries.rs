@@ -4,7 +4,7 @@ use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::AutoCertificateId;
 use autocertd::runtime::clock::Clock;
 use autocertd::store::{
-    DeliveredCertificate, DeliveryClaim, DeliveryRow, Hold, RosterEntry, RosterTarget, Store, StoreError, Undeclared,
+    DeliveredCertificate, DeliveryClaim, DeliveryRow, LeaseState, AssignmentCandidate, AssignmentTarget, Store, StoreError, Undeclared,
 };
 use serde_json::json;
 use time::Duration;
@@ -148,9 +148,9 @@ async fn a_stale_lease_writes_nothing(house: House) {
     two(&house).await;
     sync(&house.store, "here", &[("web", &|entry| entry.common_name.sent() == "a.example.com")]).await;
     let claim = claim(&house).await;
-    assert_eq!(house.store.renew_delivery_lease(&claim.lease).await.unwrap(), Hold::Held);
+    assert_eq!(house.store.renew_delivery_lease(&claim.lease).await.unwrap(), LeaseState::Held);
     house.tamper("UPDATE deliveries SET lease_epoch = lease_epoch + 1").await;
-    assert_eq!(house.store.renew_delivery_lease(&claim.lease).await.unwrap(), Hold::Lost);
+    assert_eq!(house.store.renew_delivery_lease(&claim.lease).await.unwrap(), LeaseState::Lost);
     let lost = |written: Result<(), StoreError>| assert!(matches!(written, Err(StoreError::LostLease)));
     lost(house.store.record_delivery_trouble(&claim.lease, None).await);
     lost(house.store.release_delivery(&claim.lease, house.now()).await);
@@ -186,7 +186,7 @@ async fn the_roster_changes_with_every_coming_going_and_naming(house: House) {
     assert!(before < made && made < renamed, "{before} {made} {renamed}");
 }
 
-type Wants<'a> = &'a (dyn Fn(&RosterEntry) -> bool + Send + Sync);
+type Wants<'a> = &'a (dyn Fn(&AssignmentCandidate) -> bool + Send + Sync);
 
 async fn sync(store: &Store, instance: &str, declared: &[(&str, Wants<'_>)]) {
     sync_with(store, instance, None, declared).await;
@@ -200,7 +200,7 @@ async fn sync_at(store: &Store, place: &str, declared: &[(&str, Wants<'_>)]) {
 async fn sync_with(store: &Store, instance: &str, place: Option<&str>, declared: &[(&str, Wants<'_>)]) {
     let keys: Vec<_> = declared.iter().map(|(target, wants)| (key(target), *wants)).collect();
     let targets: Vec<_> =
-        keys.iter().map(|(key, wants)| RosterTarget { key, instance, place, wants: *wants }).collect();
+        keys.iter().map(|(key, wants)| AssignmentTarget { key, instance, place, wants: *wants }).collect();
     store.sync_deliveries(instance, &targets, Undeclared::Remove).await.unwrap();
 }
 

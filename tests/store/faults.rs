@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use autocertd::domain::hold::{Hold, HoldCause};
+use autocertd::domain::hold::{Deferral, DeferralCause};
 use autocertd::domain::ledger::LimitKind;
 use autocertd::runtime::clock::SystemClock;
-use autocertd::store::{FaultCause, KeyRing, RosterTarget, Store, StoreError, StoreSettings, StoreUrl, Undeclared};
+use autocertd::store::{FaultCause, KeyRing, AssignmentTarget, Store, StoreError, StoreSettings, StoreUrl, Undeclared};
 use autocertd_support::pgbouncer::Pgbouncer;
 use autocertd_support::stalling_proxy::StallingProxy;
 
@@ -78,12 +78,12 @@ async fn rows_that_are_locked_from_both_ends_end_in_no_deadlock() {
         ids.push(house.auto_certificate(provider.id, &format!("host{number}.example.com")).await.id);
     }
     let now = house.now();
-    let hold = Hold {
+    let hold = Deferral {
         until: now + time::Duration::HOUR,
-        cause: HoldCause::Limit { kind: LimitKind::Orders, description: "a limit".to_owned() },
+        cause: DeferralCause::Limit { kind: LimitKind::Orders, description: "a limit".to_owned() },
     };
     let web = "web".parse().unwrap();
-    let target = RosterTarget { key: &web, instance: "here", place: None, wants: &|_| true };
+    let target = AssignmentTarget { key: &web, instance: "here", place: None, wants: &|_| true };
     house.store.sync_deliveries("here", &[target], Undeclared::Remove).await.unwrap();
     let backwards_ids: Vec<_> = ids.iter().rev().copied().collect();
     for _ in 0..20 {

@@ -11,17 +11,17 @@ use autocertd::domain::declared::{
 };
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::key_algorithm::KeyAlgorithm;
-use autocertd::domain::ledger::{Bucket, Limits};
+use autocertd::domain::ledger::{RateLimitBucket, CaLimits};
 use autocertd::domain::mac_key::MacKey;
 use autocertd::domain::moment::Moment;
 use autocertd::domain::name::RequestedName;
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding, NewProvider, Provider};
 use autocertd::domain::resource::Actor;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::domain::standing::StandingRecord;
-use autocertd::domain::token::Scope;
-use autocertd::runtime::clock::TurnedClock;
-use autocertd::store::{Books, KeyRing, Store, StoreSettings, StoreUrl};
+use autocertd::domain::standing::PersistRecord;
+use autocertd::domain::token::TokenScope;
+use autocertd::runtime::clock::ManualClock;
+use autocertd::store::{LedgerAccount, KeyRing, Store, StoreSettings, StoreUrl};
 use secrecy::ExposeSecret;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -48,7 +48,7 @@ pub(crate) struct Former {
     pub(crate) settings: StoreSettings,
     /// A way into it beside the store.
     pub(crate) raw: AnyPool,
-    pub(crate) clock: Arc<TurnedClock>,
+    pub(crate) clock: Arc<ManualClock>,
     house: House,
 }
 
@@ -73,7 +73,7 @@ impl Former {
         let key = house.folder.path().join("former.key");
         std::fs::write(&key, include_str!("../fixtures/release-191bd97/master.key")).unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-        Self { settings, raw, clock: Arc::new(TurnedClock::starting_at(MADE)), house }
+        Self { settings, raw, clock: Arc::new(ManualClock::starting_at(MADE)), house }
     }
 
     pub(crate) async fn open(&self) -> Store {
@@ -280,19 +280,19 @@ async fn check_the_rest(store: &Store, former: &Former) {
     assert!(at("hooked").standing.trouble.as_ref().unwrap().last.message.contains("the hook /srv/hook failed"));
 
     let tokens = store.tokens().await.unwrap();
-    assert_eq!(tokens.iter().map(|token| token.scope).collect::<Vec<_>>(), [Scope::Full, Scope::ReadOnly]);
+    assert_eq!(tokens.iter().map(|token| token.scope).collect::<Vec<_>>(), [TokenScope::Full, TokenScope::ReadOnly]);
     assert_eq!(store.authenticate(TOKEN).await.unwrap().unwrap().id, tokens[0].id);
 
     let server = ServerUrl::parse("https://ca.example/dir", PlainHttp::Refused).unwrap();
     let account = Some("https://ca.example/acct/7".to_owned());
-    let books = Books { account, server, limits: Limits::LETS_ENCRYPT };
+    let books = LedgerAccount { account, server, limits: CaLimits::LETS_ENCRYPT };
     let levels = store.ledger(&books, MADE).await.unwrap().levels(MADE);
     assert_eq!(levels.len(), former.rows("ledger").await);
-    assert!(levels.iter().any(|level| level.bucket == Bucket::Orders && level.used == 4), "{levels:?}");
+    assert!(levels.iter().any(|level| level.bucket == RateLimitBucket::Orders && level.used == 4), "{levels:?}");
 
-    let stands = StandingRecord::new("stands.example", "ca.example", "https://ca.example/acct/7", true);
+    let stands = PersistRecord::new("stands.example", "ca.example", "https://ca.example/acct/7", true);
     assert!(store.standing(&stands).await.unwrap().unwrap().seen);
-    let by_hand = StandingRecord::new("by-hand.example", "ca.example", "https://ca.example/acct/7", false);
+    let by_hand = PersistRecord::new("by-hand.example", "ca.example", "https://ca.example/acct/7", false);
     assert!(!store.standing(&by_hand).await.unwrap().unwrap().seen);
     assert_eq!(store.delegated_texts("x.acme.example").await.unwrap(), [stands.content]);
     assert_eq!(former.rows("standing_records").await, 2);

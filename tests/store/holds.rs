@@ -1,11 +1,11 @@
 //! Orders that are kept back, and what ends that.
 
-use autocertd::domain::auto_certificate::Standing;
+use autocertd::domain::auto_certificate::AutoCertificateFacts;
 use autocertd::domain::disposition::Failure;
-use autocertd::domain::hold::{Hold, HoldCause};
+use autocertd::domain::hold::{Deferral, DeferralCause};
 use autocertd::domain::ledger::LimitKind;
-use autocertd::domain::plan::{Action, Reason, plan};
-use autocertd::store::{Claim, StoreError};
+use autocertd::domain::plan::{RenewalAction, RenewalReason, plan};
+use autocertd::store::{ClaimedAutoCertificate, StoreError};
 use time::Duration;
 
 use crate::house::{House, new_certificate, on_both, trouble_of};
@@ -26,14 +26,14 @@ async fn what_is_held_back_waits_until_then(house: House) {
     let standing = standing(&house, &claim).await;
     assert_eq!((standing.hold.as_ref(), standing.running), (Some(&hold), false));
     let planned = plan(&standing, house.now());
-    assert_eq!((planned.action, planned.reason, planned.next_look), (Action::Idle, Reason::Limit, hold.until));
+    assert_eq!((planned.action, planned.reason, planned.next_look), (RenewalAction::Idle, RenewalReason::Limit, hold.until));
     assert_eq!(house.store.earliest_look(house.now()).await.unwrap(), Some(hold.until));
     let progress = &house.store.progress(&[claim.lease.id]).await.unwrap()[0];
     assert_eq!((progress.runs, progress.hold.as_ref()), (1, Some(&hold)), "those who follow see an end");
 
     let claim = house.claim(claim.lease.id).await;
     let until = house.now() + Duration::days(5);
-    house.store.hold_back(&claim.lease, &Hold { until, ..hold }).await.unwrap();
+    house.store.hold_back(&claim.lease, &Deferral { until, ..hold }).await.unwrap();
     let capped = self::standing(&house, &claim).await.hold.unwrap();
     assert_eq!(capped.until, house.now() + Duration::DAY, "after a day it is looked at anew");
 }
@@ -46,7 +46,7 @@ async fn a_person_and_other_limits_end_a_hold(house: House) {
     let asked = standing(&house, &claim).await;
     assert_eq!((asked.hold.as_ref(), asked.renewal_requested), (None, true));
 
-    let down = Hold { cause: HoldCause::ProviderDown, ..hold(&house, Duration::HOUR) };
+    let down = Deferral { cause: DeferralCause::ProviderDown, ..hold(&house, Duration::HOUR) };
     for (hold, ended) in [(hold(&house, Duration::HOUR), 1), (down, 0)] {
         let claim = house.claim(id).await;
         house.store.hold_back(&claim.lease, &hold).await.unwrap();
@@ -90,16 +90,16 @@ async fn a_hold_by_a_clock_that_was_ahead_is_mended(house: House) {
     assert_eq!(house.store.due(house.now()).await.unwrap(), [claim.lease.id]);
 }
 
-fn hold(house: &House, span: Duration) -> Hold {
-    Hold {
+fn hold(house: &House, span: Duration) -> Deferral {
+    Deferral {
         until: house.now() + span,
-        cause: HoldCause::Limit {
+        cause: DeferralCause::Limit {
             kind: LimitKind::Orders,
             description: "orders of the account (300 in 3 h)".to_owned(),
         },
     }
 }
 
-async fn standing(house: &House, claim: &Claim) -> Standing {
+async fn standing(house: &House, claim: &ClaimedAutoCertificate) -> AutoCertificateFacts {
     house.reload(claim.lease.id).await.standing
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use autocertd::domain::attempt::{Attempt, Planned, Stage};
 use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::certificate::NewCertificate;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AutoCertificateId, CertificateId, ProviderId};
@@ -16,9 +16,9 @@ use autocertd::domain::moment::Moment;
 use autocertd::domain::provider::{ExternalAccountBinding, NewProvider, Provider};
 use autocertd::domain::resource::{Actor, ResourceName};
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::runtime::clock::{Clock, TurnedClock};
+use autocertd::runtime::clock::{Clock, ManualClock};
 use autocertd::runtime::randomness::Randomness;
-use autocertd::store::{Claim, Creation, KeyRing, Page, RunOutcome, Store, StoreError, StoreSettings, StoreUrl};
+use autocertd::store::{ClaimedAutoCertificate, CreationOutcome, KeyRing, Page, RunOutcome, Store, StoreError, StoreSettings, StoreUrl};
 use autocertd_support::postgres::Postgres;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use sqlx::AnyPool;
@@ -47,7 +47,7 @@ pub(crate) use on_both;
 pub(crate) struct House {
     pub(crate) store: Store,
     pub(crate) settings: StoreSettings,
-    pub(crate) clock: Arc<TurnedClock>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) folder: TempDir,
     /// A way into the database beside the store.
     pub(crate) raw: AnyPool,
@@ -68,7 +68,7 @@ impl House {
 
     async fn with(folder: TempDir, url: StoreUrl, raw: &str) -> Self {
         let settings = StoreSettings { max_connections: 4, ..StoreSettings::of(url) };
-        let clock = Arc::new(TurnedClock::starting_at(START));
+        let clock = Arc::new(ManualClock::starting_at(START));
         let keys = KeyRing::generate(&folder.path().join("master.key")).unwrap();
         let store = Store::open(&settings, keys, clock.clone(), randomness()).await.unwrap();
         let raw = AnyPoolOptions::new().max_connections(2).connect(raw).await.unwrap();
@@ -118,19 +118,19 @@ impl House {
     pub(crate) async fn auto_certificate(&self, provider: ProviderId, common_name: &str) -> AutoCertificate {
         let new = new_auto_certificate(provider, common_name);
         match self.store.create_auto_certificate(&new, &actor(), 1_000_000).await.unwrap() {
-            Creation::Created(created) => *created,
+            CreationOutcome::Created(created) => *created,
             other => panic!("{other:?}"),
         }
     }
 
     /// A provider with one auto-certificate, claimed.
-    pub(crate) async fn claimed(&self) -> Claim {
+    pub(crate) async fn claimed(&self) -> ClaimedAutoCertificate {
         let provider = self.provider().await;
         let auto_certificate = self.auto_certificate(provider.id, "www.example.com").await;
         self.claim(auto_certificate.id).await
     }
 
-    pub(crate) async fn claim(&self, id: AutoCertificateId) -> Claim {
+    pub(crate) async fn claim(&self, id: AutoCertificateId) -> ClaimedAutoCertificate {
         self.store.claim(id).await.unwrap().expect("it is free")
     }
 
@@ -149,7 +149,7 @@ impl House {
         issued
     }
 
-    pub(crate) fn attempt(&self, claim: &Claim) -> Attempt {
+    pub(crate) fn attempt(&self, claim: &ClaimedAutoCertificate) -> Attempt {
         Attempt {
             id: randomness().uuid().into(),
             auto_certificate: claim.lease.id,
@@ -232,7 +232,7 @@ pub(crate) fn new_certificate(
 }
 
 /// Claims what is due at all providers, at most so many at each and as far as nobody is faster.
-pub(crate) async fn claim_due(store: &Store, now: Moment, limit: u32) -> Vec<Claim> {
+pub(crate) async fn claim_due(store: &Store, now: Moment, limit: u32) -> Vec<ClaimedAutoCertificate> {
     let mut claims = Vec::new();
     for provider in store.providers_in_demand(now).await.unwrap() {
         for due in store.queue_at(provider, now, limit).await.unwrap() {
@@ -247,6 +247,6 @@ pub(crate) const EAB_SECRET: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG
 pub(crate) const ALL: Page = Page { offset: 0, limit: 1_000 };
 
 /// A first trouble that began with `failure`.
-pub(crate) fn trouble_of(failure: Failure) -> Trouble {
-    Trouble::after(None, failure, Moment::from_micros(0), None, 0.5)
+pub(crate) fn trouble_of(failure: Failure) -> FailureStreak {
+    FailureStreak::after(None, failure, Moment::from_micros(0), None, 0.5)
 }

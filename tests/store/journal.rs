@@ -2,8 +2,8 @@
 
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::{AttemptId, ChallengeRecordId};
-use autocertd::domain::standing::StandingRecord;
-use autocertd::store::{Claim, IntendedCanary, IntendedRecord, Removal, RunOutcome, StandingPlace, StoreError};
+use autocertd::domain::standing::PersistRecord;
+use autocertd::store::{ClaimedAutoCertificate, IntendedCanary, IntendedRecord, RemovalStart, RunOutcome, PersistRecordLocation, StoreError};
 use time::Duration;
 
 use crate::house::{House, new_certificate, on_both, trouble_of};
@@ -22,12 +22,12 @@ on_both! {
     delegated_records_are_found_by_name_and_what_lies_between_too
 }
 
-async fn intend(house: &House, claim: &Claim, attempt: AttemptId, name: &str) -> Result<ChallengeRecordId, StoreError> {
+async fn intend(house: &House, claim: &ClaimedAutoCertificate, attempt: AttemptId, name: &str) -> Result<ChallengeRecordId, StoreError> {
     let record = IntendedRecord { attempt, adapter: "ionos", zone_id: "zone-1", name, content: "digest" };
     Ok(house.store.intend_records(&claim.lease, &[record]).await?[0])
 }
 
-async fn begin(house: &House, claim: &Claim) -> AttemptId {
+async fn begin(house: &House, claim: &ClaimedAutoCertificate) -> AttemptId {
     let attempt = house.attempt(claim);
     house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
     attempt.id
@@ -127,7 +127,7 @@ async fn records_are_noted_all_at_once_and_in_their_order(house: House) {
 }
 
 /// Two auto-certificates whose attempts need equal records, as where a CA hands out a pending authorization again.
-async fn two_of_one_record(house: &House) -> [(Claim, AttemptId, ChallengeRecordId); 2] {
+async fn two_of_one_record(house: &House) -> [(ClaimedAutoCertificate, AttemptId, ChallengeRecordId); 2] {
     let provider = house.provider().await;
     let mut both = Vec::new();
     for name in ["www.example.com", "mail.example.com"] {
@@ -139,7 +139,7 @@ async fn two_of_one_record(house: &House) -> [(Claim, AttemptId, ChallengeRecord
     both.try_into().unwrap_or_else(|_| unreachable!("there are two"))
 }
 
-async fn end(house: &House, claim: &Claim, attempt: AttemptId) {
+async fn end(house: &House, claim: &ClaimedAutoCertificate, attempt: AttemptId) {
     house.store.end_attempt(&claim.lease, attempt, &trouble_of(Failure::restart("gone"))).await.unwrap();
 }
 
@@ -148,7 +148,7 @@ async fn a_record_that_another_open_attempt_needs_is_not_removed(house: House) {
     end(&house, &one, one_attempt).await;
     let needed: Vec<bool> = house.store.journal().await.unwrap().iter().map(|entry| entry.needed).collect();
     assert_eq!(needed.iter().filter(|needed| **needed).count(), 1);
-    assert_eq!(house.store.begin_removal(first, PATIENCE).await.unwrap(), Removal::NeededElsewhere);
+    assert_eq!(house.store.begin_removal(first, PATIENCE).await.unwrap(), RemovalStart::NeededElsewhere);
     let left: Vec<_> = house.store.journal().await.unwrap().iter().map(|entry| entry.id).collect();
     assert_eq!(left, [second], "only the entry of the ended one is gone");
 
@@ -156,11 +156,11 @@ async fn a_record_that_another_open_attempt_needs_is_not_removed(house: House) {
     let third = intend(&house, &other, other_attempt, "_acme-challenge.other.example.com").await.unwrap();
     assert_eq!(
         house.store.begin_removal(third, PATIENCE).await.unwrap(),
-        Removal::Begun,
+        RemovalStart::Begun,
         "another name is another record"
     );
     house.store.delete_auto_certificate(other.lease.id).await.unwrap();
-    assert_eq!(house.store.begin_removal(second, PATIENCE).await.unwrap(), Removal::Begun);
+    assert_eq!(house.store.begin_removal(second, PATIENCE).await.unwrap(), RemovalStart::Begun);
 }
 
 async fn an_intent_and_a_removal_of_one_record_see_each_other(house: House) {
@@ -169,7 +169,7 @@ async fn an_intent_and_a_removal_of_one_record_see_each_other(house: House) {
     end(&house, &one, one_attempt).await;
     end(&house, &other, other_attempt).await;
     assert!(!in_the_way().await);
-    assert_eq!(house.store.begin_removal(first, PATIENCE).await.unwrap(), Removal::Begun);
+    assert_eq!(house.store.begin_removal(first, PATIENCE).await.unwrap(), RemovalStart::Begun);
     assert!(in_the_way().await);
 
     house.store.removal_failed(first, house.now()).await.unwrap();
@@ -180,7 +180,7 @@ async fn an_intent_and_a_removal_of_one_record_see_each_other(house: House) {
     house.store.begin_removal(first, PATIENCE).await.unwrap();
     house.store.record_removed(first).await.unwrap();
     assert!(!in_the_way().await);
-    assert_eq!(house.store.begin_removal(second, PATIENCE).await.unwrap(), Removal::Begun);
+    assert_eq!(house.store.begin_removal(second, PATIENCE).await.unwrap(), RemovalStart::Begun);
     assert!(!in_the_way().await, "one's own is not in one's way");
 }
 
@@ -198,7 +198,7 @@ async fn a_canary_becomes_a_stray_after_a_while_and_its_failures_are_waited_out(
     let later = house.now() + Duration::minutes(1);
     house.store.removal_failed(id, later).await.unwrap();
     assert_eq!(house.store.earliest_stray_look().await.unwrap(), Some(later));
-    assert_eq!(house.store.begin_removal(id, PATIENCE).await.unwrap(), Removal::Begun);
+    assert_eq!(house.store.begin_removal(id, PATIENCE).await.unwrap(), RemovalStart::Begun);
     house.store.record_removed(id).await.unwrap();
     assert_eq!(house.store.earliest_stray_look().await.unwrap(), None);
 }
@@ -253,9 +253,9 @@ async fn delegated_records_are_found_by_name_and_what_lies_between_too(house: Ho
     };
     house.store.intend_canary(&canary).await.unwrap();
 
-    let standing = StandingRecord::new("example.com", "ca.example", "https://ca.example/1", false);
+    let standing = PersistRecord::new("example.com", "ca.example", "https://ca.example/1", false);
     let place =
-        StandingPlace { adapter: "delegated", zone_id: "acme.example.net", name: "stands.low.acme.example.net" };
+        PersistRecordLocation { adapter: "delegated", zone_id: "acme.example.net", name: "stands.low.acme.example.net" };
     house.store.intend_standing(&standing, Some(place)).await.unwrap();
 
     let texts = async |name: &str| house.store.delegated_texts(name).await.unwrap();

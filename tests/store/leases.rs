@@ -1,6 +1,6 @@
 //! Leases that outlive their owner.
 
-use autocertd::store::Hold;
+use autocertd::store::LeaseState;
 
 use crate::house::{House, on_both};
 
@@ -18,14 +18,14 @@ async fn a_lease_that_ran_out_goes_to_the_next(house: House) {
 
     house.tamper("UPDATE auto_certificates SET lease_until = 1").await;
     house.tamper("UPDATE providers SET lease_until = 1").await;
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held, "nobody took it meanwhile");
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Held, "nobody took it meanwhile");
     house.tamper("UPDATE auto_certificates SET lease_until = 1").await;
     assert!(!house.reload(claim.lease.id).await.standing.running);
     assert_eq!(other.due(house.now()).await.unwrap(), [claim.lease.id]);
     assert!(other.claim(claim.lease.id).await.unwrap().is_some());
     assert!(other.claim_provider(provider.id).await.unwrap().is_some());
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Lost);
-    assert_eq!(house.store.renew_provider_lease(&provider).await.unwrap(), Hold::Lost);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Lost);
+    assert_eq!(house.store.renew_provider_lease(&provider).await.unwrap(), LeaseState::Lost);
 }
 
 async fn the_living_keep_their_leases(house: House) {
@@ -33,7 +33,7 @@ async fn the_living_keep_their_leases(house: House) {
     let other = house.open_again().await.unwrap();
     assert_eq!(other.free_dead_leases().await.unwrap(), 0);
     assert_eq!(house.store.free_dead_leases().await.unwrap(), 0);
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Held);
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! What counts against the limits of CAs, also where several replicas count.
 
-use autocertd::domain::ledger::{Allowance, Bucket, Full, Ledger, Limits, OrderFacts, Rate};
+use autocertd::domain::ledger::{RateLimitExemption, RateLimitBucket, LimitExceeded, RateLimitLedger, CaLimits, OrderFacts, RateLimit};
 use autocertd::domain::moment::Moment;
 use autocertd::domain::name::DnsName;
 use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::{Booking, Books, Claim, Store, StoreError};
+use autocertd::store::{OrderCharge, LedgerAccount, ClaimedAutoCertificate, Store, StoreError};
 use futures_util::future::join_all;
 use time::Duration;
 
@@ -22,24 +22,24 @@ on_both! {
 
 async fn an_empty_bucket_refuses_until_its_next_token(house: House) {
     let claim = house.claimed().await;
-    let booking = booking(&["www.example.com"], Allowance::None);
+    let booking = booking(&["www.example.com"], RateLimitExemption::None);
     for _ in 0..3 {
         assert_eq!(take(&house.store, &claim, &booking).await, Ok(()));
     }
     let full = take(&house.store, &claim, &booking).await.unwrap_err();
-    assert_eq!((full.bucket, full.until), (Bucket::Orders, house.now() + Duration::HOUR));
+    assert_eq!((full.bucket, full.until), (RateLimitBucket::Orders, house.now() + Duration::HOUR));
     let level = &ledger(&house, &booking.books).await.levels(house.now())[0];
-    assert_eq!((level.bucket.clone(), level.used), (Bucket::Orders, 3), "what was refused does not count");
+    assert_eq!((level.bucket.clone(), level.used), (RateLimitBucket::Orders, 3), "what was refused does not count");
 
-    let spared = Booking { order: OrderFacts::new(&names(&["a.example"]), Allowance::InWindow), ..booking.clone() };
+    let spared = OrderCharge { order: OrderFacts::new(&names(&["a.example"]), RateLimitExemption::InWindow), ..booking.clone() };
     assert_eq!(take(&house.store, &claim, &spared).await, Ok(()), "a renewal in its window neither waits nor counts");
     house.turn(Duration::HOUR);
     assert_eq!(take(&house.store, &claim, &booking).await, Ok(()));
     assert!(take(&house.store, &claim, &booking).await.is_err());
 
-    let stale = Claim { lease: autocertd::store::Lease { epoch: 0, ..claim.lease }, ..claim };
+    let stale = ClaimedAutoCertificate { lease: autocertd::store::Lease { epoch: 0, ..claim.lease }, ..claim };
     assert!(matches!(house.store.take_order(&stale.lease, &booking).await, Err(StoreError::LostLease)));
-    let unlimited = Booking { books: Books { limits: Limits::NONE, ..booking.books }, ..booking };
+    let unlimited = OrderCharge { books: LedgerAccount { limits: CaLimits::NONE, ..booking.books }, ..booking };
     assert_eq!(ledger(&house, &unlimited.books).await.look(&unlimited.order, house.now()), Ok(()));
 }
 
@@ -52,7 +52,7 @@ async fn replicas_never_take_the_last_token_twice(house: House) {
         let id = house.auto_certificate(provider.id, &format!("h{number}.example.com")).await.id;
         claims.push((store, store.claim(id).await.unwrap().unwrap()));
     }
-    let booking = booking(&["www.example.com"], Allowance::None);
+    let booking = booking(&["www.example.com"], RateLimitExemption::None);
     let taken = join_all(claims.iter().map(|(store, claim)| take(store, claim, &booking))).await;
     assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 3, "{taken:?}");
 }
@@ -60,7 +60,7 @@ async fn replicas_never_take_the_last_token_twice(house: House) {
 async fn what_is_issued_counts_once_with_its_certificate(house: House) {
     let claim = house.claimed().await;
     let attempt = house.attempt(&claim);
-    let booking = booking(&["www.example.com", "example.com"], Allowance::None);
+    let booking = booking(&["www.example.com", "example.com"], RateLimitExemption::None);
     house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
     assert_eq!(take(&house.store, &claim, &booking).await, Ok(()));
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
@@ -70,13 +70,13 @@ async fn what_is_issued_counts_once_with_its_certificate(house: House) {
     assert_eq!(
         used(&house, &booking.books).await,
         [
-            (Bucket::Orders, 1),
-            (Bucket::Domain("example.com".to_owned()), 1),
-            (Bucket::NameSet("example.com,www.example.com".to_owned()), 1)
+            (RateLimitBucket::Orders, 1),
+            (RateLimitBucket::Domain("example.com".to_owned()), 1),
+            (RateLimitBucket::NameSet("example.com,www.example.com".to_owned()), 1)
         ]
     );
     let full = take(&house.store, &claim, &booking).await.unwrap_err();
-    assert_eq!(full.bucket, Bucket::NameSet("example.com,www.example.com".to_owned()));
+    assert_eq!(full.bucket, RateLimitBucket::NameSet("example.com,www.example.com".to_owned()));
 }
 
 async fn failures_count_for_each_name_of_the_account(house: House) {
@@ -86,13 +86,13 @@ async fn failures_count_for_each_name_of_the_account(house: House) {
     for _ in 0..2 {
         house.store.count_failures(&claim.lease, &books, &failed).await.unwrap();
     }
-    let failures = |name: &str| Bucket::Failures(name.to_owned());
+    let failures = |name: &str| RateLimitBucket::Failures(name.to_owned());
     assert_eq!(
         used(&house, &books).await,
         [(failures("bad.example.com"), 2), (failures("worse.example.com"), 2)],
         "a name and its wildcard are one name"
     );
-    let order = |name| Booking { books: books.clone(), order: OrderFacts::new(&names(&[name]), Allowance::None) };
+    let order = |name| OrderCharge { books: books.clone(), order: OrderFacts::new(&names(&[name]), RateLimitExemption::None) };
     let full = take(&house.store, &claim, &order("bad.example.com")).await.unwrap_err();
     assert_eq!(full.to_string(), "failed validations of bad.example.com (2 in 1 h)");
     assert_eq!(take(&house.store, &claim, &order("good.example.com")).await, Ok(()));
@@ -101,24 +101,24 @@ async fn failures_count_for_each_name_of_the_account(house: House) {
 async fn accounts_share_what_is_the_cas_and_nothing_else(house: House) {
     let claim = house.claimed().await;
     let attempt = house.attempt(&claim);
-    let booking = booking(&["www.example.com"], Allowance::None);
+    let booking = booking(&["www.example.com"], RateLimitExemption::None);
     house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
     assert_eq!(take(&house.store, &claim, &booking).await, Ok(()));
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
     house.store.store_issued(&claim.lease, &attempt, &new, Some(&booking), house.now()).await.unwrap();
     house.store.count_failures(&claim.lease, &booking.books, &names(&["a.example"])).await.unwrap();
 
-    let shared = [(Bucket::Domain("example.com".to_owned()), 1), (Bucket::NameSet("www.example.com".to_owned()), 1)];
+    let shared = [(RateLimitBucket::Domain("example.com".to_owned()), 1), (RateLimitBucket::NameSet("www.example.com".to_owned()), 1)];
     assert_eq!(used(&house, &books("https://ca.example/acct/2")).await, shared);
-    let unregistered = Books { account: None, ..booking.books.clone() };
+    let unregistered = LedgerAccount { account: None, ..booking.books.clone() };
     assert_eq!(used(&house, &unregistered).await, shared);
     let server = ServerUrl::parse("https://other.example/directory", PlainHttp::Refused).unwrap();
-    assert_eq!(used(&house, &Books { account: None, server, ..booking.books }).await, []);
+    assert_eq!(used(&house, &LedgerAccount { account: None, server, ..booking.books }).await, []);
 }
 
 async fn what_has_settled_is_forgotten(house: House) {
     let claim = house.claimed().await;
-    assert_eq!(take(&house.store, &claim, &booking(&["www.example.com"], Allowance::None)).await, Ok(()));
+    assert_eq!(take(&house.store, &claim, &booking(&["www.example.com"], RateLimitExemption::None)).await, Ok(()));
     let kept = async || sqlx::query("SELECT id FROM ledger").fetch_all(&house.raw).await.unwrap().len();
     assert!(kept().await > 0);
     house.store.remove_expired(house.now() + Duration::minutes(59)).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_name_set_of_any_length_has_its_row(house: House) {
     let long: Vec<String> = (1..=100)
         .map(|number| format!("{}.{}.{}.example", label(number), label(number + 100), label(number + 200)))
         .collect();
-    let booking = booking(&long.iter().map(String::as_str).collect::<Vec<_>>(), Allowance::Repetition);
+    let booking = booking(&long.iter().map(String::as_str).collect::<Vec<_>>(), RateLimitExemption::Repetition);
     house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
     assert_eq!(take(&house.store, &claim, &booking).await, Ok(()));
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
@@ -143,15 +143,15 @@ async fn a_name_set_of_any_length_has_its_row(house: House) {
     assert_eq!(used(&house, &booking.books).await.len(), 2);
 }
 
-async fn take(store: &Store, claim: &Claim, booking: &Booking) -> Result<(), Full> {
+async fn take(store: &Store, claim: &ClaimedAutoCertificate, booking: &OrderCharge) -> Result<(), LimitExceeded> {
     store.take_order(&claim.lease, booking).await.unwrap()
 }
 
-async fn ledger(house: &House, books: &Books) -> Ledger {
+async fn ledger(house: &House, books: &LedgerAccount) -> RateLimitLedger {
     house.store.ledger(books, house.now()).await.unwrap()
 }
 
-async fn used(house: &House, books: &Books) -> Vec<(Bucket, u32)> {
+async fn used(house: &House, books: &LedgerAccount) -> Vec<(RateLimitBucket, u32)> {
     let now: Moment = house.now();
     ledger(house, books).await.levels(now).into_iter().map(|level| (level.bucket, level.used)).collect()
 }
@@ -160,19 +160,19 @@ fn names(names: &[&str]) -> Vec<DnsName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn booking(order: &[&str], allowance: Allowance) -> Booking {
-    Booking { books: books("https://ca.example/acct/1"), order: OrderFacts::new(&names(order), allowance) }
+fn booking(order: &[&str], allowance: RateLimitExemption) -> OrderCharge {
+    OrderCharge { books: books("https://ca.example/acct/1"), order: OrderFacts::new(&names(order), allowance) }
 }
 
-fn books(account: &str) -> Books {
-    Books {
+fn books(account: &str) -> LedgerAccount {
+    LedgerAccount {
         account: Some(account.to_owned()),
         server: ServerUrl::parse("https://ca.example/directory", PlainHttp::Refused).unwrap(),
-        limits: Limits {
-            orders: Rate::new(3, Duration::hours(3)),
-            certificates_of_domain: Rate::new(50, Duration::days(7)),
-            certificates_of_name_set: Rate::new(1, Duration::days(1)),
-            failures_of_name: Rate::new(2, Duration::HOUR),
+        limits: CaLimits {
+            orders: RateLimit::new(3, Duration::hours(3)),
+            certificates_of_domain: RateLimit::new(50, Duration::days(7)),
+            certificates_of_name_set: RateLimit::new(1, Duration::days(1)),
+            failures_of_name: RateLimit::new(2, Duration::HOUR),
         },
     }
 }

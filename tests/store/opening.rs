@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use autocertd::runtime::clock::SystemClock;
-use autocertd::store::{KeyError, KeyRing, Removal, Store, StoreError, StoreSettings, StoreUrl};
+use autocertd::store::{KeyError, KeyRing, RemovalStart, Store, StoreError, StoreSettings, StoreUrl};
 use secrecy::ExposeSecret;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -210,7 +210,7 @@ async fn a_journal_of_an_earlier_version_is_taken_over(house: House) {
 
     let owner = ended.auto_certificate.unwrap();
     assert_eq!(store.auto_certificate(owner).await.unwrap().unwrap().standing.clean_up_at, Some(ended.next_try));
-    assert_eq!(store.begin_removal(ended.id, std::time::Duration::from_mins(1)).await.unwrap(), Removal::Begun);
+    assert_eq!(store.begin_removal(ended.id, std::time::Duration::from_mins(1)).await.unwrap(), RemovalStart::Begun);
     store.record_removed(ended.id).await.unwrap();
     assert_eq!(store.journal().await.unwrap().len(), 1);
     store.close().await;

@@ -1,9 +1,9 @@
 //! Providers and their accounts.
 
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::provider::AccountNote;
-use autocertd::store::{Creation, Deletion, Hold, Page, StoreError, Users};
+use autocertd::store::{CreationOutcome, DeletionOutcome, LeaseState, Page, StoreError, ProviderUsers};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
@@ -42,8 +42,8 @@ async fn a_provider_reads_back_as_it_was_given(house: House) {
     assert_eq!((renamed.name.as_str(), renamed.audit.modified), ("other", house.now()));
     assert_eq!(renamed.audit.created, created.audit.created);
 
-    assert_eq!(house.store.delete_provider(created.id).await.unwrap(), Deletion::Deleted);
-    assert_eq!(house.store.delete_provider(created.id).await.unwrap(), Deletion::Missing);
+    assert_eq!(house.store.delete_provider(created.id).await.unwrap(), DeletionOutcome::Deleted);
+    assert_eq!(house.store.delete_provider(created.id).await.unwrap(), DeletionOutcome::Missing);
     assert!(house.store.provider(created.id).await.unwrap().is_none());
     assert!(house.store.rename_provider(created.id, &name("x"), &actor()).await.unwrap().is_none());
 }
@@ -54,14 +54,14 @@ async fn a_provider_in_use_stays_and_names_its_users(house: House) {
     let claim = house.claim(user.id).await;
     assert_eq!(
         house.store.delete_provider(provider.id).await.unwrap(),
-        Deletion::InUse(Users { first: vec![(user.id, user.name.clone())], more: false })
+        DeletionOutcome::InUse(ProviderUsers { first: vec![(user.id, user.name.clone())], more: false })
     );
     assert!(house.store.provider(provider.id).await.unwrap().is_some());
 
     assert!(house.store.delete_auto_certificate(user.id).await.unwrap());
-    assert_eq!(house.store.delete_provider(provider.id).await.unwrap(), Deletion::Deleted);
+    assert_eq!(house.store.delete_provider(provider.id).await.unwrap(), DeletionOutcome::Deleted);
     // What still cleans up goes on without its provider.
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Deleted);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Deleted);
     house.store.purge(&claim.lease).await.unwrap();
 }
 
@@ -75,8 +75,8 @@ async fn of_a_deletion_and_a_new_user_only_one_succeeds(house: House) {
             house.store.delete_provider(provider.id)
         );
         match (created.unwrap(), deleted.unwrap()) {
-            (Creation::Created(_), Deletion::InUse(users)) => assert_eq!(users.first.len(), 1),
-            (Creation::UnknownProvider, Deletion::Deleted) => {}
+            (CreationOutcome::Created(_), DeletionOutcome::InUse(users)) => assert_eq!(users.first.len(), 1),
+            (CreationOutcome::UnknownProvider, DeletionOutcome::Deleted) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -90,7 +90,7 @@ async fn an_account_is_kept_step_by_step(house: House) {
     let external = account.external_account.unwrap();
     assert_eq!((external.key_id.as_str(), external.key_secret.expose_secret()), ("kid-1", EAB_SECRET));
 
-    let trouble = Trouble::after(None, Failure::operator("EAB refused"), house.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::operator("EAB refused"), house.now(), None, 0.5);
     house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
     assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().trouble, Some(trouble));
 
@@ -121,7 +121,7 @@ async fn a_new_key_waits_beside_the_old_one(house: House) {
     house.store.store_account(&lease, "https://ca.example/acct/1", &old).await.unwrap();
     house.store.store_key_change(&lease, &new).await.unwrap();
     assert_eq!(keys().await, (Some("the old key".to_owned()), Some("the new key".to_owned())));
-    let trouble = Trouble::after(None, Failure::retry("the CA is silent"), house.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::retry("the CA is silent"), house.now(), None, 0.5);
     house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
     house.store.forget_key_change(&lease).await.unwrap();
     assert_eq!(keys().await, (Some("the old key".to_owned()), None));
@@ -202,7 +202,7 @@ async fn without_the_lease_no_account_is_written(house: House) {
     assert!(current.epoch > stale.epoch);
 
     let secret = SecretString::from("late");
-    let trouble = Trouble::after(None, Failure::retry("late"), house.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::retry("late"), house.now(), None, 0.5);
     assert!(matches!(house.store.store_pending_account(&stale, &secret).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.store_account(&stale, "url", &secret).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.adopt_account(&stale, "url", &secret).await, Err(StoreError::LostLease)));
@@ -214,11 +214,11 @@ async fn without_the_lease_no_account_is_written(house: House) {
     assert!(matches!(house.store.forget_account(&stale, &note, None).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.record_provider_trouble(&stale, &trouble).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.release_provider(&stale).await, Err(StoreError::LostLease)));
-    assert_eq!(house.store.renew_provider_lease(&stale).await.unwrap(), Hold::Lost);
-    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), Hold::Held);
+    assert_eq!(house.store.renew_provider_lease(&stale).await.unwrap(), LeaseState::Lost);
+    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), LeaseState::Held);
 
     house.store.delete_provider(provider.id).await.unwrap();
-    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), Hold::Lost);
+    assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), LeaseState::Lost);
     assert!(house.store.account(provider.id).await.unwrap().is_none());
 }
 
@@ -231,7 +231,7 @@ async fn accounts_are_due_until_they_are_registered(house: House) {
     assert!(house.store.claim_provider(provider.id).await.unwrap().is_none());
     assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
 
-    let trouble = Trouble::after(None, Failure::retry("down"), house.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::retry("down"), house.now(), None, 0.5);
     house.store.record_provider_trouble(&claimed[0], &trouble).await.unwrap();
     house.store.release_provider(&claimed[0]).await.unwrap();
     assert!(house.store.claim_due_providers(house.now(), 10).await.unwrap().is_empty());

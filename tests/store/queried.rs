@@ -2,10 +2,10 @@
 //! and reads the texts and documents that are still written beside them.
 
 use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::hold::{Hold, HoldCause};
+use autocertd::domain::hold::{Deferral, DeferralCause};
 use autocertd::domain::ledger::LimitKind;
 use autocertd::domain::provider::AccountNote;
-use autocertd::store::Proof;
+use autocertd::store::RecoveryEvidence;
 use sqlx::Row;
 use time::Duration;
 
@@ -41,7 +41,7 @@ async fn holds_of_the_former_release_are_counted_and_let_go(house: House) {
     for (text, kind) in TEXTS {
         as_the_former_release(&house, hold, text).await;
         let cause = house.reload(id).await.standing.hold.unwrap().cause;
-        assert_eq!(cause, HoldCause::Limit { kind, description: text.to_owned() });
+        assert_eq!(cause, DeferralCause::Limit { kind, description: text.to_owned() });
         let line = house.store.turnstile(provider).await.unwrap().line;
         assert_eq!(line, usize::from(kind == LimitKind::Orders), "{text}");
         assert!(!house.store.is_waited_for(provider).await.unwrap());
@@ -50,7 +50,7 @@ async fn holds_of_the_former_release_are_counted_and_let_go(house: House) {
     assert_eq!(house.reload(id).await.standing.hold, None);
 
     as_the_former_release(&house, hold, "provider-down").await;
-    assert_eq!(house.reload(id).await.standing.hold.unwrap().cause, HoldCause::ProviderDown);
+    assert_eq!(house.reload(id).await.standing.hold.unwrap().cause, DeferralCause::ProviderDown);
     assert!(house.store.is_waited_for(provider).await.unwrap());
     assert_eq!(house.store.end_limit_holds().await.unwrap(), 0, "no limit holds it");
     // The former release lets it go, and the next hold is another one.
@@ -62,20 +62,20 @@ async fn holds_of_the_former_release_are_counted_and_let_go(house: House) {
 async fn holds_of_this_release_are_read_by_the_former_one(house: House) {
     let id = house.claimed().await.lease.id;
     house.tamper("UPDATE auto_certificates SET lease_until = 1").await;
-    let down = std::iter::once((HoldCause::ProviderDown, "provider-down"));
-    let limits = TEXTS.map(|(text, kind)| (HoldCause::Limit { kind, description: text.to_owned() }, text));
+    let down = std::iter::once((DeferralCause::ProviderDown, "provider-down"));
+    let limits = TEXTS.map(|(text, kind)| (DeferralCause::Limit { kind, description: text.to_owned() }, text));
     for (cause, text) in limits.into_iter().chain(down) {
         let claim = house.claim(id).await;
-        let hold = Hold { until: house.now() + Duration::HOUR, cause };
+        let hold = Deferral { until: house.now() + Duration::HOUR, cause };
         house.store.hold_back(&claim.lease, &hold).await.unwrap();
         assert_eq!(house.reload(id).await.standing.hold.as_ref(), Some(&hold));
         let row = sqlx::query("SELECT held_by FROM auto_certificates").fetch_one(&house.raw).await.unwrap();
         assert_eq!(row.get::<String, _>("held_by"), text);
     }
     // Words of a later release have their kind from the column.
-    let cause = HoldCause::Limit { kind: LimitKind::Orders, description: "too many orders".to_owned() };
+    let cause = DeferralCause::Limit { kind: LimitKind::Orders, description: "too many orders".to_owned() };
     let claim = house.claim(id).await;
-    house.store.hold_back(&claim.lease, &Hold { until: house.now() + Duration::HOUR, cause }).await.unwrap();
+    house.store.hold_back(&claim.lease, &Deferral { until: house.now() + Duration::HOUR, cause }).await.unwrap();
     assert_eq!(house.store.turnstile(claim.auto_certificate.provider).await.unwrap().line, 1);
 }
 
@@ -91,15 +91,15 @@ async fn troubles_of_the_former_release_are_forgotten_by_what_they_mean(house: H
     for (text, is_forgotten) in [(down, true), (mentions, false)] {
         as_the_former_release(&house, trouble, text).await;
         open(&house, &claim).await;
-        assert!(house.store.provider_answered(provider, Proof::Order).await.unwrap());
+        assert!(house.store.provider_answered(provider, RecoveryEvidence::Order).await.unwrap());
         assert_eq!(house.reload(id).await.standing.trouble.is_none(), is_forgotten, "{text}");
     }
     as_the_former_release(&house, trouble, "no document at all").await;
     open(&house, &claim).await;
-    assert!(house.store.provider_answered(provider, Proof::Order).await.unwrap(), "a damaged row holds up nothing");
+    assert!(house.store.provider_answered(provider, RecoveryEvidence::Order).await.unwrap(), "a damaged row holds up nothing");
 }
 
-async fn open(house: &House, claim: &autocertd::store::Claim) {
+async fn open(house: &House, claim: &autocertd::store::ClaimedAutoCertificate) {
     let disposition = Disposition::ProviderDown { not_before: Some(house.now() + Duration::HOUR) };
     let failure = Failure { disposition, message: "HTTP 503".into() };
     let opened =
@@ -157,7 +157,7 @@ async fn words_that_look_like_data_change_nothing(house: House) {
     let words = r#"it says "disposition":"provider-down" and {"last":{"disposition":"provider-down"}}"#;
     house.store.record_trouble(&claim.lease, &trouble_of(Failure::operator(words))).await.unwrap();
     open(&house, &claim).await;
-    assert!(house.store.provider_answered(provider, Proof::Order).await.unwrap());
+    assert!(house.store.provider_answered(provider, RecoveryEvidence::Order).await.unwrap());
     let kept = house.reload(id).await.standing.trouble.unwrap();
     assert_eq!(kept.last.disposition, Disposition::Operator);
 }
@@ -179,7 +179,7 @@ async fn columns_of_former_rows_are_filled(house: House) {
     let disposition = Disposition::ProviderDown { not_before: Some(crate::former_release::MADE + Duration::HOUR) };
     let failure = Failure { disposition, message: "HTTP 503".into() };
     store.provider_failed(down, None, &failure, 0.5).await.unwrap();
-    assert!(store.provider_answered(down, Proof::Order).await.unwrap());
+    assert!(store.provider_answered(down, RecoveryEvidence::Order).await.unwrap());
     let wishes = store.auto_certificates(ALL, None).await.unwrap().items;
     for (name, is_kept) in [
         ("troubled-retry", true),

@@ -1,7 +1,7 @@
 //! Rehearsals: each is claimed by one, kept with its findings, and looked at again soon after settings were read anew.
 
-use autocertd::domain::finding::{Check, Finding, Subject};
-use autocertd::domain::rehearsal::Rehearsal;
+use autocertd::domain::finding::{Check, CheckResult, CheckSubject};
+use autocertd::domain::rehearsal::Preflight;
 use time::Duration;
 
 use crate::house::{House, on_both};
@@ -44,9 +44,9 @@ async fn what_a_rehearsal_found_is_kept(house: House) {
     let provider = house.provider().await;
     let id = house.auto_certificate(provider.id, "www.example.com").await.id;
     assert_eq!(house.reload(id).await.standing.rehearsal, None);
-    let about = Subject::Name("www.example.com".to_owned());
-    let findings = vec![Finding::fault(&about, Check::Zone, "there is none", "make one")];
-    let rehearsal = Rehearsal { certificate: uuid::Uuid::from_u128(7).into(), at: house.now(), findings };
+    let about = CheckSubject::Name("www.example.com".to_owned());
+    let findings = vec![CheckResult::fault(&about, Check::Zone, "there is none", "make one")];
+    let rehearsal = Preflight { certificate: uuid::Uuid::from_u128(7).into(), at: house.now(), findings };
     house.store.claim_rehearsals(house.now(), 5).await.unwrap();
     house.store.store_rehearsal(id, &rehearsal, house.now() + Duration::DAY).await.unwrap();
     assert_eq!(house.reload(id).await.standing.rehearsal, Some(rehearsal));

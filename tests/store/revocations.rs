@@ -1,14 +1,14 @@
 //! Revocations: wished, claimed, done or tried again; and keys that are never used again.
 
 use autocertd::domain::attempt::{Ready, SigningRequest, Stage, StageKind};
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::id::{AutoCertificateId, CertificateId};
 use autocertd::domain::moment::Moment;
-use autocertd::domain::plan::{Action, Reason, plan};
+use autocertd::domain::plan::{RenewalAction, RenewalReason, plan};
 use autocertd::domain::revocation::{Revocation, RevocationReason};
 use autocertd::domain::server_url::{OrderUrl, PlainHttp, ServerUrl};
-use autocertd::store::{RevocationClaim, RevocationRequest, RunOutcome, StoreError, TakenOver, Takeover};
+use autocertd::store::{RevocationClaim, RevocationRequest, RunOutcome, StoreError, TakeoverOutcome, Takeover};
 use rcgen::{CertificateParams, KeyPair};
 use secrecy::ExposeSecret;
 use time::Duration;
@@ -55,8 +55,8 @@ async fn kept(house: &House, id: CertificateId) -> Option<Revocation> {
     house.store.certificate(id).await.unwrap().unwrap().revocation
 }
 
-fn trouble(now: Moment) -> Trouble {
-    Trouble::after(None, Failure::retry("no answer"), now, None, 0.5)
+fn trouble(now: Moment) -> FailureStreak {
+    FailureStreak::after(None, Failure::retry("no answer"), now, None, 0.5)
 }
 
 async fn a_wish_is_stored_and_its_auto_certificate_is_due(house: House) {
@@ -75,7 +75,7 @@ async fn a_wish_is_stored_and_its_auto_certificate_is_due(house: House) {
     let standing = house.reload(auto_certificate).await.standing;
     assert_eq!((standing.newest.unwrap().revoked, standing.relied_on_until()), (true, None));
     let planned = plan(&standing, house.now());
-    assert_eq!((planned.action, planned.reason), (Action::Start, Reason::Revoked), "an earlier pause does not count");
+    assert_eq!((planned.action, planned.reason), (RenewalAction::Start, RenewalReason::Revoked), "an earlier pause does not count");
 
     house.turn(Duration::minutes(1));
     house.issue(auto_certificate, LIFETIME).await;
@@ -115,7 +115,7 @@ async fn what_fails_is_tried_again_until_it_expires(house: House) {
     assert_eq!(claim.revocation.trouble, Some(first));
     let far =
         Failure { disposition: Disposition::Retry { not_before: Some(house.now() + LIFETIME) }, ..Failure::retry("") };
-    let last = Trouble::after(None, far, house.now(), None, 0.5);
+    let last = FailureStreak::after(None, far, house.now(), None, 0.5);
     house.store.record_revocation_trouble(&claim, last).await.unwrap();
     let next = kept(&house, id).await.unwrap().trouble.unwrap().next_try;
     assert!(house.now() < next && next < claim.leaf.not_after, "the CA's pause is longer than the certificate lives");
@@ -131,7 +131,7 @@ async fn what_waits_for_a_person_is_tried_again_when_one_asks(house: House) {
     let (_, id) = issued(&house).await;
     for (failure, waits) in [(Failure::retry("busy"), false), (Failure::operator("no account"), true)] {
         let far = Duration::days(1);
-        let trouble = Trouble { next_try: house.now() + far, ..Trouble::after(None, failure, house.now(), None, 0.5) };
+        let trouble = FailureStreak { next_try: house.now() + far, ..FailureStreak::after(None, failure, house.now(), None, 0.5) };
         let claim = wish(&house, id, RevocationReason::Superseded).await;
         assert_eq!(house.store.look_again_at_what_waits_for_a_person().await.unwrap(), 0, "somebody is at it");
         house.store.record_revocation_trouble(&claim, trouble).await.unwrap();
@@ -179,7 +179,7 @@ async fn only_the_newest_is_replaced(house: House) {
     assert_eq!(house.store.certificate_to_revoke(auto_certificate).await.unwrap(), Some(older));
     house.store.delete_certificate(newer).await.unwrap();
     let standing = house.reload(auto_certificate).await.standing;
-    assert_eq!(plan(&standing, house.now()).reason, Reason::Revoked, "a revoked one is no way back");
+    assert_eq!(plan(&standing, house.now()).reason, RenewalReason::Revoked, "a revoked one is no way back");
 }
 
 async fn what_was_not_issued_here_is_not_revoked(house: House) {
@@ -254,14 +254,14 @@ async fn a_compromised_key_comes_in_by_no_way(house: House) {
     let uploaded = house.store.upload_certificate(&copy, &actor()).await.unwrap().id;
     assert!(matches!(
         &house.store.rehearse_takeovers(&[&take], &actor(), 50).await.unwrap()[..],
-        [TakenOver::New { .. }]
+        [TakeoverOutcome::New { .. }]
     ));
     house.store.delete_certificate(uploaded).await.unwrap();
 
     wish(&house, id, RevocationReason::KeyCompromise).await;
     let refused = house.store.upload_certificate(&copy, &actor()).await.unwrap_err();
     assert!(matches!(refused, StoreError::CompromisedKey));
-    assert_eq!(house.store.take_over(&take, &actor(), 50).await.unwrap(), TakenOver::CompromisedKey);
+    assert_eq!(house.store.take_over(&take, &actor(), 50).await.unwrap(), TakeoverOutcome::CompromisedKey);
     let claim = house.claim(auto_certificate).await;
     let attempt = house.attempt(&claim);
     house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 
-use autocertd::store::{KeyError, Resealed, StoreError};
+use autocertd::store::{KeyError, RotationProgress, StoreError};
 use secrecy::ExposeSecret;
 use time::Duration;
 
@@ -44,7 +44,7 @@ async fn a_rotation_seals_everything_anew(house: House) {
     let resealed = house.store.rotate_master_key(|step| steps.push(step)).await.unwrap();
     assert_eq!(
         resealed,
-        Resealed { done: 4, total: 4 },
+        RotationProgress { done: 4, total: 4 },
         "two of the provider's, the certificate's and the check value"
     );
     assert_eq!(steps.last(), Some(&resealed));

@@ -1,7 +1,7 @@
 //! What other tools left, taken over into the store.
 
-use autocertd::domain::plan::{Action, Reason, plan};
-use autocertd::store::{RegisteredAccount, TakenOver, Takeover};
+use autocertd::domain::plan::{RenewalAction, RenewalReason, plan};
+use autocertd::store::{RegisteredAccount, TakeoverOutcome, Takeover};
 use secrecy::ExposeSecret;
 use time::Duration;
 
@@ -37,13 +37,13 @@ fn takeover(house: &House, common_name: &str) -> Takeover {
     }
 }
 
-async fn take(house: &House, wanted: &Takeover) -> TakenOver {
+async fn take(house: &House, wanted: &Takeover) -> TakeoverOutcome {
     house.store.take_over(wanted, &actor(), 50).await.unwrap()
 }
 
 async fn it_goes_on_where_the_other_tool_stopped(house: House) {
     let wanted = takeover(&house, "www.example.com");
-    let TakenOver::New { auto_certificate, provider } = take(&house, &wanted).await else { panic!() };
+    let TakeoverOutcome::New { auto_certificate, provider } = take(&house, &wanted).await else { panic!() };
     assert!(provider.made);
 
     let taken = house.reload(auto_certificate).await;
@@ -52,7 +52,7 @@ async fn it_goes_on_where_the_other_tool_stopped(house: House) {
     assert_eq!(taken.subject_alternative_names[0].sent(), "Bücher.example");
     assert_eq!(taken.standing.last_issued, Some(house.now() - Duration::days(50)));
     let planned = plan(&taken.standing, house.now());
-    assert_eq!((planned.action, planned.reason), (Action::AskRenewalInfo, Reason::RenewalAhead));
+    assert_eq!((planned.action, planned.reason), (RenewalAction::AskRenewalInfo, RenewalReason::RenewalAhead));
     assert!(planned.next_look <= house.now() + Duration::days(10));
 
     let issued = house.store.certificates(ALL, None, Some(auto_certificate)).await.unwrap().items;
@@ -70,63 +70,63 @@ async fn it_goes_on_where_the_other_tool_stopped(house: House) {
 
 async fn again_it_changes_nothing_unless_the_certificate_is_newer(house: House) {
     let wanted = takeover(&house, "www.example.com");
-    let TakenOver::New { auto_certificate, .. } = take(&house, &wanted).await else { panic!() };
+    let TakeoverOutcome::New { auto_certificate, .. } = take(&house, &wanted).await else { panic!() };
     let before = house.store.certificates(ALL, None, None).await.unwrap().items.len();
     for again in [wanted.clone(), Takeover { certificate: None, email: None, ..wanted.clone() }] {
-        assert_eq!(take(&house, &again).await, TakenOver::Present(auto_certificate));
+        assert_eq!(take(&house, &again).await, TakeoverOutcome::Present(auto_certificate));
     }
     let older = new_certificate("older", None, house.now() - Duration::days(70), LIFETIME);
     let older = Takeover { certificate: Some(older), ..wanted.clone() };
-    assert_eq!(take(&house, &older).await, TakenOver::Present(auto_certificate));
+    assert_eq!(take(&house, &older).await, TakeoverOutcome::Present(auto_certificate));
     assert_eq!(house.store.certificates(ALL, None, None).await.unwrap().items.len(), before);
 
     let renewed = new_certificate("renewed", None, house.now() - Duration::days(1), LIFETIME);
     let newer = Takeover { certificate: Some(renewed), ..wanted };
-    assert_eq!(take(&house, &newer).await, TakenOver::Newer(auto_certificate));
+    assert_eq!(take(&house, &newer).await, TakeoverOutcome::Newer(auto_certificate));
     let newest = house.reload(auto_certificate).await.standing.newest.unwrap();
     assert_eq!(newest.not_before, house.now() - Duration::days(1));
-    assert_eq!(take(&house, &newer).await, TakenOver::Present(auto_certificate));
+    assert_eq!(take(&house, &newer).await, TakeoverOutcome::Present(auto_certificate));
     assert_eq!(house.store.providers(ALL).await.unwrap().items.len(), 1);
 }
 
 async fn a_provider_is_used_again_by_server_and_contact(house: House) {
     let there = house.provider().await;
     let one = takeover(&house, "one.example.com");
-    let TakenOver::New { provider, .. } = take(&house, &one).await else { panic!() };
+    let TakeoverOutcome::New { provider, .. } = take(&house, &one).await else { panic!() };
     assert_eq!((provider.id, provider.made), (there.id, false));
 
     let nameless = Takeover { email: None, ..takeover(&house, "two.example.com") };
-    let TakenOver::New { provider, .. } = take(&house, &nameless).await else { panic!() };
+    let TakeoverOutcome::New { provider, .. } = take(&house, &nameless).await else { panic!() };
     assert_eq!(provider.id, there.id);
 
     let email = Some("dev@example.com".parse().unwrap());
     let other = Takeover { email, account: None, ..takeover(&house, "three.example.com") };
-    let TakenOver::New { provider, .. } = take(&house, &other).await else { panic!() };
+    let TakeoverOutcome::New { provider, .. } = take(&house, &other).await else { panic!() };
     assert!(provider.made && provider.account_url.is_none());
     let due = house.store.claim_due_providers(house.now(), 10).await.unwrap();
     assert!(due.iter().any(|lease| lease.id == provider.id), "its account is to be registered");
 
     let unclear = Takeover { email: None, ..takeover(&house, "four.example.com") };
-    assert_eq!(take(&house, &unclear).await, TakenOver::NoContact);
+    assert_eq!(take(&house, &unclear).await, TakeoverOutcome::NoContact);
 }
 
 async fn a_rehearsal_tells_all_and_keeps_nothing(house: House) {
     let (one, two) = (takeover(&house, "one.example.com"), takeover(&house, "two.example.com"));
     let rehearsed = house.store.rehearse_takeovers(&[&one, &two, &one], &actor(), 2).await.unwrap();
-    let made = |taken: &TakenOver| matches!(taken, TakenOver::New { provider, .. } if provider.made);
+    let made = |taken: &TakeoverOutcome| matches!(taken, TakeoverOutcome::New { provider, .. } if provider.made);
     assert!(made(&rehearsed[0]) && !made(&rehearsed[1]), "{rehearsed:?}");
-    assert!(matches!(rehearsed[2], TakenOver::Present(_)));
+    assert!(matches!(rehearsed[2], TakeoverOutcome::Present(_)));
     assert!(house.store.providers(ALL).await.unwrap().items.is_empty());
     assert!(house.store.auto_certificates(ALL, None).await.unwrap().items.is_empty());
 }
 
 async fn what_is_in_the_way_is_told(house: House) {
     let wanted = takeover(&house, "www.example.com");
-    let TakenOver::New { auto_certificate, .. } = take(&house, &wanted).await else { panic!() };
+    let TakeoverOutcome::New { auto_certificate, .. } = take(&house, &wanted).await else { panic!() };
     let others = Takeover { subject_alternative_names: Vec::new(), ..wanted };
-    assert_eq!(take(&house, &others).await, TakenOver::OtherNames(auto_certificate));
+    assert_eq!(take(&house, &others).await, TakeoverOutcome::OtherNames(auto_certificate));
     let more = takeover(&house, "more.example.com");
-    assert_eq!(house.store.take_over(&more, &actor(), 1).await.unwrap(), TakenOver::LimitReached);
+    assert_eq!(house.store.take_over(&more, &actor(), 1).await.unwrap(), TakeoverOutcome::LimitReached);
     assert!(house.store.delete_auto_certificate(auto_certificate).await.unwrap());
-    assert!(matches!(take(&house, &others).await, TakenOver::New { .. }));
+    assert!(matches!(take(&house, &others).await, TakeoverOutcome::New { .. }));
 }

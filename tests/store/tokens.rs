@@ -1,6 +1,6 @@
 //! API tokens.
 
-use autocertd::domain::token::Scope;
+use autocertd::domain::token::TokenScope;
 use secrecy::ExposeSecret;
 use time::Duration;
 
@@ -13,15 +13,15 @@ on_both! {
 }
 
 async fn a_token_opens_the_door_until_it_is_revoked(house: House) {
-    let (token, text) = house.store.create_token(&name("ci"), Scope::ReadOnly).await.unwrap();
+    let (token, text) = house.store.create_token(&name("ci"), TokenScope::ReadOnly).await.unwrap();
     house.turn(Duration::seconds(1));
-    let (other, other_text) = house.store.create_token(&name("terraform"), Scope::Full).await.unwrap();
+    let (other, other_text) = house.store.create_token(&name("terraform"), TokenScope::Full).await.unwrap();
     assert!(text.expose_secret().starts_with(&format!("autocertd_{}_", token.id.uuid().simple())));
     assert_eq!(house.store.authenticate(text.expose_secret()).await.unwrap(), Some(token.clone()));
     assert_eq!(house.store.authenticate(other_text.expose_secret()).await.unwrap(), Some(other.clone()));
     assert_eq!(house.store.tokens().await.unwrap(), [token.clone(), other.clone()]);
     assert_eq!(house.store.tokens_named(&name("ci")).await.unwrap(), std::slice::from_ref(&token));
-    assert_eq!(token.scope, Scope::ReadOnly);
+    assert_eq!(token.scope, TokenScope::ReadOnly);
 
     assert!(house.store.revoke_token(token.id).await.unwrap());
     assert!(!house.store.revoke_token(token.id).await.unwrap());
@@ -30,8 +30,8 @@ async fn a_token_opens_the_door_until_it_is_revoked(house: House) {
 }
 
 async fn what_is_not_quite_a_token_opens_nothing(house: House) {
-    let (token, text) = house.store.create_token(&name("ci"), Scope::Full).await.unwrap();
-    let (_, other) = house.store.create_token(&name("other"), Scope::Full).await.unwrap();
+    let (token, text) = house.store.create_token(&name("ci"), TokenScope::Full).await.unwrap();
+    let (_, other) = house.store.create_token(&name("other"), TokenScope::Full).await.unwrap();
     let text = text.expose_secret();
     let id = format!("autocertd_{}_", token.id.uuid().simple());
     for wrong in [
@@ -49,7 +49,7 @@ async fn what_is_not_quite_a_token_opens_nothing(house: House) {
 }
 
 async fn the_secret_itself_is_not_stored(house: House) {
-    let (_, text) = house.store.create_token(&name("ci"), Scope::Full).await.unwrap();
+    let (_, text) = house.store.create_token(&name("ci"), TokenScope::Full).await.unwrap();
     let secret = text.expose_secret().splitn(3, '_').nth(2).unwrap();
     let row = sqlx::query("SELECT secret_hash FROM tokens").fetch_one(&house.raw).await.unwrap();
     let stored: Vec<u8> = sqlx::Row::get(&row, 0);

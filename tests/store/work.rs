@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use autocertd::domain::back_off::Trouble;
+use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::moment::Moment;
-use autocertd::store::{Hold, RenewalRequest, RunOutcome, StoreError};
+use autocertd::store::{LeaseState, RenewalRequest, RunOutcome, StoreError};
 use time::Duration;
 
 use crate::house::{House, claim_due, on_both};
@@ -61,7 +61,7 @@ async fn earliest(house: &House) -> Option<Moment> {
 
 async fn a_claim_is_given_back_with_its_next_look(house: House) {
     let claim = house.claimed().await;
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Held);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Held);
     let next = house.now() + Duration::hours(3);
     house.store.release(&claim.lease, next, RunOutcome::Finished).await.unwrap();
     assert_eq!(earliest(&house).await, Some(next));
@@ -69,7 +69,7 @@ async fn a_claim_is_given_back_with_its_next_look(house: House) {
     assert!(!house.reload(claim.lease.id).await.standing.running);
     let again = house.claim(claim.lease.id).await;
     assert!(again.lease.epoch > claim.lease.epoch);
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Lost);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Lost);
 }
 
 async fn a_wake_during_the_work_is_not_lost(house: House) {
@@ -88,7 +88,7 @@ async fn a_wake_during_the_work_is_not_lost(house: House) {
 
     let claim = house.claim(id).await;
     house.store.delete_auto_certificate(id).await.unwrap();
-    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), Hold::Deleted);
+    assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Deleted);
     house.store.release(&claim.lease, house.now() + Duration::days(30), RunOutcome::Interrupted).await.unwrap();
     assert_eq!(house.store.due(house.now()).await.unwrap(), [id]);
 }
@@ -106,7 +106,7 @@ async fn trouble_is_kept_whole(house: House) {
     let mut trouble = None;
     for disposition in dispositions {
         let failure = Failure { disposition, message: "the \"CA\" said no".into() };
-        trouble = Some(Trouble::after(trouble.as_ref(), failure, house.now(), None, 0.5));
+        trouble = Some(FailureStreak::after(trouble.as_ref(), failure, house.now(), None, 0.5));
         house.store.record_trouble(&claim.lease, trouble.as_ref().unwrap()).await.unwrap();
         assert_eq!(house.reload(claim.lease.id).await.standing.trouble, trouble);
         assert_eq!(house.store.progress(&[claim.lease.id]).await.unwrap()[0].trouble, trouble);
@@ -117,7 +117,7 @@ async fn a_stale_epoch_writes_nothing(house: House) {
     let stale = house.claimed().await.lease;
     house.store.release(&stale, house.now(), RunOutcome::Finished).await.unwrap();
     let current = house.claim(stale.id).await.lease;
-    let trouble = Trouble::after(None, Failure::retry("late"), house.now(), None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::retry("late"), house.now(), None, 0.5);
     let store = &house.store;
     for refused in [
         store.record_trouble(&stale, &trouble).await,
@@ -127,13 +127,13 @@ async fn a_stale_epoch_writes_nothing(house: House) {
     ] {
         assert!(matches!(refused, Err(StoreError::LostLease)), "{refused:?}");
     }
-    assert_eq!(store.renew_lease(&stale).await.unwrap(), Hold::Lost);
+    assert_eq!(store.renew_lease(&stale).await.unwrap(), LeaseState::Lost);
     assert_eq!(store.progress(&[stale.id]).await.unwrap()[0].runs, 1);
-    assert_eq!(store.renew_lease(&current).await.unwrap(), Hold::Held);
+    assert_eq!(store.renew_lease(&current).await.unwrap(), LeaseState::Held);
 
     // Another process has the same epoch in its hands, but is not the owner.
     let other = house.open_again().await.unwrap();
-    assert_eq!(other.renew_lease(&current).await.unwrap(), Hold::Lost);
+    assert_eq!(other.renew_lease(&current).await.unwrap(), LeaseState::Lost);
     assert!(matches!(other.record_trouble(&current, &trouble).await, Err(StoreError::LostLease)));
 }
 

@@ -8,7 +8,7 @@ use crate::acme::account::key_change::status;
 use crate::acme::account::signed::Signer;
 use crate::acme::client::AcmeClient;
 use crate::acme::error::AcmeError;
-use crate::acme::problem::Step;
+use crate::acme::problem::AcmeStep;
 use crate::domain::server_url::ServerUrl;
 
 impl AcmeClient {
@@ -25,10 +25,10 @@ impl AcmeClient {
         let new_nonce = exchange.endpoints().await?.new_nonce;
         let signer = Signer { key: &key, account: Some(account) };
         let wish = json!({ "status": "deactivated" }).to_string();
-        let answer = exchange.post_signed(Step::Deactivation, &new_nonce, &url, signer, &wish).await?;
+        let answer = exchange.post_signed(AcmeStep::Deactivation, &new_nonce, &url, signer, &wish).await?;
         match status(&answer).filter(|status| status != "deactivated") {
             Some(status) => Err(AcmeError::Unreadable {
-                step: Step::Deactivation,
+                step: AcmeStep::Deactivation,
                 cause: format!("it says that the account is {status}").into(),
             }),
             None => Ok(()),

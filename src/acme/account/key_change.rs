@@ -15,7 +15,7 @@ use crate::acme::account::signed::Signer;
 use crate::acme::account::{AccountCredentials, AccountKey, StoredAccount, serialized};
 use crate::acme::client::AcmeClient;
 use crate::acme::error::{AcmeError, host_of};
-use crate::acme::problem::{ProblemKind, Step};
+use crate::acme::problem::{ProblemKind, AcmeStep};
 use crate::acme::transport::Exchange;
 use crate::domain::server_url::ServerUrl;
 
@@ -52,13 +52,13 @@ impl AcmeClient {
             None => (endpoints.new_account, json!({ "onlyReturnExisting": true }).to_string()),
         };
         let signer = Signer { key, account: known };
-        let answer = match exchange.post_signed(Step::Account, &endpoints.new_nonce, &url, signer, &payload).await {
+        let answer = match exchange.post_signed(AcmeStep::Account, &endpoints.new_nonce, &url, signer, &payload).await {
             Err(error) if error.kind() == Some(ProblemKind::AccountDoesNotExist) => return Ok(None),
             answer => answer?,
         };
         let location = known.or_else(|| answer.headers().get(LOCATION)?.to_str().ok());
         let url = location.ok_or_else(|| AcmeError::Unreadable {
-            step: Step::Account,
+            step: AcmeStep::Account,
             cause: "it does not say where the account is".into(),
         })?;
         match status(&answer).filter(|status| status != "valid") {
@@ -109,7 +109,7 @@ impl AcmeClient {
         let consent = json!({ "account": account, "oldKey": old_key }).to_string();
         let inner = Signer { key: new, account: None }.sign(key_change, None, &consent)?.to_string();
         let signer = Signer { key: old, account: Some(account) };
-        exchange.post_signed(Step::KeyChange, new_nonce, key_change, signer, &inner).await?;
+        exchange.post_signed(AcmeStep::KeyChange, new_nonce, key_change, signer, &inner).await?;
         AccountCredentials::from_stored(pending.clone())
     }
 

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::acme::account::AccountKey;
 use crate::acme::directory::Endpoints;
 use crate::acme::error::AcmeError;
-use crate::acme::problem::Step;
-use crate::acme::transport::{Exchange, Posted};
+use crate::acme::problem::AcmeStep;
+use crate::acme::transport::{Exchange, PostOutcome};
 
 /// Who signs.
 #[derive(Clone, Copy)]
@@ -43,9 +43,9 @@ impl Signer<'_> {
 impl Exchange {
     /// Where requests go.
     pub(in crate::acme) async fn endpoints(&self) -> Result<Endpoints, AcmeError> {
-        let document = self.directory().await.map_err(|error| AcmeError::from_exchange(Step::Directory, error))?;
+        let document = self.directory().await.map_err(|error| AcmeError::from_exchange(AcmeStep::Directory, error))?;
         Endpoints::of(&document).ok_or_else(|| AcmeError::Unreadable {
-            step: Step::Directory,
+            step: AcmeStep::Directory,
             cause: "it names no newNonce or newAccount".into(),
         })
     }
@@ -53,7 +53,7 @@ impl Exchange {
     /// Signs `payload` and sends it; anew, with the nonce of the answer, for as long as only its nonce is refused.
     pub(super) async fn post_signed(
         &self,
-        step: Step,
+        step: AcmeStep,
         new_nonce: &Uri,
         url: &Uri,
         signer: Signer<'_>,
@@ -68,8 +68,8 @@ impl Exchange {
             };
             let jws = signer.sign(url, Some(&fresh), payload)?.to_string();
             match self.post_or_nonce(url, jws.into()).await.map_err(failed)? {
-                Posted::Answer(answer) => return Ok(answer),
-                Posted::BadNonce(other) => nonce = other,
+                PostOutcome::Answer(answer) => return Ok(answer),
+                PostOutcome::BadNonce(other) => nonce = other,
             }
         }
         Err(AcmeError::BadNonce)

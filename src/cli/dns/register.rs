@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::app::{Outside, Registered};
+use crate::app::{Integrations, Registered};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::adapter_name::AdapterName;
@@ -32,7 +32,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     // Who renews must be able to read the file of accounts.
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
-    let outside = Outside::from_config(config)?;
+    let outside = Integrations::from_config(config)?;
     let registered = runtime()?.block_on(outside.register(adapter, &name))?;
     if arguments.json {
         print_json(adapter, &registered)?;

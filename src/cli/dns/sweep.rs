@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::app::{App, Outside, Place};
+use crate::app::{App, Integrations, MissingStore};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::text::printable;
-use crate::scheduler::{Fate, Sweep, Swept};
+use crate::scheduler::{CleanupOutcome, SweepMode, Cleanup};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -30,8 +30,8 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let outside = Outside::from_config(config)?;
-        let app = App::open(config, Place::MustExist).await?;
+        let outside = Integrations::from_config(config)?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let swept = sweep(&app, outside, arguments).await;
         app.stop().await;
         let Some(swept) = swept? else { return Ok(Ending::Misused) };
@@ -41,13 +41,13 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
         } else {
             print(&swept);
         }
-        let failed = swept.iter().any(|removed| matches!(removed.fate, Fate::Failed(_)));
+        let failed = swept.iter().any(|removed| matches!(removed.fate, CleanupOutcome::Failed(_)));
         Ok(if failed { Ending::Failed } else { Ending::Well })
     })
 }
 
 /// Nothing where it cannot be meant so.
-async fn sweep(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::Result<Option<Vec<Swept>>> {
+async fn sweep(app: &App, outside: Integrations, arguments: &Arguments) -> anyhow::Result<Option<Vec<Cleanup>>> {
     let scheduler = app.scheduler(outside);
     let sweep = match &arguments.forget {
         Some(adapter) if scheduler.has_adapter(adapter.as_str()) => {
@@ -56,30 +56,30 @@ async fn sweep(app: &App, outside: Outside, arguments: &Arguments) -> anyhow::Re
             );
             return Ok(None);
         }
-        Some(adapter) => Sweep::Forget(adapter.to_string()),
-        None if arguments.dry_run => Sweep::Look,
-        None => Sweep::Remove,
+        Some(adapter) => SweepMode::Forget(adapter.to_string()),
+        None if arguments.dry_run => SweepMode::Look,
+        None => SweepMode::Remove,
     };
     Ok(Some(scheduler.sweep(&sweep).await?))
 }
 
-fn print(swept: &[Swept]) {
+fn print(swept: &[Cleanup]) {
     for removed in swept {
         println!("{}", printable(&line(removed)));
     }
     println!("{}", summary(swept));
 }
 
-fn line(Swept { record, fate }: &Swept) -> String {
+fn line(Cleanup { record, fate }: &Cleanup) -> String {
     let what = format!("TXT {} {:?} ({})", record.name, record.content, record.adapter);
     match fate {
-        Fate::Removed | Fate::WouldGo | Fate::Forgotten => format!("{}: {what}", word(fate)),
-        Fate::InUse(why) => format!("{}: {what}: {why}", word(fate)),
-        Fate::Failed(why) => format!("{}: {what}: {why}", word(fate)),
+        CleanupOutcome::Removed | CleanupOutcome::WouldGo | CleanupOutcome::Forgotten => format!("{}: {what}", word(fate)),
+        CleanupOutcome::InUse(why) => format!("{}: {what}: {why}", word(fate)),
+        CleanupOutcome::Failed(why) => format!("{}: {what}: {why}", word(fate)),
     }
 }
 
-fn summary(swept: &[Swept]) -> String {
+fn summary(swept: &[Cleanup]) -> String {
     let counts: Vec<String> = EVERY_WORD
         .iter()
         .map(|each| (each, swept.iter().filter(|removed| word(&removed.fate) == *each).count()))
@@ -89,23 +89,23 @@ fn summary(swept: &[Swept]) -> String {
     if counts.is_empty() { "nothing is left over".to_owned() } else { counts.join(", ") }
 }
 
-fn word(fate: &Fate) -> &'static str {
+fn word(fate: &CleanupOutcome) -> &'static str {
     match fate {
-        Fate::Removed => "removed",
-        Fate::WouldGo => "would be removed",
-        Fate::Forgotten => "forgotten",
-        Fate::InUse(_) => "in use",
-        Fate::Failed(_) => "not removed",
+        CleanupOutcome::Removed => "removed",
+        CleanupOutcome::WouldGo => "would be removed",
+        CleanupOutcome::Forgotten => "forgotten",
+        CleanupOutcome::InUse(_) => "in use",
+        CleanupOutcome::Failed(_) => "not removed",
     }
 }
 
-fn json_of(Swept { record, fate }: &Swept) -> Value {
+fn json_of(Cleanup { record, fate }: &Cleanup) -> Value {
     let (state, message) = match fate {
-        Fate::Removed => ("removed", None),
-        Fate::WouldGo => ("wouldBeRemoved", None),
-        Fate::Forgotten => ("forgotten", None),
-        Fate::InUse(why) => ("inUse", Some(*why)),
-        Fate::Failed(why) => ("notRemoved", Some(why.as_str())),
+        CleanupOutcome::Removed => ("removed", None),
+        CleanupOutcome::WouldGo => ("wouldBeRemoved", None),
+        CleanupOutcome::Forgotten => ("forgotten", None),
+        CleanupOutcome::InUse(why) => ("inUse", Some(*why)),
+        CleanupOutcome::Failed(why) => ("notRemoved", Some(why.as_str())),
     };
     json!({
         "name": record.name,

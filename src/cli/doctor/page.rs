@@ -6,12 +6,12 @@ use std::fmt::Write;
 
 use crate::cli::plan::page::{put, wrapped};
 use crate::doctor::OUT_OF_TIME;
-use crate::domain::finding::{Check, Finding, Subject, Verdict};
+use crate::domain::finding::{Check, CheckResult, CheckSubject, CheckVerdict};
 use crate::domain::text::printable;
 
 /// What a page shows.
 pub(super) struct Page<'a> {
-    pub(super) findings: &'a [Finding],
+    pub(super) findings: &'a [CheckResult],
     /// Of all findings, shown or not.
     pub(super) counts: Counts,
     /// Whether any name was looked at.
@@ -33,21 +33,21 @@ pub(super) struct Counts {
 /// Findings of several names that differ in the name alone.
 struct Group<'a> {
     check: Check,
-    verdict: Verdict,
+    verdict: CheckVerdict,
     detail: String,
     remedy: Option<String>,
     names: Vec<&'a str>,
 }
 
 impl Counts {
-    pub(super) fn of(findings: &[Finding]) -> Self {
+    pub(super) fn of(findings: &[CheckResult]) -> Self {
         let mut counts = Self::default();
         for finding in findings {
             match finding.verdict {
-                Verdict::Ok => counts.ok += 1,
-                Verdict::Skipped => counts.skipped += 1,
-                Verdict::Warning => counts.warnings += 1,
-                Verdict::Fault => counts.faults += 1,
+                CheckVerdict::Ok => counts.ok += 1,
+                CheckVerdict::Skipped => counts.skipped += 1,
+                CheckVerdict::Warning => counts.warnings += 1,
+                CheckVerdict::Fault => counts.faults += 1,
             }
         }
         counts
@@ -58,7 +58,7 @@ impl Counts {
 pub(super) fn page(shown: &Page<'_>, colour: bool) -> String {
     let mut page = String::new();
     let (others, names): (Vec<_>, Vec<_>) =
-        by_subject(shown.findings).into_iter().partition(|(subject, _)| !matches!(subject, Subject::Name(_)));
+        by_subject(shown.findings).into_iter().partition(|(subject, _)| !matches!(subject, CheckSubject::Name(_)));
     for (subject, findings) in &others {
         section(&mut page, subject, findings, colour);
     }
@@ -91,7 +91,7 @@ pub(super) fn page(shown: &Page<'_>, colour: bool) -> String {
 }
 
 /// Each subject once, in the order in which they come first, with its findings; autocertd itself at the beginning.
-fn by_subject(findings: &[Finding]) -> Vec<(&Subject, Vec<&Finding>)> {
+fn by_subject(findings: &[CheckResult]) -> Vec<(&CheckSubject, Vec<&CheckResult>)> {
     let (mut subjects, mut places) = (Vec::new(), HashMap::new());
     for finding in findings {
         let at = *places.entry(&finding.about).or_insert(subjects.len());
@@ -103,7 +103,7 @@ fn by_subject(findings: &[Finding]) -> Vec<(&Subject, Vec<&Finding>)> {
     subjects
 }
 
-fn section(page: &mut String, subject: &Subject, findings: &[&Finding], colour: bool) {
+fn section(page: &mut String, subject: &CheckSubject, findings: &[&CheckResult], colour: bool) {
     heading(page, &printable(&subject.to_string()));
     for finding in findings {
         let text = format!("{}: {}", finding.check, finding.detail);
@@ -119,13 +119,13 @@ fn heading(page: &mut String, text: &str) {
 }
 
 /// The gravest first.
-fn of_many(page: &mut String, names: &[(&Subject, Vec<&Finding>)], colour: bool) {
+fn of_many(page: &mut String, names: &[(&CheckSubject, Vec<&CheckResult>)], colour: bool) {
     heading(page, &format!("{} names", names.len()));
     let mut groups = groups(names);
     groups.sort_by_key(|group| std::cmp::Reverse(group.verdict));
     for of_verdict in groups.chunk_by(|one, other| one.verdict == other.verdict) {
         let verdict = of_verdict[0].verdict;
-        let is_problem = matches!(verdict, Verdict::Warning | Verdict::Fault);
+        let is_problem = matches!(verdict, CheckVerdict::Warning | CheckVerdict::Fault);
         if is_problem {
             of_verdict.iter().take(MOST_PROBLEMS).for_each(|group| in_group(page, group, names.len(), colour));
             if let more @ 1.. = of_verdict.len().saturating_sub(MOST_PROBLEMS) {
@@ -158,16 +158,16 @@ fn in_group(page: &mut String, group: &Group<'_>, all: usize, colour: bool) {
     let Group { check, verdict, detail, remedy, names } = group;
     let text = match (names.len(), verdict) {
         (count, _) if count == all => format!("{check}: {detail} (every NAME)"),
-        (count, Verdict::Ok) => format!("{check}: {detail} ({count} names)"),
+        (count, CheckVerdict::Ok) => format!("{check}: {detail} ({count} names)"),
         (count, _) => format!("{check}: {detail} ({count} names: {})", listed(names)),
     };
     in_lines(page, *verdict, (&text, remedy.as_deref()), colour);
 }
 
-fn groups<'a>(names: &[(&'a Subject, Vec<&Finding>)]) -> Vec<Group<'a>> {
+fn groups<'a>(names: &[(&'a CheckSubject, Vec<&CheckResult>)]) -> Vec<Group<'a>> {
     let (mut groups, mut places): (Vec<Group<'a>>, HashMap<_, usize>) = (Vec::new(), HashMap::new());
     for (subject, findings) in names {
-        let Subject::Name(name) = subject else { continue };
+        let CheckSubject::Name(name) = subject else { continue };
         for finding in findings {
             let (detail, remedy) = (nameless(&finding.detail, name), finding.remedy.as_ref());
             let remedy = remedy.map(|remedy| nameless(remedy, name));
@@ -196,7 +196,7 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-fn in_lines(page: &mut String, verdict: Verdict, (text, remedy): (&str, Option<&str>), colour: bool) {
+fn in_lines(page: &mut String, verdict: CheckVerdict, (text, remedy): (&str, Option<&str>), colour: bool) {
     let mut lines = wrapped(&printable(text), WIDTH - INDENT).into_iter();
     // Writing to a text never fails.
     let _infallible = write!(page, "  {}  ", painted(verdict, colour));
@@ -209,13 +209,13 @@ fn in_lines(page: &mut String, verdict: Verdict, (text, remedy): (&str, Option<&
     }
 }
 
-fn painted(verdict: Verdict, colour: bool) -> String {
+fn painted(verdict: CheckVerdict, colour: bool) -> String {
     let word = format!("{:VERDICT$}", verdict.as_str());
     let code = match verdict {
-        Verdict::Ok => "32",
-        Verdict::Skipped => "36",
-        Verdict::Warning => "33",
-        Verdict::Fault => "1;31",
+        CheckVerdict::Ok => "32",
+        CheckVerdict::Skipped => "36",
+        CheckVerdict::Warning => "33",
+        CheckVerdict::Fault => "1;31",
     };
     if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word }
 }
@@ -235,19 +235,19 @@ mod tests {
     use super::*;
     use crate::domain::finding::Check;
 
-    fn findings() -> Vec<Finding> {
-        let (set_up, name) = (Subject::SetUp, Subject::Name("www.example.com".to_owned()));
+    fn findings() -> Vec<CheckResult> {
+        let (set_up, name) = (CheckSubject::SetUp, CheckSubject::Name("www.example.com".to_owned()));
         let remedy = "create or enable its zone, or give a token that may see it (3 zones were seen)";
         vec![
-            Finding::ok(&set_up, Check::Settings, "they can be used"),
-            Finding::ok(&name, Check::Aliases, "_acme-challenge.www.example.com is no alias"),
-            Finding::fault(&name, Check::Zone, "ionos: no enabled zone holds _acme-challenge.www.example.com", remedy),
-            Finding::skipped(&name, Check::Canary, "there is no zone"),
-            Finding::warning(&set_up, Check::DiskSpace, "150 MiB are free at /\x1b[31mvar", "make room"),
+            CheckResult::ok(&set_up, Check::Settings, "they can be used"),
+            CheckResult::ok(&name, Check::Aliases, "_acme-challenge.www.example.com is no alias"),
+            CheckResult::fault(&name, Check::Zone, "ionos: no enabled zone holds _acme-challenge.www.example.com", remedy),
+            CheckResult::skipped(&name, Check::Canary, "there is no zone"),
+            CheckResult::warning(&set_up, Check::DiskSpace, "150 MiB are free at /\x1b[31mvar", "make room"),
         ]
     }
 
-    fn shown(findings: &[Finding], has_names: bool) -> Page<'_> {
+    fn shown(findings: &[CheckResult], has_names: bool) -> Page<'_> {
         Page { findings, counts: Counts::of(findings), has_names, only_problems: false, cut_off: None }
     }
 
@@ -255,16 +255,16 @@ mod tests {
     fn many_names_share_lines() {
         let names = (0..40).flat_map(|number| {
             let name = format!("www{number}.example.com");
-            let about = Subject::Name(name.clone());
+            let about = CheckSubject::Name(name.clone());
             let zone = match number {
                 0..7 => {
-                    Finding::fault(&about, Check::Zone, format!("no zone holds _acme-challenge.{name}"), "make one")
+                    CheckResult::fault(&about, Check::Zone, format!("no zone holds _acme-challenge.{name}"), "make one")
                 }
-                _ => Finding::ok(&about, Check::Zone, format!("example.com at ionos, for _acme-challenge.{name}")),
+                _ => CheckResult::ok(&about, Check::Zone, format!("example.com at ionos, for _acme-challenge.{name}")),
             };
-            [Finding::ok(&about, Check::Aliases, format!("_acme-challenge.{name} is no alias")), zone]
+            [CheckResult::ok(&about, Check::Aliases, format!("_acme-challenge.{name} is no alias")), zone]
         });
-        let findings: Vec<Finding> = names.collect();
+        let findings: Vec<CheckResult> = names.collect();
         let page = page(&Page { cut_off: Some((3, OUT_OF_TIME)), ..shown(&findings, true) }, false);
         insta::assert_snapshot!(page, @r"
         40 names
@@ -283,13 +283,13 @@ mod tests {
     #[test]
     fn a_thousand_that_all_differ_fill_no_more_than_some_screens() {
         let names = (0..1_000).flat_map(|number| {
-            let about = Subject::Name(format!("www.shop{number}.example"));
+            let about = CheckSubject::Name(format!("www.shop{number}.example"));
             [
-                Finding::ok(&about, Check::Zone, format!("shop{number}.example at ionos")),
-                Finding::fault(&about, Check::Canary, format!("record {number} failed"), "ask the service's support"),
+                CheckResult::ok(&about, Check::Zone, format!("shop{number}.example at ionos")),
+                CheckResult::fault(&about, Check::Canary, format!("record {number} failed"), "ask the service's support"),
             ]
         });
-        let findings: Vec<Finding> = names.collect();
+        let findings: Vec<CheckResult> = names.collect();
         let page = page(&shown(&findings, true), false);
         assert!(page.lines().count() < 250, "{page}");
         assert!(page.contains("  ok       zone: another answer for each of 1000 names, see --json\n"), "{page}");

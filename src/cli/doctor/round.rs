@@ -1,10 +1,10 @@
 //! What `doctor` is to look at: what its arguments name, or all that is declared and stored.
 
 use crate::cli::named::{UnknownNames, of_ids};
-use crate::doctor::{Round, declares};
+use crate::doctor::{CheckList, declares};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::declared::Declared;
-use crate::domain::finding::{Check, Finding, Subject};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::name::DnsName;
 use crate::domain::text::printable;
 use crate::store::Store;
@@ -21,9 +21,9 @@ pub(super) struct Asked<'a> {
 pub(super) async fn round(
     store: Option<&Store>,
     asked: &Asked<'_>,
-    findings: &mut Vec<Finding>,
-) -> anyhow::Result<Round> {
-    let mut round = Round::default();
+    findings: &mut Vec<CheckResult>,
+) -> anyhow::Result<CheckList> {
+    let mut round = CheckList::default();
     if let Err(error) = add_stored(&mut round, store, asked, findings).await {
         if error.is::<UnknownNames>() {
             return Err(error);
@@ -41,10 +41,10 @@ pub(super) async fn round(
 }
 
 async fn add_stored(
-    round: &mut Round,
+    round: &mut CheckList,
     store: Option<&Store>,
     asked: &Asked<'_>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckResult>,
 ) -> anyhow::Result<()> {
     let (mut unknown, mut wanted) = (Vec::new(), Vec::new());
     let matching = match store {
@@ -76,7 +76,7 @@ async fn add_stored(
         }
         if round.names_count() >= MOST_NAMES {
             let because = format!("of all names only the first {} are checked; name the others", round.names_count());
-            findings.push(Finding::skipped(&Subject::SetUp, Check::Database, because));
+            findings.push(CheckResult::skipped(&CheckSubject::SetUp, Check::Database, because));
             return Ok(());
         }
         last = page.into_iter().next_back();
@@ -84,23 +84,23 @@ async fn add_stored(
 }
 
 async fn add_all(
-    round: &mut Round,
+    round: &mut CheckList,
     store: &Store,
     subjects: &[AutoCertificate],
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckResult>,
 ) -> anyhow::Result<()> {
     for subject in subjects {
         if store.unless_damaged(round.add(store, subject).await)?.is_none() {
             let detail = format!("the provider of {} cannot be read; the log says why", subject.name);
-            findings.push(Finding::fault(&Subject::SetUp, Check::Database, detail, "restore it from a backup"));
+            findings.push(CheckResult::fault(&CheckSubject::SetUp, Check::Database, detail, "restore it from a backup"));
         }
     }
     Ok(())
 }
 
-fn unread(error: &anyhow::Error) -> Finding {
+fn unread(error: &anyhow::Error) -> CheckResult {
     let remedy = "check the database and the disk";
-    Finding::fault(&Subject::SetUp, Check::Database, format!("what is stored cannot be read: {error:#}"), remedy)
+    CheckResult::fault(&CheckSubject::SetUp, Check::Database, format!("what is stored cannot be read: {error:#}"), remedy)
 }
 
 const AT_ONCE: u32 = 500;

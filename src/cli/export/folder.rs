@@ -17,7 +17,7 @@ use crate::domain::certificate::{Certificate, Origin};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::name::RequestedName;
 use crate::domain::provider::Provider;
-use crate::runtime::draft::{Draft, private_folder, sync_folder_of};
+use crate::runtime::draft::{AtomicFile, private_folder, sync_folder_of};
 use crate::store::{Listing, Page, Store, StoreError};
 
 /// Files by their paths, two parts each.
@@ -29,7 +29,7 @@ pub(super) struct Folder {
 /// What is wished, and what there is.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Wish<'a> {
+struct ExportRequest<'a> {
     name: &'a str,
     common_name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ impl Folder {
             let name = folder.free_name(&wish.common_name.name().to_string(), &wish.id.to_string());
             let provider = providers.get(&wish.provider);
             let names = wish.subject_alternative_names.iter().map(RequestedName::sent).collect();
-            let document = Wish {
+            let document = ExportRequest {
                 name: wish.name.as_str(),
                 common_name: wish.common_name.sent(),
                 subject_alternative_names: Some(names),
@@ -76,7 +76,7 @@ impl Folder {
         }
         for certificate in certificates.iter().filter(|certificate| stands_alone(certificate, &living)) {
             let name = folder.free_name(&certificate.common_name, &certificate.id.to_string());
-            let document = Wish {
+            let document = ExportRequest {
                 name: certificate.name.as_str(),
                 common_name: &certificate.common_name,
                 subject_alternative_names: None,
@@ -109,7 +109,7 @@ impl Folder {
 
     /// Writes it as a new folder, of its owner's alone, down to the disk; it takes no name that is taken.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
-        let draft = Draft::folder(directory)?;
+        let draft = AtomicFile::folder(directory)?;
         for (path, text) in &self.files {
             let path = draft.path().join(path);
             if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
@@ -128,7 +128,7 @@ impl Folder {
         &mut self,
         store: &Store,
         name: &str,
-        document: &Wish<'_>,
+        document: &ExportRequest<'_>,
         certificate: Option<&Certificate>,
     ) -> anyhow::Result<()> {
         let mut add = |file: &str, text: String| self.files.insert(format!("{name}/{file}"), text);

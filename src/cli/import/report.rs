@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::text::{RemoteMessage, printable};
-use crate::import::{Leftover, Lineage, Tool, TreeAccount, Wish};
-use crate::store::{ProviderOfTakeover, TakenOver};
+use crate::import::{Leftover, Lineage, Tool, TreeAccount, PlannedImport};
+use crate::store::{TakeoverProvider, TakeoverOutcome};
 
 /// What becomes of a lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -92,7 +92,7 @@ impl Report {
         tool: Tool,
         lineages: &[Lineage],
         leftovers: Vec<Leftover>,
-        planned: &[Option<TakenOver>],
+        planned: &[Option<TakeoverOutcome>],
         limit: u32,
     ) -> Self {
         let lines = lineages.iter().map(Line::of).collect();
@@ -110,7 +110,7 @@ impl Report {
     }
 
     /// Notes what became, or will become, of one.
-    pub(super) fn taken(&mut self, number: usize, taken: &TakenOver) {
+    pub(super) fn taken(&mut self, number: usize, taken: &TakeoverOutcome) {
         if let Some(line) = self.lines.get_mut(number) {
             line.take(taken, self.limit);
         }
@@ -222,32 +222,32 @@ impl Line {
         }
     }
 
-    fn take(&mut self, taken: &TakenOver, limit: u32) {
+    fn take(&mut self, taken: &TakeoverOutcome, limit: u32) {
         let refused = |reason: String| (Outcome::Refused, None, Some(reason));
         let (outcome, id, reason) = match taken {
-            TakenOver::New { auto_certificate, provider } => {
+            TakeoverOutcome::New { auto_certificate, provider } => {
                 self.provide(provider);
                 (Outcome::TakenOver, Some(*auto_certificate), None)
             }
-            TakenOver::Newer(id) => (Outcome::Updated, Some(*id), None),
-            TakenOver::Present(id) => (Outcome::Present, Some(*id), None),
-            TakenOver::OtherNames(id) => refused(format!(
+            TakeoverOutcome::Newer(id) => (Outcome::Updated, Some(*id), None),
+            TakeoverOutcome::Present(id) => (Outcome::Present, Some(*id), None),
+            TakeoverOutcome::OtherNames(id) => refused(format!(
                 "an auto-certificate of this name is here for other names ({id}); rename or delete it first"
             )),
-            TakenOver::NoContact => {
+            TakeoverOutcome::NoContact => {
                 refused("the files do not say the contact of its account; give it by --email".to_owned())
             }
-            TakenOver::CompromisedKey => {
+            TakeoverOutcome::CompromisedKey => {
                 refused("its private key was reported as compromised and is never used again".to_owned())
             }
-            TakenOver::LimitReached => {
+            TakeoverOutcome::LimitReached => {
                 refused(format!("there are {limit} auto-certificates already (limits.auto_certificates)"))
             }
         };
         (self.outcome, self.auto_certificate, self.reason) = (outcome, id, reason);
     }
 
-    fn provide(&mut self, provider: &ProviderOfTakeover) {
+    fn provide(&mut self, provider: &TakeoverProvider) {
         if self.account.is_some() {
             // The plan has said it.
             self.provider = Some(provider.id);
@@ -277,7 +277,7 @@ impl Line {
 }
 
 impl Facts {
-    fn of(wish: &Wish) -> Self {
+    fn of(wish: &PlannedImport) -> Self {
         Self {
             common_name: wish.common_name.sent().to_owned(),
             subject_alternative_names: wish

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use crate::cli::plan::Planned;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::{Next, Outlook};
-use crate::domain::plan::Reason;
-use crate::domain::spoken::{Spoken, seen_from};
+use crate::domain::outlook::{NextStep, Forecast};
+use crate::domain::plan::RenewalReason;
+use crate::domain::spoken::{HumanDuration, seen_from};
 
 /// The page, so many columns wide, with what else is to be said below it.
 pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width: usize) -> String {
@@ -15,7 +15,7 @@ pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width:
         put(&mut page, "there are no auto-certificates");
     }
     for (next, foreseen, heading) in SECTIONS {
-        let belongs = |outlook: &Outlook| outlook.next == next && outlook.foreseen.is_some() == foreseen;
+        let belongs = |outlook: &Forecast| outlook.next == next && outlook.foreseen.is_some() == foreseen;
         let section: Vec<&Planned> = planned.iter().filter(|planned| belongs(&planned.outlook)).collect();
         if section.is_empty() {
             continue;
@@ -26,8 +26,8 @@ pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width:
         put(&mut page, &format!("{} {heading}", section.len()));
         match next {
             _ if foreseen => in_full(&mut page, &section, now, width),
-            Next::Person | Next::Retry | Next::Wait => in_full(&mut page, &section, now, width),
-            Next::Running | Next::Issue | Next::Renew | Next::Remove => in_lines(&mut page, &section, now, width),
+            NextStep::Person | NextStep::Retry | NextStep::Wait => in_full(&mut page, &section, now, width),
+            NextStep::Running | NextStep::Issue | NextStep::Renew | NextStep::Remove => in_lines(&mut page, &section, now, width),
         }
     }
     for caution in cautions {
@@ -43,8 +43,8 @@ pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width:
 fn in_full(page: &mut String, section: &[&Planned], now: Moment, width: usize) {
     for Planned { subject, outlook } in section {
         let slack = match outlook.slack {
-            Some(slack) if slack.is_negative() => format!(", {} behind the last safe moment", Spoken(-slack)),
-            Some(slack) => format!(", {} before the last safe moment", Spoken(slack)),
+            Some(slack) if slack.is_negative() => format!(", {} behind the last safe moment", HumanDuration(-slack)),
+            Some(slack) => format!(", {} before the last safe moment", HumanDuration(slack)),
             None => ", no certificate in service".to_owned(),
         };
         put(page, &cut(&format!("  {}: {}{slack}", subject.name, seen_from(now, outlook.at)), width));
@@ -60,23 +60,23 @@ fn in_lines(page: &mut String, section: &[&Planned], now: Moment, width: usize) 
     put(page, &cut(&format!("  {NAME:name_width$}  {:>WHEN$}  {:>SLACK$}  WHY", "WHEN", "SLACK"), width));
     for Planned { subject, outlook } in section {
         let name = cut(&subject.name.to_string(), name_width);
-        let slack = outlook.slack.map_or_else(|| "-".to_owned(), |slack| Spoken(slack).to_string());
+        let slack = outlook.slack.map_or_else(|| "-".to_owned(), |slack| HumanDuration(slack).to_string());
         let when = seen_from(now, outlook.at);
         let why = shortly(outlook.next, outlook.reason, &outlook.why);
         put(page, &cut(&format!("  {name:name_width$}  {when:>WHEN$}  {slack:>SLACK$}  {why}"), width));
     }
 }
 
-fn shortly(next: Next, reason: Reason, why: &str) -> String {
-    if next == Next::Running {
+fn shortly(next: NextStep, reason: RenewalReason, why: &str) -> String {
+    if next == NextStep::Running {
         return why.to_owned();
     }
     match reason {
-        Reason::WindowAhead(_) => "in the CA's window".to_owned(),
-        Reason::RenewalAhead => "by its lifetime".to_owned(),
-        Reason::Window(_) => "the CA's window is open".to_owned(),
-        Reason::WindowOver(_) => "the CA wants it now".to_owned(),
-        Reason::NoCertificate => "its first certificate".to_owned(),
+        RenewalReason::WindowAhead(_) => "in the CA's window".to_owned(),
+        RenewalReason::RenewalAhead => "by its lifetime".to_owned(),
+        RenewalReason::Window(_) => "the CA's window is open".to_owned(),
+        RenewalReason::WindowOver(_) => "the CA wants it now".to_owned(),
+        RenewalReason::NoCertificate => "its first certificate".to_owned(),
         other => other.to_string(),
     }
 }
@@ -110,15 +110,15 @@ pub(in crate::cli) fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 /// What comes next, whether its rehearsal has found a fault, and how that is headed.
-const SECTIONS: [(Next, bool, &str); 8] = [
-    (Next::Person, false, "wait for a person"),
-    (Next::Retry, false, "failed and are tried again"),
-    (Next::Renew, true, "planned, but would fail as things are"),
-    (Next::Wait, false, "wait for their provider"),
-    (Next::Running, false, "being worked on"),
-    (Next::Issue, false, "about to be issued"),
-    (Next::Renew, false, "planned"),
-    (Next::Remove, false, "being removed"),
+const SECTIONS: [(NextStep, bool, &str); 8] = [
+    (NextStep::Person, false, "wait for a person"),
+    (NextStep::Retry, false, "failed and are tried again"),
+    (NextStep::Renew, true, "planned, but would fail as things are"),
+    (NextStep::Wait, false, "wait for their provider"),
+    (NextStep::Running, false, "being worked on"),
+    (NextStep::Issue, false, "about to be issued"),
+    (NextStep::Renew, false, "planned"),
+    (NextStep::Remove, false, "being removed"),
 ];
 const NAME: &str = "NAME";
 /// In columns.

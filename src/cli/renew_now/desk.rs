@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::app::{App, Outside, Place};
+use crate::app::{App, Integrations, MissingStore};
 use crate::config::Config;
 use crate::domain::id::AutoCertificateId;
 use crate::http::control::{
@@ -22,25 +22,25 @@ use crate::scheduler::Scheduler;
 use crate::store::{DeliveryCursor, Progress};
 
 /// The daemon, spoken to over its Unix socket.
-pub(super) struct Daemon(reqwest::Client);
+pub(super) struct DaemonClient(reqwest::Client);
 
 /// Where a renewal is asked for.
-pub(super) enum Desk {
+pub(super) enum RenewBackend {
     /// At the daemon.
-    Daemon(Daemon),
+    Daemon(DaemonClient),
     /// Here.
-    Local(Box<Local>),
+    Local(Box<LocalScheduler>),
 }
 
 /// This process's own scheduler.
-pub(super) struct Local {
+pub(super) struct LocalScheduler {
     app: App,
     scheduler: Scheduler,
     instance: String,
 }
 
 /// The daemon, where one answers.
-pub(super) async fn daemon(config: &Config) -> anyhow::Result<Option<Daemon>> {
+pub(super) async fn daemon(config: &Config) -> anyhow::Result<Option<DaemonClient>> {
     let socket = config.socket();
     match UnixStream::connect(&socket).await {
         Ok(_) => {}
@@ -51,25 +51,25 @@ pub(super) async fn daemon(config: &Config) -> anyhow::Result<Option<Daemon>> {
         }
     }
     let client = reqwest::Client::builder().unix_socket(Path::new(&socket)).timeout(TIMEOUT).no_proxy().build()?;
-    Ok(Some(Daemon(client)))
+    Ok(Some(DaemonClient(client)))
 }
 
-impl Desk {
+impl RenewBackend {
     /// The desk of the daemon, or one of this process.
-    pub(super) async fn open(config: &Config, daemon: Option<Daemon>) -> anyhow::Result<Self> {
+    pub(super) async fn open(config: &Config, daemon: Option<DaemonClient>) -> anyhow::Result<Self> {
         if let Some(daemon) = daemon {
             return Ok(Self::Daemon(daemon));
         }
-        let outside = Outside::from_config(config)?;
+        let outside = Integrations::from_config(config)?;
         // What the settings declare needs nothing that somebody made before.
         let declares = !config.auto_certificates.is_empty();
         let lifecycle = Lifecycle::default();
         lifecycle.stop_at_signals(config.longest_stop())?;
-        let app = App::open_with(config, if declares { Place::MayBeMade } else { Place::MustExist }, lifecycle).await?;
+        let app = App::open_with(config, if declares { MissingStore::MayBeMade } else { MissingStore::MustExist }, lifecycle).await?;
         app.reconcile(config).await?;
         app.answer_dns_if_possible();
         let scheduler = app.scheduler(outside);
-        Ok(Self::Local(Box::new(Local { app, scheduler, instance: config.instance() })))
+        Ok(Self::Local(Box::new(LocalScheduler { app, scheduler, instance: config.instance() })))
     }
 
     /// Asks for the named ones, due or not; without names for everything that is due. Where a name is unknown nothing
@@ -153,7 +153,7 @@ impl Desk {
     }
 }
 
-impl Daemon {
+impl DaemonClient {
     async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
         let request = RenewalRequest { names: names.to_vec() };
         let answer = self.0.post(url(RENEWALS)).json(&request).send().await;
@@ -214,7 +214,7 @@ async fn read<T: DeserializeOwned>(answer: reqwest::Result<reqwest::Response>) -
     answer.json().await.context("the daemon's answer cannot be read; is it of the same version?")
 }
 
-impl Local {
+impl LocalScheduler {
     /// What a killed process held is free from now on.
     async fn request(&self, names: &[String]) -> anyhow::Result<RenewalAnswer> {
         self.app.store.free_dead_leases().await?;

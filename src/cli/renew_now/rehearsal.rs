@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::app::{App, Place, UnusableSettings};
+use crate::app::{App, MissingStore, UnusableSettings};
 use crate::cli::named::{UnknownNames, named, of_ids, subjects as all};
-use crate::cli::renew_now::desk::Desk;
-use crate::cli::renew_now::{Wish, renew};
+use crate::cli::renew_now::desk::RenewBackend;
+use crate::cli::renew_now::{RenewOptions, renew};
 use crate::cli::{Ending, log, owner, runtime};
 use crate::config::Config;
 use crate::config::declared::AutoCertificateEntry;
@@ -17,14 +17,14 @@ use crate::domain::declared::DeclaredKey;
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::moment::Moment;
 use crate::domain::name::RequestedName;
-use crate::domain::plan::{Action, plan};
+use crate::domain::plan::{RenewalAction, plan};
 use crate::domain::profile::Profile;
 use crate::store::StoreUrl;
 
 /// What would be done about one auto-certificate.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Planned {
+pub(super) struct PlannedRenewal {
     name: String,
     common_name: String,
     /// Whether a certificate would be obtained.
@@ -37,18 +37,18 @@ pub(super) struct Planned {
 
 /// A plan, with what its rehearsal asks for.
 struct Subject {
-    planned: Planned,
+    planned: PlannedRenewal,
     wish: AutoCertificateEntry,
 }
 
-pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, wish: &RenewOptions) -> anyhow::Result<Ending> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let subjects = subjects(config, wish).await?;
-        let plans: Vec<Planned> = subjects.iter().map(|subject| subject.planned.clone()).collect();
+        let plans: Vec<PlannedRenewal> = subjects.iter().map(|subject| subject.planned.clone()).collect();
         if !wish.json {
-            plans.iter().for_each(Planned::print);
+            plans.iter().for_each(PlannedRenewal::print);
         }
         let rehearsed: Vec<AutoCertificateEntry> = subjects.into_iter().filter_map(Subject::rehearsed).collect();
         if rehearsed.is_empty() {
@@ -56,8 +56,8 @@ pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
         }
         let names = rehearsed.iter().map(|entry| entry.key.to_string()).collect();
         let stage = config.for_rehearsal(rehearsed);
-        let desk = Desk::open(&stage, None).await?;
-        let ending = renew(&desk, &Wish { names, ..wish.clone() }, plans).await;
+        let desk = RenewBackend::open(&stage, None).await?;
+        let ending = renew(&desk, &RenewOptions { names, ..wish.clone() }, plans).await;
         let closed = desk.close().await;
         let ending = ending?;
         closed.map(|()| ending)
@@ -65,12 +65,12 @@ pub(super) fn run(config: &Config, wish: &Wish) -> anyhow::Result<Ending> {
 }
 
 /// Those that are named, or else all of them: of the store, and those that are declared and not made yet.
-async fn subjects(config: &Config, wish: &Wish) -> anyhow::Result<Vec<Subject>> {
+async fn subjects(config: &Config, wish: &RenewOptions) -> anyhow::Result<Vec<Subject>> {
     let mut subjects = Vec::new();
     let mut known = Vec::new();
     let mut unknown = wish.names.clone();
     if is_there(config)? {
-        let app = App::open(config, Place::MustExist).await?;
+        let app = App::open(config, MissingStore::MustExist).await?;
         let stored = if wish.names.is_empty() {
             all(&app.store, &[]).await?
         } else {
@@ -135,10 +135,10 @@ fn of_stored(
 ) -> anyhow::Result<Subject> {
     let plan = plan(&stored.standing, now);
     let renewal = named
-        || matches!(plan.action, Action::Start | Action::Resume(_))
-        || (plan.action == Action::AskRenewalInfo && plan.at <= now);
+        || matches!(plan.action, RenewalAction::Start | RenewalAction::Resume(_))
+        || (plan.action == RenewalAction::AskRenewalInfo && plan.at <= now);
     let reason = match plan.action {
-        Action::Idle if named => "it was named".to_owned(),
+        RenewalAction::Idle if named => "it was named".to_owned(),
         _ => plan.to_string(),
     };
     let staging = providers.get(&stored.provider).and_then(|key| config.staging_of(key)).cloned();
@@ -154,7 +154,7 @@ fn of_stored(
             key_algorithm: stored.key_algorithm.as_str().to_owned(),
             profile: stored.profile.as_ref().map(ToString::to_string),
         },
-        planned: Planned {
+        planned: PlannedRenewal {
             name: stored.name.to_string(),
             common_name: stored.common_name.sent().to_owned(),
             renewal,
@@ -167,7 +167,7 @@ fn of_stored(
 fn of_declared(config: &Config, entry: &AutoCertificateEntry, reason: &str) -> Subject {
     let staging = entry.provider.parse().ok().and_then(|key| config.staging_of(&key)).cloned();
     Subject {
-        planned: Planned {
+        planned: PlannedRenewal {
             name: entry.name.clone().unwrap_or_else(|| entry.key.to_string()),
             common_name: entry.common_name.clone(),
             renewal: true,
@@ -188,7 +188,7 @@ impl Subject {
     }
 }
 
-impl Planned {
+impl PlannedRenewal {
     fn print(&self) {
         let (name, reason) = (&self.common_name, &self.reason);
         match (self.renewal, &self.staging) {
@@ -199,7 +199,7 @@ impl Planned {
     }
 }
 
-fn end_without_rehearsal(plans: &[Planned], json: bool) -> anyhow::Result<Ending> {
+fn end_without_rehearsal(plans: &[PlannedRenewal], json: bool) -> anyhow::Result<Ending> {
     if json {
         crate::cli::output::print_json(&serde_json::json!({ "plans": plans }))?;
     } else {

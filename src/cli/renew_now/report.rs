@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::Ending;
 use crate::cli::renew_now::causes::{Cause, grouped};
 use crate::cli::renew_now::progress::Progress;
-use crate::cli::renew_now::rehearsal::Planned;
+use crate::cli::renew_now::rehearsal::PlannedRenewal;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::text::printable;
 use crate::http::control::{
@@ -110,7 +110,7 @@ struct Line {
 pub(in crate::cli) struct Report {
     lines: Vec<Line>,
     /// What a dry run said before.
-    plans: Vec<Planned>,
+    plans: Vec<PlannedRenewal>,
     deliveries: Vec<DeliveryProgress>,
     /// What should be in service and is not; not asked for where auto-certificates were named.
     overdue: Option<OverdueAnswer>,
@@ -119,7 +119,7 @@ pub(in crate::cli) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(plans: Vec<Planned>, json: bool) -> Self {
+    pub(super) fn new(plans: Vec<PlannedRenewal>, json: bool) -> Self {
         Self { lines: Vec::new(), plans, deliveries: Vec::new(), overdue: None, progress: Progress::new(json), json }
     }
 

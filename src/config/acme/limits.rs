@@ -11,7 +11,7 @@ use url::Url;
 use crate::config::ConfigError;
 use crate::config::acme::AcmeSection;
 use crate::config::span::Span;
-use crate::domain::ledger::{Limits, Rate};
+use crate::domain::ledger::{CaLimits, RateLimit};
 use crate::domain::server_url::ServerUrl;
 
 /// The limits of one CA. What is left out is as it is known of that CA, which is without limit but for Let's Encrypt.
@@ -36,7 +36,7 @@ pub struct LimitsEntry {
 
 /// A limit as the settings write it: `300 in 3h`, or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit(Option<Rate>);
+pub struct Limit(Option<RateLimit>);
 
 /// A text that is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,9 +45,9 @@ pub struct InvalidLimit(String);
 
 impl AcmeSection {
     /// The limits of the CA with this directory.
-    pub fn limits_of(&self, server: &ServerUrl) -> Limits {
+    pub fn limits_of(&self, server: &ServerUrl) -> CaLimits {
         let url = Url::parse(server.as_str()).ok();
-        let known = url.as_ref().and_then(Url::host_str).map_or(Limits::NONE, known_limits);
+        let known = url.as_ref().and_then(Url::host_str).map_or(CaLimits::NONE, known_limits);
         let entry = self.limits.iter().find(|entry| url.is_some() && Url::parse(&entry.server).ok() == url);
         entry.map_or(known, |entry| entry.over(known))
     }
@@ -71,9 +71,9 @@ impl AcmeSection {
 }
 
 impl LimitsEntry {
-    fn over(&self, known: Limits) -> Limits {
+    fn over(&self, known: CaLimits) -> CaLimits {
         let chosen = |own: Option<Limit>, known| own.map_or(known, |limit| limit.0);
-        Limits {
+        CaLimits {
             orders: chosen(self.orders, known.orders),
             certificates_of_domain: chosen(self.certificates_of_domain, known.certificates_of_domain),
             certificates_of_name_set: chosen(self.certificates_of_name_set, known.certificates_of_name_set),
@@ -82,11 +82,11 @@ impl LimitsEntry {
     }
 }
 
-fn known_limits(host: &str) -> Limits {
+fn known_limits(host: &str) -> CaLimits {
     match host {
-        "acme-v02.api.letsencrypt.org" => Limits::LETS_ENCRYPT,
-        "acme-staging-v02.api.letsencrypt.org" => Limits::LETS_ENCRYPT_STAGING,
-        _ => Limits::NONE,
+        "acme-v02.api.letsencrypt.org" => CaLimits::LETS_ENCRYPT,
+        "acme-staging-v02.api.letsencrypt.org" => CaLimits::LETS_ENCRYPT_STAGING,
+        _ => CaLimits::NONE,
     }
 }
 
@@ -101,7 +101,7 @@ impl FromStr for Limit {
             let (count, span) = text.split_once(" in ")?;
             let span = Duration::try_from(span.parse::<Span>().ok()?.duration()).ok()?;
             let sensible = (Duration::SECOND..=LONGEST_SPAN).contains(&span);
-            Rate::new(count.parse().ok()?, span).filter(|_| sensible)
+            RateLimit::new(count.parse().ok()?, span).filter(|_| sensible)
         };
         rate().map(|rate| Self(Some(rate))).ok_or_else(|| InvalidLimit(text.to_owned()))
     }
@@ -139,19 +139,19 @@ mod tests {
         toml::from_str(text).unwrap()
     }
 
-    fn limits(section: &AcmeSection, server: &str) -> Limits {
+    fn limits(section: &AcmeSection, server: &str) -> CaLimits {
         section.limits_of(&ServerUrl::parse(server, PlainHttp::Allowed).unwrap())
     }
 
     #[test]
     fn the_limits_of_lets_encrypt_are_known_by_its_host() {
         let none = AcmeSection::default();
-        assert_eq!(limits(&none, "https://acme-v02.api.letsencrypt.org/directory"), Limits::LETS_ENCRYPT);
+        assert_eq!(limits(&none, "https://acme-v02.api.letsencrypt.org/directory"), CaLimits::LETS_ENCRYPT);
         assert_eq!(
             limits(&none, "https://acme-staging-v02.api.letsencrypt.org/directory"),
-            Limits::LETS_ENCRYPT_STAGING
+            CaLimits::LETS_ENCRYPT_STAGING
         );
-        assert_eq!(limits(&none, "https://ca.example/acme-v02.api.letsencrypt.org"), Limits::NONE);
+        assert_eq!(limits(&none, "https://ca.example/acme-v02.api.letsencrypt.org"), CaLimits::NONE);
     }
 
     #[test]
@@ -162,11 +162,11 @@ mod tests {
              certificates_of_domain = 'none'\n",
         );
         let of_ca = limits(&section, "https://ca.example/dir");
-        assert_eq!(of_ca, Limits { orders: Rate::new(3, Duration::minutes(10)), ..Limits::NONE });
+        assert_eq!(of_ca, CaLimits { orders: RateLimit::new(3, Duration::minutes(10)), ..CaLimits::NONE });
         let raised = limits(&section, "https://acme-v02.api.letsencrypt.org/directory");
-        let orders = Rate::new(900, Duration::hours(3));
-        assert_eq!(raised, Limits { orders, certificates_of_domain: None, ..Limits::LETS_ENCRYPT });
-        assert_eq!(limits(&section, "https://other.example/dir"), Limits::NONE);
+        let orders = RateLimit::new(900, Duration::hours(3));
+        assert_eq!(raised, CaLimits { orders, certificates_of_domain: None, ..CaLimits::LETS_ENCRYPT });
+        assert_eq!(limits(&section, "https://other.example/dir"), CaLimits::NONE);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::domain::resolver_address::ResolverAddress;
 #[serde(default, deny_unknown_fields)]
 pub struct PropagationSection {
     /// Who must show a record before the CA is asked to look. Default `authoritative`.
-    pub look: Look,
+    pub look: PropagationCheck,
     /// How long until a record must be available at its DNS service, and again until it must be visible wherever it is
     /// looked for. Default `5m`.
     pub timeout: Span,
@@ -33,7 +33,7 @@ pub struct PropagationSection {
 /// Who must show a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Look {
+pub enum PropagationCheck {
     /// Each authoritative name server of the zone, asked directly.
     #[default]
     Authoritative,
@@ -60,7 +60,7 @@ impl PropagationSection {
 impl Default for PropagationSection {
     fn default() -> Self {
         Self {
-            look: Look::Authoritative,
+            look: PropagationCheck::Authoritative,
             timeout: Span::seconds(300),
             first_pause: Span::seconds(1),
             longest_pause: Span::seconds(10),

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::deliver::Parcel;
+use crate::deliver::DeliveryPayload;
 
 /// One page of a list.
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ impl Remote {
 }
 
 /// The body of an upload. A chain must be given: a certificate without one is its own.
-pub(super) fn body(parcel: &Parcel, name: &str) -> Value {
+pub(super) fn body(parcel: &DeliveryPayload, name: &str) -> Value {
     let chain = if parcel.chain_pem.trim().is_empty() { &parcel.leaf_pem } else { &parcel.chain_pem };
     json!({ "properties": {
         "name": name,

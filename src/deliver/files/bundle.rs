@@ -21,10 +21,10 @@ use yasna::models::ObjectIdentifier;
 use yasna::{DERWriter, Tag};
 use zeroize::Zeroizing;
 
-use crate::deliver::parcel::Parcel;
+use crate::deliver::parcel::DeliveryPayload;
 
 /// The bundle, named by the parcel's label. Nothing where a part cannot be read.
-pub(super) fn of(parcel: &Parcel, password: &SecretString) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn of(parcel: &DeliveryPayload, password: &SecretString) -> Option<Zeroizing<Vec<u8>>> {
     let chain = parcel.full_chain_pem();
     let certificates: Vec<CertificateDer<'_>> =
         CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().ok()?;

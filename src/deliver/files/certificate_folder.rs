@@ -23,7 +23,7 @@ use crate::deliver::files::access::Access;
 use crate::deliver::files::contents::{Content, FULL_CHAIN, NAMES, PRIVATE_KEY};
 use crate::deliver::files::error::FilesError;
 use crate::deliver::files::folder::{Folder, Lock};
-use crate::deliver::files::{Published, WentBack};
+use crate::deliver::files::{PublishOutcome, RollBackOutcome};
 use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 
@@ -69,7 +69,7 @@ impl CertificateFolder {
     }
 
     /// Makes `contents` live, as a version of `origin`: a certificate's id, or [`PLACEHOLDER`]. Under the lock.
-    pub(super) fn publish(&self, origin: &str, contents: &[Content], access: &Access) -> Result<Published> {
+    pub(super) fn publish(&self, origin: &str, contents: &[Content], access: &Access) -> Result<PublishOutcome> {
         self.check_strangers(|name| contents.iter().any(|content| content.name == name))?;
         let live = self.version_at(CURRENT)?;
         let is_live = live.as_ref().map_or(Ok(false), |live| self.holds(live, contents, access))?;
@@ -89,9 +89,9 @@ impl CertificateFolder {
         let links_changed = self.link_files(|name| contents.iter().any(|content| content.name == name))?;
         self.tidy();
         Ok(match (is_live, links_changed) {
-            _ if replaced => Published::Replaced,
-            (true, false) => Published::Unchanged,
-            _ => Published::Changed,
+            _ if replaced => PublishOutcome::Replaced,
+            (true, false) => PublishOutcome::Unchanged,
+            _ => PublishOutcome::Changed,
         })
     }
 
@@ -119,14 +119,14 @@ impl CertificateFolder {
     }
 
     /// Makes the previous certificate live again, unless it has expired at `now`. Under the lock.
-    pub(super) fn roll_back(&self, now: Moment) -> Result<WentBack> {
-        let Some(previous) = self.version_at(PREVIOUS)? else { return Ok(WentBack::Nothing) };
+    pub(super) fn roll_back(&self, now: Moment) -> Result<RollBackOutcome> {
+        let Some(previous) = self.version_at(PREVIOUS)? else { return Ok(RollBackOutcome::Nothing) };
         if self.version_at(CURRENT)?.as_ref() == Some(&previous) || !self.is_whole(&previous)? {
-            return Ok(WentBack::Nothing);
+            return Ok(RollBackOutcome::Nothing);
         }
-        let Some(leaf) = self.leaf(&previous)? else { return Ok(WentBack::Nothing) };
+        let Some(leaf) = self.leaf(&previous)? else { return Ok(RollBackOutcome::Nothing) };
         if leaf.not_after <= now {
-            return Ok(WentBack::Expired(leaf.not_after));
+            return Ok(RollBackOutcome::Expired(leaf.not_after));
         }
         let names = self.versions.child(&previous.0)?.map_or(Ok(Vec::new()), |version| version.names())?;
         let is_wanted = |name: &str| names.iter().any(|have| have == name);
@@ -136,7 +136,7 @@ impl CertificateFolder {
         self.folder.sync()?;
         self.link_files(is_wanted)?;
         self.tidy();
-        Ok(WentBack::Done)
+        Ok(RollBackOutcome::Done)
     }
 
     /// Whether the folder was made here, so that its rights follow the settings; one that somebody else made stays as it

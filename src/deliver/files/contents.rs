@@ -8,7 +8,7 @@ use crate::config::secret;
 use crate::deliver::files::access::Access;
 use crate::deliver::files::bundle;
 use crate::deliver::files::error::FilesError;
-use crate::deliver::parcel::{Parcel, lines};
+use crate::deliver::parcel::{DeliveryPayload, lines};
 
 /// One file.
 pub(super) struct Content {
@@ -18,7 +18,7 @@ pub(super) struct Content {
 }
 
 /// The files of a certificate, as the settings ask for them.
-pub(super) fn of(entry: &FilesEntry, access: &Access, parcel: &Parcel) -> Result<Vec<Content>, FilesError> {
+pub(super) fn of(entry: &FilesEntry, access: &Access, parcel: &DeliveryPayload) -> Result<Vec<Content>, FilesError> {
     let full_chain = parcel.full_chain_pem();
     let leaf = lines(&parcel.leaf_pem);
     let chain = lines(&parcel.chain_pem);

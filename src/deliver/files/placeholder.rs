@@ -8,11 +8,11 @@ use rcgen::{
 use uuid::Uuid;
 
 use crate::deliver::files::error::FilesError;
-use crate::deliver::parcel::{Addressee, Parcel};
+use crate::deliver::parcel::{DeliveryRecipient, DeliveryPayload};
 use crate::domain::leaf::Leaf;
 
 /// A fresh pair for the names of an auto-certificate.
-pub(super) fn parcel(addressee: &Addressee) -> Result<Parcel, FilesError> {
+pub(super) fn parcel(addressee: &DeliveryRecipient) -> Result<DeliveryPayload, FilesError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::new(addressee.names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     params.distinguished_name = DistinguishedName::new();
@@ -22,7 +22,7 @@ pub(super) fn parcel(addressee: &Addressee) -> Result<Parcel, FilesError> {
     // However wrong the clock is on a machine that has just been set up, it is within.
     (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2099, 12, 31));
     let leaf_pem = params.self_signed(&key)?.pem();
-    Ok(Parcel {
+    Ok(DeliveryPayload {
         addressee: addressee.clone(),
         certificate: Uuid::nil().into(),
         leaf: Leaf::from_pem(&leaf_pem)?,

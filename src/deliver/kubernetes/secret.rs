@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::KubernetesError;
-use crate::deliver::Parcel;
+use crate::deliver::DeliveryPayload;
 use crate::domain::text::RemoteMessage;
 
 /// The Secret as it should be.
@@ -44,7 +44,7 @@ struct Metadata {
 }
 
 impl Wanted {
-    pub(super) fn of(parcel: &Parcel, name: String, namespace: String) -> Self {
+    pub(super) fn of(parcel: &DeliveryPayload, name: String, namespace: String) -> Self {
         let annotations = [
             ("autocertd/auto-certificate", parcel.addressee.id.to_string()),
             (LABEL, parcel.addressee.label.clone()),

@@ -21,20 +21,20 @@ use crate::domain::declared::DeclaredKey;
 
 /// Where the desk is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeskPaths {
+pub struct SpoolPaths {
     /// The folder of requests, in which the daemon may write.
     pub requests: PathBuf,
     /// The folder of answers, in which only root may write.
     pub answers: PathBuf,
 }
 
-impl Default for DeskPaths {
+impl Default for SpoolPaths {
     fn default() -> Self {
         Self { requests: PathBuf::from(REQUESTS), answers: PathBuf::from(ANSWERS) }
     }
 }
 
-impl DeskPaths {
+impl SpoolPaths {
     pub(super) fn answers_file(&self) -> PathBuf {
         self.answers.join(ANSWERS_FILE)
     }
@@ -42,7 +42,7 @@ impl DeskPaths {
 
 /// A request, written as the name of an empty file: `<key of the delivery>@<number>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct ReloadRequest {
     /// The delivery whose unit is to be reloaded.
     pub key: DeclaredKey,
     /// Tells it from every other request.
@@ -51,16 +51,16 @@ pub struct Request {
 
 /// What became of a request, written as a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ReloadAnswer {
     /// The number of the request.
     pub number: Uuid,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: ReloadOutcome,
 }
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReloadOutcome {
     /// The unit was reloaded.
     Done,
     /// It was not, and why.
@@ -69,7 +69,7 @@ pub enum Outcome {
 
 /// Why root does not sit down at a desk.
 #[derive(Debug, thiserror::Error)]
-pub enum DeskError {
+pub enum SpoolError {
     /// A folder cannot be used.
     #[error("cannot use the folder {}; systemd-tmpfiles --create makes it", .path.display())]
     Unusable {
@@ -85,33 +85,33 @@ pub enum DeskError {
 
 /// Root's side of the desk. It holds on to both folders, so that nobody can put others in their place.
 #[derive(Debug)]
-pub struct Desk {
-    paths: DeskPaths,
+pub struct RequestSpool {
+    paths: SpoolPaths,
     requests: OwnedFd,
     answers: OwnedFd,
 }
 
 /// What lay on the desk.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct SpooledRequests {
     /// Requests of the right form.
-    pub requests: Vec<Request>,
+    pub requests: Vec<ReloadRequest>,
     /// Names of what else lay there; it was removed where that was possible.
     pub strange: Vec<String>,
 }
 
-impl Desk {
+impl RequestSpool {
     /// Sits down.
     ///
     /// # Errors
     /// Where a folder is not there or a link, or others than root can write answers.
-    pub fn open(paths: &DeskPaths) -> Result<Self, DeskError> {
+    pub fn open(paths: &SpoolPaths) -> Result<Self, SpoolError> {
         let requests = open_folder(&paths.requests)?;
         let answers = open_folder(&paths.answers)?;
         let metadata = answers.try_clone().and_then(|folder| File::from(folder).metadata());
-        let metadata = metadata.map_err(|source| DeskError::Unusable { path: paths.answers.clone(), source })?;
+        let metadata = metadata.map_err(|source| SpoolError::Unusable { path: paths.answers.clone(), source })?;
         if metadata.uid() != ROOT || metadata.mode() & OTHERS_WRITE != 0 {
-            return Err(DeskError::Open(paths.answers.clone()));
+            return Err(SpoolError::Open(paths.answers.clone()));
         }
         Ok(Self { paths: paths.clone(), requests, answers })
     }
@@ -121,10 +121,10 @@ impl Desk {
     ///
     /// # Errors
     /// Where the folder cannot be read.
-    pub fn take(&self) -> Result<Taken, DeskError> {
-        let unusable = |error: Errno| DeskError::Unusable { path: self.paths.requests.clone(), source: error.into() };
+    pub fn take(&self) -> Result<SpooledRequests, SpoolError> {
+        let unusable = |error: Errno| SpoolError::Unusable { path: self.paths.requests.clone(), source: error.into() };
         let mut folder = Dir::openat(&self.requests, ".", FOLDER, Mode::empty()).map_err(unusable)?;
-        let mut taken = Taken::default();
+        let mut taken = SpooledRequests::default();
         let names = folder.iter().flatten().map(|entry| entry.file_name().to_owned());
         for name in names.filter(|name| !matches!(name.to_bytes(), b"." | b"..")).take(AT_ONCE) {
             let removed = unlinkat(&self.requests, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
@@ -149,11 +149,11 @@ impl Desk {
     ///
     /// # Errors
     /// Where they cannot be written.
-    pub fn answer(&self, answers: &[Answer]) -> Result<(), DeskError> {
-        self.write(answers).map_err(|source| DeskError::Unusable { path: self.paths.answers.clone(), source })
+    pub fn answer(&self, answers: &[ReloadAnswer]) -> Result<(), SpoolError> {
+        self.write(answers).map_err(|source| SpoolError::Unusable { path: self.paths.answers.clone(), source })
     }
 
-    fn write(&self, answers: &[Answer]) -> std::io::Result<()> {
+    fn write(&self, answers: &[ReloadAnswer]) -> std::io::Result<()> {
         let mut lines: Vec<String> = self.earlier().lines().map(str::to_owned).collect();
         lines.extend(answers.iter().map(ToString::to_string));
         lines.drain(..lines.len().saturating_sub(KEPT));
@@ -176,12 +176,12 @@ impl Desk {
     }
 }
 
-fn open_folder(path: &Path) -> Result<OwnedFd, DeskError> {
+fn open_folder(path: &Path) -> Result<OwnedFd, SpoolError> {
     open(path, FOLDER, Mode::empty())
-        .map_err(|error| DeskError::Unusable { path: path.to_owned(), source: error.into() })
+        .map_err(|error| SpoolError::Unusable { path: path.to_owned(), source: error.into() })
 }
 
-impl FromStr for Request {
+impl FromStr for ReloadRequest {
     type Err = InvalidLine;
 
     fn from_str(text: &str) -> Result<Self, InvalidLine> {
@@ -190,31 +190,31 @@ impl FromStr for Request {
     }
 }
 
-impl fmt::Display for Request {
+impl fmt::Display for ReloadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.key, self.number.simple())
     }
 }
 
-impl FromStr for Answer {
+impl FromStr for ReloadAnswer {
     type Err = InvalidLine;
 
     fn from_str(line: &str) -> Result<Self, InvalidLine> {
         let (number, outcome) = line.split_once(' ').ok_or(InvalidLine)?;
         let outcome = match outcome.split_once(' ') {
-            None if outcome == "done" => Outcome::Done,
-            Some(("failed", why)) => Outcome::Failed(why.to_owned()),
+            None if outcome == "done" => ReloadOutcome::Done,
+            Some(("failed", why)) => ReloadOutcome::Failed(why.to_owned()),
             _ => return Err(InvalidLine),
         };
         Ok(Self { number: parse_number(number)?, outcome })
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ReloadAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
-            Outcome::Done => write!(f, "{} done", self.number.simple()),
-            Outcome::Failed(why) => write!(f, "{} failed {}", self.number.simple(), why.replace('\n', " ")),
+            ReloadOutcome::Done => write!(f, "{} done", self.number.simple()),
+            ReloadOutcome::Failed(why) => write!(f, "{} failed {}", self.number.simple(), why.replace('\n', " ")),
         }
     }
 }
@@ -254,11 +254,11 @@ mod tests {
 
     #[test]
     fn requests_and_answers_are_read_as_they_are_written() {
-        let request = Request { key: "nginx".parse().unwrap(), number: Uuid::from_u128(7) };
+        let request = ReloadRequest { key: "nginx".parse().unwrap(), number: Uuid::from_u128(7) };
         assert_eq!(request.to_string(), "nginx@00000000000000000000000000000007");
         assert_eq!(request.to_string().parse(), Ok(request));
-        for outcome in [Outcome::Done, Outcome::Failed("the unit x.service is masked".to_owned())] {
-            let answer = Answer { number: Uuid::from_u128(8), outcome };
+        for outcome in [ReloadOutcome::Done, ReloadOutcome::Failed("the unit x.service is masked".to_owned())] {
+            let answer = ReloadAnswer { number: Uuid::from_u128(8), outcome };
             assert_eq!(answer.to_string().parse(), Ok(answer));
         }
     }
@@ -275,7 +275,7 @@ mod tests {
             format!("nginx@{}", Uuid::from_u128(7)),
             "nginx@0000000000000000000000000000000A".to_owned(),
         ] {
-            assert!(text.parse::<Request>().is_err(), "{text} was taken");
+            assert!(text.parse::<ReloadRequest>().is_err(), "{text} was taken");
         }
     }
 }

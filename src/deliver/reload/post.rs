@@ -12,13 +12,13 @@ use crate::domain::url_text::parse_url;
 
 /// A request on its way. It goes straight to the address: through no proxy, and along no redirect.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(super) struct ReloadPost {
     http: reqwest::Client,
     url: Url,
     timeout: Span,
 }
 
-impl Post {
+impl ReloadPost {
     pub(super) fn new(url: &str, timeout: Span) -> Result<Self, InvalidReload> {
         let parsed = parse_url(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let http = reqwest::Client::builder()

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::span::Span;
-use crate::deliver::reload::desk::{Answer, DeskPaths, Outcome, Request};
+use crate::deliver::reload::desk::{ReloadAnswer, SpoolPaths, ReloadOutcome, ReloadRequest};
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
 use crate::runtime::files;
@@ -17,22 +17,22 @@ use crate::runtime::randomness::Randomness;
 #[derive(Debug)]
 pub(super) struct Requester {
     key: DeclaredKey,
-    desk: DeskPaths,
+    desk: SpoolPaths,
     randomness: Randomness,
 }
 
 impl Requester {
-    pub(super) const fn new(key: DeclaredKey, desk: DeskPaths, randomness: Randomness) -> Self {
+    pub(super) const fn new(key: DeclaredKey, desk: SpoolPaths, randomness: Randomness) -> Self {
         Self { key, desk, randomness }
     }
 
     pub(super) async fn run(&self, timeout: Span) -> Result<(), Failure> {
-        let request = Request { key: self.key.clone(), number: self.randomness.uuid() };
+        let request = ReloadRequest { key: self.key.clone(), number: self.randomness.uuid() };
         let placed = self.place(&request).await?;
         let answer = tokio::time::timeout(timeout.duration(), self.answer(&request)).await;
         match answer {
-            Ok(Outcome::Done) => Ok(()),
-            Ok(Outcome::Failed(why)) => Err(Failure::retry(format!("autocertd-reload.service failed: {why}"))),
+            Ok(ReloadOutcome::Done) => Ok(()),
+            Ok(ReloadOutcome::Failed(why)) => Err(Failure::retry(format!("autocertd-reload.service failed: {why}"))),
             Err(_) if tokio::fs::try_exists(&placed.0).await.unwrap_or(true) => Err(Failure::retry(format!(
                 "nobody took the request for a reload within {timeout}; either another reload holds autocertd-reload.service \
                  up, or autocertd-reload.path is not active: look with systemctl status autocertd-reload.path \
@@ -45,13 +45,13 @@ impl Requester {
         }
     }
 
-    async fn place(&self, request: &Request) -> Result<Placed, Failure> {
+    async fn place(&self, request: &ReloadRequest) -> Result<SpooledRequest, Failure> {
         let place = self.desk.requests.join(request.to_string());
         let made = files::work(&self.desk.requests, move || {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place)?;
-            Ok(Placed(place))
+            Ok(SpooledRequest(place))
         });
-        let placed: std::io::Result<Placed> = made.await.flatten();
+        let placed: std::io::Result<SpooledRequest> = made.await.flatten();
         placed.map_err(|error| {
             let advice = match error.kind() {
                 ErrorKind::NotFound => {
@@ -66,11 +66,11 @@ impl Requester {
     }
 
     /// Waits for the answer.
-    async fn answer(&self, request: &Request) -> Outcome {
+    async fn answer(&self, request: &ReloadRequest) -> ReloadOutcome {
         let mut pause = FIRST_PAUSE;
         loop {
             let text = tokio::fs::read_to_string(self.desk.answers_file()).await.unwrap_or_default();
-            let mut answers = text.lines().filter_map(|line| line.parse::<Answer>().ok());
+            let mut answers = text.lines().filter_map(|line| line.parse::<ReloadAnswer>().ok());
             if let Some(answer) = answers.find(|answer| answer.number == request.number) {
                 return answer.outcome;
             }
@@ -81,9 +81,9 @@ impl Requester {
 }
 
 /// A request on the desk; taken back when nobody waits for it any more.
-struct Placed(PathBuf);
+struct SpooledRequest(PathBuf);
 
-impl Drop for Placed {
+impl Drop for SpooledRequest {
     fn drop(&mut self) {
         // The helper takes it away before it answers. The folder is in memory, and a drop cannot wait.
         let _ = std::fs::remove_file(&self.0);

@@ -12,14 +12,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::config::span::Span;
-use crate::deliver::reload::{InvalidReload, Told};
+use crate::deliver::reload::{InvalidReload, ReloadReached};
 use crate::domain::disposition::Failure;
 use crate::runtime::processes::{Process, Processes};
 
 /// A signal on its way.
 #[derive(Clone, Debug)]
-pub(super) struct Errand {
-    pub(super) receiver: Receiver,
+pub(super) struct SignalJob {
+    pub(super) receiver: SignalTarget,
     pub(super) signal: Signal,
     /// Whether the receiver may be absent.
     pub(super) if_running: bool,
@@ -27,7 +27,7 @@ pub(super) struct Errand {
 
 /// To whom.
 #[derive(Clone, Debug)]
-pub(super) enum Receiver {
+pub(super) enum SignalTarget {
     /// The number that the file holds.
     PidFile(PathBuf),
     /// A name as the kernel knows it.
@@ -35,7 +35,7 @@ pub(super) enum Receiver {
 }
 
 /// Why there is no receiver.
-enum Absence {
+enum TargetAbsence {
     /// The service does not run, or is looked for in the wrong place.
     NotRunning(Failure),
     /// That cannot be told.
@@ -43,7 +43,7 @@ enum Absence {
 }
 
 /// A process as messages name it.
-struct Named<'a>(&'a Process);
+struct NamedProcess<'a>(&'a Process);
 
 /// Reads the name of a signal by which services are reloaded, with or without `SIG`.
 pub(super) fn parse(name: &str) -> Result<Signal, InvalidReload> {
@@ -60,8 +60,8 @@ pub(super) fn parse(name: &str) -> Result<Signal, InvalidReload> {
     }
 }
 
-impl Errand {
-    pub(super) async fn run(&self, timeout: Span) -> Result<Told, Failure> {
+impl SignalJob {
+    pub(super) async fn run(&self, timeout: Span) -> Result<ReloadReached, Failure> {
         let errand = self.clone();
         // A file may lie on a slow disk, and thousands of processes take a while to look through.
         let sent = tokio::task::spawn_blocking(move || errand.run_blocking());
@@ -74,20 +74,20 @@ impl Errand {
         }
     }
 
-    fn run_blocking(&self) -> Result<Told, Failure> {
+    fn run_blocking(&self) -> Result<ReloadReached, Failure> {
         let found = match &self.receiver {
-            Receiver::PidFile(path) => process_in(path),
-            Receiver::Name(name) => process_called(name),
+            SignalTarget::PidFile(path) => process_in(path),
+            SignalTarget::Name(name) => process_called(name),
         };
         let process = match found {
             Ok(process) => process,
-            Err(Absence::NotRunning(failure)) if self.if_running => {
+            Err(TargetAbsence::NotRunning(failure)) if self.if_running => {
                 tracing::info!("nobody is told: {failure}");
-                return Ok(Told::Nobody);
+                return Ok(ReloadReached::Nobody);
             }
-            Err(Absence::NotRunning(failure) | Absence::Unclear(failure)) => return Err(failure),
+            Err(TargetAbsence::NotRunning(failure) | TargetAbsence::Unclear(failure)) => return Err(failure),
         };
-        let sent = Named(&process);
+        let sent = NamedProcess(&process);
         if process.pid == Pid::this() {
             return Err(Failure::operator(format!(
                 "{sent} is autocertd itself, which is sent no signal; is it the service's own pid file or name?"
@@ -96,7 +96,7 @@ impl Errand {
         match kill(process.pid, self.signal) {
             Ok(()) => {
                 tracing::debug!(process = %sent, signal = %self.signal, "signal sent");
-                Ok(Told::Service)
+                Ok(ReloadReached::Service)
             }
             Err(Errno::EPERM) => Err(Failure::operator(format!(
                 "{} may not be sent to {sent}, which another user runs: run autocertd as that user (Compose: user, \
@@ -109,30 +109,30 @@ impl Errand {
     }
 }
 
-impl fmt::Display for Named<'_> {
+impl fmt::Display for NamedProcess<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} ({:?})", self.0.pid, self.0.name)
     }
 }
 
-fn process_in(path: &Path) -> Result<Process, Absence> {
+fn process_in(path: &Path) -> Result<Process, TargetAbsence> {
     let shown = path.display();
     let mut text = String::new();
     read(path, &mut text).map_err(|error| {
         let advice = "is the service running, and may autocertd read the file?";
         let failure = Failure::retry(format!("the pid file {shown} cannot be read: {error}; {advice}"));
-        if error.kind() == ErrorKind::NotFound { Absence::NotRunning(failure) } else { Absence::Unclear(failure) }
+        if error.kind() == ErrorKind::NotFound { TargetAbsence::NotRunning(failure) } else { TargetAbsence::Unclear(failure) }
     })?;
     // Some write more lines behind it.
     let number = text.split_whitespace().next().and_then(|word| word.parse().ok()).filter(|number: &i32| *number > 0);
     let pid = number.map(Pid::from_raw).ok_or_else(|| {
         let advice = "is reload.pid_file the right file?";
-        Absence::Unclear(Failure::retry(format!("the pid file {shown} holds no process number; {advice}")))
+        TargetAbsence::Unclear(Failure::retry(format!("the pid file {shown} holds no process number; {advice}")))
     })?;
     Process::read(pid).ok_or_else(|| {
         let advice = "is the service running, and does autocertd share its pid namespace?";
         let words = format!("there is no process {pid}, which the pid file {shown} names; {advice}");
-        Absence::NotRunning(Failure::retry(words))
+        TargetAbsence::NotRunning(Failure::retry(words))
     })
 }
 
@@ -145,16 +145,16 @@ fn read(path: &Path, text: &mut String) -> std::io::Result<usize> {
     file.take(LONGEST_PID_FILE).read_to_string(text)
 }
 
-fn process_called(name: &str) -> Result<Process, Absence> {
+fn process_called(name: &str) -> Result<Process, TargetAbsence> {
     let mut first = Processes::now().first_of_name(name).into_iter();
     let oldest = first.next().ok_or_else(|| {
-        Absence::NotRunning(Failure::retry(format!(
+        TargetAbsence::NotRunning(Failure::retry(format!(
             "no process called {name:?} is seen; is it running, and does autocertd share its pid namespace (Compose: pid, \
              Kubernetes: shareProcessNamespace; under systemd use reload.unit)?"
         )))
     })?;
     for stranger in first {
-        tracing::warn!(process = %Named(&stranger), oldest = %Named(&oldest), "several services have this name; only the oldest is told");
+        tracing::warn!(process = %NamedProcess(&stranger), oldest = %NamedProcess(&oldest), "several services have this name; only the oldest is told");
     }
     Ok(oldest)
 }

@@ -10,15 +10,15 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
 /// One handshake's witness.
-pub(super) struct Witness {
+pub(super) struct TlsProbe {
     connector: TlsConnector,
-    notes: Arc<Notes>,
+    notes: Arc<RecordingVerifier>,
 }
 
-impl Witness {
+impl TlsProbe {
     pub(super) fn new() -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let notes = Arc::new(Notes { provider: Arc::clone(&provider), seen: Mutex::default() });
+        let notes = Arc::new(RecordingVerifier { provider: Arc::clone(&provider), seen: Mutex::default() });
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -41,18 +41,18 @@ impl Witness {
 
 /// Takes every certificate, whoever issued it and whatever it says; only its fingerprint is asked for.
 #[derive(Debug)]
-struct Notes {
+struct RecordingVerifier {
     provider: Arc<CryptoProvider>,
     seen: Mutex<Option<CertificateDer<'static>>>,
 }
 
-impl Notes {
+impl RecordingVerifier {
     fn note(&self, certificate: &CertificateDer<'_>) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificate.clone().into_owned());
     }
 }
 
-impl ServerCertVerifier for Notes {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -19,11 +19,11 @@ use serde_json::{Map, Value, json};
 use self::accounts::{Account, Accounts};
 use crate::config::span::Span;
 use crate::dns::adapter::{AT_A_TIME, Adapter, RecordId, Registration, TxtRecord, Zone, ZoneId};
-use crate::dns::adapters::Given;
+use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
-use crate::dns::http::{Manner, Service};
+use crate::dns::http::{ServiceBehaviour, DnsService};
 use crate::dns::lookup::Lookup;
-use crate::dns::zones::Zones;
+use crate::dns::zones::ZoneFinder;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
 use crate::domain::text::RemoteMessage;
@@ -48,19 +48,19 @@ struct Section {
 ///
 /// # Errors
 /// [`DnsError::Setting`] where one of them cannot be used.
-pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
+pub fn make(given: AdapterContext) -> Result<Arc<dyn Adapter>, DnsError> {
     let section: Section = given.settings()?;
     let zones = given.zones(section.zone);
     let accounts = Accounts::new(given.name.clone(), section.accounts_file);
     let address = (section.endpoint.as_str(), section.timeout);
-    let service = Service::new(given.name, MANNER, address, given.clock, given.randomness)?;
+    let service = DnsService::new(given.name, MANNER, address, given.clock, given.randomness)?;
     Ok(Arc::new(AcmeDns { service, accounts, zones, lookup: given.lookup }))
 }
 
 struct AcmeDns {
-    service: Service,
+    service: DnsService,
     accounts: Accounts,
-    zones: Zones,
+    zones: ZoneFinder,
     lookup: Lookup,
 }
 
@@ -204,7 +204,7 @@ const fn usual_timeout() -> Span {
     Span::seconds(30)
 }
 
-const MANNER: Manner = Manner {
+const MANNER: ServiceBehaviour = ServiceBehaviour {
     said,
     unauthorized: "look whether accounts_file has the account as the server gave it, and whether the server lets this \
                    machine's address update it (allowfrom)",

@@ -11,9 +11,9 @@ use tokio::sync::Mutex;
 
 use crate::config::span::Span;
 use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
-use crate::dns::adapters::Given;
+use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
-use crate::dns::zones::Zones;
+use crate::dns::zones::ZoneFinder;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
 use crate::runtime::program;
@@ -49,7 +49,7 @@ enum Style {
 ///
 /// # Errors
 /// [`DnsError::Setting`] where one of them cannot be used.
-pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
+pub fn make(given: AdapterContext) -> Result<Arc<dyn Adapter>, DnsError> {
     let section: Section = given.settings()?;
     let Some((program, arguments)) = section.command.split_first().filter(|(program, _)| program.starts_with('/'))
     else {
@@ -72,7 +72,7 @@ struct Exec {
     arguments: Vec<String>,
     style: Style,
     timeout: Span,
-    zones: Zones,
+    zones: ZoneFinder,
     /// Held by the call that runs.
     turn: Mutex<()>,
 }

@@ -12,11 +12,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::client::Client;
 use self::wire::{RecordResource, TXT, txt_body};
-use self::zones::{Zones, all_pages};
+use self::zones::{ZoneCache, all_pages};
 use crate::config::dns::IonosSection;
 use crate::config::secret;
 use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
-use crate::dns::adapters::Given;
+use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::credential::Credential;
@@ -28,7 +28,7 @@ use crate::runtime::randomness::Randomness;
 ///
 /// # Errors
 /// [`DnsError::Setting`] where a setting or the token cannot be used.
-pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
+pub fn make(given: AdapterContext) -> Result<Arc<dyn Adapter>, DnsError> {
     let section: IonosSection = given.settings()?;
     let Some(file) = &section.token_file else {
         return Err(
@@ -42,7 +42,7 @@ pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
 /// The zones of one IONOS contract, as far as a token sees them.
 pub struct Ionos {
     client: Client,
-    zones: Zones,
+    zones: ZoneCache,
     /// The token, where it tells its end.
     credential: Option<Credential>,
 }
@@ -61,7 +61,7 @@ impl Ionos {
     ) -> Result<Self, DnsError> {
         let what = format!("the token of {}", name.section());
         let credential = token.and_then(|token| Credential::of_token(what, token.expose_secret()));
-        Ok(Self { client: Client::new(name, section, token, clock, randomness)?, zones: Zones::default(), credential })
+        Ok(Self { client: Client::new(name, section, token, clock, randomness)?, zones: ZoneCache::default(), credential })
     }
 
     /// Looks before it creates, so that it can be repeated whatever became of an earlier try.

@@ -19,7 +19,7 @@ use self::client::Client;
 use self::wire::Values;
 use crate::config::span::Span;
 use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
-use crate::dns::adapters::Given;
+use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
 use crate::dns::question::absolute;
 use crate::domain::adapter_name::AdapterName;
@@ -52,7 +52,7 @@ struct Section {
 ///
 /// # Errors
 /// [`DnsError::Setting`] where a setting or the key cannot be used.
-pub fn make(given: Given) -> Result<Arc<dyn Adapter>, DnsError> {
+pub fn make(given: AdapterContext) -> Result<Arc<dyn Adapter>, DnsError> {
     let section: Section = given.settings()?;
     let server = with_port(&section.server).ok_or_else(|| {
         given.unusable("server", format!("{:?} is no server; give host or host:port", section.server))

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use crate::domain::client_network::ClientNetwork;
 
 /// A limit for each network.
-pub(super) struct RateLimit {
+pub(super) struct ClientThrottle {
     /// All networks that came after too many others count together.
     limiter: DefaultKeyedRateLimiter<Option<ClientNetwork>>,
     /// When networks that are quiet again were last forgotten.
     swept: Mutex<Instant>,
 }
 
-impl RateLimit {
+impl ClientThrottle {
     pub(super) fn per_second(questions: u32) -> Self {
         let questions = NonZeroU32::new(questions).unwrap_or(NonZeroU32::MIN);
         Self { limiter: RateLimiter::keyed(Quota::per_second(questions)), swept: Mutex::new(Instant::now()) }
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_freed() {
-        let limit = RateLimit::per_second(1_000);
+        let limit = ClientThrottle::per_second(1_000);
         for number in 0..200_000_u32 {
             limit.admits(ClientNetwork::V4(number));
         }

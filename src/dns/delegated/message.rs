@@ -8,12 +8,12 @@ use hickory_proto::serialize::binary::BinEncoder;
 use hickory_server::server::Request;
 use hickory_server::zone_handler::MessageResponseBuilder;
 
-use crate::dns::delegated::zone::Answer;
+use crate::dns::delegated::zone::ZoneAnswer;
 
 /// What a packet is.
 pub(super) enum Packet {
     /// A question.
-    Question(Box<Question>),
+    Question(Box<ReceivedQuestion>),
     /// Something that is answered with an error, here in full.
     Faulty(Vec<u8>),
     /// No request at all. An answer to it might go round for ever.
@@ -21,7 +21,7 @@ pub(super) enum Packet {
 }
 
 /// A message with exactly one question.
-pub(super) struct Question {
+pub(super) struct ReceivedQuestion {
     request: Request,
     query: LowerQuery,
 }
@@ -47,12 +47,12 @@ pub(super) fn read(bytes: Vec<u8>, from: SocketAddr, protocol: Protocol) -> Pack
     }
     let Ok(request) = Request::from_bytes(bytes, from, protocol) else { return fault(ResponseCode::FormErr) };
     match request.queries.queries() {
-        [query] => Packet::Question(Box::new(Question { query: query.clone(), request })),
+        [query] => Packet::Question(Box::new(ReceivedQuestion { query: query.clone(), request })),
         _ => fault(ResponseCode::FormErr),
     }
 }
 
-impl Question {
+impl ReceivedQuestion {
     /// What is asked.
     pub(super) const fn query(&self) -> &LowerQuery {
         &self.query
@@ -64,13 +64,13 @@ impl Question {
     }
 
     /// The answer as a message; one that does not fit is left to TCP. None where it cannot be written at all.
-    pub(super) fn answer(&self, answer: &Answer) -> Option<Vec<u8>> {
+    pub(super) fn answer(&self, answer: &ZoneAnswer) -> Option<Vec<u8>> {
         let whole = self.write(answer).filter(|(_, truncated)| *truncated == answer.truncated);
-        whole.or_else(|| self.write(&Answer { code: answer.code, ..Answer::elsewhere() })).map(|(bytes, _)| bytes)
+        whole.or_else(|| self.write(&ZoneAnswer { code: answer.code, ..ZoneAnswer::elsewhere() })).map(|(bytes, _)| bytes)
     }
 
     /// The message, and whether it is not the whole answer.
-    fn write(&self, answer: &Answer) -> Option<(Vec<u8>, bool)> {
+    fn write(&self, answer: &ZoneAnswer) -> Option<(Vec<u8>, bool)> {
         let mut metadata = Metadata::response_from_request(&self.request.metadata);
         metadata.response_code = answer.code;
         metadata.authoritative = answer.authoritative;

@@ -10,9 +10,9 @@ use hickory_proto::op::{LowerQuery, ResponseCode};
 use hickory_proto::rr::Name;
 use tokio::sync::Semaphore;
 
-use crate::dns::delegated::message::{Packet, Question, read};
-use crate::dns::delegated::zone::{Answer, OwnZone};
-use crate::dns::delegated::{Contents, Held};
+use crate::dns::delegated::message::{Packet, ReceivedQuestion, read};
+use crate::dns::delegated::zone::{ZoneAnswer, OwnZone};
+use crate::dns::delegated::{ZoneContents, NameContents};
 
 /// Answers questions.
 pub(super) struct Responder<C> {
@@ -24,7 +24,7 @@ pub(super) struct Responder<C> {
     failing: AtomicBool,
 }
 
-impl<C: Contents> Responder<C> {
+impl<C: ZoneContents> Responder<C> {
     pub(super) const fn new(zone: OwnZone, contents: C) -> Self {
         Self { zone, contents, looks: Semaphore::const_new(LOOKS_AT_ONCE), failing: AtomicBool::new(false) }
     }
@@ -42,16 +42,16 @@ impl<C: Contents> Responder<C> {
     pub(super) fn put_off(&self, packet: Vec<u8>, from: SocketAddr) -> Option<Vec<u8>> {
         match read(packet, from, Protocol::Udp) {
             Packet::Question(question) if self.zone.is_foreign(question.query()) => {
-                question.answer(&Answer::code(ResponseCode::Refused))
+                question.answer(&ZoneAnswer::code(ResponseCode::Refused))
             }
-            Packet::Question(question) => question.answer(&Answer::elsewhere()),
+            Packet::Question(question) => question.answer(&ZoneAnswer::elsewhere()),
             Packet::Faulty(_) | Packet::Noise => None,
         }
     }
 
-    async fn answer(&self, question: &Question) -> Answer {
+    async fn answer(&self, question: &ReceivedQuestion) -> ZoneAnswer {
         if !question.is_of_known_version() {
-            return Answer::code(ResponseCode::BADVERS);
+            return ZoneAnswer::code(ResponseCode::BADVERS);
         }
         let query = question.query();
         if let Some(answer) = self.zone.answer_of_itself(query) {
@@ -71,12 +71,12 @@ impl<C: Contents> Responder<C> {
                         "the records of the delegated zone cannot be read; questions are answered SERVFAIL until they can"
                     );
                 }
-                Answer::code(ResponseCode::ServFail)
+                ZoneAnswer::code(ResponseCode::ServFail)
             }
         }
     }
 
-    async fn look(&self, query: &LowerQuery) -> Result<Held, Box<dyn Error + Send + Sync>> {
+    async fn look(&self, query: &LowerQuery) -> Result<NameContents, Box<dyn Error + Send + Sync>> {
         let name = Name::from(query.name()).to_ascii();
         let look = async {
             let _turn = self.looks.acquire().await?;

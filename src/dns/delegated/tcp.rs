@@ -12,14 +12,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::dns::delegated::Contents;
-use crate::dns::delegated::limit::RateLimit;
+use crate::dns::delegated::ZoneContents;
+use crate::dns::delegated::limit::ClientThrottle;
 use crate::dns::delegated::responder::Responder;
 use crate::domain::client_network::ClientNetwork;
 use crate::runtime::descriptors;
 
 /// Serves connections for ever.
-pub(super) async fn serve<C: Contents>(listener: &TcpListener, responder: &Responder<C>, limit: &RateLimit) {
+pub(super) async fn serve<C: ZoneContents>(listener: &TcpListener, responder: &Responder<C>, limit: &ClientThrottle) {
     let most_connections = descriptors::share(4, MOST_CONNECTIONS);
     let mut open = FuturesUnordered::new();
     let mut of_network: HashMap<ClientNetwork, usize> = HashMap::new();
@@ -53,11 +53,11 @@ pub(super) async fn serve<C: Contents>(listener: &TcpListener, responder: &Respo
 }
 
 /// Answers the questions of one connection, one after the other, until it ends or lingers.
-async fn converse<C: Contents>(
+async fn converse<C: ZoneContents>(
     mut stream: TcpStream,
     from: SocketAddr,
     responder: &Responder<C>,
-    limit: &RateLimit,
+    limit: &ClientThrottle,
 ) -> io::Result<()> {
     loop {
         let packet = timeout(LONGEST_PAUSE, receive(&mut stream)).await??;

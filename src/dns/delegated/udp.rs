@@ -16,13 +16,13 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrSt
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::dns::delegated::Contents;
-use crate::dns::delegated::limit::RateLimit;
+use crate::dns::delegated::ZoneContents;
+use crate::dns::delegated::limit::ClientThrottle;
 use crate::dns::delegated::responder::Responder;
 use crate::domain::client_network::ClientNetwork;
 
 /// Answers for ever.
-pub(super) async fn serve<C: Contents>(socket: &UdpSocket, responder: &Responder<C>, limit: &RateLimit) {
+pub(super) async fn serve<C: ZoneContents>(socket: &UdpSocket, responder: &Responder<C>, limit: &ClientThrottle) {
     let mut buffer = vec![0; LONGEST_QUESTION];
     let slip = AtomicBool::new(false);
     let mut underway = FuturesUnordered::new();
@@ -54,11 +54,11 @@ enum Asked {
     V6(in6_pktinfo),
 }
 
-async fn answer<C: Contents>(
+async fn answer<C: ZoneContents>(
     socket: &UdpSocket,
     Datagram { bytes, from, asked }: Datagram,
     responder: &Responder<C>,
-    limit: &RateLimit,
+    limit: &ClientThrottle,
     slip: &AtomicBool,
 ) {
     let reply = if limit.admits(ClientNetwork::from_address(from.ip())) {

@@ -5,7 +5,7 @@ use hickory_proto::rr::rdata::{HINFO, NS, SOA, TXT};
 use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 
 use crate::config::dns::DelegatedSection;
-use crate::dns::delegated::Held;
+use crate::dns::delegated::NameContents;
 use crate::dns::error::DnsError;
 use crate::dns::question::absolute;
 
@@ -18,7 +18,7 @@ pub(super) struct OwnZone {
 
 /// What a question is answered.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ZoneAnswer {
     pub(super) code: ResponseCode,
     pub(super) authoritative: bool,
     pub(super) truncated: bool,
@@ -26,7 +26,7 @@ pub(super) struct Answer {
     pub(super) authorities: Vec<Record>,
 }
 
-impl Answer {
+impl ZoneAnswer {
     /// A bare code, without authority.
     pub(super) const fn code(code: ResponseCode) -> Self {
         Self { code, authoritative: false, truncated: false, answers: Vec::new(), authorities: Vec::new() }
@@ -63,44 +63,44 @@ impl OwnZone {
     }
 
     /// The answer, where it does not depend on what the zone holds.
-    pub(super) fn answer_of_itself(&self, query: &LowerQuery) -> Option<Answer> {
+    pub(super) fn answer_of_itself(&self, query: &LowerQuery) -> Option<ZoneAnswer> {
         let kind = query.query_type();
         if self.is_foreign(query) || matches!(kind, RecordType::AXFR | RecordType::IXFR) {
-            return Some(Answer::code(ResponseCode::Refused));
+            return Some(ZoneAnswer::code(ResponseCode::Refused));
         }
         if *query.name() != self.apex {
             return None;
         }
         match kind {
             RecordType::TXT => None,
-            RecordType::SOA => Some(Answer::found(vec![self.soa(query.original().name(), APEX_TTL)])),
+            RecordType::SOA => Some(ZoneAnswer::found(vec![self.soa(query.original().name(), APEX_TTL)])),
             RecordType::NS => {
                 let servers = self.nameservers.iter().map(|server| RData::NS(NS(server.clone())));
-                Some(Answer::found(servers.map(|data| record(query, APEX_TTL, data)).collect()))
+                Some(ZoneAnswer::found(servers.map(|data| record(query, APEX_TTL, data)).collect()))
             }
-            RecordType::ANY => Some(Answer::found(vec![minimal(query)])),
+            RecordType::ANY => Some(ZoneAnswer::found(vec![minimal(query)])),
             _ => Some(self.no_data()),
         }
     }
 
     /// The answer, given what is held at the name.
-    pub(super) fn answer(&self, query: &LowerQuery, held: Held) -> Answer {
+    pub(super) fn answer(&self, query: &LowerQuery, held: NameContents) -> ZoneAnswer {
         match (held, query.query_type()) {
-            (Held::Values(values), RecordType::TXT) => {
+            (NameContents::Values(values), RecordType::TXT) => {
                 let records = values.into_iter().map(|value| record(query, SHORT_TTL, txt(&value)));
-                Answer::found(records.collect())
+                ZoneAnswer::found(records.collect())
             }
-            (Held::Values(_) | Held::OnlyBelow, RecordType::ANY) => Answer::found(vec![minimal(query)]),
-            (Held::Nothing, _) if *query.name() != self.apex => {
-                Answer { code: ResponseCode::NXDomain, ..self.no_data() }
+            (NameContents::Values(_) | NameContents::OnlyBelow, RecordType::ANY) => ZoneAnswer::found(vec![minimal(query)]),
+            (NameContents::Nothing, _) if *query.name() != self.apex => {
+                ZoneAnswer { code: ResponseCode::NXDomain, ..self.no_data() }
             }
             _ => self.no_data(),
         }
     }
 
-    fn no_data(&self) -> Answer {
+    fn no_data(&self) -> ZoneAnswer {
         let authorities = vec![self.soa(&self.apex, SHORT_TTL)];
-        Answer { authoritative: true, authorities, ..Answer::code(ResponseCode::NoError) }
+        ZoneAnswer { authoritative: true, authorities, ..ZoneAnswer::code(ResponseCode::NoError) }
     }
 
     fn soa(&self, name: &Name, ttl: u32) -> Record {

@@ -3,33 +3,33 @@
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use crate::dns::question::{NoAnswer, Question, Reply};
+use crate::dns::question::{QueryError, DnsQuestion, DnsReply};
 
 /// The values that the TXT records at a name must show.
 pub(super) struct Evidence {
-    pub(super) question: Question,
+    pub(super) question: DnsQuestion,
     name: String,
     values: Vec<String>,
 }
 
 impl Evidence {
     /// What a server itself must show.
-    pub(super) fn at_authority(name: &str, values: &[String]) -> Result<Self, NoAnswer> {
-        Ok(Self::new(Question::to_authority(name, RecordType::TXT)?, name, values))
+    pub(super) fn at_authority(name: &str, values: &[String]) -> Result<Self, QueryError> {
+        Ok(Self::new(DnsQuestion::to_authority(name, RecordType::TXT)?, name, values))
     }
 
     /// What a resolver must show.
-    pub(super) fn at_resolver(name: &str, values: &[String]) -> Result<Self, NoAnswer> {
-        Ok(Self::new(Question::to_resolver(name, RecordType::TXT)?, name, values))
+    pub(super) fn at_resolver(name: &str, values: &[String]) -> Result<Self, QueryError> {
+        Ok(Self::new(DnsQuestion::to_resolver(name, RecordType::TXT)?, name, values))
     }
 
-    fn new(question: Question, name: &str, values: &[String]) -> Self {
+    fn new(question: DnsQuestion, name: &str, values: &[String]) -> Self {
         Self { question, name: name.to_owned(), values: values.to_vec() }
     }
 }
 
 /// What an answer lacks, in words; `None` where it shows all.
-pub(super) fn shortfall(reply: &Reply, evidence: &Evidence) -> Option<String> {
+pub(super) fn shortfall(reply: &DnsReply, evidence: &Evidence) -> Option<String> {
     if reply.code() != ResponseCode::NoError {
         return Some(format!("answers {}", reply.code()));
     }

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
 
 use super::evidence::{Evidence, shortfall};
-use crate::dns::error::Lagging;
-use crate::dns::question::Reply;
+use crate::dns::error::LaggingNameserver;
+use crate::dns::question::DnsReply;
 use crate::dns::server::Server;
 
 /// One name server with all addresses at which it answers.
@@ -32,19 +32,19 @@ impl Nameserver {
 
     /// How this server lags behind the values; `None` where one address shows them all and none answers otherwise.
     /// An address that does not answer counts only where no other does: not every host reaches IPv6.
-    pub(super) async fn lag(&self, evidence: &Evidence, patience: Duration) -> Option<Lagging> {
+    pub(super) async fn lag(&self, evidence: &Evidence, patience: Duration) -> Option<LaggingNameserver> {
         let mut asked: Vec<&Server> = self.addresses.iter().filter(|address| !address.is_silent()).collect();
         if asked.is_empty() {
             asked = self.addresses.iter().collect();
         }
         let looks = join_all(asked.iter().map(|address| self.look(address, evidence, patience))).await;
-        let wrong = looks.iter().position(|seen| matches!(seen, Seen::Otherwise(_)));
-        if wrong.is_none() && looks.iter().any(|seen| matches!(seen, Seen::All)) {
+        let wrong = looks.iter().position(|seen| matches!(seen, AddressAnswer::Otherwise(_)));
+        if wrong.is_none() && looks.iter().any(|seen| matches!(seen, AddressAnswer::All)) {
             return None;
         }
         let place = wrong.unwrap_or(0);
         let answered = match looks.get(place) {
-            Some(Seen::Otherwise(words) | Seen::Silence(words)) => words.clone(),
+            Some(AddressAnswer::Otherwise(words) | AddressAnswer::Silence(words)) => words.clone(),
             _ => "has no address".to_owned(),
         };
         let server = match (&self.name, asked.get(place)) {
@@ -52,22 +52,22 @@ impl Nameserver {
             (Some(name), None) => name.clone(),
             (None, address) => address.map(ToString::to_string).unwrap_or_default(),
         };
-        Some(Lagging { server, answered })
+        Some(LaggingNameserver { server, answered })
     }
 
-    async fn look(&self, address: &Server, evidence: &Evidence, patience: Duration) -> Seen {
+    async fn look(&self, address: &Server, evidence: &Evidence, patience: Duration) -> AddressAnswer {
         match address.ask(&evidence.question, patience).await {
-            Err(fault) => Seen::Silence(fault.to_string()),
+            Err(fault) => AddressAnswer::Silence(fault.to_string()),
             Ok(reply) => match shortfall(&reply, evidence) {
                 // Whoever shows it shows it, be it a proxy on the way.
-                None => Seen::All,
-                Some(words) => Seen::Otherwise(self.refusal(&reply).unwrap_or(words)),
+                None => AddressAnswer::All,
+                Some(words) => AddressAnswer::Otherwise(self.refusal(&reply).unwrap_or(words)),
             },
         }
     }
 
     /// Why an answer of a server that must serve the zone shows that it does not. What the settings name may be anything.
-    fn refusal(&self, reply: &Reply) -> Option<String> {
+    fn refusal(&self, reply: &DnsReply) -> Option<String> {
         if let Some(zone) = reply.referred_to() {
             return Some(format!("refers to the servers of {zone}"));
         }
@@ -89,7 +89,7 @@ impl Nameserver {
 }
 
 /// What one address shows.
-enum Seen {
+enum AddressAnswer {
     All,
     Otherwise(String),
     Silence(String),
@@ -107,11 +107,11 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(1);
 
     /// How a server with these addresses lags behind the value that `cloud` shows.
-    async fn lag(addresses: &[SocketAddr]) -> Option<Lagging> {
+    async fn lag(addresses: &[SocketAddr]) -> Option<LaggingNameserver> {
         lag_of(&Nameserver::named("ns.example.test".to_owned(), addresses.to_vec())).await
     }
 
-    async fn lag_of(server: &Nameserver) -> Option<Lagging> {
+    async fn lag_of(server: &Nameserver) -> Option<LaggingNameserver> {
         server.lag(&Evidence::at_authority(NAME, &["value".to_owned()]).unwrap(), PATIENCE).await
     }
 

@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::evidence::{Evidence, shortfall};
 use crate::config::span::Span;
-use crate::dns::error::Lagging;
-use crate::dns::question::Reply;
+use crate::dns::error::LaggingNameserver;
+use crate::dns::question::DnsReply;
 use crate::dns::server::Server;
 
 /// A resolver that has not shown all values yet.
-pub(super) struct Waiting {
+pub(super) struct LaggingResolver {
     server: Arc<Server>,
     /// What it answered when it was last asked.
     answered: String,
@@ -24,18 +24,18 @@ pub(super) struct Waiting {
     remembers_until: Instant,
 }
 
-impl Waiting {
+impl LaggingResolver {
     /// A resolver that was not asked yet.
     pub(super) fn for_resolver(server: Arc<Server>) -> Self {
         Self { server, answered: "was not asked".to_owned(), remembers_until: Instant::now() }
     }
 
     /// How it lags.
-    pub(super) fn lag(&self) -> Lagging {
+    pub(super) fn lag(&self) -> LaggingNameserver {
         let left = self.remembers_until.saturating_duration_since(Instant::now()).as_secs();
         let may_go_on =
             if left == 0 { String::new() } else { format!(", and may go on so for {}", Span::seconds(left)) };
-        Lagging { server: self.server.to_string(), answered: format!("{}{may_go_on}", self.answered) }
+        LaggingNameserver { server: self.server.to_string(), answered: format!("{}{may_go_on}", self.answered) }
     }
 
     /// Asks it where it can have something new to say; `None` where it shows all.
@@ -52,24 +52,24 @@ impl Waiting {
 }
 
 /// One look at those that are due; gives those that lag still.
-pub(super) async fn look(waiting: Vec<Waiting>, evidence: &Evidence) -> Vec<Waiting> {
+pub(super) async fn look(waiting: Vec<LaggingResolver>, evidence: &Evidence) -> Vec<LaggingResolver> {
     join_all(waiting.into_iter().map(|resolver| resolver.ask(evidence))).await.into_iter().flatten().collect()
 }
 
 /// The moment after which the last of these answers may be another one.
-pub(super) fn last_memory(waiting: &[Waiting]) -> Option<Instant> {
+pub(super) fn last_memory(waiting: &[LaggingResolver]) -> Option<Instant> {
     waiting.iter().map(|resolver| resolver.remembers_until).max()
 }
 
 /// Waits until `pause` is over and one of them may have something new to say, but not beyond `end`.
-pub(super) async fn rest(waiting: &[Waiting], pause: Duration, end: Instant) {
+pub(super) async fn rest(waiting: &[LaggingResolver], pause: Duration, end: Instant) {
     let news = waiting.iter().map(|resolver| resolver.remembers_until).min();
     let next = news.unwrap_or(end).max(Instant::now() + pause);
     sleep_until(next.min(end)).await;
 }
 
 /// How long the resolver keeps what it answered. A failure is looked at again soon.
-fn memory(reply: &Reply) -> Duration {
+fn memory(reply: &DnsReply) -> Duration {
     match reply.code() {
         ResponseCode::NoError | ResponseCode::NXDomain => match reply.time_to_live(RecordType::TXT) {
             Duration::ZERO => Duration::ZERO,
@@ -92,17 +92,17 @@ mod tests {
     use hickory_proto::rr::{Name, RData, Record};
 
     use super::*;
-    use crate::dns::question::Question;
+    use crate::dns::question::DnsQuestion;
 
-    fn answer(code: ResponseCode, answers: &[(u32, RData)], authorities: &[(u32, RData)]) -> Reply {
-        let question = Question::to_resolver("_acme-challenge.example.com", RecordType::TXT).unwrap();
+    fn answer(code: ResponseCode, answers: &[(u32, RData)], authorities: &[(u32, RData)]) -> DnsReply {
+        let question = DnsQuestion::to_resolver("_acme-challenge.example.com", RecordType::TXT).unwrap();
         let record = |(ttl, data): &(u32, RData)| Record::from_rdata(Name::root(), *ttl, data.clone());
         let mut message: Message = question.message();
         message.metadata.message_type = MessageType::Response;
         message.metadata.response_code = code;
         message.insert_answers(answers.iter().map(record).collect());
         message.insert_authorities(authorities.iter().map(record).collect());
-        Reply::to(&question, message).unwrap()
+        DnsReply::to(&question, message).unwrap()
     }
 
     fn soa(minimum: u32) -> RData {

@@ -14,22 +14,22 @@ use super::nameserver::Nameserver;
 use crate::dns::adapter::Zone;
 use crate::dns::error::DnsError;
 use crate::dns::lookup::{DNS_PORT, Lookup};
-use crate::dns::question::NoAnswer;
+use crate::dns::question::QueryError;
 
 /// The name servers of the zones that were asked for lately.
 #[derive(Debug, Default)]
-pub(super) struct Zones(Mutex<HashMap<String, Kept>>);
+pub(super) struct NameserverCache(Mutex<HashMap<String, CachedZone>>);
 
 /// What was found; shared while it is looked for.
-type Found = Arc<OnceCell<Result<Arc<[Nameserver]>, NoAnswer>>>;
+type SharedLookup = Arc<OnceCell<Result<Arc<[Nameserver]>, QueryError>>>;
 
 #[derive(Debug)]
-struct Kept {
+struct CachedZone {
     since: Instant,
-    found: Found,
+    found: SharedLookup,
 }
 
-impl Zones {
+impl NameserverCache {
     /// The authoritative name servers of a zone. Many askers cause one look-up.
     pub(super) async fn servers(&self, zone: &Zone, lookup: &Lookup) -> Result<Arc<[Nameserver]>, DnsError> {
         let found = self.place(&zone.name);
@@ -38,16 +38,16 @@ impl Zones {
     }
 
     /// Where the servers of this zone are kept; empty where they are to be looked for anew.
-    fn place(&self, zone: &str) -> Found {
+    fn place(&self, zone: &str) -> SharedLookup {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, kept| kept.since.elapsed() < kept.life());
         let kept =
-            all.entry(zone.to_owned()).or_insert_with(|| Kept { since: Instant::now(), found: Found::default() });
+            all.entry(zone.to_owned()).or_insert_with(|| CachedZone { since: Instant::now(), found: SharedLookup::default() });
         Arc::clone(&kept.found)
     }
 }
 
-impl Kept {
+impl CachedZone {
     fn life(&self) -> Duration {
         match self.found.get() {
             Some(Ok(servers)) if servers.iter().all(Nameserver::has_address) => KEPT,
@@ -59,7 +59,7 @@ impl Kept {
 
 /// Those of the NS records, or where they cannot be found, as in a zone that is not delegated yet, those that the DNS
 /// service names.
-async fn find(zone: &Zone, lookup: &Lookup) -> Result<Arc<[Nameserver]>, NoAnswer> {
+async fn find(zone: &Zone, lookup: &Lookup) -> Result<Arc<[Nameserver]>, QueryError> {
     let names = match lookup.ns(&zone.name).await {
         // None must never pass for all of them.
         Ok(names) if !names.is_empty() => names,
@@ -69,7 +69,7 @@ async fn find(zone: &Zone, lookup: &Lookup) -> Result<Arc<[Nameserver]>, NoAnswe
         }
         Ok(_) => return Err("the resolver's answer names none".into()),
         Err(DnsError::NoNameServers { source, .. }) => return Err(source),
-        Err(error) => return Err(NoAnswer::new(error.to_string())),
+        Err(error) => return Err(QueryError::new(error.to_string())),
     };
     let servers = names.into_iter().map(async |name| {
         let addresses = lookup.addresses(&name).await.unwrap_or_else(|error| {

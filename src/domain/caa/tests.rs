@@ -13,7 +13,7 @@ fn records(records: &[(u8, &str, &str)]) -> Vec<CaaRecord> {
 }
 
 /// Whether `identity` may issue for `name`, with the account `https://ca.example/acct/1` and by dns-01.
-fn verdict(set: &[(u8, &str, &str)], name: &str, identity: &str) -> Result<(), Why> {
+fn verdict(set: &[(u8, &str, &str)], name: &str, identity: &str) -> Result<(), CaaDenialReason> {
     let identities = [identity.to_owned()];
     let (name, account) = (name.parse().unwrap(), Some("https://ca.example/acct/1"));
     let request = CaaRequest { name: &name, identities: &identities, account, method: "dns-01" };
@@ -33,9 +33,9 @@ fn the_examples_of_rfc_8659_for_issue() {
     assert!(may(&two, CERTS, "ca1.example.net") && may(&two, CERTS, "CA2.example.ORG"));
     assert!(!may(&two, CERTS, "ca3.example.org") && !may(&two, CERTS, "example.net"));
     let nobody = [(0, "issue", ";")];
-    assert_eq!(verdict(&nobody, CERTS, "ca1.example.net"), Err(Why::Nobody));
+    assert_eq!(verdict(&nobody, CERTS, "ca1.example.net"), Err(CaaDenialReason::Nobody));
     let malformed = [(0, "issue", "%%%%%")];
-    assert_eq!(verdict(&malformed, CERTS, "ca1.example.net"), Err(Why::Nobody));
+    assert_eq!(verdict(&malformed, CERTS, "ca1.example.net"), Err(CaaDenialReason::Nobody));
     // A set that permits nobody takes nothing away from one that permits somebody.
     assert!(may(&[nobody[0], malformed[0], two[0]], CERTS, "ca1.example.net"));
     let parameter = [(0, "issue", "ca1.example.net; account=230123")];
@@ -48,7 +48,7 @@ fn the_examples_of_rfc_8659_for_wildcards() {
     assert!(may(&both, WILD, "ca2.example.org") && !may(&both, WILD, "ca1.example.net"));
     assert!(may(&both, CERTS, "ca1.example.net") && !may(&both, CERTS, "ca2.example.org"));
     let no_wildcards = [(0, "issue", "ca1.example.net"), (0, "issuewild", ";")];
-    assert_eq!(verdict(&no_wildcards, WILD, "ca1.example.net"), Err(Why::Nobody));
+    assert_eq!(verdict(&no_wildcards, WILD, "ca1.example.net"), Err(CaaDenialReason::Nobody));
     assert!(may(&no_wildcards, CERTS, "ca1.example.net"));
     let only_wild = [(0, "issuewild", "ca1.example.net")];
     assert!(may(&only_wild, CERTS, "ca9.example.net") && !may(&only_wild, WILD, "ca9.example.net"));
@@ -59,7 +59,7 @@ fn the_examples_of_rfc_8659_for_wildcards() {
 #[test]
 fn critical_properties_are_known_or_forbid() {
     let future = [(0, "issue", "ca1.example.net"), (128, "tbs", "Unknown")];
-    assert_eq!(verdict(&future, CERTS, "ca1.example.net"), Err(Why::UnknownCritical("tbs".to_owned())));
+    assert_eq!(verdict(&future, CERTS, "ca1.example.net"), Err(CaaDenialReason::UnknownCritical("tbs".to_owned())));
     assert!(may(&[(0, "tbs", "Unknown")], CERTS, "ca1.example.net"), "it is not critical");
     assert!(may(&[(1, "tbs", "Unknown")], CERTS, "ca1.example.net"), "a reserved flag");
     let reported = [(128, "iodef", "mailto:security@example.com"), (128, "ISSUE", "ca1.example.net")];

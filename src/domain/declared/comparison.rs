@@ -12,11 +12,11 @@ use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 
 /// What is stored of all that settings declare, or declared once.
 #[derive(Clone, Debug, Default)]
-pub struct Stored {
+pub struct StoredResources {
     /// The providers with a key.
-    pub providers: Vec<Kept<ProviderId, KeptProvider>>,
+    pub providers: Vec<StoredResource<ProviderId, StoredProvider>>,
     /// The auto-certificates with a key.
-    pub auto_certificates: Vec<Kept<AutoCertificateId, NewAutoCertificate>>,
+    pub auto_certificates: Vec<StoredResource<AutoCertificateId, NewAutoCertificate>>,
     /// The providers that auto-certificates without a key use.
     pub in_use: HashSet<ProviderId>,
     /// The providers of these keys are there, but damaged: they are left as they are.
@@ -25,7 +25,7 @@ pub struct Stored {
     pub damaged_auto_certificates: Vec<DeclaredKey>,
 }
 
-impl Stored {
+impl StoredResources {
     /// Which provider has which key, whether it can be read or not.
     pub fn provider_ids(&self) -> impl Iterator<Item = (&DeclaredKey, ProviderId)> {
         let damaged = self.damaged_providers.iter().map(|(key, id)| (key, *id));
@@ -35,7 +35,7 @@ impl Stored {
 
 /// A stored resource with a key.
 #[derive(Clone, Debug)]
-pub struct Kept<I, P> {
+pub struct StoredResource<I, P> {
     /// Its identity.
     pub id: I,
     /// Its key.
@@ -48,7 +48,7 @@ pub struct Kept<I, P> {
 
 /// What a stored provider with a key is by now.
 #[derive(Clone, Debug)]
-pub struct KeptProvider {
+pub struct StoredProvider {
     /// What was asked for.
     pub provider: NewProvider,
     /// Who is asked in its place when it fails for long.
@@ -141,7 +141,7 @@ pub enum Consequence {
 }
 
 /// Compares. What other instances declare is left alone, unless these settings have its key: then they take it over.
-pub fn compare<'a>(declared: &'a Declared, stored: &Stored) -> Changes<'a> {
+pub fn compare<'a>(declared: &'a Declared, stored: &StoredResources) -> Changes<'a> {
     let ids: HashMap<&DeclaredKey, ProviderId> = stored.provider_ids().collect();
     let provider_of = |wish: &DeclaredAutoCertificate| match &wish.provider {
         ProviderReference::Key(key) => ids.get(key).copied(),
@@ -160,7 +160,7 @@ pub fn compare<'a>(declared: &'a Declared, stored: &Stored) -> Changes<'a> {
         let redeclared = declared.auto_certificates.iter().any(|wish| wish.key == kept.key);
         (!redeclared).then_some(kept.properties.provider)
     }));
-    let differ = |wish: &DeclaredProvider, kept: &KeptProvider| {
+    let differ = |wish: &DeclaredProvider, kept: &StoredProvider| {
         let fallbacks: Vec<Option<ProviderId>> = wish.fallbacks.iter().map(|key| ids.get(key).copied()).collect();
         differing_provider(&wish.provider, &fallbacks, kept)
     };
@@ -183,16 +183,16 @@ impl Changes<'_> {
     }
 }
 
-fn changes<'a, I: Copy, P, W: Wish>(
+fn changes<'a, I: Copy, P, W: Declaration>(
     declared: &Declared,
     wishes: &'a [W],
-    stored: &[Kept<I, P>],
+    stored: &[StoredResource<I, P>],
     damaged: &HashSet<&DeclaredKey>,
     differ: impl Fn(&W, &P) -> (Vec<Property>, Consequence),
     in_use: impl Fn(I) -> bool,
 ) -> Vec<Change<'a, I, W>> {
-    let kept: HashMap<&DeclaredKey, &Kept<I, P>> = stored.iter().map(|kept| (&kept.key, kept)).collect();
-    let named: HashSet<&DeclaredKey> = wishes.iter().map(Wish::key).collect();
+    let kept: HashMap<&DeclaredKey, &StoredResource<I, P>> = stored.iter().map(|kept| (&kept.key, kept)).collect();
+    let named: HashSet<&DeclaredKey> = wishes.iter().map(Declaration::key).collect();
     let made_or_aligned = wishes.iter().filter(|wish| !damaged.contains(wish.key())).filter_map(|wish| {
         let Some(kept) = kept.get(wish.key()) else { return Some(Change::Create(wish)) };
         let (changed, consequence) = differ(wish, &kept.properties);
@@ -201,7 +201,7 @@ fn changes<'a, I: Copy, P, W: Wish>(
         let aligned = changed.is_empty() && is_noted;
         (!aligned).then_some(Change::Align { id: kept.id, to: wish, changed, consequence, taken_from })
     });
-    let own = |kept: &&Kept<I, P>| declared.complete && kept.declared_by.as_ref() == Some(&declared.instance);
+    let own = |kept: &&StoredResource<I, P>| declared.complete && kept.declared_by.as_ref() == Some(&declared.instance);
     let dropped = stored.iter().filter(own).filter(|kept| !named.contains(&kept.key)).map(|kept| {
         let (id, key, in_use) = (kept.id, kept.key.clone(), declared.prune && in_use(kept.id));
         if declared.prune && !in_use { Change::Delete { id, key } } else { Change::Undeclare { id, key, in_use } }
@@ -210,7 +210,7 @@ fn changes<'a, I: Copy, P, W: Wish>(
 }
 
 /// Whether an auto-certificate is there also after these changes.
-fn stays<W>(kept: &Kept<AutoCertificateId, NewAutoCertificate>, changes: &[Change<'_, AutoCertificateId, W>]) -> bool {
+fn stays<W>(kept: &StoredResource<AutoCertificateId, NewAutoCertificate>, changes: &[Change<'_, AutoCertificateId, W>]) -> bool {
     !changes.iter().any(|change| matches!(change, Change::Delete { id, .. } if *id == kept.id))
 }
 
@@ -218,7 +218,7 @@ fn stays<W>(kept: &Kept<AutoCertificateId, NewAutoCertificate>, changes: &[Chang
 fn differing_provider(
     wish: &NewProvider,
     fallbacks: &[Option<ProviderId>],
-    kept: &KeptProvider,
+    kept: &StoredProvider,
 ) -> (Vec<Property>, Consequence) {
     let same_fallbacks = fallbacks.iter().copied().eq(kept.fallbacks.iter().copied().map(Some));
     let kept = &kept.provider;
@@ -283,14 +283,14 @@ fn only_true<const N: usize>(properties: [(Property, bool); N]) -> Vec<Property>
 }
 
 /// What can be declared.
-trait Wish {
+trait Declaration {
     /// What people call it.
     const KIND: &'static str;
 
     fn key(&self) -> &DeclaredKey;
 }
 
-impl Wish for DeclaredProvider {
+impl Declaration for DeclaredProvider {
     const KIND: &'static str = "provider";
 
     fn key(&self) -> &DeclaredKey {
@@ -298,7 +298,7 @@ impl Wish for DeclaredProvider {
     }
 }
 
-impl Wish for DeclaredAutoCertificate {
+impl Declaration for DeclaredAutoCertificate {
     const KIND: &'static str = "auto-certificate";
 
     fn key(&self) -> &DeclaredKey {
@@ -306,7 +306,7 @@ impl Wish for DeclaredAutoCertificate {
     }
 }
 
-impl<I, W: Wish> fmt::Display for Change<'_, I, W> {
+impl<I, W: Declaration> fmt::Display for Change<'_, I, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = W::KIND;
         match self {

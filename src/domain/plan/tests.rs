@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Failure;
 use crate::domain::ledger::LimitKind;
 
@@ -20,23 +20,23 @@ fn newest(lifetime: Duration, age: Duration) -> NewestCertificate {
 }
 
 /// A certificate whose CA offers no renewal information, as it said lately.
-fn with(newest: NewestCertificate) -> Standing {
+fn with(newest: NewestCertificate) -> AutoCertificateFacts {
     let renewal_info = RenewalInfo { suggestion: None, ask_at: ASK_AT, failures: 0, problem: None };
-    Standing {
+    AutoCertificateFacts {
         newest: Some(newest),
         last_issued: Some(newest.not_before),
         renewal_info: Some(renewal_info),
-        ..Standing::default()
+        ..AutoCertificateFacts::default()
     }
 }
 
 /// A certificate for which the CA suggests a window, so many hours from now.
-fn suggested(newest: NewestCertificate, from: i64, to: i64, moment: i64) -> Standing {
+fn suggested(newest: NewestCertificate, from: i64, to: i64, moment: i64) -> AutoCertificateFacts {
     let at = |hours| NOW + Duration::hours(hours);
     let suggestion =
-        Suggestion { window: Window::new(at(from), at(to)).unwrap(), moment: at(moment), explanation_url: None };
+        RenewalSuggestion { window: RenewalWindow::new(at(from), at(to)).unwrap(), moment: at(moment), explanation_url: None };
     let info = RenewalInfo { suggestion: Some(suggestion), ask_at: ASK_AT, failures: 0, problem: None };
-    Standing { renewal_info: Some(info), ..with(newest) }
+    AutoCertificateFacts { renewal_info: Some(info), ..with(newest) }
 }
 
 #[test]
@@ -49,146 +49,146 @@ fn two_thirds_of_a_long_life_and_half_of_a_short_one() {
 
 #[test]
 fn a_first_certificate_is_due_at_once_and_a_fresh_one_is_not() {
-    assert_eq!(plan(&Standing::default(), NOW), act(Action::Start, Reason::NoCertificate, NOW));
+    assert_eq!(plan(&AutoCertificateFacts::default(), NOW), act(RenewalAction::Start, RenewalReason::NoCertificate, NOW));
     let fresh = plan(&with(newest(Duration::days(90), Duration::days(1))), NOW);
-    let ahead = idle(NOW - Duration::DAY + Duration::days(60), Reason::RenewalAhead);
-    assert_eq!(fresh, Plan { next_look: ASK_AT, ..ahead });
+    let ahead = idle(NOW - Duration::DAY + Duration::days(60), RenewalReason::RenewalAhead);
+    assert_eq!(fresh, RenewalPlan { next_look: ASK_AT, ..ahead });
     let aged = plan(&with(newest(Duration::days(90), Duration::days(61))), NOW);
-    assert_eq!((aged.action, aged.reason), (Action::Start, Reason::LifetimeFraction));
+    assert_eq!((aged.action, aged.reason), (RenewalAction::Start, RenewalReason::LifetimeFraction));
 }
 
 #[test]
 fn the_ca_is_asked_before_anything_is_begun_about_a_certificate_that_serves() {
     let aged = newest(Duration::days(90), Duration::days(61));
-    let unasked = Standing { renewal_info: None, ..with(aged) };
-    assert_eq!(plan(&unasked, NOW), act(Action::AskRenewalInfo, Reason::LifetimeFraction, NOW));
+    let unasked = AutoCertificateFacts { renewal_info: None, ..with(aged) };
+    assert_eq!(plan(&unasked, NOW), act(RenewalAction::AskRenewalInfo, RenewalReason::LifetimeFraction, NOW));
     for standing in [
-        Standing { intent_changed: true, ..unasked.clone() },
-        Standing { renewal_requested: true, ..unasked.clone() },
-        Standing { open_attempt: Some(StageKind::Ordered), ..unasked.clone() },
-        Standing { newest: Some(newest(Duration::days(90), Duration::days(91))), ..unasked.clone() },
-        Standing { newest: Some(newest(Duration::days(90), Duration::days(87))), ..with(aged) },
+        AutoCertificateFacts { intent_changed: true, ..unasked.clone() },
+        AutoCertificateFacts { renewal_requested: true, ..unasked.clone() },
+        AutoCertificateFacts { open_attempt: Some(StageKind::Ordered), ..unasked.clone() },
+        AutoCertificateFacts { newest: Some(newest(Duration::days(90), Duration::days(91))), ..unasked.clone() },
+        AutoCertificateFacts { newest: Some(newest(Duration::days(90), Duration::days(87))), ..with(aged) },
     ] {
-        assert!(matches!(plan(&standing, NOW).action, Action::Start | Action::Resume(_)), "{standing:?}");
+        assert!(matches!(plan(&standing, NOW).action, RenewalAction::Start | RenewalAction::Resume(_)), "{standing:?}");
     }
     let ahead = RenewalInfo { suggestion: None, ask_at: NOW + Duration::days(400), failures: 0, problem: None };
-    assert_eq!(plan(&Standing { renewal_info: Some(ahead), ..with(aged) }, NOW).action, Action::AskRenewalInfo);
+    assert_eq!(plan(&AutoCertificateFacts { renewal_info: Some(ahead), ..with(aged) }, NOW).action, RenewalAction::AskRenewalInfo);
 }
 
 #[test]
 fn the_moment_in_the_window_counts_and_not_the_fraction() {
     let aged = newest(Duration::days(90), Duration::days(61));
     let ahead = plan(&suggested(aged, 10, 20, 15), NOW);
-    assert_eq!((ahead.action, ahead.next_look), (Action::Idle, NOW + Duration::hours(15)));
-    assert!(matches!(ahead.reason, Reason::WindowAhead(_)));
+    assert_eq!((ahead.action, ahead.next_look), (RenewalAction::Idle, NOW + Duration::hours(15)));
+    assert!(matches!(ahead.reason, RenewalReason::WindowAhead(_)));
     let young = newest(Duration::days(90), Duration::days(2));
     let inside = plan(&suggested(young, -10, 20, -1), NOW);
-    assert!(inside.action == Action::Start && matches!(inside.reason, Reason::Window(_)), "{inside:?}");
+    assert!(inside.action == RenewalAction::Start && matches!(inside.reason, RenewalReason::Window(_)), "{inside:?}");
     let over = plan(&suggested(young, -10, -5, -6), NOW);
-    assert!(over.action == Action::Start && matches!(over.reason, Reason::WindowOver(_)), "{over:?}");
+    assert!(over.action == RenewalAction::Start && matches!(over.reason, RenewalReason::WindowOver(_)), "{over:?}");
 }
 
 #[test]
 fn a_window_behind_the_backstop_does_not_count() {
     let aged = newest(Duration::days(90), Duration::days(86));
-    assert_eq!(plan(&suggested(aged, 1_000, 2_000, 1_500), NOW).action, Action::Start);
+    assert_eq!(plan(&suggested(aged, 1_000, 2_000, 1_500), NOW).action, RenewalAction::Start);
     let younger = newest(Duration::days(90), Duration::days(85));
-    let plan = plan(&Standing { renewal_info: None, ..suggested(younger, 0, 1, 0) }, NOW);
-    assert_eq!(plan.action, Action::AskRenewalInfo);
+    let plan = plan(&AutoCertificateFacts { renewal_info: None, ..suggested(younger, 0, 1, 0) }, NOW);
+    assert_eq!(plan.action, RenewalAction::AskRenewalInfo);
     let (moment, reason) = renewal_moment(&younger, suggested(younger, 1_000, 2_000, 1_500).renewal_info.as_ref(), NOW);
-    assert_eq!((moment, reason), (backstop(&younger), Reason::Backstop));
+    assert_eq!((moment, reason), (backstop(&younger), RenewalReason::Backstop));
 }
 
 #[test]
 fn a_window_in_the_past_loops_at_most_once_an_hour() {
     let fresh = newest(Duration::days(90), Duration::seconds(2));
     let reissued = plan(&suggested(fresh, -10, -5, -6), NOW);
-    assert_eq!(reissued, idle(NOW - Duration::seconds(2) + BETWEEN_SUCCESSES, Reason::IssuedLately));
+    assert_eq!(reissued, idle(NOW - Duration::seconds(2) + BETWEEN_SUCCESSES, RenewalReason::IssuedLately));
 }
 
 #[test]
 fn a_hold_keeps_back_what_the_provider_must_do_also_where_a_person_asked() {
     let until = NOW + Duration::minutes(36);
-    let held = |cause| Standing { hold: Some(Hold { until, cause }), ..Standing::default() };
-    assert_eq!(plan(&held(HoldCause::ProviderDown), NOW), idle(until, Reason::ProviderDown));
-    let limited = held(HoldCause::Limit {
+    let held = |cause| AutoCertificateFacts { hold: Some(Deferral { until, cause }), ..AutoCertificateFacts::default() };
+    assert_eq!(plan(&held(DeferralCause::ProviderDown), NOW), idle(until, RenewalReason::ProviderDown));
+    let limited = held(DeferralCause::Limit {
         kind: LimitKind::Orders,
         description: "orders of the account (300 in 3 h)".to_owned(),
     });
-    assert_eq!(plan(&limited, NOW), idle(until, Reason::Limit));
-    assert_eq!(plan(&Standing { renewal_requested: true, ..limited.clone() }, NOW), idle(until, Reason::Limit));
-    assert_eq!(plan(&limited, until).action, Action::Start);
-    let leftover = Standing { clean_up_at: Some(NOW), ..limited };
-    assert_eq!(plan(&leftover, NOW).action, Action::CleanUp);
+    assert_eq!(plan(&limited, NOW), idle(until, RenewalReason::Limit));
+    assert_eq!(plan(&AutoCertificateFacts { renewal_requested: true, ..limited.clone() }, NOW), idle(until, RenewalReason::Limit));
+    assert_eq!(plan(&limited, until).action, RenewalAction::Start);
+    let leftover = AutoCertificateFacts { clean_up_at: Some(NOW), ..limited };
+    assert_eq!(plan(&leftover, NOW).action, RenewalAction::CleanUp);
 }
 
 #[test]
 fn a_deleted_certificate_is_not_replaced_twice_an_hour() {
-    let standing = Standing { last_issued: Some(NOW - Duration::minutes(10)), ..Standing::default() };
-    assert_eq!(plan(&standing, NOW), idle(NOW + Duration::minutes(50), Reason::IssuedLately));
-    let forced = Standing { renewal_requested: true, ..standing };
-    assert_eq!(plan(&forced, NOW).action, Action::Start);
+    let standing = AutoCertificateFacts { last_issued: Some(NOW - Duration::minutes(10)), ..AutoCertificateFacts::default() };
+    assert_eq!(plan(&standing, NOW), idle(NOW + Duration::minutes(50), RenewalReason::IssuedLately));
+    let forced = AutoCertificateFacts { renewal_requested: true, ..standing };
+    assert_eq!(plan(&forced, NOW).action, RenewalAction::Start);
 }
 
 #[test]
 fn a_changed_intent_is_due_at_once_and_waits_only_after_failures() {
     let fresh = with(newest(Duration::days(90), Duration::minutes(1)));
-    let changed = Standing { intent_changed: true, ..fresh };
-    assert_eq!(plan(&changed, NOW), act(Action::Start, Reason::IntentChanged, NOW));
-    let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
-    let refused = Standing { trouble: Some(trouble.clone()), ..changed };
-    assert_eq!(plan(&refused, NOW), idle(trouble.next_try, Reason::BackOff));
-    assert_eq!(plan(&refused, trouble.next_try), act(Action::Start, Reason::IntentChanged, trouble.next_try));
+    let changed = AutoCertificateFacts { intent_changed: true, ..fresh };
+    assert_eq!(plan(&changed, NOW), act(RenewalAction::Start, RenewalReason::IntentChanged, NOW));
+    let trouble = FailureStreak::after(None, Failure::operator("CAA"), NOW, None, 0.5);
+    let refused = AutoCertificateFacts { trouble: Some(trouble.clone()), ..changed };
+    assert_eq!(plan(&refused, NOW), idle(trouble.next_try, RenewalReason::BackOff));
+    assert_eq!(plan(&refused, trouble.next_try), act(RenewalAction::Start, RenewalReason::IntentChanged, trouble.next_try));
 }
 
 #[test]
 fn a_revoked_one_is_replaced_at_once_and_waits_only_after_failures() {
     let revoked = NewestCertificate { revoked: true, ..newest(Duration::days(90), Duration::minutes(1)) };
-    let unasked = Standing { renewal_info: None, ..with(revoked) };
-    assert_eq!(plan(&unasked, NOW), act(Action::Start, Reason::Revoked, NOW));
-    let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
-    let refused = Standing { trouble: Some(trouble.clone()), ..unasked };
-    assert_eq!(plan(&refused, NOW), idle(trouble.next_try, Reason::BackOff));
-    assert_eq!(plan(&refused, trouble.next_try), act(Action::Start, Reason::Revoked, trouble.next_try));
+    let unasked = AutoCertificateFacts { renewal_info: None, ..with(revoked) };
+    assert_eq!(plan(&unasked, NOW), act(RenewalAction::Start, RenewalReason::Revoked, NOW));
+    let trouble = FailureStreak::after(None, Failure::operator("CAA"), NOW, None, 0.5);
+    let refused = AutoCertificateFacts { trouble: Some(trouble.clone()), ..unasked };
+    assert_eq!(plan(&refused, NOW), idle(trouble.next_try, RenewalReason::BackOff));
+    assert_eq!(plan(&refused, trouble.next_try), act(RenewalAction::Start, RenewalReason::Revoked, trouble.next_try));
 }
 
 #[test]
 fn a_failure_waits_unless_someone_asks() {
-    let trouble = Trouble::after(None, Failure::operator("CAA"), NOW, None, 0.5);
+    let trouble = FailureStreak::after(None, Failure::operator("CAA"), NOW, None, 0.5);
     let standing =
-        Standing { trouble: Some(trouble.clone()), open_attempt: Some(StageKind::Ordered), ..Standing::default() };
-    assert_eq!(plan(&standing, NOW), idle(trouble.next_try, Reason::BackOff));
-    assert_eq!(plan(&standing, trouble.next_try).action, Action::Resume(StageKind::Ordered));
-    let asked = Standing { renewal_requested: true, ..standing };
-    assert_eq!(plan(&asked, NOW), act(Action::Resume(StageKind::Ordered), Reason::Requested, NOW));
+        AutoCertificateFacts { trouble: Some(trouble.clone()), open_attempt: Some(StageKind::Ordered), ..AutoCertificateFacts::default() };
+    assert_eq!(plan(&standing, NOW), idle(trouble.next_try, RenewalReason::BackOff));
+    assert_eq!(plan(&standing, trouble.next_try).action, RenewalAction::Resume(StageKind::Ordered));
+    let asked = AutoCertificateFacts { renewal_requested: true, ..standing };
+    assert_eq!(plan(&asked, NOW), act(RenewalAction::Resume(StageKind::Ordered), RenewalReason::Requested, NOW));
 }
 
 #[test]
 fn records_are_removed_before_a_deleted_one_is_purged() {
-    let deleted = Standing { deleted: true, open_attempt: Some(StageKind::Ordered), ..Standing::default() };
-    assert_eq!(plan(&deleted, NOW).action, Action::Purge);
-    let leftover = Standing { clean_up_at: Some(NOW), ..deleted.clone() };
-    assert_eq!(plan(&leftover, NOW).action, Action::CleanUp);
+    let deleted = AutoCertificateFacts { deleted: true, open_attempt: Some(StageKind::Ordered), ..AutoCertificateFacts::default() };
+    assert_eq!(plan(&deleted, NOW).action, RenewalAction::Purge);
+    let leftover = AutoCertificateFacts { clean_up_at: Some(NOW), ..deleted.clone() };
+    assert_eq!(plan(&leftover, NOW).action, RenewalAction::CleanUp);
     let later = NOW + Duration::minutes(3);
-    assert_eq!(plan(&Standing { clean_up_at: Some(later), ..deleted }, NOW), idle(later, Reason::Deleted));
+    assert_eq!(plan(&AutoCertificateFacts { clean_up_at: Some(later), ..deleted }, NOW), idle(later, RenewalReason::Deleted));
 }
 
 #[test]
 fn leftover_records_do_not_wait_for_the_next_renewal() {
     let standing = with(newest(Duration::days(90), Duration::days(1)));
     let soon = NOW + Duration::minutes(3);
-    assert_eq!(plan(&Standing { clean_up_at: Some(soon), ..standing.clone() }, NOW).next_look, soon);
-    let due = Standing { clean_up_at: Some(NOW), ..standing };
-    assert_eq!(plan(&due, NOW).action, Action::CleanUp);
-    assert_eq!(plan(&Standing { renewal_info: None, ..due }, NOW).action, Action::CleanUp, "before the CA is asked");
+    assert_eq!(plan(&AutoCertificateFacts { clean_up_at: Some(soon), ..standing.clone() }, NOW).next_look, soon);
+    let due = AutoCertificateFacts { clean_up_at: Some(NOW), ..standing };
+    assert_eq!(plan(&due, NOW).action, RenewalAction::CleanUp);
+    assert_eq!(plan(&AutoCertificateFacts { renewal_info: None, ..due }, NOW).action, RenewalAction::CleanUp, "before the CA is asked");
 }
 
 #[test]
 fn a_clock_that_was_ahead_puts_nothing_off() {
     let ahead = NOW + Duration::days(400);
-    let trouble = Trouble::after(None, Failure::retry("x"), ahead, None, 0.5);
-    let standing = Standing { trouble: Some(trouble), last_issued: Some(ahead), ..Standing::default() };
-    assert_eq!(plan(&standing, NOW), act(Action::Start, Reason::NoCertificate, NOW));
+    let trouble = FailureStreak::after(None, Failure::retry("x"), ahead, None, 0.5);
+    let standing = AutoCertificateFacts { trouble: Some(trouble), last_issued: Some(ahead), ..AutoCertificateFacts::default() };
+    assert_eq!(plan(&standing, NOW), act(RenewalAction::Start, RenewalReason::NoCertificate, NOW));
 }
 
 proptest! {
@@ -210,8 +210,8 @@ proptest! {
         clean_up in proptest::option::of(-500i64..500),
         (requested, changed, deleted, open) in any::<(bool, bool, bool, bool)>(),
     ) {
-        let trouble = |minutes| Trouble::after(None, Failure::retry("x"), NOW - Duration::minutes(minutes), None, 0.3);
-        let standing = Standing {
+        let trouble = |minutes| FailureStreak::after(None, Failure::retry("x"), NOW - Duration::minutes(minutes), None, 0.3);
+        let standing = AutoCertificateFacts {
             trouble: failed.map(trouble),
             renewal_requested: requested,
             intent_changed: changed,
@@ -222,11 +222,11 @@ proptest! {
             ..with(newest(Duration::hours(2_160), Duration::hours(age)))
         };
         let plan = plan(&standing, NOW);
-        prop_assert_eq!(plan.action == Action::Idle, plan.next_look > NOW);
+        prop_assert_eq!(plan.action == RenewalAction::Idle, plan.next_look > NOW);
         let lately = issued.is_some_and(|minutes| (0..60).contains(&minutes));
-        prop_assert!(!lately || requested || changed || plan.action != Action::Start);
-        prop_assert!(!deleted || matches!(plan.action, Action::Idle | Action::CleanUp | Action::Purge));
-        prop_assert!(plan.action != Action::Purge || clean_up.is_none());
-        prop_assert!(!requested || deleted || matches!(plan.action, Action::Start | Action::Resume(_)));
+        prop_assert!(!lately || requested || changed || plan.action != RenewalAction::Start);
+        prop_assert!(!deleted || matches!(plan.action, RenewalAction::Idle | RenewalAction::CleanUp | RenewalAction::Purge));
+        prop_assert!(plan.action != RenewalAction::Purge || clean_up.is_none());
+        prop_assert!(!requested || deleted || matches!(plan.action, RenewalAction::Start | RenewalAction::Resume(_)));
     }
 }

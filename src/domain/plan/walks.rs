@@ -4,9 +4,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::back_off::Trouble;
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::renewal_info::Answer;
+use crate::domain::renewal_info::RenewalInfoAnswer;
 
 const START: Moment = Moment::from_micros(1_800_000_000_000_000);
 const FLEET: usize = 10_000;
@@ -44,12 +44,12 @@ impl Draws {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Success {
     at: Moment,
-    reason: Reason,
+    reason: RenewalReason,
     replaced: Option<NewestCertificate>,
 }
 
 struct Walk {
-    standing: Standing,
+    standing: AutoCertificateFacts,
     now: Moment,
     lifetime: Duration,
     draws: Draws,
@@ -60,7 +60,7 @@ struct Walk {
 }
 
 /// What the CA suggests for a certificate, by the moment and a random number.
-type Suggests<'a> = &'a dyn Fn(&NewestCertificate, Moment, f64) -> Answer;
+type Suggests<'a> = &'a dyn Fn(&NewestCertificate, Moment, f64) -> RenewalInfoAnswer;
 /// What goes wrong with an order, by a random number.
 type Orders<'a> = &'a dyn Fn(f64) -> Option<Failure>;
 
@@ -69,7 +69,7 @@ impl Walk {
     fn new(lifetime: Duration, seed: u64) -> Self {
         let mut draws = Draws(seed);
         let newest = draws.certificate(START, lifetime);
-        let standing = Standing { newest: Some(newest), last_issued: Some(START), ..Standing::default() };
+        let standing = AutoCertificateFacts { newest: Some(newest), last_issued: Some(START), ..AutoCertificateFacts::default() };
         Self { standing, now: START, lifetime, draws, tries: Vec::new(), successes: Vec::new(), questions: 0 }
     }
 
@@ -79,13 +79,13 @@ impl Walk {
             let plan = plan(&self.standing, self.now);
             assert_eq!(plan, super::plan(&self.standing.clone(), self.now), "the same facts give the same plan");
             assert!(plan.next_look <= plan.at.max(self.now), "{plan:?}");
-            at_once = if plan.action == Action::Idle { 0 } else { at_once + 1 };
+            at_once = if plan.action == RenewalAction::Idle { 0 } else { at_once + 1 };
             assert!(at_once < 10, "a storm at {}: {plan:?}", self.now);
             match plan.action {
-                Action::Idle => self.now = plan.next_look.min(self.now + Duration::DAY).min(end),
-                Action::AskRenewalInfo => self.ask(suggests),
-                Action::Start | Action::Resume(_) => self.order(plan.reason, orders),
-                Action::CleanUp | Action::Purge => unreachable!("nothing is left over, nothing deleted"),
+                RenewalAction::Idle => self.now = plan.next_look.min(self.now + Duration::DAY).min(end),
+                RenewalAction::AskRenewalInfo => self.ask(suggests),
+                RenewalAction::Start | RenewalAction::Resume(_) => self.order(plan.reason, orders),
+                RenewalAction::CleanUp | RenewalAction::Purge => unreachable!("nothing is left over, nothing deleted"),
             }
         }
     }
@@ -99,18 +99,18 @@ impl Walk {
         self.standing.renewal_info = Some(info);
     }
 
-    fn order(&mut self, reason: Reason, orders: Orders<'_>) {
+    fn order(&mut self, reason: RenewalReason, orders: Orders<'_>) {
         self.tries.push(self.now);
         match orders(self.draws.fraction()) {
             None => {
                 self.successes.push(Success { at: self.now, reason, replaced: self.standing.newest });
                 let newest = Some(self.draws.certificate(self.now, self.lifetime));
-                self.standing = Standing { newest, last_issued: Some(self.now), ..Standing::default() };
+                self.standing = AutoCertificateFacts { newest, last_issued: Some(self.now), ..AutoCertificateFacts::default() };
             }
             Some(failure) => {
                 let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
                 let (before, expiry) = (self.standing.trouble.as_ref(), self.standing.newest.map(|it| it.not_after));
-                let trouble = Trouble::after(before, failure, self.now, expiry, self.draws.fraction());
+                let trouble = FailureStreak::after(before, failure, self.now, expiry, self.draws.fraction());
                 self.standing.trouble = Some(trouble);
                 self.standing.open_attempt = (!over).then_some(StageKind::Ordered);
                 self.standing.renewal_requested = false;
@@ -120,12 +120,12 @@ impl Walk {
 }
 
 /// Windows of all kinds, and all ways to have none.
-fn anything(newest: &NewestCertificate, now: Moment, draw: f64) -> Answer {
+fn anything(newest: &NewestCertificate, now: Moment, draw: f64) -> RenewalInfoAnswer {
     let lifetime = newest.lifetime();
     match draw * 10.0 {
-        kind if kind < 1.0 => Answer::NotOffered,
-        kind if kind < 2.0 => Answer::Useless("the window ends before it starts".to_owned()),
-        kind if kind < 3.0 => Answer::Unreachable("HTTP 503".to_owned(), None),
+        kind if kind < 1.0 => RenewalInfoAnswer::NotOffered,
+        kind if kind < 2.0 => RenewalInfoAnswer::Useless("the window ends before it starts".to_owned()),
+        kind if kind < 3.0 => RenewalInfoAnswer::Unreachable("HTTP 503".to_owned(), None),
         kind if kind < 4.0 => past(newest, now, draw),
         // From a lifetime ago to a lifetime ahead.
         kind => window(now + lifetime * ((kind - 7.0) / 3.0), lifetime * 0.02),
@@ -133,20 +133,20 @@ fn anything(newest: &NewestCertificate, now: Moment, draw: f64) -> Answer {
 }
 
 /// As in a mass revocation, or in the loop of a CA that has lost its mind.
-fn past(_: &NewestCertificate, now: Moment, _: f64) -> Answer {
+fn past(_: &NewestCertificate, now: Moment, _: f64) -> RenewalInfoAnswer {
     window(now - Duration::days(2), Duration::DAY)
 }
 
 /// As Let's Encrypt suggests where nothing is wrong.
-fn usual(newest: &NewestCertificate, now: Moment, _: f64) -> Answer {
+fn usual(newest: &NewestCertificate, now: Moment, _: f64) -> RenewalInfoAnswer {
     let start = newest.not_before + newest.lifetime() * 0.66;
-    let Answer::Window { window, .. } = window(start, newest.lifetime() * 0.02) else { unreachable!("it is one") };
-    Answer::Window { window, explanation_url: None, retry_after: Some(now + Duration::hours(6)) }
+    let RenewalInfoAnswer::Window { window, .. } = window(start, newest.lifetime() * 0.02) else { unreachable!("it is one") };
+    RenewalInfoAnswer::Window { window, explanation_url: None, retry_after: Some(now + Duration::hours(6)) }
 }
 
-fn window(start: Moment, length: Duration) -> Answer {
-    let window = Window::new(start, start + length).expect("it ends behind its start");
-    Answer::Window { window, explanation_url: None, retry_after: None }
+fn window(start: Moment, length: Duration) -> RenewalInfoAnswer {
+    let window = RenewalWindow::new(start, start + length).expect("it ends behind its start");
+    RenewalInfoAnswer::Window { window, explanation_url: None, retry_after: None }
 }
 
 fn well(_: f64) -> Option<Failure> {
@@ -224,7 +224,7 @@ fn a_window_that_is_always_over_yields_one_certificate_an_hour() {
     let mut walk = Walk::new(Duration::days(90), 4);
     walk.go_on_until(START + Duration::days(2), &past, &well);
     assert_eq!(walk.successes.len(), 47);
-    assert!(walk.successes.iter().all(|success| matches!(success.reason, Reason::WindowOver(_))));
+    assert!(walk.successes.iter().all(|success| matches!(success.reason, RenewalReason::WindowOver(_))));
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_ca_that_is_well_is_asked_four_times_a_day_and_renews_in_its_window() {
     let mut walk = Walk::new(Duration::days(90), 5);
     walk.go_on_until(START + Duration::days(600), &usual, &well);
     assert!((9..=10).contains(&walk.successes.len()), "{:?}", walk.successes);
-    assert!(walk.successes.iter().all(|success| matches!(success.reason, Reason::Window(_))));
+    assert!(walk.successes.iter().all(|success| matches!(success.reason, RenewalReason::Window(_))));
     assert!((2_150..=2_420).contains(&walk.questions), "{} questions in 600 days", walk.questions);
 }
 
@@ -253,7 +253,7 @@ proptest! {
         walk.go_on_until(walk.now + Duration::days(2), &anything, &moody);
         let mut before = START;
         for success in walk.successes {
-            let wished = matches!(success.reason, Reason::Requested | Reason::IntentChanged | Reason::AttemptOpen);
+            let wished = matches!(success.reason, RenewalReason::Requested | RenewalReason::IntentChanged | RenewalReason::AttemptOpen);
             prop_assert!(wished || success.at - before >= Duration::HOUR, "{success:?} after {before}");
             before = success.at;
         }
@@ -306,8 +306,8 @@ proptest! {
         for (round, draw) in (0_i32..).zip(draws) {
             let now = START + Duration::hours(hours) * round;
             let answer = match round % 3 {
-                1 => Answer::Unreachable("cut".to_owned(), None),
-                2 => Answer::Useless("no JSON".to_owned()),
+                1 => RenewalInfoAnswer::Unreachable("cut".to_owned(), None),
+                2 => RenewalInfoAnswer::Useless("no JSON".to_owned()),
                 _ => usual(&newest, now, 0.0),
             };
             let next = RenewalInfo::after(info.as_ref(), answer, now, draw);

@@ -5,7 +5,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::*;
 
-fn window(text: &str) -> Window {
+fn window(text: &str) -> DeployWindow {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -124,7 +124,7 @@ fn an_error_names_the_wrong_part() {
         ("02:00-05:00 Europe/Bern", "\"Europe/Bern\" is no time zone"),
         ("02:00-05:00 ../../etc/passwd", "is no time zone"),
     ] {
-        let error = text.parse::<Window>().unwrap_err().to_string();
+        let error = text.parse::<DeployWindow>().unwrap_err().to_string();
         assert!(error.contains(part), "{text}: {error}");
     }
 }
@@ -145,9 +145,9 @@ prop_compose! {
             "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia",
             "America/Scoresbysund", "Africa/Casablanca",
         ]),
-    ) -> Window {
+    ) -> DeployWindow {
         let end = match (begin + length) % MINUTES_PER_DAY { 0 => MINUTES_PER_DAY, end => end };
-        Window {
+        DeployWindow {
             days: std::array::from_fn(|day| days & (1 << day) != 0),
             begin: TimeOfDay(begin),
             end: TimeOfDay(end),
@@ -163,6 +163,6 @@ proptest! {
         let opens = window.opens(now);
         prop_assert!(now <= opens && opens - now <= Duration::days(8), "{} at {}: {}", window, now, opens);
         prop_assert_eq!(window.opens(opens), opens);
-        prop_assert_eq!(window.to_string().parse::<Window>().unwrap(), window);
+        prop_assert_eq!(window.to_string().parse::<DeployWindow>().unwrap(), window);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::{Next, Outlook};
+use crate::domain::outlook::{NextStep, Forecast};
 use crate::domain::overdue::Overdue;
 use crate::http::Api;
 use crate::http::errors::ApiError;
@@ -48,11 +48,11 @@ pub struct OverdueEntry {
 impl OverdueEntry {
     fn of(subject: &AutoCertificate, now: Moment) -> Option<Self> {
         let lacks = Overdue::of(&subject.standing, now)?;
-        let outlook = Outlook::of(&subject.standing, now);
+        let outlook = Forecast::of(&subject.standing, now);
         let standing = &subject.standing;
         let message = match (outlook.next, &standing.trouble, &standing.hold) {
-            (Next::Person | Next::Retry, Some(trouble), _) => trouble.last.to_string(),
-            (Next::Wait, _, Some(hold)) => hold.to_string(),
+            (NextStep::Person | NextStep::Retry, Some(trouble), _) => trouble.last.to_string(),
+            (NextStep::Wait, _, Some(hold)) => hold.to_string(),
             _ => outlook.why,
         };
         Some(Self {
@@ -61,7 +61,7 @@ impl OverdueEntry {
             common_name: subject.common_name.sent().to_owned(),
             lacks: lacks.as_str().to_owned(),
             message,
-            next_try: (outlook.next != Next::Running).then(|| outlook.at.to_string()),
+            next_try: (outlook.next != NextStep::Running).then(|| outlook.at.to_string()),
         })
     }
 }

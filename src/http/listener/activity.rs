@@ -20,7 +20,7 @@ pub(crate) struct Activity {
 
 /// What is to become of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ConnectionVerdict {
     Keep,
     /// No further requests are taken; nothing is running.
     Finish(&'static str),
@@ -29,7 +29,7 @@ pub(super) enum Verdict {
 
 /// Which connection makes room for another one: the first of these, and no needed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Worth {
+pub(super) enum EvictionRank {
     IdleUnauthenticated,
     /// It will soon be one of the others, which is waited for.
     New,
@@ -169,19 +169,19 @@ impl Activity {
         self.state().is_authenticated
     }
 
-    pub(super) fn judge(&self, limits: &ConnectionLimits, now: Instant) -> Verdict {
+    pub(super) fn judge(&self, limits: &ConnectionLimits, now: Instant) -> ConnectionVerdict {
         self.state().judge(limits, now)
     }
 
-    pub(super) fn worth(&self, now: Instant) -> Worth {
+    pub(super) fn worth(&self, now: Instant) -> EvictionRank {
         let state = self.state();
         match (state.is_authenticated, state.running.is_empty()) {
-            _ if state.is_new(now) => Worth::New,
-            (false, true) => Worth::IdleUnauthenticated,
-            (false, false) => Worth::BusyUnauthenticated,
-            (true, true) if state.unsent.is_empty() => Worth::IdleAuthenticated,
-            _ if state.longest_wait(now) >= SHORT_WAIT => Worth::Stalled,
-            _ => Worth::Needed,
+            _ if state.is_new(now) => EvictionRank::New,
+            (false, true) => EvictionRank::IdleUnauthenticated,
+            (false, false) => EvictionRank::BusyUnauthenticated,
+            (true, true) if state.unsent.is_empty() => EvictionRank::IdleAuthenticated,
+            _ if state.longest_wait(now) >= SHORT_WAIT => EvictionRank::Stalled,
+            _ => EvictionRank::Needed,
         }
     }
 
@@ -196,33 +196,33 @@ impl Activity {
 }
 
 impl State {
-    fn judge(&self, limits: &ConnectionLimits, now: Instant) -> Verdict {
+    fn judge(&self, limits: &ConnectionLimits, now: Instant) -> ConnectionVerdict {
         let longer =
             |since: Option<Instant>, span| since.is_some_and(|since| now.saturating_duration_since(since) > span);
         if longer(self.write_blocked_since, limits.stall) {
-            return Verdict::Close("the client reads nothing");
+            return ConnectionVerdict::Close("the client reads nothing");
         }
         if self.running.values().any(|pace| pace.is_overdue(limits.stall, now)) {
-            return Verdict::Close("the client reads a response too slowly");
+            return ConnectionVerdict::Close("the client reads a response too slowly");
         }
         if self.given_up > MOST_GIVEN_UP + (self.begun - self.given_up) {
-            return Verdict::Close("the client gives up most of its requests");
+            return ConnectionVerdict::Close("the client gives up most of its requests");
         }
         if !self.running.is_empty() {
-            return Verdict::Keep;
+            return ConnectionVerdict::Keep;
         }
         if self.quiet_bytes > MOST_QUIET_BYTES {
-            return Verdict::Close("the client sends much and no request");
+            return ConnectionVerdict::Close("the client sends much and no request");
         }
         // HTTP/2 clients may send PING and WINDOW_UPDATE at any time.
         if longer(self.head_since, limits.head) && !self.is_http2 {
-            return Verdict::Close("the head of a request did not arrive in time");
+            return ConnectionVerdict::Close("the head of a request did not arrive in time");
         }
         match self.begun {
-            0 if longer(Some(self.quiet_since), limits.head) => Verdict::Close("no request arrived in time"),
-            1.. if longer(Some(self.quiet_since), limits.idle) => Verdict::Finish("idle"),
-            MOST_REQUESTS.. => Verdict::Finish("many requests were served"),
-            _ => Verdict::Keep,
+            0 if longer(Some(self.quiet_since), limits.head) => ConnectionVerdict::Close("no request arrived in time"),
+            1.. if longer(Some(self.quiet_since), limits.idle) => ConnectionVerdict::Finish("idle"),
+            MOST_REQUESTS.. => ConnectionVerdict::Finish("many requests were served"),
+            _ => ConnectionVerdict::Keep,
         }
     }
 
@@ -265,7 +265,7 @@ const MOST_REQUESTS: u64 = 100_000;
 mod tests {
     use super::*;
 
-    fn judge(activity: &Activity, now: Instant) -> Verdict {
+    fn judge(activity: &Activity, now: Instant) -> ConnectionVerdict {
         activity.judge(&ConnectionLimits::default(), now)
     }
 
@@ -276,15 +276,15 @@ mod tests {
         let ConnectionLimits { head, idle, .. } = ConnectionLimits::default();
         let begun = Instant::now();
         let activity = Activity::new(begun);
-        assert_eq!(judge(&activity, begun + head), Verdict::Keep);
-        assert!(matches!(judge(&activity, begun + head + JUST), Verdict::Close(_)));
+        assert_eq!(judge(&activity, begun + head), ConnectionVerdict::Keep);
+        assert!(matches!(judge(&activity, begun + head + JUST), ConnectionVerdict::Close(_)));
 
         let number = activity.begin(false);
         let ended = begun + Duration::from_hours(1);
-        assert_eq!(judge(&activity, ended), Verdict::Keep, "a request that runs is bounded elsewhere");
+        assert_eq!(judge(&activity, ended), ConnectionVerdict::Keep, "a request that runs is bounded elsewhere");
         activity.end(number, true, None, ended);
-        assert_eq!(judge(&activity, ended + idle), Verdict::Keep);
-        assert!(matches!(judge(&activity, ended + idle + JUST), Verdict::Finish(_)));
+        assert_eq!(judge(&activity, ended + idle), ConnectionVerdict::Keep);
+        assert!(matches!(judge(&activity, ended + idle + JUST), ConnectionVerdict::Finish(_)));
     }
 
     #[test]
@@ -297,11 +297,11 @@ mod tests {
             activity.end(activity.begin(is_http2), true, None, begun);
             activity.note_read(1, half);
             activity.note_read(1, late);
-            assert_eq!(judge(&activity, late) == Verdict::Keep, is_http2);
+            assert_eq!(judge(&activity, late) == ConnectionVerdict::Keep, is_http2);
         }
         let activity = Activity::new(begun);
         activity.note_read(MOST_QUIET_BYTES + 1, begun);
-        assert!(matches!(judge(&activity, begun), Verdict::Close(_)));
+        assert!(matches!(judge(&activity, begun), ConnectionVerdict::Close(_)));
     }
 
     #[test]
@@ -313,14 +313,14 @@ mod tests {
         for _ in 0..20 {
             activity.hand_over(number, 8_192, now);
             now += Duration::from_secs(2);
-            assert_eq!(judge(&activity, now), Verdict::Keep);
+            assert_eq!(judge(&activity, now), ConnectionVerdict::Keep);
             activity.ask_for_more(number, now);
         }
         // The store takes its time, not the client.
         now += Duration::from_hours(1);
         activity.hand_over(number, 8_192, now);
-        assert_eq!(judge(&activity, now + stall), Verdict::Keep);
-        assert!(matches!(judge(&activity, now + stall + JUST), Verdict::Close(_)));
+        assert_eq!(judge(&activity, now + stall), ConnectionVerdict::Keep);
+        assert!(matches!(judge(&activity, now + stall + JUST), ConnectionVerdict::Close(_)));
 
         let trickling = Activity::new(now);
         let number = trickling.begin(false);
@@ -330,7 +330,7 @@ mod tests {
             trickling.ask_for_more(number, now);
         }
         trickling.hand_over(number, 1, now);
-        assert!(matches!(judge(&trickling, now), Verdict::Close(_)), "a byte in five seconds is no pace");
+        assert!(matches!(judge(&trickling, now), ConnectionVerdict::Close(_)), "a byte in five seconds is no pace");
     }
 
     #[test]
@@ -341,9 +341,9 @@ mod tests {
         activity.note_write(true, begun);
         activity.note_write(true, begun + Duration::from_secs(15));
         let late = begun + ConnectionLimits::default().stall + JUST;
-        assert!(matches!(judge(&activity, late), Verdict::Close(_)));
+        assert!(matches!(judge(&activity, late), ConnectionVerdict::Close(_)));
         activity.note_write(false, late);
-        assert_eq!(judge(&activity, late), Verdict::Keep);
+        assert_eq!(judge(&activity, late), ConnectionVerdict::Keep);
     }
 
     #[test]
@@ -354,20 +354,20 @@ mod tests {
             activity.end(activity.begin(true), true, None, now);
             activity.end(activity.begin(true), false, None, now);
         }
-        assert_eq!(judge(&activity, now), Verdict::Keep);
+        assert_eq!(judge(&activity, now), ConnectionVerdict::Keep);
         for _ in 0..=MOST_GIVEN_UP {
             activity.end(activity.begin(true), false, None, now);
         }
-        assert!(matches!(judge(&activity, now), Verdict::Close(_)));
+        assert!(matches!(judge(&activity, now), ConnectionVerdict::Close(_)));
     }
 
     #[test]
     fn the_worth_tells_who_makes_room_first() {
         let now = Instant::now();
         let [idle, busy, known, stalled, working] = std::array::from_fn(|_| Activity::new(now));
-        assert_eq!(idle.worth(now + NEW), Worth::New, "it may have sent a request that nobody has read yet");
+        assert_eq!(idle.worth(now + NEW), EvictionRank::New, "it may have sent a request that nobody has read yet");
         idle.note_silence();
-        assert_eq!(idle.worth(now), Worth::New, "it may be about to send a request");
+        assert_eq!(idle.worth(now), EvictionRank::New, "it may be about to send a request");
         busy.begin(false);
         for activity in [&known, &stalled, &working] {
             activity.mark_authenticated();
@@ -376,6 +376,6 @@ mod tests {
         stalled.hand_over(stalled.begin(false), 1, now);
         working.begin(false);
         let worth = [&idle, &busy, &known, &stalled, &working].map(|activity| activity.worth(now + SHORT_WAIT));
-        assert!(worth.is_sorted() && worth[3] == Worth::Stalled && worth[4] == Worth::Needed, "{worth:?}");
+        assert!(worth.is_sorted() && worth[3] == EvictionRank::Stalled && worth[4] == EvictionRank::Needed, "{worth:?}");
     }
 }

@@ -22,14 +22,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::errors::ApiError;
 use crate::http::listener::Client;
-use crate::http::listener::activity::{Activity, Verdict};
-use crate::http::listener::connections::{Connections, Place};
+use crate::http::listener::activity::{Activity, ConnectionVerdict};
+use crate::http::listener::connections::{Connections, ConnectionSlot};
 use crate::http::listener::request::TimedBody;
 use crate::http::listener::response::{PacedBody, Running};
 use crate::http::listener::stream::Observed;
 
 /// Serves a connection until it ends, takes too long, makes room for another one, or the program stops.
-pub(super) async fn serve<S>(stream: S, client: Client, router: Router, place: Place)
+pub(super) async fn serve<S>(stream: S, client: Client, router: Router, place: ConnectionSlot)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -61,18 +61,18 @@ where
                 looks = interval(FAREWELL / 2);
             }
             now = looks.tick() => match activity.judge(&limits, now) {
-                Verdict::Close(reason) => {
+                ConnectionVerdict::Close(reason) => {
                     tracing::debug!(?client, "connection closed: {reason}");
                     return;
                 }
-                Verdict::Finish(reason) if finishing.is_none() => {
+                ConnectionVerdict::Finish(reason) if finishing.is_none() => {
                     tracing::debug!(?client, "connection ends: {reason}");
                     conversation.as_mut().graceful_shutdown();
                     finishing = Some(now);
                 }
                 // It has had the time to say goodbye, and has nothing to wait for.
                 _ if finishing.is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL) && activity.is_quiet() => return,
-                Verdict::Finish(_) | Verdict::Keep => {}
+                ConnectionVerdict::Finish(_) | ConnectionVerdict::Keep => {}
             },
         }
     }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::client_network::ClientNetwork;
 use crate::http::listener::ConnectionLimits;
-use crate::http::listener::activity::{Activity, Worth};
+use crate::http::listener::activity::{Activity, EvictionRank};
 
 /// The open connections of one listener.
 pub(super) struct Connections {
@@ -35,7 +35,7 @@ struct Open {
 }
 
 /// The right of one connection to be open.
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     pub(super) activity: Arc<Activity>,
     pub(super) connections: Arc<Connections>,
     number: u64,
@@ -57,7 +57,7 @@ impl Connections {
     }
 
     /// Makes room for a newcomer of `network`; `None` where all others are needed more.
-    pub(super) async fn admit(self: &Arc<Self>, network: Option<ClientNetwork>) -> Option<Place> {
+    pub(super) async fn admit(self: &Arc<Self>, network: Option<ClientNetwork>) -> Option<ConnectionSlot> {
         if self.unauthenticated_of(network) >= self.limits.of_network {
             self.evict_one_of(network);
         }
@@ -68,7 +68,7 @@ impl Connections {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::new(Activity::new(Instant::now()));
         self.open().insert(number, Open { network, activity: Arc::clone(&activity) });
-        Some(Place { activity, connections: Arc::clone(self), number, _slot: slot })
+        Some(ConnectionSlot { activity, connections: Arc::clone(self), number, _slot: slot })
     }
 
     /// The slot of a connection that makes room. Where all of them were just accepted, their tasks run first.
@@ -144,7 +144,7 @@ impl Connections {
         let now = Instant::now();
         let open = self.open();
         let idle = open.iter().filter(|(_, open)| {
-            open.network == network && !open.is_evicted() && open.activity.worth(now) == Worth::IdleUnauthenticated
+            open.network == network && !open.is_evicted() && open.activity.worth(now) == EvictionRank::IdleUnauthenticated
         });
         if let Some((_, open)) = idle.min_by_key(|(number, _)| **number) {
             open.activity.evicted.cancel();
@@ -157,15 +157,15 @@ impl Connections {
         let now = Instant::now();
         let open = self.open();
         let mut strangers: HashMap<Option<ClientNetwork>, usize> = HashMap::new();
-        let worth = |open: &Open| if open.is_evicted() { Worth::New } else { open.activity.worth(now) };
+        let worth = |open: &Open| if open.is_evicted() { EvictionRank::New } else { open.activity.worth(now) };
         let ranked: Vec<_> = open.iter().map(|(number, open)| (worth(open), *number, open)).collect();
         for (worth, _, open) in &ranked {
-            *strangers.entry(open.network).or_default() += usize::from(*worth <= Worth::BusyUnauthenticated);
+            *strangers.entry(open.network).or_default() += usize::from(*worth <= EvictionRank::BusyUnauthenticated);
         }
         let crowd = |open: &Open| Reverse(strangers.get(&open.network).copied().unwrap_or(0));
         let victim = ranked.iter().min_by_key(|(worth, number, open)| (*worth, crowd(open), *number));
         match victim {
-            Some((worth, _, open)) if ![Worth::New, Worth::Needed].contains(worth) => {
+            Some((worth, _, open)) if ![EvictionRank::New, EvictionRank::Needed].contains(worth) => {
                 open.activity.evicted.cancel();
                 true
             }
@@ -205,7 +205,7 @@ impl Open {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         // Streams of an HTTP/2 connection do not outlive it.
         self.activity.evicted.cancel();

@@ -6,8 +6,8 @@ use secrecy::ExposeSecret;
 use crate::acme::{AccountCredentials, AccountKey};
 use crate::domain::disposition::Failure;
 use crate::domain::id::ProviderId;
-use crate::domain::provider::{Adopted, CarriedAccount};
-use crate::issuance::Stop;
+use crate::domain::provider::{AdoptionOutcome, CarriedAccount};
+use crate::issuance::AttemptError;
 use crate::issuance::account::Registrar;
 
 impl Registrar {
@@ -16,7 +16,7 @@ impl Registrar {
     /// # Errors
     /// Where the key is of no use, the CA knows no account with it, the provider has another account, or the CA refuses
     /// or cannot be reached.
-    pub async fn adopt(&self, id: ProviderId, carried: &CarriedAccount) -> Result<Adopted, Stop> {
+    pub async fn adopt(&self, id: ProviderId, carried: &CarriedAccount) -> Result<AdoptionOutcome, AttemptError> {
         let key = AccountKey::read(carried.key.expose_secret())
             .map_err(|error| Failure::operator(format!("the file holds no key that an account could have: {error}")))?;
         self.at_request(id, async |request| {
@@ -37,19 +37,19 @@ impl Registrar {
                 let prepared = self.acme.prepare_key_change(server, &url, key).await?;
                 match self.change_key(request.lease, request.provider, &prepared).await {
                     // That is said of this account, and costs the provider none that it has.
-                    Err(Stop::UnknownAccount(_)) => {
+                    Err(AttemptError::UnknownAccount(_)) => {
                         let words =
                             format!("{server} no longer knows the account {url}; the provider keeps what it has");
                         return Err(Failure::operator(words).into());
                     }
                     changed => changed?,
                 }
-                return Ok(Adopted { url, has_new_key: true });
+                return Ok(AdoptionOutcome { url, has_new_key: true });
             };
             let credentials = AccountCredentials::of_registered(&url, server, &pkcs8)?;
             self.store.adopt_account(request.lease, &url, credentials.sealable()).await?;
             tracing::info!(provider = %id, account = url, "account carried in");
-            Ok(Adopted { url, has_new_key: false })
+            Ok(AdoptionOutcome { url, has_new_key: false })
         })
         .await
     }

@@ -7,7 +7,7 @@ use crate::domain::disposition::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::provider::AccountNote;
 use crate::domain::resource::ResourceName;
-use crate::issuance::Stop;
+use crate::issuance::AttemptError;
 use crate::issuance::account::Registrar;
 use crate::issuance::account::request::Request;
 use crate::store::{Account, RegisteredAccount};
@@ -19,7 +19,7 @@ impl Registrar {
     /// # Errors
     /// Where there is no account, auto-certificates or other providers use the provider, or the CA refuses or cannot be
     /// reached.
-    pub async fn deactivate(&self, id: ProviderId) -> Result<String, Stop> {
+    pub async fn deactivate(&self, id: ProviderId) -> Result<String, AttemptError> {
         self.at_request(id, async |request| {
             let users = self.store.users_of_provider(id).await?;
             if !users.is_empty() {
@@ -41,7 +41,7 @@ impl Registrar {
     }
 
     /// Carries a deactivation to its end that was asked for before and got no clear answer.
-    pub(super) async fn finish_deactivation(&self, id: ProviderId) -> Result<(), Stop> {
+    pub(super) async fn finish_deactivation(&self, id: ProviderId) -> Result<(), AttemptError> {
         let unfinished = |account: &Account| {
             account.registered.clone().filter(|_| matches!(account.note, Some(AccountNote::Deactivated { .. })))
         };
@@ -57,7 +57,7 @@ impl Registrar {
         .await
     }
 
-    async fn end(&self, request: &Request<'_>, registered: RegisteredAccount) -> Result<String, Stop> {
+    async fn end(&self, request: &Request<'_>, registered: RegisteredAccount) -> Result<String, AttemptError> {
         let begun_before = matches!(request.account.note, Some(AccountNote::Deactivated { .. }));
         let note = AccountNote::Deactivated { account: registered.url.clone(), at: self.clock.now() };
         self.store.note_account(request.lease, Some(&note)).await?;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::acme::{AccountCredentials, PreparedKeyChange};
 use crate::domain::id::ProviderId;
 use crate::domain::provider::Provider;
-use crate::issuance::Stop;
+use crate::issuance::AttemptError;
 use crate::issuance::account::{Registrar, refuse_deactivated};
 use crate::store::ProviderLease;
 
@@ -17,7 +17,7 @@ impl Registrar {
     ///
     /// # Errors
     /// Where there is no account, or the CA refuses, does not change keys or cannot be reached.
-    pub async fn roll_over(&self, id: ProviderId) -> Result<String, Stop> {
+    pub async fn roll_over(&self, id: ProviderId) -> Result<String, AttemptError> {
         self.at_request(id, async |request| {
             refuse_deactivated(&request.account)?;
             let no_account = request.no_account();
@@ -37,7 +37,7 @@ impl Registrar {
         lease: &ProviderLease,
         provider: &Provider,
         prepared: &PreparedKeyChange,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptError> {
         self.store.store_key_change(lease, prepared.credentials()).await?;
         match self.acme.send_key_change(prepared).await {
             Ok(credentials) => self.keep_changed(lease, &credentials).await,
@@ -54,7 +54,7 @@ impl Registrar {
 
     /// Finds out what became of a change that was begun, and says whether the account has the new key. Without a clear
     /// answer neither key is thrown away.
-    pub(super) async fn settle_key_change(&self, lease: &ProviderLease, provider: &Provider) -> Result<bool, Stop> {
+    pub(super) async fn settle_key_change(&self, lease: &ProviderLease, provider: &Provider) -> Result<bool, AttemptError> {
         let begun = self.store.account(lease.id).await?.and_then(|account| account.key_change);
         let Some(begun) = begun else { return Ok(false) };
         let mut found = self.acme.recover_key_change(&provider.server, &begun).await?;
@@ -72,7 +72,7 @@ impl Registrar {
         Ok(false)
     }
 
-    async fn keep_changed(&self, lease: &ProviderLease, credentials: &AccountCredentials) -> Result<(), Stop> {
+    async fn keep_changed(&self, lease: &ProviderLease, credentials: &AccountCredentials) -> Result<(), AttemptError> {
         let url = credentials.account_url();
         let registered = self.store.account(lease.id).await?.and_then(|account| account.registered);
         if registered.is_some_and(|registered| registered.url == url) {

@@ -9,7 +9,7 @@ use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::id::ProviderId;
 use crate::domain::provider::AccountNote;
 use crate::issuance::account::{Registrar, nap};
-use crate::issuance::{Stop, Tenure};
+use crate::issuance::{AttemptError, HeldLease};
 use crate::store::ProviderLease;
 
 impl Registrar {
@@ -20,10 +20,10 @@ impl Registrar {
     /// Where the work must stop.
     pub(in crate::issuance) async fn replace_lost(
         &self,
-        tenure: &Tenure,
+        tenure: &HeldLease,
         provider: ProviderId,
         lost: &str,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptError> {
         let lease = loop {
             tenure.hold().await?;
             match self.store.claim_provider(provider).await? {
@@ -35,14 +35,14 @@ impl Registrar {
             return Ok(self.store.release_provider(&lease).await?);
         }
         match self.register(&lease).await {
-            Err(Stop::Failed(_) | Stop::UnknownAccount(_) | Stop::Lost) => Ok(()),
+            Err(AttemptError::Failed(_) | AttemptError::UnknownAccount(_) | AttemptError::Lost) => Ok(()),
             registered => registered,
         }
     }
 
     /// Forgets the account where it is still the `lost` one, and says whether another one is to be registered. A CA that
     /// forgets accounts over and over is not flooded with new ones.
-    pub(super) async fn forget_lost(&self, lease: &ProviderLease, lost: &str) -> Result<bool, Stop> {
+    pub(super) async fn forget_lost(&self, lease: &ProviderLease, lost: &str) -> Result<bool, AttemptError> {
         let Some(account) = self.store.account(lease.id).await? else { return Ok(false) };
         if account.registered.is_none_or(|registered| registered.url != lost) {
             return Ok(false);
@@ -73,7 +73,7 @@ impl Registrar {
         provider: ProviderId,
         used: Option<&AcmeAccount>,
         failure: Failure,
-    ) -> Result<Failure, Stop> {
+    ) -> Result<Failure, AttemptError> {
         let Some(used) = used.filter(|_| matches!(failure.disposition, Disposition::Operator | Disposition::Restart))
         else {
             return Ok(failure);

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use crate::domain::disposition::Failure;
 use crate::domain::id::ProviderId;
 use crate::domain::provider::Provider;
-use crate::issuance::Stop;
+use crate::issuance::AttemptError;
 use crate::issuance::account::{BETWEEN_LOOKS, Registrar};
 use crate::store::{Account, LEASE, ProviderLease};
 
@@ -25,7 +25,7 @@ impl Registrar {
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached.
-    pub async fn register_at_request(&self, id: ProviderId) -> Result<String, Stop> {
+    pub async fn register_at_request(&self, id: ProviderId) -> Result<String, AttemptError> {
         self.finish_deactivation(id).await?;
         let lease = self.claimed(id).await?;
         self.store.note_account(&lease, None).await?;
@@ -38,15 +38,15 @@ impl Registrar {
     pub(super) async fn at_request<T>(
         &self,
         id: ProviderId,
-        work: impl AsyncFnOnce(Request<'_>) -> Result<T, Stop>,
-    ) -> Result<T, Stop> {
+        work: impl AsyncFnOnce(Request<'_>) -> Result<T, AttemptError>,
+    ) -> Result<T, AttemptError> {
         let lease = self.claimed(id).await?;
         let done = timeout(LEASE * 3 / 4, self.prepared(&lease, work)).await.unwrap_or_else(|_| {
             Err(Failure::retry("the CA took too long over the account; ask for the same again").into())
         });
         match done {
             // Nothing could be written down; the lease ends by itself.
-            Err(stop @ (Stop::Store(_) | Stop::Lost)) => Err(stop),
+            Err(stop @ (AttemptError::Store(_) | AttemptError::Lost)) => Err(stop),
             done => {
                 self.store.release_provider(&lease).await?;
                 done
@@ -57,8 +57,8 @@ impl Registrar {
     async fn prepared<T>(
         &self,
         lease: &ProviderLease,
-        work: impl AsyncFnOnce(Request<'_>) -> Result<T, Stop>,
-    ) -> Result<T, Stop> {
+        work: impl AsyncFnOnce(Request<'_>) -> Result<T, AttemptError>,
+    ) -> Result<T, AttemptError> {
         let provider = self.store.provider(lease.id).await?.ok_or_else(gone)?;
         self.settle_key_change(lease, &provider).await?;
         let mut account = self.store.account(lease.id).await?.ok_or_else(gone)?;
@@ -67,7 +67,7 @@ impl Registrar {
         }
         let used = account.registered.as_ref().map(|registered| registered.url.clone());
         match (work(Request { lease, provider: &provider, account }).await, used) {
-            (Err(Stop::UnknownAccount(failure)), Some(lost)) if self.forget_lost(lease, &lost).await? => {
+            (Err(AttemptError::UnknownAccount(failure)), Some(lost)) if self.forget_lost(lease, &lost).await? => {
                 self.register_new(lease, &provider).await?;
                 Err(Failure::operator(format!("{failure}. That is done; `autocertd account show` tells the URL"))
                     .into())
@@ -77,7 +77,7 @@ impl Registrar {
     }
 
     /// The lease of a provider, as soon as whoever has it gives it back.
-    async fn claimed(&self, id: ProviderId) -> Result<ProviderLease, Stop> {
+    async fn claimed(&self, id: ProviderId) -> Result<ProviderLease, AttemptError> {
         self.store.free_dead_leases().await?;
         let claimed = async {
             loop {

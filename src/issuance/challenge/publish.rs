@@ -6,20 +6,20 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{AT_ONCE, Challenge, at_once, gathered};
+use super::{AT_ONCE, ChallengeRecord, at_once, gathered};
 use crate::dns::DnsError;
 use crate::dns::adapter::{RecordId, TxtRecord, Zone};
-use crate::dns::routes::Place;
+use crate::dns::routes::RecordLocation;
 use crate::domain::attempt::Attempt;
 use crate::domain::id::ChallengeRecordId;
-use crate::issuance::Stop;
-use crate::issuance::course::Course;
-use crate::store::{ChallengeRecord, IntendedRecord, StoreError};
+use crate::issuance::AttemptError;
+use crate::issuance::course::AttemptRunner;
+use crate::store::{JournalledRecord, IntendedRecord, StoreError};
 
 /// A challenge with its entry in the journal.
 #[derive(Clone)]
 struct Intended<'a> {
-    challenge: &'a Challenge,
+    challenge: &'a ChallengeRecord,
     entry: ChallengeRecordId,
     /// The record, where it was made already and its adapter does not bear to be asked again.
     made: Option<RecordId>,
@@ -32,11 +32,11 @@ struct Presented<'a> {
 }
 
 impl<'a> Intended<'a> {
-    const fn new(challenge: &'a Challenge, entry: ChallengeRecordId) -> Self {
+    const fn new(challenge: &'a ChallengeRecord, entry: ChallengeRecordId) -> Self {
         Self { challenge, entry, made: None }
     }
 
-    fn known(challenge: &'a Challenge, entry: &ChallengeRecord) -> Self {
+    fn known(challenge: &'a ChallengeRecord, entry: &JournalledRecord) -> Self {
         let made = entry.record_id.clone().filter(|_| !challenge.place.adapter.is_repeatable());
         Self { made: made.map(RecordId::from), ..Self::new(challenge, entry.id) }
     }
@@ -49,9 +49,9 @@ impl<'a> Presented<'a> {
     }
 }
 
-impl Course<'_> {
+impl AttemptRunner<'_> {
     /// Publishes the records and waits until all authoritative servers show them. A tenure that ends ends all of it.
-    pub(in crate::issuance) async fn publish(&self, challenges: &[Challenge]) -> Result<(), Stop> {
+    pub(in crate::issuance) async fn publish(&self, challenges: &[ChallengeRecord]) -> Result<(), AttemptError> {
         let intended = self.intend(challenges).await?;
         self.tenure.during(self.await_removals()).await?;
         self.tenure.hold().await?;
@@ -61,10 +61,10 @@ impl Course<'_> {
     }
 
     /// What the journal does not name yet is noted in one go.
-    async fn intend<'a>(&self, challenges: &'a [Challenge]) -> Result<Vec<Intended<'a>>, Stop> {
+    async fn intend<'a>(&self, challenges: &'a [ChallengeRecord]) -> Result<Vec<Intended<'a>>, AttemptError> {
         let store = &self.issuance.store;
         let journal = store.challenge_records(self.subject.id).await?;
-        let known = |challenge: &Challenge| journal.iter().find(|entry| is_for(entry, self.attempt, challenge));
+        let known = |challenge: &ChallengeRecord| journal.iter().find(|entry| is_for(entry, self.attempt, challenge));
         let missing = challenges.iter().filter(|challenge| known(challenge).is_none());
         let missing: Vec<_> = missing.map(|challenge| self.intent(challenge)).collect();
         let noted =
@@ -77,8 +77,8 @@ impl Course<'_> {
         Ok(intended.collect())
     }
 
-    fn intent<'a>(&self, challenge: &'a Challenge) -> IntendedRecord<'a> {
-        let Place { adapter, zone, .. } = &challenge.place;
+    fn intent<'a>(&self, challenge: &'a ChallengeRecord) -> IntendedRecord<'a> {
+        let RecordLocation { adapter, zone, .. } = &challenge.place;
         IntendedRecord {
             attempt: self.attempt.id,
             adapter: adapter.name().as_str(),
@@ -97,24 +97,24 @@ impl Course<'_> {
         Ok(())
     }
 
-    async fn present_all<'a>(&self, intended: Vec<Intended<'a>>) -> Result<Vec<Presented<'a>>, Stop> {
+    async fn present_all<'a>(&self, intended: Vec<Intended<'a>>) -> Result<Vec<Presented<'a>>, AttemptError> {
         let zones: Vec<_> = by_zone(intended).into_values().map(|of_zone| self.present_in_zone(of_zone)).collect();
         gathered(at_once(zones).await.into_iter().flatten().collect())
     }
 
     /// Whatever becomes of the others, the id of each record that was made is stored.
-    async fn present_in_zone<'a>(&self, intended: Vec<Intended<'a>>) -> Vec<Result<Presented<'a>, Stop>> {
+    async fn present_in_zone<'a>(&self, intended: Vec<Intended<'a>>) -> Vec<Result<Presented<'a>, AttemptError>> {
         let (made, intended): (Vec<_>, Vec<_>) = intended.into_iter().partition(|intended| intended.made.is_some());
-        let mut presented: Vec<Result<Presented<'a>, Stop>> =
+        let mut presented: Vec<Result<Presented<'a>, AttemptError>> =
             made.into_iter().filter_map(|intended| Presented::made(intended).map(Ok)).collect();
-        let Some(Intended { challenge: Challenge { place, .. }, .. }) = intended.first() else { return presented };
+        let Some(Intended { challenge: ChallengeRecord { place, .. }, .. }) = intended.first() else { return presented };
         let records: Vec<TxtRecord> = intended.iter().map(|intended| intended.challenge.record()).collect();
         let made = place.adapter.present_all(&place.zone.id, &records).await;
         for (intended, record) in intended.into_iter().zip(made) {
             presented.push(match record {
                 Ok(record) => {
                     let noted = self.issuance.store.record_presented(intended.entry, record.as_str()).await;
-                    noted.map(|()| Presented { intended, record }).map_err(Stop::from)
+                    noted.map(|()| Presented { intended, record }).map_err(AttemptError::from)
                 }
                 Err(error) => Err(error.into()),
             });
@@ -122,14 +122,14 @@ impl Course<'_> {
         presented
     }
 
-    async fn await_published(&self, presented: &[Presented<'_>]) -> Result<(), Stop> {
+    async fn await_published(&self, presented: &[Presented<'_>]) -> Result<(), AttemptError> {
         let waits = presented.iter().map(|presented| self.await_one(presented)).collect();
         gathered(until_one_fails(waits).await).map(|_| ())
     }
 
-    async fn await_one(&self, presented: &Presented<'_>) -> Result<(), Stop> {
+    async fn await_one(&self, presented: &Presented<'_>) -> Result<(), AttemptError> {
         let Presented { intended: Intended { challenge, entry, .. }, record } = presented;
-        let Place { adapter, zone, .. } = &challenge.place;
+        let RecordLocation { adapter, zone, .. } = &challenge.place;
         let waited = self.issuance.propagation.await_published(&**adapter, &zone.id, record).await;
         if matches!(waited, Err(DnsError::RecordFailed { .. })) {
             // Were it left there, the next try would adopt it.
@@ -141,7 +141,7 @@ impl Course<'_> {
         Ok(waited?)
     }
 
-    async fn await_visible(&self, challenges: &[Challenge]) -> Result<(), Stop> {
+    async fn await_visible(&self, challenges: &[ChallengeRecord]) -> Result<(), AttemptError> {
         let values = challenges.iter().map(|challenge| {
             let place = &challenge.place;
             (&place.zone, place.name(), challenge.content.as_str())
@@ -154,8 +154,8 @@ impl Course<'_> {
     }
 }
 
-fn is_for(entry: &ChallengeRecord, attempt: &Attempt, challenge: &Challenge) -> bool {
-    let Place { adapter, zone, .. } = &challenge.place;
+fn is_for(entry: &JournalledRecord, attempt: &Attempt, challenge: &ChallengeRecord) -> bool {
+    let RecordLocation { adapter, zone, .. } = &challenge.place;
     entry.attempt == Some(attempt.id)
         && entry.adapter == adapter.name().as_str()
         && entry.zone_id == zone.id.as_str()
@@ -164,7 +164,7 @@ fn is_for(entry: &ChallengeRecord, attempt: &Attempt, challenge: &Challenge) -> 
 }
 
 /// Waits for all, a number at a time. After the first that fails no other is begun: each may wait for minutes.
-async fn until_one_fails<F: Future<Output = Result<(), Stop>>>(waits: Vec<F>) -> Vec<Result<(), Stop>> {
+async fn until_one_fails<F: Future<Output = Result<(), AttemptError>>>(waits: Vec<F>) -> Vec<Result<(), AttemptError>> {
     let failed = CancellationToken::new();
     stream::iter(waits)
         .take_until(failed.cancelled())
@@ -181,7 +181,7 @@ async fn until_one_fails<F: Future<Output = Result<(), Stop>>>(waits: Vec<F>) ->
 fn by_zone(intended: Vec<Intended<'_>>) -> BTreeMap<(&str, &str), Vec<Intended<'_>>> {
     let mut zones: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for intended in intended {
-        let Place { adapter, zone, .. } = &intended.challenge.place;
+        let RecordLocation { adapter, zone, .. } = &intended.challenge.place;
         zones.entry((adapter.name().as_str(), zone.id.as_str())).or_default().push(intended);
     }
     zones

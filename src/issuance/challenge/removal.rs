@@ -9,12 +9,12 @@ use crate::dns::adapter::{RecordId, TxtRecord, ZoneId};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::disposition::Failure;
 use crate::domain::text::RemoteMessage;
-use crate::issuance::{Issuance, Stop, Tenure};
-use crate::store::{ChallengeRecord, LEASE, Removal, StoreError};
+use crate::issuance::{Issuance, AttemptError, HeldLease};
+use crate::store::{JournalledRecord, LEASE, RemovalStart, StoreError};
 
 /// What became of a record of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum CleanupOutcome {
     /// It is gone, or was gone already.
     Removed,
     /// It would be removed, were this not only a look.
@@ -29,11 +29,11 @@ pub enum Fate {
 
 /// A record of the journal and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Swept {
+pub struct Cleanup {
     /// As the journal named it.
-    pub record: ChallengeRecord,
+    pub record: JournalledRecord,
     /// What became of it.
-    pub fate: Fate,
+    pub fate: CleanupOutcome,
 }
 
 impl Issuance {
@@ -41,12 +41,12 @@ impl Issuance {
     ///
     /// # Errors
     /// Where the work must stop.
-    pub async fn clean_up(&self, tenure: &Tenure, subject: &AutoCertificate) -> Result<(), Stop> {
+    pub async fn clean_up(&self, tenure: &HeldLease, subject: &AutoCertificate) -> Result<(), AttemptError> {
         let now = self.clock.now();
         let mut left = self.store.challenge_records(subject.id).await?;
         left.retain(|record| !record.needed && record.next_try <= now);
         tenure.hold().await?;
-        tenure.during(async { Ok::<_, Stop>(self.remove_all(left).await?) }).await?;
+        tenure.during(async { Ok::<_, AttemptError>(self.remove_all(left).await?) }).await?;
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl Issuance {
     }
 
     /// Removes these, a number at a time. Where one cannot be removed, the others are removed all the same.
-    pub(super) async fn remove_all(&self, records: Vec<ChallengeRecord>) -> Result<Vec<Swept>, StoreError> {
+    pub(super) async fn remove_all(&self, records: Vec<JournalledRecord>) -> Result<Vec<Cleanup>, StoreError> {
         let (served, unserved): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| self.dns.named(&record.adapter).is_ok());
         let removals: Vec<_> = served.into_iter().map(|record| self.remove(record)).collect();
@@ -76,31 +76,31 @@ impl Issuance {
         Ok(removed)
     }
 
-    async fn remove(&self, record: ChallengeRecord) -> Result<Swept, StoreError> {
+    async fn remove(&self, record: JournalledRecord) -> Result<Cleanup, StoreError> {
         let patience = self.dns.named(&record.adapter).map_or(LEASE, |adapter| adapter.removal_patience());
-        if self.store.begin_removal(record.id, patience).await? == Removal::NeededElsewhere {
+        if self.store.begin_removal(record.id, patience).await? == RemovalStart::NeededElsewhere {
             // A CA that hands out a pending authorization again wants the same record again.
-            return Ok(Swept { record, fate: Fate::InUse("an open order needs an equal record") });
+            return Ok(Cleanup { record, fate: CleanupOutcome::InUse("an open order needs an equal record") });
         }
         let fate = match self.take_away(&record, patience).await {
             Ok(()) => {
                 self.store.record_removed(record.id).await?;
                 tracing::debug!(name = record.name, "challenge record removed");
-                Fate::Removed
+                CleanupOutcome::Removed
             }
             Err(failure) => {
                 let pause = self.clock.now() + removal_pause(record.removal_tries);
                 let next_try = failure.disposition.not_before().map_or(pause, |asked| asked.max(pause));
                 tracing::warn!(name = record.name, %next_try, "challenge record not removed: {failure}");
                 self.store.removal_failed(record.id, next_try).await?;
-                Fate::Failed(failure.message)
+                CleanupOutcome::Failed(failure.message)
             }
         };
-        Ok(Swept { record, fate })
+        Ok(Cleanup { record, fate })
     }
 
     /// Takes no longer than others wait for it.
-    async fn take_away(&self, entry: &ChallengeRecord, patience: Duration) -> Result<(), Failure> {
+    async fn take_away(&self, entry: &JournalledRecord, patience: Duration) -> Result<(), Failure> {
         let record = TxtRecord { name: entry.name.clone(), content: entry.content.clone() };
         let (zone, id) = (ZoneId::from(entry.zone_id.clone()), entry.record_id.clone().map(RecordId::from));
         let adapter = self.dns.named(&entry.adapter)?;
@@ -111,8 +111,8 @@ impl Issuance {
     }
 
     /// What an adapter published that the settings no longer have stays where it is, and is told of once a day.
-    async fn put_off(&self, records: Vec<ChallengeRecord>) -> Result<Vec<Swept>, StoreError> {
-        let mut by_adapter: BTreeMap<String, Vec<ChallengeRecord>> = BTreeMap::new();
+    async fn put_off(&self, records: Vec<JournalledRecord>) -> Result<Vec<Cleanup>, StoreError> {
+        let mut by_adapter: BTreeMap<String, Vec<JournalledRecord>> = BTreeMap::new();
         for record in records {
             by_adapter.entry(record.adapter.clone()).or_default().push(record);
         }
@@ -124,8 +124,8 @@ impl Issuance {
             if put_off > 0 {
                 tracing::warn!(records = put_off, "challenge records cannot be removed: {error}");
             }
-            let failed = Fate::Failed(error.to_string().into());
-            left.extend(records.into_iter().map(|record| Swept { record, fate: failed.clone() }));
+            let failed = CleanupOutcome::Failed(error.to_string().into());
+            left.extend(records.into_iter().map(|record| Cleanup { record, fate: failed.clone() }));
         }
         Ok(left)
     }

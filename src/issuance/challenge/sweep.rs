@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use super::removal::{Fate, Swept};
+use super::removal::{CleanupOutcome, Cleanup};
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::issuance::confirmed_clock::ConfirmedBy;
-use crate::issuance::{Issuance, Stop, Tenure};
-use crate::store::{ChallengeRecord, RunOutcome, StoreError};
+use crate::issuance::{Issuance, AttemptError, HeldLease};
+use crate::store::{JournalledRecord, RunOutcome, StoreError};
 
 /// What a sweep does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sweep {
+pub enum SweepMode {
     /// It removes what nobody needs.
     Remove,
     /// It only looks.
@@ -29,9 +29,9 @@ impl Issuance {
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn sweep(&self, sweep: &Sweep, stopping: &CancellationToken) -> Result<Vec<Swept>, StoreError> {
+    pub async fn sweep(&self, sweep: &SweepMode, stopping: &CancellationToken) -> Result<Vec<Cleanup>, StoreError> {
         self.store.free_dead_leases().await?;
-        let mut by_owner: BTreeMap<Option<AutoCertificateId>, Vec<ChallengeRecord>> = BTreeMap::new();
+        let mut by_owner: BTreeMap<Option<AutoCertificateId>, Vec<JournalledRecord>> = BTreeMap::new();
         for record in self.store.journal().await?.into_iter().filter(|record| sweep.concerns(record)) {
             by_owner.entry(record.auto_certificate).or_default().push(record);
         }
@@ -48,7 +48,7 @@ impl Issuance {
             all.extend(needed.into_iter().map(|record| in_use(record, until)));
             all.extend(match owner {
                 _ if left.is_empty() => Vec::new(),
-                Some(id) if *sweep != Sweep::Look => self.sweep_claimed(sweep, id, left, stopping).await?,
+                Some(id) if *sweep != SweepMode::Look => self.sweep_claimed(sweep, id, left, stopping).await?,
                 _ => self.sweep_these(sweep, left).await?,
             });
         }
@@ -58,26 +58,26 @@ impl Issuance {
     /// Nobody else works on it meanwhile.
     async fn sweep_claimed(
         &self,
-        sweep: &Sweep,
+        sweep: &SweepMode,
         id: AutoCertificateId,
-        left: Vec<ChallengeRecord>,
+        left: Vec<JournalledRecord>,
         stopping: &CancellationToken,
-    ) -> Result<Vec<Swept>, StoreError> {
-        let at_work = |record| Swept { record, fate: Fate::InUse("a running renewal is at work on it") };
+    ) -> Result<Vec<Cleanup>, StoreError> {
+        let at_work = |record| Cleanup { record, fate: CleanupOutcome::InUse("a running renewal is at work on it") };
         let Some(claim) = self.store.claim(id).await? else {
             return Ok(left.into_iter().map(at_work).collect());
         };
         // What was removed before the claim is nobody's business any more.
         let mut present = self.store.challenge_records(id).await?;
         present.retain(|record| !record.needed && sweep.concerns(record));
-        let tenure = Tenure::new(self.store.clone(), &claim, stopping);
+        let tenure = HeldLease::new(self.store.clone(), &claim, stopping);
         let swept = tokio::select! {
-            swept = tenure.during(async { Ok::<_, Stop>(self.sweep_these(sweep, present.clone()).await?) }) => swept,
+            swept = tenure.during(async { Ok::<_, AttemptError>(self.sweep_these(sweep, present.clone()).await?) }) => swept,
             never = tenure.keep() => match never {},
         };
         let swept = match swept {
             Ok(swept) => swept,
-            Err(Stop::Store(error)) => return Err(error),
+            Err(AttemptError::Store(error)) => return Err(error),
             // Whoever took it over removes them.
             Err(_) => return Ok(present.into_iter().map(at_work).collect()),
         };
@@ -88,25 +88,25 @@ impl Issuance {
         }
     }
 
-    async fn sweep_these(&self, sweep: &Sweep, records: Vec<ChallengeRecord>) -> Result<Vec<Swept>, StoreError> {
+    async fn sweep_these(&self, sweep: &SweepMode, records: Vec<JournalledRecord>) -> Result<Vec<Cleanup>, StoreError> {
         let fate = match sweep {
-            Sweep::Remove => return self.remove_all(records).await,
-            Sweep::Look => Fate::WouldGo,
-            Sweep::Forget(_) => Fate::Forgotten,
+            SweepMode::Remove => return self.remove_all(records).await,
+            SweepMode::Look => CleanupOutcome::WouldGo,
+            SweepMode::Forget(_) => CleanupOutcome::Forgotten,
         };
         let mut swept = Vec::with_capacity(records.len());
         for record in records {
-            if fate == Fate::Forgotten {
+            if fate == CleanupOutcome::Forgotten {
                 self.store.record_removed(record.id).await?;
             }
-            swept.push(Swept { record, fate: fate.clone() });
+            swept.push(Cleanup { record, fate: fate.clone() });
         }
         Ok(swept)
     }
 }
 
-impl Sweep {
-    fn concerns(&self, record: &ChallengeRecord) -> bool {
+impl SweepMode {
+    fn concerns(&self, record: &JournalledRecord) -> bool {
         match self {
             Self::Remove | Self::Look => true,
             Self::Forget(adapter) => record.adapter == *adapter,
@@ -116,16 +116,16 @@ impl Sweep {
 
 /// A canary is in use until its time is over by a clock that can be believed, or its removal was tried. No canary has more
 /// time than [`LONGEST_CANARY`]: whoever gave it more had a clock that was ahead.
-fn is_needed(record: &ChallengeRecord, until: Option<Moment>) -> bool {
+fn is_needed(record: &JournalledRecord, until: Option<Moment>) -> bool {
     let may_be_in_use = |until: Moment| record.next_try > until && record.next_try <= until + LONGEST_CANARY;
     record.needed || (is_untried(record) && until.is_none_or(may_be_in_use))
 }
 
-fn is_untried(record: &ChallengeRecord) -> bool {
+fn is_untried(record: &JournalledRecord) -> bool {
     record.auto_certificate.is_none() && record.removal_tries == 0
 }
 
-fn in_use(record: ChallengeRecord, until: Option<Moment>) -> Swept {
+fn in_use(record: JournalledRecord, until: Option<Moment>) -> Cleanup {
     let why = match until {
         _ if record.needed => "an open order needs it",
         Some(_) => "a check made it a few minutes ago",
@@ -133,7 +133,7 @@ fn in_use(record: ChallengeRecord, until: Option<Moment>) -> Swept {
             "a check may still use it: no CA confirms this machine's clock; set the clock, or try again when a CA answers"
         }
     };
-    Swept { record, fate: Fate::InUse(why) }
+    Cleanup { record, fate: CleanupOutcome::InUse(why) }
 }
 
 /// The ten minutes that it gets, and the hour by which the clocks of a fleet may differ.
@@ -145,8 +145,8 @@ mod tests {
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
-    fn canary(next_try: Moment) -> ChallengeRecord {
-        ChallengeRecord {
+    fn canary(next_try: Moment) -> JournalledRecord {
+        JournalledRecord {
             id: uuid::Uuid::nil().into(),
             auto_certificate: None,
             attempt: None,
@@ -167,6 +167,6 @@ mod tests {
             (canary(NOW + Duration::minutes(5)), canary(NOW - Duration::minutes(5)), canary(NOW + Duration::days(400)));
         assert!(is_needed(&young, Some(NOW)) && !is_needed(&over, Some(NOW)) && !is_needed(&of_wrong_clock, Some(NOW)));
         assert!([&young, &over, &of_wrong_clock].iter().all(|canary| is_needed(canary, None)), "nobody knows");
-        assert!(!is_needed(&ChallengeRecord { removal_tries: 1, ..young }, None), "its maker tried that");
+        assert!(!is_needed(&JournalledRecord { removal_tries: 1, ..young }, None), "its maker tried that");
     }
 }

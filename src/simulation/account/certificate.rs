@@ -2,14 +2,14 @@
 
 use time::{Duration, Time};
 
-use crate::domain::auto_certificate::{NewestCertificate, Standing};
-use crate::domain::back_off::Trouble;
+use crate::domain::auto_certificate::{NewestCertificate, AutoCertificateFacts};
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Disposition;
-use crate::domain::hold::HoldCause;
+use crate::domain::hold::DeferralCause;
 use crate::domain::id::CertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
-use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 use crate::runtime::randomness::Randomness;
 use crate::simulation::account::polls::{POLL_EVERY, answer};
 use crate::simulation::ca::{Ca, Issued};
@@ -20,7 +20,7 @@ pub(super) struct Certificate {
     /// What it is for.
     pub(super) names: Box<[DnsName]>,
     /// All that the decisions rest on.
-    pub(super) standing: Standing,
+    pub(super) standing: AutoCertificateFacts,
     /// What is happening to it.
     pub(super) step: Step,
     /// When something happens to it next, unless it is queued.
@@ -56,11 +56,11 @@ pub(super) fn fleet(scenario: &Scenario, account: u32, ca: &mut Ca, randomness: 
         let issued = ca.grant(&names, not_before);
         let mut info = RenewalInfo::after(None, answer(ca, index, issued.not_before), issued.not_before, draw);
         info.ask_at = START + POLL_EVERY * randomness.fraction();
-        let standing = Standing {
+        let standing = AutoCertificateFacts {
             newest: Some(newest(&issued, randomness.uuid().into())),
             last_issued: Some(issued.not_before),
             renewal_info: Some(info),
-            ..Standing::default()
+            ..AutoCertificateFacts::default()
         };
         Certificate { names, standing, step: Step::Waiting, next: START, news: false, in_line: false }
     };
@@ -80,9 +80,9 @@ impl Certificate {
 
     /// Ends what was put off because the provider was down; tells whether there was anything.
     pub(super) fn forgive_the_provider(&mut self) -> bool {
-        let is_down = |trouble: &Trouble| matches!(trouble.last.disposition, Disposition::ProviderDown { .. });
+        let is_down = |trouble: &FailureStreak| matches!(trouble.last.disposition, Disposition::ProviderDown { .. });
         let trouble = self.standing.trouble.take_if(|trouble| is_down(trouble));
-        let hold = self.standing.hold.take_if(|hold| hold.cause == HoldCause::ProviderDown);
+        let hold = self.standing.hold.take_if(|hold| hold.cause == DeferralCause::ProviderDown);
         trouble.is_some() || hold.is_some()
     }
 
@@ -92,8 +92,8 @@ impl Certificate {
         let Some(newest) = self.standing.newest else { return };
         let due = newest.not_before + newest.lifetime() * TWO_THIRDS;
         let moment = Moment::from(due.to_date_time().replace_time(Time::MIDNIGHT));
-        let window = Window::new(moment - Duration::SECOND, moment);
-        let suggestion = window.map(|window| Suggestion { window, moment, explanation_url: None });
+        let window = RenewalWindow::new(moment - Duration::SECOND, moment);
+        let suggestion = window.map(|window| RenewalSuggestion { window, moment, explanation_url: None });
         let ask_at = now + Duration::DAY;
         self.standing.renewal_info = Some(RenewalInfo { suggestion, ask_at, failures: 0, problem: None });
     }

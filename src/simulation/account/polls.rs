@@ -4,7 +4,7 @@
 use time::Duration;
 
 use crate::domain::moment::Moment;
-use crate::domain::renewal_info::{Answer, RenewalInfo};
+use crate::domain::renewal_info::{RenewalInfoAnswer, RenewalInfo};
 use crate::simulation::account::Account;
 use crate::simulation::account::certificate::Step;
 use crate::simulation::ca::Ca;
@@ -49,7 +49,7 @@ impl Account<'_> {
         self.tally.polls += 1;
         let draw = self.randomness.fraction();
         let answer = if self.scenario.is_down(now) {
-            Answer::Unreachable("HTTP 503".to_owned(), None)
+            RenewalInfoAnswer::Unreachable("HTTP 503".to_owned(), None)
         } else {
             self.certificates[index as usize].news = false;
             answer(&self.ca, index, now)
@@ -60,8 +60,8 @@ impl Account<'_> {
 }
 
 /// What the CA says about the renewal of a certificate.
-pub(super) fn answer(ca: &Ca, index: u32, now: Moment) -> Answer {
-    Answer::Window { window: ca.newest(index).window, explanation_url: None, retry_after: Some(now + POLL_EVERY) }
+pub(super) fn answer(ca: &Ca, index: u32, now: Moment) -> RenewalInfoAnswer {
+    RenewalInfoAnswer::Window { window: ca.newest(index).window, explanation_url: None, retry_after: Some(now + POLL_EVERY) }
 }
 
 /// What Let's Encrypt asks for.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::moment::Moment;
-use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 use crate::domain::text::RemoteMessage;
 use crate::store::StoreError;
 use crate::store::row::Record;
@@ -31,9 +31,9 @@ impl Record<'_> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
         let document: RenewalInfoDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
         let suggestion = |known: SuggestionDocument| {
-            let window = Window::new(Moment::from_micros(known.start), Moment::from_micros(known.end));
+            let window = RenewalWindow::new(Moment::from_micros(known.start), Moment::from_micros(known.end));
             let (window, moment) = (self.known(column, window)?, Moment::from_micros(known.moment));
-            Ok::<_, StoreError>(Suggestion {
+            Ok::<_, StoreError>(RenewalSuggestion {
                 window,
                 moment,
                 explanation_url: known.explanation_url.map(|url| RemoteMessage::paragraph(&url).to_string()),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::moment::Moment;
 use crate::domain::revocation::{Revocation, UnknownRevocationReason};
 use crate::store::StoreError;
-use crate::store::documents::TroubleDocument;
+use crate::store::documents::FailureStreakDocument;
 use crate::store::row::Record;
 
 /// A revocation as a document.
@@ -14,7 +14,7 @@ pub(in crate::store) fn of_revocation(revocation: &Revocation) -> String {
         reason: revocation.reason.as_str().to_owned(),
         requested_at: revocation.requested.micros(),
         done_at: revocation.done.map(Moment::micros),
-        trouble: revocation.trouble.as_ref().map(TroubleDocument::from),
+        trouble: revocation.trouble.as_ref().map(FailureStreakDocument::from),
     };
     serde_json::json!(document).to_string()
 }
@@ -36,5 +36,5 @@ struct RevocationDocument {
     reason: String,
     requested_at: i64,
     done_at: Option<i64>,
-    trouble: Option<TroubleDocument>,
+    trouble: Option<FailureStreakDocument>,
 }

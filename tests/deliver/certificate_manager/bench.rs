@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use autocertd::config::delivery::CertificateManagerEntry;
 use autocertd::deliver::certificate_manager::CertificateManagerDelivery;
-use autocertd::deliver::{Delivered, Delivery, Parcel};
+use autocertd::deliver::{Delivered, Delivery, DeliveryPayload};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::{Clock, TurnedClock};
+use autocertd::runtime::clock::{Clock, ManualClock};
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub(super) struct Bench {
     pub(super) daemon: Daemon,
     pub(super) proxy: FaultProxy,
     folder: TempDir,
-    pub(super) clock: Arc<TurnedClock>,
+    pub(super) clock: Arc<ManualClock>,
     pub(super) delivery: CertificateManagerDelivery,
 }
 
@@ -65,11 +65,11 @@ impl Bench {
         Self { daemon, proxy, folder, clock, delivery }
     }
 
-    pub(super) async fn deliver(&self, parcel: &Parcel, receipt: Option<&Value>) -> Delivered {
+    pub(super) async fn deliver(&self, parcel: &DeliveryPayload, receipt: Option<&Value>) -> Delivered {
         self.delivery.deliver(parcel, receipt).await.unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    pub(super) async fn failure(&self, parcel: &Parcel, receipt: Option<&Value>) -> Failure {
+    pub(super) async fn failure(&self, parcel: &DeliveryPayload, receipt: Option<&Value>) -> Failure {
         self.delivery.deliver(parcel, receipt).await.unwrap_err()
     }
 
@@ -79,7 +79,7 @@ impl Bench {
         list["items"].as_array().unwrap().clone()
     }
 
-    pub(super) async fn upload(&self, name: &str, parcel: &Parcel) -> Value {
+    pub(super) async fn upload(&self, name: &str, parcel: &DeliveryPayload) -> Value {
         let properties = json!({
             "name": name,
             "certificate": parcel.leaf_pem,
@@ -134,8 +134,8 @@ pub(super) fn entry(endpoint: &str, token_file: &Path, timeout: &str) -> Certifi
     toml::from_str(&text).unwrap()
 }
 
-pub(super) fn clock() -> Arc<TurnedClock> {
-    let clock = TurnedClock::starting_at(START);
+pub(super) fn clock() -> Arc<ManualClock> {
+    let clock = ManualClock::starting_at(START);
     // Right, as a CA says.
     clock.evidence().note_ca_time("ca.example", START, clock.running());
     Arc::new(clock)

@@ -6,7 +6,7 @@ use autocertd_support::timed::Timed;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use autocertd::deliver::{Files, Parcel};
+use autocertd::deliver::{FilesDelivery, DeliveryPayload};
 use autocertd_support::again;
 use secrecy::ExposeSecret;
 
@@ -53,8 +53,8 @@ enum Before {
 struct Case {
     stand: Stand,
     before: Before,
-    old: Parcel,
-    new: Parcel,
+    old: DeliveryPayload,
+    new: DeliveryPayload,
 }
 
 impl Case {
@@ -112,7 +112,7 @@ async fn the_child_publishes() {
     let mut parcel = parcel_of(text("leaf"), text("key"));
     parcel.certificate = text("id").parse().unwrap();
     parcel.chain_pem = text("chain");
-    Files::new(&settings(folder)).publish(&parcel).await.unwrap();
+    FilesDelivery::new(&settings(folder)).publish(&parcel).await.unwrap();
 }
 
 /// Each file needs its mode set, which is one more step.

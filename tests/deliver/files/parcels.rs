@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use autocertd::config::delivery::{FilesEntry, Mode};
-use autocertd::deliver::{Addressee, Parcel};
+use autocertd::deliver::{DeliveryRecipient, DeliveryPayload};
 use autocertd::domain::leaf::Leaf;
 use autocertd::runtime::randomness::Randomness;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
@@ -23,15 +23,15 @@ pub(crate) fn entry(directory: &Path) -> FilesEntry {
 }
 
 /// A fresh certificate for `www.example.com` in a chain of two.
-pub(crate) fn parcel() -> Parcel {
+pub(crate) fn parcel() -> DeliveryPayload {
     let (leaf_pem, private_key) = pair("www.example.com");
     parcel_of(leaf_pem, private_key)
 }
 
-pub(crate) fn parcel_of(leaf_pem: String, private_key: String) -> Parcel {
+pub(crate) fn parcel_of(leaf_pem: String, private_key: String) -> DeliveryPayload {
     let id = Randomness::from_system().unwrap().uuid();
-    Parcel {
-        addressee: Addressee {
+    DeliveryPayload {
+        addressee: DeliveryRecipient {
             id: id.into(),
             name: "www".parse().unwrap(),
             key: None,

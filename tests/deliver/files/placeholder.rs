@@ -1,6 +1,6 @@
 //! The pair that stands in for a first certificate.
 
-use autocertd::deliver::{Published, WentBack};
+use autocertd::deliver::{PublishOutcome, RollBackOutcome};
 use autocertd::domain::leaf::Leaf;
 
 use crate::files::parcels::parcel;
@@ -35,14 +35,14 @@ async fn a_placeholder_is_replaced_and_never_comes_back() {
     files.place_holder(&first.addressee).await.unwrap();
     assert_eq!(stand.snapshot(), placed, "what is live stays");
 
-    assert_eq!(files.publish(&first).await.unwrap(), Published::Changed);
+    assert_eq!(files.publish(&first).await.unwrap(), PublishOutcome::Changed);
     stand.assert_serves(&first);
-    assert_eq!(files.roll_back(&first.addressee, START).await.unwrap(), WentBack::Nothing);
+    assert_eq!(files.roll_back(&first.addressee, START).await.unwrap(), RollBackOutcome::Nothing);
     assert_eq!(stand.assert_tidy().len(), 1);
     files.place_holder(&first.addressee).await.unwrap();
     stand.assert_serves(&first);
     files.publish(&second).await.unwrap();
-    assert_eq!(files.roll_back(&first.addressee, START).await.unwrap(), WentBack::Done);
+    assert_eq!(files.roll_back(&first.addressee, START).await.unwrap(), RollBackOutcome::Done);
     stand.assert_serves(&first);
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use autocertd::deliver::{Files, Parcel, Published, WentBack};
+use autocertd::deliver::{FilesDelivery, DeliveryPayload, PublishOutcome, RollBackOutcome};
 use autocertd::domain::leaf::Leaf;
 use secrecy::ExposeSecret;
 
@@ -17,7 +17,7 @@ async fn a_certificate_is_published_whole_and_only_once() {
     let stand = Stand::with(|entry| entry.combined = true);
     let (files, parcel) = (stand.files(), parcel());
     assert!(!files.is_current(&parcel).await.unwrap());
-    assert_eq!(files.publish(&parcel).await.unwrap(), Published::Changed);
+    assert_eq!(files.publish(&parcel).await.unwrap(), PublishOutcome::Changed);
     stand.assert_serves(&parcel);
     let key = parcel.private_key.expose_secret().trim_end();
     assert_eq!(stand.text("cert.pem"), parcel.leaf_pem);
@@ -33,7 +33,7 @@ async fn a_certificate_is_published_whole_and_only_once() {
     }
     let whole = stand.snapshot();
     assert!(files.is_current(&parcel).await.unwrap());
-    assert_eq!(files.publish(&parcel).await.unwrap(), Published::Unchanged);
+    assert_eq!(files.publish(&parcel).await.unwrap(), PublishOutcome::Unchanged);
     assert_eq!(stand.snapshot(), whole);
 }
 
@@ -43,22 +43,22 @@ async fn the_previous_certificate_is_kept_and_comes_back_once() {
     let files = stand.files();
     let [first, second, third] = [parcel(), parcel(), parcel()];
     let roll_back = || files.roll_back(&first.addressee, START);
-    assert_eq!(roll_back().await.unwrap(), WentBack::Nothing, "nothing was published yet");
+    assert_eq!(roll_back().await.unwrap(), RollBackOutcome::Nothing, "nothing was published yet");
     files.publish(&first).await.unwrap();
-    assert_eq!(roll_back().await.unwrap(), WentBack::Nothing, "there is nothing before the first");
+    assert_eq!(roll_back().await.unwrap(), RollBackOutcome::Nothing, "there is nothing before the first");
     for parcel in [&second, &third] {
-        assert_eq!(files.publish(parcel).await.unwrap(), Published::Replaced);
+        assert_eq!(files.publish(parcel).await.unwrap(), PublishOutcome::Replaced);
     }
     assert_eq!(stand.link(".previous"), Some(Stand::version(&second)));
     assert_eq!(stand.assert_tidy().len(), 2);
 
-    assert_eq!(roll_back().await.unwrap(), WentBack::Done);
+    assert_eq!(roll_back().await.unwrap(), RollBackOutcome::Done);
     stand.assert_serves(&second);
     assert!(files.is_current(&second).await.unwrap());
-    assert_eq!(roll_back().await.unwrap(), WentBack::Nothing, "it does not go back and forth");
+    assert_eq!(roll_back().await.unwrap(), RollBackOutcome::Nothing, "it does not go back and forth");
     assert_eq!(stand.assert_tidy().len(), 1);
 
-    assert_eq!(files.publish(&third).await.unwrap(), Published::Replaced);
+    assert_eq!(files.publish(&third).await.unwrap(), PublishOutcome::Replaced);
     stand.assert_serves(&third);
     assert_eq!(stand.link(".previous"), Some(Stand::version(&second)));
 }
@@ -72,15 +72,15 @@ async fn another_form_of_the_same_certificate_is_no_new_certificate() {
 
     stand.entry.combined = true;
     assert!(!stand.files().is_current(&second).await.unwrap());
-    assert_eq!(stand.files().publish(&second).await.unwrap(), Published::Changed);
+    assert_eq!(stand.files().publish(&second).await.unwrap(), PublishOutcome::Changed);
     assert_eq!(stand.link(".current"), Some(format!(".versions/{}.2", second.certificate)));
     assert_eq!(stand.link(".previous"), Some(Stand::version(&first)));
     assert!(stand.text("combined.pem").contains("PRIVATE KEY"));
 
     stand.entry.combined = false;
-    assert_eq!(stand.files().publish(&second).await.unwrap(), Published::Changed);
+    assert_eq!(stand.files().publish(&second).await.unwrap(), PublishOutcome::Changed);
     assert_eq!((stand.link("combined.pem"), stand.link(".current")), (None, Some(Stand::version(&second))));
-    assert_eq!(stand.files().roll_back(&first.addressee, START).await.unwrap(), WentBack::Done);
+    assert_eq!(stand.files().roll_back(&first.addressee, START).await.unwrap(), RollBackOutcome::Done);
     stand.assert_serves(&first);
     stand.assert_tidy();
 }
@@ -93,7 +93,7 @@ async fn what_has_expired_never_comes_back() {
     stand.files().publish(&next).await.unwrap();
     let before = stand.snapshot();
     let ended = stand.files().roll_back(&next.addressee, expired.leaf.not_after).await.unwrap();
-    assert_eq!(ended, WentBack::Expired(expired.leaf.not_after));
+    assert_eq!(ended, RollBackOutcome::Expired(expired.leaf.not_after));
     assert_eq!(stand.snapshot(), before);
 }
 
@@ -123,7 +123,7 @@ async fn what_was_tampered_with_or_left_over_is_put_right() {
     std::fs::write(stand.path(".versions/.draft/privkey.pem"), "half a k").unwrap();
     std::os::unix::fs::symlink(".versions/x", stand.path(".current.new")).unwrap();
     std::fs::create_dir(stand.path(format!(".versions/{}", self::parcel().certificate).as_str())).unwrap();
-    assert_eq!(files.publish(&parcel).await.unwrap(), Published::Unchanged);
+    assert_eq!(files.publish(&parcel).await.unwrap(), PublishOutcome::Unchanged);
     assert_eq!(stand.assert_tidy().len(), 1);
 }
 
@@ -145,7 +145,7 @@ async fn only_one_process_publishes_at_a_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_never_sees_a_key_beside_another_certificate() {
     let stand = Stand::new();
-    let parcels: Vec<Parcel> = (0..4).map(|_| parcel()).collect();
+    let parcels: Vec<DeliveryPayload> = (0..4).map(|_| parcel()).collect();
     stand.files().publish(&parcels[0]).await.unwrap();
     let (current, done) = (stand.path(".current"), AtomicBool::new(false));
     let (pairs, versions) = std::thread::scope(|scope| {
@@ -174,7 +174,7 @@ async fn a_reader_never_sees_a_key_beside_another_certificate() {
     assert!(pairs > 100 && versions == parcels.len(), "{pairs} pairs of {versions} certificates were read");
 }
 
-async fn publish_in_turn(files: &Files, parcels: &[Parcel]) -> Result<(), autocertd::domain::disposition::Failure> {
+async fn publish_in_turn(files: &FilesDelivery, parcels: &[DeliveryPayload]) -> Result<(), autocertd::domain::disposition::Failure> {
     for turn in 1..=300 {
         files.publish(&parcels[turn % parcels.len()]).await?;
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use autocertd::config::delivery::FilesEntry;
-use autocertd::deliver::{Files, Parcel};
+use autocertd::deliver::{FilesDelivery, DeliveryPayload};
 use autocertd::domain::leaf::Leaf;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -29,8 +29,8 @@ impl Stand {
         Self { folder, entry }
     }
 
-    pub(crate) fn files(&self) -> Files {
-        Files::new(&self.entry)
+    pub(crate) fn files(&self) -> FilesDelivery {
+        FilesDelivery::new(&self.entry)
     }
 
     /// The folder of the certificate.
@@ -55,12 +55,12 @@ impl Stand {
     }
 
     /// The version of a parcel, as `.current` and `.previous` point at it.
-    pub(crate) fn version(parcel: &Parcel) -> String {
+    pub(crate) fn version(parcel: &DeliveryPayload) -> String {
         format!(".versions/{}", parcel.certificate)
     }
 
     /// Checks that this very parcel is served.
-    pub(crate) fn assert_serves(&self, parcel: &Parcel) {
+    pub(crate) fn assert_serves(&self, parcel: &DeliveryPayload) {
         assert_eq!(self.text("fullchain.pem"), parcel.full_chain_pem());
         assert_eq!(self.text("privkey.pem").trim_end(), parcel.private_key.expose_secret().trim_end());
         Leaf::from_pem(&self.text("cert.pem")).unwrap().check_key(&self.text("privkey.pem")).unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use autocertd::config::dns::DelegatedSection;
-use autocertd::dns::delegated::{Contents, Held, NameServer, Sockets};
+use autocertd::dns::delegated::{ZoneContents, NameContents, NameServer, Sockets};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,10 +41,10 @@ struct Shelf {
 
 struct OnShelf(Arc<Shelf>);
 
-impl Contents for OnShelf {
+impl ZoneContents for OnShelf {
     type Error = io::Error;
 
-    async fn at(&self, name: &str) -> Result<Held, io::Error> {
+    async fn at(&self, name: &str) -> Result<NameContents, io::Error> {
         let looking = self.0.looking.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.most_looking.fetch_max(looking, Ordering::SeqCst);
         tokio::task::yield_now().await;
@@ -58,9 +58,9 @@ impl Contents for OnShelf {
         let values = self.0.values.lock().unwrap();
         let below = format!(".{name}");
         Ok(match values.get(name) {
-            Some(values) => Held::Values(values.clone()),
-            None if values.keys().any(|held| held.ends_with(&below)) => Held::OnlyBelow,
-            None => Held::Nothing,
+            Some(values) => NameContents::Values(values.clone()),
+            None if values.keys().any(|held| held.ends_with(&below)) => NameContents::OnlyBelow,
+            None => NameContents::Nothing,
         })
     }
 }

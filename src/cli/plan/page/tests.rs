@@ -2,21 +2,21 @@ use time::Duration;
 
 use super::*;
 use crate::domain::attempt::StageKind;
-use crate::domain::auto_certificate::{AutoCertificate, NewestCertificate, Standing};
-use crate::domain::back_off::Trouble;
+use crate::domain::auto_certificate::{AutoCertificate, NewestCertificate, AutoCertificateFacts};
+use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Failure;
-use crate::domain::finding::{Check, Finding, Subject};
-use crate::domain::hold::{Hold, HoldCause};
+use crate::domain::finding::{Check, CheckResult, CheckSubject};
+use crate::domain::hold::{Deferral, DeferralCause};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::ledger::LimitKind;
-use crate::domain::outlook::Outlook;
-use crate::domain::rehearsal::Rehearsal;
-use crate::domain::renewal_info::{RenewalInfo, Suggestion, Window};
+use crate::domain::outlook::Forecast;
+use crate::domain::rehearsal::Preflight;
+use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 use crate::domain::resource::{Actor, Audit};
 
 const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
-fn planned(number: usize, standing: Standing) -> Planned {
+fn planned(number: usize, standing: AutoCertificateFacts) -> Planned {
     let name = format!("host{number:02}.example.com");
     let subject = AutoCertificate {
         id: uuid::Uuid::from_u128(number as u128).into(),
@@ -29,11 +29,11 @@ fn planned(number: usize, standing: Standing) -> Planned {
         audit: Audit::new(Actor::autocertd(), NOW),
         standing,
     };
-    let outlook = Outlook::of(&subject.standing, NOW);
+    let outlook = Forecast::of(&subject.standing, NOW);
     Planned { subject, outlook }
 }
 
-fn serving(days_left: i64) -> Standing {
+fn serving(days_left: i64) -> AutoCertificateFacts {
     let not_after = NOW + Duration::days(days_left);
     let newest = NewestCertificate {
         id: uuid::Uuid::nil().into(),
@@ -43,43 +43,43 @@ fn serving(days_left: i64) -> Standing {
         issuer: None,
     };
     let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
-    Standing { newest: Some(newest), renewal_info: Some(info), ..Standing::default() }
+    AutoCertificateFacts { newest: Some(newest), renewal_info: Some(info), ..AutoCertificateFacts::default() }
 }
 
 /// Fifty auto-certificates in mixed states.
 fn fleet() -> Vec<Planned> {
     let trouble = |failure, failures| {
-        let first = Trouble::after(None, failure, NOW - Duration::SECOND, None, 0.5);
-        Some(Trouble { failures, ..first })
+        let first = FailureStreak::after(None, failure, NOW - Duration::SECOND, None, 0.5);
+        Some(FailureStreak { failures, ..first })
     };
     let caa = "caa-check.example refused to take the order: HTTP 403, CAA record for host00.example.com prevents issuance \
                (caa). What to do: let the CA issue in the CAA records of the name, or remove them";
     let down = "ca.example could not take the order: HTTP 503, the service is down for maintenance";
-    let limit = HoldCause::Limit {
+    let limit = DeferralCause::Limit {
         kind: LimitKind::Domain,
         description: "new certificates of example.com (50 in 7 d)".to_owned(),
     };
     let in_window = |days: i64| {
         let start = NOW + Duration::days(days);
-        let window = Window::new(start, start + Duration::days(2)).unwrap();
-        let suggestion = Suggestion { window, moment: start + Duration::HOUR, explanation_url: None };
+        let window = RenewalWindow::new(start, start + Duration::days(2)).unwrap();
+        let suggestion = RenewalSuggestion { window, moment: start + Duration::HOUR, explanation_url: None };
         let info =
             RenewalInfo { suggestion: Some(suggestion), ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
-        Standing { renewal_info: Some(info), ..serving(30 + days) }
+        AutoCertificateFacts { renewal_info: Some(info), ..serving(30 + days) }
     };
     let mut fleet = vec![
-        planned(0, Standing { trouble: trouble(Failure::operator(caa), 3), ..serving(20) }),
-        planned(1, Standing { trouble: trouble(Failure::retry(down), 2), ..serving(3) }),
+        planned(0, AutoCertificateFacts { trouble: trouble(Failure::operator(caa), 3), ..serving(20) }),
+        planned(1, AutoCertificateFacts { trouble: trouble(Failure::retry(down), 2), ..serving(3) }),
         planned(
             2,
-            Standing { hold: Some(Hold { until: NOW + Duration::hours(3), cause: limit }), ..Standing::default() },
+            AutoCertificateFacts { hold: Some(Deferral { until: NOW + Duration::hours(3), cause: limit }), ..AutoCertificateFacts::default() },
         ),
-        planned(3, Standing { running: true, open_attempt: Some(StageKind::Ordered), ..serving(25) }),
-        planned(4, Standing::default()),
+        planned(3, AutoCertificateFacts { running: true, open_attempt: Some(StageKind::Ordered), ..serving(25) }),
+        planned(4, AutoCertificateFacts::default()),
         planned(
             5,
-            Standing {
-                hold: Some(Hold { until: NOW + Duration::minutes(4), cause: HoldCause::ProviderDown }),
+            AutoCertificateFacts {
+                hold: Some(Deferral { until: NOW + Duration::minutes(4), cause: DeferralCause::ProviderDown }),
                 ..serving(29)
             },
         ),
@@ -125,11 +125,11 @@ fn what_ends_soon_is_said_below() {
 
 #[test]
 fn what_would_fail_as_things_are_is_told_in_full() {
-    let about = Subject::Name("host01.example.com".to_owned());
+    let about = CheckSubject::Name("host01.example.com".to_owned());
     let finding =
-        Finding::fault(&about, Check::Caa, "CAA forbids a certificate for host01.example.com", "let ca.example issue");
-    let rehearsal = Rehearsal { certificate: uuid::Uuid::nil().into(), at: NOW, findings: vec![finding] };
-    let fleet = [planned(1, Standing { rehearsal: Some(rehearsal), ..serving(36) }), planned(2, serving(36))];
+        CheckResult::fault(&about, Check::Caa, "CAA forbids a certificate for host01.example.com", "let ca.example issue");
+    let rehearsal = Preflight { certificate: uuid::Uuid::nil().into(), at: NOW, findings: vec![finding] };
+    let fleet = [planned(1, AutoCertificateFacts { rehearsal: Some(rehearsal), ..serving(36) }), planned(2, serving(36))];
     insta::assert_snapshot!(page(&fleet, &[], NOW, 80), @r"
     1 planned, but would fail as things are
       host01.example.com: in 6 d, 25 d 12 h before the last safe moment

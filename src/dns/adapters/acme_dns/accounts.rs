@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
-use crate::runtime::draft::Draft;
+use crate::runtime::draft::AtomicFile;
 use crate::runtime::files;
 
 /// The accounts of one adapter.
@@ -120,7 +120,7 @@ impl Accounts {
     async fn write(&self, text: Option<String>) -> Result<(), DnsError> {
         let path = self.path.clone();
         let written = files::work(self.folder(), move || {
-            let (draft, mut file) = Draft::file(&path)?;
+            let (draft, mut file) = AtomicFile::file(&path)?;
             let Some(text) = text else { return Ok(()) };
             file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
             draft.replace()

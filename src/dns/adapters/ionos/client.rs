@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::config::dns::IonosSection;
 use crate::dns::error::DnsError;
-use crate::dns::http::{Manner, Service};
+use crate::dns::http::{ServiceBehaviour, DnsService};
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::moment::Moment;
 use crate::domain::secret_text::InvalidSecret;
@@ -21,7 +21,7 @@ use crate::runtime::randomness::Randomness;
 
 /// The API as one token sees it.
 pub(super) struct Client {
-    service: Service,
+    service: DnsService,
     /// Without one nothing can be asked.
     authorization: Option<HeaderValue>,
 }
@@ -38,7 +38,7 @@ impl Client {
             .map(authorization)
             .transpose()
             .map_err(|reason| DnsError::Setting { setting: format!("{}.token_file", name.section()), reason })?;
-        let service = Service::new(name, MANNER, (&section.endpoint, section.timeout), clock, randomness)?;
+        let service = DnsService::new(name, MANNER, (&section.endpoint, section.timeout), clock, randomness)?;
         Ok(Self { service, authorization })
     }
 
@@ -113,7 +113,7 @@ fn authorization(token: &SecretString) -> Result<HeaderValue, String> {
     })
 }
 
-const MANNER: Manner = Manner {
+const MANNER: ServiceBehaviour = ServiceBehaviour {
     said: RemoteMessage::from_ionos_error,
     unauthorized: "give a token that is valid and may manage DNS",
     first_pause: Duration::from_millis(100),

@@ -17,9 +17,9 @@ use crate::domain::zone_name::relative_name;
 
 /// The list of zones, as last read.
 #[derive(Default)]
-pub(super) struct Zones(Mutex<Option<Arc<List>>>);
+pub(super) struct ZoneCache(Mutex<Option<Arc<List>>>);
 
-impl Zones {
+impl ZoneCache {
     /// The longest enabled zone that holds `name`.
     pub(super) async fn serving(&self, client: &Client, name: &str) -> Result<Zone, DnsError> {
         self.find(client, |list| list.serving(name).cloned()).await?.map_err(|list| DnsError::NoZone {

@@ -11,7 +11,7 @@ use hickory_proto::rr::{TSigVerifier, TSigner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::dns::adapters::Given;
+use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
 use crate::runtime::clock::SharedClock;
@@ -29,7 +29,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(given: Given, server: String, signer: TSigner, timeout: Duration) -> Self {
+    pub(super) fn new(given: AdapterContext, server: String, signer: TSigner, timeout: Duration) -> Self {
         Self { name: given.name, server, signer, timeout, clock: given.clock, randomness: given.randomness }
     }
 

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::Section;
 use crate::config::secret;
-use crate::dns::adapters::Given;
+use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
 use crate::dns::question::absolute;
 use crate::domain::secret_text::unquoted;
@@ -18,7 +18,7 @@ use crate::domain::secret_text::unquoted;
 ///
 /// # Errors
 /// [`DnsError::Setting`] where the file cannot be read, or file and settings give no usable key.
-pub(super) fn signer(given: &Given, section: &Section) -> Result<TSigner, DnsError> {
+pub(super) fn signer(given: &AdapterContext, section: &Section) -> Result<TSigner, DnsError> {
     let file = section.key_file.display();
     let in_file = |reason: String| given.unusable("key_file", format!("{file}: {reason}"));
     let text = secret::read("key_file", &section.key_file);

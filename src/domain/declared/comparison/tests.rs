@@ -44,7 +44,7 @@ fn usual() -> Declared {
 }
 
 /// Does what is to be done, as the store does.
-fn apply(stored: &Stored, declared: &Declared, next_id: &mut u128) -> Stored {
+fn apply(stored: &StoredResources, declared: &Declared, next_id: &mut u128) -> StoredResources {
     let changes = compare(declared, stored);
     let mut after = stored.clone();
     let mut fresh = || {
@@ -54,7 +54,7 @@ fn apply(stored: &Stored, declared: &Declared, next_id: &mut u128) -> Stored {
     let by = Some(declared.instance.clone());
     for change in changes.providers {
         let properties =
-            |wish: &DeclaredProvider| KeptProvider { provider: wish.provider.clone(), fallbacks: Vec::new() };
+            |wish: &DeclaredProvider| StoredProvider { provider: wish.provider.clone(), fallbacks: Vec::new() };
         apply_one(&mut after.providers, &change, by.as_ref(), &mut || fresh().into(), properties);
     }
     let ids: HashMap<DeclaredKey, ProviderId> =
@@ -80,8 +80,8 @@ fn apply(stored: &Stored, declared: &Declared, next_id: &mut u128) -> Stored {
     after
 }
 
-fn apply_one<I: Copy + PartialEq, P, W: Wish>(
-    rows: &mut Vec<Kept<I, P>>,
+fn apply_one<I: Copy + PartialEq, P, W: Declaration>(
+    rows: &mut Vec<StoredResource<I, P>>,
     change: &Change<'_, I, W>,
     by: Option<&String>,
     fresh: &mut impl FnMut() -> I,
@@ -90,7 +90,7 @@ fn apply_one<I: Copy + PartialEq, P, W: Wish>(
     match change {
         Change::Create(wish) => {
             let (id, key) = (fresh(), wish.key().clone());
-            rows.push(Kept { id, key, declared_by: by.cloned(), properties: properties(wish) });
+            rows.push(StoredResource { id, key, declared_by: by.cloned(), properties: properties(wish) });
         }
         Change::Align { id, to, .. } => {
             let row = rows.iter_mut().find(|row| row.id == *id).unwrap();
@@ -101,20 +101,20 @@ fn apply_one<I: Copy + PartialEq, P, W: Wish>(
     }
 }
 
-fn said(declared: &Declared, stored: &Stored) -> Vec<String> {
+fn said(declared: &Declared, stored: &StoredResources) -> Vec<String> {
     compare(declared, stored).words().collect()
 }
 
 #[test]
 fn what_is_new_is_made_once() {
-    let (stored, declared) = (Stored::default(), usual());
+    let (stored, declared) = (StoredResources::default(), usual());
     assert_eq!(said(&declared, &stored), ["declared provider le: made", "declared auto-certificate www: made"]);
     assert!(compare(&declared, &apply(&stored, &declared, &mut 0)).is_empty());
 }
 
 #[test]
 fn each_change_says_what_follows_of_it() {
-    let stored = apply(&Stored::default(), &usual(), &mut 0);
+    let stored = apply(&StoredResources::default(), &usual(), &mut 0);
     let with = |change: &dyn Fn(&mut Declared)| {
         let mut declared = usual();
         change(&mut declared);
@@ -167,7 +167,7 @@ fn each_change_says_what_follows_of_it() {
 
 #[test]
 fn a_provider_that_is_yet_to_be_made_is_another_one() {
-    let stored = apply(&Stored::default(), &usual(), &mut 0);
+    let stored = apply(&StoredResources::default(), &usual(), &mut 0);
     let mut moved = usual();
     moved.providers.push(provider("second", "ops", "ca"));
     moved.auto_certificates[0].provider = ProviderReference::Key(key("second"));
@@ -177,7 +177,7 @@ fn a_provider_that_is_yet_to_be_made_is_another_one() {
 
 #[test]
 fn fallbacks_change_nothing_else_and_may_be_made_with_the_provider() {
-    let stored = apply(&Stored::default(), &usual(), &mut 0);
+    let stored = apply(&StoredResources::default(), &usual(), &mut 0);
     let mut more = usual();
     more.providers[0].fallbacks = vec![key("second"), key("third")];
     more.providers.extend([provider("second", "ops", "two"), provider("third", "ops", "three")]);
@@ -191,7 +191,7 @@ fn fallbacks_change_nothing_else_and_may_be_made_with_the_provider() {
 
 #[test]
 fn what_is_dropped_stays_without_prune_and_its_key_brings_it_back() {
-    let stored = apply(&Stored::default(), &usual(), &mut 0);
+    let stored = apply(&StoredResources::default(), &usual(), &mut 0);
     let nothing = declared(Vec::new(), Vec::new());
     let dropped = apply(&stored, &nothing, &mut 10);
     assert!(dropped.providers[0].declared_by.is_none() && dropped.auto_certificates[0].declared_by.is_none());
@@ -206,13 +206,13 @@ fn what_is_dropped_stays_without_prune_and_its_key_brings_it_back() {
 
 #[test]
 fn prune_takes_auto_certificates_first_and_providers_that_nothing_uses() {
-    let stored = apply(&Stored::default(), &usual(), &mut 0);
+    let stored = apply(&StoredResources::default(), &usual(), &mut 0);
     let nothing = Declared { prune: true, ..declared(Vec::new(), Vec::new()) };
     assert_eq!(
         said(&nothing, &stored),
         ["provider le is declared no longer: deleted", "auto-certificate www is declared no longer: deleted"]
     );
-    let others = Stored { in_use: [stored.providers[0].id].into(), ..stored.clone() };
+    let others = StoredResources { in_use: [stored.providers[0].id].into(), ..stored.clone() };
     assert!(said(&nothing, &others)[0].ends_with("auto-certificates use it, so it stays until the API deletes it"));
     let mut elsewhere = stored;
     elsewhere.auto_certificates[0].declared_by = Some("there".to_owned());
@@ -223,7 +223,7 @@ fn prune_takes_auto_certificates_first_and_providers_that_nothing_uses() {
 #[test]
 fn what_another_instance_declares_is_left_alone_until_these_settings_have_its_key() {
     let there = Declared { instance: "there".to_owned(), ..usual() };
-    let stored = apply(&Stored::default(), &there, &mut 0);
+    let stored = apply(&StoredResources::default(), &there, &mut 0);
     let nothing = Declared { prune: true, ..declared(Vec::new(), Vec::new()) };
     assert!(compare(&nothing, &stored).is_empty());
     assert_eq!(
@@ -275,7 +275,7 @@ fn any_declared() -> impl Strategy<Value = Declared> {
 proptest! {
     #[test]
     fn what_was_done_leaves_nothing_to_do(history in prop::collection::vec(any_declared(), 1..6)) {
-        let (mut stored, mut next_id) = (Stored::default(), 0);
+        let (mut stored, mut next_id) = (StoredResources::default(), 0);
         for declared in &history {
             let after = apply(&stored, declared, &mut next_id);
             let left: Vec<String> = said(declared, &after);
