@@ -17,8 +17,8 @@ pub use account::{
     AccountCredentials, AccountKey, PreparedAccount, PreparedKeyChange, Registration, UnusableAccountKey,
 };
 pub use client::{AcmeClient, UnusableAcmeSettings};
-pub use error::{AcmeError, NameProblem, Refusal, Unreachable, Waiting};
+pub use error::{AcmeError, AwaitedState, NameProblem, Refusal, Unreachable};
 pub use order::{
     AcmeAccount, Authorization, AuthorizationState, ChallengeKind, Dns01, DnsPersist01, NewOrder, Order, OrderState,
 };
-pub use problem::{Problem, ProblemKind, AcmeStep, Subproblem};
+pub use problem::{AcmeStep, Problem, ProblemKind, Subproblem};

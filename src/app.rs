@@ -1,12 +1,12 @@
 //! The only place where the parts are put together.
 
-mod cautions;
+mod credential_expiry;
 mod name_server;
 mod reload;
 mod serve;
 mod store_marker;
 
-pub use cautions::cautions;
+pub use credential_expiry::credential_warnings;
 pub use store_marker::WrongStore;
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -21,12 +21,12 @@ pub use crate::app::name_server::NameServerSockets;
 use crate::app::store_marker::StoreMarker;
 use crate::config::dns::PropagationSection;
 use crate::config::{Config, secret};
-use crate::deliver::dispatch::{Dispatcher, Target};
-use crate::deliver::targets::targets;
+use crate::deliver::dispatcher::{DeliveryTarget, Dispatcher};
+use crate::deliver::targets::build_targets;
 use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
-pub use crate::dns::routes::Registered;
-use crate::dns::routes::Routes;
+pub use crate::dns::routes::ChallengeRegistration;
+use crate::dns::routes::DnsRoutes;
 use crate::doctor::Doctor;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
@@ -34,26 +34,26 @@ use crate::domain::standing::DnsPersist;
 use crate::domain::token::TokenScope;
 use crate::http::Api;
 use crate::http::list_slots::ListSlots;
-use crate::issuance::{Issuance, Registrar};
+use crate::issuance::{AccountRegistrar, Issuance};
 use crate::runtime::clock::{SharedClock, SystemClock};
 use crate::runtime::credentials::KnownCredentials;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::runtime::wake::Wake;
-use crate::scheduler::{Scheduler, ConfiguredWork};
+use crate::scheduler::{ConfiguredWork, Scheduler};
 use crate::store::{BackupContents, KeyRing, Page, Store, StoreError, StoreUrl, Undeclared};
 
 /// What the settings of ACME, DNS and deliveries come to. It is made before anything is touched, so that settings that
 /// cannot be used change nothing.
 pub struct Integrations {
     acme: AcmeClient,
-    dns: Routes,
+    dns: DnsRoutes,
     persist: DnsPersist,
     propagation: Propagation,
     caa: CaaLookup,
-    deliveries: Vec<Target>,
+    deliveries: Vec<DeliveryTarget>,
     undeclared: Undeclared,
-    section: PropagationSection,
+    propagation_section: PropagationSection,
 }
 
 /// Settings that cannot be used; the source says which and why.
@@ -63,7 +63,7 @@ pub struct UnusableSettings(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl UnusableSettings {
     /// Settings that cannot be used for the reason that `error` tells.
-    pub fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub fn from_error(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self(Box::new(error))
     }
 }
@@ -75,38 +75,39 @@ impl Integrations {
     /// Where a file cannot be read, or what it holds cannot be used.
     pub fn from_config(config: &Config) -> Result<Self, UnusableSettings> {
         let clock: SharedClock = Arc::new(SystemClock);
-        let acme = AcmeClient::new(&config.acme, Arc::clone(&clock)).map_err(UnusableSettings::of)?;
-        let token = secret::ionos_token(config.dns.ionos.token_file.as_deref()).map_err(UnusableSettings::of)?;
-        let randomness = Randomness::from_system().map_err(UnusableSettings::of)?;
-        let dns =
-            Routes::from_config(&config.dns, token.as_ref(), &clock, &randomness).map_err(UnusableSettings::of)?;
+        let acme = AcmeClient::new(&config.acme, Arc::clone(&clock)).map_err(UnusableSettings::from_error)?;
+        let token =
+            secret::ionos_token(config.dns.ionos.token_file.as_deref()).map_err(UnusableSettings::from_error)?;
+        let randomness = Randomness::from_system().map_err(UnusableSettings::from_error)?;
+        let dns = DnsRoutes::from_config(&config.dns, token.as_ref(), &clock, &randomness)
+            .map_err(UnusableSettings::from_error)?;
         if dns.lacks_ionos_token() {
             tracing::warn!(
                 "a [[dns.zone]] leads to IONOS Cloud DNS, which has no token: set dns.ionos.token_file or $IONOS_TOKEN; until \
                  then DNS-01 fails for its names"
             );
         }
-        let store = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
-        if let Some(caution) = store.url.caution() {
+        let store = config.store.settings(&config.state_directory()).map_err(UnusableSettings::from_error)?;
+        if let Some(caution) = store.url.connection_warning() {
             tracing::warn!("{caution}");
         }
-        config.declared().map_err(UnusableSettings::of)?;
+        config.declared().map_err(UnusableSettings::from_error)?;
         let propagation = Propagation::new(&config.dns.propagation);
         let caa = CaaLookup::new(&config.dns.propagation);
         let deliveries =
-            targets(&config.deliveries, &config.auto_certificates, &config.instance(), &clock, &randomness)
-                .map_err(UnusableSettings::of)?;
+            build_targets(&config.deliveries, &config.auto_certificates, &config.instance(), &clock, &randomness)
+                .map_err(UnusableSettings::from_error)?;
         let persist = config.experimental.dns_persist_01;
         let section = config.dns.propagation.clone();
         let undeclared = if config.is_complete() { Undeclared::Remove } else { Undeclared::Keep };
-        Ok(Self { acme, dns, persist, propagation, caa, deliveries, undeclared, section })
+        Ok(Self { acme, dns, persist, propagation, caa, deliveries, undeclared, propagation_section: section })
     }
 
     /// Makes the account that a DNS service wants for the challenges of `name`.
     ///
     /// # Errors
     /// Where the adapter knows no such accounts, or none can be made or kept.
-    pub async fn register(&self, adapter: &AdapterName, name: &DnsName) -> anyhow::Result<Registered> {
+    pub async fn register(&self, adapter: &AdapterName, name: &DnsName) -> anyhow::Result<ChallengeRegistration> {
         self.dns.register(adapter, name).await?.with_context(|| format!("{adapter} knows no accounts of names"))
     }
 
@@ -126,8 +127,8 @@ impl Integrations {
             store,
             acme: self.acme.clone(),
             dns: self.dns.clone(),
-            persist: self.persist,
-            section: self.section.clone(),
+            dns_persist: self.persist,
+            propagation_section: self.propagation_section.clone(),
             clock: Arc::new(SystemClock),
             randomness,
         }
@@ -136,19 +137,19 @@ impl Integrations {
 
 /// Whether a store that is not there is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MissingStore {
+pub enum IfStoreMissing {
     /// A mistyped path must not pass for an empty store.
-    MustExist,
+    Fail,
     /// This may be the first start.
-    MayBeMade,
+    Create,
     /// An empty one takes the place of one that was lost: it is filled from a backup.
-    MayBeReplaced,
+    CreateForRestore,
 }
 
 /// There is no store where the settings look for it.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no database {}; check state_directory, or run `autocertd serve` once to make it", .0.display())]
-struct NoStore(PathBuf);
+struct StoreNotFound(PathBuf);
 
 /// The program was told to stop before it had begun.
 #[derive(Debug, thiserror::Error)]
@@ -174,38 +175,44 @@ impl App {
     ///
     /// # Errors
     /// Where one of them cannot be made or opened; a wrong or missing key is never replaced.
-    pub async fn open(config: &Config, place: MissingStore) -> anyhow::Result<Self> {
-        Self::open_with(config, place, Lifecycle::default()).await
+    pub async fn open(config: &Config, place: IfStoreMissing) -> anyhow::Result<Self> {
+        Self::open_with_lifecycle(config, place, Lifecycle::default()).await
     }
 
     /// The same, for a life that has begun: a program that is to stop at signals heeds them while it opens the store, too.
     ///
     /// # Errors
     /// As [`App::open`]; [`Interrupted`] where it is told to stop meanwhile.
-    pub async fn open_with(config: &Config, place: MissingStore, lifecycle: Lifecycle) -> anyhow::Result<Self> {
+    pub async fn open_with_lifecycle(
+        config: &Config,
+        place: IfStoreMissing,
+        lifecycle: Lifecycle,
+    ) -> anyhow::Result<Self> {
         let stopping = lifecycle.stopping();
         let opening = Self::open_store(config, place, lifecycle);
         stopping.run_until_cancelled(opening).await.ok_or(Interrupted)?
     }
 
-    async fn open_store(config: &Config, place: MissingStore, lifecycle: Lifecycle) -> anyhow::Result<Self> {
-        let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
+    async fn open_store(config: &Config, place: IfStoreMissing, lifecycle: Lifecycle) -> anyhow::Result<Self> {
+        let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::from_error)?;
         match (&settings.url, place) {
-            (StoreUrl::Sqlite(path), MissingStore::MustExist) if !path.exists() => {
-                return Err(UnusableSettings::of(NoStore(path.clone())).into());
+            (StoreUrl::Sqlite(path), IfStoreMissing::Fail) if !path.exists() => {
+                return Err(UnusableSettings::from_error(StoreNotFound(path.clone())).into());
             }
-            (_, MissingStore::MustExist) => {}
-            (_, MissingStore::MayBeMade | MissingStore::MayBeReplaced) => make_directory(&config.state_directory())?,
+            (_, IfStoreMissing::Fail) => {}
+            (_, IfStoreMissing::Create | IfStoreMissing::CreateForRestore) => {
+                create_state_directory(&config.state_directory())?
+            }
         }
-        let marker = StoreMarker::of(config);
-        if place == MissingStore::MayBeMade {
+        let marker = StoreMarker::from_config(config);
+        if place == IfStoreMissing::Create {
             marker.check_before_opening(&settings.url, config)?;
         }
         let clock: SharedClock = Arc::new(SystemClock);
         let randomness = Randomness::from_system().context("the operating system gives no randomness")?;
-        let ring = KeyRing::of_store(&config.key_file(), &settings.url)?;
+        let ring = KeyRing::load_or_generate(&config.key_file(), &settings.url)?;
         let store = Store::open(&settings, ring, Arc::clone(&clock), randomness.clone()).await?;
-        if place == MissingStore::MayBeReplaced && store.contents().await? == BackupContents::default() {
+        if place == IfStoreMissing::CreateForRestore && store.contents().await? == BackupContents::default() {
             marker.write(store.identity().await?);
         } else {
             marker.check(&store).await?;
@@ -222,30 +229,30 @@ impl App {
     }
 
     /// Returns once some work has ended or something has changed; only where no scheduler runs that waits for the same.
-    pub async fn nudged(&self) {
-        self.wake.nudged().await;
+    pub async fn wait_for_change(&self) {
+        self.wake.notified().await;
     }
 
     /// The renewal daemon over this store.
     pub fn scheduler(&self, outside: Integrations) -> Scheduler {
-        self.heed_credentials(&outside);
+        self.update_credentials(&outside);
         let (tasks, stopping) = (self.lifecycle.tasks().clone(), self.lifecycle.stopping());
-        Scheduler::new(self.work(outside), self.wake.clone(), &self.config.scheduler, tasks, stopping)
+        Scheduler::new(self.configured_work(outside), self.wake.clone(), &self.config.scheduler, tasks, stopping)
     }
 
     /// Cares for the accounts of providers.
-    pub fn registrar(&self, outside: Integrations) -> Registrar {
-        Registrar::new(self.store.clone(), outside.acme, Arc::clone(&self.clock), self.randomness.clone())
+    pub fn registrar(&self, outside: Integrations) -> AccountRegistrar {
+        AccountRegistrar::new(self.store.clone(), outside.acme, Arc::clone(&self.clock), self.randomness.clone())
     }
 
-    fn work(&self, outside: Integrations) -> ConfiguredWork {
+    fn configured_work(&self, outside: Integrations) -> ConfiguredWork {
         let doctor = outside.doctor(Some(self.store.clone()), self.randomness.clone());
         let Integrations { acme, dns, persist, propagation, caa, deliveries, undeclared, .. } = outside;
         let (store, clock, randomness) = (self.store.clone(), Arc::clone(&self.clock), self.randomness.clone());
         let dispatch = Dispatcher::new(store, clock, randomness, self.config.instance(), deliveries, undeclared);
         let issuance = Issuance {
             store: self.store.clone(),
-            registrar: Registrar::new(
+            accounts: AccountRegistrar::new(
                 self.store.clone(),
                 acme.clone(),
                 Arc::clone(&self.clock),
@@ -253,13 +260,13 @@ impl App {
             ),
             acme,
             dns,
-            persist,
+            dns_persist: persist,
             propagation,
             caa,
             clock: Arc::clone(&self.clock),
             randomness: self.randomness.clone(),
         };
-        ConfiguredWork { issuance: Arc::new(issuance), dispatch: Arc::new(dispatch), doctor: Arc::new(doctor) }
+        ConfiguredWork { issuance: Arc::new(issuance), dispatcher: Arc::new(dispatch), doctor: Arc::new(doctor) }
     }
 
     /// Makes what is stored agree with what `config` declares, and says how many changes that took: at the start, and
@@ -268,10 +275,10 @@ impl App {
     /// # Errors
     /// [`UnusableSettings`] where something declared cannot be used, or where the store fails. Then nothing was changed.
     pub async fn reconcile(&self, config: &Config) -> anyhow::Result<usize> {
-        let declared = config.declared().map_err(UnusableSettings::of)?;
+        let declared = config.declared().map_err(UnusableSettings::from_error)?;
         let changes = self.store.reconcile(&declared).await.map_err(|error| match error {
             error @ (StoreError::UnknownProvider { .. } | StoreError::UndeclaredProvider { .. }) => {
-                UnusableSettings::of(error).into()
+                UnusableSettings::from_error(error).into()
             }
             error => anyhow::Error::new(error),
         })?;
@@ -280,7 +287,7 @@ impl App {
             tracing::info!("{change}");
         }
         if !words.is_empty() {
-            self.wake.nudge();
+            self.wake.notify();
         }
         Ok(words.len())
     }
@@ -313,14 +320,14 @@ impl App {
 
     /// The first start makes a token, so that somebody can speak to the API at all. Where there are providers it is not
     /// the first start, even if all tokens were revoked.
-    async fn make_first_token(&self) -> anyhow::Result<()> {
+    async fn create_first_token(&self) -> anyhow::Result<()> {
         let providers = self.store.providers(Page { offset: 0, limit: 1 }).await?;
         if !self.store.tokens().await?.is_empty() || !providers.items.is_empty() {
             return Ok(());
         }
         let path = self.config.state_directory().join(FIRST_TOKEN);
         let (token, text) = self.store.create_token(&FIRST_TOKEN.parse()?, TokenScope::Full).await?;
-        if let Err(error) = write_private(&path, &text) {
+        if let Err(error) = write_private_file(&path, &text) {
             self.store.revoke_token(token.id).await?;
             return Err(error).with_context(|| format!("cannot write {}", path.display()));
         }
@@ -333,13 +340,13 @@ impl App {
 ///
 /// # Errors
 /// Where it cannot be made.
-pub fn make_directory(path: &Path) -> anyhow::Result<()> {
+pub fn create_state_directory(path: &Path) -> anyhow::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("cannot make the state directory {} (state_directory)", path.display()))
 }
 
 /// Replaces what an interrupted first start may have left.
-fn write_private(path: &Path, text: &SecretString) -> std::io::Result<()> {
+fn write_private_file(path: &Path, text: &SecretString) -> std::io::Result<()> {
     let _ = std::fs::remove_file(path);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     std::io::Write::write_all(&mut file, text.expose_secret().as_bytes())?;

@@ -13,13 +13,13 @@ mod import;
 mod keys;
 mod limits;
 mod log;
-mod named;
 mod owner;
 mod plan;
 mod reload_helper;
 mod renew_now;
 mod restore;
 mod revoke;
+mod selection;
 mod serve;
 mod simulate;
 mod token;
@@ -34,12 +34,12 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use crate::app::UnusableSettings;
-use crate::cli::named::UnknownNames;
 use crate::cli::renew_now::RenewOptions;
-use crate::cli::serve::{ALIVE, READY};
+use crate::cli::selection::UnknownNames;
+use crate::cli::serve::{LIVENESS_PATH, READINESS_PATH};
 use crate::config::Config;
 use crate::domain::text::printable;
-use crate::http::control::ISSUED;
+use crate::http::control::ISSUED_PATH;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::{descriptors, hardening};
 
@@ -115,18 +115,18 @@ enum Command {
     Verify(verify::VerifyCommand),
     /// Take over what another ACME client keeps: names, certificates, keys and, where it can be used here, its account.
     /// Its files are only read. Shows a plan; --yes carries it out
-    Import(import::Arguments),
+    Import(import::ImportCommand),
     /// Write everything into a file, its secrets sealed under the master keys; or, with --pem, the certificates with
     /// their keys as plain files
-    Export(export::Arguments),
+    Export(export::ExportCommand),
     /// Bring back what `export` wrote, into a store that is empty. Shows what would come back; --yes does it
-    Restore(restore::Arguments),
+    Restore(restore::RestoreCommand),
     /// Have a certificate revoked by the CA that issued it. Where it is the newest one of its auto-certificate, a new one
     /// with a new key is obtained at once; until that is there the revoked one goes on being served
-    Revoke(revoke::Arguments),
+    Revoke(revoke::RevokeCommand),
     /// Will a fleet survive the limits of a CA, its outages and a mass revocation? Lives through a year in seconds; exit
     /// code 1 where certificates lapse
-    Simulate(simulate::Arguments),
+    Simulate(simulate::SimulateCommand),
     /// Check the settings and print what is in force
     CheckConfig,
     /// Ask the running daemon whether it is well; for container health checks
@@ -141,27 +141,27 @@ enum Command {
     },
     /// Reload the units for which the daemon has asked, as root; autocertd-reload.service runs it. It obeys only deliveries
     /// with `reload.helper = true` in settings files that root alone can change
-    ReloadHelper(reload_helper::ReloadHelperArguments),
+    ReloadHelper(reload_helper::ReloadHelperCommand),
 }
 
 /// How a command ended, for the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum CommandOutcome {
     /// All went well, or there was nothing to do: 0.
-    Well,
+    Success,
     /// Something failed: 1.
     Failed,
     /// The usage or the settings were wrong, and nothing was changed: 2.
-    Misused,
+    UsageError,
     /// All went well, but a delivery waits for its deploy window: 3.
-    Waiting,
+    DeliveryWaiting,
 }
 
 /// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
-    if let Err(error) = hardening::close_to_others() {
+    if let Err(error) = hardening::make_undumpable() {
         eprintln!("autocertd: the process cannot be closed to others of its user: {error}");
-        return Ending::Failed.into();
+        return CommandOutcome::Failed.into();
     }
     descriptors::raise_limit();
     let cli = match Cli::try_parse() {
@@ -170,12 +170,12 @@ pub fn main() -> ExitCode {
         Err(usage) => {
             // It repeats the arguments, which a script may have from others.
             eprint!("{}", usage.render());
-            return Ending::Misused.into();
+            return CommandOutcome::UsageError.into();
         }
     };
     if let Err(error) = SystemClock.check() {
         eprintln!("autocertd: {error}");
-        return Ending::Failed.into();
+        return CommandOutcome::Failed.into();
     }
     let loaded = match &cli.command {
         // The one runs as root, and reads by itself what of the settings nobody else can have written; the other needs none.
@@ -186,7 +186,7 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             eprintln!("autocertd: {:#}", anyhow::Error::new(error));
-            return Ending::Misused.into();
+            return CommandOutcome::UsageError.into();
         }
     };
     match run(cli, &config) {
@@ -195,12 +195,12 @@ pub fn main() -> ExitCode {
             // Some of the words are an export's or a server's.
             eprintln!("autocertd: {}", printable(&format!("{error:#}")));
             let misused = error.is::<UnusableSettings>() || error.is::<UnknownNames>();
-            if misused { Ending::Misused } else { Ending::Failed }.into()
+            if misused { CommandOutcome::UsageError } else { CommandOutcome::Failed }.into()
         }
     }
 }
 
-fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
+fn run(cli: Cli, config: &Config) -> anyhow::Result<CommandOutcome> {
     match (cli.renew_now, cli.command) {
         (Some(names), None) => {
             let (json, wait_delivered, dry_run) = (cli.json, cli.wait_delivered, cli.dry_run);
@@ -208,7 +208,7 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         }
         (Some(_), Some(_)) => {
             eprintln!("autocertd: --renew-now stands alone; give it no command");
-            Ok(Ending::Misused)
+            Ok(CommandOutcome::UsageError)
         }
         (None, Some(Command::Serve)) => serve::run(config),
         (None, Some(Command::Token(command))) => token::run(config, command),
@@ -229,25 +229,25 @@ fn run(cli: Cli, config: &Config) -> anyhow::Result<Ending> {
         (None, Some(Command::Healthcheck { issued, alive })) => serve::healthcheck(
             config,
             if issued {
-                ISSUED
+                ISSUED_PATH
             } else if alive {
-                ALIVE
+                LIVENESS_PATH
             } else {
-                READY
+                READINESS_PATH
             },
         ),
         (None, Some(Command::ReloadHelper(arguments))) => reload_helper::run(cli.config.as_deref(), arguments),
-        (None, None) => Ok(Ending::Misused),
+        (None, None) => Ok(CommandOutcome::UsageError),
     }
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
+impl From<CommandOutcome> for ExitCode {
+    fn from(ending: CommandOutcome) -> Self {
         match ending {
-            Ending::Well => Self::SUCCESS,
-            Ending::Failed => Self::FAILURE,
-            Ending::Misused => Self::from(2),
-            Ending::Waiting => Self::from(3),
+            CommandOutcome::Success => Self::SUCCESS,
+            CommandOutcome::Failed => Self::FAILURE,
+            CommandOutcome::UsageError => Self::from(2),
+            CommandOutcome::DeliveryWaiting => Self::from(3),
         }
     }
 }
@@ -264,7 +264,7 @@ impl CommandRuntime {
 impl Drop for CommandRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            runtime.shutdown_timeout(FAREWELL);
+            runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
         }
     }
 }
@@ -275,7 +275,7 @@ fn runtime() -> std::io::Result<CommandRuntime> {
     Ok(CommandRuntime(Some(runtime)))
 }
 
-const FAREWELL: Duration = Duration::from_secs(1);
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:

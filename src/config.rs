@@ -3,7 +3,6 @@
 
 pub mod acme;
 pub mod api;
-mod caution;
 pub mod declared;
 pub mod delivery;
 pub mod dns;
@@ -13,9 +12,10 @@ mod fragment;
 pub mod log;
 pub mod scheduler;
 pub mod secret;
-pub mod span;
 pub mod store;
+pub mod time_span;
 pub mod trusted;
+mod warnings;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,11 +30,11 @@ use crate::config::declared::{AutoCertificateEntry, DeclaredSection, ProviderEnt
 use crate::config::delivery::DeliveryEntry;
 use crate::config::dns::DnsSection;
 use crate::config::experimental::ExperimentalSection;
-use crate::config::fragment::PassedOver;
+use crate::config::fragment::SkippedFragments;
 use crate::config::log::LogSection;
 use crate::config::scheduler::SchedulerSection;
-use crate::config::span::Span;
 use crate::config::store::{KeysSection, StoreSection};
+use crate::config::time_span::TimeSpan;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::secret_text::InvalidSecret;
 
@@ -47,7 +47,7 @@ pub struct Config {
     origin: Option<PathBuf>,
     /// What could not be read of it, or was passed over.
     #[serde(skip)]
-    passed_over: PassedOver,
+    skipped_fragments: SkippedFragments,
     /// Where the database, the master key file and the first token are kept; default `$STATE_DIRECTORY` (systemd sets
     /// it), else `/var/lib/autocertd`.
     state_directory: Option<PathBuf>,
@@ -117,7 +117,7 @@ pub enum ConfigError {
     },
     /// Something that the settings declare cannot be used.
     #[error("[[{kind}]] {key}: {fault}")]
-    Declared {
+    InvalidDeclaration {
         /// Provider, `auto_certificate` or delivery.
         kind: &'static str,
         /// Its key.
@@ -153,7 +153,7 @@ pub enum ConfigError {
     },
     /// The limits of a CA cannot be used.
     #[error("[[acme.limits]] {server}: {fault}")]
-    Limits {
+    InvalidLimits {
         /// The directory of the CA.
         server: String,
         /// What is wrong, and what to do.
@@ -199,11 +199,11 @@ impl Config {
     /// # Errors
     /// Where the file cannot be read, is malformed, or a value is out of its range.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let origin = path.map_or_else(|| is_there(Path::new(USUAL_PATH)), |path| Ok(Some(path)))?;
-        let mut config = origin.map_or_else(|| Ok(Self::default()), Self::read)?;
+        let origin = path.map_or_else(|| existing_path(Path::new(DEFAULT_PATH)), |path| Ok(Some(path)))?;
+        let mut config = origin.map_or_else(|| Ok(Self::default()), Self::read_file)?;
         config.check()?;
         config.origin = origin.map(Path::to_owned);
-        config.instance = Some(config.own_name()?);
+        config.instance = Some(config.determine_instance()?);
         Ok(config)
     }
 
@@ -212,9 +212,9 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`]; besides, where a link leads nowhere.
-    pub fn load_again(&self) -> Result<Self, ConfigError> {
+    pub fn reload(&self) -> Result<Self, ConfigError> {
         let fresh = Self::load(self.origin.as_deref())?;
-        match fresh.passed_over.dangling.first() {
+        match fresh.skipped_fragments.dangling_links.first() {
             Some(path) => Err(ConfigError::DanglingLink { path: path.clone() }),
             None => Ok(fresh),
         }
@@ -222,11 +222,11 @@ impl Config {
 
     /// Whether each file of `conf.d` could be read. Where a link led nowhere, what is not declared may only be missing.
     pub const fn is_complete(&self) -> bool {
-        self.passed_over.dangling.is_empty()
+        self.skipped_fragments.dangling_links.is_empty()
     }
 
     /// The sections in which `fresh` differs although they hold from start to stop.
-    pub fn changed_for_the_next_start(&self, fresh: &Self) -> Vec<&'static str> {
+    pub fn sections_needing_restart(&self, fresh: &Self) -> Vec<&'static str> {
         let before = self.fixed_sections();
         before
             .into_iter()
@@ -238,10 +238,10 @@ impl Config {
 
     /// These settings, but with the sections of `running` that hold from start to stop.
     #[must_use]
-    pub fn with_fixed_of(self, running: &Self) -> Self {
+    pub fn with_fixed_sections_of(self, running: &Self) -> Self {
         Self {
             origin: self.origin,
-            passed_over: self.passed_over,
+            skipped_fragments: self.skipped_fragments,
             acme: self.acme,
             dns: DnsSection { delegated: running.dns.delegated.clone(), ..self.dns },
             experimental: self.experimental,
@@ -278,26 +278,27 @@ impl Config {
     /// Where the database, the master key file and the first token are kept.
     pub fn state_directory(&self) -> PathBuf {
         let from_systemd = || std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
-        self.state_directory.clone().or_else(from_systemd).unwrap_or_else(|| PathBuf::from(USUAL_STATE_DIRECTORY))
+        self.state_directory.clone().or_else(from_systemd).unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIRECTORY))
     }
 
     /// Where the Unix socket of the daemon is: `api.socket`, else in `/run/autocertd` where systemd made that for the
     /// usual state directory, else in the state directory. The daemon and its commands come to the same answer.
     pub fn socket(&self) -> PathBuf {
         let state = self.state_directory();
-        let made_by_systemd = state == Path::new(USUAL_STATE_DIRECTORY) && Path::new(USUAL_RUNTIME_DIRECTORY).is_dir();
-        let folder = if made_by_systemd { PathBuf::from(USUAL_RUNTIME_DIRECTORY) } else { state };
+        let made_by_systemd =
+            state == Path::new(DEFAULT_STATE_DIRECTORY) && Path::new(SYSTEMD_RUNTIME_DIRECTORY).is_dir();
+        let folder = if made_by_systemd { PathBuf::from(SYSTEMD_RUNTIME_DIRECTORY) } else { state };
         self.api.socket.clone().unwrap_or_else(|| folder.join("autocertd.sock"))
     }
 
     /// How long a stop waits for what is running: `scheduler.stop_grace`, and no less than requests have.
     pub fn stop_grace(&self) -> Duration {
-        self.scheduler.stop_grace.duration().max(LEAST_GRACE)
+        self.scheduler.stop_grace.duration().max(MIN_STOP_GRACE)
     }
 
     /// The end of a stop in which something hangs.
-    pub fn longest_stop(&self) -> Duration {
-        self.stop_grace() + AFTER_GRACE
+    pub fn stop_timeout(&self) -> Duration {
+        self.stop_grace() + EXIT_ALLOWANCE
     }
 
     /// Where the master keys are.
@@ -305,21 +306,21 @@ impl Config {
         self.keys
             .file
             .clone()
-            .or_else(|| secret::credential("master-key"))
+            .or_else(|| secret::systemd_credential_path("master-key"))
             .unwrap_or_else(|| self.state_directory().join("master.key"))
     }
 
     /// What this instance is called: `instance`, else the host's name where several may share a PostgreSQL database. A
     /// SQLite file has one user, whatever the host is called.
     pub fn instance(&self) -> String {
-        self.instance.clone().unwrap_or_else(|| ONLY_INSTANCE.to_owned())
+        self.instance.clone().unwrap_or_else(|| DEFAULT_INSTANCE.to_owned())
     }
 
-    fn own_name(&self) -> Result<String, ConfigError> {
+    fn determine_instance(&self) -> Result<String, ConfigError> {
         let shared = self.store.settings(&self.state_directory()).is_ok_and(|settings| settings.url.is_shared());
         match &self.instance {
             Some(name) => Ok(name.trim().to_owned()),
-            None if !shared => Ok(ONLY_INSTANCE.to_owned()),
+            None if !shared => Ok(DEFAULT_INSTANCE.to_owned()),
             // By the system call: a sandbox may hide /proc/sys.
             None => nix::unistd::gethostname()
                 .ok()
@@ -329,7 +330,7 @@ impl Config {
         }
     }
 
-    fn read(path: &Path) -> Result<Self, ConfigError> {
+    fn read_file(path: &Path) -> Result<Self, ConfigError> {
         let mut config = Self::parse(&read_text(path)?, path)?;
         config.read_fragments(path)?;
         Ok(config)
@@ -343,12 +344,12 @@ impl Config {
         if let Some(number @ ..8) = self.api.max_connections {
             return out_of_range("api.max_connections", number.to_string(), "at least 8");
         }
-        if self.api.request_timeout < Span::seconds(1) {
+        if self.api.request_timeout < TimeSpan::seconds(1) {
             return out_of_range("api.request_timeout", self.api.request_timeout.to_string(), "at least 1s");
         }
         let scan = self.scheduler.scan_every;
         let whole_minutes = scan.duration().as_millis().is_multiple_of(60_000);
-        if !(Span::seconds(60)..=Span::seconds(59 * 60)).contains(&scan) || !whole_minutes {
+        if !(TimeSpan::seconds(60)..=TimeSpan::seconds(59 * 60)).contains(&scan) || !whole_minutes {
             return out_of_range("scheduler.scan_every", scan.to_string(), "whole minutes between 1m and 59m");
         }
         self.dns.propagation.check()?;
@@ -359,7 +360,7 @@ impl Config {
 }
 
 /// The path, where there is something; an error is not taken for nothing, and neither is a link that leads nowhere.
-fn is_there(path: &Path) -> Result<Option<&Path>, ConfigError> {
+fn existing_path(path: &Path) -> Result<Option<&Path>, ConfigError> {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_symlink() && !path.exists() => {
             Err(ConfigError::DanglingLink { path: path.to_owned() })
@@ -390,15 +391,15 @@ fn parse<T: DeserializeOwned>(text: &str, origin: &Path) -> Result<T, ConfigErro
         .map_err(|error| malformed(error.path().to_string(), error.inner().to_string()))
 }
 
-const USUAL_PATH: &str = "/etc/autocertd/autocertd.toml";
-const USUAL_STATE_DIRECTORY: &str = "/var/lib/autocertd";
+const DEFAULT_PATH: &str = "/etc/autocertd/autocertd.toml";
+const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/autocertd";
 /// `RuntimeDirectory=autocertd` of the unit.
-const USUAL_RUNTIME_DIRECTORY: &str = "/run/autocertd";
+const SYSTEMD_RUNTIME_DIRECTORY: &str = "/run/autocertd";
 /// How long running requests may go on after the stop has begun.
-pub const LEAST_GRACE: Duration = Duration::from_secs(10);
+pub const MIN_STOP_GRACE: Duration = Duration::from_secs(10);
 /// For the database to close, and threads to end.
-const AFTER_GRACE: Duration = Duration::from_secs(5);
-const ONLY_INSTANCE: &str = "local";
+const EXIT_ALLOWANCE: Duration = Duration::from_secs(5);
+const DEFAULT_INSTANCE: &str = "local";
 
 #[cfg(test)]
 mod tests {

@@ -2,12 +2,12 @@
 //! own, and never causes an order. When it is due is decided elsewhere (`domain::delivery`); here it is done.
 
 pub mod certificate_manager;
-pub mod dispatch;
+pub mod dispatcher;
 pub mod files;
 pub mod hook;
 pub mod kubernetes;
 pub mod local;
-pub mod parcel;
+pub mod payload;
 pub mod reload;
 mod service;
 pub mod targets;
@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use files::{FilesDelivery, PublishOutcome, RollBackOutcome};
-pub use parcel::{DeliveryRecipient, DeliveryPayload};
+pub use payload::{DeliveryPayload, DeliveryRecipient};
 
 use crate::domain::disposition::Failure;
 use crate::domain::moment::Moment;
@@ -31,7 +31,7 @@ pub trait Delivery: Debug + Send + Sync {
     ///
     /// # Errors
     /// What failed, for people; it is tried again, and what was served before is served on.
-    async fn deliver(&self, parcel: &DeliveryPayload, receipt: Option<&Value>) -> Result<Delivered, Failure>;
+    async fn deliver(&self, parcel: &DeliveryPayload, receipt: Option<&Value>) -> Result<DeliveryOutcome, Failure>;
 
     /// Whether what was delivered is still there and in use.
     ///
@@ -41,7 +41,7 @@ pub trait Delivery: Debug + Send + Sync {
 
     /// When something is left to do there although the certificate is in place, as the last delivery remembers it: such
     /// as the removal of what was superseded. Another delivery does it.
-    fn unfinished(&self, _receipt: Option<&Value>) -> Option<Moment> {
+    fn remaining_work_due(&self, _receipt: Option<&Value>) -> Option<Moment> {
         None
     }
 
@@ -56,9 +56,9 @@ pub trait Delivery: Debug + Send + Sync {
 
 /// How a delivery ended well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delivered {
+pub struct DeliveryOutcome {
     /// What the place must remember until the next delivery; holds no secret.
     pub receipt: Option<Value>,
     /// When there is something left to do there, such as the removal of what was superseded.
-    pub look_again: Option<Moment>,
+    pub check_again_at: Option<Moment>,
 }

@@ -15,6 +15,6 @@ pub mod question;
 mod resolvers;
 pub mod routes;
 pub mod server;
-mod zones;
+mod zone_finder;
 
 pub use error::{DnsError, LaggingNameserver};

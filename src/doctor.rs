@@ -5,21 +5,21 @@
 mod adapter;
 mod caa;
 mod canary;
+mod challenge_path;
+mod check_list;
 mod clock;
 mod delegation;
 mod dnssec;
 mod ending;
 mod provider;
-mod round;
 mod secrets;
-mod set_up;
 mod shared;
-mod way;
+mod storage;
 
+pub use check_list::{CheckList, declares};
 pub use ending::{Ending, OUT_OF_TIME};
-pub use round::{CheckList, declares};
-pub use secrets::secrets;
-pub use set_up::{InstancePaths, set_up};
+pub use secrets::check_secrets;
+pub use storage::{InstancePaths, check_storage};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,16 +30,16 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::acme::AcmeClient;
 use crate::config::dns::PropagationSection;
 use crate::dns::caa::CaaLookup;
-use crate::dns::lookup::Lookup;
+use crate::dns::lookup::DnsLookup;
 use crate::dns::propagation::Propagation;
-use crate::dns::routes::Routes;
+use crate::dns::routes::DnsRoutes;
 use crate::doctor::canary::CanaryResults;
+use crate::doctor::challenge_path::ChallengePath;
+use crate::doctor::check_list::CheckedName;
 use crate::doctor::provider::ProviderReport;
-use crate::doctor::round::CheckedName;
 use crate::doctor::shared::Shared;
-use crate::doctor::way::ChallengePath;
 use crate::domain::adapter_name::AdapterName;
-use crate::domain::finding::{Check, CheckResult, CheckSubject};
+use crate::domain::check_result::{Check, CheckResult, CheckSubject};
 use crate::domain::standing::DnsPersist;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
@@ -52,11 +52,11 @@ pub struct Doctor {
     /// Speaks to CAs.
     pub acme: AcmeClient,
     /// Who publishes records.
-    pub dns: Routes,
+    pub dns: DnsRoutes,
     /// Whether names are proven by standing records.
-    pub persist: DnsPersist,
+    pub dns_persist: DnsPersist,
     /// How to look into the DNS.
-    pub section: PropagationSection,
+    pub propagation_section: PropagationSection,
     /// Tells the time.
     pub clock: SharedClock,
     /// Makes canaries that nobody can guess.
@@ -66,7 +66,7 @@ pub struct Doctor {
 /// How to look.
 pub struct DoctorOptions<'a> {
     /// Where canary records are written.
-    pub canaries: CanaryMode,
+    pub canary_mode: CanaryMode,
     /// When the round ends; what was written is removed all the same.
     pub ending: &'a Ending,
     /// Is told what is being looked at, where that takes a while.
@@ -88,7 +88,7 @@ pub enum CanaryMode {
 
 /// The ways in which one round looks into the DNS, so that its looks share what they find.
 struct DnsView {
-    lookup: Lookup,
+    lookup: DnsLookup,
     caa: CaaLookup,
     propagation: Propagation,
     /// By adapter and zone.
@@ -105,44 +105,44 @@ struct DnsView {
 impl Doctor {
     /// Looks at the providers, DNS adapters and names of a round; the findings come in this order. What the round has no
     /// time for is skipped, and told.
-    pub async fn examine(&self, round: &CheckList, manner: &DoctorOptions<'_>) -> Vec<CheckResult> {
+    pub async fn run_checks(&self, round: &CheckList, manner: &DoctorOptions<'_>) -> Vec<CheckResult> {
         let view = self.view();
         let providers: Vec<_> = round
             .providers
             .iter()
             .map(|examined| {
                 (manner.progress)(format!("asking {}", examined.provider.server()));
-                self.provider(examined, manner.ending)
+                self.check_provider(examined, manner.ending)
             })
             .collect();
-        let seen: Vec<ProviderReport> = stream::iter(providers).buffered(AT_ONCE).collect().await;
+        let seen: Vec<ProviderReport> = stream::iter(providers).buffered(MAX_CONCURRENT_NAMES).collect().await;
         let all = round.names.len();
         let (mut names, mut looks, mut found) =
             (round.names.iter().enumerate(), FuturesUnordered::new(), Vec::with_capacity(all));
         // One name that hangs holds up no others.
         loop {
-            while looks.len() < AT_ONCE
+            while looks.len() < MAX_CONCURRENT_NAMES
                 && let Some((at, patient)) = names.next()
             {
-                looks.push(self.name(&view, (at, patient, all), &seen, manner));
+                looks.push(self.check_name(&view, (at, patient, all), &seen, manner));
             }
             let Some(look) = looks.next().await else { break };
             found.push(look);
         }
         found.sort_by_key(|(at, _)| *at);
         let ways: Vec<(ChallengePath, Vec<CheckResult>)> = found.into_iter().map(|(_, found)| found).collect();
-        let mut findings: Vec<CheckResult> = clock::clock(&seen).into_iter().collect();
-        findings.extend(seen.iter().flat_map(|seen| seen.findings.clone()));
-        findings.extend(self.adapters(&ways));
+        let mut findings: Vec<CheckResult> = clock::check_clock(&seen).into_iter().collect();
+        findings.extend(seen.iter().flat_map(|seen| seen.results.clone()));
+        findings.extend(self.check_adapters(&ways));
         findings.extend(ways.into_iter().flat_map(|(_, of_name)| of_name));
         findings
     }
 
     fn view(&self) -> DnsView {
         DnsView {
-            lookup: Lookup::new(&self.section),
-            caa: CaaLookup::new(&self.section),
-            propagation: Propagation::new(&self.section),
+            lookup: DnsLookup::new(&self.propagation_section),
+            caa: CaaLookup::new(&self.propagation_section),
+            propagation: Propagation::new(&self.propagation_section),
             delegations: Shared::default(),
             securities: Shared::default(),
             canaries: Shared::default(),
@@ -153,7 +153,7 @@ impl Doctor {
     }
 
     /// What there is to say of one name, with its place in the list.
-    async fn name(
+    async fn check_name(
         &self,
         view: &DnsView,
         (at, patient, all): (usize, &CheckedName, usize),
@@ -170,20 +170,20 @@ impl Doctor {
             });
         };
         tell(&format!("checking {}", patient.name));
-        let way = self.way(view, patient, ending).await;
-        let mut findings = way.findings.clone();
-        match &way.place {
+        let way = self.find_path(view, patient, ending).await;
+        let mut findings = way.results.clone();
+        match &way.location {
             Ok(place) => {
                 let skipped = |check| CheckResult::skipped(&about, check, ending.reason());
-                let delegation = ending.during(self.delegation(view, &about, place)).await;
+                let delegation = ending.during(self.check_delegation(view, &about, place)).await;
                 findings.extend(delegation.unwrap_or_else(|| vec![skipped(Check::Delegation)]));
-                let dnssec = ending.during(dnssec::dnssec(view, &about, &place.zone.name)).await;
+                let dnssec = ending.during(dnssec::check_dnssec(view, &about, &place.zone.name)).await;
                 findings.push(dnssec.unwrap_or_else(|| skipped(Check::Dnssec)));
             }
-            Err(_) if way.is_needless => {}
-            Err(missing) => findings.extend(delegation::unseen(&about, missing)),
+            Err(_) if way.is_unneeded => {}
+            Err(missing) => findings.extend(delegation::not_checked_results(&about, missing)),
         }
-        let caa = ending.during(caa::caa(&view.caa, &about, patient, seen, self.persist)).await;
+        let caa = ending.during(caa::check_caa(&view.caa, &about, patient, seen, self.dns_persist)).await;
         findings.extend(caa.unwrap_or_else(|| vec![CheckResult::skipped(&about, Check::Caa, ending.reason())]));
         findings.extend(self.canary_of_name(view, &about, &way, (manner, &tell)).await);
         view.checked.fetch_add(1, Ordering::Relaxed);
@@ -192,5 +192,5 @@ impl Doctor {
 }
 
 /// Providers and names are looked at in parallel, some at a time.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_NAMES: usize = 16;
 const CANARIES_AT_ONCE: usize = 4;

@@ -10,9 +10,9 @@ pub mod control;
 mod detached;
 pub mod errors;
 pub mod health;
-mod lengths;
 pub mod list_slots;
 mod listener;
+mod max_lengths;
 mod metadata;
 mod openapi;
 mod patch;
@@ -25,11 +25,11 @@ pub mod server;
 
 pub use auth::Peer;
 pub use listener::ConnectionLimits;
-pub use server::{LocalSocket, SocketError, serve, serve_unix};
+pub use server::{LocalSocket, LocalSocketError, serve, serve_unix};
 
 use crate::config::api::LimitsSection;
-use crate::config::span::Span;
-use crate::domain::server_url::PlainHttp;
+use crate::config::time_span::TimeSpan;
+use crate::domain::server_url::PlainHttpPolicy;
 use crate::http::list_slots::ListSlots;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::credentials::KnownCredentials;
@@ -55,9 +55,9 @@ pub struct Api {
     /// How many lists are answered at a time.
     pub list_slots: ListSlots,
     /// How long a request may take.
-    pub request_timeout: Span,
+    pub request_timeout: TimeSpan,
     /// Whether providers may be spoken to without TLS.
-    pub plain_http: PlainHttp,
+    pub plain_http: PlainHttpPolicy,
     /// What opens other services, as far as its end is known.
     pub credentials: KnownCredentials,
 }

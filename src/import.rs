@@ -9,25 +9,25 @@ mod dehydrated;
 mod leftovers;
 mod lego;
 mod lineage;
-mod loose;
 mod pem;
+mod pem_files;
 mod servers;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use account::TreeAccount;
-pub use leftovers::{Leftover, leftovers};
-pub use lineage::{Fault, Lineage, Note, PlannedImport};
-pub use tree::{Tree, UnreadableTree};
+pub use leftovers::{Leftover, find_leftovers};
+pub use lineage::{Fault, ImportNote, Lineage, PlannedImport};
+pub use tree::{FileTree, UnreadableTree};
 
 use crate::domain::email::Email;
 use crate::domain::moment::Moment;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
 
 /// A tool whose tree can be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tool {
+pub enum SourceTool {
     /// certbot; its tree is usually `/etc/letsencrypt`.
     Certbot,
     /// lego; its tree is usually `.lego`.
@@ -40,7 +40,7 @@ pub enum Tool {
     Pem,
 }
 
-impl Tool {
+impl SourceTool {
     /// The name on the command line and in messages.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl Tool {
     }
 
     /// What a tree of this tool looks like, for those who gave another folder.
-    pub const fn looks_like(self) -> &'static str {
+    pub const fn expected_layout(self) -> &'static str {
         match self {
             Self::Certbot => "a folder with renewal/, live/ and accounts/, such as /etc/letsencrypt",
             Self::Lego => "a folder with certificates/ and accounts/, such as .lego",
@@ -76,7 +76,7 @@ impl Tool {
     }
 
     /// What the tool keeps beside its certificates.
-    const fn known_leftovers(self) -> &'static [leftovers::Known] {
+    const fn known_leftovers(self) -> &'static [leftovers::KnownLeftover] {
         match self {
             Self::Certbot => certbot::LEFTOVERS,
             Self::Lego => lego::LEFTOVERS,
@@ -89,7 +89,7 @@ impl Tool {
     /// Why a file that is not known went into no lineage, by its text where it was read.
     fn why_unused(self, text: Option<&str>) -> &'static str {
         match (self, text) {
-            (Self::Pem, Some(text)) => loose::why_unused(text),
+            (Self::Pem, Some(text)) => pem_files::why_unused(text),
             _ => "not part of any certificate that the tool renews",
         }
     }
@@ -97,26 +97,26 @@ impl Tool {
 
 /// What the person who imports knows better than the tree.
 #[derive(Clone, Debug)]
-pub struct Overrides {
+pub struct ImportOverrides {
     /// The ACME server of all lineages.
     pub server: Option<ServerUrl>,
     /// The contact of all accounts.
     pub email: Option<Email>,
     /// Whether a server may be spoken to without TLS.
-    pub plain_http: PlainHttp,
+    pub plain_http: PlainHttpPolicy,
 }
 
 /// The lineages of a tree, in the order of their names. What cannot be taken says why, and holds up no other.
-pub fn lineages(tool: Tool, tree: &Tree, overrides: &Overrides, now: Moment) -> Vec<Lineage> {
+pub fn find_lineages(tool: SourceTool, tree: &FileTree, overrides: &ImportOverrides, now: Moment) -> Vec<Lineage> {
     let findings = match tool {
-        Tool::Certbot => certbot::findings(tree, overrides),
-        Tool::Lego => lego::findings(tree, overrides),
-        Tool::AcmeSh => acme_sh::findings(tree, overrides),
-        Tool::Dehydrated => dehydrated::findings(tree, overrides),
-        Tool::Pem => loose::findings(tree, overrides),
+        SourceTool::Certbot => certbot::find_certificates(tree, overrides),
+        SourceTool::Lego => lego::find_certificates(tree, overrides),
+        SourceTool::AcmeSh => acme_sh::find_certificates(tree, overrides),
+        SourceTool::Dehydrated => dehydrated::find_certificates(tree, overrides),
+        SourceTool::Pem => pem_files::find_certificates(tree, overrides),
     };
     let mut lineages: Vec<Lineage> =
-        findings.into_iter().map(|(name, finding)| Lineage::judged(name, finding, overrides, now)).collect();
+        findings.into_iter().map(|(name, finding)| Lineage::from_found(name, finding, overrides, now)).collect();
     lineages.sort_by(|one, other| one.name.cmp(&other.name));
     lineages
 }

@@ -3,40 +3,40 @@
 //! elsewhere (`domain::plan`); here it is done.
 
 mod account;
+mod attempt_runner;
 mod challenge;
 mod confirmed_clock;
-mod course;
 #[cfg(test)]
 mod dispositions;
+mod dns_persist01;
+mod held_lease;
 mod key;
-mod limits;
 mod provider;
+mod rate_limits;
 mod renewal_info;
 mod revocation;
-mod standing;
-mod tenure;
 
-pub use account::Registrar;
-pub use challenge::{CleanupOutcome, SweepMode, Cleanup};
+pub use account::AccountRegistrar;
+pub use challenge::{Cleanup, CleanupOutcome, SweepMode};
+pub use held_lease::HeldLease;
 pub use provider::FallbackCandidates;
-pub use tenure::HeldLease;
 
 use crate::acme::{AcmeClient, AcmeError, ProblemKind};
 use crate::dns::DnsError;
 use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
-use crate::dns::routes::Routes;
+use crate::dns::routes::DnsRoutes;
 use crate::domain::attempt::{Attempt, Planned, Stage, StageKind};
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::FailureStreak;
+use crate::domain::deferral::Deferral;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::failover;
-use crate::domain::hold::Deferral;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::plan::RenewalReason;
 use crate::domain::standing::DnsPersist;
-use crate::issuance::course::AttemptRunner;
+use crate::issuance::attempt_runner::AttemptRunner;
 use crate::issuance::provider::ChosenProvider;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
@@ -61,16 +61,16 @@ pub enum AttemptError {
     UnknownAccount(Failure),
     /// The order would break a limit of the CA.
     #[error("kept back: {0}")]
-    Held(Deferral),
+    Deferred(Deferral),
     /// The program stops; the work goes on after the next start.
     #[error("parked: the program stops")]
-    Parked,
+    Interrupted,
     /// The auto-certificate was deleted meanwhile.
     #[error("abandoned: the auto-certificate was deleted")]
-    Abandoned,
+    Deleted,
     /// Somebody else holds the lease now.
     #[error("the lease was lost")]
-    Lost,
+    LeaseLost,
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
@@ -79,7 +79,7 @@ pub enum AttemptError {
 impl From<StoreError> for AttemptError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::LostLease => Self::Lost,
+            StoreError::LostLease => Self::LeaseLost,
             StoreError::CompromisedKey => Failure::restart(
                 "the key of the certificate was reported as compromised meanwhile; a new order with another one follows",
             )
@@ -92,10 +92,10 @@ impl From<StoreError> for AttemptError {
 impl From<AcmeError> for AttemptError {
     fn from(error: AcmeError) -> Self {
         match error {
-            AcmeError::Cancelled => Self::Parked,
+            AcmeError::Cancelled => Self::Interrupted,
             error if error.kind() == Some(ProblemKind::AccountDoesNotExist) => Self::UnknownAccount(error.into()),
             error if error.is_unreadable_order() => Self::StuckOrder { failure: error.into(), unreadable: true },
-            error if error.is_slow_order() => Self::StuckOrder { failure: error.into(), unreadable: false },
+            error if error.is_poll_timeout() => Self::StuckOrder { failure: error.into(), unreadable: false },
             error => Self::Failed(error.into()),
         }
     }
@@ -114,11 +114,11 @@ pub struct Issuance {
     /// Speaks to CAs.
     pub acme: AcmeClient,
     /// Hands out the accounts of providers.
-    pub registrar: Registrar,
+    pub accounts: AccountRegistrar,
     /// Who publishes and removes challenge records.
-    pub dns: Routes,
+    pub dns: DnsRoutes,
     /// Whether names are proven by standing records.
-    pub persist: DnsPersist,
+    pub dns_persist: DnsPersist,
     /// Waits until records are seen.
     pub propagation: Propagation,
     /// Looks up whether a fallback provider may issue.
@@ -134,9 +134,14 @@ impl Issuance {
     ///
     /// # Errors
     /// Where the work must stop. A failed step is no error: it is recorded, and the plan takes it from there.
-    pub async fn start(&self, tenure: &HeldLease, subject: &AutoCertificate, reason: RenewalReason) -> Result<(), AttemptError> {
+    pub async fn start(
+        &self,
+        tenure: &HeldLease,
+        subject: &AutoCertificate,
+        reason: RenewalReason,
+    ) -> Result<(), AttemptError> {
         let chosen = self.choose_provider(tenure, subject).await?;
-        self.begin(tenure, subject, reason.to_string(), chosen).await?;
+        self.begin_attempt(tenure, subject, reason.to_string(), chosen).await?;
         Ok(())
     }
 
@@ -145,7 +150,7 @@ impl Issuance {
     ///
     /// # Errors
     /// As [`Issuance::start`].
-    pub async fn resume(&self, tenure: &HeldLease, subject: &AutoCertificate) -> Result<(), AttemptError> {
+    pub async fn resume_attempt(&self, tenure: &HeldLease, subject: &AutoCertificate) -> Result<(), AttemptError> {
         if subject.standing.renewal_requested {
             self.store.clear_renewal_request(tenure.lease()).await?;
         }
@@ -158,49 +163,55 @@ impl Issuance {
         let Some(attempt) = attempt else { return Ok(()) };
         if self.store.provider(attempt.provider).await?.is_none() {
             let failure = Failure::restart("the provider of the open order was deleted; a new order follows");
-            self.record(tenure, subject, &attempt, attempt.stage.kind(), failure).await?;
+            self.record_failure(tenure, subject, &attempt, attempt.stage.kind(), failure).await?;
             return Ok(());
         }
-        if let Some(chosen) = self.change_over(tenure, subject, &attempt).await? {
-            self.begin(tenure, subject, attempt.reason, chosen).await?;
+        if let Some(chosen) = self.change_provider(tenure, subject, &attempt).await? {
+            self.begin_attempt(tenure, subject, attempt.reason, chosen).await?;
             return Ok(());
         }
         tracing::info!(attempt = %attempt.id, stage = %attempt.stage.kind(), "attempt resumed");
         let requested = subject.standing.renewal_requested;
         let begun = attempt.stage.kind() > StageKind::Planned;
-        let outcome = self.carry_on(tenure, subject, attempt, requested).await?;
-        if requested && begun && outcome == Outcome::OrderGivenUp {
+        let outcome = self.run_attempt(tenure, subject, attempt, requested).await?;
+        if requested && begun && outcome == AttemptOutcome::OrderGivenUp {
             return self.start(tenure, subject, RenewalReason::Requested).await;
         }
         Ok(())
     }
 
     /// What the CA issues for a key that nobody can open is of no use: a new order with another key follows.
-    async fn give_up_lost_key(&self, tenure: &HeldLease, subject: &AutoCertificate, error: &KeyError) -> Result<(), AttemptError> {
+    async fn give_up_lost_key(
+        &self,
+        tenure: &HeldLease,
+        subject: &AutoCertificate,
+        error: &KeyError,
+    ) -> Result<(), AttemptError> {
         let (standing, now) = (&subject.standing, self.clock.now());
         let failure = Failure::restart(format!(
             "the key of the open order is lost: {error}; a new order with another key follows"
         ));
         let jitter = self.randomness.fraction();
-        let trouble = FailureStreak::after(standing.trouble.as_ref(), failure, now, standing.relied_on_until(), jitter);
+        let trouble =
+            FailureStreak::after(standing.failure_streak.as_ref(), failure, now, standing.valid_until(), jitter);
         tracing::warn!(next_try = %trouble.next_try, "attempt given up: {}", trouble.last);
         Ok(self.store.end_unreadable_attempt(tenure.lease(), &trouble).await?)
     }
 
-    async fn begin(
+    async fn begin_attempt(
         &self,
         tenure: &HeldLease,
         subject: &AutoCertificate,
         reason: String,
         chosen: ChosenProvider,
-    ) -> Result<Outcome, AttemptError> {
+    ) -> Result<AttemptOutcome, AttemptError> {
         let attempt = Attempt {
             id: self.randomness.uuid().into(),
             auto_certificate: subject.id,
             provider: chosen.provider,
             names: subject.names_to_order(),
             key_algorithm: subject.key_algorithm,
-            replaces: self.replaced(subject, chosen.provider).await?,
+            replaces: self.certificate_to_replace(subject, chosen.provider).await?,
             profile: chosen.profile,
             reason,
             started: self.clock.now(),
@@ -208,62 +219,63 @@ impl Issuance {
         };
         self.store.begin_attempt(tenure.lease(), &attempt).await?;
         tracing::info!(attempt = %attempt.id, provider = %attempt.provider, reason = attempt.reason, "attempt begun");
-        self.carry_on(tenure, subject, attempt, false).await
+        self.run_attempt(tenure, subject, attempt, false).await
     }
 
     /// `requested` tells that a person asked for a renewal while the attempt was open.
-    async fn carry_on(
+    async fn run_attempt(
         &self,
         tenure: &HeldLease,
         subject: &AutoCertificate,
         attempt: Attempt,
         requested: bool,
-    ) -> Result<Outcome, AttemptError> {
+    ) -> Result<AttemptOutcome, AttemptError> {
         let mut course = AttemptRunner::new(self, tenure, subject, &attempt);
         let mut reached = attempt.stage.kind();
-        let walked = course.walk(attempt.stage.clone(), &mut reached).await;
+        let walked = course.run(attempt.stage.clone(), &mut reached).await;
         let used = course.into_account();
         match walked {
             Err(AttemptError::Failed(failure)) => {
-                let failure = self.registrar.weighed(attempt.provider, used.as_ref(), failure).await?;
-                self.record(tenure, subject, &attempt, reached, failure).await
+                let failure = self.accounts.reassess_failure(attempt.provider, used.as_ref(), failure).await?;
+                self.record_failure(tenure, subject, &attempt, reached, failure).await
             }
             Err(AttemptError::StuckOrder { failure, unreadable }) => {
-                let failure = self.registrar.weighed(attempt.provider, used.as_ref(), failure).await?;
-                let looks = self.store.note_look(tenure.lease(), attempt.id, unreadable).await?;
-                let failure = failure_of_stuck_order(failure, requested, looks);
-                self.record(tenure, subject, &attempt, reached, failure).await
+                let failure = self.accounts.reassess_failure(attempt.provider, used.as_ref(), failure).await?;
+                let looks = self.store.count_unreadable_order(tenure.lease(), attempt.id, unreadable).await?;
+                let failure = stuck_order_failure(failure, requested, looks);
+                self.record_failure(tenure, subject, &attempt, reached, failure).await
             }
             // Written down first: with a new account it is due again at once.
             Err(AttemptError::UnknownAccount(failure)) => {
-                self.record(tenure, subject, &attempt, reached, failure).await?;
+                self.record_failure(tenure, subject, &attempt, reached, failure).await?;
                 if let Some(lost) = used {
-                    self.registrar.replace_lost(tenure, attempt.provider, lost.url()).await?;
+                    self.accounts.replace_lost_account(tenure, attempt.provider, lost.url()).await?;
                 }
-                Ok(Outcome::Kept)
+                Ok(AttemptOutcome::OrderKept)
             }
             Err(other) => Err(other),
-            Ok(()) => Ok(Outcome::Kept),
+            Ok(()) => Ok(AttemptOutcome::OrderKept),
         }
     }
 
     /// Writes a failure down, with the moment of the next try.
-    async fn record(
+    async fn record_failure(
         &self,
         tenure: &HeldLease,
         subject: &AutoCertificate,
         attempt: &Attempt,
         reached: StageKind,
         failure: Failure,
-    ) -> Result<Outcome, AttemptError> {
+    ) -> Result<AttemptOutcome, AttemptError> {
         let standing = &subject.standing;
-        let expiry = standing.relied_on_until();
-        let failure = failure_of_old_order(failure, attempt, reached, expiry, self.clock.now());
+        let expiry = standing.valid_until();
+        let failure = old_order_failure(failure, attempt, reached, expiry, self.clock.now());
         let over = matches!(failure.disposition, Disposition::Restart | Disposition::Operator);
         let jitter = self.randomness.fraction();
-        let mut trouble = FailureStreak::after(standing.trouble.as_ref(), failure, self.clock.now(), expiry, jitter);
+        let mut trouble =
+            FailureStreak::after(standing.failure_streak.as_ref(), failure, self.clock.now(), expiry, jitter);
         if attempt.provider == subject.provider && self.has_fallback(subject).await? {
-            trouble.next_try = failover::next_try(&trouble, standing.newest.as_ref(), self.clock.now());
+            trouble.next_try = failover::next_try_with_fallbacks(&trouble, standing.newest.as_ref(), self.clock.now());
         }
         tracing::warn!(
             attempt = %attempt.id, stage = %reached, failures = trouble.failures, next_try = %trouble.next_try,
@@ -274,15 +286,15 @@ impl Issuance {
         if over {
             self.store.end_attempt(tenure.lease(), attempt.id, &trouble).await?;
         } else {
-            self.store.record_trouble(tenure.lease(), &trouble).await?;
+            self.store.record_failure_streak(tenure.lease(), &trouble).await?;
         }
-        self.note_provider_failure(subject.id, attempt, &trouble.for_breaker(expiry)).await?;
+        self.record_provider_failure(subject.id, attempt, &trouble.failure_for_breaker(expiry)).await?;
         let given_up = trouble.last.disposition == Disposition::Restart;
-        Ok(if given_up { Outcome::OrderGivenUp } else { Outcome::Kept })
+        Ok(if given_up { AttemptOutcome::OrderGivenUp } else { AttemptOutcome::OrderKept })
     }
 
     /// What affects the provider as a whole is told to its breaker.
-    async fn note_provider_failure(
+    async fn record_provider_failure(
         &self,
         subject: AutoCertificateId,
         attempt: &Attempt,
@@ -292,7 +304,7 @@ impl Issuance {
             return Ok(());
         }
         let jitter = self.randomness.fraction();
-        let breaker = self.store.provider_failed(attempt.provider, Some(subject), failure, jitter).await?;
+        let breaker = self.store.record_provider_failure(attempt.provider, Some(subject), failure, jitter).await?;
         if let Some(probe_at) = breaker.and_then(|breaker| breaker.open_until()) {
             tracing::warn!(provider = %attempt.provider, %probe_at, "the provider is down; it is probed until it answers");
         }
@@ -302,19 +314,19 @@ impl Issuance {
 
 /// What became of an attempt that was worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum AttemptOutcome {
     /// It is done, goes on later, or waits for a person.
-    Kept,
+    OrderKept,
     /// Its order was given up for a new one.
     OrderGivenUp,
 }
 
 /// An order that comes no further is given up where a person asks for a renewal, and after some unreadable looks in a row.
-fn failure_of_stuck_order(failure: Failure, requested: bool, unreadable_looks: u32) -> Failure {
+fn stuck_order_failure(failure: Failure, requested: bool, unreadable_looks: u32) -> Failure {
     if requested {
         return Failure::restart(format!("{failure}; a renewal was requested, so a new order follows"));
     }
-    if unreadable_looks >= UNREADABLE_LOOKS {
+    if unreadable_looks >= MAX_UNREADABLE_ANSWERS {
         return Failure::restart(format!(
             "{failure}; that was so {unreadable_looks} times in a row, so the order is given up and a new one follows"
         ));
@@ -323,7 +335,7 @@ fn failure_of_stuck_order(failure: Failure, requested: bool, unreadable_looks: u
 }
 
 /// No order is looked at for ever, whatever holds it up.
-fn failure_of_old_order(
+fn old_order_failure(
     failure: Failure,
     attempt: &Attempt,
     reached: StageKind,
@@ -333,7 +345,7 @@ fn failure_of_old_order(
     let waits = matches!(failure.disposition, Disposition::Retry { .. } | Disposition::ProviderDown { .. });
     // Before it there is no order yet, after it the certificate is here.
     let has_order = reached > StageKind::Planned && reached < StageKind::Issued;
-    if !waits || !has_order || now < attempt.order_given_up_at(expiry) {
+    if !waits || !has_order || now < attempt.order_deadline(expiry) {
         return failure;
     }
     Failure::restart(format!(
@@ -343,4 +355,4 @@ fn failure_of_old_order(
 }
 
 /// A single one may be a hiccup of the CA.
-const UNREADABLE_LOOKS: u32 = 3;
+const MAX_UNREADABLE_ANSWERS: u32 = 3;

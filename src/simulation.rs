@@ -14,7 +14,7 @@ mod tally;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use crate::simulation::account::Account;
+use crate::simulation::account::SimulatedAccount;
 use crate::simulation::report::SimulationReport;
 use crate::simulation::scenario::Scenario;
 use crate::simulation::tally::Tally;
@@ -32,7 +32,7 @@ pub fn run(scenario: &Scenario) -> SimulationReport {
             if number >= scenario.accounts {
                 return tally;
             }
-            tally += Account::new(scenario, number).live();
+            tally += SimulatedAccount::new(scenario, number).run();
         }
     };
     let workers = thread::available_parallelism().map_or(1, usize::from);

@@ -3,76 +3,76 @@
 //! back-offs come from `domain`, and what it is told it keeps.
 
 mod accounts;
+mod assignments;
 mod attempts;
 mod auto_certificates;
 mod backup;
 mod breakers;
 mod certificates;
+mod claims;
+mod clock_correction;
 mod clock_records;
 mod damaged;
 mod database;
 mod declared;
+mod deferrals;
 mod delegated;
 mod deliveries;
 mod dialect;
 mod documents;
 mod error;
-mod holds;
 mod identity;
+mod instance_lock;
 mod journal;
 mod key_check;
 mod key_ring;
 mod lease;
-mod ledger;
 mod listing;
 mod migrations;
-mod presence;
+mod not_in_service;
+mod persist_records;
+mod preflights;
 mod progress;
 mod providers;
 mod queue;
+mod rate_limit_ledger;
 mod readiness;
-mod rehearsals;
 mod renaming;
 mod renewal_infos;
 mod revocations;
-mod roster;
 mod rotation;
 mod row;
 mod seal;
-mod set_back;
-mod standing;
 mod takeover;
 #[cfg(test)]
 mod tests;
 mod tokens;
-mod unserved;
-mod work;
 
 pub use crate::config::store::{StoreSettings, StoreUrl};
-pub use accounts::{Account, RegisteredAccount};
+pub use accounts::{ProviderAccount, RegisteredAccount};
+pub use assignments::{AssignmentCandidate, AssignmentTarget, Undeclared};
 pub use auto_certificates::{AutoCertificateFilter, CreationOutcome};
-pub use backup::{Backup, BackupError, BackupContents, OmittedWork};
-pub use breakers::{RecoveryEvidence, ProviderLoad};
+pub use backup::{Backup, BackupContents, BackupError, OmittedWork};
+pub use breakers::{ProviderLoad, RecoveryEvidence};
 pub use certificates::CertificateFilter;
+pub use claims::{ClaimedAutoCertificate, MAX_DUE, RunOutcome};
 pub use database::{FaultCause, StoreFault};
 pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryCursor, DeliveryLease, DeliveryRow};
 pub use error::StoreError;
-pub use journal::{JournalledRecord, IntendedCanary, IntendedRecord, RemovalStart};
+pub use journal::{IntendedCanary, IntendedRecord, JournalledRecord, RemovalStart};
 pub use key_ring::{KeyError, KeyRing};
-pub use lease::{LeaseState, LEASE, Lease, ProviderLease};
-pub use ledger::{OrderCharge, LedgerAccount};
+pub use lease::{AutoCertificateLease, LEASE_DURATION, LeaseState, ProviderLease};
 pub use listing::{ListedRow, PageRows};
-pub use progress::{NewestSummary, Progress, RenewalRequest};
+pub use not_in_service::NotInService;
+pub use persist_records::{PersistRecordLocation, StoredPersistRecord};
+pub use progress::{AutoCertificateProgress, NewestCertificateSummary, RenewalRequestOutcome};
 pub use providers::{DeletionOutcome, ProviderFilter, ProviderUsers};
 pub use queue::DueAutoCertificate;
-pub use renewal_infos::NewestIssued;
-pub use revocations::{RevocationClaim, RevocationRequest};
-pub use roster::{AssignmentCandidate, AssignmentTarget, Undeclared};
+pub use rate_limit_ledger::{LedgerAccount, OrderCharge};
+pub use renewal_infos::NewestIssuedCertificate;
+pub use revocations::{RevocationClaim, RevocationRequestOutcome};
 pub use rotation::RotationProgress;
-pub use standing::{StoredPersistRecord, PersistRecordLocation};
-pub use takeover::{TakeoverProvider, TakeoverOutcome, Takeover};
-pub use unserved::NotInService;
-pub use work::{ClaimedAutoCertificate, MOST_DUE, RunOutcome};
+pub use takeover::{Takeover, TakeoverOutcome, TakeoverProvider};
 
 use std::borrow::Cow;
 use std::fmt;
@@ -98,7 +98,7 @@ use crate::runtime::randomness::Randomness;
 use crate::store::damaged::DamagedRows;
 use crate::store::database::{Database, Transaction};
 use crate::store::dialect::Dialect;
-use crate::store::presence::InstanceLock;
+use crate::store::instance_lock::InstanceLock;
 use crate::store::readiness::WriteProbe;
 
 /// The store. Clones share one pool.
@@ -114,9 +114,9 @@ struct Inner {
     /// Owns the leases of this process.
     instance: String,
     /// At a SQLite file only.
-    presence: Option<InstanceLock>,
+    instance_lock: Option<InstanceLock>,
     write_probe: WriteProbe,
-    damaged: DamagedRows,
+    damaged_rows: DamagedRows,
 }
 
 /// A part of a listing: so many items behind so many others.
@@ -134,7 +134,7 @@ pub struct Listing<T> {
     /// The items of the page.
     pub items: Vec<T>,
     /// Whether others follow.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 impl Store {
@@ -155,7 +155,7 @@ impl Store {
             StoreUrl::Postgres(url) => (Dialect::Postgres, url.clone(), None, None, None),
             StoreUrl::Sqlite(path) => {
                 let path = prepare_file(path)?;
-                let opening = presence::opening(&path).await?;
+                let opening = instance_lock::lock_opening(&path).await?;
                 let presence = InstanceLock::register(&path, instance)?;
                 (Dialect::Sqlite, sqlite_url(&path)?, Some(path), Some(opening), Some(presence))
             }
@@ -177,9 +177,9 @@ impl Store {
             clock,
             randomness,
             instance,
-            presence,
+            instance_lock: presence,
             write_probe: WriteProbe::default(),
-            damaged: DamagedRows::default(),
+            damaged_rows: DamagedRows::default(),
         }));
         store.check_keys().await?;
         Ok(store)
@@ -206,8 +206,11 @@ impl Store {
     }
 
     /// Does a transaction again that the database ended in favour of another one.
-    async fn retrying<'w, T>(&self, work: impl Fn() -> BoxFuture<'w, Result<T, StoreError>>) -> Result<T, StoreError> {
-        for pause in BETWEEN_DEADLOCKS {
+    async fn retry_deadlocks<'w, T>(
+        &self,
+        work: impl Fn() -> BoxFuture<'w, Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        for pause in DEADLOCK_RETRY_DELAYS {
             match work().await {
                 Err(error) if error.is_deadlock() => {
                     let spread = 1.0 + self.0.randomness.fraction();
@@ -256,5 +259,5 @@ fn sqlite_url(path: &Path) -> Result<SecretString, StoreError> {
     Ok(SecretString::from(url.as_str().replacen("file:", "sqlite:", 1)))
 }
 
-const BETWEEN_DEADLOCKS: [Duration; 3] =
+const DEADLOCK_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250)];

@@ -3,9 +3,9 @@
 //! external account binding, whose key is often good for one registration only.
 
 mod deactivation;
+mod jws;
 mod key;
 mod key_change;
-mod signed;
 
 use std::fmt;
 use std::future::Future;
@@ -29,11 +29,11 @@ pub use key::{AccountKey, UnusableAccountKey};
 pub use key_change::PreparedKeyChange;
 
 use crate::acme::client::AcmeClient;
-use crate::acme::directory::meta;
+use crate::acme::directory::parse_meta;
 use crate::acme::error::AcmeError;
 use crate::acme::nonce::past_bad_nonces;
-use crate::acme::problem::{ProblemKind, AcmeStep};
-use crate::acme::transport::{Exchange, bytes_response};
+use crate::acme::problem::{AcmeStep, ProblemKind};
+use crate::acme::transport::{CaConnection, to_bytes_response};
 use crate::domain::email::Email;
 use crate::domain::provider::ExternalAccountBinding;
 use crate::domain::server_url::ServerUrl;
@@ -52,8 +52,8 @@ pub struct Registration {
 
 /// A registration that is signed, but not sent.
 pub struct PreparedAccount {
-    exchange: Exchange,
-    pending: SecretString,
+    connection: CaConnection,
+    pending_credentials: SecretString,
     url: Uri,
     request: Bytes,
 }
@@ -77,9 +77,9 @@ impl AcmeClient {
     /// # Errors
     /// Where the CA cannot be reached or the binding's key is not base64.
     pub async fn prepare_registration(&self, registration: &Registration) -> Result<PreparedAccount, AcmeError> {
-        let binding = registration.external_account.as_ref().map(mac_key).transpose()?;
-        let exchange = self.exchange(&registration.server)?;
-        let holding = Holding { exchange: exchange.clone(), held: Arc::default() };
+        let binding = registration.external_account.as_ref().map(decode_mac_key).transpose()?;
+        let exchange = self.connection(&registration.server)?;
+        let holding = RequestCapture { connection: exchange.clone(), captured: Arc::default() };
         let contact = registration.email.contact_url();
         let account = NewAccount {
             contact: &[&contact],
@@ -89,10 +89,10 @@ impl AcmeClient {
         let (_, credentials) = Account::builder_with_http(Box::new(holding.clone()))
             .create(&account, registration.server.to_string(), binding.as_ref())
             .await
-            .map_err(|error| AcmeError::from_protocol(AcmeStep::Account, error))?;
-        let pending = serialized(&credentials)?;
+            .map_err(|error| AcmeError::from_instant_acme(AcmeStep::Account, error))?;
+        let pending = serialize(&credentials)?;
         let (url, request) = holding.take().ok_or(AcmeError::UnusableCredentials("nothing was signed"))?;
-        Ok(PreparedAccount { exchange, pending, url, request })
+        Ok(PreparedAccount { connection: exchange, pending_credentials: pending, url, request })
     }
 
     /// Sends a registration whose credentials are stored.
@@ -100,19 +100,23 @@ impl AcmeClient {
     /// # Errors
     /// Where the CA refuses or cannot be reached. After a failure other than a refusal the account may exist.
     pub async fn send_registration(&self, prepared: PreparedAccount) -> Result<AccountCredentials, AcmeError> {
-        let PreparedAccount { exchange, pending, url, request } = prepared;
+        let PreparedAccount { connection: exchange, pending_credentials: pending, url, request } = prepared;
         let answer = match exchange.post(&url, request).await {
             Ok(answer) => answer,
-            Err(error) => return Err(self.with_terms(&exchange, AcmeError::from_exchange(AcmeStep::Account, error)).await),
+            Err(error) => {
+                return Err(self
+                    .explain_terms_refusal(&exchange, AcmeError::from_transport(AcmeStep::Account, error))
+                    .await);
+            }
         };
         let location = answer.headers().get(LOCATION).and_then(|url| url.to_str().ok());
         let url = location.ok_or_else(|| AcmeError::Unreadable {
             step: AcmeStep::Account,
             cause: "it does not say where the account is".into(),
         })?;
-        let mut stored = StoredAccount::read(&pending)?;
+        let mut stored = StoredAccount::parse(&pending)?;
         url.clone_into(&mut stored.id);
-        AccountCredentials::from_stored(serialized(&stored)?)
+        AccountCredentials::from_stored(serialize(&stored)?)
     }
 
     /// Finds out whether a registration that was prepared and stored reached the CA; `None` where it did not, so that it
@@ -125,23 +129,23 @@ impl AcmeClient {
         server: &ServerUrl,
         pending: &SecretString,
     ) -> Result<Option<AccountCredentials>, AcmeError> {
-        let stored = StoredAccount::read(pending)?;
-        let exchange = self.exchange(server)?;
+        let stored = StoredAccount::parse(pending)?;
+        let exchange = self.connection(server)?;
         let found = past_bad_nonces!(
             Account::builder_with_http(Box::new(exchange.clone()))
-                .from_key(stored.key()?, server.to_string())
+                .from_key(stored.decode_key()?, server.to_string())
                 .await
-                .map_err(|error| AcmeError::from_protocol(AcmeStep::Account, error))
+                .map_err(|error| AcmeError::from_instant_acme(AcmeStep::Account, error))
         );
         match found {
-            Ok((_, credentials)) => AccountCredentials::from_stored(serialized(&credentials)?).map(Some),
+            Ok((_, credentials)) => AccountCredentials::from_stored(serialize(&credentials)?).map(Some),
             Err(error) if error.kind() == Some(ProblemKind::AccountDoesNotExist) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Recognises a refusal that has its reason in terms which nobody accepted. CAs word it in several types.
-    async fn with_terms(&self, exchange: &Exchange, error: AcmeError) -> AcmeError {
+    async fn explain_terms_refusal(&self, exchange: &CaConnection, error: AcmeError) -> AcmeError {
         let AcmeError::Refused { step, refusal } = error else { return error };
         let kind = refusal.kind();
         let words = refusal.problem.as_ref().map(|problem| problem.detail.as_str().to_lowercase()).unwrap_or_default();
@@ -151,7 +155,7 @@ impl AcmeClient {
         if self.settings.accept_terms_of_service || !about_terms {
             return AcmeError::Refused { step, refusal };
         }
-        let terms = exchange.directory().await.ok().and_then(|document| meta(&document).terms_of_service);
+        let terms = exchange.load_directory().await.ok().and_then(|document| parse_meta(&document).terms_of_service);
         let terms = terms.map(|url| RemoteMessage::new(&url));
         AcmeError::TermsNotAccepted { terms, refusal }
     }
@@ -160,7 +164,7 @@ impl AcmeClient {
 impl PreparedAccount {
     /// The account's key, to be stored before the registration is sent.
     pub const fn credentials(&self) -> &SecretString {
-        &self.pending
+        &self.pending_credentials
     }
 }
 
@@ -176,11 +180,11 @@ impl AccountCredentials {
     /// # Errors
     /// Where they are not whole, or belong to a registration that was never sent.
     pub fn from_stored(json: SecretString) -> Result<Self, AcmeError> {
-        let mut stored = StoredAccount::read(&json)?;
-        if stored.id == PENDING {
+        let mut stored = StoredAccount::parse(&json)?;
+        if stored.id == PENDING_URL {
             return Err(AcmeError::UnusableCredentials("it was prepared, but never registered"));
         }
-        stored.key()?;
+        stored.decode_key()?;
         Ok(Self { json, url: std::mem::take(&mut stored.id), server: std::mem::take(&mut stored.directory) })
     }
 
@@ -189,10 +193,10 @@ impl AccountCredentials {
     ///
     /// # Errors
     /// Where the key is another one.
-    pub fn of_registered(url: &str, server: &ServerUrl, key_pkcs8: &[u8]) -> Result<Self, AcmeError> {
+    pub fn from_registered(url: &str, server: &ServerUrl, key_pkcs8: &[u8]) -> Result<Self, AcmeError> {
         let key_pkcs8 = BASE64_URL_SAFE_NO_PAD.encode(key_pkcs8);
         let stored = StoredAccount { id: url.to_owned(), key_pkcs8, directory: server.to_string() };
-        Self::from_stored(serialized(&stored)?)
+        Self::from_stored(serialize(&stored)?)
     }
 
     /// The account's URL, which CAA records may pin (RFC 8657).
@@ -206,7 +210,7 @@ impl AccountCredentials {
     }
 
     /// The whole, key included, for sealing.
-    pub const fn sealable(&self) -> &SecretString {
+    pub const fn as_json(&self) -> &SecretString {
         &self.json
     }
 
@@ -215,12 +219,13 @@ impl AccountCredentials {
     /// # Errors
     /// Where it is not usable.
     pub fn key(&self) -> Result<AccountKey, AcmeError> {
-        let stored = StoredAccount::read(&self.json)?;
-        let (_, der) = stored.key()?;
-        AccountKey::of_p256(der.secret_der()).map_err(|_| AcmeError::UnusableCredentials("its key is not usable"))
+        let stored = StoredAccount::parse(&self.json)?;
+        let (_, der) = stored.decode_key()?;
+        AccountKey::from_p256_pkcs8(der.secret_der())
+            .map_err(|_| AcmeError::UnusableCredentials("its key is not usable"))
     }
 
-    pub(super) fn to_protocol(&self) -> Result<instant_acme::AccountCredentials, AcmeError> {
+    pub(super) fn to_instant_acme(&self) -> Result<instant_acme::AccountCredentials, AcmeError> {
         serde_json::from_str(self.json.expose_secret()).map_err(|_| AcmeError::UnusableCredentials("it cannot be read"))
     }
 }
@@ -232,7 +237,7 @@ impl fmt::Debug for AccountCredentials {
 }
 
 /// The binding's key; one that the former release stored may be none.
-fn mac_key(binding: &ExternalAccountBinding) -> Result<ExternalAccountKey, AcmeError> {
+fn decode_mac_key(binding: &ExternalAccountBinding) -> Result<ExternalAccountKey, AcmeError> {
     let key = binding.key_secret.bytes().map_err(AcmeError::UnusableBinding)?;
     Ok(ExternalAccountKey::new(binding.key_id.clone(), &key))
 }
@@ -246,11 +251,11 @@ struct StoredAccount {
 }
 
 impl StoredAccount {
-    fn read(json: &SecretString) -> Result<Self, AcmeError> {
+    fn parse(json: &SecretString) -> Result<Self, AcmeError> {
         serde_json::from_str(json.expose_secret()).map_err(|_| AcmeError::UnusableCredentials("it cannot be read"))
     }
 
-    fn key(&self) -> Result<(Key, PrivateKeyDer<'static>), AcmeError> {
+    fn decode_key(&self) -> Result<(Key, PrivateKeyDer<'static>), AcmeError> {
         let unusable = AcmeError::UnusableCredentials("its key is not usable");
         let Ok(der) = BASE64_URL_SAFE_NO_PAD.decode(&self.key_pkcs8).map(Zeroizing::new) else { return Err(unusable) };
         let Ok(key) = Key::from_pkcs8_der(PrivatePkcs8KeyDer::from(der.as_slice())) else { return Err(unusable) };
@@ -268,26 +273,26 @@ impl Drop for StoredAccount {
 /// The way to a CA on which directory and nonces pass, while the registration itself is held back and answered as if it
 /// had been taken.
 #[derive(Clone)]
-struct Holding {
-    exchange: Exchange,
-    held: Arc<Mutex<Option<(Uri, Bytes)>>>,
+struct RequestCapture {
+    connection: CaConnection,
+    captured: Arc<Mutex<Option<(Uri, Bytes)>>>,
 }
 
-impl Holding {
+impl RequestCapture {
     fn take(&self) -> Option<(Uri, Bytes)> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.captured.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl HttpClient for Holding {
+impl HttpClient for RequestCapture {
     fn request(
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, ProtocolError>> + Send>> {
         if request.method() != Method::POST {
-            return self.exchange.request(request);
+            return self.connection.request(request);
         }
-        let held = Arc::clone(&self.held);
+        let held = Arc::clone(&self.captured);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = match body.collect().await {
@@ -297,20 +302,20 @@ impl HttpClient for Holding {
             *held.lock().unwrap_or_else(PoisonError::into_inner) = Some((parts.uri, body));
             let mut answer = Response::new(Bytes::from_static(b"{}"));
             *answer.status_mut() = StatusCode::CREATED;
-            answer.headers_mut().insert(LOCATION, HeaderValue::from_static(PENDING));
-            Ok(bytes_response(answer))
+            answer.headers_mut().insert(LOCATION, HeaderValue::from_static(PENDING_URL));
+            Ok(to_bytes_response(answer))
         })
     }
 }
 
-fn serialized(credentials: &impl Serialize) -> Result<SecretString, AcmeError> {
+fn serialize(credentials: &impl Serialize) -> Result<SecretString, AcmeError> {
     serde_json::to_string(credentials)
         .map(SecretString::from)
         .map_err(|_| AcmeError::UnusableCredentials("it cannot be written"))
 }
 
 /// The URL of an account that no CA knows yet (RFC 6761 keeps the domain from ever existing).
-const PENDING: &str = "https://pending.invalid/";
+const PENDING_URL: &str = "https://pending.invalid/";
 
 #[cfg(test)]
 mod tests {
@@ -324,9 +329,9 @@ mod tests {
 
     #[test]
     fn a_stored_key_that_is_none_is_refused_without_showing_it() {
-        assert!(mac_key(&binding(" c2VjcmV0LWtleQ==\n")).is_ok());
+        assert!(decode_mac_key(&binding(" c2VjcmV0LWtleQ==\n")).is_ok());
         for secret in ["no key", "", "s p a c e"] {
-            let error = mac_key(&binding(secret)).err().unwrap();
+            let error = decode_mac_key(&binding(secret)).err().unwrap();
             assert!(secret.is_empty() || !format!("{error} {error:?}").contains(secret));
         }
         assert!(!format!("{:?}", binding("c2VjcmV0LWtleQ")).contains("c2Vj"));
@@ -341,7 +346,7 @@ mod tests {
                 r#"{{"id": "{id}", "key_pkcs8": "{key}", "directory": "https://ca.example/dir"}}"#
             ))
         };
-        assert!(AccountCredentials::from_stored(json(PENDING)).is_err());
+        assert!(AccountCredentials::from_stored(json(PENDING_URL)).is_err());
         let stored = AccountCredentials::from_stored(json("https://ca.example/acct/1")).unwrap();
         assert_eq!((stored.account_url(), stored.server()), ("https://ca.example/acct/1", "https://ca.example/dir"));
         assert!(!format!("{stored:?}").contains("key_pkcs8"));

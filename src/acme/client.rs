@@ -8,14 +8,14 @@ use http::header::DATE;
 use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
-use crate::acme::directory::{Directories, DirectoryMeta, meta};
+use crate::acme::directory::{DirectoryCache, DirectoryMeta, parse_meta};
 use crate::acme::error::AcmeError;
 use crate::acme::problem::AcmeStep;
-use crate::acme::transport::{Exchange, Transport};
+use crate::acme::transport::{CaConnection, Transport};
 use crate::config::acme::AcmeSection;
-use crate::domain::ledger::CaLimits;
 use crate::domain::moment::Moment;
-use crate::domain::retry_after::http_date;
+use crate::domain::rate_limit_ledger::CaLimits;
+use crate::domain::retry_after::parse_http_date;
 use crate::domain::server_url::ServerUrl;
 use crate::runtime::clock::SharedClock;
 
@@ -62,10 +62,10 @@ impl AcmeClient {
             .timeout(settings.timeout.duration())
             .redirect(Policy::none())
             .https_only(!settings.allow_http)
-            .tls_certs_merge(extra_roots(settings)?)
+            .tls_certs_merge(load_extra_roots(settings)?)
             .build()
             .map_err(UnusableAcmeSettings::Tls)?;
-        let transport = Transport { http, clock, directories: Arc::new(Directories::default()) };
+        let transport = Transport { http, clock, directories: Arc::new(DirectoryCache::default()) };
         Ok(Self { settings: Arc::new(settings.clone()), transport })
     }
 
@@ -73,8 +73,8 @@ impl AcmeClient {
     ///
     /// # Errors
     /// Where its directory cannot be read.
-    pub async fn identities(&self, server: &ServerUrl) -> Result<Vec<String>, AcmeError> {
-        Ok(self.meta(server).await?.caa_identities)
+    pub async fn caa_identities(&self, server: &ServerUrl) -> Result<Vec<String>, AcmeError> {
+        Ok(self.directory_meta(server).await?.caa_identities)
     }
 
     /// The names of the profiles that the CA offers (draft-ietf-acme-profiles), in their order.
@@ -82,23 +82,23 @@ impl AcmeClient {
     /// # Errors
     /// Where its directory cannot be read.
     pub async fn profiles(&self, server: &ServerUrl) -> Result<Vec<String>, AcmeError> {
-        Ok(self.meta(server).await?.profiles.into_keys().collect())
+        Ok(self.directory_meta(server).await?.profiles.into_keys().collect())
     }
 
     /// Reads the directory of a CA anew, and gives what the CA's clock showed, where the answer tells it.
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub async fn look(&self, server: &ServerUrl) -> Result<Option<Moment>, AcmeError> {
-        let answer = self.exchange(server)?.fresh_directory().await;
-        let answer = answer.map_err(|error| AcmeError::from_exchange(AcmeStep::Directory, error))?;
-        Ok(answer.headers().get(DATE).and_then(|date| http_date(date.to_str().ok()?)))
+    pub async fn check_directory(&self, server: &ServerUrl) -> Result<Option<Moment>, AcmeError> {
+        let answer = self.connection(server)?.fetch_directory().await;
+        let answer = answer.map_err(|error| AcmeError::from_transport(AcmeStep::Directory, error))?;
+        Ok(answer.headers().get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?)))
     }
 
-    async fn meta(&self, server: &ServerUrl) -> Result<DirectoryMeta, AcmeError> {
-        let directory = self.exchange(server)?.directory().await;
-        let directory = directory.map_err(|error| AcmeError::from_exchange(AcmeStep::Directory, error))?;
-        Ok(meta(&directory))
+    async fn directory_meta(&self, server: &ServerUrl) -> Result<DirectoryMeta, AcmeError> {
+        let directory = self.connection(server)?.load_directory().await;
+        let directory = directory.map_err(|error| AcmeError::from_transport(AcmeStep::Directory, error))?;
+        Ok(parse_meta(&directory))
     }
 
     /// Asks a CA for a nonce, which costs it nothing, to see whether it is there.
@@ -106,24 +106,24 @@ impl AcmeClient {
     /// # Errors
     /// Where it gives none.
     pub async fn probe(&self, server: &ServerUrl) -> Result<(), AcmeError> {
-        let exchange = self.exchange(server)?;
-        let new_nonce = exchange.endpoints().await?.new_nonce;
-        exchange.nonce(&new_nonce).await.map_err(|error| AcmeError::from_exchange(AcmeStep::Nonce, error))?;
+        let exchange = self.connection(server)?;
+        let new_nonce = exchange.load_endpoints().await?.new_nonce;
+        exchange.fetch_nonce(&new_nonce).await.map_err(|error| AcmeError::from_transport(AcmeStep::Nonce, error))?;
         Ok(())
     }
 
     /// A way of its own to one CA.
-    pub(super) fn exchange(&self, server: &ServerUrl) -> Result<Exchange, AcmeError> {
+    pub(super) fn connection(&self, server: &ServerUrl) -> Result<CaConnection, AcmeError> {
         let unusable = || AcmeError::UnusableServer(server.to_string());
         let directory: Uri = server.as_str().parse().map_err(|_| unusable())?;
         // instant-acme parses it again, and panics where that fails.
         directory.host().ok_or_else(unusable)?;
-        Ok(Exchange::new(self.transport.clone(), directory))
+        Ok(CaConnection::new(self.transport.clone(), directory))
     }
 
     /// The limits of a CA that are known.
-    pub fn limits_of(&self, server: &ServerUrl) -> CaLimits {
-        self.settings.limits_of(server)
+    pub fn limits_for(&self, server: &ServerUrl) -> CaLimits {
+        self.settings.limits_for(server)
     }
 
     pub(super) const fn clock(&self) -> &SharedClock {
@@ -131,7 +131,7 @@ impl AcmeClient {
     }
 }
 
-fn extra_roots(settings: &AcmeSection) -> Result<Vec<Certificate>, UnusableAcmeSettings> {
+fn load_extra_roots(settings: &AcmeSection) -> Result<Vec<Certificate>, UnusableAcmeSettings> {
     let mut roots = Vec::new();
     for path in &settings.extra_roots {
         let pem =

@@ -13,18 +13,18 @@ use crate::domain::text::is_printable;
 
 /// Directories by their URL. Only what could be read is kept.
 #[derive(Debug, Default)]
-pub(super) struct Directories(Mutex<HashMap<Uri, (Moment, Bytes)>>);
+pub(super) struct DirectoryCache(Mutex<HashMap<Uri, (Moment, Bytes)>>);
 
-impl Directories {
+impl DirectoryCache {
     /// The document that was kept, where it is still fresh.
-    pub(super) fn fresh(&self, url: &Uri, now: Moment) -> Option<Bytes> {
+    pub(super) fn get_fresh(&self, url: &Uri, now: Moment) -> Option<Bytes> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, document) = kept.get(url)?;
-        (*since <= now && now - *since < FRESH).then(|| document.clone())
+        (*since <= now && now - *since < CACHE_TTL).then(|| document.clone())
     }
 
     /// Keeps a document, where it is a directory that requests can be sent by; else says what is wrong with it.
-    pub(super) fn keep(&self, url: &Uri, now: Moment, document: Bytes) -> Result<(), String> {
+    pub(super) fn check_and_store(&self, url: &Uri, now: Moment, document: Bytes) -> Result<(), String> {
         let directory: Directory = serde_json::from_slice(&document).map_err(|error| error.to_string())?;
         // instant-acme builds requests from these without a second look, and panics where they are no URLs.
         for (name, listed) in [
@@ -41,17 +41,17 @@ impl Directories {
     }
 
     /// Has the directory fetched anew the next time.
-    pub(super) fn forget(&self, url: &Uri) {
+    pub(super) fn invalidate(&self, url: &Uri) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(url);
     }
 }
 
 /// What a CA says of itself in its directory, RFC 8555 section 7.1.1; nothing where it cannot be read.
-pub(super) fn meta(document: &[u8]) -> DirectoryMeta {
+pub(super) fn parse_meta(document: &[u8]) -> DirectoryMeta {
     let mut meta = serde_json::from_slice::<Directory>(document).map(|directory| directory.meta).unwrap_or_default();
-    meta.caa_identities.retain(|name| is_sane(name));
-    meta.caa_identities.truncate(MOST_LISTED);
-    meta.profiles = meta.profiles.into_iter().filter(|(name, _)| is_sane(name)).take(MOST_LISTED).collect();
+    meta.caa_identities.retain(|name| is_displayable(name));
+    meta.caa_identities.truncate(MAX_LISTED);
+    meta.profiles = meta.profiles.into_iter().filter(|(name, _)| is_displayable(name)).take(MAX_LISTED).collect();
     meta
 }
 
@@ -68,7 +68,7 @@ pub(super) struct DirectoryMeta {
 }
 
 /// Where a directory document says that renewal information is, RFC 9773 section 4.
-pub(super) fn renewal_info(document: &[u8]) -> Option<String> {
+pub(super) fn parse_renewal_info_url(document: &[u8]) -> Option<String> {
     serde_json::from_slice::<Directory>(document).ok()?.renewal_info
 }
 
@@ -82,7 +82,7 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     /// Those of a directory document; none where it is not a directory.
-    pub(super) fn of(document: &[u8]) -> Option<Self> {
+    pub(super) fn from_directory(document: &[u8]) -> Option<Self> {
         let directory: Directory = serde_json::from_slice(document).ok()?;
         Some(Self {
             new_nonce: directory.new_nonce.parse().ok()?,
@@ -105,15 +105,15 @@ struct Directory {
 }
 
 /// Whether a name can be told to people and compared with theirs.
-fn is_sane(name: &str) -> bool {
-    name.len() <= LONGEST_NAME && name.chars().all(is_printable)
+fn is_displayable(name: &str) -> bool {
+    name.len() <= MAX_NAME_LENGTH && name.chars().all(is_printable)
 }
 
 /// In bytes: that of a DNS name.
-const LONGEST_NAME: usize = 253;
-const MOST_LISTED: usize = 100;
+const MAX_NAME_LENGTH: usize = 253;
+const MAX_LISTED: usize = 100;
 
-const FRESH: Duration = Duration::minutes(5);
+const CACHE_TTL: Duration = Duration::minutes(5);
 
 #[cfg(test)]
 mod tests {
@@ -124,20 +124,21 @@ mod tests {
 
     #[test]
     fn a_directory_is_fresh_for_some_minutes_and_not_before_it_was_read() {
-        let (directories, url) = (Directories::default(), Uri::from_static("https://ca.example/dir"));
+        let (directories, url) = (DirectoryCache::default(), Uri::from_static("https://ca.example/dir"));
         let now = Moment::from_micros(0);
-        assert_eq!(directories.fresh(&url, now), None);
-        directories.keep(&url, now, Bytes::from_static(DOCUMENT.as_bytes())).unwrap();
-        assert!(directories.fresh(&url, now + Duration::minutes(4)).is_some());
-        assert!(directories.fresh(&url, now + Duration::minutes(5)).is_none());
-        assert!(directories.fresh(&url, now - Duration::minutes(1)).is_none());
-        directories.forget(&url);
-        assert!(directories.fresh(&url, now).is_none());
+        assert_eq!(directories.get_fresh(&url, now), None);
+        directories.check_and_store(&url, now, Bytes::from_static(DOCUMENT.as_bytes())).unwrap();
+        assert!(directories.get_fresh(&url, now + Duration::minutes(4)).is_some());
+        assert!(directories.get_fresh(&url, now + Duration::minutes(5)).is_none());
+        assert!(directories.get_fresh(&url, now - Duration::minutes(1)).is_none());
+        directories.invalidate(&url);
+        assert!(directories.get_fresh(&url, now).is_none());
     }
 
     #[test]
     fn what_a_ca_says_of_itself_is_read_where_it_says_it() {
-        let meta = |said: &str| meta(DOCUMENT.replace(r#""meta": {"#, &format!(r#""meta": {{{said}"#)).as_bytes());
+        let meta =
+            |said: &str| parse_meta(DOCUMENT.replace(r#""meta": {"#, &format!(r#""meta": {{{said}"#)).as_bytes());
         let silent = meta("");
         assert_eq!(silent.terms_of_service.as_deref(), Some("https://ca.example/tos"));
         assert!(silent.caa_identities.is_empty() && silent.profiles.is_empty());
@@ -148,13 +149,15 @@ mod tests {
 
     #[test]
     fn what_is_no_directory_is_not_kept() {
-        let (directories, url) = (Directories::default(), Uri::from_static("https://ca.example/dir"));
+        let (directories, url) = (DirectoryCache::default(), Uri::from_static("https://ca.example/dir"));
         let no_url = DOCUMENT.replace("https://ca.example/n", "not a url");
         for document in ["<html>", "{}", no_url.as_str()] {
             assert!(
-                directories.keep(&url, Moment::from_micros(0), Bytes::copy_from_slice(document.as_bytes())).is_err()
+                directories
+                    .check_and_store(&url, Moment::from_micros(0), Bytes::copy_from_slice(document.as_bytes()))
+                    .is_err()
             );
         }
-        assert_eq!(directories.fresh(&url, Moment::from_micros(0)), None);
+        assert_eq!(directories.get_fresh(&url, Moment::from_micros(0)), None);
     }
 }

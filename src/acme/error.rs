@@ -4,8 +4,8 @@ use std::fmt;
 
 use instant_acme::Error as ProtocolError;
 
-use crate::acme::problem::{PROVIDER_DOWN, Problem, ProblemKind, AcmeStep};
-use crate::acme::transport::ExchangeError;
+use crate::acme::problem::{AcmeStep, PROVIDER_DOWN, Problem, ProblemKind};
+use crate::acme::transport::TransportError;
 use crate::domain::chain::InvalidChain;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::mac_key::InvalidMacKey;
@@ -71,9 +71,9 @@ pub enum AcmeError {
     },
     /// The CA did not finish within `poll_timeout`.
     #[error("the CA has not {waiting} yet{}; the same order is looked at again", also(.problems))]
-    TooSlow {
+    PollTimedOut {
         /// What was waited for.
-        waiting: Waiting,
+        waiting: AwaitedState,
         /// The moment at which the CA asked to be looked at again.
         not_before: Option<Moment>,
         /// What the CA says about single names so far.
@@ -122,14 +122,14 @@ pub enum AcmeError {
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub enum AwaitedState {
     /// All names to be validated.
     Ready,
     /// The certificate to be issued.
     Certificate,
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for AwaitedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ready => "validated all names",
@@ -192,7 +192,7 @@ impl AcmeError {
                 if problems.iter().any(operator) { Disposition::Operator } else { Disposition::Restart }
             }
             Self::AuthorizationLost { .. } => Disposition::Restart,
-            Self::TooSlow { not_before, .. } => Disposition::Retry { not_before: *not_before },
+            Self::PollTimedOut { not_before, .. } => Disposition::Retry { not_before: *not_before },
             Self::BadNonce | Self::Cancelled => Disposition::RETRY,
             Self::Unreachable(unreachable) if unreachable.fault == NetworkFault::Forbidden => Disposition::Operator,
             Self::Unreachable(_) | Self::Unreadable { .. } | Self::UnacceptableChain(_) => PROVIDER_DOWN,
@@ -217,7 +217,7 @@ impl AcmeError {
     }
 
     /// Whether the CA is known to have done nothing of what was asked for. A server in trouble may have done it.
-    pub fn is_certain(&self) -> bool {
+    pub fn had_no_effect(&self) -> bool {
         match self {
             Self::Refused { refusal, .. } => refusal.status < 500,
             Self::Unreachable(unreachable) => {
@@ -233,10 +233,10 @@ impl AcmeError {
     /// some of these in a row another order takes its place.
     pub fn is_unreadable_order(&self) -> bool {
         match self {
-            Self::Unreadable { step, .. } => step.belongs_to_an_order(),
+            Self::Unreadable { step, .. } => step.is_within_order(),
             Self::UnacceptableChain(_) => true,
             Self::Refused { step, refusal } => {
-                step.belongs_to_an_order()
+                step.is_within_order()
                     && !matches!(refusal.status, 408 | 429 | 502..=504)
                     && matches!(refusal.disposition(*step), Disposition::ProviderDown { .. })
             }
@@ -245,8 +245,8 @@ impl AcmeError {
     }
 
     /// Whether the CA answered, and it is the order that goes on for longer than anybody waits.
-    pub const fn is_slow_order(&self) -> bool {
-        matches!(self, Self::TooSlow { .. })
+    pub const fn is_poll_timeout(&self) -> bool {
+        matches!(self, Self::PollTimedOut { .. })
     }
 
     /// Whether the CA may take the same order where it replaces nothing. CAs word their refusals of `replaces` (RFC 9773
@@ -261,23 +261,23 @@ impl AcmeError {
         }
     }
 
-    pub(super) fn from_exchange(step: AcmeStep, error: ExchangeError) -> Self {
+    pub(super) fn from_transport(step: AcmeStep, error: TransportError) -> Self {
         match error {
-            ExchangeError::Refused { step: own, refusal } => {
+            TransportError::Refused { step: own, refusal } => {
                 if refusal.kind() == Some(ProblemKind::BadNonce) {
                     return Self::BadNonce;
                 }
                 Self::Refused { step: own.unwrap_or(step), refusal }
             }
-            ExchangeError::Unreachable(unreachable) => Self::Unreachable(unreachable),
-            ExchangeError::Unreadable { step: own, cause } => Self::Unreadable { step: own.unwrap_or(step), cause },
+            TransportError::Unreachable(unreachable) => Self::Unreachable(unreachable),
+            TransportError::Unreadable { step: own, cause } => Self::Unreadable { step: own.unwrap_or(step), cause },
         }
     }
 
-    pub(super) fn from_protocol(step: AcmeStep, error: ProtocolError) -> Self {
+    pub(super) fn from_instant_acme(step: AcmeStep, error: ProtocolError) -> Self {
         match error {
-            ProtocolError::Other(error) => match error.downcast::<ExchangeError>() {
-                Ok(error) => Self::from_exchange(step, *error),
+            ProtocolError::Other(error) => match error.downcast::<TransportError>() {
+                Ok(error) => Self::from_transport(step, *error),
                 Err(error) => Self::Unreadable { step, cause: error.to_string().into() },
             },
             // The transport passes on no other refusal, so that any other problem was found inside an object.
@@ -311,11 +311,11 @@ impl Refusal {
         let not_before = self.retry_after.moment();
         match (self.status, &self.problem) {
             (429, _) if not_before.is_none() && self.is_paused() => Disposition::Operator,
-            (429, _) if self.is_about_the_whole(step) => Disposition::ProviderDown { not_before },
+            (429, _) if self.is_account_wide(step) => Disposition::ProviderDown { not_before },
             (429 | 408, _) => Disposition::Retry { not_before },
             (500.., _) => Disposition::ProviderDown { not_before },
             _ if matches!(step, AcmeStep::Directory | AcmeStep::Nonce) => Disposition::ProviderDown { not_before },
-            (404 | 410, _) if step.belongs_to_an_order() => Disposition::Restart,
+            (404 | 410, _) if step.is_within_order() => Disposition::Restart,
             (_, Some(problem)) => match problem.disposition(step) {
                 Disposition::Retry { .. } => Disposition::Retry { not_before },
                 Disposition::ProviderDown { .. } => Disposition::ProviderDown { not_before },
@@ -328,18 +328,23 @@ impl Refusal {
 
     /// Let's Encrypt pauses names that fail for too long; only a person can undo that.
     fn is_paused(&self) -> bool {
-        self.says(&["pause", "temporarily prevented"])
+        self.detail_contains(&["pause", "temporarily prevented"])
     }
 
     /// Whether a limit is that of the account or of the service, and not of certain names: every other order would meet
     /// it, too. The words are those of Boulder, of gateways and of CAs that count by quota.
-    fn is_about_the_whole(&self, step: AcmeStep) -> bool {
+    fn is_account_wide(&self, step: AcmeStep) -> bool {
         self.problem.is_none()
             || matches!(step, AcmeStep::Directory | AcmeStep::Nonce | AcmeStep::Account)
-            || self.says(&["too many new orders", "too many requests", "too many new registrations", "quota"])
+            || self.detail_contains(&[
+                "too many new orders",
+                "too many requests",
+                "too many new registrations",
+                "quota",
+            ])
     }
 
-    fn says(&self, words: &[&str]) -> bool {
+    fn detail_contains(&self, words: &[&str]) -> bool {
         let detail = self.problem.as_ref().map(|problem| problem.detail.as_str().to_lowercase()).unwrap_or_default();
         words.iter().any(|words| detail.contains(words))
     }
@@ -356,7 +361,7 @@ impl Refusal {
     }
 
     fn host(&self) -> &str {
-        host_of(&self.url)
+        host_and_port(&self.url)
     }
 }
 
@@ -393,7 +398,7 @@ impl fmt::Display for Refused<'_> {
 }
 
 /// Names whose problems a message tells in full; an order may have a hundred.
-const SHOWN_PROBLEMS: usize = 8;
+const MAX_PROBLEMS_SHOWN: usize = 8;
 
 fn advice(advice: Option<&str>) -> String {
     advice.map(|advice| format!(". What to do: {advice}")).unwrap_or_default()
@@ -410,9 +415,12 @@ fn listed(problems: &[NameProblem]) -> String {
     if let [problem] = problems {
         return problem.to_string();
     }
-    let mut listed: Vec<String> =
-        problems.iter().take(SHOWN_PROBLEMS).map(|named| RemoteMessage::new(&named.to_string()).to_string()).collect();
-    if let more @ 1.. = problems.len().saturating_sub(SHOWN_PROBLEMS) {
+    let mut listed: Vec<String> = problems
+        .iter()
+        .take(MAX_PROBLEMS_SHOWN)
+        .map(|named| RemoteMessage::new(&named.to_string()).to_string())
+        .collect();
+    if let more @ 1.. = problems.len().saturating_sub(MAX_PROBLEMS_SHOWN) {
         listed.push(format!("and {more} more"));
     }
     listed.join("; ")
@@ -426,7 +434,7 @@ fn also(problems: &[NameProblem]) -> String {
     if problems.is_empty() { String::new() } else { format!(" ({})", listed(problems)) }
 }
 
-pub(super) fn host_of(url: &str) -> &str {
+pub(super) fn host_and_port(url: &str) -> &str {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     after_scheme.split(['/', '?', '#']).next().unwrap_or(after_scheme)
 }

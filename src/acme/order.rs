@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::acme::account::AccountCredentials;
 use crate::acme::client::AcmeClient;
 use crate::acme::directory;
-use crate::acme::error::{AcmeError, NameProblem, Waiting};
+use crate::acme::error::{AcmeError, AwaitedState, NameProblem};
 use crate::acme::nonce::past_bad_nonces;
-use crate::acme::problem::{Problem, ProblemKind, AcmeStep};
-use crate::acme::transport::Exchange;
+use crate::acme::problem::{AcmeStep, Problem, ProblemKind};
+use crate::acme::transport::CaConnection;
 use crate::domain::chain::CertificateChain;
 use crate::domain::email::Email;
 use crate::domain::name::DnsName;
@@ -23,9 +23,9 @@ use crate::domain::renewal_info::CertId;
 use crate::domain::server_url::{OrderUrl, ServerUrl};
 use crate::domain::text::RemoteMessage;
 
-mod persist;
+mod dns_persist01;
 
-pub use self::persist::DnsPersist01;
+pub use self::dns_persist01::DnsPersist01;
 
 /// An account that can order.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ impl<'a, N: AsRef<[DnsName]> + ?Sized> From<&'a N> for NewOrder<'a> {
 /// An order at the CA.
 pub struct Order {
     client: AcmeClient,
-    exchange: Exchange,
+    connection: CaConnection,
     inner: instant_acme::Order,
     state: OrderState,
     /// Whether authorizations were read, which instant-acme then keeps as they were.
@@ -90,12 +90,12 @@ pub struct Authorization {
     /// The DNS-01 challenge.
     pub dns01: Option<Dns01>,
     /// The dns-persist-01 challenge. A pending authorization has one of the two at least.
-    pub persist: Option<DnsPersist01>,
+    pub dns_persist01: Option<DnsPersist01>,
     url: String,
     /// Its state in the CA's words.
     status: AuthorizationStatus,
     /// Whether one of the two was answered already.
-    answered: bool,
+    is_answered: bool,
     problem: Option<Problem>,
 }
 
@@ -136,7 +136,7 @@ impl AcmeClient {
         let server = ServerUrl::from_stored(credentials.server())
             .map_err(|_| AcmeError::UnusableServer(credentials.server().to_owned()))?;
         let account = AcmeAccount { client: self.clone(), server, credentials: credentials.clone() };
-        account.open().await?;
+        account.connect().await?;
         Ok(account)
     }
 }
@@ -156,11 +156,14 @@ impl AcmeAccount {
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached. Told again it does no harm.
-    pub async fn tell_contact(&self, email: &Email) -> Result<(), AcmeError> {
-        let (account, exchange) = self.open().await?;
+    pub async fn update_contact(&self, email: &Email) -> Result<(), AcmeError> {
+        let (account, exchange) = self.connect().await?;
         let contact = email.contact_url();
         let told = past_bad_nonces!(
-            account.update_contacts(&[&contact]).await.map_err(|error| AcmeError::from_protocol(AcmeStep::Contact, error))
+            account
+                .update_contacts(&[&contact])
+                .await
+                .map_err(|error| AcmeError::from_instant_acme(AcmeStep::Contact, error))
         );
         match told {
             // The CA has taken it, and shows no account (RFC 8555 section 7.3.2 has it do so).
@@ -188,7 +191,7 @@ impl AcmeAccount {
     /// Where the CA refuses or cannot be reached. Then an order may have been made all the same.
     pub async fn new_order<'a>(&self, order: impl Into<NewOrder<'a>>) -> Result<Order, AcmeError> {
         let NewOrder { names, profile, replaces } = order.into();
-        let (account, exchange) = self.open().await?;
+        let (account, exchange) = self.connect().await?;
         let identifiers: Vec<Identifier> = names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
         let mut request = instant_acme::NewOrder::new(&identifiers);
         if let Some(profile) = profile {
@@ -199,7 +202,10 @@ impl AcmeAccount {
             request = request.profile(profile.as_str());
         }
         if let Some(replaced) = replaces
-            && exchange.directory().await.is_ok_and(|document| directory::renewal_info(&document).is_some())
+            && exchange
+                .load_directory()
+                .await
+                .is_ok_and(|document| directory::parse_renewal_info_url(&document).is_some())
         {
             request = request.replaces(CertificateIdentifier {
                 authority_key_identifier: replaced.issuer_key().into(),
@@ -207,15 +213,15 @@ impl AcmeAccount {
             });
         }
         let made = past_bad_nonces!(
-            account.new_order(&request).await.map_err(|error| AcmeError::from_protocol(AcmeStep::NewOrder, error))
+            account.new_order(&request).await.map_err(|error| AcmeError::from_instant_acme(AcmeStep::NewOrder, error))
         );
         match made {
             // The CA has made it, whatever else it said: instant-acme drops an order whose answer does not repeat what it
             // replaces, too.
             Err(AcmeError::Unreadable { .. }) if let Some(url) = exchange.location() => {
-                self.order(&OrderUrl::from(url)).await
+                self.load_order(&OrderUrl::from(url)).await
             }
-            made => Ok(self.order_of(made?, exchange)),
+            made => Ok(self.wrap_order(made?, exchange)),
         }
     }
 
@@ -223,26 +229,26 @@ impl AcmeAccount {
     ///
     /// # Errors
     /// Where the CA no longer has it, refuses or cannot be reached.
-    pub async fn order(&self, url: &OrderUrl) -> Result<Order, AcmeError> {
-        let (account, exchange) = self.open().await?;
+    pub async fn load_order(&self, url: &OrderUrl) -> Result<Order, AcmeError> {
+        let (account, exchange) = self.connect().await?;
         let inner = past_bad_nonces!(
-            account.order(url.to_string()).await.map_err(|error| AcmeError::from_protocol(AcmeStep::Order, error))
+            account.order(url.to_string()).await.map_err(|error| AcmeError::from_instant_acme(AcmeStep::Order, error))
         )?;
-        Ok(self.order_of(inner, exchange))
+        Ok(self.wrap_order(inner, exchange))
     }
 
-    pub(super) async fn open(&self) -> Result<(instant_acme::Account, Exchange), AcmeError> {
-        let exchange = self.client.exchange(&self.server)?;
+    pub(super) async fn connect(&self) -> Result<(instant_acme::Account, CaConnection), AcmeError> {
+        let exchange = self.client.connection(&self.server)?;
         let account = instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
-            .from_credentials(self.credentials.to_protocol()?)
+            .from_credentials(self.credentials.to_instant_acme()?)
             .await
-            .map_err(|error| AcmeError::from_protocol(AcmeStep::Directory, error))?;
+            .map_err(|error| AcmeError::from_instant_acme(AcmeStep::Directory, error))?;
         Ok((account, exchange))
     }
 
-    fn order_of(&self, mut inner: instant_acme::Order, exchange: Exchange) -> Order {
+    fn wrap_order(&self, mut inner: instant_acme::Order, exchange: CaConnection) -> Order {
         let state = inner.state().status.into();
-        Order { client: self.client.clone(), exchange, inner, state, authorizations_read: false }
+        Order { client: self.client.clone(), connection: exchange, inner, state, authorizations_read: false }
     }
 }
 
@@ -267,19 +273,19 @@ impl Order {
     /// # Errors
     /// Where one is pending without a DNS-01 challenge, one is final without being valid while the order is pending, or
     /// the CA refuses or cannot be reached.
-    pub async fn authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
-        let authorizations = self.read_anew().await?;
-        match lost(&authorizations).filter(|_| self.state == OrderState::Pending) {
+    pub async fn load_authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
+        let authorizations = self.reload_authorizations().await?;
+        match authorization_error(&authorizations).filter(|_| self.state == OrderState::Pending) {
             Some(error) => Err(error),
             None => Ok(authorizations),
         }
     }
 
-    async fn read_anew(&mut self) -> Result<Vec<Authorization>, AcmeError> {
+    async fn reload_authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
         if self.authorizations_read {
             self.refresh().await?;
         }
-        past_bad_nonces!(self.read_authorizations().await)
+        past_bad_nonces!(self.fetch_authorizations().await)
     }
 
     /// Tells the CA that the TXT record for this challenge of a pending authorization is there. Where that was done
@@ -294,7 +300,7 @@ impl Order {
         match self.send_answer(authorization, kind).await {
             // CAs refuse the second answer to a challenge; the first one may have been sent before a crash.
             Err(error) if error.kind() == Some(ProblemKind::Malformed) => {
-                let now = self.authorizations().await?;
+                let now = self.load_authorizations().await?;
                 let still_awaited = now.iter().any(|other| other.url == authorization.url && other.awaits_answer());
                 if still_awaited { Err(error) } else { Ok(()) }
             }
@@ -307,7 +313,7 @@ impl Order {
     /// # Errors
     /// Where a validation failed, the CA takes longer than `poll_timeout`, or the wait is cancelled.
     pub async fn await_ready(&mut self, cancelled: &CancellationToken) -> Result<(), AcmeError> {
-        cancelled.run_until_cancelled(self.poll(Waiting::Ready)).await.unwrap_or(Err(AcmeError::Cancelled))
+        cancelled.run_until_cancelled(self.poll(AwaitedState::Ready)).await.unwrap_or(Err(AcmeError::Cancelled))
     }
 
     /// Sends the CSR. An order that is finalized already is left as it is.
@@ -323,14 +329,17 @@ impl Order {
             return Err(AcmeError::Unreadable { step: AcmeStep::Order, cause });
         }
         let sent = past_bad_nonces!(
-            self.inner.finalize_csr(csr_der).await.map_err(|error| AcmeError::from_protocol(AcmeStep::Finalize, error))
+            self.inner
+                .finalize_csr(csr_der)
+                .await
+                .map_err(|error| AcmeError::from_instant_acme(AcmeStep::Finalize, error))
         );
         match sent {
             // The CA has taken the CSR; the order itself tells what became of it.
             Err(AcmeError::Unreadable { step: AcmeStep::Finalize, .. }) => self.refresh().await,
             sent => {
                 sent?;
-                self.note_state();
+                self.update_state();
                 Ok(())
             }
         }
@@ -342,9 +351,12 @@ impl Order {
     /// Where the order failed, the chain is not acceptable, the CA takes longer than `poll_timeout`, or the wait is cancelled.
     pub async fn await_certificate(&mut self, cancelled: &CancellationToken) -> Result<String, AcmeError> {
         let whole = async {
-            self.poll(Waiting::Certificate).await?;
+            self.poll(AwaitedState::Certificate).await?;
             past_bad_nonces!(
-                self.inner.certificate().await.map_err(|error| AcmeError::from_protocol(AcmeStep::Certificate, error))
+                self.inner
+                    .certificate()
+                    .await
+                    .map_err(|error| AcmeError::from_instant_acme(AcmeStep::Certificate, error))
             )
         };
         let pem = cancelled.run_until_cancelled(whole).await.unwrap_or(Err(AcmeError::Cancelled))?;
@@ -352,37 +364,39 @@ impl Order {
         Ok(chain.pem())
     }
 
-    async fn poll(&mut self, waiting: Waiting) -> Result<(), AcmeError> {
+    async fn poll(&mut self, waiting: AwaitedState) -> Result<(), AcmeError> {
         let settings = self.client.settings.clone();
         let deadline = Instant::now() + settings.poll_timeout.duration();
         let mut own_pause = settings.first_poll.duration();
         if self.state == OrderState::Pending && !self.authorizations_read {
             // Resumed: not every CA makes an order invalid with its authorization.
-            self.authorizations().await?;
+            self.load_authorizations().await?;
         }
         loop {
             match (self.state, waiting) {
-                (OrderState::Valid, _) | (OrderState::Ready | OrderState::Processing, Waiting::Ready) => return Ok(()),
-                (OrderState::Invalid, _) => return Err(AcmeError::OrderFailed(self.problems().await)),
+                (OrderState::Valid, _) | (OrderState::Ready | OrderState::Processing, AwaitedState::Ready) => {
+                    return Ok(());
+                }
+                (OrderState::Invalid, _) => return Err(AcmeError::OrderFailed(self.collect_problems().await)),
                 (OrderState::Pending | OrderState::Ready | OrderState::Processing, _) => {}
             }
-            let asked_for = self.exchange.retry_after();
+            let asked_for = self.connection.retry_after();
             let pause = asked_for.map_or(own_pause, |moment| {
-                let span = (moment - self.client.clock().now()).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+                let span = (moment - self.client.clock().now()).clamp(MIN_PAUSE, MAX_PAUSE);
                 span.unsigned_abs()
             });
             if Instant::now() + pause > deadline {
                 // What single names lack is worth a look, but no other error.
                 if let Err(error @ (AcmeError::OrderFailed(_) | AcmeError::AuthorizationLost { .. })) =
-                    self.authorizations().await
+                    self.load_authorizations().await
                 {
                     return Err(error);
                 }
-                let problems = self.problems().await;
+                let problems = self.collect_problems().await;
                 // A hint on how to pace a poll is no ban: it must not put a renewal off for a day.
-                return Err(AcmeError::TooSlow {
+                return Err(AcmeError::PollTimedOut {
                     waiting,
-                    not_before: asked_for.map(|moment| moment.min(self.client.clock().now() + LONGEST_PAUSE)),
+                    not_before: asked_for.map(|moment| moment.min(self.client.clock().now() + MAX_PAUSE)),
                     problems,
                 });
             }
@@ -394,24 +408,28 @@ impl Order {
 
     async fn refresh(&mut self) -> Result<(), AcmeError> {
         past_bad_nonces!(
-            self.inner.refresh().await.map(|_| ()).map_err(|error| AcmeError::from_protocol(AcmeStep::Order, error))
+            self.inner
+                .refresh()
+                .await
+                .map(|_| ())
+                .map_err(|error| AcmeError::from_instant_acme(AcmeStep::Order, error))
         )?;
         self.authorizations_read = false;
-        self.note_state();
+        self.update_state();
         Ok(())
     }
 
-    fn note_state(&mut self) {
+    fn update_state(&mut self) {
         self.state = self.inner.state().status.into();
     }
 
-    async fn read_authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
+    async fn fetch_authorizations(&mut self) -> Result<Vec<Authorization>, AcmeError> {
         self.authorizations_read = true;
         let mut read = Vec::new();
         let mut authorizations = self.inner.authorizations();
         while let Some(next) = authorizations.next().await {
-            let handle = next.map_err(|error| AcmeError::from_protocol(AcmeStep::Authorization, error))?;
-            read.push(Authorization::of(handle, &self.exchange.body())?);
+            let handle = next.map_err(|error| AcmeError::from_instant_acme(AcmeStep::Authorization, error))?;
+            read.push(Authorization::from_handle(handle, &self.connection.body())?);
         }
         Ok(read)
     }
@@ -420,26 +438,26 @@ impl Order {
         self.authorizations_read = true;
         let mut authorizations = self.inner.authorizations();
         while let Some(next) = authorizations.next().await {
-            let mut handle = next.map_err(|error| AcmeError::from_protocol(AcmeStep::Authorization, error))?;
+            let mut handle = next.map_err(|error| AcmeError::from_instant_acme(AcmeStep::Authorization, error))?;
             if handle.url() != authorization.url {
                 continue;
             }
-            let Some(mut challenge) = handle.challenge(kind.to_protocol()) else { return Ok(()) };
+            let Some(mut challenge) = handle.challenge(kind.to_instant_acme()) else { return Ok(()) };
             let answered = past_bad_nonces!(
-                challenge.set_ready().await.map_err(|error| AcmeError::from_protocol(AcmeStep::Challenge, error))
+                challenge.set_ready().await.map_err(|error| AcmeError::from_instant_acme(AcmeStep::Challenge, error))
             );
             return match answered {
                 // The CA has taken the answer; the authorization itself tells what becomes of it.
                 Err(AcmeError::Unreadable { step: AcmeStep::Challenge, .. }) => Ok(()),
-                answered => answered.map_err(|error| named(error, authorization)),
+                answered => answered.map_err(|error| add_name(error, authorization)),
             };
         }
         Ok(())
     }
 
     /// What the CA says about the order and its names. That names cannot be asked for changes nothing about the order.
-    async fn problems(&mut self) -> Vec<NameProblem> {
-        let mut problems = problems_of(&self.read_anew().await.unwrap_or_default());
+    async fn collect_problems(&mut self) -> Vec<NameProblem> {
+        let mut problems = collect_name_problems(&self.reload_authorizations().await.unwrap_or_default());
         // Some CAs repeat the problem of a name as that of the order.
         if let Some(problem) = self.inner.state().error.as_ref().map(Problem::from)
             && problems.iter().all(|named| named.problem != problem)
@@ -451,10 +469,10 @@ impl Order {
 }
 
 /// Why the order of these authorizations can never succeed, where one of them is final without being valid.
-fn lost(authorizations: &[Authorization]) -> Option<AcmeError> {
+fn authorization_error(authorizations: &[Authorization]) -> Option<AcmeError> {
     let unusable = authorizations.iter().find(|one| one.state == AuthorizationState::Unusable)?;
     Some(match unusable.status {
-        AuthorizationStatus::Invalid => AcmeError::OrderFailed(problems_of(authorizations)),
+        AuthorizationStatus::Invalid => AcmeError::OrderFailed(collect_name_problems(authorizations)),
         status => AcmeError::AuthorizationLost {
             name: RemoteMessage::new(&unusable.full_name()),
             status: status_name(status),
@@ -464,7 +482,7 @@ fn lost(authorizations: &[Authorization]) -> Option<AcmeError> {
 
 /// What the CA says about names: those that have failed, or where none has, those that it has words about (RFC 8555
 /// section 8.2: an error beside a challenge that goes on is no failure).
-fn problems_of(authorizations: &[Authorization]) -> Vec<NameProblem> {
+fn collect_name_problems(authorizations: &[Authorization]) -> Vec<NameProblem> {
     let of = |one: &Authorization| {
         let name = Some(RemoteMessage::new(&one.full_name()));
         one.problem.clone().map(|problem| NameProblem { name, problem })
@@ -487,7 +505,7 @@ const fn status_name(status: AuthorizationStatus) -> &'static str {
 
 impl Authorization {
     /// `body` is the authorization as the CA sent it.
-    fn of(handle: instant_acme::AuthorizationHandle<'_>, body: &[u8]) -> Result<Self, AcmeError> {
+    fn from_handle(handle: instant_acme::AuthorizationHandle<'_>, body: &[u8]) -> Result<Self, AcmeError> {
         // Bound anew, so that its lifetime can shrink to what `challenge` borrows it for.
         let mut handle = handle;
         let url = handle.url().to_owned();
@@ -497,26 +515,27 @@ impl Authorization {
         };
         let status = handle.status;
         let state = status.into();
-        let offered: Vec<String> = handle.challenges.iter().map(|challenge| type_name(&challenge.r#type)).collect();
+        let offered: Vec<String> =
+            handle.challenges.iter().map(|challenge| challenge_type_name(&challenge.r#type)).collect();
         let offered = RemoteMessage::new(&offered.join(", "));
         let problem = handle.challenges.iter().find_map(|challenge| challenge.error.as_ref()).map(Problem::from);
-        let ours = [ChallengeKind::Dns01, ChallengeKind::DnsPersist01].map(ChallengeKind::to_protocol);
+        let ours = [ChallengeKind::Dns01, ChallengeKind::DnsPersist01].map(ChallengeKind::to_instant_acme);
         let mut known = handle.challenges.iter().filter(|challenge| ours.contains(&challenge.r#type));
         let answered = known.any(|challenge| challenge.status != ChallengeStatus::Pending);
-        let standing = ChallengeKind::DnsPersist01.to_protocol();
+        let standing = ChallengeKind::DnsPersist01.to_instant_acme();
         let persist = handle.challenges.iter().find(|challenge| challenge.r#type == standing);
-        let persist = persist.and_then(|challenge| persist::challenge(body, &challenge.url));
+        let persist = persist.and_then(|challenge| dns_persist01::parse_challenge(body, &challenge.url));
         let dns01 = handle.challenge(ChallengeType::Dns01);
         let dns01 = dns01.map(|challenge| Dns01 { txt_value: challenge.key_authorization().dns_value() });
         if state == AuthorizationState::Pending && dns01.is_none() && persist.is_none() {
             return Err(AcmeError::ChallengeNotOffered { name: RemoteMessage::new(&name), offered });
         }
-        Ok(Self { name, wildcard, state, dns01, persist, url, status, answered, problem })
+        Ok(Self { name, wildcard, state, dns01, dns_persist01: persist, url, status, is_answered: answered, problem })
     }
 
     /// Whether a challenge of it is still to be answered.
     pub fn awaits_answer(&self) -> bool {
-        self.state == AuthorizationState::Pending && !self.answered
+        self.state == AuthorizationState::Pending && !self.is_answered
     }
 
     fn full_name(&self) -> String {
@@ -525,10 +544,10 @@ impl Authorization {
 }
 
 impl ChallengeKind {
-    fn to_protocol(self) -> ChallengeType {
+    fn to_instant_acme(self) -> ChallengeType {
         match self {
             Self::Dns01 => ChallengeType::Dns01,
-            Self::DnsPersist01 => ChallengeType::Unknown(persist::TYPE.to_owned()),
+            Self::DnsPersist01 => ChallengeType::Unknown(dns_persist01::CHALLENGE_TYPE.to_owned()),
         }
     }
 }
@@ -559,7 +578,7 @@ impl From<AuthorizationStatus> for AuthorizationState {
 }
 
 /// Says which name a problem is about that came back inside the challenge.
-fn named(error: AcmeError, authorization: &Authorization) -> AcmeError {
+fn add_name(error: AcmeError, authorization: &Authorization) -> AcmeError {
     let AcmeError::OrderFailed(problems) = error else { return error };
     let name = Some(RemoteMessage::new(&authorization.full_name()));
     AcmeError::OrderFailed(
@@ -567,7 +586,7 @@ fn named(error: AcmeError, authorization: &Authorization) -> AcmeError {
     )
 }
 
-fn type_name(challenge: &ChallengeType) -> String {
+fn challenge_type_name(challenge: &ChallengeType) -> String {
     match challenge {
         ChallengeType::Http01 => "http-01".to_owned(),
         ChallengeType::Dns01 => "dns-01".to_owned(),
@@ -579,7 +598,7 @@ fn type_name(challenge: &ChallengeType) -> String {
 }
 
 /// A CA that asks for no pause is not asked in a tight loop.
-const SHORTEST_PAUSE: Duration = Duration::milliseconds(200);
+const MIN_PAUSE: Duration = Duration::milliseconds(200);
 
 /// A CA that asks for a long pause may be done earlier.
-const LONGEST_PAUSE: Duration = Duration::minutes(1);
+const MAX_PAUSE: Duration = Duration::minutes(1);

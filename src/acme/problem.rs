@@ -44,7 +44,7 @@ pub enum AcmeStep {
 
 impl AcmeStep {
     /// Whether a fresh order would begin this step anew.
-    pub(super) const fn belongs_to_an_order(self) -> bool {
+    pub(super) const fn is_within_order(self) -> bool {
         !matches!(
             self,
             Self::Directory
@@ -177,7 +177,7 @@ impl ProblemKind {
     ];
 
     /// The kind of a problem's `type`.
-    pub fn of(urn: &str) -> Self {
+    pub fn from_urn(urn: &str) -> Self {
         let name = URN_PREFIXES.iter().find_map(|prefix| urn.strip_prefix(prefix));
         Self::ALL.iter().find(|(_, known)| name == Some(*known)).map_or(Self::Unknown, |(kind, _)| *kind)
     }
@@ -193,7 +193,7 @@ impl ProblemKind {
         match self {
             Self::BadNonce | Self::RateLimited if !matches!(step, AcmeStep::Validation) => Disposition::RETRY,
             // Another account is registered at once; orders of the lost one are lost with it.
-            Self::AccountDoesNotExist if !step.belongs_to_an_order() => Disposition::RETRY,
+            Self::AccountDoesNotExist if !step.is_within_order() => Disposition::RETRY,
             Self::ServerInternal if !matches!(step, AcmeStep::Validation) => PROVIDER_DOWN,
             // Boulder refuses names at newOrder; step-ca says so of a TXT record that it has not seen yet.
             Self::RejectedIdentifier if matches!(step, AcmeStep::Validation) => Disposition::Restart,
@@ -211,7 +211,7 @@ impl ProblemKind {
             | Self::UnsupportedContact
             | Self::UnsupportedIdentifier
             | Self::UserActionRequired => Disposition::Operator,
-            Self::Malformed | Self::Unauthorized | Self::Unknown if !step.belongs_to_an_order() => {
+            Self::Malformed | Self::Unauthorized | Self::Unknown if !step.is_within_order() => {
                 Disposition::Operator
             }
             Self::AlreadyReplaced
@@ -295,21 +295,21 @@ pub struct Subproblem {
 
 impl Problem {
     /// Reads an answer's body; `None` where it is no problem document.
-    pub(super) fn read(body: &[u8]) -> Option<Self> {
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let words = String::from_utf8_lossy(body);
         let document: Value = serde_json::from_str(words.trim_start_matches('\u{feff}')).ok()?;
-        let urn = text(&document, "type").unwrap_or_default();
-        let detail = text(&document, "detail").or_else(|| text(&document, "title"));
+        let urn = text_member(&document, "type").unwrap_or_default();
+        let detail = text_member(&document, "detail").or_else(|| text_member(&document, "title"));
         if urn.is_empty() && detail.is_none() {
             return None;
         }
         let subproblems = document.get("subproblems").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         Some(Self {
-            kind: ProblemKind::of(urn),
+            kind: ProblemKind::from_urn(urn),
             urn: RemoteMessage::new(urn),
-            detail: RemoteMessage::paragraph(detail.unwrap_or_default()),
-            instance: text(&document, "instance").map(RemoteMessage::paragraph),
-            subproblems: subproblems.iter().take(MOST_SUBPROBLEMS).map(Subproblem::read).collect(),
+            detail: RemoteMessage::from_paragraph(detail.unwrap_or_default()),
+            instance: text_member(&document, "instance").map(RemoteMessage::from_paragraph),
+            subproblems: subproblems.iter().take(MAX_SUBPROBLEMS).map(Subproblem::from_json).collect(),
         })
     }
 
@@ -319,7 +319,7 @@ impl Problem {
             return self.kind.disposition(step);
         }
         let of_the_names = self.subproblems.iter().map(|sub| sub.kind.disposition(step));
-        of_the_names.max_by_key(|disposition| gravity(*disposition)).unwrap_or(self.kind.disposition(step))
+        of_the_names.max_by_key(|disposition| severity(*disposition)).unwrap_or(self.kind.disposition(step))
     }
 
     /// What a person can do: the advice of the problem, else that of its names.
@@ -338,11 +338,11 @@ impl fmt::Display for Problem {
             ("", name) => f.write_str(name)?,
             (detail, name) => write!(f, "{detail} ({name})")?,
         }
-        for sub in self.subproblems.iter().take(SHOWN_SUBPROBLEMS) {
+        for sub in self.subproblems.iter().take(MAX_SUBPROBLEMS_SHOWN) {
             let name = sub.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
             write!(f, "; {name}{} ({})", sub.detail, sub.kind.name())?;
         }
-        if let more @ 1.. = self.subproblems.len().saturating_sub(SHOWN_SUBPROBLEMS) {
+        if let more @ 1.. = self.subproblems.len().saturating_sub(MAX_SUBPROBLEMS_SHOWN) {
             write!(f, "; and {more} more")?;
         }
         if let Some(page) = &self.instance {
@@ -354,16 +354,16 @@ impl fmt::Display for Problem {
 
 impl From<&instant_acme::Problem> for Problem {
     fn from(problem: &instant_acme::Problem) -> Self {
-        let kind_of = |urn: &Option<String>| urn.as_deref().map_or(ProblemKind::Unknown, ProblemKind::of);
+        let kind_of = |urn: &Option<String>| urn.as_deref().map_or(ProblemKind::Unknown, ProblemKind::from_urn);
         Self {
             kind: kind_of(&problem.r#type),
             urn: RemoteMessage::new(problem.r#type.as_deref().unwrap_or_default()),
-            detail: RemoteMessage::paragraph(problem.detail.as_deref().unwrap_or_default()),
+            detail: RemoteMessage::from_paragraph(problem.detail.as_deref().unwrap_or_default()),
             instance: None,
             subproblems: problem
                 .subproblems
                 .iter()
-                .take(MOST_SUBPROBLEMS)
+                .take(MAX_SUBPROBLEMS)
                 .map(|sub| Subproblem {
                     name: sub.identifier.as_ref().map(|name| RemoteMessage::new(&name.authorized(false).to_string())),
                     kind: kind_of(&sub.r#type),
@@ -375,21 +375,24 @@ impl From<&instant_acme::Problem> for Problem {
 }
 
 impl Subproblem {
-    fn read(document: &Value) -> Self {
+    fn from_json(document: &Value) -> Self {
         Self {
-            name: document.get("identifier").and_then(|identifier| text(identifier, "value")).map(RemoteMessage::new),
-            kind: text(document, "type").map_or(ProblemKind::Unknown, ProblemKind::of),
-            detail: RemoteMessage::new(text(document, "detail").unwrap_or_default()),
+            name: document
+                .get("identifier")
+                .and_then(|identifier| text_member(identifier, "value"))
+                .map(RemoteMessage::new),
+            kind: text_member(document, "type").map_or(ProblemKind::Unknown, ProblemKind::from_urn),
+            detail: RemoteMessage::new(text_member(document, "detail").unwrap_or_default()),
         }
     }
 }
 
-fn text<'a>(document: &'a Value, key: &str) -> Option<&'a str> {
+fn text_member<'a>(document: &'a Value, key: &str) -> Option<&'a str> {
     document.get(key).and_then(Value::as_str)
 }
 
 /// Which of several dispositions counts: one name that needs a person holds up the whole order.
-const fn gravity(disposition: Disposition) -> u8 {
+const fn severity(disposition: Disposition) -> u8 {
     match disposition {
         Disposition::Retry { .. } => 0,
         Disposition::Restart => 1,
@@ -401,10 +404,10 @@ const fn gravity(disposition: Disposition) -> u8 {
 pub(super) const PROVIDER_DOWN: Disposition = Disposition::ProviderDown { not_before: None };
 
 /// More than a certificate has names: what a CA says beyond is not kept.
-const MOST_SUBPROBLEMS: usize = 100;
+const MAX_SUBPROBLEMS: usize = 100;
 
 /// So that the message stays one that people read.
-const SHOWN_SUBPROBLEMS: usize = 5;
+const MAX_SUBPROBLEMS_SHOWN: usize = 5;
 
 /// The RFC's, and that of the drafts before it.
 const URN_PREFIXES: [&str; 2] = ["urn:ietf:params:acme:error:", "urn:acme:error:"];
@@ -416,11 +419,11 @@ mod tests {
     #[test]
     fn every_kind_is_listed_once_and_read_by_its_urn() {
         for (index, (kind, name)) in ProblemKind::ALL.iter().enumerate() {
-            assert_eq!(ProblemKind::of(&format!("urn:ietf:params:acme:error:{name}")), *kind);
+            assert_eq!(ProblemKind::from_urn(&format!("urn:ietf:params:acme:error:{name}")), *kind);
             assert_eq!(kind.name(), *name);
             assert!(ProblemKind::ALL[..index].iter().all(|(other, _)| other != kind));
         }
-        assert_eq!(ProblemKind::of("about:blank"), ProblemKind::Unknown);
+        assert_eq!(ProblemKind::from_urn("about:blank"), ProblemKind::Unknown);
     }
 
     /// The type, what it means as an answer to newOrder, as an answer within an order, and as the
@@ -459,15 +462,15 @@ mod tests {
         ];
         for ((kind, _), (name, new_order, within, validation)) in ProblemKind::ALL.iter().zip(TABLE) {
             assert_eq!(kind.name(), name);
-            let meanings =
-                [AcmeStep::NewOrder, AcmeStep::Finalize, AcmeStep::Validation].map(|step| kind.disposition(step).as_str());
+            let meanings = [AcmeStep::NewOrder, AcmeStep::Finalize, AcmeStep::Validation]
+                .map(|step| kind.disposition(step).as_str());
             assert_eq!(meanings, [new_order, within, validation], "{name}");
         }
     }
 
     #[test]
     fn the_gravest_name_decides_a_compound_problem() {
-        let problem = Problem::read(
+        let problem = Problem::parse(
             br#"{"type": "urn:ietf:params:acme:error:compound", "detail": "several", "subproblems": [
                 {"type": "urn:ietf:params:acme:error:caa", "detail": "forbidden", "identifier": {"type": "dns", "value": "a.example"}},
                 {"type": "urn:ietf:params:acme:error:dns", "detail": "NXDOMAIN", "identifier": {"type": "dns", "value": "b.example"}}]}"#,
@@ -481,7 +484,7 @@ mod tests {
     #[test]
     fn what_is_no_problem_document_is_told_apart() {
         for body in ["<html>503</html>", "", "{}", "[]", r#""text""#, r#"{"status": 503}"#] {
-            assert_eq!(Problem::read(body.as_bytes()), None, "{body}");
+            assert_eq!(Problem::parse(body.as_bytes()), None, "{body}");
         }
     }
 
@@ -493,14 +496,14 @@ mod tests {
         let document = serde_json::json!({
             "type": hostile, "detail": hostile, "instance": hostile, "subproblems": vec![&sub; 200],
         });
-        let problem = Problem::read(document.to_string().as_bytes()).unwrap();
+        let problem = Problem::parse(document.to_string().as_bytes()).unwrap();
         let words = problem.to_string();
         assert!(words.chars().all(crate::domain::text::is_printable), "{words:?}");
-        assert!(words.chars().count() < 10_000 && problem.subproblems.len() <= MOST_SUBPROBLEMS);
+        assert!(words.chars().count() < 10_000 && problem.subproblems.len() <= MAX_SUBPROBLEMS);
         assert!(format!("{problem:?}").len() < 200_000, "what was sent is kept");
         let unpause = format!("paused; visit https://ca.example/unpause?jwt={}", "x".repeat(900));
         let paused =
             serde_json::json!({"type": "urn:ietf:params:acme:error:rateLimited", "detail": unpause}).to_string();
-        assert!(Problem::read(paused.as_bytes()).unwrap().to_string().contains(&unpause));
+        assert!(Problem::parse(paused.as_bytes()).unwrap().to_string().contains(&unpause));
     }
 }

@@ -10,9 +10,9 @@ use crate::acme::client::AcmeClient;
 use crate::acme::directory;
 use crate::acme::error::AcmeError;
 use crate::acme::problem::AcmeStep;
-use crate::acme::transport::Exchange;
+use crate::acme::transport::CaConnection;
 use crate::domain::moment::Moment;
-use crate::domain::renewal_info::{RenewalInfoAnswer, CertId, RenewalWindow};
+use crate::domain::renewal_info::{CertId, RenewalInfoAnswer, RenewalWindow};
 use crate::domain::server_url::ServerUrl;
 use crate::domain::text::RemoteMessage;
 use crate::runtime::network_fault::NetworkFault;
@@ -20,63 +20,74 @@ use crate::runtime::network_fault::NetworkFault;
 impl AcmeClient {
     /// Asks the CA at `server` about a certificate. There is always an answer, be it that nobody was reached.
     pub async fn renewal_info(&self, server: &ServerUrl, certificate: &CertId) -> RenewalInfoAnswer {
-        let exchange = match self.exchange(server) {
+        let exchange = match self.connection(server) {
             Ok(exchange) => exchange,
             Err(error) => return RenewalInfoAnswer::Useless(error.to_string()),
         };
-        ask(&exchange, certificate).await.unwrap_or_else(|error| answer_of(&error))
+        fetch_answer(&exchange, certificate).await.unwrap_or_else(|error| answer_from_error(&error))
     }
 }
 
-async fn ask(exchange: &Exchange, certificate: &CertId) -> Result<RenewalInfoAnswer, AcmeError> {
-    let failed = |error| AcmeError::from_exchange(AcmeStep::RenewalInfo, error);
-    let document = exchange.directory().await.map_err(failed)?;
-    let Some(place) = directory::renewal_info(&document) else { return Ok(RenewalInfoAnswer::NotOffered) };
+async fn fetch_answer(exchange: &CaConnection, certificate: &CertId) -> Result<RenewalInfoAnswer, AcmeError> {
+    let failed = |error| AcmeError::from_transport(AcmeStep::RenewalInfo, error);
+    let document = exchange.load_directory().await.map_err(failed)?;
+    let Some(place) = directory::parse_renewal_info_url(&document) else { return Ok(RenewalInfoAnswer::NotOffered) };
     let Ok(url) = format!("{}/{certificate}", place.trim_end_matches('/')).parse::<Uri>() else {
-        return Ok(RenewalInfoAnswer::Useless(format!("the CA's directory lists no usable URL for renewalInfo: {place:?}")));
+        return Ok(RenewalInfoAnswer::Useless(format!(
+            "the CA's directory lists no usable URL for renewalInfo: {place:?}"
+        )));
     };
     let answer = exchange.get(&url).await.map_err(failed)?;
-    Ok(read(answer.body(), exchange))
+    Ok(parse_answer(answer.body(), exchange))
 }
 
 /// Troubles that pass are asked about again soon, all others take longer (section 4.3.2).
-fn answer_of(error: &AcmeError) -> RenewalInfoAnswer {
+fn answer_from_error(error: &AcmeError) -> RenewalInfoAnswer {
     let passes = match error {
         AcmeError::Unreachable(unreachable) => unreachable.fault != NetworkFault::Forbidden,
-        AcmeError::Refused { step: AcmeStep::Directory, .. } | AcmeError::Unreadable { step: AcmeStep::Directory, .. } => true,
+        AcmeError::Refused { step: AcmeStep::Directory, .. }
+        | AcmeError::Unreadable { step: AcmeStep::Directory, .. } => true,
         AcmeError::Refused { refusal, .. } => matches!(refusal.status, 408 | 429 | 500..),
         _ => false,
     };
     let words = RemoteMessage::from(error.to_string()).to_string();
-    if passes { RenewalInfoAnswer::Unreachable(words, error.disposition().not_before()) } else { RenewalInfoAnswer::Useless(words) }
+    if passes {
+        RenewalInfoAnswer::Unreachable(words, error.disposition().not_before())
+    } else {
+        RenewalInfoAnswer::Useless(words)
+    }
 }
 
-fn read(body: &Bytes, exchange: &Exchange) -> RenewalInfoAnswer {
+fn parse_answer(body: &Bytes, exchange: &CaConnection) -> RenewalInfoAnswer {
     let info: Info = match serde_json::from_slice(body) {
         Ok(info) => info,
-        Err(error) => return RenewalInfoAnswer::Useless(format!("the CA's renewal information cannot be read: {error}")),
+        Err(error) => {
+            return RenewalInfoAnswer::Useless(format!("the CA's renewal information cannot be read: {error}"));
+        }
     };
     let SuggestedWindow { start, end } = info.suggested_window;
-    let Some((opens, closes)) = moment(&start).zip(moment(&end)) else {
+    let Some((opens, closes)) = parse_moment(&start).zip(parse_moment(&end)) else {
         let (start, end) = (RemoteMessage::new(&start), RemoteMessage::new(&end));
         return RenewalInfoAnswer::Useless(format!("the CA suggests a window that is none, {start} to {end}"));
     };
     match RenewalWindow::new(opens, closes) {
         Some(window) => RenewalInfoAnswer::Window {
             window,
-            explanation_url: info.explanation_url.as_str().and_then(for_people),
+            explanation_url: info.explanation_url.as_str().and_then(normalize_explanation_url),
             retry_after: exchange.retry_after(),
         },
-        None => RenewalInfoAnswer::Useless(format!("the CA suggests a window that ends before it starts, {opens} to {closes}")),
+        None => RenewalInfoAnswer::Useless(format!(
+            "the CA suggests a window that ends before it starts, {opens} to {closes}"
+        )),
     }
 }
 
 /// A date of RFC 3339, or what CAs write for one: fractions of any length, offsets without a colon or left out (UTC is
 /// meant then), a blank between date and time, small letters.
-fn moment(text: &str) -> Option<Moment> {
+fn parse_moment(text: &str) -> Option<Moment> {
     let text = text.trim().to_ascii_uppercase().replace(',', ".");
     let (seconds, behind) = text.split_once('.').unwrap_or((&text, ""));
-    let fraction = behind.chars().take_while(char::is_ascii_digit).take(MICROSECONDS).collect::<String>();
+    let fraction = behind.chars().take_while(char::is_ascii_digit).take(MAX_FRACTION_DIGITS).collect::<String>();
     let offset = behind.trim_start_matches(|c: char| c.is_ascii_digit());
     let whole =
         if fraction.is_empty() { format!("{seconds}{offset}") } else { format!("{seconds}.{fraction}{offset}") };
@@ -86,10 +97,10 @@ fn moment(text: &str) -> Option<Moment> {
 
 /// The URL as it is shown on terminals and in pages. It is written anew, so that nothing is left of control characters,
 /// invisible ones and letters that look like others.
-fn for_people(url: &str) -> Option<String> {
+fn normalize_explanation_url(url: &str) -> Option<String> {
     let url = url::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let plain = url.username().is_empty() && url.password().is_none();
-    Some(url.to_string()).filter(|text| plain && text.len() <= LONGEST_URL)
+    Some(url.to_string()).filter(|text| plain && text.len() <= MAX_URL_LENGTH)
 }
 
 #[derive(Deserialize)]
@@ -107,10 +118,10 @@ struct SuggestedWindow {
 }
 
 /// Digits of a fraction of a second.
-const MICROSECONDS: usize = 6;
+const MAX_FRACTION_DIGITS: usize = 6;
 
 /// In bytes.
-const LONGEST_URL: usize = 500;
+const MAX_URL_LENGTH: usize = 500;
 
 #[cfg(test)]
 mod tests {
@@ -131,10 +142,10 @@ mod tests {
             "2023-11-14T22:13:20",
             " 2023-11-14T22:13:20-00:00\n",
         ] {
-            assert_eq!(moment(text), Some(expected), "{text:?}");
+            assert_eq!(parse_moment(text), Some(expected), "{text:?}");
         }
         for text in ["", "soon", "1700000000", "2023-11-14", "2023-13-14T22:13:20Z", "9999999-11-14T22:13:20Z"] {
-            assert_eq!(moment(text), None, "{text:?}");
+            assert_eq!(parse_moment(text), None, "{text:?}");
         }
     }
 
@@ -151,8 +162,8 @@ mod tests {
             ("/why", None),
             ("", None),
         ] {
-            assert_eq!(for_people(sent).as_deref(), shown, "{sent:?}");
+            assert_eq!(normalize_explanation_url(sent).as_deref(), shown, "{sent:?}");
         }
-        assert_eq!(for_people(&format!("https://ca.example/{}", "x".repeat(500))), None);
+        assert_eq!(normalize_explanation_url(&format!("https://ca.example/{}", "x".repeat(500))), None);
     }
 }

@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use crate::acme::error::AcmeError;
 use crate::acme::nonce::past_bad_nonces;
 use crate::acme::order::AcmeAccount;
-use crate::acme::problem::{ProblemKind, AcmeStep};
+use crate::acme::problem::{AcmeStep, ProblemKind};
 use crate::domain::revocation::RevocationReason;
 
 impl AcmeAccount {
@@ -15,10 +15,10 @@ impl AcmeAccount {
     /// # Errors
     /// Where the CA refuses or cannot be reached.
     pub async fn revoke(&self, certificate: &CertificateDer<'_>, reason: RevocationReason) -> Result<(), AcmeError> {
-        let (account, _) = self.open().await?;
-        let request = RevocationRequest { certificate, reason: Some(wire(reason)) };
+        let (account, _) = self.connect().await?;
+        let request = RevocationRequest { certificate, reason: Some(to_instant_acme(reason)) };
         let revoked = past_bad_nonces!(
-            account.revoke(&request).await.map_err(|error| AcmeError::from_protocol(AcmeStep::Revocation, error))
+            account.revoke(&request).await.map_err(|error| AcmeError::from_instant_acme(AcmeStep::Revocation, error))
         );
         match revoked {
             Err(error) if error.kind() == Some(ProblemKind::AlreadyRevoked) => Ok(()),
@@ -27,7 +27,7 @@ impl AcmeAccount {
     }
 }
 
-const fn wire(reason: RevocationReason) -> instant_acme::RevocationReason {
+const fn to_instant_acme(reason: RevocationReason) -> instant_acme::RevocationReason {
     match reason {
         RevocationReason::Unspecified => instant_acme::RevocationReason::Unspecified,
         RevocationReason::KeyCompromise => instant_acme::RevocationReason::KeyCompromise,

@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClient};
 
-use crate::acme::directory::Directories;
-use crate::acme::error::{Refusal, Unreachable, host_of};
+use crate::acme::directory::DirectoryCache;
+use crate::acme::error::{Refusal, Unreachable, host_and_port};
 use crate::acme::lenient;
-use crate::acme::problem::{Problem, ProblemKind, AcmeStep};
+use crate::acme::problem::{AcmeStep, Problem, ProblemKind};
 use crate::domain::moment::Moment;
-use crate::domain::retry_after::{RetryAfter, http_date};
+use crate::domain::retry_after::{RetryAfter, parse_http_date};
 use crate::domain::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::network_fault::{self, NetworkFault};
@@ -27,12 +27,12 @@ use crate::runtime::network_fault::{self, NetworkFault};
 pub(super) struct Transport {
     pub(super) http: reqwest::Client,
     pub(super) clock: SharedClock,
-    pub(super) directories: Arc<Directories>,
+    pub(super) directories: Arc<DirectoryCache>,
 }
 
 /// The way to one CA for one piece of work, which remembers the latest answer with its `Retry-After` and `Location`.
 #[derive(Clone)]
-pub(super) struct Exchange {
+pub(super) struct CaConnection {
     transport: Transport,
     directory: Uri,
     retry_after: Arc<Mutex<RetryAfter>>,
@@ -50,7 +50,7 @@ pub(super) enum PostOutcome {
 
 /// Why an exchange gave no usable answer. The step is set where the request itself tells it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ExchangeError {
+pub(super) enum TransportError {
     #[error("{refusal}")]
     Refused { step: Option<AcmeStep>, refusal: Box<Refusal> },
     #[error("{0}")]
@@ -59,7 +59,7 @@ pub(super) enum ExchangeError {
     Unreadable { step: Option<AcmeStep>, cause: RemoteMessage },
 }
 
-impl Exchange {
+impl CaConnection {
     pub(super) fn new(transport: Transport, directory: Uri) -> Self {
         Self { transport, directory, retry_after: Arc::default(), location: Arc::default(), body: Arc::default() }
     }
@@ -80,57 +80,57 @@ impl Exchange {
     }
 
     /// The directory, from the cache where it is fresh.
-    pub(super) async fn directory(&self) -> Result<Bytes, ExchangeError> {
-        match self.transport.directories.fresh(&self.directory, self.transport.clock.now()) {
+    pub(super) async fn load_directory(&self) -> Result<Bytes, TransportError> {
+        match self.transport.directories.get_fresh(&self.directory, self.transport.clock.now()) {
             Some(cached) => Ok(cached),
-            None => Ok(self.fresh_directory().await?.into_body()),
+            None => Ok(self.fetch_directory().await?.into_body()),
         }
     }
 
     /// The directory, asked for anew.
-    pub(super) async fn fresh_directory(&self) -> Result<Response<Bytes>, ExchangeError> {
+    pub(super) async fn fetch_directory(&self) -> Result<Response<Bytes>, TransportError> {
         let answer = self.send(Method::GET, &self.directory, HeaderMap::new(), Bytes::new()).await?;
-        let mut answer = self.judge(&Method::GET, &self.directory, answer)?;
-        *answer.body_mut() = lenient::readable_directory(answer.body(), &self.directory.to_string()).into();
+        let mut answer = self.check_answer(&Method::GET, &self.directory, answer)?;
+        *answer.body_mut() = lenient::normalize_directory_body(answer.body(), &self.directory.to_string()).into();
         self.transport
             .directories
-            .keep(&self.directory, self.transport.clock.now(), answer.body().clone())
-            .map_err(|cause| ExchangeError::Unreadable { step: Some(AcmeStep::Directory), cause: cause.into() })?;
+            .check_and_store(&self.directory, self.transport.clock.now(), answer.body().clone())
+            .map_err(|cause| TransportError::Unreadable { step: Some(AcmeStep::Directory), cause: cause.into() })?;
         Ok(answer)
     }
 
     /// A nonce for the next request, RFC 8555 section 7.2.
-    pub(super) async fn nonce(&self, new_nonce: &Uri) -> Result<String, ExchangeError> {
+    pub(super) async fn fetch_nonce(&self, new_nonce: &Uri) -> Result<String, TransportError> {
         let answer = self.send(Method::HEAD, new_nonce, HeaderMap::new(), Bytes::new()).await?;
-        let nonce = nonce_of(&self.judge(&Method::HEAD, new_nonce, answer)?);
-        nonce.ok_or_else(|| ExchangeError::Unreadable { step: Some(AcmeStep::Nonce), cause: "it gives none".into() })
+        let nonce = replay_nonce(&self.check_answer(&Method::HEAD, new_nonce, answer)?);
+        nonce.ok_or_else(|| TransportError::Unreadable { step: Some(AcmeStep::Nonce), cause: "it gives none".into() })
     }
 
     /// Sends a request that is signed already.
-    pub(super) async fn post(&self, url: &Uri, jws: Bytes) -> Result<Response<Bytes>, ExchangeError> {
+    pub(super) async fn post(&self, url: &Uri, jws: Bytes) -> Result<Response<Bytes>, TransportError> {
         let answer = self.send_signed(url, jws).await?;
-        self.judge(&Method::POST, url, answer)
+        self.check_answer(&Method::POST, url, answer)
     }
 
     /// Sends a request that is signed already, and can be signed anew where only its nonce is refused.
-    pub(super) async fn post_or_nonce(&self, url: &Uri, jws: Bytes) -> Result<PostOutcome, ExchangeError> {
+    pub(super) async fn post_or_nonce(&self, url: &Uri, jws: Bytes) -> Result<PostOutcome, TransportError> {
         let answer = self.send_signed(url, jws).await?;
         if is_bad_nonce(&answer) {
-            return Ok(PostOutcome::BadNonce(nonce_of(&answer)));
+            return Ok(PostOutcome::BadNonce(replay_nonce(&answer)));
         }
-        self.judge(&Method::POST, url, answer).map(PostOutcome::Answer)
+        self.check_answer(&Method::POST, url, answer).map(PostOutcome::Answer)
     }
 
-    async fn send_signed(&self, url: &Uri, jws: Bytes) -> Result<Response<Bytes>, ExchangeError> {
+    async fn send_signed(&self, url: &Uri, jws: Bytes) -> Result<Response<Bytes>, TransportError> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jose+json"));
         self.send(Method::POST, url, headers, jws).await
     }
 
     /// Asks for something that everybody may see.
-    pub(super) async fn get(&self, url: &Uri) -> Result<Response<Bytes>, ExchangeError> {
+    pub(super) async fn get(&self, url: &Uri) -> Result<Response<Bytes>, TransportError> {
         let answer = self.send(Method::GET, url, HeaderMap::new(), Bytes::new()).await?;
-        self.judge(&Method::GET, url, answer)
+        self.check_answer(&Method::GET, url, answer)
     }
 
     async fn send(
@@ -139,70 +139,75 @@ impl Exchange {
         url: &Uri,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response<Bytes>, ExchangeError> {
+    ) -> Result<Response<Bytes>, TransportError> {
         let address = url.to_string();
         if address.len() > LONGEST_URL || !address.is_ascii() {
             let cause = format!("a URL in it is longer than {LONGEST_URL} bytes, or not ASCII").into();
-            return Err(ExchangeError::Unreadable { step: self.own_step(&method, url), cause });
+            return Err(TransportError::Unreadable { step: self.step_for(&method, url), cause });
         }
         let request = self.transport.http.request(method.clone(), address).headers(headers).body(body);
-        match received(request).await {
+        match receive_bounded(request).await {
             Ok(Some(answer)) => {
-                self.note_time(url, answer.headers());
+                self.record_ca_time(url, answer.headers());
                 tracing::debug!(%method, %url, status = answer.status().as_u16(), "ACME exchange");
                 Ok(answer)
             }
             Ok(None) => {
                 let cause = format!("it is longer than {LONGEST_BODY} bytes").into();
-                Err(ExchangeError::Unreadable { step: self.own_step(&method, url), cause })
+                Err(TransportError::Unreadable { step: self.step_for(&method, url), cause })
             }
             Err(error) => {
-                self.transport.directories.forget(&self.directory);
-                let unreachable = unreachable(url, &error);
+                self.transport.directories.invalidate(&self.directory);
+                let unreachable = to_unreachable(url, &error);
                 tracing::debug!(%method, %url, fault = %unreachable.fault, cause = %unreachable.cause, "ACME exchange failed");
-                Err(ExchangeError::Unreachable(Box::new(unreachable)))
+                Err(TransportError::Unreachable(Box::new(unreachable)))
             }
         }
     }
 
     /// What the CA's clock shows tells whether ours is right. An answer that a cache kept, or that anybody may have sent,
     /// tells nothing.
-    fn note_time(&self, url: &Uri, headers: &HeaderMap) {
-        let told = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?));
+    fn record_ca_time(&self, url: &Uri, headers: &HeaderMap) {
+        let told = headers.get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?));
         if let Some(told) = told.filter(|_| url.scheme_str() == Some("https") && !headers.contains_key(AGE)) {
             let clock = &self.transport.clock;
-            let running = clock.running();
-            clock.evidence().note_ca_time(host_of(&self.directory.to_string()), told, running);
+            let running = clock.uptime();
+            clock.evidence().record_ca_time(host_and_port(&self.directory.to_string()), told, running);
         }
     }
 
     /// Tells success from refusal, and takes `Retry-After` out: instant-acme's own reading of it can overflow.
-    fn judge(&self, method: &Method, url: &Uri, mut answer: Response<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
+    fn check_answer(
+        &self,
+        method: &Method,
+        url: &Uri,
+        mut answer: Response<Bytes>,
+    ) -> Result<Response<Bytes>, TransportError> {
         let asked = answer.headers_mut().remove(RETRY_AFTER);
-        let retry_after = RetryAfter::read(asked.as_ref().map(HeaderValue::as_bytes), self.transport.clock.now());
+        let retry_after = RetryAfter::parse(asked.as_ref().map(HeaderValue::as_bytes), self.transport.clock.now());
         self.retry_after.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&retry_after);
-        let location = location_of(&mut answer, url);
+        let location = resolve_location(&mut answer, url);
         *self.location.lock().unwrap_or_else(PoisonError::into_inner) = location;
         if answer.status().is_success() {
             // The exact code tells nothing that matters here, and instant-acme takes no other for a nonce.
             *answer.status_mut() = StatusCode::OK;
-            *answer.body_mut() = lenient::readable(answer.body(), &url.to_string()).into();
+            *answer.body_mut() = lenient::normalize_body(answer.body(), &url.to_string()).into();
             *self.body.lock().unwrap_or_else(PoisonError::into_inner) = answer.body().clone();
             return Ok(answer);
         }
-        let problem = Problem::read(answer.body());
+        let problem = Problem::parse(answer.body());
         if problem.is_none() {
             // What answers is not the ACME server, or no longer at this URL.
-            self.transport.directories.forget(&self.directory);
+            self.transport.directories.invalidate(&self.directory);
         }
         let excerpt =
             if problem.is_some() { RemoteMessage::default() } else { RemoteMessage::from_bytes(answer.body()) };
         let refusal = Refusal { url: url.to_string(), status: answer.status().as_u16(), problem, retry_after, excerpt };
-        Err(ExchangeError::Refused { step: self.own_step(method, url), refusal: Box::new(refusal) })
+        Err(TransportError::Refused { step: self.step_for(method, url), refusal: Box::new(refusal) })
     }
 
     /// Only POSTs depend on what is being done; instant-acme asks for nonces by HEAD and for nothing but directories by GET.
-    fn own_step(&self, method: &Method, url: &Uri) -> Option<AcmeStep> {
+    fn step_for(&self, method: &Method, url: &Uri) -> Option<AcmeStep> {
         match *method {
             Method::HEAD => Some(AcmeStep::Nonce),
             Method::GET if *url == self.directory => Some(AcmeStep::Directory),
@@ -211,10 +216,10 @@ impl Exchange {
         }
     }
 
-    async fn perform(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, ExchangeError> {
+    async fn execute(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, TransportError> {
         let (mut parts, body) = request.into_parts();
         if parts.method == Method::GET && parts.uri == self.directory {
-            return self.directory().await.map(Response::new);
+            return self.load_directory().await.map(Response::new);
         }
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
@@ -225,34 +230,34 @@ impl Exchange {
         let answer = self.send(parts.method.clone(), &parts.uri, parts.headers, body).await?;
         if is_bad_nonce(&answer) {
             // instant-acme tries again with the nonce of this very answer, RFC 8555 section 6.5.
-            return Ok(plain_bad_nonce(answer));
+            return Ok(normalize_bad_nonce(answer));
         }
-        self.judge(&parts.method, &parts.uri, answer)
+        self.check_answer(&parts.method, &parts.uri, answer)
     }
 }
 
-impl HttpClient for Exchange {
+impl HttpClient for CaConnection {
     fn request(
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, ProtocolError>> + Send>> {
         let exchange = self.clone();
         Box::pin(async move {
-            match exchange.perform(request).await {
-                Ok(answer) => Ok(bytes_response(answer)),
+            match exchange.execute(request).await {
+                Ok(answer) => Ok(to_bytes_response(answer)),
                 Err(error) => Err(ProtocolError::Other(Box::new(error))),
             }
         })
     }
 }
 
-pub(super) fn bytes_response(answer: Response<Bytes>) -> BytesResponse {
+pub(super) fn to_bytes_response(answer: Response<Bytes>) -> BytesResponse {
     let (parts, body) = answer.into_parts();
     BytesResponse { parts, body: Box::new(body) }
 }
 
 /// The whole answer; `None` where it is too long.
-async fn received(request: reqwest::RequestBuilder) -> Result<Option<Response<Bytes>>, reqwest::Error> {
+async fn receive_bounded(request: reqwest::RequestBuilder) -> Result<Option<Response<Bytes>>, reqwest::Error> {
     let mut answer = request.send().await?;
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await? {
@@ -267,39 +272,39 @@ async fn received(request: reqwest::RequestBuilder) -> Result<Option<Response<By
     Ok(Some(whole))
 }
 
-fn nonce_of(answer: &Response<Bytes>) -> Option<String> {
+fn replay_nonce(answer: &Response<Bytes>) -> Option<String> {
     answer.headers().get(REPLAY_NONCE)?.to_str().ok().filter(|nonce| !nonce.is_empty()).map(ToOwned::to_owned)
 }
 
 fn is_bad_nonce(answer: &Response<Bytes>) -> bool {
     answer.status().is_client_error()
-        && Problem::read(answer.body()).is_some_and(|problem| problem.kind == ProblemKind::BadNonce)
+        && Problem::parse(answer.body()).is_some_and(|problem| problem.kind == ProblemKind::BadNonce)
 }
 
 /// The refusal of a nonce in the one form that instant-acme knows, whatever else the CA said.
-fn plain_bad_nonce(mut answer: Response<Bytes>) -> Response<Bytes> {
+fn normalize_bad_nonce(mut answer: Response<Bytes>) -> Response<Bytes> {
     *answer.status_mut() = StatusCode::BAD_REQUEST;
     *answer.body_mut() = Bytes::from_static(br#"{"type":"urn:ietf:params:acme:error:badNonce"}"#);
-    if nonce_of(&answer).is_none() {
+    if replay_nonce(&answer).is_none() {
         answer.headers_mut().remove(REPLAY_NONCE);
     }
     answer
 }
 
 /// The URL of what an answer made, resolved against the request (RFC 9110 section 10.2.2) in the answer itself, too.
-fn location_of(answer: &mut Response<Bytes>, url: &Uri) -> Option<String> {
+fn resolve_location(answer: &mut Response<Bytes>, url: &Uri) -> Option<String> {
     let given = answer.headers_mut().remove(LOCATION)?;
     let base = url::Url::parse(&url.to_string()).ok();
     // It is stored, as the URL of an account or an order.
-    let location = lenient::absolute(given.to_str().ok()?, base.as_ref()).filter(|url| url.len() <= LONGEST_URL)?;
+    let location = lenient::resolve_url(given.to_str().ok()?, base.as_ref()).filter(|url| url.len() <= LONGEST_URL)?;
     answer.headers_mut().insert(LOCATION, HeaderValue::from_str(&location).ok()?);
     Some(location)
 }
 
-fn unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
+fn to_unreachable(url: &Uri, error: &reqwest::Error) -> Unreachable {
     Unreachable {
-        host: host_of(&url.to_string()).to_owned(),
-        fault: NetworkFault::of(error),
+        host: host_and_port(&url.to_string()).to_owned(),
+        fault: NetworkFault::from_reqwest(error),
         cause: RemoteMessage::new(&network_fault::root_cause(error)),
     }
 }

@@ -14,7 +14,7 @@ impl App {
     /// Reads the settings anew. What cannot be used is logged, and what was in force before stays so.
     pub(super) async fn reload(&self, scheduler: &Scheduler) {
         let _reloading = lifecycle::notify_reloading();
-        match timeout(LONGEST_RELOAD, self.take_settings(scheduler)).await {
+        match timeout(LONGEST_RELOAD, self.apply_settings(scheduler)).await {
             Ok(Ok(())) => tracing::info!("settings read anew"),
             Err(_) => tracing::error!(
                 "the reload did not end within {LONGEST_RELOAD:?} and was given up; some of the settings may be in force, reload again"
@@ -23,40 +23,40 @@ impl App {
         }
     }
 
-    async fn take_settings(&self, scheduler: &Scheduler) -> anyhow::Result<()> {
+    async fn apply_settings(&self, scheduler: &Scheduler) -> anyhow::Result<()> {
         let running = self.config.clone();
         // Files may be on a disk that hangs.
-        let (fresh, changed, outside) = tokio::task::spawn_blocking(move || read(&running)).await??;
+        let (fresh, changed, outside) = tokio::task::spawn_blocking(move || load_settings(&running)).await??;
         for section in changed {
             tracing::warn!(section, "changed settings that come into force with the next start");
         }
         self.reconcile(&fresh).await?;
         self.warn_without_dns(&outside).await?;
-        self.heed_credentials(&outside);
-        scheduler.replace(self.work(outside)).await;
+        self.update_credentials(&outside);
+        scheduler.replace_work(self.configured_work(outside)).await;
         scheduler.sync_deliveries().await?;
-        let waiting = self.store.look_again_at_what_waits_for_a_person().await?;
+        let waiting = self.store.recheck_operator_failures().await?;
         if waiting > 0 {
             tracing::info!(waiting, "what waited for a person is tried again");
         }
-        self.store.try_removals_again().await?;
-        self.store.rehearse_soon().await?;
-        let held = self.store.end_limit_holds().await?;
+        self.store.retry_removals().await?;
+        self.store.recheck_preflights().await?;
+        let held = self.store.end_limit_deferrals().await?;
         if held > 0 {
             tracing::info!(held, "what waited for the limits of a CA is looked at again");
         }
-        self.wake.nudge();
+        self.wake.notify();
         Ok(())
     }
 }
 
 /// The settings anew, which of them have to wait for the next start, and what they come to.
-fn read(running: &Config) -> anyhow::Result<(Config, Vec<&'static str>, Integrations)> {
-    let fresh = running.load_again()?;
-    let changed = running.changed_for_the_next_start(&fresh);
-    let fresh = fresh.with_fixed_of(running);
+fn load_settings(running: &Config) -> anyhow::Result<(Config, Vec<&'static str>, Integrations)> {
+    let fresh = running.reload()?;
+    let changed = running.sections_needing_restart(&fresh);
+    let fresh = fresh.with_fixed_sections_of(running);
     let outside = Integrations::from_config(&fresh)?;
-    for caution in fresh.cautions() {
+    for caution in fresh.warnings() {
         tracing::warn!("{caution}");
     }
     Ok((fresh, changed, outside))

@@ -9,19 +9,19 @@ use tokio::signal::unix::Signal;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::app::{App, NameServerSockets, Integrations};
+use crate::app::{App, Integrations, NameServerSockets};
 use crate::http::{self, ConnectionLimits, LocalSocket};
 use crate::runtime::lifecycle;
 use crate::runtime::watchdog::{self, ScanMonitor};
 use crate::scheduler::Scheduler;
 
 /// The parts that run until the program stops.
-struct Running {
+struct RunningParts {
     scheduler: Scheduler,
     api: JoinHandle<()>,
-    socket: JoinHandle<()>,
-    names: OptionFuture<JoinHandle<std::io::Result<()>>>,
-    scheduling: JoinHandle<anyhow::Result<()>>,
+    local_api: JoinHandle<()>,
+    name_server: OptionFuture<JoinHandle<std::io::Result<()>>>,
+    scheduler_task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl App {
@@ -35,7 +35,7 @@ impl App {
         // A database that hangs holds up neither the start nor a reload against a signal.
         let ended = stopping.run_until_cancelled(async {
             let running = self.start(outside, sockets).await?;
-            self.watch_over(running, hangups).await
+            self.supervise(running, hangups).await
         });
         // Parts that ended because of the stop have not failed.
         let ended = ended.await.filter(|_| !stopping.is_cancelled()).unwrap_or(Ok(()));
@@ -44,38 +44,44 @@ impl App {
         ended
     }
 
-    async fn start(&self, outside: Integrations, sockets: NameServerSockets) -> anyhow::Result<Running> {
+    async fn start(&self, outside: Integrations, sockets: NameServerSockets) -> anyhow::Result<RunningParts> {
         let listen = self.config.api.listen;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (api.listen)"))?;
         let address = listener.local_addr()?;
         let socket = LocalSocket::bind(&self.config.socket()).await?;
-        self.make_first_token().await?;
+        self.create_first_token().await?;
         self.reconcile(&self.config).await?;
-        self.store.try_removals_again().await?;
+        self.store.retry_removals().await?;
         self.warn_without_dns(&outside).await?;
         let scheduler = self.scheduler(outside);
         scheduler.sync_deliveries().await?;
-        let names = OptionFuture::from(self.answer_dns(sockets)?);
+        let names = OptionFuture::from(self.start_name_server(sockets)?);
         let (tasks, pulse, api) = (self.lifecycle.tasks(), ScanMonitor::default(), self.api());
         let stopping = || self.lifecycle.stopping();
         let limits = ConnectionLimits::from_config(&self.config.api);
-        let running = Running {
+        let running = RunningParts {
             api: tasks.spawn(http::serve(listener, api.clone().router(), limits, stopping())),
-            socket: tasks.spawn(http::serve_unix(socket, api, ConnectionLimits::local(), stopping())),
-            names,
-            scheduling: tasks.spawn(scheduling(scheduler.clone(), pulse.clone())),
+            local_api: tasks.spawn(http::serve_unix(socket, api, ConnectionLimits::local(), stopping())),
+            name_server: names,
+            scheduler_task: tasks.spawn(run_scheduler(scheduler.clone(), pulse.clone())),
             scheduler,
         };
-        tasks.spawn(watchdog::feed(pulse, stopping()));
-        tasks.spawn(self.cautions_of_every_day());
+        tasks.spawn(watchdog::keep_watchdog_alive(pulse, stopping()));
+        tasks.spawn(self.warn_daily_of_expiring_credentials());
         tracing::info!(%address, socket = %self.config.socket().display(), version = env!("CARGO_PKG_VERSION"), "serving");
         lifecycle::notify_ready();
         Ok(running)
     }
 
-    async fn watch_over(&self, running: Running, mut hangups: Signal) -> anyhow::Result<()> {
-        let Running { scheduler, mut api, mut socket, mut names, mut scheduling } = running;
+    async fn supervise(&self, running: RunningParts, mut hangups: Signal) -> anyhow::Result<()> {
+        let RunningParts {
+            scheduler,
+            mut api,
+            local_api: mut socket,
+            name_server: mut names,
+            scheduler_task: mut scheduling,
+        } = running;
         let reloads = async {
             while hangups.recv().await.is_some() {
                 self.reload(&scheduler).await;
@@ -93,18 +99,18 @@ impl App {
     /// Ends all tasks: running requests finish, running attempts park themselves. The store closes after both.
     pub async fn stop(&self) {
         self.lifecycle.stop();
-        if !self.lifecycle.drained(self.config.stop_grace()).await {
+        if !self.lifecycle.drain(self.config.stop_grace()).await {
             tracing::warn!("some work did not park itself in time; it resumes after the next start");
         }
-        if timeout(LONGEST_CLOSE, self.store.close()).await.is_err() {
+        if timeout(STORE_CLOSE_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("the database did not close its connections in time; they are left to it");
         }
     }
 }
 
-async fn scheduling(scheduler: Scheduler, pulse: ScanMonitor) -> anyhow::Result<()> {
+async fn run_scheduler(scheduler: Scheduler, pulse: ScanMonitor) -> anyhow::Result<()> {
     Ok(scheduler.run(pulse).await?)
 }
 
 /// A database that hangs closes nothing.
-const LONGEST_CLOSE: Duration = Duration::from_secs(2);
+const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

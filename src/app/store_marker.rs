@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::runtime::draft::AtomicFile;
+use crate::runtime::atomic_file::AtomicFile;
 use crate::store::{BackupContents, Store, StoreUrl};
 
 /// Where the marker may be: beside the key, or where that folder is not ours to write (a credential of systemd, a mounted
@@ -27,7 +27,7 @@ pub enum WrongStore {
          To begin anew with nothing, remove {} first",
         database.display(), trace.display(), trace.display()
     )]
-    Gone {
+    DatabaseMissing {
         /// Where the database should be.
         database: PathBuf,
         /// What shows that there was one.
@@ -39,7 +39,7 @@ pub enum WrongStore {
          restore a backup (autocertd restore FILE). To begin anew with nothing, remove {} first",
         marker.display(), marker.display()
     )]
-    Empty {
+    DatabaseEmpty {
         /// The marker.
         marker: PathBuf,
     },
@@ -49,13 +49,13 @@ pub enum WrongStore {
          the right key file. If this one is right, remove {} first",
         marker.display(), marker.display()
     )]
-    Another {
+    OtherDatabase {
         /// The marker.
         marker: PathBuf,
     },
     /// The marker cannot be read.
     #[error("the marker {} of the database cannot be read; check its owner and mode, or remove it", marker.display())]
-    Unreadable {
+    UnreadableMarker {
         /// The marker.
         marker: PathBuf,
         /// Why.
@@ -64,7 +64,7 @@ pub enum WrongStore {
 }
 
 impl StoreMarker {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn from_config(config: &Config) -> Self {
         let key = config.key_file();
         let mut name = key.file_name().unwrap_or_default().to_owned();
         name.push(".store");
@@ -85,7 +85,7 @@ impl StoreMarker {
         };
         let traces = [&self.beside_key, &self.in_state, &first_token, &left("-wal"), &left(".instances")];
         match traces.into_iter().find(|trace| trace.exists()) {
-            Some(trace) => Err(WrongStore::Gone { database: database.clone(), trace: trace.clone() }),
+            Some(trace) => Err(WrongStore::DatabaseMissing { database: database.clone(), trace: trace.clone() }),
             None => Ok(()),
         }
     }
@@ -101,12 +101,13 @@ impl StoreMarker {
             return Ok(());
         }
         let is_empty = store.contents().await? == BackupContents::default();
-        Err(if is_empty { WrongStore::Empty { marker } } else { WrongStore::Another { marker } }.into())
+        Err(if is_empty { WrongStore::DatabaseEmpty { marker } } else { WrongStore::OtherDatabase { marker } }.into())
     }
 
     /// Notes that the key is used with this store from now on. A marker that cannot be kept stops nothing.
     pub(super) fn write(&self, identity: Uuid) {
-        let written = write(&self.beside_key, identity).or_else(|_| write(&self.in_state, identity));
+        let written =
+            write_marker_file(&self.beside_key, identity).or_else(|_| write_marker_file(&self.in_state, identity));
         if let Err(error) = written {
             tracing::warn!(
                 "the marker {} cannot be written, so that a lost database will pass for a new one: {error}",
@@ -124,18 +125,18 @@ impl StoreMarker {
                     return Ok(Some((marker.clone(), identity)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(WrongStore::Unreadable { marker: marker.clone(), source }),
+                Err(source) => return Err(WrongStore::UnreadableMarker { marker: marker.clone(), source }),
             }
         }
         Ok(None)
     }
 }
 
-fn write(marker: &Path, identity: Uuid) -> io::Result<()> {
-    let (draft, mut file) = AtomicFile::file(marker)?;
+fn write_marker_file(marker: &Path, identity: Uuid) -> io::Result<()> {
+    let (draft, mut file) = AtomicFile::new_file(marker)?;
     writeln!(file, "{HEADER}{identity}")?;
     file.sync_all()?;
-    draft.replace()
+    draft.persist()
 }
 
 const HEADER: &str = "\
@@ -146,7 +147,7 @@ const HEADER: &str = "\
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{App, MissingStore};
+    use crate::app::{App, IfStoreMissing};
     use crate::domain::token::TokenScope;
 
     struct StorePair {
@@ -166,16 +167,16 @@ mod tests {
         }
 
         /// Opens the store and closes it again; with a token in it, where it may be made.
-        async fn start(&self, place: MissingStore) -> anyhow::Result<()> {
+        async fn start(&self, place: IfStoreMissing) -> anyhow::Result<()> {
             let app = App::open(&self.config, place).await?;
-            if place == MissingStore::MayBeMade {
+            if place == IfStoreMissing::Create {
                 app.store.create_token(&"a token".parse().unwrap(), TokenScope::Full).await?;
             }
             app.store.close().await;
             Ok(())
         }
 
-        async fn refused(&self, place: MissingStore) -> WrongStore {
+        async fn refused(&self, place: IfStoreMissing) -> WrongStore {
             let error = self.start(place).await.expect_err("it was taken");
             let chain = format!("{error:#}");
             assert!(chain.contains("remove"), "no way out: {chain}");
@@ -193,49 +194,49 @@ mod tests {
     #[tokio::test]
     async fn a_lost_database_is_not_replaced_by_an_empty_one() {
         let house = StorePair::new();
-        house.start(MissingStore::MayBeMade).await.unwrap();
-        house.start(MissingStore::MayBeMade).await.unwrap();
+        house.start(IfStoreMissing::Create).await.unwrap();
+        house.start(IfStoreMissing::Create).await.unwrap();
         assert!(house.path("master.key.store").exists());
         house.lose_database();
-        assert!(matches!(house.refused(MissingStore::MayBeMade).await, WrongStore::Gone { .. }));
+        assert!(matches!(house.refused(IfStoreMissing::Create).await, WrongStore::DatabaseMissing { .. }));
         assert!(!house.path("autocertd.db").exists(), "a refused start has made a database");
         // An empty file, as a mount or a restore that broke off leaves it.
         fs::write(house.path("autocertd.db"), "").unwrap();
-        assert!(matches!(house.refused(MissingStore::MayBeMade).await, WrongStore::Empty { .. }));
-        assert!(matches!(house.refused(MissingStore::MustExist).await, WrongStore::Empty { .. }));
+        assert!(matches!(house.refused(IfStoreMissing::Create).await, WrongStore::DatabaseEmpty { .. }));
+        assert!(matches!(house.refused(IfStoreMissing::Fail).await, WrongStore::DatabaseEmpty { .. }));
         // A backup comes back into it, and it is the store from then on.
-        house.start(MissingStore::MayBeReplaced).await.unwrap();
-        house.start(MissingStore::MayBeMade).await.unwrap();
+        house.start(IfStoreMissing::CreateForRestore).await.unwrap();
+        house.start(IfStoreMissing::Create).await.unwrap();
         // Whoever wants to begin anew says so.
         house.lose_database();
         fs::remove_file(house.path("master.key.store")).unwrap();
-        house.start(MissingStore::MayBeMade).await.unwrap();
+        house.start(IfStoreMissing::Create).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_key_that_belongs_to_another_store_is_refused() {
         let (house, other) = (StorePair::new(), StorePair::new());
-        house.start(MissingStore::MayBeMade).await.unwrap();
+        house.start(IfStoreMissing::Create).await.unwrap();
         fs::copy(house.path("master.key"), other.path("master.key")).unwrap();
         // A key that was made or given before the first start.
-        other.start(MissingStore::MayBeMade).await.unwrap();
+        other.start(IfStoreMissing::Create).await.unwrap();
         house.lose_database();
         fs::copy(other.path("autocertd.db"), house.path("autocertd.db")).unwrap();
-        assert!(matches!(house.refused(MissingStore::MayBeMade).await, WrongStore::Another { .. }));
-        assert!(matches!(house.refused(MissingStore::MayBeReplaced).await, WrongStore::Another { .. }));
+        assert!(matches!(house.refused(IfStoreMissing::Create).await, WrongStore::OtherDatabase { .. }));
+        assert!(matches!(house.refused(IfStoreMissing::CreateForRestore).await, WrongStore::OtherDatabase { .. }));
     }
 
     #[tokio::test]
     async fn a_store_of_an_earlier_version_gets_its_marker() {
         let house = StorePair::new();
-        house.start(MissingStore::MayBeMade).await.unwrap();
+        house.start(IfStoreMissing::Create).await.unwrap();
         fs::remove_file(house.path("master.key.store")).unwrap();
-        house.start(MissingStore::MustExist).await.unwrap();
+        house.start(IfStoreMissing::Fail).await.unwrap();
         assert!(house.path("master.key.store").exists());
         // Without a marker the traces beside the database tell that there was one.
         fs::remove_file(house.path("master.key.store")).unwrap();
         fs::remove_file(house.path("autocertd.db")).unwrap();
-        assert!(matches!(house.refused(MissingStore::MayBeMade).await, WrongStore::Gone { .. }));
+        assert!(matches!(house.refused(IfStoreMissing::Create).await, WrongStore::DatabaseMissing { .. }));
     }
 
     #[test]

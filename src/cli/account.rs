@@ -10,13 +10,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::app::{App, Integrations, MissingStore};
-use crate::cli::owner::{self, Output};
-use crate::cli::{Ending, log, runtime};
+use crate::app::{App, IfStoreMissing, Integrations};
+use crate::cli::owner::{self, StdoutMode};
+use crate::cli::{CommandOutcome, log, runtime};
 use crate::config::Config;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::id::ProviderId;
-use crate::domain::provider::{CarriedAccount, Provider};
+use crate::domain::provider::{ImportedAccount, Provider};
 use crate::domain::state;
 use crate::domain::text::printable;
 
@@ -25,20 +25,20 @@ pub(super) enum AccountCommand {
     /// Show the account of a provider
     Show {
         #[command(flatten)]
-        whose: Whose,
+        whose: ProviderArgument,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Register the account of a provider that has none, also where it was deactivated before
-    Register(Whose),
+    Register(ProviderArgument),
     /// Give the account a new key; its URL stays, and CAA records need no change. The old key is of no use from then on
-    Rollover(Whose),
+    Rollover(ProviderArgument),
     /// Deactivate the account for good: the CA takes nothing from it any more. Refused while auto-certificates use the
     /// provider
     Deactivate {
         #[command(flatten)]
-        whose: Whose,
+        whose: ProviderArgument,
         /// Do it; it cannot be undone
         #[arg(long)]
         yes: bool,
@@ -47,7 +47,7 @@ pub(super) enum AccountCommand {
     /// one on P-256, such as certbot's, gets a new key, so that the other client can no longer use it
     Adopt {
         #[command(flatten)]
-        whose: Whose,
+        whose: ProviderArgument,
         /// The private key: PEM, or a JSON Web Key such as certbot's `private_key.json`
         key_file: PathBuf,
         /// The account's URL, where the CA does not tell it by the key
@@ -60,86 +60,90 @@ pub(super) enum AccountCommand {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Whose {
+pub(super) struct ProviderArgument {
     /// The provider's id, its name, or its key in the settings
     provider: String,
 }
 
-pub(super) fn run(config: &Config, command: &AccountCommand) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, command: &AccountCommand) -> anyhow::Result<CommandOutcome> {
     if let AccountCommand::Deactivate { yes: false, whose } = command {
         eprintln!(
             "autocertd: this deactivates the ACME account of {} for good: the CA takes no order from it any more, and \
              CAA records that pin it forbid every other account. Certificates stay valid. --yes does it",
             printable(&whose.provider)
         );
-        return Ok(Ending::Misused);
+        return Ok(CommandOutcome::UsageError);
     }
     let outside = Integrations::from_config(config)?;
-    let task = match task(config, command)? {
-        AccountBackend::Here(task) => task,
-        AccountBackend::Over(ending) => return Ok(ending),
+    let task = match prepare_task(config, command)? {
+        OwnerFlow::Continue(task) => task,
+        OwnerFlow::Done(ending) => return Ok(ending),
     };
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, MissingStore::MustExist).await?;
-        let Some(provider) = chosen(&app, &command.whose().provider).await? else { return Ok(Ending::Misused) };
-        perform(&app, outside, task, &provider).await?;
-        Ok(Ending::Well)
+        let app = App::open(config, IfStoreMissing::Fail).await?;
+        let Some(provider) = find_provider(&app, &command.provider_argument().provider).await? else {
+            return Ok(CommandOutcome::UsageError);
+        };
+        run_task(&app, outside, task, &provider).await?;
+        Ok(CommandOutcome::Success)
     })
 }
 
 /// What is to be done with the account.
-enum Task {
+enum AccountTask {
     Show { json: bool },
     Register,
     RollOver,
     Deactivate,
-    Adopt(CarriedAccount),
+    Adopt(ImportedAccount),
 }
 
 /// Whose work the rest is.
-enum AccountBackend<T> {
-    Here(T),
+enum OwnerFlow<T> {
+    Continue(T),
     /// The owner of the store did it.
-    Over(Ending),
+    Done(CommandOutcome),
 }
 
-fn task(config: &Config, command: &AccountCommand) -> anyhow::Result<AccountBackend<Task>> {
+fn prepare_task(config: &Config, command: &AccountCommand) -> anyhow::Result<OwnerFlow<AccountTask>> {
     let task = match command {
-        AccountCommand::Adopt { key_file, account_url, replace, .. } => match carried_key(config, key_file)? {
-            AccountBackend::Here(key) => Task::Adopt(CarriedAccount { key, url: account_url.clone(), replaces: *replace }),
-            AccountBackend::Over(ending) => return Ok(AccountBackend::Over(ending)),
+        AccountCommand::Adopt { key_file, account_url, replace, .. } => match read_imported_key(config, key_file)? {
+            OwnerFlow::Continue(key) => {
+                AccountTask::Adopt(ImportedAccount { key, url: account_url.clone(), replaces: *replace })
+            }
+            OwnerFlow::Done(ending) => return Ok(OwnerFlow::Done(ending)),
         },
-        AccountCommand::Show { json, .. } => Task::Show { json: *json },
-        AccountCommand::Register(_) => Task::Register,
-        AccountCommand::Rollover(_) => Task::RollOver,
-        AccountCommand::Deactivate { .. } => Task::Deactivate,
+        AccountCommand::Show { json, .. } => AccountTask::Show { json: *json },
+        AccountCommand::Register(_) => AccountTask::Register,
+        AccountCommand::Rollover(_) => AccountTask::RollOver,
+        AccountCommand::Deactivate { .. } => AccountTask::Deactivate,
     };
-    if !matches!(task, Task::Adopt(_)) {
+    if !matches!(task, AccountTask::Adopt(_)) {
         owner::become_owner_of(&config.state_directory())?;
     }
-    Ok(AccountBackend::Here(task))
+    Ok(OwnerFlow::Continue(task))
 }
 
-async fn perform(app: &App, outside: Integrations, task: Task, provider: &Provider) -> anyhow::Result<()> {
+async fn run_task(app: &App, outside: Integrations, task: AccountTask, provider: &Provider) -> anyhow::Result<()> {
     let (registrar, name) = (app.registrar(outside), &provider.name);
     match task {
-        Task::Show { json } => show(app, provider, json).await?,
-        Task::Register => {
-            let url = registrar.register_at_request(provider.id).await?;
+        AccountTask::Show { json } => show(app, provider, json).await?,
+        AccountTask::Register => {
+            let url = registrar.register_on_request(provider.id).await?;
             println!("{name} has the ACME account {url}");
         }
-        Task::RollOver => {
+        AccountTask::RollOver => {
             let url = registrar.roll_over(provider.id).await?;
             println!("the ACME account {url} of {name} has a new key");
         }
-        Task::Deactivate => {
+        AccountTask::Deactivate => {
             let url = registrar.deactivate(provider.id).await?;
             println!(
                 "the ACME account {url} of {name} is deactivated; `autocertd account register` registers another one"
             );
         }
-        Task::Adopt(carried) => {
+        AccountTask::Adopt(carried) => {
             let adopted = registrar.adopt(provider.id, &carried).await?;
             let since = if adopted.has_new_key {
                 "it has a new key, and the other client can use it no longer"
@@ -170,7 +174,7 @@ struct AccountEntry {
 
 async fn show(app: &App, provider: &Provider, json: bool) -> anyhow::Result<()> {
     let stored = app.store.account(provider.id).await?.context("the provider was deleted meanwhile")?;
-    let report = state::of_provider(provider);
+    let report = state::provider_state(provider);
     let shown = AccountEntry {
         provider: provider.id,
         name: provider.name.to_string(),
@@ -205,7 +209,7 @@ async fn show(app: &App, provider: &Provider, json: bool) -> anyhow::Result<()> 
 }
 
 impl AccountCommand {
-    fn whose(&self) -> &Whose {
+    fn provider_argument(&self) -> &ProviderArgument {
         match self {
             Self::Register(whose)
             | Self::Rollover(whose)
@@ -217,7 +221,7 @@ impl AccountCommand {
 }
 
 /// The one provider that is meant; says so where there is none, or several.
-async fn chosen(app: &App, wanted: &str) -> anyhow::Result<Option<Provider>> {
+async fn find_provider(app: &App, wanted: &str) -> anyhow::Result<Option<Provider>> {
     let mut matching = app.store.matching_providers(wanted).await?;
     let wanted = printable(wanted);
     if matching.len() > 1 {
@@ -235,14 +239,14 @@ async fn chosen(app: &App, wanted: &str) -> anyhow::Result<Option<Provider>> {
 }
 
 /// Root reads the file, which may be for its eyes only, and hands it to the owner of the store.
-fn carried_key(config: &Config, path: &Path) -> anyhow::Result<AccountBackend<SecretString>> {
-    if owner::was_handed_over() {
+fn read_imported_key(config: &Config, path: &Path) -> anyhow::Result<OwnerFlow<SecretString>> {
+    if owner::is_owner_process() {
         let mut text = Zeroizing::new(String::new());
         std::io::stdin().lock().read_to_string(&mut text).context("what was handed over cannot be read")?;
-        return Ok(AccountBackend::Here(SecretString::from(text.as_str())));
+        return Ok(OwnerFlow::Continue(SecretString::from(text.as_str())));
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = SecretString::from(text);
-    let handed = owner::hand_over(&config.state_directory(), text.expose_secret().as_bytes(), Output::Shown)?;
-    Ok(handed.map_or(AccountBackend::Here(text), |done| AccountBackend::Over(done.ending)))
+    let handed = owner::run_as_owner(&config.state_directory(), text.expose_secret().as_bytes(), StdoutMode::Inherit)?;
+    Ok(handed.map_or(OwnerFlow::Continue(text), |done| OwnerFlow::Done(done.outcome)))
 }

@@ -1,14 +1,14 @@
 //! `autocertd check-config`: are the settings fit for use, and what is in force?
 
 use crate::app::Integrations;
-use crate::cli::{Ending, log};
+use crate::cli::{CommandOutcome, log};
 use crate::config::{Config, secret};
 
 /// Checks all that `serve` would refuse before it touches anything, then prints.
-pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config) -> anyhow::Result<CommandOutcome> {
     log::start(&config.log)?;
     let outside = Integrations::from_config(config)?;
-    for caution in config.cautions() {
+    for caution in config.warnings() {
         tracing::warn!("{caution}");
     }
     let database = config.store.settings(&config.state_directory())?.url;
@@ -26,5 +26,5 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
     } else if outside.has_no_dns() {
         println!("# DNS adapters: none; DNS-01 fails until there is a [[dns.zone]], or a token of IONOS Cloud DNS");
     }
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }

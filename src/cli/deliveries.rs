@@ -3,9 +3,9 @@
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::app::{App, MissingStore};
-use crate::cli::named::deliveries;
-use crate::cli::{Ending, log, owner, runtime};
+use crate::app::{App, IfStoreMissing};
+use crate::cli::selection::load_deliveries;
+use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
 use crate::http::control::{DeliveryProgress, DeliveryState};
 
@@ -19,28 +19,28 @@ pub(super) struct DeliveriesCommand {
     json: bool,
 }
 
-pub(super) fn run(config: &Config, command: &DeliveriesCommand) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, command: &DeliveriesCommand) -> anyhow::Result<CommandOutcome> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, MissingStore::MustExist).await?;
-        let rows = deliveries(&app.store, &config.instance(), &command.names).await?;
+        let app = App::open(config, IfStoreMissing::Fail).await?;
+        let rows = load_deliveries(&app.store, &config.instance(), &command.names).await?;
         let now = app.clock.now();
-        let deliveries: Vec<DeliveryProgress> = rows.iter().map(|row| DeliveryProgress::of(row, now)).collect();
+        let deliveries: Vec<DeliveryProgress> = rows.iter().map(|row| DeliveryProgress::from_row(row, now)).collect();
         if command.json {
             crate::cli::output::print_json(&deliveries)?;
         } else {
             println!("{}", table(&deliveries));
         }
         let failed = |delivery: &DeliveryProgress| matches!(delivery.state, DeliveryState::Failed { .. });
-        Ok(if deliveries.iter().any(failed) { Ending::Failed } else { Ending::Well })
+        Ok(if deliveries.iter().any(failed) { CommandOutcome::Failed } else { CommandOutcome::Success })
     })
 }
 
 fn table(deliveries: &[DeliveryProgress]) -> Table {
     let mut table = empty_table(&["NAME", "DELIVERY", "STATE"]);
     for delivery in deliveries {
-        table.add_row([delivery.name.clone(), delivery.delivery.clone(), words(&delivery.state)]);
+        table.add_row([delivery.name.clone(), delivery.delivery.clone(), describe_state(&delivery.state)]);
     }
     table
 }
@@ -53,7 +53,7 @@ pub(super) fn empty_table(header: &[&str]) -> Table {
     table
 }
 
-fn words(state: &DeliveryState) -> String {
+fn describe_state(state: &DeliveryState) -> String {
     match state {
         DeliveryState::NothingToDeliver => "nothing to deliver yet".to_owned(),
         DeliveryState::Delivered => "delivered".to_owned(),

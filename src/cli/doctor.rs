@@ -1,8 +1,8 @@
 //! `autocertd doctor`: what a certificate takes, looked at link by link, without an order.
 
+mod check_list;
 mod page;
 mod progress;
-mod round;
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use clap::Args;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::app::{App, Integrations, MissingStore, UnusableSettings};
-use crate::cli::doctor::page::{Page, page};
-use crate::cli::doctor::progress::Progress;
-use crate::cli::doctor::round::{Asked, round};
-use crate::cli::{Ending as ExitEnding, log, owner, runtime};
+use crate::app::{App, IfStoreMissing, Integrations, UnusableSettings};
+use crate::cli::doctor::check_list::{CheckRequest, build_check_list};
+use crate::cli::doctor::page::{DoctorPage, render_page};
+use crate::cli::doctor::progress::CheckSpinner;
+use crate::cli::{CommandOutcome as ExitEnding, log, owner, runtime};
 use crate::config::Config;
-use crate::config::exposure::exposures;
-use crate::config::span::Span;
+use crate::config::exposure::find_exposures;
 use crate::config::store::StoreUrl;
-use crate::doctor::{self, CanaryMode, Ending, DoctorOptions, CheckList};
-use crate::domain::finding::{Check, CheckResult, CheckSubject, CheckVerdict};
+use crate::config::time_span::TimeSpan;
+use crate::doctor::{self, CanaryMode, CheckList, DoctorOptions, Ending};
+use crate::domain::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::store::Store;
@@ -51,7 +51,7 @@ pub(super) struct DoctorCommand {
 
     /// End after this time; checks that are not done by then are skipped
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time_limit)]
-    timeout: Span,
+    timeout: TimeSpan,
 
     /// Print JSON
     #[arg(long)]
@@ -59,7 +59,7 @@ pub(super) struct DoctorCommand {
 }
 
 /// What was checked, and how.
-struct Checked {
+struct CheckRun {
     findings: Vec<CheckResult>,
     has_names: bool,
     /// How many checks the end of the round cut off.
@@ -71,15 +71,15 @@ pub(super) fn run(config: &Config, command: &DoctorCommand) -> anyhow::Result<Ex
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let lifecycle = Lifecycle::default();
-        lifecycle.stop_at_signals(LONGEST_STOP)?;
+        lifecycle.stop_on_signals(STOP_TIMEOUT)?;
         let ending = Ending::within(command.timeout.duration(), lifecycle.stopping());
-        let progress = Progress::start();
-        progress.end_at(lifecycle.stopping());
-        let checked = examine(config, command, &lifecycle, (&ending, &progress)).await;
-        progress.end();
-        let Checked { mut findings, has_names, cut_off } = checked?;
+        let progress = CheckSpinner::start();
+        progress.finish_on_stop(lifecycle.stopping());
+        let checked = run_checks(config, command, &lifecycle, (&ending, &progress)).await;
+        progress.finish();
+        let CheckRun { mut findings, has_names, cut_off } = checked?;
         let failed = findings.iter().any(CheckResult::is_fault) || cut_off > 0 || lifecycle.stopping().is_cancelled();
-        let counts = page::Counts::of(&findings);
+        let counts = page::VerdictCounts::from_results(&findings);
         if command.problems {
             findings.retain(CheckResult::is_problem);
         }
@@ -88,27 +88,27 @@ pub(super) fn run(config: &Config, command: &DoctorCommand) -> anyhow::Result<Ex
         } else {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let cut_off = (cut_off > 0).then(|| (cut_off, ending.reason()));
-            let shown = Page { findings: &findings, counts, has_names, only_problems: command.problems, cut_off };
-            crate::cli::output::print_styled(&page(&shown, colour));
+            let shown = DoctorPage { findings: &findings, counts, has_names, only_problems: command.problems, cut_off };
+            crate::cli::output::print_styled(&render_page(&shown, colour));
         }
-        Ok(if failed { ExitEnding::Failed } else { ExitEnding::Well })
+        Ok(if failed { ExitEnding::Failed } else { ExitEnding::Success })
     })
 }
 
-async fn examine(
+async fn run_checks(
     config: &Config,
     command: &DoctorCommand,
     lifecycle: &Lifecycle,
-    (ending, progress): (&Ending, &Progress),
-) -> anyhow::Result<Checked> {
+    (ending, progress): (&Ending, &CheckSpinner),
+) -> anyhow::Result<CheckRun> {
     let mut findings = Vec::new();
-    progress.tell("reading the settings");
-    let outside = settings(config, ending, &mut findings).await;
-    progress.tell("opening the database");
-    let store = open(config, lifecycle, ending, &mut findings).await;
-    let asked = Asked { names: &command.names, declared: outside.as_ref().and_then(|_| config.declared().ok()) };
-    progress.tell("reading what is to be checked");
-    let round = if let Some(round) = ending.during(round(store.as_ref(), &asked, &mut findings)).await {
+    progress.set_message("reading the settings");
+    let outside = check_settings(config, ending, &mut findings).await;
+    progress.set_message("opening the database");
+    let store = open_store(config, lifecycle, ending, &mut findings).await;
+    let asked = CheckRequest { names: &command.names, declared: outside.as_ref().and_then(|_| config.declared().ok()) };
+    progress.set_message("reading what is to be checked");
+    let round = if let Some(round) = ending.during(build_check_list(store.as_ref(), &asked, &mut findings)).await {
         round?
     } else {
         findings.push(CheckResult::skipped(&CheckSubject::SetUp, Check::Database, ending.reason()));
@@ -116,32 +116,33 @@ async fn examine(
     };
     let has_names = !round.is_empty();
     if let Some(outside) = outside {
-        let tell = |words: String| progress.tell(&words);
+        let tell = |words: String| progress.set_message(&words);
         let canaries = match round.names_count() {
             _ if command.no_canary => CanaryMode::Nowhere,
-            0..=MOST_CANARIES => CanaryMode::EveryName,
+            0..=MAX_CANARIES => CanaryMode::EveryName,
             _ => CanaryMode::EveryZone,
         };
-        let manner = DoctorOptions { canaries, ending, progress: &tell };
+        let manner = DoctorOptions { canary_mode: canaries, ending, progress: &tell };
         let doctor = outside.doctor(store.clone(), Randomness::from_system()?);
-        findings.extend(doctor.examine(&round, &manner).await);
+        findings.extend(doctor.run_checks(&round, &manner).await);
     } else {
         findings.extend(round.skipped("the settings cannot be used"));
     }
-    let is_cut_off =
-        |finding: &&CheckResult| finding.verdict == CheckVerdict::Skipped && finding.detail.starts_with(ending.reason());
+    let is_cut_off = |finding: &&CheckResult| {
+        finding.verdict == CheckVerdict::Skipped && finding.detail.starts_with(ending.reason())
+    };
     let cut_off = if ending.has_come() { findings.iter().filter(is_cut_off).count() } else { 0 };
     if let Some(store) = store {
         // A database that hangs closes nothing.
-        let _closed = timeout(LONGEST_CLOSE, store.close()).await;
+        let _closed = timeout(STORE_CLOSE_TIMEOUT, store.close()).await;
     }
-    Ok(Checked { findings, has_names, cut_off })
+    Ok(CheckRun { findings, has_names, cut_off })
 }
 
 /// What the settings come to, as far as they can be used. Their files may be on a disk that hangs.
-async fn settings(config: &Config, ending: &Ending, findings: &mut Vec<CheckResult>) -> Option<Integrations> {
+async fn check_settings(config: &Config, ending: &Ending, findings: &mut Vec<CheckResult>) -> Option<Integrations> {
     let own = config.clone();
-    let read = spawn_blocking(move || (Integrations::from_config(&own), doctor::secrets(exposures(&own))));
+    let read = spawn_blocking(move || (Integrations::from_config(&own), doctor::check_secrets(find_exposures(&own))));
     let Some(Ok((outside, secrets))) = ending.during(read).await else {
         let because = format!("{}: a file that the settings name could not be read yet", ending.reason());
         findings.push(CheckResult::skipped(&CheckSubject::SetUp, Check::Settings, because));
@@ -149,27 +150,37 @@ async fn settings(config: &Config, ending: &Ending, findings: &mut Vec<CheckResu
     };
     findings.push(match &outside {
         Ok(_) => CheckResult::ok(&CheckSubject::SetUp, Check::Settings, "they can be used"),
-        Err(error) => unusable(error),
+        Err(error) => unusable_settings(error),
     });
     findings.extend(secrets);
     outside.ok()
 }
 
-fn unusable(error: &UnusableSettings) -> CheckResult {
+fn unusable_settings(error: &UnusableSettings) -> CheckResult {
     let words = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let words = words.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    CheckResult::fault(&CheckSubject::SetUp, Check::Settings, words, "correct them; `autocertd check-config` tells more")
+    CheckResult::fault(
+        &CheckSubject::SetUp,
+        Check::Settings,
+        words,
+        "correct them; `autocertd check-config` tells more",
+    )
 }
 
 /// The store, as far as it can be opened; one that is not there is not made.
-async fn open(config: &Config, lifecycle: &Lifecycle, ending: &Ending, findings: &mut Vec<CheckResult>) -> Option<Store> {
+async fn open_store(
+    config: &Config,
+    lifecycle: &Lifecycle,
+    ending: &Ending,
+    findings: &mut Vec<CheckResult>,
+) -> Option<Store> {
     let about = CheckSubject::SetUp;
     let Ok(settings) = config.store.settings(&config.state_directory()) else {
         findings.push(CheckResult::skipped(&about, Check::Database, "the store's settings cannot be used"));
         return None;
     };
     let place = doctor::InstancePaths { state_directory: config.state_directory(), database: settings.url.clone() };
-    let Some(Ok(of_place)) = ending.during(spawn_blocking(move || doctor::set_up(&place))).await else {
+    let Some(Ok(of_place)) = ending.during(spawn_blocking(move || doctor::check_storage(&place))).await else {
         let because = format!("{}: the state directory could not be looked at yet", ending.reason());
         findings.push(CheckResult::skipped(&about, Check::Database, because));
         return None;
@@ -187,7 +198,7 @@ async fn open(config: &Config, lifecycle: &Lifecycle, ending: &Ending, findings:
         findings.push(CheckResult::skipped(&about, Check::Database, "what it lies in is not as it should be"));
         return None;
     }
-    match ending.during(App::open_with(config, MissingStore::MustExist, lifecycle.clone())).await {
+    match ending.during(App::open_with_lifecycle(config, IfStoreMissing::Fail, lifecycle.clone())).await {
         Some(Ok(app)) => {
             findings.push(CheckResult::ok(&about, Check::Database, format!("{} opens", settings.url)));
             Some(app.store)
@@ -206,13 +217,13 @@ async fn open(config: &Config, lifecycle: &Lifecycle, ending: &Ending, findings:
 }
 
 /// A second is the least in which anything can be found.
-fn time_limit(text: &str) -> Result<Span, String> {
-    let limit: Span = text.parse().map_err(|error: crate::config::span::InvalidSpan| error.to_string())?;
-    if limit < Span::seconds(1) { Err("give at least 1s".to_owned()) } else { Ok(limit) }
+fn time_limit(text: &str) -> Result<TimeSpan, String> {
+    let limit: TimeSpan = text.parse().map_err(|error: crate::config::time_span::InvalidTimeSpan| error.to_string())?;
+    if limit < TimeSpan::seconds(1) { Err("give at least 1s".to_owned()) } else { Ok(limit) }
 }
 
 /// What was written for a check is removed before.
-const LONGEST_STOP: Duration = Duration::from_secs(30);
-const LONGEST_CLOSE: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Of more names only one in each zone gets one.
-const MOST_CANARIES: usize = 20;
+const MAX_CANARIES: usize = 20;

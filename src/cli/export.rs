@@ -10,16 +10,16 @@ use anyhow::Context;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::app::{App, MissingStore};
-use crate::cli::export::folder::Folder;
-use crate::cli::owner::{self, Output};
-use crate::cli::{Ending, log, runtime};
+use crate::app::{App, IfStoreMissing};
+use crate::cli::export::folder::ExportFolder;
+use crate::cli::owner::{self, StdoutMode};
+use crate::cli::{CommandOutcome, log, runtime};
 use crate::config::Config;
-use crate::runtime::draft::AtomicFile;
+use crate::runtime::atomic_file::AtomicFile;
 use crate::store::Backup;
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct ExportCommand {
     /// The file to write; - is standard output
     #[arg(required_unless_present = "pem")]
     file: Option<PathBuf>,
@@ -32,38 +32,38 @@ pub(super) struct Arguments {
 }
 
 /// Root writes the files, wherever that may be; the owner of the store reads the store.
-pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
-    if owner::was_handed_over() {
-        io::stdout().write_all(&read(config, arguments)?)?;
-        return Ok(Ending::Well);
+pub(super) fn run(config: &Config, arguments: &ExportCommand) -> anyhow::Result<CommandOutcome> {
+    if owner::is_owner_process() {
+        io::stdout().write_all(&read_content(config, arguments)?)?;
+        return Ok(CommandOutcome::Success);
     }
-    let target = Target::of(arguments);
-    if let Some(words) = target.taken(arguments.force) {
+    let target = ExportTarget::from_command(arguments);
+    if let Some(words) = target.conflict_message(arguments.force) {
         eprintln!("autocertd: {words}");
-        return Ok(Ending::Misused);
+        return Ok(CommandOutcome::UsageError);
     }
-    let content = match owner::hand_over(&config.state_directory(), &[], Output::Kept)? {
-        Some(done) if done.ending == Ending::Well => Zeroizing::new(done.output),
-        Some(done) => return Ok(done.ending),
-        None => read(config, arguments)?,
+    let content = match owner::run_as_owner(&config.state_directory(), &[], StdoutMode::Capture)? {
+        Some(done) if done.outcome == CommandOutcome::Success => Zeroizing::new(done.output),
+        Some(done) => return Ok(done.outcome),
+        None => read_content(config, arguments)?,
     };
     match target {
-        Target::Folder(directory) => write_folder(directory, &content)?,
-        Target::File(_) | Target::Stdout => write_backup(config, target, &content, arguments.force)?,
+        ExportTarget::Folder(directory) => write_folder(directory, &content)?,
+        ExportTarget::File(_) | ExportTarget::Stdout => write_backup(config, target, &content, arguments.force)?,
     }
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }
 
 /// Where it goes.
 #[derive(Clone, Copy)]
-enum Target<'a> {
+enum ExportTarget<'a> {
     Folder(&'a Path),
     File(&'a Path),
     Stdout,
 }
 
-impl<'a> Target<'a> {
-    fn of(arguments: &'a Arguments) -> Self {
+impl<'a> ExportTarget<'a> {
+    fn from_command(arguments: &'a ExportCommand) -> Self {
         match (&arguments.pem, arguments.file.as_deref()) {
             (Some(directory), _) => Self::Folder(directory),
             (None, Some(file)) if file != Path::new("-") => Self::File(file),
@@ -72,7 +72,7 @@ impl<'a> Target<'a> {
     }
 
     /// What is in the way.
-    fn taken(self, force: bool) -> Option<String> {
+    fn conflict_message(self, force: bool) -> Option<String> {
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         match self {
             Self::Folder(path) if is_there(path) => {
@@ -87,12 +87,12 @@ impl<'a> Target<'a> {
 }
 
 /// What is to be written: a backup, or a folder as a document.
-fn read(config: &Config, arguments: &Arguments) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+fn read_content(config: &Config, arguments: &ExportCommand) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, MissingStore::MustExist).await?;
+        let app = App::open(config, IfStoreMissing::Fail).await?;
         let content = match arguments.pem {
-            Some(_) => serde_json::to_vec(&Folder::of(&app.store).await?)?,
+            Some(_) => serde_json::to_vec(&ExportFolder::from_store(&app.store).await?)?,
             None => app.store.export().await?.to_json()?,
         };
         app.store.close().await;
@@ -100,15 +100,15 @@ fn read(config: &Config, arguments: &Arguments) -> anyhow::Result<Zeroizing<Vec<
     })
 }
 
-fn write_backup(config: &Config, target: Target<'_>, content: &[u8], force: bool) -> anyhow::Result<()> {
+fn write_backup(config: &Config, target: ExportTarget<'_>, content: &[u8], force: bool) -> anyhow::Result<()> {
     let backup = Backup::from_json(content)?;
-    if let Target::File(file) = target {
+    if let ExportTarget::File(file) = target {
         write_file(file, content, force).with_context(|| format!("cannot write {}", file.display()))?;
         println!("{}: {}", file.display(), backup.contents());
     } else {
         io::stdout().write_all(content)?;
     }
-    let left_out = backup.left_out();
+    let left_out = backup.omitted_work();
     if left_out.open_attempts > 0 || left_out.challenge_records > 0 {
         eprintln!(
             "autocertd: left out are {} attempts under way and the notes on {} challenge records, which a store restored \
@@ -125,8 +125,8 @@ fn write_backup(config: &Config, target: Target<'_>, content: &[u8], force: bool
 }
 
 fn write_folder(directory: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let folder = Folder::handed_over(content)?;
-    let count = folder.count();
+    let folder = ExportFolder::from_owner_process(content)?;
+    let count = folder.certificate_count();
     folder.write(directory).with_context(|| format!("cannot write {}", directory.display()))?;
     println!("{}: {count} certificates with their private keys, which are not sealed", directory.display());
     eprintln!("accounts, tokens and superseded certificates are not in it; export FILE has them all");
@@ -135,8 +135,8 @@ fn write_folder(directory: &Path, content: &[u8]) -> anyhow::Result<()> {
 
 /// Writes a file of its owner's alone, down to the disk. Unless `force`d it takes no name that is taken.
 fn write_file(file: &Path, content: &[u8], force: bool) -> io::Result<()> {
-    let (draft, mut written) = AtomicFile::file(file)?;
+    let (draft, mut written) = AtomicFile::new_file(file)?;
     written.write_all(content)?;
     written.sync_all()?;
-    if force { draft.replace() } else { draft.put() }
+    if force { draft.persist() } else { draft.persist_noclobber() }
 }

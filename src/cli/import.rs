@@ -9,21 +9,21 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
 
-use crate::app::{App, MissingStore};
-use crate::cli::import::report::Report;
-use crate::cli::owner::{self, Output};
-use crate::cli::{Ending, log, runtime};
+use crate::app::{App, IfStoreMissing};
+use crate::cli::import::report::ImportReport;
+use crate::cli::owner::{self, StdoutMode};
+use crate::cli::{CommandOutcome, log, runtime};
 use crate::config::Config;
 use crate::domain::email::Email;
 use crate::domain::resource::Actor;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
-use crate::import::{self, Leftover, Lineage, Overrides, Tool, Tree, TreeAccount, PlannedImport};
-use crate::store::{RegisteredAccount, TakeoverOutcome, Takeover};
+use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use crate::import::{self, FileTree, ImportOverrides, Leftover, Lineage, PlannedImport, SourceTool, TreeAccount};
+use crate::store::{RegisteredAccount, Takeover, TakeoverOutcome};
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct ImportCommand {
     /// Whose files they are
-    tool: ToolName,
+    tool: ToolArgument,
     /// The tool's folder, such as /etc/letsencrypt; with pem also one file
     path: PathBuf,
     /// The ACME directory of all that is found; lego does not keep it for CAs that are not well known, pem never
@@ -41,7 +41,7 @@ pub(super) struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ToolName {
+enum ToolArgument {
     Certbot,
     Lego,
     #[value(name = "acme.sh")]
@@ -50,50 +50,50 @@ enum ToolName {
     Pem,
 }
 
-impl From<ToolName> for Tool {
-    fn from(name: ToolName) -> Self {
+impl From<ToolArgument> for SourceTool {
+    fn from(name: ToolArgument) -> Self {
         match name {
-            ToolName::Certbot => Self::Certbot,
-            ToolName::Lego => Self::Lego,
-            ToolName::AcmeSh => Self::AcmeSh,
-            ToolName::Dehydrated => Self::Dehydrated,
-            ToolName::Pem => Self::Pem,
+            ToolArgument::Certbot => Self::Certbot,
+            ToolArgument::Lego => Self::Lego,
+            ToolArgument::AcmeSh => Self::AcmeSh,
+            ToolArgument::Dehydrated => Self::Dehydrated,
+            ToolArgument::Pem => Self::Pem,
         }
     }
 }
 
 /// Root reads the tree, which may be for its eyes only, and hands it to the owner of the store.
-pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
-    let Some(overrides) = overrides(config, arguments) else { return Ok(Ending::Misused) };
-    let tree = if owner::was_handed_over() {
+pub(super) fn run(config: &Config, arguments: &ImportCommand) -> anyhow::Result<CommandOutcome> {
+    let Some(overrides) = parse_overrides(config, arguments) else { return Ok(CommandOutcome::UsageError) };
+    let tree = if owner::is_owner_process() {
         serde_json::from_reader(std::io::stdin().lock()).context("what was handed over cannot be read")?
     } else {
-        match Tree::read(arguments.tool.into(), &arguments.path) {
+        match FileTree::read(arguments.tool.into(), &arguments.path) {
             Ok(tree) => tree,
             Err(error) => {
                 eprintln!("autocertd: {:#}", anyhow::Error::new(error));
-                return Ok(Ending::Misused);
+                return Ok(CommandOutcome::UsageError);
             }
         }
     };
-    if !owner::was_handed_over() {
+    if !owner::is_owner_process() {
         let handed = Zeroizing::new(serde_json::to_vec(&tree)?);
-        if let Some(done) = owner::hand_over(&config.state_directory(), &handed, Output::Shown)? {
-            return Ok(done.ending);
+        if let Some(done) = owner::run_as_owner(&config.state_directory(), &handed, StdoutMode::Inherit)? {
+            return Ok(done.outcome);
         }
     }
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, MissingStore::MustExist).await?;
-        let lineages = import::lineages(arguments.tool.into(), &tree, &overrides, app.clock.now());
-        let leftovers = import::leftovers(arguments.tool.into(), &tree);
+        let app = App::open(config, IfStoreMissing::Fail).await?;
+        let lineages = import::find_lineages(arguments.tool.into(), &tree, &overrides, app.clock.now());
+        let leftovers = import::find_leftovers(arguments.tool.into(), &tree);
         if lineages.is_empty() {
-            for leftover in report::described(&leftovers) {
+            for leftover in report::describe_leftovers(&leftovers) {
                 eprintln!("{leftover}");
             }
-            let (path, tool) = (arguments.path.display(), Tool::from(arguments.tool));
-            eprintln!("autocertd: {path} holds no certificate of {}; give {}", tool.as_str(), tool.looks_like());
-            return Ok(Ending::Misused);
+            let (path, tool) = (arguments.path.display(), SourceTool::from(arguments.tool));
+            eprintln!("autocertd: {path} holds no certificate of {}; give {}", tool.as_str(), tool.expected_layout());
+            return Ok(CommandOutcome::UsageError);
         }
         import(config, &app, arguments, lineages, leftovers).await
     })
@@ -102,18 +102,18 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
 async fn import(
     config: &Config,
     app: &App,
-    arguments: &Arguments,
+    arguments: &ImportCommand,
     lineages: Vec<Lineage>,
     leftovers: Vec<Leftover>,
-) -> anyhow::Result<Ending> {
-    let (actor, limit) = (actor(), config.limits.auto_certificates);
+) -> anyhow::Result<CommandOutcome> {
+    let (actor, limit) = (import_actor(), config.limits.auto_certificates);
     let takeovers: Vec<Option<Takeover>> =
-        lineages.iter().map(|lineage| lineage.wish.as_ref().ok().map(|wish| takeover(wish))).collect();
+        lineages.iter().map(|lineage| lineage.wish.as_ref().ok().map(|wish| to_takeover(wish))).collect();
     let wanted: Vec<&Takeover> = takeovers.iter().flatten().collect();
-    let mut rehearsed = app.store.rehearse_takeovers(&wanted, &actor, limit).await?.into_iter();
+    let mut rehearsed = app.store.dry_run_takeovers(&wanted, &actor, limit).await?.into_iter();
     let planned: Vec<Option<TakeoverOutcome>> =
         takeovers.iter().map(|takeover| takeover.as_ref().and_then(|_| rehearsed.next())).collect();
-    let mut report = Report::new(arguments.tool.into(), &lineages, leftovers, &planned, limit);
+    let mut report = ImportReport::new(arguments.tool.into(), &lineages, leftovers, &planned, limit);
     if !arguments.json {
         report.print_plan();
     }
@@ -121,19 +121,19 @@ async fn import(
         for (number, takeover) in takeovers.iter().enumerate() {
             if let Some(takeover) = takeover {
                 let taken = app.store.take_over(takeover, &actor, limit).await?;
-                report.taken(number, &taken);
+                report.record_takeover(number, &taken);
             }
         }
     }
     report.finish(arguments.yes, arguments.json)?;
-    Ok(if arguments.yes && report.has_refused() { Ending::Failed } else { Ending::Well })
+    Ok(if arguments.yes && report.has_refused() { CommandOutcome::Failed } else { CommandOutcome::Success })
 }
 
-fn takeover(wish: &PlannedImport) -> Takeover {
+fn to_takeover(wish: &PlannedImport) -> Takeover {
     let account = match &wish.account {
         TreeAccount::Usable(credentials) => Some(RegisteredAccount {
             url: credentials.account_url().to_owned(),
-            credentials: credentials.sealable().clone(),
+            credentials: credentials.as_json().clone(),
         }),
         TreeAccount::Foreign { .. } | TreeAccount::Unknown => None,
     };
@@ -150,10 +150,10 @@ fn takeover(wish: &PlannedImport) -> Takeover {
 }
 
 /// Says what is wrong with them, where something is.
-fn overrides(config: &Config, arguments: &Arguments) -> Option<Overrides> {
-    let plain_http = if config.acme.allow_http { PlainHttp::Allowed } else { PlainHttp::Refused };
+fn parse_overrides(config: &Config, arguments: &ImportCommand) -> Option<ImportOverrides> {
+    let plain_http = if config.acme.allow_http { PlainHttpPolicy::Allowed } else { PlainHttpPolicy::Refused };
     match arguments.server.as_deref().map(|text| ServerUrl::parse(text, plain_http)).transpose() {
-        Ok(server) => Some(Overrides { server, email: arguments.email.clone(), plain_http }),
+        Ok(server) => Some(ImportOverrides { server, email: arguments.email.clone(), plain_http }),
         Err(error) => {
             eprintln!("autocertd: --server: {error}");
             None
@@ -162,6 +162,6 @@ fn overrides(config: &Config, arguments: &Arguments) -> Option<Overrides> {
 }
 
 /// Who made what was taken over.
-fn actor() -> Actor {
+fn import_actor() -> Actor {
     Actor { name: "autocertd import".to_owned(), id: uuid::Uuid::nil() }
 }

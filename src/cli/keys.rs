@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 
-use crate::app::{App, MissingStore, make_directory};
-use crate::cli::{Ending, log, owner, runtime};
+use crate::app::{App, IfStoreMissing, create_state_directory};
+use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
 use crate::store::KeyRing;
 
@@ -17,26 +17,28 @@ pub(super) enum KeysCommand {
     Rotate,
 }
 
-pub(super) fn run(config: &Config, command: &KeysCommand) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, command: &KeysCommand) -> anyhow::Result<CommandOutcome> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     match command {
         KeysCommand::Create => create(config),
-        KeysCommand::Rotate => runtime()?.block_on(async { rotate(&App::open(config, MissingStore::MustExist).await?).await }),
+        KeysCommand::Rotate => {
+            runtime()?.block_on(async { rotate(&App::open(config, IfStoreMissing::Fail).await?).await })
+        }
     }
 }
 
-fn create(config: &Config) -> anyhow::Result<Ending> {
+fn create(config: &Config) -> anyhow::Result<CommandOutcome> {
     let path = config.key_file();
-    make_directory(&config.state_directory())?;
+    create_state_directory(&config.state_directory())?;
     KeyRing::generate(&path)?;
     println!("{} made; back it up apart from the database, and give it to every replica", path.display());
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }
 
-async fn rotate(app: &App) -> anyhow::Result<Ending> {
+async fn rotate(app: &App) -> anyhow::Result<CommandOutcome> {
     let sealed =
         app.store.rotate_master_key(|sealed| eprintln!("{} of {} sealed anew", sealed.done, sealed.total)).await?;
     println!("{} secrets sealed anew under a new master key; back up the key file again", sealed.done);
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }

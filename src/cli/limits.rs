@@ -5,15 +5,15 @@ use clap::Args;
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::app::{App, MissingStore};
+use crate::app::{App, IfStoreMissing};
 use crate::cli::deliveries::empty_table;
-use crate::cli::{Ending, log, owner, runtime};
+use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
+use crate::domain::human_duration::format_relative;
 use crate::domain::id::ProviderId;
-use crate::domain::ledger::{BucketLevel, CaLimits, RateLimit};
 use crate::domain::moment::Moment;
 use crate::domain::provider::Provider;
-use crate::domain::spoken::seen_from;
+use crate::domain::rate_limit_ledger::{BucketLevel, CaLimits, RateLimit};
 use crate::domain::text::printable;
 use crate::store::{LedgerAccount, Page, Store};
 
@@ -29,7 +29,7 @@ pub(super) struct LimitsCommand {
 
 /// How a provider stands with its CA.
 #[derive(Debug, Serialize)]
-struct ProviderEntry {
+struct ProviderLimits {
     id: ProviderId,
     name: String,
     server: String,
@@ -37,7 +37,7 @@ struct ProviderEntry {
     account: Option<String>,
     limits: KnownLimits,
     /// Those that something counts in.
-    buckets: Vec<BucketEntry>,
+    buckets: Vec<BucketUsage>,
 }
 
 /// The limits of a CA; what is absent is not known or without limit.
@@ -52,7 +52,7 @@ struct KnownLimits {
 
 /// How full a bucket is.
 #[derive(Debug, Serialize)]
-struct BucketEntry {
+struct BucketUsage {
     /// Its kind.
     bucket: &'static str,
     /// The domain, the names or the name that it is about; empty for the account itself.
@@ -67,28 +67,30 @@ struct BucketEntry {
     row: [String; 3],
 }
 
-pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, command: &LimitsCommand) -> anyhow::Result<CommandOutcome> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::open(config, MissingStore::MustExist).await?;
-        let Some(providers) = chosen(&app.store, &command.providers).await? else { return Ok(Ending::Misused) };
+        let app = App::open(config, IfStoreMissing::Fail).await?;
+        let Some(providers) = select_providers(&app.store, &command.providers).await? else {
+            return Ok(CommandOutcome::UsageError);
+        };
         let mut stands = Vec::with_capacity(providers.len());
         for provider in providers {
-            stands.push(ProviderEntry::of(config, &app.store, provider, app.clock.now()).await?);
+            stands.push(ProviderLimits::load(config, &app.store, provider, app.clock.now()).await?);
         }
         if command.json {
             crate::cli::output::print_json(&stands)?;
         } else {
             print(&stands);
         }
-        Ok(Ending::Well)
+        Ok(CommandOutcome::Success)
     })
 }
 
 /// The providers that are meant, each once, which are all where none is named; says which text means none.
-async fn chosen(store: &Store, wanted: &[String]) -> anyhow::Result<Option<Vec<Provider>>> {
-    let mut chosen = providers(store).await?;
+async fn select_providers(store: &Store, wanted: &[String]) -> anyhow::Result<Option<Vec<Provider>>> {
+    let mut chosen = load_providers(store).await?;
     let (mut meant, mut unknown) = (Vec::new(), Vec::new());
     for text in wanted {
         let matching = store.matching_providers(text).await?;
@@ -105,21 +107,21 @@ async fn chosen(store: &Store, wanted: &[String]) -> anyhow::Result<Option<Vec<P
     Ok(Some(chosen))
 }
 
-async fn providers(store: &Store) -> anyhow::Result<Vec<Provider>> {
+async fn load_providers(store: &Store) -> anyhow::Result<Vec<Provider>> {
     let mut all = Vec::new();
     loop {
         let offset = u32::try_from(all.len()).context("too many providers")?;
-        let page = store.providers(Page { offset, limit: AT_ONCE }).await?;
+        let page = store.providers(Page { offset, limit: PAGE_SIZE }).await?;
         all.extend(page.items);
-        if !page.more {
+        if !page.has_more {
             return Ok(all);
         }
     }
 }
 
-impl ProviderEntry {
-    async fn of(config: &Config, store: &Store, provider: Provider, now: Moment) -> anyhow::Result<Self> {
-        let limits = config.acme.limits_of(&provider.server);
+impl ProviderLimits {
+    async fn load(config: &Config, store: &Store, provider: Provider, now: Moment) -> anyhow::Result<Self> {
+        let limits = config.acme.limits_for(&provider.server);
         let books = LedgerAccount { account: provider.account_url, server: provider.server, limits };
         let levels = store.ledger(&books, now).await?.levels(now);
         Ok(Self {
@@ -128,7 +130,7 @@ impl ProviderEntry {
             server: books.server.to_string(),
             account: books.account,
             limits: limits.into(),
-            buckets: levels.iter().map(|level| BucketEntry::of(level, now)).collect(),
+            buckets: levels.iter().map(|level| BucketUsage::from_level(level, now)).collect(),
         })
     }
 }
@@ -137,17 +139,17 @@ impl From<CaLimits> for KnownLimits {
     fn from(limits: CaLimits) -> Self {
         let words = |rate: Option<RateLimit>| rate.map(|rate| rate.to_string());
         Self {
-            orders: words(limits.orders),
-            certificates_of_domain: words(limits.certificates_of_domain),
-            certificates_of_name_set: words(limits.certificates_of_name_set),
-            failures_of_name: words(limits.failures_of_name),
+            orders: words(limits.orders_per_account),
+            certificates_of_domain: words(limits.certificates_per_domain),
+            certificates_of_name_set: words(limits.certificates_per_name_set),
+            failures_of_name: words(limits.failed_validations_per_name),
         }
     }
 }
 
 impl KnownLimits {
     /// In words, one for each that is known.
-    fn lines(&self) -> Vec<String> {
+    fn describe(&self) -> Vec<String> {
         let all = [
             ("orders of the account", &self.orders),
             ("new certificates of a registered domain", &self.certificates_of_domain),
@@ -158,10 +160,10 @@ impl KnownLimits {
     }
 }
 
-impl BucketEntry {
-    fn of(level: &BucketLevel, now: Moment) -> Self {
-        let BucketLevel { bucket, rate, used, next } = level;
-        let when = if *next > now { format!("{}\n{next}", seen_from(now, *next)) } else { "now".to_owned() };
+impl BucketUsage {
+    fn from_level(level: &BucketLevel, now: Moment) -> Self {
+        let BucketLevel { bucket, rate, used, next_allowed: next } = level;
+        let when = if *next > now { format!("{}\n{next}", format_relative(now, *next)) } else { "now".to_owned() };
         Self {
             bucket: bucket.kind().as_str(),
             subject: bucket.subject().to_owned(),
@@ -174,7 +176,7 @@ impl BucketEntry {
     }
 }
 
-fn print(stands: &[ProviderEntry]) {
+fn print(stands: &[ProviderLimits]) {
     if stands.is_empty() {
         println!("there is no provider");
     }
@@ -184,7 +186,7 @@ fn print(stands: &[ProviderEntry]) {
         }
         let url = stand.account.as_deref().unwrap_or("not registered yet");
         println!("{}\n  server:  {}\n  account: {url}", stand.name, stand.server);
-        let limits = stand.limits.lines();
+        let limits = stand.limits.describe();
         if limits.is_empty() {
             println!("  No limits of this CA are known. Where it has some, set them in the settings:");
             println!("    [[acme.limits]]\n    server = {:?}\n    orders = \"300 in 3h\"", stand.server);
@@ -201,25 +203,25 @@ fn print(stands: &[ProviderEntry]) {
     }
 }
 
-fn table(buckets: &[BucketEntry]) -> Table {
+fn table(buckets: &[BucketUsage]) -> Table {
     let mut table = empty_table(&["WHAT COUNTS", "USED", "NEXT"]);
-    table.set_width(WIDTH);
+    table.set_width(TABLE_WIDTH);
     for bucket in buckets {
         table.add_row(&bucket.row);
     }
     table
 }
 
-const AT_ONCE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 /// Of a terminal, in characters.
-const WIDTH: u16 = 80;
+const TABLE_WIDTH: u16 = 80;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use time::Duration;
 
-    use crate::domain::ledger::RateLimitBucket;
+    use crate::domain::rate_limit_ledger::RateLimitBucket;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -232,8 +234,10 @@ mod tests {
             (RateLimitBucket::Domain("example.com".to_owned()), week, 12, Duration::ZERO),
             (RateLimitBucket::NameSet(names.to_owned()), week, 50, Duration::hours(34)),
         ];
-        let rows: Vec<BucketEntry> = levels
-            .map(|(bucket, rate, used, until)| BucketEntry::of(&BucketLevel { bucket, rate, used, next: NOW + until }, NOW))
+        let rows: Vec<BucketUsage> = levels
+            .map(|(bucket, rate, used, until)| {
+                BucketUsage::from_level(&BucketLevel { bucket, rate, used, next_allowed: NOW + until }, NOW)
+            })
             .into();
         insta::assert_snapshot!(table(&rows).trim_fmt(), @r"
         WHAT COUNTS                       USED               NEXT

@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::app::UnusableSettings;
-use crate::cli::log::text::{SafeFields, SafeJson};
+use crate::cli::log::text::{EscapedFields, EscapedJsonWriter};
 use crate::config::log::{LogFormat, LogSection};
 
 /// Starts logging as the settings say; `$AUTOCERTD_LOG` overrides their filter.
@@ -27,14 +27,15 @@ pub(super) fn start_quietly(section: &LogSection) -> anyhow::Result<()> {
 /// A filter that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the log filter {filter:?} (log.filter or $AUTOCERTD_LOG) cannot be read")]
-struct BadFilter {
+struct InvalidLogFilter {
     filter: String,
     source: tracing_subscriber::filter::ParseError,
 }
 
 fn start_with(section: &LogSection, filter: &str) -> anyhow::Result<()> {
     let filter = std::env::var("AUTOCERTD_LOG").unwrap_or_else(|_| filter.to_owned());
-    let filter = EnvFilter::try_new(&filter).map_err(|source| UnusableSettings::of(BadFilter { filter, source }))?;
+    let filter = EnvFilter::try_new(&filter)
+        .map_err(|source| UnusableSettings::from_error(InvalidLogFilter { filter, source }))?;
     let layer = layer(section.format).context("the journal cannot be reached (log.format)")?;
     // One filter for all: a filter of the layer's own loses events behind a question of the `log` crate, as sqlx asks them.
     let started = tracing_subscriber::registry().with(filter).with(layer).try_init();
@@ -44,10 +45,12 @@ fn start_with(section: &LogSection, filter: &str) -> anyhow::Result<()> {
 type LogLayer = Box<dyn Layer<Layered<EnvFilter, Registry>> + Send + Sync>;
 
 fn layer(format: LogFormat) -> std::io::Result<LogLayer> {
-    let lines = || tracing_subscriber::fmt::layer().fmt_fields(SafeFields).with_writer(std::io::stderr);
+    let lines = || tracing_subscriber::fmt::layer().fmt_fields(EscapedFields).with_writer(std::io::stderr);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Ok(match format {
-        LogFormat::Json => Box::new(tracing_subscriber::fmt::layer().with_writer(SafeJson).json().flatten_event(true)),
+        LogFormat::Json => {
+            Box::new(tracing_subscriber::fmt::layer().with_writer(EscapedJsonWriter).json().flatten_event(true))
+        }
         LogFormat::Journald => Box::new(journal()?),
         LogFormat::Auto if is_journal() => match journal() {
             Ok(journal) => Box::new(journal),

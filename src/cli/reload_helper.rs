@@ -11,123 +11,125 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::app::UnusableSettings;
-use crate::cli::{Ending, log, runtime};
+use crate::cli::{CommandOutcome, log, runtime};
 use crate::config::delivery::DeliveryEntry;
 use crate::config::log::LogSection;
-use crate::config::span::Span;
-use crate::config::trusted::Trusted;
-use crate::deliver::reload::desk::{ANSWERS, ReloadAnswer, RequestSpool, SpoolPaths, ReloadOutcome, REQUESTS, ReloadRequest};
+use crate::config::time_span::TimeSpan;
+use crate::config::trusted::TrustedDeliveries;
+use crate::deliver::reload::spool::{
+    ANSWERS_FOLDER, REQUESTS_FOLDER, ReloadAnswer, ReloadOutcome, ReloadRequest, RequestSpool, SpoolPaths,
+};
 use crate::deliver::reload::unit::{SYSTEMCTL, UnitJob};
 use crate::domain::declared::DeclaredKey;
 
 #[derive(Debug, Args)]
-pub(super) struct ReloadHelperArguments {
+pub(super) struct ReloadHelperCommand {
     /// The folder of requests
-    #[arg(long, value_name = "FOLDER", default_value = REQUESTS, hide = true)]
+    #[arg(long, value_name = "FOLDER", default_value = REQUESTS_FOLDER, hide = true)]
     requests: PathBuf,
     /// The folder of answers
-    #[arg(long, value_name = "FOLDER", default_value = ANSWERS, hide = true)]
+    #[arg(long, value_name = "FOLDER", default_value = ANSWERS_FOLDER, hide = true)]
     answers: PathBuf,
 }
 
-pub(super) fn run(settings: Option<&Path>, arguments: ReloadHelperArguments) -> anyhow::Result<Ending> {
+pub(super) fn run(settings: Option<&Path>, arguments: ReloadHelperCommand) -> anyhow::Result<CommandOutcome> {
     log::start(&LogSection::default())?;
     let paths = SpoolPaths { requests: arguments.requests, answers: arguments.answers };
-    let desk = RequestSpool::open(&paths).map_err(UnusableSettings::of)?;
-    runtime()?.block_on(HelperRun::new(&desk, settings).work())
+    let desk = RequestSpool::open(&paths).map_err(UnusableSettings::from_error)?;
+    runtime()?.block_on(HelperRun::new(&desk, settings).run())
 }
 
 /// One run of the helper. Reloads run side by side, each is answered as it ends, and as long as one of them runs the desk is
 /// looked at again: a unit that hangs keeps no other waiting.
 struct HelperRun<'a> {
-    desk: &'a RequestSpool,
+    spool: &'a RequestSpool,
     settings: Option<&'a Path>,
-    waiting: VecDeque<(Reloading, Vec<ReloadRequest>)>,
+    waiting: VecDeque<(UnitReload, Vec<ReloadRequest>)>,
     running: JoinSet<(ReloadOutcome, Vec<ReloadRequest>)>,
-    begun: Instant,
-    ending: Ending,
+    started: Instant,
+    outcome: CommandOutcome,
 }
 
 impl<'a> HelperRun<'a> {
-    fn new(desk: &'a RequestSpool, settings: Option<&'a Path>) -> Self {
+    fn new(spool: &'a RequestSpool, settings: Option<&'a Path>) -> Self {
         let (waiting, running) = (VecDeque::new(), JoinSet::new());
-        Self { desk, settings, waiting, running, begun: Instant::now(), ending: Ending::Well }
+        Self { spool, settings, waiting, running, started: Instant::now(), outcome: CommandOutcome::Success }
     }
 
-    async fn work(mut self) -> anyhow::Result<Ending> {
-        self.take()?;
+    async fn run(mut self) -> anyhow::Result<CommandOutcome> {
+        self.take_requests()?;
         loop {
-            while self.running.len() < SIDE_BY_SIDE
+            while self.running.len() < MAX_CONCURRENT_RELOADS
                 && let Some((reloading, requests)) = self.waiting.pop_front()
             {
-                let end = self.begun + LONGEST;
+                let end = self.started + RUN_TIMEOUT;
                 self.running.spawn(async move { (reloading.run(end).await, requests) });
             }
             tokio::select! {
                 ended = self.running.join_next() => match ended {
                     Some(ended) => {
                         let (outcome, requests) = ended?;
-                        self.answer(&outcome, requests)?;
+                        self.answer_requests(&outcome, requests)?;
                     }
-                    None => return Ok(self.ending),
+                    None => return Ok(self.outcome),
                 },
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(SPOOL_POLL_INTERVAL) => {}
             }
             // What comes later wakes the helper again.
-            if !self.running.is_empty() && self.waiting.is_empty() && self.begun.elapsed() < TAKING {
-                self.take()?;
+            if !self.running.is_empty() && self.waiting.is_empty() && self.started.elapsed() < ACCEPT_PERIOD {
+                self.take_requests()?;
             }
         }
     }
 
     /// Takes what lies on the desk, by settings as they are now.
-    fn take(&mut self) -> anyhow::Result<()> {
-        let taken = self.desk.take()?;
+    fn take_requests(&mut self) -> anyhow::Result<()> {
+        let taken = self.spool.take_requests()?;
         let is_later = !self.running.is_empty();
-        if is_later && taken.requests.is_empty() && taken.strange.is_empty() {
+        if is_later && taken.requests.is_empty() && taken.unrecognized.is_empty() {
             return Ok(());
         }
-        let trusted = Trusted::load(self.settings).map_err(UnusableSettings::of)?;
+        let trusted = TrustedDeliveries::load(self.settings).map_err(UnusableSettings::from_error)?;
         for refused in &trusted.refused {
             tracing::warn!("{refused}");
         }
-        for name in &taken.strange {
+        for name in &taken.unrecognized {
             tracing::warn!(name, "refused what is no request");
-            self.ending = Ending::Failed;
+            self.outcome = CommandOutcome::Failed;
         }
-        for (key, requests) in by_delivery(taken.requests) {
-            match job_of(&key, &trusted) {
-                Ok((job, timeout)) => self.waiting.push_back((Reloading { key, job, timeout }, requests)),
+        for (key, requests) in group_by_delivery(taken.requests) {
+            match find_job(&key, &trusted) {
+                Ok((job, timeout)) => self.waiting.push_back((UnitReload { key, job, timeout }, requests)),
                 Err(why) => {
                     tracing::warn!(delivery = %key, why, "refused a request");
-                    self.answer(&ReloadOutcome::Failed(format!("the request was refused: {why}")), requests)?;
+                    self.answer_requests(&ReloadOutcome::Failed(format!("the request was refused: {why}")), requests)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self, outcome: &ReloadOutcome, requests: Vec<ReloadRequest>) -> anyhow::Result<()> {
+    fn answer_requests(&mut self, outcome: &ReloadOutcome, requests: Vec<ReloadRequest>) -> anyhow::Result<()> {
         if *outcome != ReloadOutcome::Done {
-            self.ending = Ending::Failed;
+            self.outcome = CommandOutcome::Failed;
         }
         let answer = |request: ReloadRequest| ReloadAnswer { number: request.number, outcome: outcome.clone() };
-        Ok(self.desk.answer(&requests.into_iter().map(answer).collect::<Vec<_>>())?)
+        Ok(self.spool.answer(&requests.into_iter().map(answer).collect::<Vec<_>>())?)
     }
 }
 
 /// The reload of one delivery's unit.
-struct Reloading {
+struct UnitReload {
     key: DeclaredKey,
     job: UnitJob,
-    timeout: Span,
+    timeout: TimeSpan,
 }
 
-impl Reloading {
+impl UnitReload {
     /// Runs it, at the latest until `end`.
     async fn run(self, end: Instant) -> ReloadOutcome {
         let left = end.saturating_duration_since(Instant::now()).as_secs();
-        match self.job.run(self.timeout.min(Span::seconds(left))).await {
+        match self.job.run(self.timeout.min(TimeSpan::seconds(left))).await {
             Ok(()) => {
                 tracing::info!(delivery = %self.key, "reloaded");
                 ReloadOutcome::Done
@@ -141,7 +143,7 @@ impl Reloading {
 }
 
 /// One reload serves all who ask for it at the same time.
-fn by_delivery(requests: Vec<ReloadRequest>) -> Vec<(DeclaredKey, Vec<ReloadRequest>)> {
+fn group_by_delivery(requests: Vec<ReloadRequest>) -> Vec<(DeclaredKey, Vec<ReloadRequest>)> {
     let mut groups: Vec<(DeclaredKey, Vec<ReloadRequest>)> = Vec::new();
     for request in requests {
         match groups.iter_mut().find(|(key, _)| *key == request.key) {
@@ -153,7 +155,7 @@ fn by_delivery(requests: Vec<ReloadRequest>) -> Vec<(DeclaredKey, Vec<ReloadRequ
 }
 
 /// What is to be done for a delivery, or why nothing is.
-fn job_of(key: &DeclaredKey, trusted: &Trusted) -> Result<(UnitJob, Span), String> {
+fn find_job(key: &DeclaredKey, trusted: &TrustedDeliveries) -> Result<(UnitJob, TimeSpan), String> {
     let found: Option<&DeliveryEntry> = trusted.deliveries.iter().find(|entry| entry.key == *key);
     let entry = found.ok_or("no settings file that is root's alone declares this delivery")?;
     entry.check().map_err(|fault| fault.to_string())?;
@@ -163,10 +165,10 @@ fn job_of(key: &DeclaredKey, trusted: &Trusted) -> Result<(UnitJob, Span), Strin
 }
 
 /// Reloads that run at the same time; 16 deliveries do, and more than that hardly ask at once.
-const SIDE_BY_SIDE: usize = 16;
+const MAX_CONCURRENT_RELOADS: usize = 16;
 /// Between two looks at the desk while reloads run.
-const LOOK: Duration = Duration::from_millis(250);
+const SPOOL_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// No new requests are taken after this: then the next run of the helper takes them.
-const TAKING: Duration = Duration::from_mins(1);
+const ACCEPT_PERIOD: Duration = Duration::from_mins(1);
 /// All is answered by then, before systemd ends the helper: `TimeoutStartSec=` of its unit is five minutes.
-const LONGEST: Duration = Duration::from_secs(270);
+const RUN_TIMEOUT: Duration = Duration::from_secs(270);

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::app::{App, MissingStore, UnusableSettings};
-use crate::cli::owner::{self, Output};
-use crate::cli::{Ending, log, runtime};
+use crate::app::{App, IfStoreMissing, UnusableSettings};
+use crate::cli::owner::{self, StdoutMode};
+use crate::cli::{CommandOutcome, log, runtime};
 use crate::config::Config;
-use crate::store::{Backup, BackupError, BackupContents, KeyRing, StoreUrl};
+use crate::store::{Backup, BackupContents, BackupError, KeyRing, StoreUrl};
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct RestoreCommand {
     /// The file that `export` wrote; - is standard input
     file: PathBuf,
     /// Bring it back
@@ -22,8 +22,8 @@ pub(super) struct Arguments {
 }
 
 /// Root reads the file, which may be for its eyes only, and hands it to the owner of the store.
-pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
-    let content = if owner::was_handed_over() || arguments.file.as_os_str() == "-" {
+pub(super) fn run(config: &Config, arguments: &RestoreCommand) -> anyhow::Result<CommandOutcome> {
+    let content = if owner::is_owner_process() || arguments.file.as_os_str() == "-" {
         let mut content = Vec::new();
         io::stdin().lock().read_to_end(&mut content)?;
         content
@@ -32,14 +32,14 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
             Ok(content) => content,
             Err(error) => {
                 eprintln!("autocertd: {} cannot be read: {error}", arguments.file.display());
-                return Ok(Ending::Misused);
+                return Ok(CommandOutcome::UsageError);
             }
         }
     };
-    if !owner::was_handed_over()
-        && let Some(done) = owner::hand_over(&config.state_directory(), &content, Output::Shown)?
+    if !owner::is_owner_process()
+        && let Some(done) = owner::run_as_owner(&config.state_directory(), &content, StdoutMode::Inherit)?
     {
-        return Ok(done.ending);
+        return Ok(done.outcome);
     }
     log::start_quietly(&config.log)?;
     let backup = Backup::from_json(&content)?;
@@ -49,14 +49,14 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     runtime()?.block_on(restore(config, &backup, arguments.yes))
 }
 
-async fn restore(config: &Config, backup: &Backup, yes: bool) -> anyhow::Result<Ending> {
-    let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::of)?;
+async fn restore(config: &Config, backup: &Backup, yes: bool) -> anyhow::Result<CommandOutcome> {
+    let settings = config.store.settings(&config.state_directory()).map_err(UnusableSettings::from_error)?;
     let is_to_be_made = matches!(&settings.url, StoreUrl::Sqlite(path) if !path.exists());
     if !is_to_be_made || yes {
-        let app = App::open(config, MissingStore::MayBeReplaced).await?;
-        if app.store.has_company().await? {
+        let app = App::open(config, IfStoreMissing::CreateForRestore).await?;
+        if app.store.is_open_elsewhere().await? {
             eprintln!("autocertd: another autocertd works on {}; stop it first", settings.url);
-            return Ok(Ending::Failed);
+            return Ok(CommandOutcome::Failed);
         }
         let contents = app.store.contents().await?;
         if contents != BackupContents::default() {
@@ -72,5 +72,5 @@ async fn restore(config: &Config, backup: &Backup, yes: bool) -> anyhow::Result<
     } else {
         println!("nothing was changed; the same command with --yes brings this back into {}", settings.url);
     }
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }

@@ -6,18 +6,18 @@ use std::io::{self, IsTerminal, Write};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::app::{App, Integrations, MissingStore};
-use crate::cli::{Ending, log, owner, renew_now, runtime};
+use crate::app::{App, IfStoreMissing, Integrations};
+use crate::cli::{CommandOutcome, log, owner, renew_now, runtime};
 use crate::config::Config;
-use crate::domain::certificate::{Certificate, Origin};
+use crate::domain::certificate::{Certificate, CertificateOrigin};
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::revocation::{Revocation, RevocationReason};
 use crate::domain::serial_number::SerialNumber;
 use crate::http::control::RenewalTarget;
-use crate::store::{RevocationRequest, Store, StoreError};
+use crate::store::{RevocationRequestOutcome, Store, StoreError};
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct RevokeCommand {
     /// The name, common name or id of an auto-certificate, which means its newest certificate, or the one that the CA is
     /// still to revoke; or one certificate exactly, by its serial number (hex, with or without colons) or its own id
     #[arg(value_name = "NAME|SERIAL|CERTIFICATE-ID")]
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 
     /// Why; the CA makes it public
     #[arg(long, value_enum, ignore_case = true)]
-    reason: Reason,
+    reason: ReasonArgument,
 
     /// Do not ask; needed where there is no terminal to ask at
     #[arg(long)]
@@ -42,7 +42,7 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "camelCase")]
-enum Reason {
+enum ReasonArgument {
     /// No other one fits, or nobody is to know
     Unspecified,
     /// Somebody else has the private key, or may have it. Clients are warned soonest, and autocertd never takes this key
@@ -56,85 +56,87 @@ enum Reason {
     CessationOfOperation,
 }
 
-impl From<Reason> for RevocationReason {
-    fn from(reason: Reason) -> Self {
+impl From<ReasonArgument> for RevocationReason {
+    fn from(reason: ReasonArgument) -> Self {
         match reason {
-            Reason::Unspecified => Self::Unspecified,
-            Reason::KeyCompromise => Self::KeyCompromise,
-            Reason::AffiliationChanged => Self::AffiliationChanged,
-            Reason::Superseded => Self::Superseded,
-            Reason::CessationOfOperation => Self::CessationOfOperation,
+            ReasonArgument::Unspecified => Self::Unspecified,
+            ReasonArgument::KeyCompromise => Self::KeyCompromise,
+            ReasonArgument::AffiliationChanged => Self::AffiliationChanged,
+            ReasonArgument::Superseded => Self::Superseded,
+            ReasonArgument::CessationOfOperation => Self::CessationOfOperation,
         }
     }
 }
 
-pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, arguments: &RevokeCommand) -> anyhow::Result<CommandOutcome> {
     if !arguments.yes && !io::stdin().is_terminal() {
         eprintln!("autocertd: a revocation cannot be undone, and there is no terminal to ask at; give --yes");
-        return Ok(Ending::Misused);
+        return Ok(CommandOutcome::UsageError);
     }
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let outside = Integrations::from_config(config)?;
-        let app = App::open(config, MissingStore::MustExist).await?;
+        let app = App::open(config, IfStoreMissing::Fail).await?;
         let outcome = revoke(&app, outside, arguments).await;
         app.stop().await;
         match outcome? {
-            Outcome::Refused(words) => {
+            RevokeOutcome::Refused(words) => {
                 eprintln!("autocertd: {words}");
-                Ok(Ending::Misused)
+                Ok(CommandOutcome::UsageError)
             }
-            Outcome::Kept => {
+            RevokeOutcome::Declined => {
                 eprintln!("autocertd: nothing was revoked");
-                Ok(Ending::Failed)
+                Ok(CommandOutcome::Failed)
             }
-            Outcome::Asked(asked) => asked.finish(config, arguments).await,
+            RevokeOutcome::Requested(asked) => asked.finish(config, arguments).await,
         }
     })
 }
 
 /// What became of the request.
-enum Outcome {
+enum RevokeOutcome {
     /// It cannot be carried out, for this reason.
     Refused(String),
     /// The person thought better of it.
-    Kept,
+    Declined,
     /// It is stored, and the CA was told or is to be told.
-    Asked(Box<Asked>),
+    Requested(Box<RequestedRevocation>),
 }
 
 /// A revocation as it stands by now.
-struct Asked {
+struct RequestedRevocation {
     certificate: Certificate,
     revocation: Revocation,
     /// The auto-certificate that needs a new one in its place.
     target: Option<RenewalTarget>,
 }
 
-async fn revoke(app: &App, outside: Integrations, arguments: &Arguments) -> anyhow::Result<Outcome> {
-    let certificate = match find(&app.store, &arguments.certificate).await? {
+async fn revoke(app: &App, outside: Integrations, arguments: &RevokeCommand) -> anyhow::Result<RevokeOutcome> {
+    let certificate = match find_certificate(&app.store, &arguments.certificate).await? {
         Ok(certificate) => certificate,
-        Err(words) => return Ok(Outcome::Refused(words)),
+        Err(words) => return Ok(RevokeOutcome::Refused(words)),
     };
-    let Origin::Issued { auto_certificate, .. } = certificate.origin else {
-        return Ok(Outcome::Refused(UPLOADED.to_owned()));
+    let CertificateOrigin::Issued { auto_certificate, .. } = certificate.origin else {
+        return Ok(RevokeOutcome::Refused(UPLOADED_MESSAGE.to_owned()));
     };
-    if !arguments.yes && !is_sure(&certificate, arguments.reason.into())? {
-        return Ok(Outcome::Kept);
+    if !arguments.yes && !confirm(&certificate, arguments.reason.into())? {
+        return Ok(RevokeOutcome::Declined);
     }
-    let target = target(&app.store, auto_certificate, certificate.id).await?;
+    let target = find_renewal_target(&app.store, auto_certificate, certificate.id).await?;
     let revocation = match app.store.request_revocation(certificate.id, arguments.reason.into()).await? {
-        RevocationRequest::Wished(claim) => app.scheduler(outside).revoke(&claim).await?,
-        RevocationRequest::Done(revocation) => revocation,
-        RevocationRequest::Uploaded => return Ok(Outcome::Refused(UPLOADED.to_owned())),
-        RevocationRequest::Missing => return Ok(Outcome::Refused("the certificate was deleted meanwhile".to_owned())),
+        RevocationRequestOutcome::Stored(claim) => app.scheduler(outside).revoke(&claim).await?,
+        RevocationRequestOutcome::AlreadyRevoked(revocation) => revocation,
+        RevocationRequestOutcome::NotIssuedHere => return Ok(RevokeOutcome::Refused(UPLOADED_MESSAGE.to_owned())),
+        RevocationRequestOutcome::Missing => {
+            return Ok(RevokeOutcome::Refused("the certificate was deleted meanwhile".to_owned()));
+        }
     };
-    Ok(Outcome::Asked(Box::new(Asked { certificate, revocation, target })))
+    Ok(RevokeOutcome::Requested(Box::new(RequestedRevocation { certificate, revocation, target })))
 }
 
 /// The certificate that is meant, or why it cannot be told.
-async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, String>> {
+async fn find_certificate(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, String>> {
     if let Ok(id) = text.parse::<CertificateId>()
         && let Some(certificate) = store.certificate(id).await?
     {
@@ -146,7 +148,7 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, S
             Err(_) => Vec::new(),
         },
         [id] => match store.auto_certificate(*id).await?.and_then(|found| found.standing.newest) {
-            Some(newest) => vec![begun(store, *id, newest.id).await?.unwrap_or(newest.id)],
+            Some(newest) => vec![find_unfinished_revocation(store, *id, newest.id).await?.unwrap_or(newest.id)],
             None => return Ok(Err(format!("{text} has no certificate yet; there is nothing to revoke"))),
         },
         several => {
@@ -159,8 +161,8 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, S
         found.extend(store.certificate(id).await?);
     }
     // A copy of it may have been uploaded as well.
-    if found.iter().any(|certificate| certificate.origin != Origin::Uploaded) {
-        found.retain(|certificate| certificate.origin != Origin::Uploaded);
+    if found.iter().any(|certificate| certificate.origin != CertificateOrigin::Uploaded) {
+        found.retain(|certificate| certificate.origin != CertificateOrigin::Uploaded);
     }
     let ids: Vec<String> = found.iter().map(|certificate| certificate.id.to_string()).collect();
     Ok(match (found.pop(), ids.len()) {
@@ -174,7 +176,7 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<Result<Certificate, S
 
 /// An older certificate than the `newest` whose revocation has not come to its end: that one was meant, not what took its
 /// place meanwhile.
-async fn begun(
+async fn find_unfinished_revocation(
     store: &Store,
     of: AutoCertificateId,
     newest: CertificateId,
@@ -191,12 +193,16 @@ async fn begun(
 
 /// How the auto-certificate stands before the revocation makes it due; nothing where it needs no new certificate, having
 /// a newer one or being deleted.
-async fn target(store: &Store, id: AutoCertificateId, revoked: CertificateId) -> anyhow::Result<Option<RenewalTarget>> {
+async fn find_renewal_target(
+    store: &Store,
+    id: AutoCertificateId,
+    revoked: CertificateId,
+) -> anyhow::Result<Option<RenewalTarget>> {
     let progress = store.progress(&[id]).await?.pop().filter(|progress| !progress.deleted);
     Ok(progress.map(RenewalTarget::from).filter(|target| target.newest == Some(revoked)))
 }
 
-fn is_sure(certificate: &Certificate, reason: RevocationReason) -> io::Result<bool> {
+fn confirm(certificate: &Certificate, reason: RevocationReason) -> io::Result<bool> {
     let (name, leaf) = (&certificate.common_name, &certificate.leaf);
     let (serial, not_after) = (&leaf.serial_number, leaf.not_after);
     eprint!("revoke {name} ({serial}, valid until {not_after}) for {reason}? It cannot be undone [y/N] ");
@@ -206,17 +212,17 @@ fn is_sure(certificate: &Certificate, reason: RevocationReason) -> io::Result<bo
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
-impl Asked {
+impl RequestedRevocation {
     /// Tells how it went, once the new certificate is there where that is waited for.
-    async fn finish(self, config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+    async fn finish(self, config: &Config, arguments: &RevokeCommand) -> anyhow::Result<CommandOutcome> {
         if !arguments.json {
             self.print();
         }
-        let revoked = if self.revocation.done.is_some() { Ending::Well } else { Ending::Failed };
+        let revoked = if self.revocation.done_at.is_some() { CommandOutcome::Success } else { CommandOutcome::Failed };
         let target = self.target.clone().filter(|_| !arguments.no_wait);
         let Some(target) = target else {
             // What is due is not waited for, but begun.
-            renew_now::nudge_daemon(config).await?;
+            renew_now::notify_daemon(config).await?;
             if arguments.json {
                 crate::cli::output::print_json(&json!({ "revocation": self.to_json() }))?;
             }
@@ -224,18 +230,22 @@ impl Asked {
         };
         let report = renew_now::follow_due(config, target, arguments.json).await?;
         if arguments.json {
-            let mut summary = report.summary();
+            let mut summary = report.to_json();
             summary["revocation"] = self.to_json();
             crate::cli::output::print_json(&summary)?;
         }
-        Ok(if revoked == Ending::Well && report.renewed() == 1 { report.ending() } else { Ending::Failed })
+        Ok(if revoked == CommandOutcome::Success && report.renewed_count() == 1 {
+            report.command_outcome()
+        } else {
+            CommandOutcome::Failed
+        })
     }
 
     fn print(&self) {
         let (name, serial) = (&self.certificate.common_name, &self.certificate.leaf.serial_number);
         match &self.revocation {
-            Revocation { done: Some(_), .. } => println!("{name}: {serial} is {}", self.revocation),
-            Revocation { trouble: Some(trouble), .. } => {
+            Revocation { done_at: Some(_), .. } => println!("{name}: {serial} is {}", self.revocation),
+            Revocation { failure_streak: Some(trouble), .. } => {
                 println!("{name}: {serial} is not revoked yet, and is tried again: {trouble}");
             }
             Revocation { .. } => println!("{name}: {serial} is not revoked yet"),
@@ -243,7 +253,7 @@ impl Asked {
     }
 
     fn to_json(&self) -> Value {
-        let Revocation { reason, done, trouble, .. } = &self.revocation;
+        let Revocation { reason, done_at: done, failure_streak: trouble, .. } = &self.revocation;
         json!({
             "certificate": self.certificate.id,
             "commonName": self.certificate.common_name,
@@ -256,6 +266,6 @@ impl Asked {
     }
 }
 
-const UPLOADED: &str = "\
+const UPLOADED_MESSAGE: &str = "\
     the certificate was uploaded, not issued here, so that no account of autocertd can have it revoked; \
     revoke it where it was ordered, or with its private key by another ACME client (RFC 8555 section 7.6)";

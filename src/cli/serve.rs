@@ -4,38 +4,38 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::app::{App, Interrupted, NameServerSockets, Integrations, MissingStore};
-use crate::cli::{Ending, log, owner, runtime};
+use crate::app::{App, IfStoreMissing, Integrations, Interrupted, NameServerSockets};
+use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::text::printable;
-use crate::http::control::{ISSUED, IssuedAnswer, Missing};
+use crate::http::control::{ISSUED_PATH, IssuedAnswer, NotInServiceEntry};
 use crate::http::health::Readiness;
 use crate::runtime::lifecycle::{self, Lifecycle};
 
-pub(super) fn run(config: &Config) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config) -> anyhow::Result<CommandOutcome> {
     owner::become_owner_of(&config.state_directory())?;
     log::start(&config.log)?;
     let outside = Integrations::from_config(config)?;
-    for caution in config.cautions() {
+    for caution in config.warnings() {
         tracing::warn!("{caution}");
     }
     let sockets = NameServerSockets::open(config)?;
     runtime()?.block_on(async {
         let lifecycle = Lifecycle::default();
-        lifecycle.stop_at_signals(config.longest_stop())?;
+        lifecycle.stop_on_signals(config.stop_timeout())?;
         // SIGHUP would end a daemon that does not listen for it yet.
-        let hangups = lifecycle::hangups()?;
-        match App::open_with(config, MissingStore::MayBeMade, lifecycle).await {
+        let hangups = lifecycle::hangup_signals()?;
+        match App::open_with_lifecycle(config, IfStoreMissing::Create, lifecycle).await {
             Ok(app) => app.serve(outside, sockets, hangups).await,
             Err(error) if error.is::<Interrupted>() => Ok(()),
             Err(error) => Err(error),
         }
     })?;
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }
 
 /// Asks the daemon over its Unix socket: [`READY`], [`ALIVE`], or whether every auto-certificate is in service.
-pub(super) fn healthcheck(config: &Config, path: &str) -> anyhow::Result<Ending> {
+pub(super) fn healthcheck(config: &Config, path: &str) -> anyhow::Result<CommandOutcome> {
     let socket = config.socket();
     runtime()?.block_on(async {
         let client = reqwest::Client::builder().unix_socket(socket.as_path()).timeout(TIMEOUT).no_proxy().build()?;
@@ -44,48 +44,48 @@ pub(super) fn healthcheck(config: &Config, path: &str) -> anyhow::Result<Ending>
                 let status = answer.status();
                 eprintln!("autocertd: the daemon is not well ({status})");
                 // What stands in another answer than this one is for the log of the daemon.
-                for fault in answer.json::<Readiness>().await.iter().flat_map(Readiness::faults) {
+                for fault in answer.json::<Readiness>().await.iter().flat_map(Readiness::describe_faults) {
                     eprintln!("autocertd: {}", printable(&fault));
                 }
-                Ok(Ending::Failed)
+                Ok(CommandOutcome::Failed)
             }
-            Ok(answer) if path == ISSUED => {
-                Ok(judged(&answer.json().await.context("the daemon's answer cannot be read")?))
+            Ok(answer) if path == ISSUED_PATH => {
+                Ok(report_not_in_service(&answer.json().await.context("the daemon's answer cannot be read")?))
             }
-            Ok(_) => Ok(Ending::Well),
+            Ok(_) => Ok(CommandOutcome::Success),
             Err(_) => {
                 eprintln!("autocertd: no daemon answers at {}", socket.display());
-                Ok(Ending::Failed)
+                Ok(CommandOutcome::Failed)
             }
         }
     })
 }
 
-fn judged(answer: &IssuedAnswer) -> Ending {
-    for Missing { name, common_name, message, .. } in answer.missing.iter().take(MOST_TOLD) {
+fn report_not_in_service(answer: &IssuedAnswer) -> CommandOutcome {
+    for NotInServiceEntry { name, common_name, message, .. } in answer.missing.iter().take(MAX_LISTED) {
         eprintln!("autocertd: {name} ({common_name}) is not in service: {message}");
     }
     // A daemon of the former release counts none.
     let all = answer.missing_total.max(answer.missing.len() as u64);
-    let untold = all.saturating_sub(MOST_TOLD as u64);
+    let untold = all.saturating_sub(MAX_LISTED as u64);
     if untold > 0 {
         eprintln!("autocertd: {untold} more of {} are not in service", answer.total);
     }
     match (answer.missing.as_slice(), answer.total) {
         ([], 0) => {
             println!("there are no auto-certificates, and so nothing to wait for");
-            Ending::Well
+            CommandOutcome::Success
         }
         ([], total) => {
             println!("all in service: {total}");
-            Ending::Well
+            CommandOutcome::Success
         }
-        _ => Ending::Failed,
+        _ => CommandOutcome::Failed,
     }
 }
 
 /// More nobody reads in the log of a health check.
-const MOST_TOLD: usize = 20;
+const MAX_LISTED: usize = 20;
 const TIMEOUT: Duration = Duration::from_secs(5);
-pub(super) const READY: &str = "/readyz";
-pub(super) const ALIVE: &str = "/healthz";
+pub(super) const READINESS_PATH: &str = "/readyz";
+pub(super) const LIVENESS_PATH: &str = "/healthz";

@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal};
 use clap::{Args, ValueEnum};
 use time::Duration;
 
-use crate::cli::Ending;
-use crate::config::span::Span;
+use crate::cli::CommandOutcome;
+use crate::config::time_span::TimeSpan;
 use crate::runtime::randomness::Randomness;
 use crate::simulation;
 use crate::simulation::report::SimulationReport;
@@ -14,14 +14,14 @@ use crate::simulation::scenario::{Control, FailingNames, MassRevocation, Outage,
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Arguments {
+pub(super) struct SimulateCommand {
     /// How many certificates the fleet keeps
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     certificates: u32,
 
     /// How long a certificate is valid: 160h, 45d, 47d, 64d, 90d ...
     #[arg(long, value_name = "SPAN", default_value = "45d")]
-    lifetime: Span,
+    lifetime: TimeSpan,
 
     /// How many days pass
     #[arg(long, value_name = "N", default_value_t = 365)]
@@ -56,7 +56,7 @@ pub(super) struct Arguments {
 
     /// Do it wrong in a known way, to see that the simulation can fail
     #[arg(long, value_enum)]
-    control: Option<Wrong>,
+    control: Option<ControlArgument>,
 
     /// Print JSON
     #[arg(long)]
@@ -69,7 +69,7 @@ pub(super) struct Arguments {
 
 /// The controls by their names.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Wrong {
+enum ControlArgument {
     /// Renew at midnight UTC once two thirds of the lifetime are over, and never ask the CA
     Midnight,
     /// Repeat what failed within a minute, without a breaker
@@ -78,18 +78,18 @@ enum Wrong {
     NoLedger,
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Ending> {
-    let scenario = scenario(arguments)?;
+pub(super) fn run(arguments: &SimulateCommand) -> anyhow::Result<CommandOutcome> {
+    let scenario = build_scenario(arguments)?;
     if let Err(error) = scenario.check() {
         eprintln!("autocertd: {error}; see `autocertd simulate --help`");
-        return Ok(Ending::Misused);
+        return Ok(CommandOutcome::UsageError);
     }
     let report = simulation::run(&scenario);
     print(&report, arguments)?;
-    Ok(if report.survives() { Ending::Well } else { Ending::Failed })
+    Ok(if report.survives() { CommandOutcome::Success } else { CommandOutcome::Failed })
 }
 
-fn print(report: &SimulationReport, arguments: &Arguments) -> anyhow::Result<()> {
+fn print(report: &SimulationReport, arguments: &SimulateCommand) -> anyhow::Result<()> {
     if arguments.json {
         crate::cli::output::print_json(report)?;
         return Ok(());
@@ -101,7 +101,7 @@ fn print(report: &SimulationReport, arguments: &Arguments) -> anyhow::Result<()>
     Ok(())
 }
 
-fn scenario(arguments: &Arguments) -> anyhow::Result<Scenario> {
+fn build_scenario(arguments: &SimulateCommand) -> anyhow::Result<Scenario> {
     let seed = match arguments.seed {
         Some(seed) => seed,
         None => u64::from_le_bytes(Randomness::from_system()?.bytes()),
@@ -116,9 +116,9 @@ fn scenario(arguments: &Arguments) -> anyhow::Result<Scenario> {
         mass_revocations: arguments.mass_revocation.clone(),
         failing_names: arguments.failing_names.clone(),
         control: arguments.control.map(|wrong| match wrong {
-            Wrong::Midnight => Control::Midnight,
-            Wrong::NoBackOff => Control::NoBackOff,
-            Wrong::NoLedger => Control::NoLedger,
+            ControlArgument::Midnight => Control::Midnight,
+            ControlArgument::NoBackOff => Control::NoBackOff,
+            ControlArgument::NoLedger => Control::NoLedger,
         }),
         ..usual
     })
@@ -128,7 +128,7 @@ fn scenario(arguments: &Arguments) -> anyhow::Result<Scenario> {
 fn outage(text: &str) -> Result<Outage, String> {
     let read = |text: &str| {
         let (span, day) = text.split_once('@')?;
-        Some(Outage { day: day.parse().ok()?, span: read_span(span)? })
+        Some(Outage { day: day.parse().ok()?, span: parse_span(span)? })
     };
     read(text).ok_or_else(|| "write a span and the day on which it begins, such as 5d@100".to_owned())
 }
@@ -137,7 +137,7 @@ fn outage(text: &str) -> Result<Outage, String> {
 fn mass_revocation(text: &str) -> Result<MassRevocation, String> {
     let read = |text: &str| {
         let (notice, day) = text.split_once('@').map_or((None, text), |(notice, day)| (Some(notice), day));
-        let notice = notice.map_or(Some(USUAL_NOTICE), read_span)?;
+        let notice = notice.map_or(Some(DEFAULT_NOTICE), parse_span)?;
         Some(MassRevocation { day: day.parse().ok()?, notice })
     };
     read(text).ok_or_else(|| "write a day such as 200, or a notice and a day such as 1d@200".to_owned())
@@ -148,19 +148,19 @@ fn failing_names(text: &str) -> Result<FailingNames, String> {
     let read = |text: &str| {
         let (share, day) = text.split_once('@')?;
         let (percent, span) = share.split_once('%')?;
-        let span = if span.is_empty() { Some(Duration::DAY) } else { read_span(span.strip_prefix(':')?) };
+        let span = if span.is_empty() { Some(Duration::DAY) } else { parse_span(span.strip_prefix(':')?) };
         let percent = percent.parse().ok().filter(|percent| (1..=100).contains(percent))?;
         Some(FailingNames { day: day.parse().ok()?, span: span?, percent })
     };
     read(text).ok_or_else(|| "write a share of the certificates and a day, such as 10%@50 or 10%:3d@50".to_owned())
 }
 
-fn read_span(text: &str) -> Option<Duration> {
-    text.parse::<Span>().ok()?.duration().try_into().ok()
+fn parse_span(text: &str) -> Option<Duration> {
+    text.parse::<TimeSpan>().ok()?.duration().try_into().ok()
 }
 
 /// What the Baseline Requirements leave a CA for most causes of a revocation (section 4.9.1.1).
-const USUAL_NOTICE: Duration = Duration::days(5);
+const DEFAULT_NOTICE: Duration = Duration::days(5);
 
 const EXAMPLES: &str = "\
 Examples:

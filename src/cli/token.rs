@@ -4,12 +4,12 @@ use clap::Subcommand;
 use comfy_table::{Table, presets};
 use secrecy::ExposeSecret;
 
-use crate::app::{App, MissingStore};
-use crate::cli::{Ending, log, owner, runtime};
+use crate::app::{App, IfStoreMissing};
+use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::id::TokenId;
 use crate::domain::resource::{InvalidResourceName, ResourceName};
-use crate::domain::token::{TokenScope, Token};
+use crate::domain::token::{ApiToken, TokenScope};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -34,13 +34,13 @@ pub(super) enum TokenCommand {
     },
 }
 
-pub(super) fn run(config: &Config, command: TokenCommand) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, command: TokenCommand) -> anyhow::Result<CommandOutcome> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let place = match command {
-            TokenCommand::Create { .. } => MissingStore::MayBeMade,
-            TokenCommand::List { .. } | TokenCommand::Revoke { .. } => MissingStore::MustExist,
+            TokenCommand::Create { .. } => IfStoreMissing::Create,
+            TokenCommand::List { .. } | TokenCommand::Revoke { .. } => IfStoreMissing::Fail,
         };
         let app = App::open(config, place).await?;
         match command {
@@ -51,19 +51,19 @@ pub(super) fn run(config: &Config, command: TokenCommand) -> anyhow::Result<Endi
     })
 }
 
-async fn create(app: &App, name: &ResourceName, read_only: bool) -> anyhow::Result<Ending> {
+async fn create(app: &App, name: &ResourceName, read_only: bool) -> anyhow::Result<CommandOutcome> {
     let scope = if read_only { TokenScope::ReadOnly } else { TokenScope::Full };
     let (_, text) = app.store.create_token(name, scope).await?;
     println!("{}", text.expose_secret());
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }
 
-async fn list(app: &App, json: bool) -> anyhow::Result<Ending> {
+async fn list(app: &App, json: bool) -> anyhow::Result<CommandOutcome> {
     let tokens = app.store.tokens().await?;
     if json {
-        let rows: Vec<_> = tokens.iter().map(json_of).collect();
+        let rows: Vec<_> = tokens.iter().map(to_json).collect();
         crate::cli::output::print_json(&rows)?;
-        return Ok(Ending::Well);
+        return Ok(CommandOutcome::Success);
     }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["ID", "NAME", "SCOPE", "CREATED"]);
@@ -72,29 +72,29 @@ async fn list(app: &App, json: bool) -> anyhow::Result<Ending> {
         table.add_row([id.as_str(), token.name.as_str(), token.scope.as_str(), created.as_str()]);
     }
     println!("{table}");
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }
 
-async fn revoke(app: &App, wanted: &str) -> anyhow::Result<Ending> {
-    match matching(app, wanted).await?.as_slice() {
+async fn revoke(app: &App, wanted: &str) -> anyhow::Result<CommandOutcome> {
+    match find_tokens(app, wanted).await?.as_slice() {
         [] => {
             eprintln!("autocertd: no token has the id or name {wanted:?}; `autocertd token list` shows them all");
-            Ok(Ending::Misused)
+            Ok(CommandOutcome::UsageError)
         }
         [token] => {
             app.store.revoke_token(token.id).await?;
             println!("revoked {} ({})", token.name, token.id);
-            Ok(Ending::Well)
+            Ok(CommandOutcome::Success)
         }
         several => {
             eprintln!("autocertd: {} tokens have the name {wanted:?}; revoke one by its id", several.len());
-            Ok(Ending::Misused)
+            Ok(CommandOutcome::UsageError)
         }
     }
 }
 
 /// The token of this id, else those of this name.
-async fn matching(app: &App, wanted: &str) -> anyhow::Result<Vec<Token>> {
+async fn find_tokens(app: &App, wanted: &str) -> anyhow::Result<Vec<ApiToken>> {
     if let Ok(id) = wanted.parse::<TokenId>()
         && let Some(token) = app.store.tokens().await?.into_iter().find(|token| token.id == id)
     {
@@ -107,7 +107,7 @@ async fn matching(app: &App, wanted: &str) -> anyhow::Result<Vec<Token>> {
     }
 }
 
-fn json_of(token: &Token) -> serde_json::Value {
+fn to_json(token: &ApiToken) -> serde_json::Value {
     serde_json::json!({
         "id": token.id.to_string(),
         "name": token.name.as_str(),

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::acme::limits::LimitsEntry;
-use crate::config::span::Span;
-use crate::domain::server_url::PlainHttp;
+use crate::config::time_span::TimeSpan;
+use crate::domain::server_url::PlainHttpPolicy;
 
 /// Settings of the ACME client, the same for every provider.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -21,21 +21,21 @@ pub struct AcmeSection {
     /// Whether a CA may be spoken to without TLS; for tests only. Default `false`.
     pub allow_http: bool,
     /// How long one call may take, answer included. Default `30s`.
-    pub timeout: Span,
+    pub timeout: TimeSpan,
     /// How long one run waits for an order to become ready, and again for its certificate. Default `5m`.
-    pub poll_timeout: Span,
+    pub poll_timeout: TimeSpan,
     /// The first pause between two looks at an order, where the CA names none; later ones grow. Default `1s`.
-    pub first_poll: Span,
+    pub first_poll: TimeSpan,
     /// The longest pause between two looks at an order, where the CA names none. Default `10s`.
-    pub longest_poll: Span,
+    pub longest_poll: TimeSpan,
     /// The limits of CAs, where they are not those that Let's Encrypt publishes. Default none.
     pub limits: Vec<LimitsEntry>,
 }
 
 impl AcmeSection {
     /// Whether a provider may have a server without TLS.
-    pub const fn plain_http(&self) -> PlainHttp {
-        if self.allow_http { PlainHttp::Allowed } else { PlainHttp::Refused }
+    pub const fn plain_http(&self) -> PlainHttpPolicy {
+        if self.allow_http { PlainHttpPolicy::Allowed } else { PlainHttpPolicy::Refused }
     }
 }
 
@@ -45,10 +45,10 @@ impl Default for AcmeSection {
             accept_terms_of_service: false,
             extra_roots: Vec::new(),
             allow_http: false,
-            timeout: Span::seconds(30),
-            poll_timeout: Span::seconds(300),
-            first_poll: Span::seconds(1),
-            longest_poll: Span::seconds(10),
+            timeout: TimeSpan::seconds(30),
+            poll_timeout: TimeSpan::seconds(300),
+            first_poll: TimeSpan::seconds(1),
+            longest_poll: TimeSpan::seconds(10),
             limits: Vec::new(),
         }
     }
@@ -63,7 +63,10 @@ mod tests {
         let section: AcmeSection = toml::from_str("").unwrap();
         assert_eq!(section, AcmeSection::default());
         assert!(!section.accept_terms_of_service && !section.allow_http);
-        assert_eq!(toml::from_str::<AcmeSection>(r#"poll_timeout = "2m""#).unwrap().poll_timeout, Span::seconds(120));
+        assert_eq!(
+            toml::from_str::<AcmeSection>(r#"poll_timeout = "2m""#).unwrap().poll_timeout,
+            TimeSpan::seconds(120)
+        );
     }
 
     #[test]

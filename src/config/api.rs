@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 
 /// The section `[api]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct ApiSection {
     /// authenticated are closed for new ones. Default: a quarter of the file descriptors, at most 512.
     pub max_connections: Option<u32>,
     /// How long a request may take before it is given up with a 503.
-    pub request_timeout: Span,
+    pub request_timeout: TimeSpan,
     /// The Unix socket for the commands on the same machine; default `autocertd.sock`, in
     /// `/run/autocertd` where systemd made that for the usual state directory, else in the state directory.
     pub socket: Option<PathBuf>,
@@ -28,7 +28,7 @@ impl Default for ApiSection {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8440)),
             max_connections: None,
-            request_timeout: Span::seconds(30),
+            request_timeout: TimeSpan::seconds(30),
             socket: None,
         }
     }

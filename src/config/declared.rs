@@ -9,15 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::store::{KeysSection, StoreSection};
 use crate::config::{Config, ConfigError, secret};
-use crate::domain::auto_certificate::check_count;
-use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
+use crate::domain::auto_certificate::check_name_count;
+use crate::domain::declared::{
+    DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
+};
 use crate::domain::id::ProviderId;
 use crate::domain::mac_key::MacKey;
 use crate::domain::profile::Profile;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
-use crate::domain::resource::without_nul;
+use crate::domain::resource::reject_nul;
 use crate::domain::secret_text::unquoted;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
 
 /// `[declared]`: what holds for all declared resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -92,29 +94,30 @@ pub struct AutoCertificateEntry {
 }
 
 impl ProviderEntry {
-    fn read(&self, plain_http: PlainHttp) -> Result<DeclaredProvider, ConfigError> {
+    fn to_declared(&self, plain_http: PlainHttpPolicy) -> Result<DeclaredProvider, ConfigError> {
         let place = SettingLocation { kind: "provider", key: &self.key };
-        let external_account = self.external_account.as_ref().map(|entry| entry.read(&place)).transpose()?;
+        let external_account = self.external_account.as_ref().map(|entry| entry.to_binding(&place)).transpose()?;
         let provider = NewProvider {
-            name: place.read("name", self.name.as_deref().unwrap_or(self.key.as_str()), str::parse)?,
-            email: place.read("email", &self.email, str::parse)?,
-            server: place.read("server", &self.server, |text| ServerUrl::parse(text, plain_http))?,
+            name: place.parse("name", self.name.as_deref().unwrap_or(self.key.as_str()), str::parse)?,
+            email: place.parse("email", &self.email, str::parse)?,
+            server: place.parse("server", &self.server, |text| ServerUrl::parse(text, plain_http))?,
             external_account,
-            profile: place.read_profile(self.profile.as_deref())?,
+            profile: place.parse_profile(self.profile.as_deref())?,
         };
         let (fallbacks, staging) = (self.fallback.clone(), self.staging.clone());
         Ok(DeclaredProvider { key: self.key.clone(), provider, fallbacks, staging })
     }
 
     /// The same without those that stand by.
-    fn alone(self) -> Self {
+    fn without_fallbacks(self) -> Self {
         Self { fallback: Vec::new(), ..self }
     }
 
     /// Looks whether each fallback is another declared provider, named once.
     fn check_fallbacks(&self, providers: &HashSet<&DeclaredKey>) -> Result<(), ConfigError> {
-        let refuse =
-            |key: &DeclaredKey, words: &str| fault("provider", &self.key, format!("fallback names \"{key}\", {words}"));
+        let refuse = |key: &DeclaredKey, words: &str| {
+            declaration_error("provider", &self.key, format!("fallback names \"{key}\", {words}"))
+        };
         let mut seen = HashSet::new();
         for key in &self.fallback {
             if *key == self.key {
@@ -132,11 +135,11 @@ impl ProviderEntry {
 }
 
 impl ExternalAccountEntry {
-    fn read(&self, place: &SettingLocation<'_>) -> Result<ExternalAccountBinding, ConfigError> {
+    fn to_binding(&self, place: &SettingLocation<'_>) -> Result<ExternalAccountBinding, ConfigError> {
         let secret = secret::read("external_account.key_secret_file of a [[provider]]", &self.key_secret_file)?;
         Ok(ExternalAccountBinding {
-            key_id: place.read("external_account.key_id", &self.key_id, ExternalAccountBinding::parse_key_id)?,
-            key_secret: place.read("external_account.key_secret_file", unquoted(secret.expose_secret()), |text| {
+            key_id: place.parse("external_account.key_id", &self.key_id, ExternalAccountBinding::parse_key_id)?,
+            key_secret: place.parse("external_account.key_secret_file", unquoted(secret.expose_secret()), |text| {
                 // The file is named, since the words of the fault never show what is in it.
                 MacKey::parse(text).map_err(|fault| format!("{} {fault}", self.key_secret_file.display()))
             })?,
@@ -145,29 +148,30 @@ impl ExternalAccountEntry {
 }
 
 impl AutoCertificateEntry {
-    fn read(&self, providers: &HashSet<&DeclaredKey>) -> Result<DeclaredAutoCertificate, ConfigError> {
+    fn to_declared(&self, providers: &HashSet<&DeclaredKey>) -> Result<DeclaredAutoCertificate, ConfigError> {
         let place = SettingLocation { kind: "auto_certificate", key: &self.key };
         let others = &self.subject_alternative_names;
-        check_count(others.len()).or_else(|error| place.fault("subject_alternative_names", error))?;
-        let others = others.iter().map(|name| place.read("subject_alternative_names", name, str::parse));
+        check_name_count(others.len()).or_else(|error| place.error("subject_alternative_names", error))?;
+        let others = others.iter().map(|name| place.parse("subject_alternative_names", name, str::parse));
         Ok(DeclaredAutoCertificate {
             key: self.key.clone(),
-            name: place.read("name", self.name.as_deref().unwrap_or(self.key.as_str()), str::parse)?,
-            provider: self.reference(providers)?,
-            common_name: place.read("common_name", &self.common_name, str::parse)?,
-            key_algorithm: place.read("key_algorithm", &self.key_algorithm, str::parse)?,
+            name: place.parse("name", self.name.as_deref().unwrap_or(self.key.as_str()), str::parse)?,
+            provider: self.resolve_provider(providers)?,
+            common_name: place.parse("common_name", &self.common_name, str::parse)?,
+            key_algorithm: place.parse("key_algorithm", &self.key_algorithm, str::parse)?,
             subject_alternative_names: others.collect::<Result<_, _>>()?,
-            profile: place.read_profile(self.profile.as_deref())?,
+            profile: place.parse_profile(self.profile.as_deref())?,
         })
     }
 
     /// The provider that it names: a declared one, where there is one of that key.
-    pub(super) fn reference(&self, providers: &HashSet<&DeclaredKey>) -> Result<ProviderReference, ConfigError> {
+    pub(super) fn resolve_provider(&self, providers: &HashSet<&DeclaredKey>) -> Result<ProviderReference, ConfigError> {
         if let Some(key) = self.provider.parse().ok().filter(|key| providers.contains(key)) {
             return Ok(ProviderReference::Key(key));
         }
         let words = "is neither the key of a [[provider]] nor the id of one that the API made";
-        let unknown = |_| fault("auto_certificate", &self.key, format!("provider = {:?} {words}", self.provider));
+        let unknown =
+            |_| declaration_error("auto_certificate", &self.key, format!("provider = {:?} {words}", self.provider));
         self.provider.parse::<ProviderId>().map(ProviderReference::Id).or_else(unknown)
     }
 
@@ -178,7 +182,7 @@ impl AutoCertificateEntry {
 
 impl Config {
     /// The key of the declared provider with which this one is rehearsed.
-    pub fn staging_of(&self, provider: &DeclaredKey) -> Option<&DeclaredKey> {
+    pub fn staging_provider(&self, provider: &DeclaredKey) -> Option<&DeclaredKey> {
         self.providers.iter().find(|entry| entry.key == *provider)?.staging.as_ref()
     }
 
@@ -186,12 +190,12 @@ impl Config {
     /// their own below the state directory. That store stays, for the account at the staging provider and for records that
     /// a crash leaves.
     #[must_use]
-    pub fn for_rehearsal(&self, auto_certificates: Vec<AutoCertificateEntry>) -> Self {
+    pub fn for_dry_run(&self, auto_certificates: Vec<AutoCertificateEntry>) -> Self {
         let is_used =
             |provider: &&ProviderEntry| auto_certificates.iter().any(|entry| entry.provider == provider.key.as_str());
         Self {
             state_directory: Some(self.state_directory().join("rehearsal")),
-            providers: self.providers.iter().filter(is_used).cloned().map(ProviderEntry::alone).collect(),
+            providers: self.providers.iter().filter(is_used).cloned().map(ProviderEntry::without_fallbacks).collect(),
             store: StoreSection::default(),
             keys: KeysSection::default(),
             deliveries: Vec::new(),
@@ -204,38 +208,42 @@ impl Config {
     ///
     /// # Errors
     /// Where a value or a secret cannot be used.
-    pub fn declared(&self) -> Result<Declared, ConfigError> {
+    pub fn declared(&self) -> Result<DeclaredResources, ConfigError> {
         let plain_http = self.acme.plain_http();
         let keys: HashSet<&DeclaredKey> = self.providers.iter().map(|entry| &entry.key).collect();
-        Ok(Declared {
+        Ok(DeclaredResources {
             instance: self.instance(),
             prune: self.declared.prune,
             complete: self.is_complete(),
-            providers: self.providers.iter().map(|entry| entry.read(plain_http)).collect::<Result<_, _>>()?,
+            providers: self.providers.iter().map(|entry| entry.to_declared(plain_http)).collect::<Result<_, _>>()?,
             auto_certificates: self
                 .auto_certificates
                 .iter()
-                .map(|entry| entry.read(&keys))
+                .map(|entry| entry.to_declared(&keys))
                 .collect::<Result<_, _>>()?,
         })
     }
 
     /// Looks whether what is declared fits together. What each value says is read where it is used.
     pub(super) fn check_declared(&self) -> Result<(), ConfigError> {
-        let providers = unique("provider", self.providers.iter().map(|entry| &entry.key))?;
-        unique("auto_certificate", self.auto_certificates.iter().map(|entry| &entry.key))?;
-        unique("delivery", self.deliveries.iter().map(|entry| &entry.key))?;
+        let providers = require_unique_keys("provider", self.providers.iter().map(|entry| &entry.key))?;
+        require_unique_keys("auto_certificate", self.auto_certificates.iter().map(|entry| &entry.key))?;
+        require_unique_keys("delivery", self.deliveries.iter().map(|entry| &entry.key))?;
         for entry in &self.providers {
             if let Some(staging) = entry.staging.as_ref().filter(|staging| !providers.contains(staging)) {
-                return fault("provider", &entry.key, format!("staging = \"{staging}\" is the key of no [[provider]]"));
+                return declaration_error(
+                    "provider",
+                    &entry.key,
+                    format!("staging = \"{staging}\" is the key of no [[provider]]"),
+                );
             }
             entry.check_fallbacks(&providers)?;
         }
         for entry in &self.auto_certificates {
-            entry.reference(&providers)?;
+            entry.resolve_provider(&providers)?;
         }
         for entry in &self.deliveries {
-            entry.check().or_else(|error| fault("delivery", &entry.key, error.to_string()))?;
+            entry.check().or_else(|error| declaration_error("delivery", &entry.key, error.to_string()))?;
         }
         Ok(())
     }
@@ -248,40 +256,40 @@ struct SettingLocation<'a> {
 }
 
 impl SettingLocation<'_> {
-    fn read<T, E: Display>(
+    fn parse<T, E: Display>(
         &self,
         setting: &str,
         text: &str,
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, ConfigError> {
-        let text = without_nul(text).or_else(|error| self.fault(setting, error))?;
-        read(text).or_else(|error| self.fault(setting, error))
+        let text = reject_nul(text).or_else(|error| self.error(setting, error))?;
+        read(text).or_else(|error| self.error(setting, error))
     }
 
-    fn read_profile(&self, text: Option<&str>) -> Result<Option<Profile>, ConfigError> {
-        text.map(|text| self.read("profile", text, str::parse)).transpose()
+    fn parse_profile(&self, text: Option<&str>) -> Result<Option<Profile>, ConfigError> {
+        text.map(|text| self.parse("profile", text, str::parse)).transpose()
     }
 
-    fn fault<T>(&self, setting: &str, error: impl Display) -> Result<T, ConfigError> {
-        fault(self.kind, self.key, format!("{setting}: {error}"))
+    fn error<T>(&self, setting: &str, error: impl Display) -> Result<T, ConfigError> {
+        declaration_error(self.kind, self.key, format!("{setting}: {error}"))
     }
 }
 
-pub(super) fn unique<'a>(
+pub(super) fn require_unique_keys<'a>(
     kind: &'static str,
     keys: impl Iterator<Item = &'a DeclaredKey>,
 ) -> Result<HashSet<&'a DeclaredKey>, ConfigError> {
     let mut seen = HashSet::new();
     for key in keys {
         if !seen.insert(key) {
-            return fault(kind, key, "there are two of this key; give each its own".to_owned());
+            return declaration_error(kind, key, "there are two of this key; give each its own".to_owned());
         }
     }
     Ok(seen)
 }
 
-fn fault<T>(kind: &'static str, key: &DeclaredKey, fault: String) -> Result<T, ConfigError> {
-    Err(ConfigError::Declared { kind, key: key.clone(), fault })
+fn declaration_error<T>(kind: &'static str, key: &DeclaredKey, fault: String) -> Result<T, ConfigError> {
+    Err(ConfigError::InvalidDeclaration { kind, key: key.clone(), fault })
 }
 
 #[cfg(test)]
@@ -293,7 +301,7 @@ mod tests {
     const LETS_ENCRYPT: &str = "[[provider]]\nkey = 'le'\nemail = 'a@example.com'\nserver = 'https://ca.example/dir'\n";
     const WWW: &str = "[[auto_certificate]]\nkey = 'www'\nprovider = 'le'\ncommon_name = 'www.example.com'\n";
 
-    fn declared(text: &str) -> Result<Declared, ConfigError> {
+    fn declared(text: &str) -> Result<DeclaredResources, ConfigError> {
         Config::parse(text, Path::new("test.toml")).unwrap().declared()
     }
 
@@ -330,7 +338,7 @@ mod tests {
         ] {
             assert_eq!(with(fallback).unwrap_err().to_string(), words);
         }
-        let rehearsed = config.for_rehearsal(config.auto_certificates.clone());
+        let rehearsed = config.for_dry_run(config.auto_certificates.clone());
         assert!(rehearsed.check_declared().is_ok() && rehearsed.providers.len() == 1);
     }
 

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::pattern::Pattern;
-use crate::domain::window::DeployWindow;
+use crate::domain::deploy_window::DeployWindow;
+use crate::domain::pattern::AutoCertificatePattern;
 
 /// One delivery. It says either what happens on this very machine, `files`, `hook`, `reload` and `verify` in this order,
 /// or one place that is served once per fleet, `certificate_manager` or `kubernetes`.
@@ -19,7 +19,7 @@ pub struct DeliveryEntry {
     /// Which auto-certificates it is for: keys of declared ones, or DNS names and patterns such as `*.example.com`, of which
     /// one must match each name of the certificate. Default all.
     #[serde(rename = "match", default)]
-    pub matching: Vec<Pattern>,
+    pub matching: Vec<AutoCertificatePattern>,
     /// When a renewed certificate may be activated, such as `Mon-Fri 02:00-05:00 Europe/Berlin`. Default at once. A first
     /// certificate never waits, and no other waits until the one in use is about to expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,10 +61,10 @@ pub struct FilesEntry {
     pub group: Option<String>,
     /// The mode of certificates; default `0644`.
     #[serde(default = "FilesEntry::usual_mode")]
-    pub mode: Mode,
+    pub mode: FileMode,
     /// The mode of files with a private key; default `0600`, or `0640` where a group is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_mode: Option<Mode>,
+    pub key_mode: Option<FileMode>,
     /// Whether `combined.pem` is there too: certificate, chain and key in one file, as `HAProxy` reads it. Default `false`.
     #[serde(default)]
     pub combined: bool,
@@ -78,14 +78,14 @@ pub struct FilesEntry {
 }
 
 impl FilesEntry {
-    const fn usual_mode() -> Mode {
-        Mode(0o644)
+    const fn usual_mode() -> FileMode {
+        FileMode(0o644)
     }
 }
 
 /// The mode of a file, in octal digits as a text: `"0640"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mode(pub u32);
+pub struct FileMode(pub u32);
 
 /// `hook`: a command that is run after `files`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -95,12 +95,12 @@ pub struct HookEntry {
     pub command: Vec<String>,
     /// How long it may take before it is killed with all that it started; default `1m`.
     #[serde(default = "HookEntry::usual_timeout")]
-    pub timeout: Span,
+    pub timeout: TimeSpan,
 }
 
 impl HookEntry {
-    const fn usual_timeout() -> Span {
-        Span::seconds(60)
+    const fn usual_timeout() -> TimeSpan {
+        TimeSpan::seconds(60)
     }
 }
 
@@ -136,12 +136,12 @@ pub struct ReloadEntry {
     pub url: Option<String>,
     /// How long it may take; default `30s`.
     #[serde(default = "ReloadEntry::usual_timeout")]
-    pub timeout: Span,
+    pub timeout: TimeSpan,
 }
 
 impl ReloadEntry {
-    const fn usual_timeout() -> Span {
-        Span::seconds(30)
+    const fn usual_timeout() -> TimeSpan {
+        TimeSpan::seconds(30)
     }
 }
 
@@ -157,12 +157,12 @@ pub struct VerifyEntry {
     pub server_name: Option<String>,
     /// How long the service may take until it serves the certificate; default `10s`.
     #[serde(default = "VerifyEntry::usual_timeout")]
-    pub timeout: Span,
+    pub timeout: TimeSpan,
 }
 
 impl VerifyEntry {
-    const fn usual_timeout() -> Span {
-        Span::seconds(10)
+    const fn usual_timeout() -> TimeSpan {
+        TimeSpan::seconds(10)
     }
 }
 
@@ -176,15 +176,15 @@ pub struct CertificateManagerEntry {
     pub token_file: PathBuf,
     /// How long a superseded certificate stays before it is removed; default `7d`.
     #[serde(default = "CertificateManagerEntry::usual_grace")]
-    pub grace: Span,
+    pub grace: TimeSpan,
     /// How long one request may take; default `30s`.
     #[serde(default = "usual_request_timeout")]
-    pub timeout: Span,
+    pub timeout: TimeSpan,
 }
 
 impl CertificateManagerEntry {
-    const fn usual_grace() -> Span {
-        Span::seconds(7 * 86_400)
+    const fn usual_grace() -> TimeSpan {
+        TimeSpan::seconds(7 * 86_400)
     }
 }
 
@@ -206,7 +206,7 @@ pub struct KubernetesEntry {
     pub service_account: Option<PathBuf>,
     /// How long one request may take; default `30s`.
     #[serde(default = "usual_request_timeout")]
-    pub timeout: Span,
+    pub timeout: TimeSpan,
 }
 
 impl KubernetesEntry {
@@ -215,8 +215,8 @@ impl KubernetesEntry {
     }
 }
 
-const fn usual_request_timeout() -> Span {
-    Span::seconds(30)
+const fn usual_request_timeout() -> TimeSpan {
+    TimeSpan::seconds(30)
 }
 
 /// Why a delivery cannot be used.
@@ -227,10 +227,10 @@ pub enum InvalidDelivery {
     Empty,
     /// It mixes what is done here with what is done once.
     #[error("certificate_manager and kubernetes stand alone; make one [[delivery]] for each")]
-    Mixed,
+    MixedKinds,
     /// `rollback` has nothing to go by.
     #[error("rollback needs files to roll back and verify to tell when")]
-    RollbackWithoutGround,
+    RollbackWithoutFilesOrVerify,
     /// `reload` says nothing or too much.
     #[error(
         "reload needs exactly one of unit, pid_file, process and url; signal goes with pid_file and process, restart and \
@@ -260,10 +260,10 @@ impl DeliveryEntry {
         match (here, self.certificate_manager.is_some(), self.kubernetes.is_some()) {
             (false, false, false) => return Err(InvalidDelivery::Empty),
             (true, false, false) | (false, true, false) | (false, false, true) => {}
-            _ => return Err(InvalidDelivery::Mixed),
+            _ => return Err(InvalidDelivery::MixedKinds),
         }
         if self.rollback && (self.files.is_none() || self.verify.is_none()) {
-            return Err(InvalidDelivery::RollbackWithoutGround);
+            return Err(InvalidDelivery::RollbackWithoutFilesOrVerify);
         }
         if self.files.as_ref().is_some_and(|files| !files.directory.is_absolute()) {
             return Err(InvalidDelivery::RelativePath("files.directory"));
@@ -272,7 +272,7 @@ impl DeliveryEntry {
         {
             return Err(InvalidDelivery::HookWithoutProgram);
         }
-        if self.reload.as_ref().is_some_and(|reload| !reload.is_clear()) {
+        if self.reload.as_ref().is_some_and(|reload| !reload.is_consistent()) {
             return Err(InvalidDelivery::ReloadWithoutTarget);
         }
         Ok(())
@@ -280,7 +280,7 @@ impl DeliveryEntry {
 }
 
 impl ReloadEntry {
-    fn is_clear(&self) -> bool {
+    fn is_consistent(&self) -> bool {
         let by_signal = self.pid_file.is_some() || self.process.is_some();
         let ways = [self.unit.is_some(), self.pid_file.is_some(), self.process.is_some(), self.url.is_some()];
         ways.into_iter().filter(|set| *set).count() == 1
@@ -290,7 +290,7 @@ impl ReloadEntry {
     }
 }
 
-impl<'de> Deserialize<'de> for Mode {
+impl<'de> Deserialize<'de> for FileMode {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
@@ -302,7 +302,7 @@ impl<'de> Deserialize<'de> for Mode {
     }
 }
 
-impl Serialize for Mode {
+impl Serialize for FileMode {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{:04o}", self.0))
     }
@@ -321,16 +321,16 @@ mod tests {
         let entry = parse("key = 'nginx'\nfiles = { directory = '/certs' }\nverify = { address = '127.0.0.1:443' }");
         assert_eq!(entry.check(), Ok(()));
         let files = entry.files.unwrap();
-        assert_eq!((files.mode, files.key_mode, files.placeholder), (Mode(0o644), None, false));
-        assert_eq!(entry.verify.unwrap().timeout, Span::seconds(10));
+        assert_eq!((files.mode, files.key_mode, files.placeholder), (FileMode(0o644), None, false));
+        assert_eq!(entry.verify.unwrap().timeout, TimeSpan::seconds(10));
     }
 
     #[test]
     fn parts_that_do_not_fit_together_are_refused() {
         for (text, fault) in [
             ("key = 'x'", InvalidDelivery::Empty),
-            ("key = 'x'\nfiles.directory = '/c'\nkubernetes = {}", InvalidDelivery::Mixed),
-            ("key = 'x'\nhook.command = ['/bin/true']\nrollback = true", InvalidDelivery::RollbackWithoutGround),
+            ("key = 'x'\nfiles.directory = '/c'\nkubernetes = {}", InvalidDelivery::MixedKinds),
+            ("key = 'x'\nhook.command = ['/bin/true']\nrollback = true", InvalidDelivery::RollbackWithoutFilesOrVerify),
             ("key = 'x'\nreload = { unit = 'a.service', url = 'http://b' }", InvalidDelivery::ReloadWithoutTarget),
             ("key = 'x'\nreload = { unit = 'a.service', signal = 'HUP' }", InvalidDelivery::ReloadWithoutTarget),
             ("key = 'x'\nhook.command = ['reload.sh']", InvalidDelivery::HookWithoutProgram),
@@ -342,7 +342,10 @@ mod tests {
 
     #[test]
     fn a_mode_is_octal_and_a_misspelt_key_is_refused() {
-        assert_eq!(parse("key = 'x'\nfiles = { directory = '/c', mode = '0640' }").files.unwrap().mode, Mode(0o640));
+        assert_eq!(
+            parse("key = 'x'\nfiles = { directory = '/c', mode = '0640' }").files.unwrap().mode,
+            FileMode(0o640)
+        );
         for text in
             ["key = 'x'\nfiles = { directory = '/c', mode = '0999' }", "key = 'x'\nhok.command = []", "key = '../x'"]
         {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::delegated::DelegatedSection;
 pub use self::propagation::{PropagationCheck, PropagationSection};
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
 
@@ -63,12 +63,12 @@ pub struct IonosSection {
     /// The file that holds the API token. Default none: the environment or systemd credentials give it.
     pub token_file: Option<PathBuf>,
     /// How long one call may take. Default `30s`.
-    pub timeout: Span,
+    pub timeout: TimeSpan,
 }
 
 impl Default for IonosSection {
     fn default() -> Self {
-        Self { endpoint: "https://dns.de-fra.ionos.com".to_owned(), token_file: None, timeout: Span::seconds(30) }
+        Self { endpoint: "https://dns.de-fra.ionos.com".to_owned(), token_file: None, timeout: TimeSpan::seconds(30) }
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     fn an_empty_section_has_its_defaults() {
         let section: DnsSection = toml::from_str("").unwrap();
         assert_eq!(section.ionos.endpoint, "https://dns.de-fra.ionos.com");
-        assert_eq!(section.propagation.timeout, Span::seconds(300));
+        assert_eq!(section.propagation.timeout, TimeSpan::seconds(300));
         assert!(section.zones.is_empty() && section.adapters.is_empty());
     }
 

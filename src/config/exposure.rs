@@ -21,7 +21,7 @@ pub struct Exposure {
     /// What ends that, in words.
     pub remedy: String,
     /// Whether a secret is open to others now, or can be exchanged by them.
-    pub grave: bool,
+    pub is_severe: bool,
 }
 
 impl fmt::Display for Exposure {
@@ -32,23 +32,24 @@ impl fmt::Display for Exposure {
 
 /// What of these settings is open to others, each path once. What is not there, or cannot be looked at, is not this check's
 /// business.
-pub fn exposures(config: &Config) -> Vec<Exposure> {
-    let mut files = secret::files(config);
+pub fn find_exposures(config: &Config) -> Vec<Exposure> {
+    let mut files = secret::secret_files(config);
     files.sort();
     files.dedup();
-    let secrets = files.iter().filter_map(|file| of_file(file, "a secret"));
-    let settings = config.passed_over.with_secrets.iter().filter_map(|file| of_file(file, "a password or token"));
+    let secrets = files.iter().filter_map(|file| check_file(file, "a secret"));
+    let settings =
+        config.skipped_fragments.files_with_secrets.iter().filter_map(|file| check_file(file, "a password or token"));
     let state = state_folders(config);
-    let state = state.iter().filter_map(|folder| of_state_folder(folder));
+    let state = state.iter().filter_map(|folder| check_state_folder(folder));
     let mut folders: Vec<&PathBuf> =
         config.deliveries.iter().filter_map(|entry| Some(&entry.files.as_ref()?.directory)).collect();
     folders.sort();
     folders.dedup();
-    let delivered = folders.into_iter().filter_map(|folder| of_folder(folder));
-    secrets.chain(settings).chain(state).chain(delivered).chain(open_modes(config)).collect()
+    let delivered = folders.into_iter().filter_map(|folder| check_delivery_folder(folder));
+    secrets.chain(settings).chain(state).chain(delivered).chain(check_key_modes(config)).collect()
 }
 
-fn of_file(file: &Path, what: &str) -> Option<Exposure> {
+fn check_file(file: &Path, what: &str) -> Option<Exposure> {
     let (path, metadata) = reachable(file)?;
     if is_mounted_secret(&path) {
         return None;
@@ -63,7 +64,7 @@ fn of_file(file: &Path, what: &str) -> Option<Exposure> {
         path: file.to_owned(),
         fault: format!("everybody on this machine can {act} {shown}, which holds {what}"),
         remedy: format!("`chmod 600 {shown}`"),
-        grave: true,
+        is_severe: true,
     })
 }
 
@@ -79,7 +80,7 @@ fn state_folders(config: &Config) -> Vec<PathBuf> {
 }
 
 /// The sealed database and the key file lie there. Whoever can write into it can put others in their place.
-fn of_state_folder(folder: &Path) -> Option<Exposure> {
+fn check_state_folder(folder: &Path) -> Option<Exposure> {
     let (_, metadata) = reachable(folder)?;
     if !metadata.is_dir() || is_volume_of_pod(&metadata) {
         return None;
@@ -90,7 +91,7 @@ fn of_state_folder(folder: &Path) -> Option<Exposure> {
         mode if mode & OTHERS_WRITE != 0 => ("everybody on this machine", CHANGE),
         // Where another owns it, such as a volume of Kubernetes with an fsGroup, we come in by that group ourselves.
         mode if mode & GROUP_WRITE != 0 && !group_is_ours => ("its group", CHANGE),
-        mode if mode & (OTHERS_READ | OTHERS_ENTER) != 0 => ("everybody on this machine", "look into"),
+        mode if mode & (OTHERS_READ | OTHERS_EXECUTE) != 0 => ("everybody on this machine", "look into"),
         _ => return None,
     };
     let shown = folder.display();
@@ -98,12 +99,12 @@ fn of_state_folder(folder: &Path) -> Option<Exposure> {
         path: folder.to_owned(),
         fault: format!("{who} can {act} the state directory {shown}, where the database or the master key is"),
         remedy: format!("`chmod 700 {shown}`"),
-        grave: act == CHANGE,
+        is_severe: act == CHANGE,
     })
 }
 
 /// Web servers may come into such a folder, so that only a change of it counts.
-fn of_folder(folder: &Path) -> Option<Exposure> {
+fn check_delivery_folder(folder: &Path) -> Option<Exposure> {
     let (_, metadata) = reachable(folder)?;
     let open = metadata.is_dir() && metadata.mode() & OTHERS_WRITE != 0 && !is_volume_of_pod(&metadata);
     let shown = folder.display();
@@ -111,12 +112,12 @@ fn of_folder(folder: &Path) -> Option<Exposure> {
         path: folder.to_owned(),
         fault: format!("everybody on this machine can change what is in {shown}, where private keys are delivered"),
         remedy: format!("`chmod o-w {shown}`"),
-        grave: true,
+        is_severe: true,
     })
 }
 
 /// Deliveries whose settings let everybody read private keys.
-fn open_modes(config: &Config) -> impl Iterator<Item = Exposure> {
+fn check_key_modes(config: &Config) -> impl Iterator<Item = Exposure> {
     config.deliveries.iter().filter_map(|entry| {
         let files = entry.files.as_ref()?;
         let mode = files.key_mode.filter(|mode| mode.0 & (OTHERS_READ | OTHERS_WRITE) != 0)?;
@@ -129,7 +130,7 @@ fn open_modes(config: &Config) -> impl Iterator<Item = Exposure> {
                 files.directory.display()
             ),
             remedy: "name a group and leave key_mode out, or take away the rights of others".to_owned(),
-            grave: true,
+            is_severe: true,
         })
     })
 }
@@ -138,7 +139,7 @@ fn open_modes(config: &Config) -> impl Iterator<Item = Exposure> {
 fn reachable(path: &Path) -> Option<(PathBuf, Metadata)> {
     let path = path.canonicalize().ok()?;
     let metadata = path.metadata().ok()?;
-    let enters = |folder: &Path| folder.metadata().is_ok_and(|metadata| metadata.mode() & OTHERS_ENTER != 0);
+    let enters = |folder: &Path| folder.metadata().is_ok_and(|metadata| metadata.mode() & OTHERS_EXECUTE != 0);
     path.ancestors().skip(1).all(enters).then_some((path, metadata))
 }
 
@@ -148,7 +149,7 @@ fn reachable(path: &Path) -> Option<(PathBuf, Metadata)> {
 fn is_mounted_secret(path: &Path) -> bool {
     let of_kubernetes =
         |part: Component<'_>| matches!(part, Component::Normal(name) if name.as_encoded_bytes().starts_with(b".."));
-    MOUNTS.iter().any(|mount| path.starts_with(mount)) || path.components().any(of_kubernetes)
+    SECRET_MOUNTS.iter().any(|mount| path.starts_with(mount)) || path.components().any(of_kubernetes)
 }
 
 /// An `emptyDir` is root's and open to the whole pod, which is this program and what was put beside it on purpose.
@@ -156,12 +157,12 @@ fn is_volume_of_pod(metadata: &Metadata) -> bool {
     metadata.uid() == 0 && !geteuid().is_root() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
-const MOUNTS: [&str; 2] = ["/run/credentials", "/run/secrets"];
+const SECRET_MOUNTS: [&str; 2] = ["/run/credentials", "/run/secrets"];
 const CHANGE: &str = "change what is in";
 const GROUP_WRITE: u32 = 0o020;
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
-const OTHERS_ENTER: u32 = 0o001;
+const OTHERS_EXECUTE: u32 = 0o001;
 
 #[cfg(test)]
 mod tests {
@@ -182,12 +183,12 @@ mod tests {
         let told = |folder_mode, file_mode| {
             chmod(&file, file_mode);
             chmod(folder.path(), folder_mode);
-            of_file(&file, "a secret").map(|exposure| exposure.to_string())
+            check_file(&file, "a secret").map(|exposure| exposure.to_string())
         };
         assert!(told(0o755, 0o644).unwrap().starts_with("everybody on this machine can read "));
         assert!(told(0o755, 0o666).unwrap().starts_with("everybody on this machine can change "));
         assert!(told(0o700, 0o644).is_none() && told(0o755, 0o640).is_none());
-        assert!(of_file(Path::new("/nowhere/token"), "a secret").is_none());
+        assert!(check_file(Path::new("/nowhere/token"), "a secret").is_none());
     }
 
     #[test]
@@ -201,7 +202,7 @@ mod tests {
         chmod(&version.join("token"), 0o444);
         symlink("..2026_01_31_12_00_00.123", folder.path().join("..data")).unwrap();
         symlink("..data/token", folder.path().join("token")).unwrap();
-        assert_eq!(of_file(&folder.path().join("token"), "a secret"), None);
+        assert_eq!(check_file(&folder.path().join("token"), "a secret"), None);
         assert!(is_mounted_secret(Path::new("/run/credentials/autocertd.service/ionos-token")));
         assert!(!is_mounted_secret(Path::new("/etc/autocertd/token")));
     }
@@ -233,15 +234,15 @@ mod tests {
                 chmod(&at(name), file_mode);
             }
             let config = Config::load(Some(&at("autocertd.toml"))).unwrap();
-            exposures(&config).into_iter().map(|exposure| exposure.path).collect::<Vec<_>>()
+            find_exposures(&config).into_iter().map(|exposure| exposure.path).collect::<Vec<_>>()
         };
         let all = ["key", "autocertd.toml", "conf.d/a.toml", "state", "keys", "keys"].map(at);
         assert_eq!(modes(0o777, 0o644), all);
         assert_eq!(modes(0o755, 0o640), [at("state"), at("keys")]);
         chmod(&at("state"), 0o770);
         let config = Config::load(Some(&at("autocertd.toml"))).unwrap();
-        assert!(exposures(&config)[0].fault.starts_with("its group can change what is in the state directory"));
+        assert!(find_exposures(&config)[0].fault.starts_with("its group can change what is in the state directory"));
         chmod(&at("state"), 0o700);
-        assert_eq!(exposures(&config).len(), 1, "the mode of the keys alone");
+        assert_eq!(find_exposures(&config).len(), 1, "the mode of the keys alone");
     }
 }

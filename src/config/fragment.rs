@@ -15,7 +15,7 @@ use crate::domain::declared::DeclaredKey;
 /// What a file in `conf.d` may hold.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Fragment {
+pub(super) struct ConfigFragment {
     #[serde(rename = "provider")]
     providers: Vec<ProviderEntry>,
     #[serde(rename = "auto_certificate")]
@@ -26,42 +26,45 @@ pub(super) struct Fragment {
 
 /// What lies in the folder `conf.d` beside a settings file.
 #[derive(Debug, Default)]
-struct ConfD {
+struct FragmentFolder {
     /// The files to read, in order.
     files: Vec<PathBuf>,
     /// Links that lead nowhere.
-    dangling: Vec<PathBuf>,
+    dangling_links: Vec<PathBuf>,
     /// Files that are not read although they look like settings: their names end otherwise.
-    unread: Vec<PathBuf>,
+    misnamed: Vec<PathBuf>,
 }
 
 /// What the settings could not be read from, or was passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PassedOver {
+pub(super) struct SkippedFragments {
     /// Links in `conf.d` that lead nowhere. What their files declare is unknown.
-    pub dangling: Vec<PathBuf>,
+    pub dangling_links: Vec<PathBuf>,
     /// Files in `conf.d` that are not read because of their names.
-    pub unread: Vec<PathBuf>,
+    pub misnamed: Vec<PathBuf>,
     /// Declared auto-certificates whose provider is in no file that could be read.
-    pub left_out: Vec<DeclaredKey>,
+    pub left_out_keys: Vec<DeclaredKey>,
     /// Files whose text has a password or token in it.
-    pub with_secrets: Vec<PathBuf>,
+    pub files_with_secrets: Vec<PathBuf>,
 }
 
 impl Config {
     /// Adds what the files in the folder `conf.d` beside the settings file declare.
     pub(super) fn read_fragments(&mut self, settings: &Path) -> Result<(), ConfigError> {
-        let ConfD { files, dangling, unread } = ConfD::beside(settings)?;
-        let mut origins = Origins::default();
-        origins.note(settings, Fragment::keys(&self.providers, &self.auto_certificates, &self.deliveries))?;
+        let FragmentFolder { files, dangling_links: dangling, misnamed: unread } =
+            FragmentFolder::read_beside(settings)?;
+        let mut origins = KeyOrigins::default();
+        origins.record(settings, ConfigFragment::keys(&self.providers, &self.auto_certificates, &self.deliveries))?;
         let mut with_secrets = Vec::new();
         if self.store.has_password() || has_secrets(&self.deliveries) {
             with_secrets.push(settings.to_owned());
         }
         for path in files {
-            let fragment: Fragment = parse(&read_text(&path)?, &path)?;
-            origins
-                .note(&path, Fragment::keys(&fragment.providers, &fragment.auto_certificates, &fragment.deliveries))?;
+            let fragment: ConfigFragment = parse(&read_text(&path)?, &path)?;
+            origins.record(
+                &path,
+                ConfigFragment::keys(&fragment.providers, &fragment.auto_certificates, &fragment.deliveries),
+            )?;
             if has_secrets(&fragment.deliveries) {
                 with_secrets.push(path);
             }
@@ -69,7 +72,12 @@ impl Config {
             self.auto_certificates.extend(fragment.auto_certificates);
             self.deliveries.extend(fragment.deliveries);
         }
-        self.passed_over = PassedOver { dangling, unread, left_out: Vec::new(), with_secrets };
+        self.skipped_fragments = SkippedFragments {
+            dangling_links: dangling,
+            misnamed: unread,
+            left_out_keys: Vec::new(),
+            files_with_secrets: with_secrets,
+        };
         if !self.is_complete() {
             self.leave_out_unresolved();
         }
@@ -84,10 +92,11 @@ impl Config {
             provider.staging = provider.staging.take().filter(|key| providers.contains(key));
         }
         let known: HashSet<&DeclaredKey> = providers.iter().collect();
-        let (resolved, unresolved): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.auto_certificates).into_iter().partition(|entry| entry.reference(&known).is_ok());
+        let (resolved, unresolved): (Vec<_>, Vec<_>) = std::mem::take(&mut self.auto_certificates)
+            .into_iter()
+            .partition(|entry| entry.resolve_provider(&known).is_ok());
         self.auto_certificates = resolved;
-        self.passed_over.left_out = unresolved.into_iter().map(|entry| entry.key).collect();
+        self.skipped_fragments.left_out_keys = unresolved.into_iter().map(|entry| entry.key).collect();
     }
 }
 
@@ -97,7 +106,7 @@ fn has_secrets(deliveries: &[DeliveryEntry]) -> bool {
     urls.filter_map(|url| Url::parse(url).ok()).any(|url| url.password().is_some() || url.query().is_some())
 }
 
-impl Fragment {
+impl ConfigFragment {
     fn keys(
         providers: &[ProviderEntry],
         auto_certificates: &[AutoCertificateEntry],
@@ -112,14 +121,14 @@ impl Fragment {
 
 /// In which file each key stands, so that a second one can be told with both files.
 #[derive(Debug, Default)]
-struct Origins(HashMap<(&'static str, DeclaredKey), PathBuf>);
+struct KeyOrigins(HashMap<(&'static str, DeclaredKey), PathBuf>);
 
-impl Origins {
+impl KeyOrigins {
     /// Takes note of the keys of a file.
     ///
     /// # Errors
     /// [`ConfigError::Duplicate`] where a key is there already.
-    fn note(&mut self, file: &Path, keys: Vec<(&'static str, DeclaredKey)>) -> Result<(), ConfigError> {
+    fn record(&mut self, file: &Path, keys: Vec<(&'static str, DeclaredKey)>) -> Result<(), ConfigError> {
         for (kind, key) in keys {
             if let Some(first) = self.0.insert((kind, key.clone()), file.to_owned()) {
                 return Err(ConfigError::Duplicate { kind, key, first, second: file.to_owned() });
@@ -129,31 +138,31 @@ impl Origins {
     }
 }
 
-impl ConfD {
+impl FragmentFolder {
     /// Looks into the folder; it is empty where there is none. Hidden files and what editors and package managers leave
     /// behind count for nothing, so that a Kubernetes volume with its `..data` link serves, too.
     ///
     /// # Errors
     /// Where the folder cannot be read, or holds under the name of a settings file something that is no file.
-    fn beside(settings: &Path) -> Result<Self, ConfigError> {
-        let folder = settings.with_file_name(FOLDER);
+    fn read_beside(settings: &Path) -> Result<Self, ConfigError> {
+        let folder = settings.with_file_name(FRAGMENT_FOLDER);
         let unreadable = |path: &Path, source| ConfigError::Unreadable { path: path.to_owned(), source };
         match folder.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(unreadable(&folder, source)),
             Ok(_) if !folder.try_exists().map_err(|source| unreadable(&folder, source))? => {
-                return Ok(Self { dangling: vec![folder], ..Self::default() });
+                return Ok(Self { dangling_links: vec![folder], ..Self::default() });
             }
             Ok(_) => {}
         }
         let mut found = Self::default();
-        for (kind, path) in by_name(&folder)? {
+        for (kind, path) in list_by_kind(&folder)? {
             match kind {
                 NameKind::Settings => {
-                    let place = if is_file(&path)? { &mut found.files } else { &mut found.dangling };
+                    let place = if is_file(&path)? { &mut found.files } else { &mut found.dangling_links };
                     place.push(path);
                 }
-                NameKind::Other if found.unread.len() < MOST_UNREAD => found.unread.push(path),
+                NameKind::Other if found.misnamed.len() < MAX_UNREAD => found.misnamed.push(path),
                 NameKind::Other | NameKind::Leftover => {}
             }
         }
@@ -162,18 +171,18 @@ impl ConfD {
 }
 
 /// The paths in the folder `conf.d` beside a settings file that have names of settings, whatever stands there.
-pub(super) fn paths_beside(settings: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    let folder = settings.with_file_name(FOLDER);
-    let found = if folder.exists() { by_name(&folder)? } else { Vec::new() };
+pub(super) fn fragment_paths(settings: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = settings.with_file_name(FRAGMENT_FOLDER);
+    let found = if folder.exists() { list_by_kind(&folder)? } else { Vec::new() };
     Ok(found.into_iter().filter(|(kind, _)| *kind == NameKind::Settings).map(|(_, path)| path).collect())
 }
 
-fn by_name(folder: &Path) -> Result<Vec<(NameKind, PathBuf)>, ConfigError> {
+fn list_by_kind(folder: &Path) -> Result<Vec<(NameKind, PathBuf)>, ConfigError> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(|source| ConfigError::Unreadable { path: folder.to_owned(), source })?;
     let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
     names.sort();
-    Ok(names.into_iter().map(|name| (NameKind::of(&name.to_string_lossy()), folder.join(name))).collect())
+    Ok(names.into_iter().map(|name| (NameKind::from_name(&name.to_string_lossy()), folder.join(name))).collect())
 }
 
 /// What the name of a file in `conf.d` says about it.
@@ -187,9 +196,9 @@ enum NameKind {
 }
 
 impl NameKind {
-    fn of(name: &str) -> Self {
+    fn from_name(name: &str) -> Self {
         let lower = name.to_lowercase();
-        if name.starts_with(['.', '#']) || LEFTOVERS.iter().any(|ending| lower.ends_with(ending)) {
+        if name.starts_with(['.', '#']) || LEFTOVER_SUFFIXES.iter().any(|ending| lower.ends_with(ending)) {
             Self::Leftover
         } else {
             let extension = Path::new(name).extension().unwrap_or_default();
@@ -221,8 +230,8 @@ fn is_null(path: &Path) -> bool {
     path.canonicalize().is_ok_and(|target| target == Path::new("/dev/null"))
 }
 
-const FOLDER: &str = "conf.d";
-const LEFTOVERS: [&str; 16] = [
+const FRAGMENT_FOLDER: &str = "conf.d";
+const LEFTOVER_SUFFIXES: [&str; 16] = [
     "~",
     ".bak",
     ".swp",
@@ -240,7 +249,7 @@ const LEFTOVERS: [&str; 16] = [
     ".ucf-dist",
     "#",
 ];
-const MOST_UNREAD: usize = 20;
+const MAX_UNREAD: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +273,7 @@ mod tests {
     /// A folder with settings and an empty `conf.d`.
     fn folder(settings: &str) -> (TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let (file, fragments) = (folder.path().join("autocertd.toml"), folder.path().join(FOLDER));
+        let (file, fragments) = (folder.path().join("autocertd.toml"), folder.path().join(FRAGMENT_FOLDER));
         write(&file, settings).unwrap();
         create_dir(&fragments).unwrap();
         (folder, file, fragments)
@@ -301,13 +310,13 @@ mod tests {
         symlink("/dev/null", fragments.join("30-masked.toml")).unwrap();
         let config = Config::load(Some(&settings)).unwrap();
         assert_eq!((keys(&config), config.is_complete()), (vec!["shop"], true));
-        assert!(config.cautions().iter().all(|caution| !caution.contains("conf.d")), "{:?}", config.cautions());
+        assert!(config.warnings().iter().all(|caution| !caution.contains("conf.d")), "{:?}", config.warnings());
 
         for name in ["40-UPPER.TOML", "50-other.conf"] {
             write(fragments.join(name), delivery("other")).unwrap();
         }
         let config = Config::load(Some(&settings)).unwrap();
-        let told = config.cautions().concat();
+        let told = config.warnings().concat();
         assert!(
             keys(&config) == ["shop"] && told.contains("40-UPPER.TOML") && told.contains("50-other.conf"),
             "{told}"
@@ -343,15 +352,15 @@ mod tests {
         assert!(!declared.complete && declared.prune && !config.is_complete());
         let wishes: Vec<&str> = declared.auto_certificates.iter().map(|wish| wish.key.as_str()).collect();
         assert_eq!((wishes, keys(&config)), (vec!["www"], vec!["web"]));
-        let told = config.cautions().join("\n");
+        let told = config.warnings().join("\n");
         assert!(told.contains(link.to_str().unwrap()) && told.contains("[[auto_certificate]] lost is left"), "{told}");
 
         // What is in force is better than a part of it.
         let running = Config { origin: Some(settings.clone()), ..Config::default() };
-        let error = running.load_again().unwrap_err().to_string();
+        let error = running.reload().unwrap_err().to_string();
         assert!(error.contains(link.to_str().unwrap()) && error.contains("a file that does not exist"), "{error}");
         remove_file(&link).unwrap();
-        let error = running.load_again().unwrap_err().to_string();
+        let error = running.reload().unwrap_err().to_string();
         assert!(error.contains("staging = \"zerossl\" is the key of no"), "{error}");
     }
 
@@ -361,12 +370,12 @@ mod tests {
         std::fs::remove_dir(&fragments).unwrap();
         symlink("/nowhere/conf.d", &fragments).unwrap();
         let config = Config::load(Some(&settings)).unwrap();
-        assert!(!config.is_complete() && config.cautions()[0].contains(fragments.to_str().unwrap()));
+        assert!(!config.is_complete() && config.warnings()[0].contains(fragments.to_str().unwrap()));
         let link = folder.path().join("link.toml");
         symlink("/nowhere/autocertd.toml", &link).unwrap();
         let error = Config::load(Some(&link)).unwrap_err().to_string();
         assert!(error.contains(link.to_str().unwrap()), "{error}");
-        assert!(matches!(crate::config::is_there(&link), Err(ConfigError::DanglingLink { .. })));
+        assert!(matches!(crate::config::existing_path(&link), Err(ConfigError::DanglingLink { .. })));
     }
 
     #[test]

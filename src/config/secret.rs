@@ -14,8 +14,9 @@ use crate::domain::secret_text::{self, InvalidSecret};
 
 /// The path of the systemd credential `name`, where systemd passed it (systemd.exec(5), `LoadCredential=`). Commands that
 /// a person runs have that of the running service, as far as their user may read it.
-pub fn credential(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map_or_else(|| PathBuf::from(OF_SERVICE), PathBuf::from);
+pub fn systemd_credential_path(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .map_or_else(|| PathBuf::from(SERVICE_CREDENTIALS_DIRECTORY), PathBuf::from);
     let path = folder.join(name);
     path.exists().then_some(path)
 }
@@ -25,21 +26,21 @@ pub fn credential(name: &str) -> Option<PathBuf> {
 /// # Errors
 /// Where the file is named but cannot be read, or holds no token; likewise the variable. An empty variable is none.
 pub fn ionos_token(token_file: Option<&Path>) -> Result<Option<SecretString>, ConfigError> {
-    let Some(path) = token_file.map(Path::to_owned).or_else(|| credential("ionos-token")) else {
-        return std::env::var_os(IONOS_TOKEN).filter(|token| !token.is_empty()).map(of_variable).transpose();
+    let Some(path) = token_file.map(Path::to_owned).or_else(|| systemd_credential_path("ionos-token")) else {
+        return std::env::var_os(IONOS_TOKEN_VARIABLE).filter(|token| !token.is_empty()).map(from_variable).transpose();
     };
     token("dns.ionos.token_file", &path).map(Some)
 }
 
-fn of_variable(value: OsString) -> Result<SecretString, ConfigError> {
-    let unusable = |fault| ConfigError::UnusableVariable { name: IONOS_TOKEN, fault };
+fn from_variable(value: OsString) -> Result<SecretString, ConfigError> {
+    let unusable = |fault| ConfigError::UnusableVariable { name: IONOS_TOKEN_VARIABLE, fault };
     let value = value.into_string().map(SecretString::from).map_err(|_| unusable(InvalidSecret::NotUtf8))?;
     secret_text::token(value.expose_secret()).map(SecretString::from).map_err(unusable)
 }
 
 /// Every file that these settings name for a secret, whether it is there or not.
-pub fn files(config: &Config) -> Vec<PathBuf> {
-    let cloud_dns = config.dns.ionos.token_file.clone().or_else(|| credential("ionos-token"));
+pub fn secret_files(config: &Config) -> Vec<PathBuf> {
+    let cloud_dns = config.dns.ionos.token_file.clone().or_else(|| systemd_credential_path("ionos-token"));
     // Each kind of adapter names its secrets so.
     let of_adapters = config.dns.adapters.values().flat_map(|adapter| &adapter.settings);
     let of_adapters = of_adapters.filter(|(key, _)| key.ends_with("_file")).filter_map(|(_, value)| value.as_str());
@@ -64,7 +65,7 @@ pub fn files(config: &Config) -> Vec<PathBuf> {
 /// # Errors
 /// Where the file cannot be read or holds no token; `key` is the setting that names it.
 pub fn token(key: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
-    read_as(key, path, secret_text::token)
+    read_with(key, path, secret_text::token)
 }
 
 /// Reads a password from a file, without the line break at its end.
@@ -72,7 +73,7 @@ pub fn token(key: &'static str, path: &Path) -> Result<SecretString, ConfigError
 /// # Errors
 /// Where the file cannot be read or holds no password; `key` is the setting that names it.
 pub fn password(key: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
-    read_as(key, path, secret_text::password)
+    read_with(key, path, secret_text::password)
 }
 
 /// Reads a secret that has a form of its own from a file, without a byte order mark.
@@ -80,10 +81,10 @@ pub fn password(key: &'static str, path: &Path) -> Result<SecretString, ConfigEr
 /// # Errors
 /// Where the file cannot be read, is no text, or is far too long; `key` is the setting that names it.
 pub fn read(key: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
-    read_as(key, path, |text| Ok(secret_text::without_mark(text)))
+    read_with(key, path, |text| Ok(secret_text::without_mark(text)))
 }
 
-fn read_as(
+fn read_with(
     key: &'static str,
     path: &Path,
     read: impl FnOnce(&str) -> Result<&str, InvalidSecret>,
@@ -93,8 +94,8 @@ fn read_as(
     let mut bytes = Zeroizing::new(Vec::new());
     // Whatever the path leads to, no more than that is read.
     let file = File::open(path).map_err(unreadable)?;
-    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > LONGEST_FILE {
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(unusable(InvalidSecret::TooLong));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable(InvalidSecret::NotUtf8))?;
@@ -102,10 +103,10 @@ fn read_as(
 }
 
 /// More than a file with all TSIG keys of a server has.
-const LONGEST_FILE: u64 = 1024 * 1024;
-const IONOS_TOKEN: &str = "IONOS_TOKEN";
+const MAX_FILE_SIZE: u64 = 1024 * 1024;
+const IONOS_TOKEN_VARIABLE: &str = "IONOS_TOKEN";
 /// Where systemd keeps the credentials of the service while it runs.
-const OF_SERVICE: &str = "/run/credentials/autocertd.service";
+const SERVICE_CREDENTIALS_DIRECTORY: &str = "/run/credentials/autocertd.service";
 
 #[cfg(test)]
 mod tests {
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_variable_is_read_as_a_file_is() {
-        let read = |value: &str| of_variable(value.into()).map(|token| token.expose_secret().to_owned());
+        let read = |value: &str| from_variable(value.into()).map(|token| token.expose_secret().to_owned());
         assert_eq!(read("Bearer s3cret ").unwrap(), "s3cret");
         assert_eq!(
             read("s3cret x").unwrap_err().to_string(),

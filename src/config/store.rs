@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
-use crate::config::span::Span;
 pub use crate::config::store::tls::InvalidTls;
+use crate::config::time_span::TimeSpan;
 use crate::config::{ConfigError, secret};
 use crate::domain::secret_text::{self, InvalidSecret};
 
@@ -28,12 +28,12 @@ pub struct StoreSection {
     /// The most connections at once.
     pub max_connections: u32,
     /// How long one call of the database may take, from `1s` to `1h`; default `30s`.
-    pub timeout: Span,
+    pub timeout: TimeSpan,
 }
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: None, url_file: None, max_connections: DEFAULT_CONNECTIONS, timeout: Span::seconds(30) }
+        Self { url: None, url_file: None, max_connections: DEFAULT_CONNECTIONS, timeout: TimeSpan::seconds(30) }
     }
 }
 
@@ -112,7 +112,7 @@ pub enum InvalidStoreSection {
     NoConnections,
     /// The time limit is out of bounds.
     #[error("store.timeout is {0}; write a span between {SHORTEST_TIMEOUT} and {LONGEST_TIMEOUT}")]
-    Timeout(Span),
+    Timeout(TimeSpan),
 }
 
 /// Where and how to open the store.
@@ -149,10 +149,10 @@ pub struct InvalidStoreUrl;
 
 impl StoreUrl {
     /// What is unwise about it, in words.
-    pub fn caution(&self) -> Option<String> {
+    pub fn connection_warning(&self) -> Option<String> {
         match self {
             Self::Sqlite(_) => None,
-            Self::Postgres(url) => tls::caution(url.expose_secret()),
+            Self::Postgres(url) => tls::insecure_connection_warning(url.expose_secret()),
         }
     }
 
@@ -217,8 +217,8 @@ fn unparsed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretS
 
 /// SQLite writes one at a time anyway.
 const DEFAULT_CONNECTIONS: u32 = 4;
-const SHORTEST_TIMEOUT: Span = Span::seconds(1);
-const LONGEST_TIMEOUT: Span = Span::seconds(3_600);
+const SHORTEST_TIMEOUT: TimeSpan = TimeSpan::seconds(1);
+const LONGEST_TIMEOUT: TimeSpan = TimeSpan::seconds(3_600);
 const DEFAULT_FILE: &str = "autocertd.db";
 
 #[cfg(test)]

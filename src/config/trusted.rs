@@ -7,24 +7,24 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::declared::unique;
+use crate::config::declared::require_unique_keys;
 use crate::config::delivery::DeliveryEntry;
-use crate::config::fragment::{self, Fragment};
-use crate::config::{Config, ConfigError, USUAL_PATH, parse, read_text};
+use crate::config::fragment::{self, ConfigFragment};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, parse, read_text};
 
 /// The deliveries in files of root's alone.
 #[derive(Debug, Default)]
-pub struct Trusted {
+pub struct TrustedDeliveries {
     /// The deliveries.
     pub deliveries: Vec<DeliveryEntry>,
     /// The files that were not read.
-    pub refused: Vec<Untrusted>,
+    pub refused: Vec<UntrustedFile>,
 }
 
 /// A file that others than root could change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not obeyed: {} {fault}", .file.display(), .place.display())]
-pub struct Untrusted {
+pub struct UntrustedFile {
     /// The file.
     pub file: PathBuf,
     /// What of it is at fault: the file itself or a folder above it.
@@ -33,22 +33,22 @@ pub struct Untrusted {
     pub fault: &'static str,
 }
 
-impl Trusted {
+impl TrustedDeliveries {
     /// Reads the deliveries in `path`, without one in the usual settings file where that exists, and in the files of
     /// `conf.d` beside it. A file that others can change is not even opened.
     ///
     /// # Errors
     /// Where a file of root's cannot be read or is malformed.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let settings = path.unwrap_or(Path::new(USUAL_PATH));
+        let settings = path.unwrap_or(Path::new(DEFAULT_PATH));
         let mut trusted = Self::default();
         if path.is_some() || settings.exists() {
             trusted.add(settings, |text| parse::<Config>(text, settings).map(|config| config.deliveries))?;
         }
-        for file in fragment::paths_beside(settings)? {
-            trusted.add(&file, |text| parse::<Fragment>(text, &file).map(|fragment| fragment.deliveries))?;
+        for file in fragment::fragment_paths(settings)? {
+            trusted.add(&file, |text| parse::<ConfigFragment>(text, &file).map(|fragment| fragment.deliveries))?;
         }
-        unique("delivery", trusted.deliveries.iter().map(|entry| &entry.key))?;
+        require_unique_keys("delivery", trusted.deliveries.iter().map(|entry| &entry.key))?;
         Ok(trusted)
     }
 
@@ -59,7 +59,7 @@ impl Trusted {
     ) -> Result<(), ConfigError> {
         let missing = |_| Some((file.to_owned(), "is not there, or cannot be looked at"));
         match find_fault(file).unwrap_or_else(missing) {
-            Some((place, fault)) => self.refused.push(Untrusted { file: file.to_owned(), place, fault }),
+            Some((place, fault)) => self.refused.push(UntrustedFile { file: file.to_owned(), place, fault }),
             None => self.deliveries.extend(read(&read_text(file)?)?),
         }
         Ok(())
@@ -70,23 +70,23 @@ impl Trusted {
 /// decides where the path leads.
 fn find_fault(file: &Path) -> io::Result<Option<(PathBuf, &'static str)>> {
     let (mut place, mut links) = (PathBuf::from("/"), 0);
-    let mut ahead = steps(&std::path::absolute(file)?);
+    let mut ahead = path_steps(&std::path::absolute(file)?);
     while let Some(step) = ahead.pop() {
         match step {
-            Step::Top => place = PathBuf::from("/"),
-            Step::Up => _ = place.pop(),
-            Step::Into(name) => place.push(name),
+            PathStep::Root => place = PathBuf::from("/"),
+            PathStep::Parent => _ = place.pop(),
+            PathStep::Child(name) => place.push(name),
         }
         let metadata = place.symlink_metadata()?;
-        if let Some(fault) = fault_of(&metadata, ahead.len()) {
+        if let Some(fault) = check_permissions(&metadata, ahead.len()) {
             return Ok(Some((place, fault)));
         }
         if metadata.is_symlink() {
             links += 1;
-            if links > MOST_LINKS {
+            if links > MAX_LINKS {
                 return Err(io::Error::other("too many links"));
             }
-            let target = steps(&std::fs::read_link(&place)?);
+            let target = path_steps(&std::fs::read_link(&place)?);
             place.pop();
             ahead.extend(target);
         }
@@ -95,26 +95,26 @@ fn find_fault(file: &Path) -> io::Result<Option<(PathBuf, &'static str)>> {
 }
 
 /// A part of a path.
-enum Step {
-    Top,
-    Up,
-    Into(OsString),
+enum PathStep {
+    Root,
+    Parent,
+    Child(OsString),
 }
 
 /// The parts of a path, the first one last.
-fn steps(path: &Path) -> Vec<Step> {
+fn path_steps(path: &Path) -> Vec<PathStep> {
     let step = |component: Component<'_>| match component {
-        Component::RootDir => Some(Step::Top),
-        Component::ParentDir => Some(Step::Up),
-        Component::Normal(name) => Some(Step::Into(name.to_owned())),
+        Component::RootDir => Some(PathStep::Root),
+        Component::ParentDir => Some(PathStep::Parent),
+        Component::Normal(name) => Some(PathStep::Child(name.to_owned())),
         Component::CurDir | Component::Prefix(_) => None,
     };
     path.components().rev().filter_map(step).collect()
 }
 
 /// `depth` is the number of steps that follow: 0 for the file, 1 for its folder or the folder of a link to it, and so on.
-fn fault_of(metadata: &Metadata, depth: usize) -> Option<&'static str> {
-    let writable = metadata.mode() & OTHERS_WRITE != 0;
+fn check_permissions(metadata: &Metadata, depth: usize) -> Option<&'static str> {
+    let writable = metadata.mode() & GROUP_OR_OTHERS_WRITE != 0;
     // In a sticky folder nobody moves or removes what root owns; yet anybody may add to it.
     let bounded = depth > 1 && metadata.mode() & STICKY != 0;
     if metadata.uid() != ROOT {
@@ -127,10 +127,10 @@ fn fault_of(metadata: &Metadata, depth: usize) -> Option<&'static str> {
 }
 
 const ROOT: u32 = 0;
-const OTHERS_WRITE: u32 = 0o022;
+const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 /// As many as Linux follows.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -144,7 +144,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         if folder.path().metadata().unwrap().uid() != ROOT {
-            autocertd_support::skipped::skipped("only root can make files that are trusted");
+            autocertd_support::skipped::report_skipped("only root can make files that are trusted");
             return;
         }
         for name in ["good", "open"] {

@@ -2,20 +2,20 @@
 //! the new one with its own, whatever happens in between; the previous version is kept for a roll-back.
 
 mod access;
-mod bundle;
 mod certificate_folder;
 mod contents;
 mod error;
 mod folder;
+mod pkcs12;
 mod placeholder;
 
 use std::path::PathBuf;
 
 use crate::config::delivery::FilesEntry;
-use crate::deliver::files::access::Access;
+use crate::deliver::files::access::FileAccess;
 use crate::deliver::files::certificate_folder::{CertificateFolder, PLACEHOLDER};
 use crate::deliver::files::error::FilesError;
-use crate::deliver::parcel::{DeliveryRecipient, DeliveryPayload};
+use crate::deliver::payload::{DeliveryPayload, DeliveryRecipient};
 use crate::domain::disposition::Failure;
 use crate::domain::moment::Moment;
 
@@ -40,7 +40,7 @@ pub enum RollBackOutcome {
     /// The previous certificate is live again.
     Done,
     /// There is none; a placeholder is none.
-    Nothing,
+    NoPrevious,
     /// It expired at that moment, and what is live stays so.
     Expired(Moment),
 }
@@ -52,7 +52,7 @@ impl FilesDelivery {
     }
 
     /// The folder of this addressee.
-    pub fn folder_of(&self, addressee: &DeliveryRecipient) -> PathBuf {
+    pub fn folder_for(&self, addressee: &DeliveryRecipient) -> PathBuf {
         self.0.directory.join(&addressee.label)
     }
 
@@ -62,10 +62,10 @@ impl FilesDelivery {
     /// What failed and what to do; what was live before stays so.
     pub async fn publish(&self, parcel: &DeliveryPayload) -> Result<PublishOutcome, Failure> {
         let parcel = parcel.clone();
-        self.blocking(move |entry| {
-            let access = Access::of(entry)?;
-            let contents = contents::of(entry, &access, &parcel)?;
-            let folder = CertificateFolder::open_or_make(&entry.directory, &parcel.addressee.label, &access)?;
+        self.run_blocking(move |entry| {
+            let access = FileAccess::from_entry(entry)?;
+            let contents = contents::build_contents(entry, &access, &parcel)?;
+            let folder = CertificateFolder::open_or_create(&entry.directory, &parcel.recipient.label, &access)?;
             let _lock = folder.lock()?;
             folder.publish(&parcel.certificate.to_string(), &contents, &access)
         })
@@ -78,10 +78,10 @@ impl FilesDelivery {
     /// Where that cannot be told.
     pub async fn is_current(&self, parcel: &DeliveryPayload) -> Result<bool, Failure> {
         let parcel = parcel.clone();
-        self.blocking(move |entry| {
-            let access = Access::of(entry)?;
-            let contents = contents::of(entry, &access, &parcel)?;
-            let folder = CertificateFolder::open(&entry.directory, &parcel.addressee.label)?;
+        self.run_blocking(move |entry| {
+            let access = FileAccess::from_entry(entry)?;
+            let contents = contents::build_contents(entry, &access, &parcel)?;
+            let folder = CertificateFolder::open(&entry.directory, &parcel.recipient.label)?;
             folder.map_or(Ok(false), |folder| folder.is_live(&contents, &access))
         })
         .await
@@ -93,9 +93,9 @@ impl FilesDelivery {
     /// What failed and what to do; what was live before stays so.
     pub async fn roll_back(&self, addressee: &DeliveryRecipient, now: Moment) -> Result<RollBackOutcome, Failure> {
         let label = addressee.label.clone();
-        self.blocking(move |entry| {
+        self.run_blocking(move |entry| {
             let Some(folder) = CertificateFolder::open(&entry.directory, &label)? else {
-                return Ok(RollBackOutcome::Nothing);
+                return Ok(RollBackOutcome::NoPrevious);
             };
             let _lock = folder.lock()?;
             folder.roll_back(now)
@@ -107,18 +107,18 @@ impl FilesDelivery {
     ///
     /// # Errors
     /// What failed and what to do.
-    pub async fn place_holder(&self, addressee: &DeliveryRecipient) -> Result<(), Failure> {
+    pub async fn publish_placeholder(&self, addressee: &DeliveryRecipient) -> Result<(), Failure> {
         let addressee = addressee.clone();
-        self.blocking(move |entry| {
-            let access = Access::of(entry)?;
-            let contents = contents::of(entry, &access, &placeholder::parcel(&addressee)?)?;
+        self.run_blocking(move |entry| {
+            let access = FileAccess::from_entry(entry)?;
+            let contents = contents::build_contents(entry, &access, &placeholder::make_placeholder(&addressee)?)?;
             // A look without the lock first, which also a folder that can only be read allows.
             if let Some(folder) = CertificateFolder::open(&entry.directory, &addressee.label)?
                 && folder.needs_no_placeholder(&contents, &access)?
             {
                 return Ok(());
             }
-            let folder = CertificateFolder::open_or_make(&entry.directory, &addressee.label, &access)?;
+            let folder = CertificateFolder::open_or_create(&entry.directory, &addressee.label, &access)?;
             let _lock = folder.lock()?;
             if !folder.needs_no_placeholder(&contents, &access)? {
                 folder.publish(PLACEHOLDER, &contents, &access)?;
@@ -129,7 +129,7 @@ impl FilesDelivery {
     }
 
     /// Runs on a thread that may wait for a disk.
-    async fn blocking<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&FilesEntry) -> Result<T, FilesError> + Send + 'static,
     ) -> Result<T, Failure> {

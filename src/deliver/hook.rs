@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::config::delivery::{HookEntry, InvalidDelivery};
-use crate::config::span::Span;
-use crate::deliver::parcel::DeliveryPayload;
+use crate::config::time_span::TimeSpan;
+use crate::deliver::payload::DeliveryPayload;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
 use crate::domain::fingerprint::Fingerprint;
@@ -18,7 +18,7 @@ use crate::runtime::program;
 pub struct Hook {
     program: String,
     arguments: Vec<String>,
-    timeout: Span,
+    timeout: TimeSpan,
 }
 
 impl Hook {
@@ -36,9 +36,9 @@ impl Hook {
     /// # Errors
     /// Where it cannot be started, fails, or takes longer than it may; the message holds its last lines.
     pub async fn run(&self, environment: HookEnvironment) -> Result<(), Failure> {
-        let mut command = program::apart(&self.program);
+        let mut command = program::isolated_command(&self.program);
         command.args(&self.arguments).envs(environment.0);
-        let ended = program::run(command, self.timeout.duration()).await.map_err(|error| self.cannot_start(&error))?;
+        let ended = program::run(command, self.timeout.duration()).await.map_err(|error| self.start_failure(&error))?;
         let Self { program, timeout, .. } = self;
         match ended.status {
             Some(status) if status.success() => Ok(()),
@@ -51,7 +51,7 @@ impl Hook {
         }
     }
 
-    fn cannot_start(&self, error: &std::io::Error) -> Failure {
+    fn start_failure(&self, error: &std::io::Error) -> Failure {
         let advice = match error.kind() {
             ErrorKind::NotFound => "; install it, and look whether its first line names a program that is there",
             ErrorKind::PermissionDenied => "; make it executable for the user that runs autocertd",
@@ -64,14 +64,14 @@ impl Hook {
 
 /// What happened to the certificate of which a hook is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum HookEvent {
     /// It was delivered.
     Deployed,
     /// It was taken back, and the previous version of the files is live again.
     RolledBack,
 }
 
-impl Event {
+impl HookEvent {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Deployed => "deployed",
@@ -89,15 +89,15 @@ impl HookEnvironment {
     ///
     /// # Errors
     /// Where the parcel holds no certificate.
-    pub fn of(
-        event: Event,
+    pub fn from_payload(
+        event: HookEvent,
         delivery: &DeclaredKey,
         parcel: &DeliveryPayload,
         directory: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let fingerprint = Fingerprint::of_pem(&parcel.leaf_pem)
+        let fingerprint = Fingerprint::from_pem(&parcel.leaf_pem)
             .map_err(|error| Failure::retry(format!("the certificate to deliver cannot be read: {error}")))?;
-        let addressee = &parcel.addressee;
+        let addressee = &parcel.recipient;
         let names: Vec<String> = addressee.names.iter().map(ToString::to_string).collect();
         let text = OsString::from;
         Ok(Self(vec![

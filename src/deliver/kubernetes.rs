@@ -16,11 +16,11 @@ use serde_json::Value;
 
 use self::error::KubernetesError;
 use self::naming::{NamePattern, is_label};
-use self::secret::{Found, Wanted};
+use self::secret::{DesiredSecret, ExistingSecret};
 use crate::config::delivery::KubernetesEntry;
-use crate::config::span::Span;
-use crate::deliver::service::{Advice, Call, Service, TokenFile};
-use crate::deliver::{Delivered, Delivery, DeliveryPayload};
+use crate::config::time_span::TimeSpan;
+use crate::deliver::service::{AuthorizationAdvice, DeliveryService, ServiceCall, TokenFile};
+use crate::deliver::{Delivery, DeliveryOutcome, DeliveryPayload};
 use crate::domain::disposition::Failure;
 use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
 use crate::runtime::clock::SharedClock;
@@ -33,7 +33,7 @@ pub struct KubernetesDelivery {
     namespace: Option<String>,
     server: Endpoint,
     service_account: PathBuf,
-    timeout: Span,
+    timeout: TimeSpan,
     clock: SharedClock,
 }
 
@@ -73,31 +73,33 @@ impl KubernetesDelivery {
             return Err(UnusableKubernetes::Namespace(namespace.clone()));
         }
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let server = server(entry.server.as_deref(), variable(HOST), variable(PORT))?;
+        let server = choose_server(entry.server.as_deref(), variable(HOST_VARIABLE), variable(PORT_VARIABLE))?;
         Ok(Self {
             secret,
             namespace: entry.namespace.clone(),
             server,
-            service_account: entry.service_account.clone().unwrap_or_else(|| PathBuf::from(USUAL_SERVICE_ACCOUNT)),
+            service_account: entry.service_account.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SERVICE_ACCOUNT)),
             timeout: entry.timeout,
             clock,
         })
     }
 
     /// The way to the cluster as it is now: Kubernetes exchanges token and root while the pod runs.
-    async fn cluster(&self) -> Result<Cluster, KubernetesError> {
+    async fn connect(&self) -> Result<ClusterConnection, KubernetesError> {
         let namespace = match &self.namespace {
             Some(namespace) => namespace.clone(),
-            None => String::from_utf8_lossy(&read(&self.service_account.join("namespace")).await?).trim().to_owned(),
+            None => {
+                String::from_utf8_lossy(&read_file(&self.service_account.join("namespace")).await?).trim().to_owned()
+            }
         };
-        let mut client = Service::client(&self.server, self.timeout);
+        let mut client = DeliveryService::client_builder(&self.server, self.timeout);
         if self.server.is_https() {
             let path = self.service_account.join("ca.crt");
-            let roots = Certificate::from_pem_bundle(&read(&path).await?).ok().filter(|roots| !roots.is_empty());
+            let roots = Certificate::from_pem_bundle(&read_file(&path).await?).ok().filter(|roots| !roots.is_empty());
             client = client.tls_certs_only(roots.ok_or(KubernetesError::NoRoot(path))?);
         }
         let token = TokenFile { key: "kubernetes.service_account", path: self.service_account.join("token") };
-        let advice = Advice {
+        let advice = AuthorizationAdvice {
             unauthenticated: format!("see that {} holds a token of this cluster", token.path.display()),
             forbidden: format!(
                 "bind the pod's service account to a Role in namespace {namespace} that allows get, create and patch of \
@@ -106,106 +108,119 @@ impl KubernetesDelivery {
         };
         let (endpoint, clock) = (self.server.clone(), self.clock.clone());
         let http = client.build().map_err(KubernetesError::Client)?;
-        let service = Service { name: NAME, http, endpoint, token, advice, said: secret::said, clock };
-        Ok(Cluster { service, namespace })
+        let service =
+            DeliveryService { name: NAME, http, endpoint, token, advice, read_message: secret::status_message, clock };
+        Ok(ClusterConnection { service, namespace })
     }
 
-    async fn write(&self, parcel: &DeliveryPayload) -> Result<(), KubernetesError> {
-        let cluster = self.cluster().await?;
-        let wanted = Wanted::of(parcel, self.secret.name_for(&parcel.addressee.label), cluster.namespace.clone());
-        let Some(found) = cluster.find(&wanted).await? else {
-            cluster.create(&wanted).await?;
+    async fn ensure_secret(&self, parcel: &DeliveryPayload) -> Result<(), KubernetesError> {
+        let cluster = self.connect().await?;
+        let wanted = DesiredSecret::from_payload(
+            parcel,
+            self.secret.name_for(&parcel.recipient.label),
+            cluster.namespace.clone(),
+        );
+        let Some(found) = cluster.find_secret(&wanted).await? else {
+            cluster.create_secret(&wanted).await?;
             tracing::info!(secret = %wanted, "Secret created");
             return Ok(());
         };
         found.check_ours(&wanted)?;
-        if !found.holds(&wanted) {
+        if !found.contains(&wanted) {
             found.check_changeable(&wanted)?;
-            cluster.apply(&wanted, &found).await?;
+            cluster.apply_secret(&wanted, &found).await?;
             tracing::info!(secret = %wanted, "Secret changed");
         }
         Ok(())
     }
 
-    async fn holds(&self, parcel: &DeliveryPayload) -> Result<bool, KubernetesError> {
-        let cluster = self.cluster().await?;
-        let wanted = Wanted::of(parcel, self.secret.name_for(&parcel.addressee.label), cluster.namespace.clone());
-        let found = cluster.find(&wanted).await?;
-        Ok(found.is_some_and(|found| found.check_ours(&wanted).is_ok() && found.holds(&wanted)))
+    async fn is_current(&self, parcel: &DeliveryPayload) -> Result<bool, KubernetesError> {
+        let cluster = self.connect().await?;
+        let wanted = DesiredSecret::from_payload(
+            parcel,
+            self.secret.name_for(&parcel.recipient.label),
+            cluster.namespace.clone(),
+        );
+        let found = cluster.find_secret(&wanted).await?;
+        Ok(found.is_some_and(|found| found.check_ours(&wanted).is_ok() && found.contains(&wanted)))
     }
 }
 
 #[async_trait]
 impl Delivery for KubernetesDelivery {
-    async fn deliver(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<Delivered, Failure> {
-        self.write(parcel).await?;
-        Ok(Delivered::default())
+    async fn deliver(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<DeliveryOutcome, Failure> {
+        self.ensure_secret(parcel).await?;
+        Ok(DeliveryOutcome::default())
     }
 
     async fn is_in_place(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<bool, Failure> {
-        Ok(self.holds(parcel).await?)
+        Ok(self.is_current(parcel).await?)
     }
 }
 
 /// The API server, and the namespace to write to.
-struct Cluster {
-    service: Service,
+struct ClusterConnection {
+    service: DeliveryService,
     namespace: String,
 }
 
-impl Cluster {
-    async fn find(&self, wanted: &Wanted) -> Result<Option<Found>, KubernetesError> {
+impl ClusterConnection {
+    async fn find_secret(&self, wanted: &DesiredSecret) -> Result<Option<ExistingSecret>, KubernetesError> {
         let path = ["api", "v1", "namespaces", &self.namespace, "secrets", &wanted.name];
-        match self.service.ask(Call { method: Method::GET, path: &path, query: &[], body: None }).await {
+        match self.service.call_json(ServiceCall { method: Method::GET, path: &path, query: &[], body: None }).await {
             Ok(found) => Ok(Some(found)),
-            Err(error) if error.rejected() == Some(404) => Ok(None),
+            Err(error) if error.rejected_status() == Some(404) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn create(&self, wanted: &Wanted) -> Result<(), KubernetesError> {
+    async fn create_secret(&self, wanted: &DesiredSecret) -> Result<(), KubernetesError> {
         let (path, manifest) = (["api", "v1", "namespaces", &self.namespace, "secrets"], wanted.manifest(None));
-        let (query, body) = ([("fieldManager", MANAGER.to_owned())], Some(("application/json", &manifest)));
-        match self.service.send(Call { method: Method::POST, path: &path, query: &query, body }).await {
+        let (query, body) = ([("fieldManager", FIELD_MANAGER.to_owned())], Some(("application/json", &manifest)));
+        match self.service.send(ServiceCall { method: Method::POST, path: &path, query: &query, body }).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(match error.rejected() {
-                Some(409) => KubernetesError::Changed(wanted.to_string()),
+            Err(error) => Err(match error.rejected_status() {
+                Some(409) => KubernetesError::Conflict(wanted.to_string()),
                 Some(404) => KubernetesError::NoNamespace(self.namespace.clone()),
                 _ => error.into(),
             }),
         }
     }
 
-    async fn apply(&self, wanted: &Wanted, found: &Found) -> Result<(), KubernetesError> {
+    async fn apply_secret(&self, wanted: &DesiredSecret, found: &ExistingSecret) -> Result<(), KubernetesError> {
         let path = ["api", "v1", "namespaces", &self.namespace, "secrets", &wanted.name];
         let manifest = wanted.manifest(found.version());
-        let query = [("fieldManager", MANAGER.to_owned()), ("force", "true".to_owned())];
+        let query = [("fieldManager", FIELD_MANAGER.to_owned()), ("force", "true".to_owned())];
         // All JSON is YAML.
         let body = Some(("application/apply-patch+yaml", &manifest));
-        match self.service.send(Call { method: Method::PATCH, path: &path, query: &query, body }).await {
+        match self.service.send(ServiceCall { method: Method::PATCH, path: &path, query: &query, body }).await {
             Ok(_) => Ok(()),
-            Err(error) if error.rejected() == Some(409) => Err(KubernetesError::Changed(wanted.to_string())),
+            Err(error) if error.rejected_status() == Some(409) => Err(KubernetesError::Conflict(wanted.to_string())),
             Err(error) => Err(error.into()),
         }
     }
 }
 
 /// The API server of the settings, else the pod's own.
-fn server(set: Option<&str>, host: Option<String>, port: Option<String>) -> Result<Endpoint, UnusableKubernetes> {
+fn choose_server(
+    set: Option<&str>,
+    host: Option<String>,
+    port: Option<String>,
+) -> Result<Endpoint, UnusableKubernetes> {
     match (set, host, port) {
         (Some(server), ..) => Endpoint::parse(server).map_err(UnusableKubernetes::Server),
-        (None, Some(host), Some(port)) => in_pod(&host, &port).map_err(UnusableKubernetes::Environment),
+        (None, Some(host), Some(port)) => endpoint_in_pod(&host, &port).map_err(UnusableKubernetes::Environment),
         (None, ..) => Err(UnusableKubernetes::NoServer),
     }
 }
 
 /// The API server as pods know it; an IPv6 address needs its brackets.
-fn in_pod(host: &str, port: &str) -> Result<Endpoint, InvalidEndpoint> {
+fn endpoint_in_pod(host: &str, port: &str) -> Result<Endpoint, InvalidEndpoint> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     Endpoint::parse(&format!("https://{host}:{port}"))
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, KubernetesError> {
+async fn read_file(path: &Path) -> Result<Vec<u8>, KubernetesError> {
     files::read(path).await.map_err(|source| KubernetesError::Unreadable { path: path.to_owned(), source })
 }
 
@@ -217,11 +232,11 @@ impl std::fmt::Debug for KubernetesDelivery {
 
 const NAME: &str = "kubernetes";
 /// Who writes, as `managedFields` tell it.
-const MANAGER: &str = "autocertd";
-const HOST: &str = "KUBERNETES_SERVICE_HOST";
-const PORT: &str = "KUBERNETES_SERVICE_PORT";
+const FIELD_MANAGER: &str = "autocertd";
+const HOST_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
+const PORT_VARIABLE: &str = "KUBERNETES_SERVICE_PORT";
 /// Where Kubernetes mounts it into each pod.
-const USUAL_SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const DEFAULT_SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 #[cfg(test)]
 mod tests {
@@ -237,9 +252,9 @@ mod tests {
             ("fd00::1", "https://[fd00::1]/api"),
             ("kubernetes.default.svc", "https://kubernetes.default.svc/api"),
         ] {
-            assert_eq!(in_pod(host, "443").unwrap().join(&["api"]).as_str(), url);
+            assert_eq!(endpoint_in_pod(host, "443").unwrap().join(&["api"]).as_str(), url);
         }
-        assert!(in_pod("10.96.0.1", "tcp://x").is_err());
+        assert!(endpoint_in_pod("10.96.0.1", "tcp://x").is_err());
     }
 
     #[test]
@@ -260,7 +275,7 @@ mod tests {
             assert!(matches!(error, UnusableKubernetes::Server(_)), "{error:?}");
         }
         let host = Some("10.96.0.1".to_owned());
-        assert!(matches!(server(None, host.clone(), None), Err(UnusableKubernetes::NoServer)));
-        assert!(matches!(server(None, host, Some("tcp:443".into())), Err(UnusableKubernetes::Environment(_))));
+        assert!(matches!(choose_server(None, host.clone(), None), Err(UnusableKubernetes::NoServer)));
+        assert!(matches!(choose_server(None, host, Some("tcp:443".into())), Err(UnusableKubernetes::Environment(_))));
     }
 }

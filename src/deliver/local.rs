@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::deliver::files::{FilesDelivery, PublishOutcome, RollBackOutcome};
-use crate::deliver::hook::{Event, Hook, HookEnvironment};
+use crate::deliver::hook::{Hook, HookEnvironment, HookEvent};
 use crate::deliver::reload::{Reload, ReloadReached};
-use crate::deliver::verify::Verify;
-use crate::deliver::{DeliveryRecipient, Delivered, Delivery, DeliveryPayload};
+use crate::deliver::verify::TlsVerification;
+use crate::deliver::{Delivery, DeliveryOutcome, DeliveryPayload, DeliveryRecipient};
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
 use crate::domain::fingerprint::Fingerprint;
@@ -26,7 +26,7 @@ pub struct LocalDelivery {
     /// Who is told.
     pub reload: Option<Reload>,
     /// Where it should be served.
-    pub verify: Option<Verify>,
+    pub verify: Option<TlsVerification>,
     /// Whether the previous files go back where it is not served.
     pub rollback: bool,
     /// Whether there are files before there is a certificate.
@@ -37,7 +37,7 @@ pub struct LocalDelivery {
 
 #[async_trait]
 impl Delivery for LocalDelivery {
-    async fn deliver(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<Delivered, Failure> {
+    async fn deliver(&self, parcel: &DeliveryPayload, _: Option<&Value>) -> Result<DeliveryOutcome, Failure> {
         let mut replaced = false;
         if let Some(files) = &self.files {
             let published = files.publish(parcel).await?;
@@ -45,11 +45,11 @@ impl Delivery for LocalDelivery {
             replaced = published == PublishOutcome::Replaced;
         }
         // Who does not run serves nothing that could be looked at.
-        if self.take_up(Event::Deployed, parcel).await? == ReloadReached::Nobody {
-            return Ok(Delivered::default());
+        if self.notify_service(HookEvent::Deployed, parcel).await? == ReloadReached::NotRunning {
+            return Ok(DeliveryOutcome::default());
         }
         match self.verify(parcel).await {
-            Ok(()) => Ok(Delivered::default()),
+            Ok(()) => Ok(DeliveryOutcome::default()),
             // What was live before this try has served: where it is not seen now, an older one is no remedy.
             Err(failure) if self.rollback && replaced => Err(self.roll_back(parcel, failure).await),
             Err(failure) => Err(failure),
@@ -64,13 +64,13 @@ impl Delivery for LocalDelivery {
         }
         let Some(verify) = &self.verify else { return Ok(true) };
         // What cannot be seen just now is no reason to deliver anew; what serves something else is.
-        let served = verify.served(&parcel.addressee).await?;
-        Ok(Fingerprint::of_pem(&parcel.leaf_pem).is_ok_and(|wanted| wanted == served.fingerprint))
+        let served = verify.probe_once(&parcel.recipient).await?;
+        Ok(Fingerprint::from_pem(&parcel.leaf_pem).is_ok_and(|wanted| wanted == served.fingerprint))
     }
 
     async fn prepare(&self, addressee: &DeliveryRecipient) -> Result<(), Failure> {
         match &self.files {
-            Some(files) if self.placeholder => files.place_holder(addressee).await,
+            Some(files) if self.placeholder => files.publish_placeholder(addressee).await,
             _ => Ok(()),
         }
     }
@@ -78,10 +78,10 @@ impl Delivery for LocalDelivery {
 
 impl LocalDelivery {
     /// Has what is live now taken up.
-    async fn take_up(&self, event: Event, parcel: &DeliveryPayload) -> Result<ReloadReached, Failure> {
+    async fn notify_service(&self, event: HookEvent, parcel: &DeliveryPayload) -> Result<ReloadReached, Failure> {
         if let Some(hook) = &self.hook {
-            let directory = self.files.as_ref().map(|files| files.folder_of(&parcel.addressee));
-            hook.run(HookEnvironment::of(event, &self.key, parcel, directory.as_deref())?).await?;
+            let directory = self.files.as_ref().map(|files| files.folder_for(&parcel.recipient));
+            hook.run(HookEnvironment::from_payload(event, &self.key, parcel, directory.as_deref())?).await?;
         }
         match &self.reload {
             Some(reload) => reload.run().await,
@@ -99,12 +99,12 @@ impl LocalDelivery {
     /// Puts the previous version back into service; gives the failure with what became of that.
     async fn roll_back(&self, parcel: &DeliveryPayload, failure: Failure) -> Failure {
         let Some(files) = &self.files else { return failure };
-        let ended = match files.roll_back(&parcel.addressee, self.clock.now()).await {
-            Ok(RollBackOutcome::Done) => match self.take_up(Event::RolledBack, parcel).await {
+        let ended = match files.roll_back(&parcel.recipient, self.clock.now()).await {
+            Ok(RollBackOutcome::Done) => match self.notify_service(HookEvent::RolledBack, parcel).await {
                 Ok(_) => "the previous version went back".to_owned(),
                 Err(error) => format!("the previous files went back, but were not taken up: {error}"),
             },
-            Ok(RollBackOutcome::Nothing) => "there is no previous version to go back to".to_owned(),
+            Ok(RollBackOutcome::NoPrevious) => "there is no previous version to go back to".to_owned(),
             Ok(RollBackOutcome::Expired(at)) => format!("the previous version expired at {at}, so the new one stays"),
             Err(error) => format!("the previous version could not go back: {error}"),
         };

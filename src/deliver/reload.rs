@@ -1,19 +1,19 @@
 //! `reload`: a service is told that there is something new: through systemd, by a signal, or by a request.
 
-pub mod desk;
+mod helper;
 mod post;
-mod request;
 mod signal;
+pub mod spool;
 pub mod unit;
 
 use std::path::PathBuf;
 
 use crate::config::delivery::{InvalidDelivery, ReloadEntry};
-use crate::config::span::Span;
-use crate::deliver::reload::desk::SpoolPaths;
+use crate::config::time_span::TimeSpan;
+use crate::deliver::reload::helper::HelperClient;
 use crate::deliver::reload::post::ReloadPost;
-use crate::deliver::reload::request::Requester;
 use crate::deliver::reload::signal::{SignalJob, SignalTarget};
+use crate::deliver::reload::spool::SpoolPaths;
 use crate::deliver::reload::unit::{UnitJob, UnitName};
 use crate::domain::declared::DeclaredKey;
 use crate::domain::disposition::Failure;
@@ -22,14 +22,14 @@ use crate::runtime::randomness::Randomness;
 /// How a service is told.
 #[derive(Debug)]
 pub struct Reload {
-    way: ReloadMethod,
-    timeout: Span,
+    method: ReloadMethod,
+    timeout: TimeSpan,
 }
 
 #[derive(Debug)]
 enum ReloadMethod {
     Unit(UnitJob),
-    Helper(Requester),
+    Helper(HelperClient),
     Signal(SignalJob),
     Post(ReloadPost),
 }
@@ -40,7 +40,7 @@ pub enum ReloadReached {
     /// The service.
     Service,
     /// Nobody: it does not run, and need not.
-    Nobody,
+    NotRunning,
 }
 
 /// What a reload finds around it.
@@ -49,15 +49,15 @@ pub struct ReloadContext {
     /// The program that speaks to systemd; a bare name is looked for on the `PATH`.
     pub systemctl: PathBuf,
     /// Where the privileged helper is asked.
-    pub desk: SpoolPaths,
+    pub spool: SpoolPaths,
     /// Makes requests to the helper unmistakable.
     pub randomness: Randomness,
 }
 
 impl ReloadContext {
     /// Those of an installed autocertd.
-    pub fn usual(randomness: Randomness) -> Self {
-        Self { systemctl: PathBuf::from(unit::SYSTEMCTL), desk: SpoolPaths::default(), randomness }
+    pub fn installed(randomness: Randomness) -> Self {
+        Self { systemctl: PathBuf::from(unit::SYSTEMCTL), spool: SpoolPaths::default(), randomness }
     }
 }
 
@@ -90,28 +90,30 @@ impl Reload {
     /// # Errors
     /// Where they name none, or one that cannot be.
     pub fn new(entry: &ReloadEntry, key: &DeclaredKey, around: &ReloadContext) -> Result<Self, InvalidReload> {
-        let signal = || signal::parse(entry.signal.as_deref().unwrap_or(USUAL_SIGNAL));
+        let signal = || signal::parse_signal(entry.signal.as_deref().unwrap_or(DEFAULT_SIGNAL));
         let way = match (&entry.unit, &entry.pid_file, &entry.process, &entry.url) {
             (Some(unit), None, None, None) if entry.helper => {
                 // The helper reads it again; what cannot be is better told here.
                 unit.parse::<UnitName>()?;
-                ReloadMethod::Helper(Requester::new(key.clone(), around.desk.clone(), around.randomness.clone()))
+                ReloadMethod::Helper(HelperClient::new(key.clone(), around.spool.clone(), around.randomness.clone()))
             }
-            (Some(unit), None, None, None) => ReloadMethod::Unit(UnitJob::new(unit.parse()?, entry, around.systemctl.clone())),
+            (Some(unit), None, None, None) => {
+                ReloadMethod::Unit(UnitJob::new(unit.parse()?, entry, around.systemctl.clone()))
+            }
             (None, Some(file), None, None) => ReloadMethod::Signal(SignalJob {
-                receiver: SignalTarget::PidFile(file.clone()),
+                target: SignalTarget::PidFile(file.clone()),
                 signal: signal()?,
                 if_running: entry.if_running,
             }),
             (None, None, Some(name), None) => ReloadMethod::Signal(SignalJob {
-                receiver: SignalTarget::Name(name.clone()),
+                target: SignalTarget::Name(name.clone()),
                 signal: signal()?,
                 if_running: entry.if_running,
             }),
             (None, None, None, Some(url)) => ReloadMethod::Post(ReloadPost::new(url, entry.timeout)?),
             _ => return Err(InvalidReload::Unclear(InvalidDelivery::ReloadWithoutTarget)),
         };
-        Ok(Self { way, timeout: entry.timeout })
+        Ok(Self { method: way, timeout: entry.timeout })
     }
 
     /// Tells the service. That it has been told is all that is known then: many take it up a little later.
@@ -119,7 +121,7 @@ impl Reload {
     /// # Errors
     /// Who could not be told, why, and what to do.
     pub async fn run(&self) -> Result<ReloadReached, Failure> {
-        match &self.way {
+        match &self.method {
             ReloadMethod::Unit(job) => job.run(self.timeout).await.map(|()| ReloadReached::Service),
             ReloadMethod::Helper(requester) => requester.run(self.timeout).await.map(|()| ReloadReached::Service),
             ReloadMethod::Signal(errand) => errand.run(self.timeout).await,
@@ -128,4 +130,4 @@ impl Reload {
     }
 }
 
-const USUAL_SIGNAL: &str = "HUP";
+const DEFAULT_SIGNAL: &str = "HUP";

@@ -13,20 +13,20 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::config::ConfigError;
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::retry_after::RetryAfter;
 use crate::domain::secret_text::InvalidSecret;
 use crate::domain::text::RemoteMessage;
-use crate::runtime::bearer::bearer;
+use crate::runtime::bearer::bearer_header;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::files;
 use crate::runtime::network_fault::NetworkFault;
 
 /// A service as one token sees it.
-pub(super) struct Service {
+pub(super) struct DeliveryService {
     /// What it is called in messages: the key of its settings.
     pub(super) name: &'static str,
     pub(super) http: reqwest::Client,
@@ -34,9 +34,9 @@ pub(super) struct Service {
     /// Read anew for each call, because whoever runs this may exchange it at any time.
     pub(super) token: TokenFile,
     /// What to do about a 401 and a 403.
-    pub(super) advice: Advice,
+    pub(super) advice: AuthorizationAdvice,
     /// Reads the words of an answer that is no success.
-    pub(super) said: fn(&[u8]) -> RemoteMessage,
+    pub(super) read_message: fn(&[u8]) -> RemoteMessage,
     pub(super) clock: SharedClock,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct TokenFile {
 
 /// What people can do where the service does not let autocertd in.
 #[derive(Clone, Debug)]
-pub(super) struct Advice {
+pub(super) struct AuthorizationAdvice {
     /// The token is wrong or expired.
     pub(super) unauthenticated: String,
     /// The token is missing a right.
@@ -58,7 +58,7 @@ pub(super) struct Advice {
 }
 
 /// What is asked.
-pub(super) struct Call<'a> {
+pub(super) struct ServiceCall<'a> {
     pub(super) method: Method,
     pub(super) path: &'a [&'a str],
     pub(super) query: &'a [(&'a str, String)],
@@ -97,10 +97,10 @@ pub(super) enum ServiceError {
     Unreadable { service: &'static str, call: String, source: serde_json::Error },
 }
 
-impl Service {
+impl DeliveryService {
     /// What all clients have in common. A token goes nowhere but to its endpoint, and what is not encrypted through no
     /// proxy, which would read it.
-    pub(super) fn client(endpoint: &Endpoint, timeout: Span) -> ClientBuilder {
+    pub(super) fn client_builder(endpoint: &Endpoint, timeout: TimeSpan) -> ClientBuilder {
         let client = reqwest::Client::builder()
             .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout.duration())
@@ -109,7 +109,7 @@ impl Service {
     }
 
     /// One call, and what its answer of success says.
-    pub(super) async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ServiceError> {
+    pub(super) async fn call_json<T: DeserializeOwned>(&self, call: ServiceCall<'_>) -> Result<T, ServiceError> {
         let named = call.to_string();
         let body = self.send(call).await?;
         serde_json::from_slice(&body).map_err(|source| ServiceError::Unreadable {
@@ -120,7 +120,7 @@ impl Service {
     }
 
     /// One call, and the body of its answer of success.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, ServiceError> {
+    pub(super) async fn send(&self, call: ServiceCall<'_>) -> Result<Vec<u8>, ServiceError> {
         let (service, named) = (self.name, call.to_string());
         let mut request = self
             .http
@@ -133,8 +133,8 @@ impl Service {
         let answer = async {
             let response = request.send().await?;
             let (status, headers) = (response.status(), response.headers().clone());
-            let longest = if status.is_success() { LONGEST_ANSWER } else { LONGEST_REFUSAL };
-            Ok((status, headers, body(response, longest).await?))
+            let longest = if status.is_success() { LONGEST_ANSWER } else { MAX_REFUSAL_SIZE };
+            Ok((status, headers, read_bounded(response, longest).await?))
         };
         let (status, headers, body) = match answer.await {
             Ok(answer) => answer,
@@ -150,7 +150,7 @@ impl Service {
             body.ok_or(ServiceError::TooLong { service, call: named })
         } else {
             // The words of a refusal are short, and its status tells what to do.
-            Err(self.refusal(named, status, &headers, &body.unwrap_or_default()))
+            Err(self.error_for_status(named, status, &headers, &body.unwrap_or_default()))
         }
     }
 
@@ -163,11 +163,11 @@ impl Service {
         let unusable = |fault| ServiceError::BadToken { service, path: self.token.path.clone(), fault };
         let content = Zeroizing::new(files::read(&self.token.path).await.map_err(unreadable)?);
         let text = std::str::from_utf8(&content).map_err(|_| unusable(InvalidSecret::NotUtf8))?;
-        bearer(&SecretString::from(text)).map_err(unusable)
+        bearer_header(&SecretString::from(text)).map_err(unusable)
     }
 
-    fn refusal(&self, call: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ServiceError {
-        let (service, said) = (self.name, (self.said)(body));
+    fn error_for_status(&self, call: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ServiceError {
+        let (service, said) = (self.name, (self.read_message)(body));
         let unauthorized = |call, said, advice: &String| ServiceError::Unauthorized {
             service,
             call,
@@ -178,22 +178,22 @@ impl Service {
         match status {
             StatusCode::UNAUTHORIZED => unauthorized(call, said, &self.advice.unauthenticated),
             StatusCode::FORBIDDEN => unauthorized(call, said, &self.advice.forbidden),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => self.busy(call, status, said, headers),
-            status if status.is_server_error() => self.busy(call, status, said, headers),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => self.busy_error(call, status, said, headers),
+            status if status.is_server_error() => self.busy_error(call, status, said, headers),
             status => ServiceError::Rejected { service, call, status: status.as_u16(), said },
         }
     }
 
-    fn busy(&self, call: String, status: StatusCode, said: RemoteMessage, headers: &HeaderMap) -> ServiceError {
+    fn busy_error(&self, call: String, status: StatusCode, said: RemoteMessage, headers: &HeaderMap) -> ServiceError {
         let now = self.clock.now();
-        let asked = RetryAfter::read(headers.get(RETRY_AFTER).map(HeaderValue::as_bytes), now);
-        let not_before = asked.within(LONGEST_REQUESTED_PAUSE, now);
+        let asked = RetryAfter::parse(headers.get(RETRY_AFTER).map(HeaderValue::as_bytes), now);
+        let not_before = asked.within(MAX_REQUESTED_PAUSE, now);
         ServiceError::Busy { service: self.name, call, status: status.as_u16(), said, asked, not_before }
     }
 }
 
 fn remedy(error: &reqwest::Error) -> String {
-    let remedy = NetworkFault::of(error).remedy("the roots that this delivery trusts");
+    let remedy = NetworkFault::from_reqwest(error).remedy("the roots that this delivery trusts");
     remedy.unwrap_or_else(|| "check the address and the network if this lasts".to_owned())
 }
 
@@ -212,7 +212,7 @@ impl ServiceError {
     }
 
     /// The status with which the service rejected what was asked.
-    pub(super) const fn rejected(&self) -> Option<u16> {
+    pub(super) const fn rejected_status(&self) -> Option<u16> {
         match self {
             Self::Rejected { status, .. } => Some(*status),
             _ => None,
@@ -222,25 +222,25 @@ impl ServiceError {
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
-        Self::of(&error, error.disposition())
+        Self::from_error(&error, error.disposition())
     }
 }
 
 /// Method and path, as messages name a call.
-impl fmt::Display for Call<'_> {
+impl fmt::Display for ServiceCall<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} /{}", self.method, self.path.join("/"))
     }
 }
 
-impl fmt::Debug for Service {
+impl fmt::Debug for DeliveryService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").field("name", &self.name).field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
 /// The body of an answer; nothing where it is longer than `longest` bytes, the rest of which is not waited for.
-async fn body(mut response: Response, longest: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
+async fn read_bounded(mut response: Response, longest: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > longest {
@@ -254,6 +254,6 @@ async fn body(mut response: Response, longest: usize) -> Result<Option<Vec<u8>>,
 /// Bytes of an answer of success: a page of a hundred certificates, each with its chain, has about one MiB.
 const LONGEST_ANSWER: usize = 32 * 1024 * 1024;
 /// A service that asks for a longer pause is tried again after this.
-const LONGEST_REQUESTED_PAUSE: time::Duration = time::Duration::DAY;
+const MAX_REQUESTED_PAUSE: time::Duration = time::Duration::DAY;
 /// Bytes of any other answer.
-const LONGEST_REFUSAL: usize = 64 * 1024;
+const MAX_REFUSAL_SIZE: usize = 64 * 1024;

@@ -8,13 +8,13 @@ use crate::config::declared::AutoCertificateEntry;
 use crate::config::delivery::{DeliveryEntry, KubernetesEntry};
 use crate::deliver::Delivery;
 use crate::deliver::certificate_manager::CertificateManagerDelivery;
-use crate::deliver::dispatch::Target;
+use crate::deliver::dispatcher::DeliveryTarget;
 use crate::deliver::files::FilesDelivery;
 use crate::deliver::hook::Hook;
 use crate::deliver::kubernetes::KubernetesDelivery;
 use crate::deliver::local::LocalDelivery;
 use crate::deliver::reload::{Reload, ReloadContext};
-use crate::deliver::verify::Verify;
+use crate::deliver::verify::TlsVerification;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::pattern::Selection;
 use crate::runtime::clock::SharedClock;
@@ -33,25 +33,25 @@ pub struct UnusableDelivery {
 ///
 /// # Errors
 /// The first one that cannot be used, and why.
-pub fn targets(
+pub fn build_targets(
     entries: &[DeliveryEntry],
     declared: &[AutoCertificateEntry],
     instance: &str,
     clock: &SharedClock,
     randomness: &Randomness,
-) -> Result<Vec<Target>, UnusableDelivery> {
+) -> Result<Vec<DeliveryTarget>, UnusableDelivery> {
     let keys = declared.iter().map(|entry| &entry.key).collect();
-    let around = ReloadContext::usual(randomness.clone());
+    let around = ReloadContext::installed(randomness.clone());
     let target = |entry: &DeliveryEntry| {
         let delivery =
             delivery(entry, clock, &around).map_err(|source| UnusableDelivery { key: entry.key.clone(), source })?;
-        Ok(Target {
+        Ok(DeliveryTarget {
             key: entry.key.clone(),
             instance: if entry.is_once_per_fleet() { String::new() } else { instance.to_owned() },
             selection: Selection::new(&entry.matching, &keys),
             place: place_of(entry),
             window: entry.activate.clone(),
-            settings: settings_of(entry),
+            settings: settings_digest(entry),
             delivery,
         })
     };
@@ -74,7 +74,7 @@ fn delivery(
         files: entry.files.as_ref().map(FilesDelivery::new),
         hook: entry.hook.as_ref().map(Hook::new).transpose()?,
         reload: entry.reload.as_ref().map(|reload| Reload::new(reload, &entry.key, around)).transpose()?,
-        verify: entry.verify.as_ref().map(Verify::new).transpose()?,
+        verify: entry.verify.as_ref().map(TlsVerification::new).transpose()?,
         rollback: entry.rollback,
         placeholder: entry.files.as_ref().is_some_and(|files| files.placeholder),
         clock: clock.clone(),
@@ -93,7 +93,7 @@ fn place_of(entry: &DeliveryEntry) -> Option<String> {
 
 /// What tells one version of a delivery's settings from another: their SHA-256, since a URL or an argument may be secret,
 /// and this is stored. Which auto-certificates it is for, and when, changes nothing about what is there.
-fn settings_of(entry: &DeliveryEntry) -> String {
+fn settings_digest(entry: &DeliveryEntry) -> String {
     let place = DeliveryEntry { matching: Vec::new(), activate: None, ..entry.clone() };
     let digest = digest(&SHA256, serde_json::json!(place).to_string().as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()

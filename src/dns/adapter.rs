@@ -17,7 +17,7 @@ use crate::domain::name::DnsName;
 /// The caller journals the zone before [`present`](Adapter::present) and the record after it, so that whatever was
 /// published is removed even after a crash.
 #[async_trait]
-pub trait Adapter: Send + Sync {
+pub trait DnsAdapter: Send + Sync {
     /// The name under which settings, the journal and messages speak of it.
     fn name(&self) -> &AdapterName;
 
@@ -37,7 +37,7 @@ pub trait Adapter: Send + Sync {
     /// once; else several are under way at a time.
     async fn present_all(&self, zone: &ZoneId, records: &[TxtRecord]) -> Vec<Result<RecordId, DnsError>> {
         let presented: Vec<_> = records.iter().map(|record| self.present(zone, record)).collect();
-        stream::iter(presented).buffered(AT_A_TIME).collect().await
+        stream::iter(presented).buffered(MAX_CONCURRENT_CALLS).collect().await
     }
 
     /// Whether the service has published the record; it may not be visible everywhere yet. A service that answers only
@@ -72,8 +72,8 @@ pub trait Adapter: Send + Sync {
     }
 
     /// How long a removal may take before it is given up and tried again later.
-    fn removal_patience(&self) -> Duration {
-        REMOVAL_PATIENCE
+    fn removal_timeout(&self) -> Duration {
+        REMOVAL_TIMEOUT
     }
 
     /// Whether [`zone_for`](Adapter::zone_for) asks the service, so that an answer shows that it is there.
@@ -163,5 +163,5 @@ impl fmt::Display for RecordId {
 }
 
 /// Calls to one service at a time.
-pub(super) const AT_A_TIME: usize = 8;
-const REMOVAL_PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const MAX_CONCURRENT_CALLS: usize = 8;
+const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);

@@ -13,10 +13,10 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use crate::config::dns::DnsSection;
-use crate::dns::adapter::Adapter;
+use crate::dns::adapter::DnsAdapter;
 use crate::dns::error::DnsError;
-use crate::dns::lookup::Lookup;
-use crate::dns::zones::ZoneFinder;
+use crate::dns::lookup::DnsLookup;
+use crate::dns::zone_finder::ZoneFinder;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
 use crate::runtime::clock::SharedClock;
@@ -27,7 +27,7 @@ const KINDS: &[(&str, Make)] =
     &[("acme-dns", acme_dns::make), ("exec", exec::make), ("ionos", ionos::make), ("rfc2136", rfc2136::make)];
 
 /// Makes an adapter of a kind out of its settings. It asks nothing over the network.
-type Make = fn(AdapterContext) -> Result<Arc<dyn Adapter>, DnsError>;
+type Make = fn(AdapterContext) -> Result<Arc<dyn DnsAdapter>, DnsError>;
 
 /// What an adapter is made of.
 pub struct AdapterContext {
@@ -36,7 +36,7 @@ pub struct AdapterContext {
     /// Its settings, to be [read](Given::settings) once.
     settings: toml::Table,
     /// Asks resolvers.
-    pub lookup: Lookup,
+    pub lookup: DnsLookup,
     /// Tells the time.
     pub clock: SharedClock,
     /// Randomness.
@@ -50,32 +50,32 @@ impl AdapterContext {
     /// [`DnsError::Setting`] with the key of what does not fit.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T, DnsError> {
         serde_path_to_error::deserialize(self.settings.clone())
-            .map_err(|error| self.unusable(&error.path().to_string(), error.inner().message().to_owned()))
+            .map_err(|error| self.setting_error(&error.path().to_string(), error.inner().message().to_owned()))
     }
 
     /// Finds the zones of names where the service itself does not tell: `zone` of the settings, else what the DNS says.
-    pub fn zones(&self, zone: Option<ZoneName>) -> ZoneFinder {
+    pub fn zone_finder(&self, zone: Option<ZoneName>) -> ZoneFinder {
         ZoneFinder::new(self.name.clone(), zone, self.lookup.clone())
     }
 
     /// Why the setting `key` cannot be used.
-    pub fn unusable(&self, key: &str, reason: String) -> DnsError {
+    pub fn setting_error(&self, key: &str, reason: String) -> DnsError {
         DnsError::Setting { setting: format!("{}.{key}", self.name.section()), reason }
     }
 }
 
 /// All adapters of the settings. `token` is that of `[dns.ionos]`.
-pub(super) fn of_section(
+pub(super) fn build_adapters(
     section: &DnsSection,
     token: Option<&SecretString>,
-    lookup: &Lookup,
+    lookup: &DnsLookup,
     clock: &SharedClock,
     randomness: &Randomness,
-) -> Result<BTreeMap<AdapterName, Arc<dyn Adapter>>, DnsError> {
+) -> Result<BTreeMap<AdapterName, Arc<dyn DnsAdapter>>, DnsError> {
     let ionos = ionos::Ionos::new(AdapterName::ionos(), &section.ionos, token, clock.clone(), randomness.clone())?;
-    let mut adapters: BTreeMap<AdapterName, Arc<dyn Adapter>> = BTreeMap::new();
+    let mut adapters: BTreeMap<AdapterName, Arc<dyn DnsAdapter>> = BTreeMap::new();
     adapters.insert(AdapterName::ionos(), Arc::new(ionos));
-    if let Some(delegated) = delegated::Delegated::of_section(&section.delegated) {
+    if let Some(delegated) = delegated::DelegatedAdapter::from_section(&section.delegated) {
         adapters.insert(AdapterName::delegated(), Arc::new(delegated));
     }
     for (name, entry) in &section.adapters {
@@ -92,7 +92,7 @@ pub(super) fn of_section(
         };
         let Some((_, make)) = KINDS.iter().find(|(kind, _)| *kind == entry.kind) else {
             let kinds = KINDS.iter().map(|(kind, _)| *kind).collect::<Vec<_>>().join(", ");
-            return Err(given.unusable("type", format!("there is no kind {:?}; there are {kinds}", entry.kind)));
+            return Err(given.setting_error("type", format!("there is no kind {:?}; there are {kinds}", entry.kind)));
         };
         adapters.insert(name.clone(), make(given)?);
     }

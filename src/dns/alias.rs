@@ -2,7 +2,7 @@
 //! they end.
 
 use crate::dns::error::DnsError;
-use crate::dns::lookup::Lookup;
+use crate::dns::lookup::DnsLookup;
 use crate::runtime::randomness::Randomness;
 
 /// Where a name leads.
@@ -29,14 +29,14 @@ impl Aliases {
     ///
     /// # Errors
     /// [`DnsError::EndlessAlias`] where they lead round or too far, [`DnsError::NoLookup`] where they cannot be seen.
-    pub async fn from(name: &str, lookup: &Lookup, randomness: &Randomness) -> Result<Self, DnsError> {
+    pub async fn resolve(name: &str, lookup: &DnsLookup, randomness: &Randomness) -> Result<Self, DnsError> {
         let mut aliases = Self { chain: vec![name.to_owned()], wildcard: None };
         while let Some(target) = lookup.cname(aliases.end()).await? {
-            aliases.wildcard = wildcard(aliases.end(), &target, lookup, randomness).await?;
+            aliases.wildcard = find_wildcard(aliases.end(), &target, lookup, randomness).await?;
             if aliases.wildcard.is_some() {
                 return Ok(aliases);
             }
-            let is_over = target.is_empty() || aliases.chain.contains(&target) || aliases.chain.len() > MOST_ALIASES;
+            let is_over = target.is_empty() || aliases.chain.contains(&target) || aliases.chain.len() > MAX_ALIASES;
             aliases.chain.push(target);
             if is_over {
                 return Err(DnsError::EndlessAlias { name: name.to_owned(), chain: aliases.chain });
@@ -52,13 +52,13 @@ impl Aliases {
 }
 
 /// The wildcard from which the alias at `name` comes, where it does.
-async fn wildcard(
+async fn find_wildcard(
     name: &str,
     target: &str,
-    lookup: &Lookup,
+    lookup: &DnsLookup,
     randomness: &Randomness,
 ) -> Result<Option<WildcardAlias>, DnsError> {
-    if is_own(name, target, lookup, randomness).await? {
+    if is_own_record(name, target, lookup, randomness).await? {
         return Ok(None);
     }
     let mut parent = name;
@@ -66,7 +66,7 @@ async fn wildcard(
         parent = above;
         let star = format!("*.{parent}");
         let leads_there = lookup.cname(&star).await?.as_deref() == Some(target);
-        if leads_there && is_own(&star, target, lookup, randomness).await? {
+        if leads_there && is_own_record(&star, target, lookup, randomness).await? {
             break;
         }
     }
@@ -75,13 +75,18 @@ async fn wildcard(
 
 /// Whether the alias stands at the name itself. Below a name that is there no wildcard above it reaches (RFC 4592 section
 /// 2.2.1): where one does, for a label that nobody ever made, the name is not there.
-async fn is_own(name: &str, target: &str, lookup: &Lookup, randomness: &Randomness) -> Result<bool, DnsError> {
+async fn is_own_record(
+    name: &str,
+    target: &str,
+    lookup: &DnsLookup,
+    randomness: &Randomness,
+) -> Result<bool, DnsError> {
     let below = format!("{:08x}.{name}", u32::from_le_bytes(randomness.bytes()));
     // No name fits below one that is so long.
-    Ok(below.len() > LONGEST_NAME || lookup.cname(&below).await?.as_deref() != Some(target))
+    Ok(below.len() > MAX_NAME_LENGTH || lookup.cname(&below).await?.as_deref() != Some(target))
 }
 
 /// As many as resolvers of CAs follow.
-const MOST_ALIASES: usize = 10;
+const MAX_ALIASES: usize = 10;
 /// RFC 1035 section 2.3.4, in text form without the root.
-const LONGEST_NAME: usize = 253;
+const MAX_NAME_LENGTH: usize = 253;

@@ -3,28 +3,28 @@
 
 use crate::config::dns::PropagationSection;
 use crate::dns::error::DnsError;
-use crate::dns::lookup::Lookup;
-use crate::domain::caa::{CaaRecord, climb};
+use crate::dns::lookup::DnsLookup;
+use crate::domain::caa::{CaaRecord, climb_tree};
 use crate::domain::name::DnsName;
 
 /// Through whom CAA records are looked up.
 #[derive(Clone, Debug)]
 pub struct CaaLookup {
-    lookup: Lookup,
+    lookup: DnsLookup,
 }
 
 impl CaaLookup {
     /// A look-up through the resolvers of these settings.
     pub fn new(section: &PropagationSection) -> Self {
-        Self { lookup: Lookup::new(section) }
+        Self { lookup: DnsLookup::new(section) }
     }
 
     /// The relevant records for a name; none where there are none up to the root.
     ///
     /// # Errors
     /// [`DnsError::NoCaa`] where a server fails or none answers.
-    pub async fn relevant(&self, name: &DnsName) -> Result<Vec<CaaRecord>, DnsError> {
-        for place in climb(name) {
+    pub async fn find_relevant(&self, name: &DnsName) -> Result<Vec<CaaRecord>, DnsError> {
+        for place in climb_tree(name) {
             let found = self.lookup.caa(place).await?;
             if !found.is_empty() {
                 return Ok(found);

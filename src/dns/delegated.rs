@@ -3,7 +3,7 @@
 //! It reads and writes messages by hickory-server, but keeps the sockets itself: their connections are counted, and an
 //! answer leaves from the address that was asked.
 
-mod limit;
+mod client_throttle;
 mod message;
 mod responder;
 mod sockets;
@@ -16,10 +16,10 @@ use std::error::Error;
 use futures_util::future::{join, join_all};
 use tokio_util::sync::CancellationToken;
 
-use self::limit::ClientThrottle;
+use self::client_throttle::ClientThrottle;
 use self::responder::Responder;
-pub use self::sockets::{SocketError, Sockets};
-use self::zone::OwnZone;
+pub use self::sockets::{DnsSocketError, DnsSockets};
+use self::zone::DelegatedZone;
 use crate::config::dns::DelegatedSection;
 use crate::dns::error::DnsError;
 
@@ -38,17 +38,17 @@ pub enum NameContents {
     /// TXT records with these values, at least one.
     Values(Vec<String>),
     /// No record, but some below it: an empty non-terminal (RFC 8020 section 2).
-    OnlyBelow,
+    EmptyNonTerminal,
     /// Nothing, here and below.
-    Nothing,
+    NoSuchName,
 }
 
 /// The name server.
 pub struct NameServer<C> {
     responder: Responder<C>,
-    sockets: Sockets,
-    udp_limit: ClientThrottle,
-    tcp_limit: ClientThrottle,
+    sockets: DnsSockets,
+    udp_throttle: ClientThrottle,
+    tcp_throttle: ClientThrottle,
 }
 
 impl<C: ZoneContents> NameServer<C> {
@@ -56,11 +56,11 @@ impl<C: ZoneContents> NameServer<C> {
     ///
     /// # Errors
     /// [`DnsError::Setting`] where the section names no zone, or one that DNS cannot carry.
-    pub fn new(section: &DelegatedSection, sockets: Sockets, contents: C) -> Result<Self, DnsError> {
-        let responder = Responder::new(OwnZone::of_section(section)?, contents);
+    pub fn new(section: &DelegatedSection, sockets: DnsSockets, contents: C) -> Result<Self, DnsError> {
+        let responder = Responder::new(DelegatedZone::from_section(section)?, contents);
         let limit = || ClientThrottle::per_second(section.questions_per_second);
         // One for each transport: a flood of forged UDP must not shut out those whose addresses it bears.
-        Ok(Self { responder, sockets, udp_limit: limit(), tcp_limit: limit() })
+        Ok(Self { responder, sockets, udp_throttle: limit(), tcp_throttle: limit() })
     }
 
     /// Answers until `stopping` is cancelled.
@@ -68,7 +68,7 @@ impl<C: ZoneContents> NameServer<C> {
     /// # Errors
     /// Where the runtime does not take a socket.
     pub async fn run(self, stopping: CancellationToken) -> std::io::Result<()> {
-        let Self { responder, sockets, udp_limit, tcp_limit } = self;
+        let Self { responder, sockets, udp_throttle: udp_limit, tcp_throttle: tcp_limit } = self;
         let (datagrams, listeners) = sockets.into_tokio()?;
         let udp = datagrams.iter().map(|socket| udp::serve(socket, &responder, &udp_limit));
         let tcp = listeners.iter().map(|listener| tcp::serve(listener, &responder, &tcp_limit));

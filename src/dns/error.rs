@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::dns::question::QueryError;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::disposition::{Disposition, Failure};
@@ -174,7 +174,7 @@ pub enum DnsError {
         /// The id of the record.
         record: String,
         /// How long was waited.
-        waited: Span,
+        waited: TimeSpan,
     },
     /// A DNS server gave no answer that can be used.
     #[error(
@@ -306,14 +306,14 @@ pub enum DnsError {
         /// The name of the records.
         name: String,
         /// How long was waited.
-        waited: Span,
+        waited: TimeSpan,
         /// The servers that lag.
         lagging: Vec<LaggingNameserver>,
     },
 }
 
 fn remedy(error: &reqwest::Error) -> String {
-    let remedy = NetworkFault::of(error).remedy("the trusted roots of this machine");
+    let remedy = NetworkFault::from_reqwest(error).remedy("the trusted roots of this machine");
     remedy.unwrap_or_else(|| "check the network if this lasts".to_owned())
 }
 
@@ -357,7 +357,7 @@ impl DnsError {
 
 impl From<DnsError> for Failure {
     fn from(error: DnsError) -> Self {
-        Self::of(&error, error.disposition())
+        Self::from_error(&error, error.disposition())
     }
 }
 

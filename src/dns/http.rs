@@ -7,7 +7,7 @@ use backon::{ExponentialBuilder, Retryable};
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, StatusCode};
 
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::endpoint::Endpoint;
@@ -20,7 +20,7 @@ use crate::runtime::randomness::Randomness;
 /// The API of a DNS service.
 pub(super) struct DnsService {
     name: AdapterName,
-    manner: ServiceBehaviour,
+    behaviour: ServiceBehaviour,
     http: reqwest::Client,
     endpoint: Endpoint,
     clock: SharedClock,
@@ -31,9 +31,9 @@ pub(super) struct DnsService {
 #[derive(Clone, Copy)]
 pub(super) struct ServiceBehaviour {
     /// Reads the words of an answer that is no success.
-    pub(super) said: fn(&[u8]) -> RemoteMessage,
+    pub(super) read_message: fn(&[u8]) -> RemoteMessage,
     /// What to do where it lets nobody in.
-    pub(super) unauthorized: &'static str,
+    pub(super) unauthorized_remedy: &'static str,
     /// The pause before a call is made again. Each further pause is twice as long.
     pub(super) first_pause: Duration,
 }
@@ -42,7 +42,7 @@ impl DnsService {
     pub(super) fn new(
         name: AdapterName,
         manner: ServiceBehaviour,
-        (endpoint, timeout): (&str, Span),
+        (endpoint, timeout): (&str, TimeSpan),
         clock: SharedClock,
         randomness: Randomness,
     ) -> Result<Self, DnsError> {
@@ -56,7 +56,7 @@ impl DnsService {
         let http = if endpoint.is_https() { http } else { http.no_proxy() }
             .build()
             .map_err(|error| unusable(format!("no HTTP client can be made: {error}")))?;
-        Ok(Self { name, manner, http, endpoint, clock, randomness })
+        Ok(Self { name, behaviour: manner, http, endpoint, clock, randomness })
     }
 
     pub(super) const fn name(&self) -> &AdapterName {
@@ -86,7 +86,7 @@ impl DnsService {
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await? {
                 // What is cut off cannot be read, which is what the message says then.
-                if body.len() + chunk.len() > LONGEST_BODY {
+                if body.len() + chunk.len() > MAX_BODY_SIZE {
                     break;
                 }
                 body.extend_from_slice(&chunk);
@@ -102,18 +102,18 @@ impl DnsService {
             }
         };
         tracing::debug!(adapter = %self.name, %call, status = status.as_u16(), bytes = body.len(), "answered");
-        if status.is_success() { Ok((call, body)) } else { Err(self.refused(call, status, &headers, &body)) }
+        if status.is_success() { Ok((call, body)) } else { Err(self.error_for_status(call, status, &headers, &body)) }
     }
 
     /// Repeats `attempt` a few times while its fault is a passing one, after growing pauses or when the service asks
     /// for it. A `Retry-After` beyond [`LONGEST_WAIT`] ends it at once, with that moment in the error.
-    pub(super) async fn retried<T, A>(&self, attempt: impl FnMut() -> A) -> Result<T, DnsError>
+    pub(super) async fn with_retries<T, A>(&self, attempt: impl FnMut() -> A) -> Result<T, DnsError>
     where
         A: Future<Output = Result<T, DnsError>>,
     {
         let pauses = ExponentialBuilder::default()
-            .with_min_delay(self.manner.first_pause)
-            .with_max_times(RETRIES)
+            .with_min_delay(self.behaviour.first_pause)
+            .with_max_times(MAX_RETRIES)
             .with_jitter()
             .with_jitter_seed(u64::from_le_bytes(self.randomness.bytes()));
         attempt
@@ -124,22 +124,24 @@ impl DnsService {
             .adjust(|error, pause| {
                 let asked = error.disposition().not_before().map_or(time::Duration::ZERO, |at| at - self.now());
                 let asked = Duration::try_from(asked).unwrap_or_default();
-                pause.filter(|_| asked <= LONGEST_WAIT).map(|pause| pause.max(asked))
+                pause.filter(|_| asked <= MAX_RETRY_WAIT).map(|pause| pause.max(asked))
             })
             .notify(|error, pause| tracing::debug!(adapter = %self.name, %error, ?pause, "trying again"))
             .await
     }
 
-    fn refused(&self, call: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> DnsError {
-        let (adapter, said) = (self.name.clone(), (self.manner.said)(body));
+    fn error_for_status(&self, call: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> DnsError {
+        let (adapter, said) = (self.name.clone(), (self.behaviour.read_message)(body));
         let is_busy =
             status.is_server_error() || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
         let status = status.as_u16();
         match status {
-            401 | 403 => DnsError::Unauthorized { adapter, call, status, said, remedy: self.manner.unauthorized },
+            401 | 403 => {
+                DnsError::Unauthorized { adapter, call, status, said, remedy: self.behaviour.unauthorized_remedy }
+            }
             _ if is_busy => {
-                let asked = RetryAfter::read(headers.get(RETRY_AFTER).map(HeaderValue::as_bytes), self.now());
-                let not_before = asked.within(LONGEST_REQUESTED_PAUSE, self.now());
+                let asked = RetryAfter::parse(headers.get(RETRY_AFTER).map(HeaderValue::as_bytes), self.now());
+                let not_before = asked.within(MAX_REQUESTED_PAUSE, self.now());
                 DnsError::Busy { adapter, call, status, said, asked, not_before }
             }
             _ => DnsError::Rejected { adapter, call, status, said },
@@ -147,10 +149,10 @@ impl DnsService {
     }
 }
 
-const RETRIES: usize = 3;
+const MAX_RETRIES: usize = 3;
 /// Bytes of an answer; a page of 1000 zones has less than half a million.
-const LONGEST_BODY: usize = 16 * 1024 * 1024;
+const MAX_BODY_SIZE: usize = 16 * 1024 * 1024;
 /// A longer `Retry-After` is left to the scheduler.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(30);
 /// A service that asks for more is tried again after this.
-const LONGEST_REQUESTED_PAUSE: time::Duration = time::Duration::DAY;
+const MAX_REQUESTED_PAUSE: time::Duration = time::Duration::DAY;

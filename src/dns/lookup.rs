@@ -10,14 +10,14 @@ use hickory_proto::rr::{RData, Record, RecordType};
 
 use crate::config::dns::PropagationSection;
 use crate::dns::error::DnsError;
-use crate::dns::question::{QueryError, DnsQuestion, DnsReply, plain};
-use crate::dns::resolvers::{Resolvers, first_of};
+use crate::dns::question::{DnsQuestion, DnsReply, QueryError, normalized_name};
+use crate::dns::resolvers::{Resolvers, query_first};
 use crate::dns::server::Server;
 use crate::domain::caa::CaaRecord;
 
 /// Whom to ask.
 #[derive(Clone, Debug)]
-pub struct Lookup {
+pub struct DnsLookup {
     resolvers: Arc<Resolvers>,
     /// Asked instead of authoritative servers.
     servers: Vec<Arc<Server>>,
@@ -45,7 +45,7 @@ pub struct Delegation {
 
 /// What DNSSEC says of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Security {
+pub enum DnssecStatus {
     /// The resolver has validated it.
     Validated,
     /// It is not signed, or the resolver does not validate.
@@ -54,7 +54,7 @@ pub enum Security {
     Bogus,
 }
 
-impl Lookup {
+impl DnsLookup {
     /// A look-up through the resolvers of these settings; without any, through `servers`, or else through those that the
     /// operating system uses.
     pub fn new(section: &PropagationSection) -> Self {
@@ -67,15 +67,16 @@ impl Lookup {
     /// # Errors
     /// [`DnsError::NoLookup`] where no resolver answers or all fail.
     pub async fn cname(&self, name: &str) -> Result<Option<String>, DnsError> {
-        let reply = self.at(name, RecordType::CNAME).await.map_err(|fault| unknown("the aliases", name, fault))?;
-        Ok(reply.alias_of(name))
+        let reply =
+            self.query(name, RecordType::CNAME).await.map_err(|fault| lookup_failed("the aliases", name, fault))?;
+        Ok(reply.cname_target(name))
     }
 
     /// The zone that holds `name`: the nearest name at or above it with an SOA record.
     ///
     /// # Errors
     /// [`DnsError::NoLookup`] where no resolver answers, all fail, or there is none below the root.
-    pub async fn zone_of(&self, name: &str) -> Result<String, DnsError> {
+    pub async fn find_zone(&self, name: &str) -> Result<String, DnsError> {
         let mut place = Some(name);
         while let Some(at) = place {
             if self.soa(at).await?.is_some() {
@@ -83,7 +84,7 @@ impl Lookup {
             }
             place = at.split_once('.').map(|(_, parent)| parent);
         }
-        Err(unknown("the zone", name, "no name at or above it has an SOA record".into()))
+        Err(lookup_failed("the zone", name, "no name at or above it has an SOA record".into()))
     }
 
     /// The SOA record of `zone`; `None` where no zone begins there.
@@ -91,9 +92,9 @@ impl Lookup {
     /// # Errors
     /// [`DnsError::NoLookup`] where no resolver answers or all fail.
     pub async fn soa(&self, zone: &str) -> Result<Option<Soa>, DnsError> {
-        let reply = self.at(zone, RecordType::SOA).await.map_err(|fault| unknown("the zone", zone, fault))?;
+        let reply = self.query(zone, RecordType::SOA).await.map_err(|fault| lookup_failed("the zone", zone, fault))?;
         // An alias on the way would bring another zone's record.
-        Ok(reply.records().iter().filter(|record| plain(&record.name) == zone).find_map(soa))
+        Ok(reply.records().iter().filter(|record| normalized_name(&record.name) == zone).find_map(soa_from_record))
     }
 
     /// The name servers of `zone` as its own NS records name them; none where there are none.
@@ -102,7 +103,7 @@ impl Lookup {
     /// [`DnsError::NoNameServers`] where no resolver answers or all fail.
     pub async fn ns(&self, zone: &str) -> Result<Vec<String>, DnsError> {
         let unfound = |source| DnsError::NoNameServers { zone: zone.to_owned(), source };
-        Ok(self.at(zone, RecordType::NS).await.map_err(unfound)?.nameservers(zone))
+        Ok(self.query(zone, RecordType::NS).await.map_err(unfound)?.nameservers(zone))
     }
 
     /// The addresses of `host`, IPv4 first; none where it has none.
@@ -110,10 +111,10 @@ impl Lookup {
     /// # Errors
     /// [`DnsError::NoLookup`] where no resolver answers or all fail.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
-        let both = [RecordType::A, RecordType::AAAA].map(|kind| self.found(host, kind));
+        let both = [RecordType::A, RecordType::AAAA].map(|kind| self.query_following_aliases(host, kind));
         let [v4, v6] = both;
         match tokio::join!(v4, v6) {
-            (Err(fault), Err(_)) => Err(unknown("the addresses", host, fault)),
+            (Err(fault), Err(_)) => Err(lookup_failed("the addresses", host, fault)),
             (v4, v6) => Ok([v4, v6].into_iter().flatten().flat_map(|reply| reply.addresses()).collect()),
         }
     }
@@ -123,7 +124,10 @@ impl Lookup {
     /// # Errors
     /// [`DnsError::NoLookup`] where no resolver answers or all fail.
     pub async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError> {
-        let reply = self.found(name, RecordType::TXT).await.map_err(|fault| unknown("the TXT records", name, fault))?;
+        let reply = self
+            .query_following_aliases(name, RecordType::TXT)
+            .await
+            .map_err(|fault| lookup_failed("the TXT records", name, fault))?;
         Ok(reply.texts())
     }
 
@@ -133,8 +137,8 @@ impl Lookup {
     /// [`DnsError::NoCaa`] where no resolver answers or all fail.
     pub async fn caa(&self, name: &str) -> Result<Vec<CaaRecord>, DnsError> {
         let unknown = |source| DnsError::NoCaa { name: name.to_owned(), source };
-        let reply = self.found(name, RecordType::CAA).await.map_err(unknown)?;
-        Ok(reply.records().iter().filter_map(caa).collect())
+        let reply = self.query_following_aliases(name, RecordType::CAA).await.map_err(unknown)?;
+        Ok(reply.records().iter().filter_map(caa_from_record).collect())
     }
 
     /// How the servers of the parent delegate `zone`; they are asked themselves. Where `servers` are set, they are asked
@@ -143,12 +147,13 @@ impl Lookup {
     /// # Errors
     /// [`DnsError::NoLookup`] where the parent or its servers cannot be found, or none of them answers.
     pub async fn delegation(&self, zone: &str) -> Result<Delegation, DnsError> {
-        let unknown = |fault| unknown("the delegation", zone, fault);
+        let unknown = |fault| lookup_failed("the delegation", zone, fault);
         let (_, above) = zone.split_once('.').ok_or_else(|| unknown("it lies right below the root".into()))?;
-        let parent = self.zone_of(above).await?;
-        let servers = if self.servers.is_empty() { self.servers_of(&parent).await? } else { self.servers.clone() };
+        let parent = self.find_zone(above).await?;
+        let servers =
+            if self.servers.is_empty() { self.authoritative_servers(&parent).await? } else { self.servers.clone() };
         let question = DnsQuestion::to_authority(zone, RecordType::NS).map_err(unknown)?;
-        let reply = first_of(servers, &question).await.map_err(unknown)?;
+        let reply = query_first(servers, &question).await.map_err(unknown)?;
         Ok(Delegation { parent, nameservers: reply.nameservers(zone) })
     }
 
@@ -156,15 +161,15 @@ impl Lookup {
     ///
     /// # Errors
     /// [`DnsError::NoLookup`] where no resolver answers or all fail in any case.
-    pub async fn security(&self, zone: &str) -> Result<Security, DnsError> {
-        let unknown = |fault| unknown("the zone", zone, fault);
+    pub async fn dnssec_status(&self, zone: &str) -> Result<DnssecStatus, DnsError> {
+        let unknown = |fault| lookup_failed("the zone", zone, fault);
         let question = DnsQuestion::to_resolver(zone, RecordType::SOA).map_err(unknown)?;
-        match self.resolvers.ask(&question).await {
-            Ok(reply) if reply.is_validated() => Ok(Security::Validated),
-            Ok(_) => Ok(Security::Unvalidated),
+        match self.resolvers.query(&question).await {
+            Ok(reply) if reply.is_validated() => Ok(DnssecStatus::Validated),
+            Ok(_) => Ok(DnssecStatus::Unvalidated),
             Err(fault) if fault.code() == Some(ResponseCode::ServFail) => {
-                let unchecked = self.resolvers.ask(&question.unchecked()).await;
-                unchecked.map(|_| Security::Bogus).map_err(|_| unknown(fault))
+                let unchecked = self.resolvers.query(&question.with_checking_disabled()).await;
+                unchecked.map(|_| DnssecStatus::Bogus).map_err(|_| unknown(fault))
             }
             Err(fault) => Err(unknown(fault)),
         }
@@ -176,7 +181,7 @@ impl Lookup {
     }
 
     /// The authoritative servers of a zone, each of their addresses.
-    async fn servers_of(&self, zone: &str) -> Result<Vec<Arc<Server>>, DnsError> {
+    async fn authoritative_servers(&self, zone: &str) -> Result<Vec<Arc<Server>>, DnsError> {
         let names = self.ns(zone).await?;
         let addresses = join_all(names.iter().map(|name| self.addresses(name))).await;
         let server = |ip| Arc::new(Server::at(SocketAddr::new(ip, DNS_PORT)));
@@ -184,17 +189,18 @@ impl Lookup {
     }
 
     /// What is at a name itself.
-    async fn at(&self, name: &str, kind: RecordType) -> Result<DnsReply, QueryError> {
-        self.resolvers.ask(&DnsQuestion::to_resolver(name, kind)?).await
+    async fn query(&self, name: &str, kind: RecordType) -> Result<DnsReply, QueryError> {
+        self.resolvers.query(&DnsQuestion::to_resolver(name, kind)?).await
     }
 
     /// What is at a name or behind its aliases, also where a server leaves it to the asker to follow them.
-    async fn found(&self, name: &str, kind: RecordType) -> Result<DnsReply, QueryError> {
+    async fn query_following_aliases(&self, name: &str, kind: RecordType) -> Result<DnsReply, QueryError> {
         let mut place = name.to_owned();
-        for _ in 0..MOST_ALIASES {
-            let reply = self.at(&place, kind).await?;
-            let end = reply.end_of_aliases(&place);
-            if end == place || reply.denies() || reply.records().iter().any(|record| record.record_type() == kind) {
+        for _ in 0..MAX_ALIASES {
+            let reply = self.query(&place, kind).await?;
+            let end = reply.last_alias(&place);
+            if end == place || reply.is_negative() || reply.records().iter().any(|record| record.record_type() == kind)
+            {
                 return Ok(reply);
             }
             place = end;
@@ -203,20 +209,22 @@ impl Lookup {
     }
 }
 
-fn unknown(what: &'static str, name: &str, source: QueryError) -> DnsError {
+fn lookup_failed(what: &'static str, name: &str, source: QueryError) -> DnsError {
     DnsError::NoLookup { what, name: name.to_owned(), source }
 }
 
-fn soa(record: &Record) -> Option<Soa> {
+fn soa_from_record(record: &Record) -> Option<Soa> {
     match &record.data {
-        RData::SOA(soa) => {
-            Some(Soa { primary: plain(&soa.mname), serial: soa.serial, negative_ttl: record.ttl.min(soa.minimum) })
-        }
+        RData::SOA(soa) => Some(Soa {
+            primary: normalized_name(&soa.mname),
+            serial: soa.serial,
+            negative_ttl: record.ttl.min(soa.minimum),
+        }),
         _ => None,
     }
 }
 
-fn caa(record: &Record) -> Option<CaaRecord> {
+fn caa_from_record(record: &Record) -> Option<CaaRecord> {
     match &record.data {
         RData::CAA(caa) => Some(CaaRecord {
             critical: caa.issuer_critical,
@@ -227,5 +235,5 @@ fn caa(record: &Record) -> Option<CaaRecord> {
     }
 }
 
-const MOST_ALIASES: usize = 10;
+const MAX_ALIASES: usize = 10;
 pub(super) const DNS_PORT: u16 = 53;

@@ -2,10 +2,10 @@
 //! the zone, asked directly. A CA that looks from several places may ask any of them. Settings let resolvers be looked at
 //! instead, or nobody.
 
-mod evidence;
+mod expected_values;
 mod nameserver;
+mod nameserver_cache;
 mod resolver;
-mod zones;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use self::evidence::Evidence;
+use self::expected_values::ExpectedValues;
 use self::nameserver::Nameserver;
+use self::nameserver_cache::NameserverCache;
 use self::resolver::LaggingResolver;
-use self::zones::NameserverCache;
 use crate::config::dns::{PropagationCheck, PropagationSection};
-use crate::config::span::Span;
-use crate::dns::adapter::{Adapter, RecordId, Zone, ZoneId};
+use crate::config::time_span::TimeSpan;
+use crate::dns::adapter::{DnsAdapter, RecordId, Zone, ZoneId};
 use crate::dns::error::{DnsError, LaggingNameserver};
-use crate::dns::lookup::Lookup;
+use crate::dns::lookup::DnsLookup;
 
 /// How and where to wait. The waits are plain futures: dropping one ends it.
 #[derive(Clone, Debug)]
 pub struct Propagation {
     section: PropagationSection,
-    lookup: Lookup,
+    lookup: DnsLookup,
     /// `servers` of the settings.
     servers: Arc<[Nameserver]>,
-    zones: Arc<NameserverCache>,
+    nameserver_cache: Arc<NameserverCache>,
 }
 
 impl Propagation {
@@ -40,9 +40,9 @@ impl Propagation {
     pub fn new(section: &PropagationSection) -> Self {
         Self {
             section: section.clone(),
-            lookup: Lookup::new(section),
-            servers: section.servers.iter().copied().map(Nameserver::at).collect(),
-            zones: Arc::default(),
+            lookup: DnsLookup::new(section),
+            servers: section.servers.iter().copied().map(Nameserver::from_address).collect(),
+            nameserver_cache: Arc::default(),
         }
     }
 
@@ -52,7 +52,7 @@ impl Propagation {
     /// [`DnsError::Unpublished`] when the time is up, or what the adapter reports.
     pub async fn await_published(
         &self,
-        adapter: &dyn Adapter,
+        adapter: &dyn DnsAdapter,
         zone: &ZoneId,
         record: &RecordId,
     ) -> Result<(), DnsError> {
@@ -82,11 +82,11 @@ impl Propagation {
                 Ok(())
             }
             PropagationCheck::Authoritative => {
-                let evidence = Evidence::at_authority(name, values).map_err(unknown)?;
+                let evidence = ExpectedValues::for_authority(name, values).map_err(unknown)?;
                 self.await_nameservers(zone, name, &evidence).await
             }
             PropagationCheck::Resolvers => {
-                let evidence = Evidence::at_resolver(name, values).map_err(unknown)?;
+                let evidence = ExpectedValues::for_resolver(name, values).map_err(unknown)?;
                 self.await_resolvers(name, &evidence).await
             }
         }
@@ -97,27 +97,32 @@ impl Propagation {
     ///
     /// # Errors
     /// [`DnsError::NoNameServers`].
-    pub async fn lagging(&self, zone: &Zone, name: &str, values: &[String]) -> Result<Vec<LaggingNameserver>, DnsError> {
+    pub async fn find_lagging(
+        &self,
+        zone: &Zone,
+        name: &str,
+        values: &[String],
+    ) -> Result<Vec<LaggingNameserver>, DnsError> {
         let unknown = |source| DnsError::NoLookup { what: "the TXT records", name: name.to_owned(), source };
         match self.section.look {
             PropagationCheck::Off | PropagationCheck::Wait => Ok(Vec::new()),
             PropagationCheck::Authoritative => {
-                let evidence = Evidence::at_authority(name, values).map_err(unknown)?;
-                self.look(zone, &evidence, &mut HashSet::new()).await
+                let evidence = ExpectedValues::for_authority(name, values).map_err(unknown)?;
+                self.check_nameservers(zone, &evidence, &mut HashSet::new()).await
             }
             PropagationCheck::Resolvers => {
-                let evidence = Evidence::at_resolver(name, values).map_err(unknown)?;
+                let evidence = ExpectedValues::for_resolver(name, values).map_err(unknown)?;
                 let asked = self.lookup.resolvers().await.into_iter().map(LaggingResolver::for_resolver).collect();
-                Ok(resolver::look(asked, &evidence).await.iter().map(LaggingResolver::lag).collect())
+                Ok(resolver::check_due(asked, &evidence).await.iter().map(LaggingResolver::to_lagging).collect())
             }
         }
     }
 
-    async fn await_nameservers(&self, zone: &Zone, name: &str, evidence: &Evidence) -> Result<(), DnsError> {
+    async fn await_nameservers(&self, zone: &Zone, name: &str, evidence: &ExpectedValues) -> Result<(), DnsError> {
         let mut looks = CheckPauses::new(&self.section);
         let mut good = HashSet::new();
         loop {
-            let fault = match self.look(zone, evidence, &mut good).await {
+            let fault = match self.check_nameservers(zone, evidence, &mut good).await {
                 Ok(lagging) if lagging.is_empty() => return Ok(()),
                 Ok(lagging) => DnsError::NotVisible { name: name.to_owned(), waited: self.section.timeout, lagging },
                 Err(error) => error,
@@ -130,42 +135,44 @@ impl Propagation {
     }
 
     /// One look at all name servers that are not `good` yet; returns those that lag.
-    async fn look(
+    async fn check_nameservers(
         &self,
         zone: &Zone,
-        evidence: &Evidence,
+        evidence: &ExpectedValues,
         good: &mut HashSet<String>,
     ) -> Result<Vec<LaggingNameserver>, DnsError> {
-        let patience = self.section.timeout.duration().min(LONGEST_ANSWER);
+        let patience = self.section.timeout.duration().min(ANSWER_TIMEOUT);
         let all = if self.servers.is_empty() {
-            self.zones.servers(zone, &self.lookup).await?
+            self.nameserver_cache.servers(zone, &self.lookup).await?
         } else {
             Arc::clone(&self.servers)
         };
-        let asked: Vec<&Nameserver> = all.iter().filter(|server| !good.contains(&server.key())).collect();
-        let lags = join_all(asked.iter().map(|server| server.lag(evidence, patience))).await;
-        good.extend(asked.iter().zip(&lags).filter(|(_, lag)| lag.is_none()).map(|(server, _)| server.key()));
+        let asked: Vec<&Nameserver> = all.iter().filter(|server| !good.contains(&server.identity())).collect();
+        let lags = join_all(asked.iter().map(|server| server.check(evidence, patience))).await;
+        good.extend(asked.iter().zip(&lags).filter(|(_, lag)| lag.is_none()).map(|(server, _)| server.identity()));
         Ok(lags.into_iter().flatten().collect())
     }
 
     /// The first look comes after a pause: a resolver that is asked too early remembers that there is nothing.
-    async fn await_resolvers(&self, name: &str, evidence: &Evidence) -> Result<(), DnsError> {
+    async fn await_resolvers(&self, name: &str, evidence: &ExpectedValues) -> Result<(), DnsError> {
         let mut looks = CheckPauses::new(&self.section);
-        let (begun, usual_end) = (Instant::now(), looks.end);
-        let mut waiting: Vec<LaggingResolver> = self.lookup.resolvers().await.into_iter().map(LaggingResolver::for_resolver).collect();
+        let (begun, usual_end) = (Instant::now(), looks.deadline);
+        let mut waiting: Vec<LaggingResolver> =
+            self.lookup.resolvers().await.into_iter().map(LaggingResolver::for_resolver).collect();
         loop {
-            resolver::rest(&waiting, looks.next(), looks.end).await;
-            waiting = resolver::look(waiting, evidence).await;
+            resolver::sleep_until_due(&waiting, looks.next_pause(), looks.deadline).await;
+            waiting = resolver::check_due(waiting, evidence).await;
             if waiting.is_empty() {
                 return Ok(());
             }
             let now = Instant::now();
             if now < usual_end {
-                looks.end = resolver::last_memory(&waiting).map_or(usual_end, |memory| memory.max(usual_end));
+                looks.deadline =
+                    resolver::latest_cached_until(&waiting).map_or(usual_end, |memory| memory.max(usual_end));
             }
-            if now >= looks.end {
-                let waited = self.section.timeout.max(Span::seconds(begun.elapsed().as_secs()));
-                let lagging = waiting.iter().map(LaggingResolver::lag).collect();
+            if now >= looks.deadline {
+                let waited = self.section.timeout.max(TimeSpan::seconds(begun.elapsed().as_secs()));
+                let lagging = waiting.iter().map(LaggingResolver::to_lagging).collect();
                 return Err(DnsError::NotVisible { name: name.to_owned(), waited, lagging });
             }
             tracing::debug!(name, lagging = waiting.len(), "looking at resolvers again");
@@ -176,36 +183,36 @@ impl Propagation {
 /// The pauses between looks, growing, until the time is up.
 struct CheckPauses {
     pauses: <ExponentialBuilder as BackoffBuilder>::Backoff,
-    longest: Duration,
-    end: Instant,
+    max_pause: Duration,
+    deadline: Instant,
 }
 
 impl CheckPauses {
     fn new(section: &PropagationSection) -> Self {
-        let (first, longest) = (section.first_pause.duration().max(SHORTEST_PAUSE), section.longest_pause.duration());
-        let longest = longest.max(first);
+        let (first, longest) = (section.first_pause.duration().max(MIN_PAUSE), section.longest_pause.duration());
+        let max_pause = longest.max(first);
         let pauses =
-            ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).without_max_times().build();
-        Self { pauses, longest, end: Instant::now() + section.timeout.duration() }
+            ExponentialBuilder::default().with_min_delay(first).with_max_delay(max_pause).without_max_times().build();
+        Self { pauses, max_pause, deadline: Instant::now() + section.timeout.duration() }
     }
 
     /// Pauses before the next look; `false` where the time is up. The last pause is cut, for a last look at the end.
     async fn pause(&mut self) -> bool {
-        let left = self.end.saturating_duration_since(Instant::now());
+        let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return false;
         }
-        sleep(self.next().min(left)).await;
+        sleep(self.next_pause().min(left)).await;
         true
     }
 
     /// The next pause.
-    fn next(&mut self) -> Duration {
-        self.pauses.next().unwrap_or(self.longest)
+    fn next_pause(&mut self) -> Duration {
+        self.pauses.next().unwrap_or(self.max_pause)
     }
 }
 
 /// Settings of nothing must not make a busy loop.
-const SHORTEST_PAUSE: Duration = Span::millis(1).duration();
+const MIN_PAUSE: Duration = TimeSpan::millis(1).duration();
 /// How long one name server may take over one transport.
-const LONGEST_ANSWER: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);

@@ -13,7 +13,7 @@ pub struct DnsQuestion {
     name: Name,
     kind: RecordType,
     recursive: bool,
-    unchecked: bool,
+    checking_disabled: bool,
 }
 
 impl DnsQuestion {
@@ -35,8 +35,8 @@ impl DnsQuestion {
 
     /// The same, to be answered also where DNSSEC says that the answer is forged (the CD bit, RFC 4035 section 3.2.2).
     #[must_use]
-    pub fn unchecked(self) -> Self {
-        Self { unchecked: true, ..self }
+    pub fn with_checking_disabled(self) -> Self {
+        Self { checking_disabled: true, ..self }
     }
 
     /// Whether a resolver is to find the answer.
@@ -45,9 +45,9 @@ impl DnsQuestion {
     }
 
     fn new(name: &str, kind: RecordType, recursive: bool) -> Result<Self, QueryError> {
-        let parsed = Name::from_ascii(absolute(name));
+        let parsed = Name::from_ascii(to_fqdn(name));
         let name = parsed.map_err(|error| QueryError::new(format!("{name:?} is no name that DNS carries: {error}")))?;
-        Ok(Self { name, kind, recursive, unchecked: false })
+        Ok(Self { name, kind, recursive, checking_disabled: false })
     }
 
     /// The packet.
@@ -55,7 +55,7 @@ impl DnsQuestion {
         let mut message = Message::query();
         message.add_query(Query::query(self.name.clone(), self.kind));
         message.metadata.recursion_desired = self.recursive;
-        message.metadata.checking_disabled = self.unchecked;
+        message.metadata.checking_disabled = self.checking_disabled;
         // Asks for the same bit in the answer (RFC 6840 section 5.7).
         message.metadata.authentic_data = self.recursive;
         message
@@ -63,7 +63,7 @@ impl DnsQuestion {
 }
 
 /// With the final dot, so that no search list applies.
-pub(super) fn absolute(name: &str) -> String {
+pub(super) fn to_fqdn(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.'))
 }
 
@@ -73,7 +73,7 @@ pub struct DnsReply(Message);
 
 impl DnsReply {
     /// Reads the packet; `None` where it is no answer to this question.
-    pub(super) fn to(question: &DnsQuestion, message: Message) -> Option<Self> {
+    pub(super) fn from_message(question: &DnsQuestion, message: Message) -> Option<Self> {
         let asked = |query: &Query| query.name == question.name && query.query_type == question.kind;
         let is_answer = message.metadata.message_type == MessageType::Response;
         // Of a question that it cannot read a server may repeat nothing.
@@ -106,7 +106,7 @@ impl DnsReply {
     /// The zone to whose servers a referral leads.
     pub fn referred_to(&self) -> Option<String> {
         let delegation = self.0.authorities.iter().find(|record| record.record_type() == RecordType::NS);
-        delegation.filter(|_| self.is_referral()).map(|record| plain(&record.name))
+        delegation.filter(|_| self.is_referral()).map(|record| normalized_name(&record.name))
     }
 
     /// The records of the answer, aliases on the way included.
@@ -131,7 +131,7 @@ impl DnsReply {
     /// The name servers of `zone`, in a referral as in an answer.
     pub fn nameservers(&self, zone: &str) -> Vec<String> {
         let target = |record: &Record| match &record.data {
-            RData::NS(target) if plain(&record.name) == zone => Some(plain(&target.0)),
+            RData::NS(target) if normalized_name(&record.name) == zone => Some(normalized_name(&target.0)),
             _ => None,
         };
         let mut names: Vec<String> = self.0.answers.iter().chain(&self.0.authorities).filter_map(target).collect();
@@ -141,18 +141,18 @@ impl DnsReply {
     }
 
     /// Where the CNAME record at `name` leads.
-    pub fn alias_of(&self, name: &str) -> Option<String> {
+    pub fn cname_target(&self, name: &str) -> Option<String> {
         self.0.answers.iter().find_map(|record| match &record.data {
-            RData::CNAME(target) if plain(&record.name) == name => Some(plain(&target.0)),
+            RData::CNAME(target) if normalized_name(&record.name) == name => Some(normalized_name(&target.0)),
             _ => None,
         })
     }
 
     /// The name at which the aliases of the answer end, from `name` on. Those that lead round end somewhere.
-    pub fn end_of_aliases(&self, name: &str) -> String {
+    pub fn last_alias(&self, name: &str) -> String {
         let mut end = name.to_owned();
         for _ in &self.0.answers {
-            match self.alias_of(&end) {
+            match self.cname_target(&end) {
                 Some(target) => end = target,
                 None => break,
             }
@@ -176,7 +176,7 @@ impl DnsReply {
     }
 
     /// Whether the answer is that there are no records of this type at `name`, or behind its aliases.
-    pub(super) fn denies(&self) -> bool {
+    pub(super) fn is_negative(&self) -> bool {
         let soa = self.0.authorities.iter().any(|record| record.record_type() == RecordType::SOA);
         self.code() == ResponseCode::NXDomain || soa
     }
@@ -197,17 +197,17 @@ impl QueryError {
     }
 
     /// A code that is no answer.
-    pub(super) fn of_code(code: ResponseCode) -> Self {
+    pub(super) fn from_code(code: ResponseCode) -> Self {
         Self { words: format!("answers {code}"), code: Some(code) }
     }
 
     /// The same, with the server that gives none.
-    pub(super) fn by(self, server: &impl fmt::Display) -> Self {
+    pub(super) fn with_server(self, server: &impl fmt::Display) -> Self {
         Self { words: format!("{server} {}", self.words), ..self }
     }
 
     /// All of them in one; the first code counts.
-    pub(super) fn all(faults: &[Self]) -> Self {
+    pub(super) fn combine(faults: &[Self]) -> Self {
         let words: Vec<&str> = faults.iter().map(|fault| fault.words.as_str()).collect();
         let words = if words.is_empty() { "there is no server to ask".to_owned() } else { words.join(", ") };
         Self { words, code: faults.iter().find_map(|fault| fault.code) }
@@ -226,6 +226,6 @@ impl From<&str> for QueryError {
 }
 
 /// As A-labels in lower case, without the final dot. hickory's own way of printing turns A-labels into Unicode.
-pub(super) fn plain(name: &Name) -> String {
+pub(super) fn normalized_name(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_lowercase()
 }

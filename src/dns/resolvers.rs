@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::ResponseCode;
 
 use crate::config::dns::PropagationSection;
-use crate::dns::question::{QueryError, DnsQuestion, DnsReply};
+use crate::dns::question::{DnsQuestion, DnsReply, QueryError};
 use crate::dns::server::Server;
 use crate::runtime::files;
 
@@ -18,9 +18,9 @@ use crate::runtime::files;
 #[derive(Debug)]
 pub(super) struct Resolvers {
     /// Those of the settings.
-    given: Vec<Arc<Server>>,
+    configured: Vec<Arc<Server>>,
     /// Whether these are `servers`, which may serve their own zones alone.
-    borrowed: bool,
+    uses_authoritative: bool,
     /// Where the system names its own.
     file: PathBuf,
     system: Mutex<SystemResolvers>,
@@ -36,29 +36,34 @@ struct SystemResolvers {
 impl Resolvers {
     pub(super) fn new(section: &PropagationSection) -> Self {
         let given = section.resolvers.iter().map(|address| Arc::new(Server::new(address)));
-        let borrowed = section.resolvers.is_empty();
-        let lent = section.servers.iter().filter(|_| borrowed).map(|address| Arc::new(Server::at(*address)));
-        Self { given: given.chain(lent).collect(), borrowed, file: PathBuf::from(SYSTEM), system: Mutex::default() }
+        let uses_authoritative = section.resolvers.is_empty();
+        let lent = section.servers.iter().filter(|_| uses_authoritative).map(|address| Arc::new(Server::at(*address)));
+        Self {
+            configured: given.chain(lent).collect(),
+            uses_authoritative,
+            file: PathBuf::from(RESOLV_CONF),
+            system: Mutex::default(),
+        }
     }
 
     /// Those of the settings, or else the system's.
     pub(super) async fn all(&self) -> Vec<Arc<Server>> {
-        if self.given.is_empty() { self.of_system().await } else { self.given.clone() }
+        if self.configured.is_empty() { self.load_system_resolvers().await } else { self.configured.clone() }
     }
 
     /// Asks until one says that there is something or that there is nothing.
-    pub(super) async fn ask(&self, question: &DnsQuestion) -> Result<DnsReply, QueryError> {
-        let answer = first_of(self.all().await, question).await;
+    pub(super) async fn query(&self, question: &DnsQuestion) -> Result<DnsReply, QueryError> {
+        let answer = query_first(self.all().await, question).await;
         match &answer {
             // An authoritative server knows no other zones, and has many ways to say so.
-            Err(_) if self.borrowed => first_of(self.of_system().await, question).await,
+            Err(_) if self.uses_authoritative => query_first(self.load_system_resolvers().await, question).await,
             _ => answer,
         }
     }
 
     /// Read again soon after each change of the system's configuration, and not for each question. Where the file cannot be
     /// read, the servers of before are asked.
-    async fn of_system(&self) -> Vec<Arc<Server>> {
+    async fn load_system_resolvers(&self) -> Vec<Arc<Server>> {
         if let Some(fresh) = self.fresh() {
             return fresh;
         }
@@ -90,7 +95,7 @@ impl SystemResolvers {
             let same = self.servers.iter().find(|(at, _)| *at == address).map(|(_, server)| Arc::clone(server));
             (address, same.unwrap_or_else(|| Arc::new(Server::at(address))))
         };
-        self.servers = nameservers(text).into_iter().map(server).collect();
+        self.servers = parse_resolv_conf(text).into_iter().map(server).collect();
     }
 
     fn servers(&self) -> Vec<Arc<Server>> {
@@ -99,15 +104,15 @@ impl SystemResolvers {
 }
 
 /// The first answer of these servers. The next one is asked where one fails or is slow.
-pub(super) async fn first_of(servers: Vec<Arc<Server>>, question: &DnsQuestion) -> Result<DnsReply, QueryError> {
+pub(super) async fn query_first(servers: Vec<Arc<Server>>, question: &DnsQuestion) -> Result<DnsReply, QueryError> {
     let mut next = servers.into_iter();
     let mut asked = FuturesUnordered::new();
     let mut faults = Vec::new();
     loop {
         if let Some(server) = next.next() {
             asked.push(async move {
-                let reply = server.ask(question, PATIENCE).await;
-                reply.and_then(|reply| usable(question, reply)).map_err(|fault| fault.by(&server))
+                let reply = server.ask(question, QUERY_TIMEOUT).await;
+                reply.and_then(|reply| check_usable(question, reply)).map_err(|fault| fault.with_server(&server))
             });
         }
         tokio::select! {
@@ -115,27 +120,27 @@ pub(super) async fn first_of(servers: Vec<Arc<Server>>, question: &DnsQuestion) 
                 Ok(reply) => return Ok(reply),
                 Err(fault) => faults.push(fault),
             },
-            () = tokio::time::sleep(SLOW), if next.len() > 0 => {}
-            else => return Err(QueryError::all(&faults)),
+            () = tokio::time::sleep(HEDGE_DELAY), if next.len() > 0 => {}
+            else => return Err(QueryError::combine(&faults)),
         }
     }
 }
 
 /// That there is something, or that there is nothing: all else says nothing about the name.
-fn usable(question: &DnsQuestion, reply: DnsReply) -> Result<DnsReply, QueryError> {
+fn check_usable(question: &DnsQuestion, reply: DnsReply) -> Result<DnsReply, QueryError> {
     match reply.code() {
         ResponseCode::NoError if question.is_recursive() && reply.is_referral() => {
             Err("names other servers instead of an answer: it is no resolver".into())
         }
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(reply),
-        code => Err(QueryError::of_code(code)),
+        code => Err(QueryError::from_code(code)),
     }
 }
 
 /// The lines of resolv.conf(5) that name servers; without any, it is the one on this machine.
-fn nameservers(text: &str) -> Vec<SocketAddr> {
+fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
     let address = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
-        ["nameserver", address, ..] => scoped(address),
+        ["nameserver", address, ..] => parse_scoped_address(address),
         _ => None,
     };
     let found: Vec<SocketAddr> = text.lines().filter_map(address).collect();
@@ -143,7 +148,7 @@ fn nameservers(text: &str) -> Vec<SocketAddr> {
 }
 
 /// An address that may be good on one link alone, as in `fe80::1%eth0`.
-fn scoped(text: &str) -> Option<SocketAddr> {
+fn parse_scoped_address(text: &str) -> Option<SocketAddr> {
     match text.split_once('%') {
         None => text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, DNS_PORT)),
         Some((ip, link)) => {
@@ -153,14 +158,14 @@ fn scoped(text: &str) -> Option<SocketAddr> {
     }
 }
 
-const SYSTEM: &str = "/etc/resolv.conf";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// For so long what was read there is good.
 const FRESH: Duration = Duration::from_secs(2);
 const DNS_PORT: u16 = 53;
 /// How long one server may take over one transport.
-const PATIENCE: Duration = Duration::from_secs(5);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// After this time the next server is asked too.
-const SLOW: Duration = Duration::from_secs(1);
+const HEDGE_DELAY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -191,9 +196,9 @@ mod tests {
     fn the_systems_servers_are_read_with_their_links() {
         let text = "# made by hand\nsearch example.com\nnameserver 192.0.2.1 # office\n\tnameserver 2001:db8::1\n\
                     nameserver fe80::1%lo\nnameserver nonsense\noptions edns0\n";
-        let [v4, v6, link] = nameservers(text)[..] else { panic!("{:?}", nameservers(text)) };
+        let [v4, v6, link] = parse_resolv_conf(text)[..] else { panic!("{:?}", parse_resolv_conf(text)) };
         assert_eq!((v4.to_string(), v6.to_string()), ("192.0.2.1:53".to_owned(), "[2001:db8::1]:53".to_owned()));
         assert!(matches!(link, SocketAddr::V6(link) if link.scope_id() > 0), "{link}");
-        assert_eq!(nameservers("search example.com"), ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!(parse_resolv_conf("search example.com"), ["127.0.0.1:53".parse().unwrap()]);
     }
 }

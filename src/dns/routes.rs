@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-pub use self::registration::Registered;
+pub use self::registration::ChallengeRegistration;
 use crate::config::dns::{DnsSection, PropagationCheck, ZoneEntry};
-use crate::dns::adapter::{Adapter, Zone};
+use crate::dns::adapter::{DnsAdapter, Zone};
 use crate::dns::adapters;
 use crate::dns::alias::Aliases;
 use crate::dns::error::DnsError;
-use crate::dns::lookup::Lookup;
+use crate::dns::lookup::DnsLookup;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
 use crate::runtime::clock::SharedClock;
@@ -22,13 +22,13 @@ use crate::runtime::randomness::Randomness;
 
 /// All adapters, and which of them serves which names.
 #[derive(Clone)]
-pub struct Routes {
-    adapters: BTreeMap<AdapterName, Arc<dyn Adapter>>,
+pub struct DnsRoutes {
+    adapters: BTreeMap<AdapterName, Arc<dyn DnsAdapter>>,
     /// The longest suffix first.
     by_suffix: Vec<ZoneEntry>,
-    lookup: Lookup,
+    lookup: DnsLookup,
     /// Whether nothing is looked for in the DNS.
-    is_blind: bool,
+    skips_dns_checks: bool,
     /// Why names without a route have no adapter; nothing where `[dns.ionos]` serves them.
     unrouted: Option<&'static str>,
     randomness: Randomness,
@@ -38,7 +38,7 @@ pub struct Routes {
 #[derive(Clone)]
 pub struct RecordLocation {
     /// Who publishes it.
-    pub adapter: Arc<dyn Adapter>,
+    pub adapter: Arc<dyn DnsAdapter>,
     /// The zone that holds it.
     pub zone: Zone,
     /// The way from the challenge's name to the record's.
@@ -52,7 +52,7 @@ impl RecordLocation {
     }
 }
 
-impl Routes {
+impl DnsRoutes {
     /// The adapters and routes of the settings. `token` is that of `[dns.ionos]`. Nothing is asked over the network yet.
     ///
     /// # Errors
@@ -63,46 +63,50 @@ impl Routes {
         clock: &SharedClock,
         randomness: &Randomness,
     ) -> Result<Self, DnsError> {
-        let lookup = Lookup::new(&section.propagation);
-        let adapters = adapters::of_section(section, token, &lookup, clock, randomness)?;
+        let lookup = DnsLookup::new(&section.propagation);
+        let adapters = adapters::build_adapters(section, token, &lookup, clock, randomness)?;
         let mut routes: Vec<ZoneEntry> = Vec::new();
-        for route in section.zones.iter().cloned().chain(section.delegated.zone.iter().map(own_zone)) {
-            check(&route, &routes, &adapters)?;
+        for route in section.zones.iter().cloned().chain(section.delegated.zone.iter().map(delegated_route)) {
+            check_route(&route, &routes, &adapters)?;
             routes.push(route);
         }
         let has_others = !routes.is_empty() || !section.adapters.is_empty();
         let unrouted = token.is_none().then_some(if has_others { ADD_ROUTE } else { ADD_ROUTE_OR_TOKEN });
         let routes = Self::new(adapters, routes, lookup, randomness.clone());
-        Ok(Self { is_blind: matches!(section.propagation.look, PropagationCheck::Wait | PropagationCheck::Off), unrouted, ..routes })
+        Ok(Self {
+            skips_dns_checks: matches!(section.propagation.look, PropagationCheck::Wait | PropagationCheck::Off),
+            unrouted,
+            ..routes
+        })
     }
 
     /// One adapter for all names.
-    pub fn only(adapter: Arc<dyn Adapter>, lookup: Lookup, randomness: Randomness) -> Self {
+    pub fn with_only(adapter: Arc<dyn DnsAdapter>, lookup: DnsLookup, randomness: Randomness) -> Self {
         let everything = AdapterName::ionos();
         Self::new(BTreeMap::from([(everything, adapter)]), Vec::new(), lookup, randomness)
     }
 
     fn new(
-        adapters: BTreeMap<AdapterName, Arc<dyn Adapter>>,
+        adapters: BTreeMap<AdapterName, Arc<dyn DnsAdapter>>,
         mut by_suffix: Vec<ZoneEntry>,
-        lookup: Lookup,
+        lookup: DnsLookup,
         randomness: Randomness,
     ) -> Self {
         by_suffix.sort_by_key(|route| std::cmp::Reverse(route.suffix.as_str().len()));
-        Self { adapters, by_suffix, lookup, is_blind: false, unrouted: None, randomness }
+        Self { adapters, by_suffix, lookup, skips_dns_checks: false, unrouted: None, randomness }
     }
 
     /// Where the record of a challenge goes: behind all aliases, into the zone that holds the name there.
     ///
     /// # Errors
     /// Where the aliases cannot be followed, or the adapter finds no zone.
-    pub async fn place_of(&self, challenge: &str) -> Result<RecordLocation, DnsError> {
-        let aliases = match Aliases::from(challenge, &self.lookup, &self.randomness).await {
+    pub async fn locate(&self, challenge: &str) -> Result<RecordLocation, DnsError> {
+        let aliases = match Aliases::resolve(challenge, &self.lookup, &self.randomness).await {
             Ok(aliases) => aliases,
             // Who sees nothing of the DNS, and says so by the settings, has no aliases.
-            Err(error @ DnsError::NoLookup { .. }) if self.is_blind => {
+            Err(error @ DnsError::NoLookup { .. }) if self.skips_dns_checks => {
                 tracing::warn!(name = challenge, "taken as no alias: {error}");
-                return self.place_without_aliases(challenge, error).await;
+                return self.locate_without_aliases(challenge, error).await;
             }
             Err(error) => return Err(error),
         };
@@ -113,7 +117,7 @@ impl Routes {
                 "the wildcard CNAME *.{parent} -> {target} is not followed: the record itself goes before it"
             );
         }
-        let adapter = Arc::clone(self.adapter_of(aliases.end())?);
+        let adapter = Arc::clone(self.adapter_for(aliases.end())?);
         let zone = adapter.zone_for(aliases.end()).await?;
         Ok(RecordLocation { adapter, zone, aliases })
     }
@@ -122,18 +126,18 @@ impl Routes {
     ///
     /// # Errors
     /// [`DnsError::NoSuchAdapter`] where the settings no longer have it.
-    pub fn named(&self, adapter: &str) -> Result<&Arc<dyn Adapter>, DnsError> {
+    pub fn named(&self, adapter: &str) -> Result<&Arc<dyn DnsAdapter>, DnsError> {
         let found = self.adapters.iter().find(|(name, _)| name.as_str() == adapter).map(|(_, adapter)| adapter);
         found.ok_or_else(|| DnsError::NoSuchAdapter { adapter: adapter.to_owned() })
     }
 
     /// What aliases and zones are looked up with.
-    pub const fn lookup(&self) -> &Lookup {
+    pub const fn lookup(&self) -> &DnsLookup {
         &self.lookup
     }
 
     /// All adapters, by their names.
-    pub fn adapters(&self) -> impl Iterator<Item = &Arc<dyn Adapter>> {
+    pub fn adapters(&self) -> impl Iterator<Item = &Arc<dyn DnsAdapter>> {
         self.adapters.values()
     }
 
@@ -142,8 +146,8 @@ impl Routes {
     /// # Errors
     /// [`DnsError::NoSuchAdapter`] where a route names one that is not there, [`DnsError::NoRoute`] where none leads
     /// anywhere and `[dns.ionos]` is not set up.
-    pub fn adapter_of(&self, name: &str) -> Result<&Arc<dyn Adapter>, DnsError> {
-        let route = self.by_suffix.iter().find(|route| route.suffix.holds(name));
+    pub fn adapter_for(&self, name: &str) -> Result<&Arc<dyn DnsAdapter>, DnsError> {
+        let route = self.by_suffix.iter().find(|route| route.suffix.contains(name));
         match (route, self.unrouted) {
             (Some(route), _) => self.named(route.adapter.as_str()),
             (None, Some(remedy)) => Err(DnsError::NoRoute { name: name.to_owned(), remedy }),
@@ -161,8 +165,8 @@ impl Routes {
         self.unrouted.is_some() && self.by_suffix.is_empty()
     }
 
-    async fn place_without_aliases(&self, name: &str, unseen: DnsError) -> Result<RecordLocation, DnsError> {
-        let adapter = Arc::clone(self.adapter_of(name)?);
+    async fn locate_without_aliases(&self, name: &str, unseen: DnsError) -> Result<RecordLocation, DnsError> {
+        let adapter = Arc::clone(self.adapter_for(name)?);
         let Ok(zone) = adapter.zone_for(name).await else {
             return Err(unseen);
         };
@@ -171,10 +175,10 @@ impl Routes {
 }
 
 /// A route must lead to an adapter, and be the only one of its suffix.
-fn check(
+fn check_route(
     route: &ZoneEntry,
     before: &[ZoneEntry],
-    adapters: &BTreeMap<AdapterName, Arc<dyn Adapter>>,
+    adapters: &BTreeMap<AdapterName, Arc<dyn DnsAdapter>>,
 ) -> Result<(), DnsError> {
     let unusable = |reason| DnsError::Setting { setting: format!("dns.zone {}", route.suffix), reason };
     let adapter = &route.adapter;
@@ -194,7 +198,7 @@ fn check(
 }
 
 /// What is delegated to autocertd needs no route of its own.
-fn own_zone(zone: &ZoneName) -> ZoneEntry {
+fn delegated_route(zone: &ZoneName) -> ZoneEntry {
     ZoneEntry { suffix: zone.clone(), adapter: AdapterName::delegated() }
 }
 

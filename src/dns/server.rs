@@ -17,33 +17,33 @@ use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Message};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use self::https::Https;
-use crate::dns::question::{QueryError, DnsQuestion, DnsReply};
+use self::https::DohClient;
+use crate::dns::question::{DnsQuestion, DnsReply, QueryError};
 use crate::domain::resolver_address::ResolverAddress;
 use crate::runtime::descriptors;
 
 /// A DNS server at one address.
 #[derive(Debug)]
 pub struct Server {
-    place: ServerAddress,
-    at_once: Semaphore,
-    silence: Mutex<Option<(Instant, QueryError)>>,
+    address: ServerAddress,
+    query_permits: Semaphore,
+    last_fault: Mutex<Option<(Instant, QueryError)>>,
 }
 
 #[derive(Debug)]
 enum ServerAddress {
     Socket(SocketAddr),
-    Https(Https),
+    Https(DohClient),
 }
 
 impl Server {
     /// The server at this address.
     pub fn new(address: &ResolverAddress) -> Self {
-        let place = match address {
+        let address = match address {
             ResolverAddress::Socket(address) => ServerAddress::Socket(*address),
-            ResolverAddress::Https(endpoint) => ServerAddress::Https(Https::new(endpoint)),
+            ResolverAddress::Https(endpoint) => ServerAddress::Https(DohClient::new(endpoint)),
         };
-        Self { place, at_once: Semaphore::new(AT_ONCE), silence: Mutex::new(None) }
+        Self { address, query_permits: Semaphore::new(MAX_CONCURRENT_QUERIES), last_fault: Mutex::new(None) }
     }
 
     /// The server at this address, over UDP and TCP.
@@ -58,38 +58,38 @@ impl Server {
     pub async fn ask(&self, question: &DnsQuestion, patience: Duration) -> Result<DnsReply, QueryError> {
         let begun = Instant::now();
         // Nobody closes it; were it closed, nothing would be bounded.
-        let _turn = self.at_once.acquire().await;
-        let _socket = SOCKETS.acquire().await;
-        if let Some(fault) = self.silence_since(begun) {
+        let _turn = self.query_permits.acquire().await;
+        let _socket = SOCKET_PERMITS.acquire().await;
+        if let Some(fault) = self.fault_since(begun) {
             return Err(fault);
         }
-        let reply = match &self.place {
+        let reply = match &self.address {
             ServerAddress::Socket(address) => {
-                over_udp_and_tcp(*address, question.message(), patience).await.map_err(|fault| fault.to_string())
+                query_udp_then_tcp(*address, question.message(), patience).await.map_err(|fault| fault.to_string())
             }
-            ServerAddress::Https(https) => https.ask(question.message(), patience).await,
+            ServerAddress::Https(https) => https.query(question.message(), patience).await,
         };
         let reply = reply.map_err(|fault| QueryError::new(format!("gives no answer: {fault}")));
-        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) =
+        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) =
             reply.as_ref().err().map(|fault| (Instant::now(), fault.clone()));
-        DnsReply::to(question, reply?).ok_or_else(|| "answers another question".into())
+        DnsReply::from_message(question, reply?).ok_or_else(|| "answers another question".into())
     }
 
     /// Whether it was silent when it was last asked, a short while ago.
     pub fn is_silent(&self) -> bool {
-        Instant::now().checked_sub(SILENCE).is_some_and(|begun| self.silence_since(begun).is_some())
+        Instant::now().checked_sub(FAULT_TTL).is_some_and(|begun| self.fault_since(begun).is_some())
     }
 
     /// What it was found silent with, since then.
-    fn silence_since(&self, begun: Instant) -> Option<QueryError> {
-        let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+    fn fault_since(&self, begun: Instant) -> Option<QueryError> {
+        let silence = self.last_fault.lock().unwrap_or_else(PoisonError::into_inner);
         silence.as_ref().filter(|(at, _)| *at >= begun).map(|(_, fault)| fault.clone())
     }
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
+        match &self.address {
             ServerAddress::Socket(address) => address.fmt(f),
             ServerAddress::Https(https) => https.fmt(f),
         }
@@ -97,7 +97,7 @@ impl fmt::Display for Server {
 }
 
 /// Asks over UDP, and over TCP where the answer does not fit or none comes.
-async fn over_udp_and_tcp(address: SocketAddr, message: Message, patience: Duration) -> Result<Message, NetError> {
+async fn query_udp_then_tcp(address: SocketAddr, message: Message, patience: Duration) -> Result<Message, NetError> {
     let provider = TokioRuntimeProvider::default();
     let request = DnsRequest::new(message, DnsRequestOptions::default());
     let mut udp = UdpClientStream::builder(address, provider.clone()).with_timeout(Some(patience)).build();
@@ -115,9 +115,10 @@ async fn over_udp_and_tcp(address: SocketAddr, message: Message, patience: Durat
 
 /// Questions to all servers at a time: a zone may name hundreds of them, each with many addresses, and silent ones are
 /// waited for.
-static SOCKETS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(descriptors::share(8, MOST_SOCKETS)));
-const MOST_SOCKETS: usize = 256;
+static SOCKET_PERMITS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(descriptors::connection_share(8, MAX_SOCKETS)));
+const MAX_SOCKETS: usize = 256;
 /// Questions to one server at a time, each with a socket of its own.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_QUERIES: usize = 16;
 /// How long an address that did not answer is left alone where there is another.
-const SILENCE: Duration = Duration::from_secs(30);
+const FAULT_TTL: Duration = Duration::from_secs(30);

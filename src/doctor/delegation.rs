@@ -11,31 +11,38 @@ use hickory_proto::rr::RecordType;
 use crate::config::dns::PropagationCheck;
 use crate::dns::DnsError;
 use crate::dns::adapter::Zone;
-use crate::dns::lookup::{Delegation, Lookup};
+use crate::dns::lookup::{Delegation, DnsLookup};
 use crate::dns::question::DnsQuestion;
 use crate::dns::routes::RecordLocation;
 use crate::dns::server::Server;
+use crate::doctor::challenge_path::describe_error;
 use crate::doctor::provider::words;
-use crate::doctor::way::told;
-use crate::doctor::{Doctor, DnsView};
-use crate::domain::finding::{Check, CheckResult, CheckSubject};
+use crate::doctor::{DnsView, Doctor};
+use crate::domain::check_result::{Check, CheckResult, CheckSubject};
 use crate::domain::zone_name::relative_name;
 
 impl Doctor {
-    pub(super) async fn delegation(&self, view: &DnsView, about: &CheckSubject, place: &RecordLocation) -> Vec<CheckResult> {
+    pub(super) async fn check_delegation(
+        &self,
+        view: &DnsView,
+        about: &CheckSubject,
+        place: &RecordLocation,
+    ) -> Vec<CheckResult> {
         let looked = async {
-            let begun = view.lookup.zone_of(place.name()).await?;
+            let begun = view.lookup.find_zone(place.name()).await?;
             if begun != place.zone.name {
-                return Ok(vec![elsewhere(about, place, &begun)]);
+                return Ok(vec![zone_mismatch(about, place, &begun)]);
             }
             Ok::<_, DnsError>(self.delegation_of_zone(view, place).await)
         };
         let findings = looked.await.unwrap_or_else(|error| vec![unlooked(about, &error)]);
         let findings = findings.into_iter().map(|finding| finding.about(about)).collect();
         // Who does not rely on the authoritative servers may see other ones than the world does.
-        match self.section.look {
+        match self.propagation_section.look {
             PropagationCheck::Authoritative => findings,
-            PropagationCheck::Resolvers | PropagationCheck::Wait | PropagationCheck::Off => findings.into_iter().map(at_most_warning).collect(),
+            PropagationCheck::Resolvers | PropagationCheck::Wait | PropagationCheck::Off => {
+                findings.into_iter().map(cap_at_warning).collect()
+            }
         }
     }
 
@@ -50,13 +57,13 @@ impl Doctor {
             };
             let mut lame = Vec::new();
             // Servers of the settings stand in for those that the world sees.
-            if self.section.servers.is_empty() {
+            if self.propagation_section.servers.is_empty() {
                 let servers = delegation.nameservers.iter().take(MOST_SERVERS);
-                let looks = servers.map(|server| look_at(&view.lookup, &about, &zone.name, server));
+                let looks = servers.map(|server| check_nameserver(&view.lookup, &about, &zone.name, server));
                 lame = join_all(looks).await.into_iter().flatten().collect();
             }
             let answers = lame.len() < delegation.nameservers.len();
-            let mut findings = vec![judged(&about, zone, &delegation, answers)];
+            let mut findings = vec![compare_nameservers(&about, zone, &delegation, answers)];
             findings.append(&mut lame);
             findings
         };
@@ -66,20 +73,20 @@ impl Doctor {
 }
 
 fn unlooked(about: &CheckSubject, error: &DnsError) -> CheckResult {
-    CheckResult::fault_of_words(about, Check::Delegation, &told(error)).as_warning()
+    CheckResult::fault_from_message(about, Check::Delegation, &describe_error(error)).as_warning()
 }
 
-fn at_most_warning(finding: CheckResult) -> CheckResult {
+fn cap_at_warning(finding: CheckResult) -> CheckResult {
     if finding.is_fault() { finding.as_warning() } else { finding }
 }
 
 /// What cannot be looked at without a zone.
-pub(super) fn unseen(about: &CheckSubject, because: &str) -> [CheckResult; 2] {
+pub(super) fn not_checked_results(about: &CheckSubject, because: &str) -> [CheckResult; 2] {
     [Check::Delegation, Check::Dnssec].map(|check| CheckResult::skipped(about, check, because))
 }
 
 /// The DNS has another zone at the record's name than the service.
-fn elsewhere(about: &CheckSubject, place: &RecordLocation, begun: &str) -> CheckResult {
+fn zone_mismatch(about: &CheckSubject, place: &RecordLocation, begun: &str) -> CheckResult {
     let (zone, record) = (&place.zone.name, place.name());
     if relative_name(begun, zone).is_some() {
         let detail = format!("in the DNS {record} belongs to the zone {begun}, not to {zone} where its record goes");
@@ -91,18 +98,18 @@ fn elsewhere(about: &CheckSubject, place: &RecordLocation, begun: &str) -> Check
         );
     }
     let detail = format!("{zone} is not delegated: in the DNS {record} belongs to {begun}");
-    CheckResult::fault(about, Check::Delegation, detail, delegate(&place.zone, begun))
+    CheckResult::fault(about, Check::Delegation, detail, delegation_remedy(&place.zone, begun))
 }
 
 /// `answers` is whether any of the servers to which the parent leads speaks for the zone. Where one does, the servers that
 /// only the service names may be hidden primaries, or the same ones by other names.
-fn judged(about: &CheckSubject, zone: &Zone, delegation: &Delegation, answers: bool) -> CheckResult {
+fn compare_nameservers(about: &CheckSubject, zone: &Zone, delegation: &Delegation, answers: bool) -> CheckResult {
     let (parent, named) = (&delegation.parent, delegation.nameservers.join(", "));
-    let fault = |detail: String| CheckResult::fault(about, Check::Delegation, detail, delegate(zone, parent));
+    let fault = |detail: String| CheckResult::fault(about, Check::Delegation, detail, delegation_remedy(zone, parent));
     if delegation.nameservers.is_empty() {
         return fault(format!("the servers of {parent} do not delegate {}", zone.name));
     }
-    let own: Vec<String> = zone.nameservers.iter().map(|server| plain(server)).collect();
+    let own: Vec<String> = zone.nameservers.iter().map(|server| normalized_name(server)).collect();
     let unnamed: Vec<&str> = own
         .iter()
         .map(String::as_str)
@@ -113,19 +120,19 @@ fn judged(about: &CheckSubject, zone: &Zone, delegation: &Delegation, answers: b
     }
     if !unnamed.is_empty() {
         let detail = format!("{parent} delegates {} to {named}, and not to {}", zone.name, unnamed.join(", "));
-        return CheckResult::warning(about, Check::Delegation, detail, delegate(zone, parent));
+        return CheckResult::warning(about, Check::Delegation, detail, delegation_remedy(zone, parent));
     }
     CheckResult::ok(about, Check::Delegation, format!("{parent} delegates {} to {named}", zone.name))
 }
 
-fn delegate(zone: &Zone, parent: &str) -> String {
-    let servers = zone.nameservers.iter().map(|server| plain(server)).collect::<Vec<_>>().join(", ");
+fn delegation_remedy(zone: &Zone, parent: &str) -> String {
+    let servers = zone.nameservers.iter().map(|server| normalized_name(server)).collect::<Vec<_>>().join(", ");
     let to = if servers.is_empty() { "its name servers".to_owned() } else { servers };
     format!("have NS records for {} in {parent} that name {to}, at the registrar or in the parent zone", zone.name)
 }
 
 /// What is wrong with a server to which the parent leads.
-async fn look_at(lookup: &Lookup, about: &CheckSubject, zone: &str, server: &str) -> Option<CheckResult> {
+async fn check_nameserver(lookup: &DnsLookup, about: &CheckSubject, zone: &str, server: &str) -> Option<CheckResult> {
     let addresses = match lookup.addresses(server).await {
         Ok(addresses) => addresses,
         Err(error) => {
@@ -160,7 +167,7 @@ async fn look_at(lookup: &Lookup, about: &CheckSubject, zone: &str, server: &str
     silent.then(|| CheckResult::warning(about, Check::Delegation, detail, remedy))
 }
 
-fn plain(name: &str) -> String {
+fn normalized_name(name: &str) -> String {
     name.trim_end_matches('.').to_lowercase()
 }
 
@@ -173,7 +180,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::finding::CheckVerdict;
+    use crate::domain::check_result::CheckVerdict;
 
     fn verdict(own: &[&str], named: &[&str]) -> (CheckVerdict, String) {
         verdict_where(own, named, false)
@@ -183,7 +190,7 @@ mod tests {
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let zone = Zone { id: "1".to_owned().into(), name: "a.example".to_owned(), nameservers: owned(own) };
         let delegation = Delegation { parent: "example".to_owned(), nameservers: owned(named) };
-        let finding = judged(&CheckSubject::Name("www.a.example".to_owned()), &zone, &delegation, answers);
+        let finding = compare_nameservers(&CheckSubject::Name("www.a.example".to_owned()), &zone, &delegation, answers);
         (finding.verdict, finding.to_string())
     }
 
@@ -196,7 +203,10 @@ mod tests {
         assert!(none == CheckVerdict::Fault && words.contains("do not delegate a.example"), "{words}");
         assert!(words.contains("NS records for a.example in example that name ns1.dns.test"), "{words}");
         let (other, words) = verdict(&["ns1.dns.test"], &["ns.parking.test"]);
-        assert!(other == CheckVerdict::Fault && words.contains("to ns.parking.test, where its records are not"), "{words}");
+        assert!(
+            other == CheckVerdict::Fault && words.contains("to ns.parking.test, where its records are not"),
+            "{words}"
+        );
         let (hidden, words) = verdict_where(&["ns1.dns.test"], &["ns.vanity.test"], true);
         assert!(hidden == CheckVerdict::Warning && words.contains("and not to ns1.dns.test"), "{words}");
         let (some, words) = verdict(&["ns1.dns.test", "ns2.dns.test"], &["ns1.dns.test"]);

@@ -5,69 +5,69 @@ use std::error::Error;
 use time::Duration;
 
 use crate::acme::{AccountCredentials, AcmeError, ProblemKind};
-use crate::doctor::round::{CheckedProvider, ExaminedProvider};
+use crate::doctor::check_list::{CheckedProvider, ExaminedProvider};
 use crate::doctor::{Doctor, Ending};
+use crate::domain::check_result::{Check, CheckResult, CheckSubject};
 use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::finding::{Check, CheckResult, CheckSubject};
 use crate::domain::provider::{AccountNote, Provider};
-use crate::store::Account;
+use crate::store::ProviderAccount;
 
 /// What was seen of a provider, and what the looks at names need of it.
 pub(super) struct ProviderReport {
     pub(super) name: String,
     pub(super) server: String,
     /// The URL of its account.
-    pub(super) account: Option<String>,
+    pub(super) account_url: Option<String>,
     /// The names by which it knows itself in CAA records; nothing where its directory does not answer.
-    pub(super) identities: Option<Vec<String>>,
+    pub(super) caa_identities: Option<Vec<String>>,
     /// By how much our clock is ahead of its own; nothing where it does not tell.
-    pub(super) ahead: Option<Duration>,
-    pub(super) findings: Vec<CheckResult>,
+    pub(super) clock_ahead: Option<Duration>,
+    pub(super) results: Vec<CheckResult>,
 }
 
 impl Doctor {
     /// What there is to say of a provider, and what of it cannot be said before the round ends.
-    pub(super) async fn provider(&self, examined: &CheckedProvider, ending: &Ending) -> ProviderReport {
+    pub(super) async fn check_provider(&self, examined: &CheckedProvider, ending: &Ending) -> ProviderReport {
         let CheckedProvider { provider, profiles } = examined;
         let (about, server) = (CheckSubject::Provider(provider.name()), provider.server());
         let mut seen = ProviderReport {
             name: provider.name(),
             server: server.to_string(),
-            account: provider.account_url().cloned(),
-            identities: None,
-            ahead: None,
-            findings: Vec::new(),
+            account_url: provider.account_url().cloned(),
+            caa_identities: None,
+            clock_ahead: None,
+            results: Vec::new(),
         };
         let unasked = |because: &str| {
             let profile = (!profiles.is_empty()).then(|| CheckResult::skipped(&about, Check::Profile, because));
             std::iter::once(CheckResult::skipped(&about, Check::Account, because)).chain(profile)
         };
-        match ending.during(self.acme.look(server)).await {
+        match ending.during(self.acme.check_directory(server)).await {
             Some(Ok(date)) => {
-                seen.ahead = date.map(|date| self.clock.now() - date);
-                seen.findings.push(CheckResult::ok(&about, Check::Directory, format!("{server} answers")));
-                seen.identities = ending.during(self.acme.identities(server)).await.and_then(Result::ok);
-                let account = ending.during(self.account(&about, provider)).await;
-                seen.findings
+                seen.clock_ahead = date.map(|date| self.clock.now() - date);
+                seen.results.push(CheckResult::ok(&about, Check::Directory, format!("{server} answers")));
+                seen.caa_identities = ending.during(self.acme.caa_identities(server)).await.and_then(Result::ok);
+                let account = ending.during(self.check_account(&about, provider)).await;
+                seen.results
                     .push(account.unwrap_or_else(|| CheckResult::skipped(&about, Check::Account, ending.reason())));
-                let offered = ending.during(self.profiles(&about, examined)).await;
-                seen.findings.extend(offered.unwrap_or_else(|| unasked(ending.reason()).skip(1).collect()));
+                let offered = ending.during(self.check_profiles(&about, examined)).await;
+                seen.results.extend(offered.unwrap_or_else(|| unasked(ending.reason()).skip(1).collect()));
             }
             Some(Err(error)) => {
                 let remedy = "check the provider's server, the network, and extra_roots in [acme] for a private CA";
-                seen.findings.push(CheckResult::fault(&about, Check::Directory, words(&error), remedy));
-                seen.findings.extend(unasked("the directory does not answer"));
+                seen.results.push(CheckResult::fault(&about, Check::Directory, words(&error), remedy));
+                seen.results.extend(unasked("the directory does not answer"));
             }
             None => {
                 let because = format!("{}: {server} has not answered yet", ending.reason());
-                seen.findings.push(CheckResult::skipped(&about, Check::Directory, because));
-                seen.findings.extend(unasked(ending.reason()));
+                seen.results.push(CheckResult::skipped(&about, Check::Directory, because));
+                seen.results.extend(unasked(ending.reason()));
             }
         }
         seen
     }
 
-    async fn account(&self, about: &CheckSubject, provider: &ExaminedProvider) -> CheckResult {
+    async fn check_account(&self, about: &CheckSubject, provider: &ExaminedProvider) -> CheckResult {
         let skipped = |because: &str| CheckResult::skipped(about, Check::Account, because);
         let (store, provider) = match (&self.store, provider) {
             (None, _) => return skipped("there is no database yet; the daemon registers the account"),
@@ -84,7 +84,7 @@ impl Doctor {
             }
         };
         let Some(url) = account.registered.as_ref().map(|registered| registered.url.clone()) else {
-            return unregistered(about, provider, &account);
+            return unregistered_result(about, provider, &account);
         };
         if account.key_change.is_some() {
             return skipped("a change of its key was begun; what became of it is found out at its next use");
@@ -103,7 +103,7 @@ impl Doctor {
         }
     }
 
-    async fn profiles(&self, about: &CheckSubject, examined: &CheckedProvider) -> Vec<CheckResult> {
+    async fn check_profiles(&self, about: &CheckSubject, examined: &CheckedProvider) -> Vec<CheckResult> {
         let CheckedProvider { provider, profiles } = examined;
         let server = provider.server();
         if profiles.is_empty() {
@@ -125,8 +125,8 @@ impl Doctor {
     }
 }
 
-fn unregistered(about: &CheckSubject, provider: &Provider, account: &Account) -> CheckResult {
-    match (&account.note, &provider.trouble) {
+fn unregistered_result(about: &CheckSubject, provider: &Provider, account: &ProviderAccount) -> CheckResult {
+    match (&account.note, &provider.failure_streak) {
         (Some(AccountNote::Deactivated { account, at }), _) => {
             let detail = format!("{account} was deactivated at {at}, as was asked for");
             CheckResult::fault(about, Check::Account, detail, "`autocertd account register` registers another one")
@@ -152,5 +152,5 @@ fn is_about_account(error: &AcmeError) -> bool {
 
 /// An error with its sources.
 pub(super) fn words(error: &(dyn Error + 'static)) -> String {
-    Failure::of(error, Disposition::RETRY).message.to_string()
+    Failure::from_error(error, Disposition::RETRY).message.to_string()
 }

@@ -1,14 +1,14 @@
 //! Secrets: nobody may read or change them but their owner and its group.
 
 use crate::config::exposure::Exposure;
-use crate::domain::finding::{Check, CheckResult, CheckSubject};
+use crate::domain::check_result::{Check, CheckResult, CheckSubject};
 
 /// What there is to say of what is open to others.
-pub fn secrets(exposures: Vec<Exposure>) -> Vec<CheckResult> {
+pub fn check_secrets(exposures: Vec<Exposure>) -> Vec<CheckResult> {
     if exposures.is_empty() {
         return vec![CheckResult::ok(&CheckSubject::SetUp, Check::Secrets, "others cannot read them")];
     }
-    let finding = |Exposure { fault, remedy, grave, .. }| {
+    let finding = |Exposure { fault, remedy, is_severe: grave, .. }| {
         let finding = if grave { CheckResult::fault } else { CheckResult::warning };
         finding(&CheckSubject::SetUp, Check::Secrets, fault, remedy)
     };

@@ -43,11 +43,11 @@ impl Attempt {
     /// When its order is given up for a new one, if it is not done by then: after a week, which is how long orders live at
     /// most CAs; sooner where the certificate that serves ends soon, so that several orders are tried before; after a day
     /// where none serves.
-    pub fn order_given_up_at(&self, expiry: Option<Moment>) -> Moment {
+    pub fn order_deadline(&self, expiry: Option<Moment>) -> Moment {
         let left: Option<Duration> = expiry.map(|end| end - self.started);
         let patience = match left {
-            Some(left) if left.is_positive() => (left / 4_i32).clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE),
-            _ => PATIENCE_WITHOUT_CERTIFICATE,
+            Some(left) if left.is_positive() => (left / 4_i32).clamp(MIN_ORDER_LIFETIME, MAX_ORDER_LIFETIME),
+            _ => ORDER_LIFETIME_WITHOUT_CERTIFICATE,
         };
         self.started + patience
     }
@@ -266,12 +266,12 @@ impl StageKind {
     }
 
     /// Whether the step from here on is work of the CA that it cannot do while it is down: to take an order, or to issue.
-    pub const fn proves_the_ca(self) -> bool {
+    pub const fn needs_working_ca(self) -> bool {
         matches!(self, Self::Planned | Self::Finalizing)
     }
 
     /// What happens from here on, for people who watch.
-    pub const fn doing(self) -> &'static str {
+    pub const fn describe(self) -> &'static str {
         match self {
             Self::Planned => "making the order",
             Self::Ordered => "publishing the challenge records and waiting until every name server shows them",
@@ -291,9 +291,9 @@ impl fmt::Display for StageKind {
     }
 }
 
-const SHORTEST_PATIENCE: Duration = Duration::hours(1);
-const LONGEST_PATIENCE: Duration = Duration::days(7);
-const PATIENCE_WITHOUT_CERTIFICATE: Duration = Duration::days(1);
+const MIN_ORDER_LIFETIME: Duration = Duration::hours(1);
+const MAX_ORDER_LIFETIME: Duration = Duration::days(7);
+const ORDER_LIFETIME_WITHOUT_CERTIFICATE: Duration = Duration::days(1);
 
 #[cfg(test)]
 mod tests {
@@ -321,7 +321,7 @@ mod tests {
             (Some(Duration::hours(80)), Duration::hours(20)),
             (Some(Duration::hours(2)), Duration::HOUR),
         ] {
-            assert_eq!(attempt.order_given_up_at(left.map(|left| started + left)) - started, patience, "{left:?}");
+            assert_eq!(attempt.order_deadline(left.map(|left| started + left)) - started, patience, "{left:?}");
         }
     }
 

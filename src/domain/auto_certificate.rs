@@ -5,15 +5,15 @@ use time::Duration;
 use crate::domain::admission::{QueuedWork, WorkKind};
 use crate::domain::attempt::StageKind;
 use crate::domain::back_off::FailureStreak;
-use crate::domain::hold::Deferral;
+use crate::domain::deferral::Deferral;
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::ledger::{RateLimitExemption, OrderFacts};
 use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName, names_to_order};
-use crate::domain::plan::{RenewalAction, plan};
+use crate::domain::plan::{RenewalAction, plan_renewal};
+use crate::domain::preflight::Preflight;
 use crate::domain::profile::Profile;
-use crate::domain::rehearsal::Preflight;
+use crate::domain::rate_limit_ledger::{OrderFacts, RateLimitExemption};
 use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Audit, ResourceName};
 
@@ -29,7 +29,7 @@ pub struct TooManyNames(usize);
 ///
 /// # Errors
 /// Where they are more than [`MAX_SUBJECT_ALTERNATIVE_NAMES`].
-pub const fn check_count(names: usize) -> Result<(), TooManyNames> {
+pub const fn check_name_count(names: usize) -> Result<(), TooManyNames> {
     if names > MAX_SUBJECT_ALTERNATIVE_NAMES { Err(TooManyNames(names)) } else { Ok(()) }
 }
 
@@ -80,18 +80,24 @@ impl AutoCertificate {
     }
 
     /// What it wants of its provider by now.
-    pub fn errand(&self, now: Moment) -> QueuedWork {
-        let errand = match plan(&self.standing, now).action {
+    pub fn queued_work(&self, now: Moment) -> QueuedWork {
+        let errand = match plan_renewal(&self.standing, now).action {
             RenewalAction::Start | RenewalAction::Resume(StageKind::Planned) => {
                 let issuer = self.standing.newest.and_then(|newest| newest.issuer);
                 let same_ca = issuer.is_none_or(|issuer| issuer == self.provider);
-                let allowance = RateLimitExemption::of(&self.standing, same_ca, now);
+                let allowance = RateLimitExemption::from_facts(&self.standing, same_ca, now);
                 WorkKind::Order(OrderFacts::new(&self.names_to_order(), allowance))
             }
             RenewalAction::Resume(_) => WorkKind::Resume,
-            RenewalAction::Idle | RenewalAction::AskRenewalInfo | RenewalAction::CleanUp | RenewalAction::Purge => WorkKind::Aside,
+            RenewalAction::Idle | RenewalAction::AskRenewalInfo | RenewalAction::CleanUp | RenewalAction::Purge => {
+                WorkKind::Maintenance
+            }
         };
-        QueuedWork { errand, requested: self.standing.renewal_requested, expiry: self.standing.relied_on_until() }
+        QueuedWork {
+            work_kind: errand,
+            requested: self.standing.renewal_requested,
+            expiry: self.standing.valid_until(),
+        }
     }
 
     /// What an order asks for.
@@ -111,9 +117,9 @@ pub struct AutoCertificateFacts {
     /// What the CA says about the renewal of the newest certificate.
     pub renewal_info: Option<RenewalInfo>,
     /// What went wrong since the last success.
-    pub trouble: Option<FailureStreak>,
+    pub failure_streak: Option<FailureStreak>,
     /// What keeps an order back for its provider's sake.
-    pub hold: Option<Deferral>,
+    pub deferral: Option<Deferral>,
     /// How far the open attempt is, where there is one.
     pub open_attempt: Option<StageKind>,
     /// Whether someone works on it right now.
@@ -125,14 +131,14 @@ pub struct AutoCertificateFacts {
     /// When TXT records that no open attempt needs are to be removed; absent where there are none.
     pub clean_up_at: Option<Moment>,
     /// What the last rehearsal of its renewal found.
-    pub rehearsal: Option<Preflight>,
+    pub preflight: Option<Preflight>,
     /// Whether it was deleted and only waits for its TXT records to be gone.
     pub deleted: bool,
 }
 
 impl AutoCertificateFacts {
     /// Until when there is a certificate that may be relied on; none where there is no such certificate.
-    pub fn relied_on_until(&self) -> Option<Moment> {
+    pub fn valid_until(&self) -> Option<Moment> {
         self.newest.filter(|newest| !newest.revoked).map(|newest| newest.not_after)
     }
 }

@@ -33,17 +33,17 @@ impl FailureStreak {
 impl FailureStreak {
     /// The same with its next try no later than any pause lasts.
     #[must_use]
-    pub fn within_reason(self) -> Self {
+    pub fn with_capped_pause(self) -> Self {
         let longest = match self.last.disposition {
-            Disposition::Retry { not_before: Some(_) } => LONGEST_REQUESTED_PAUSE,
-            _ => LONGEST_PAUSE * (1.0 + SPREAD),
+            Disposition::Retry { not_before: Some(_) } => MAX_REQUESTED_PAUSE,
+            _ => MAX_PAUSE * (1.0 + JITTER_FRACTION),
         };
         Self { next_try: self.next_try.min(self.at + longest), ..self }
     }
 
     /// What its provider's breaker is told: the moment that the other side named, but no later than the certificate, which
     /// ends at `expiry`, can wait.
-    pub fn for_breaker(&self, expiry: Option<Moment>) -> Failure {
+    pub fn failure_for_breaker(&self, expiry: Option<Moment>) -> Failure {
         let disposition = match self.last.disposition {
             Disposition::ProviderDown { not_before: Some(asked) } if expiry.is_some_and(|expiry| expiry > self.at) => {
                 Disposition::ProviderDown { not_before: Some(asked.min(self.next_try)) }
@@ -60,7 +60,7 @@ impl FailureStreak {
             return Some(self);
         }
         let next_try = self.at + (end - self.at) / 2;
-        (next_try >= self.at + SHORTEST_PAUSE).then_some(Self { next_try, ..self })
+        (next_try >= self.at + MIN_PAUSE).then_some(Self { next_try, ..self })
     }
 }
 
@@ -77,51 +77,51 @@ impl fmt::Display for FailureStreak {
 fn next_try(failures: u32, disposition: Disposition, now: Moment, expiry: Option<Moment>, jitter: f64) -> Moment {
     let left = expiry.map(|end| end - now);
     now + match disposition.not_before() {
-        Some(asked) => requested_pause(disposition, asked - now, left),
-        None => pause(failures, disposition, left, jitter),
+        Some(asked) => capped_requested_pause(disposition, asked - now, left),
+        None => own_pause(failures, disposition, left, jitter),
     }
 }
 
 /// The pause that the other side asked for, within reason: one 503 with a careless value must not end a certificate. What
 /// affects the provider as a whole is tried again daily, where its breaker lets one probe pass.
-fn requested_pause(disposition: Disposition, asked: Duration, left: Option<Duration>) -> Duration {
+fn capped_requested_pause(disposition: Disposition, asked: Duration, left: Option<Duration>) -> Duration {
     let longest = match disposition {
-        Disposition::ProviderDown { .. } => LONGEST_PAUSE,
-        _ => LONGEST_REQUESTED_PAUSE,
+        Disposition::ProviderDown { .. } => MAX_PAUSE,
+        _ => MAX_REQUESTED_PAUSE,
     };
     let half_of_the_slack = left.unwrap_or_default() / 2;
-    asked.min(longest.min(half_of_the_slack).max(SHORTEST_LIMIT_OF_A_REQUEST)).max(SHORTEST_PAUSE)
+    asked.min(longest.min(half_of_the_slack).max(MIN_CAP_OF_REQUESTED_PAUSE)).max(MIN_PAUSE)
 }
 
-fn pause(failures: u32, disposition: Disposition, left: Option<Duration>, jitter: f64) -> Duration {
+fn own_pause(failures: u32, disposition: Disposition, left: Option<Duration>, jitter: f64) -> Duration {
     if disposition == Disposition::Operator {
-        return spread(LONGEST_PAUSE, jitter);
+        return apply_jitter(MAX_PAUSE, jitter);
     }
-    let steps = [SHORTEST_PAUSE, Duration::minutes(10), Duration::minutes(100)];
+    let steps = [MIN_PAUSE, Duration::minutes(10), Duration::minutes(100)];
     let step = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
-    let usual = spread(steps.get(step).copied().unwrap_or(LONGEST_PAUSE), jitter);
+    let usual = apply_jitter(steps.get(step).copied().unwrap_or(MAX_PAUSE), jitter);
     let limit = match left {
         Some(left) if left.is_positive() => left / TRIES_BEFORE_EXPIRY,
-        _ => LONGEST_PAUSE_WITHOUT_CERTIFICATE,
+        _ => MAX_PAUSE_WITHOUT_CERTIFICATE,
     };
-    usual.min(limit).max(SHORTEST_PAUSE)
+    usual.min(limit).max(MIN_PAUSE)
 }
 
 /// `span` give or take a fifth.
-fn spread(span: Duration, jitter: f64) -> Duration {
-    span * (1.0 - SPREAD + 2.0 * SPREAD * jitter)
+fn apply_jitter(span: Duration, jitter: f64) -> Duration {
+    span * (1.0 - JITTER_FRACTION + 2.0 * JITTER_FRACTION * jitter)
 }
 
-const SHORTEST_PAUSE: Duration = Duration::minutes(1);
-const LONGEST_PAUSE: Duration = Duration::days(1);
+const MIN_PAUSE: Duration = Duration::minutes(1);
+const MAX_PAUSE: Duration = Duration::days(1);
 /// A rate limit of a CA about names recovers within a week.
-const LONGEST_REQUESTED_PAUSE: Duration = Duration::days(7);
+const MAX_REQUESTED_PAUSE: Duration = Duration::days(7);
 /// Against a moment that the other side named nothing is tried more often, however urgent.
-const SHORTEST_LIMIT_OF_A_REQUEST: Duration = Duration::HOUR;
-const LONGEST_PAUSE_WITHOUT_CERTIFICATE: Duration = Duration::hours(1);
+const MIN_CAP_OF_REQUESTED_PAUSE: Duration = Duration::HOUR;
+const MAX_PAUSE_WITHOUT_CERTIFICATE: Duration = Duration::hours(1);
 /// So many tries shall remain before the certificate expires.
 const TRIES_BEFORE_EXPIRY: i32 = 10;
-const SPREAD: f64 = 0.2;
+const JITTER_FRACTION: f64 = 0.2;
 
 #[cfg(test)]
 mod tests {
@@ -180,19 +180,21 @@ mod tests {
         let year = NOW + Duration::days(366);
         let stored = |disposition| {
             let last = Failure { disposition, message: "".into() };
-            (FailureStreak { failures: 1, last, at: NOW, next_try: year }).within_reason().next_try - NOW
+            (FailureStreak { failures: 1, last, at: NOW, next_try: year }).with_capped_pause().next_try - NOW
         };
         assert_eq!(stored(Disposition::Retry { not_before: Some(year) }), Duration::days(7));
         assert_eq!(stored(Disposition::ProviderDown { not_before: Some(year) }), Duration::DAY * 1.2);
         let operator = FailureStreak::after(None, Failure::operator("x"), NOW, None, 0.999);
-        assert_eq!(operator.clone().within_reason(), operator);
+        assert_eq!(operator.clone().with_capped_pause(), operator);
     }
 
     #[test]
     fn a_breaker_waits_no_longer_than_the_certificate_can() {
         let asked = Some(NOW + Duration::DAY);
         let failure = Failure { disposition: Disposition::ProviderDown { not_before: asked }, message: "".into() };
-        let told = |expiry| FailureStreak::after(None, failure.clone(), NOW, expiry, 0.5).for_breaker(expiry).disposition;
+        let told = |expiry| {
+            FailureStreak::after(None, failure.clone(), NOW, expiry, 0.5).failure_for_breaker(expiry).disposition
+        };
         let at = |span| Disposition::ProviderDown { not_before: Some(NOW + span) };
         assert_eq!(told(Some(NOW + Duration::hours(10))), at(Duration::hours(5)));
         assert_eq!(told(Some(NOW + Duration::days(30))), at(Duration::DAY));
@@ -225,7 +227,7 @@ mod tests {
         };
         assert_eq!(next(Duration::days(2)), Some(Duration::DAY));
         assert_eq!(next(Duration::DAY), Some(Duration::hours(12)));
-        assert_eq!(next(Duration::minutes(2)), Some(SHORTEST_PAUSE));
+        assert_eq!(next(Duration::minutes(2)), Some(MIN_PAUSE));
         assert_eq!(next(Duration::seconds(119)), None);
         assert_eq!(next(-Duration::DAY), None);
     }
@@ -237,15 +239,15 @@ mod tests {
             let disposition =
                 if whole { Disposition::ProviderDown { not_before } } else { Disposition::Retry { not_before } };
             let pause = next_try(1, disposition, NOW, Some(NOW + left), 0.5) - NOW;
-            prop_assert!(pause >= SHORTEST_PAUSE && pause * 2 <= left);
+            prop_assert!(pause >= MIN_PAUSE && pause * 2 <= left);
         }
 
         #[test]
         fn ten_tries_remain_and_no_storm_begins(failures in 1u32..50, hours in 1i64..2_000, jitter in 0.0..1.0f64) {
             let left = Duration::hours(hours);
             let pause = next_try(failures, Disposition::RETRY, NOW, Some(NOW + left), jitter) - NOW;
-            prop_assert!(pause >= SHORTEST_PAUSE);
-            prop_assert!(pause * 10 <= left || pause == SHORTEST_PAUSE);
+            prop_assert!(pause >= MIN_PAUSE);
+            prop_assert!(pause * 10 <= left || pause == MIN_PAUSE);
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct Breaker {
     /// Who met the first of them; nobody in particular where it was about the account.
     pub first: Option<AutoCertificateId>,
     /// Whether somebody else met one, too: then it is not about one certificate.
-    pub shared: bool,
+    pub affects_several: bool,
     /// When the next probe may be sent; absent for as long as the breaker is closed.
     pub probe_at: Option<Moment>,
     /// The last failure.
@@ -40,12 +40,12 @@ impl Breaker {
             since: now,
             failures: 0,
             first: subject,
-            shared: false,
+            affects_several: false,
             probe_at: None,
             last: failure.clone(),
         });
         breaker.failures = breaker.failures.saturating_add(1);
-        breaker.shared |= subject.is_none() || subject != breaker.first;
+        breaker.affects_several |= subject.is_none() || subject != breaker.first;
         breaker.last = failure.clone();
         breaker.probe_at = breaker.next_probe(not_before, now, jitter);
         Some(breaker)
@@ -62,7 +62,7 @@ impl Breaker {
     }
 
     /// Whether it is down for so long that others stand in for it, and nobody but a probe asks it.
-    pub fn is_for_long(&self, now: Moment) -> bool {
+    pub fn is_long_outage(&self, now: Moment) -> bool {
         self.probe_at.is_some() && now - self.since > LONG_OUTAGE
     }
 
@@ -70,27 +70,27 @@ impl Breaker {
     /// what only one meets may be that one's own.
     fn next_probe(&self, not_before: Option<Moment>, now: Moment, jitter: f64) -> Option<Moment> {
         if let Some(asked) = not_before {
-            return Some(asked.clamp(now + SHORTEST_PAUSE, now + LONGEST_REQUESTED_PAUSE));
+            return Some(asked.clamp(now + MIN_PAUSE, now + MAX_REQUESTED_PAUSE));
         }
         let is_open = self.probe_at.is_some();
-        if !is_open && (!self.shared || self.failures < FAILURES_TO_OPEN) {
+        if !is_open && (!self.affects_several || self.failures < FAILURES_TO_OPEN) {
             return None;
         }
-        let step = self.failures.saturating_sub(FAILURES_TO_OPEN).min(STEPS);
-        let pause = (SHORTEST_PAUSE * 2_i32.saturating_pow(step)).min(LONGEST_PAUSE);
-        Some(now + (pause * (1.0 - SPREAD + 2.0 * SPREAD * jitter)).max(SHORTEST_PAUSE))
+        let step = self.failures.saturating_sub(FAILURES_TO_OPEN).min(MAX_BACK_OFF_STEPS);
+        let pause = (MIN_PAUSE * 2_i32.saturating_pow(step)).min(MAX_PAUSE);
+        Some(now + (pause * (1.0 - JITTER_FRACTION + 2.0 * JITTER_FRACTION * jitter)).max(MIN_PAUSE))
     }
 }
 
 const FAILURES_TO_OPEN: u32 = 3;
-const SHORTEST_PAUSE: Duration = Duration::minutes(1);
+const MIN_PAUSE: Duration = Duration::minutes(1);
 /// What an outage costs behind its end, at most.
-const LONGEST_PAUSE: Duration = Duration::minutes(30);
-const LONGEST_REQUESTED_PAUSE: Duration = Duration::days(1);
+const MAX_PAUSE: Duration = Duration::minutes(30);
+const MAX_REQUESTED_PAUSE: Duration = Duration::days(1);
 /// Decision 10.
 pub const LONG_OUTAGE: Duration = Duration::DAY;
-const STEPS: u32 = 8;
-const SPREAD: f64 = 0.2;
+const MAX_BACK_OFF_STEPS: u32 = 8;
+const JITTER_FRACTION: f64 = 0.2;
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +140,7 @@ mod tests {
             failed(None, subject(1), asks(Duration::days(9))).unwrap().open_until(),
             Some(NOW + Duration::days(1))
         );
-        assert_eq!(failed(None, subject(1), asks(Duration::ZERO)).unwrap().open_until(), Some(NOW + SHORTEST_PAUSE));
+        assert_eq!(failed(None, subject(1), asks(Duration::ZERO)).unwrap().open_until(), Some(NOW + MIN_PAUSE));
     }
 
     #[test]

@@ -42,13 +42,13 @@ pub struct CaaDenial {
 pub enum CaaDenialReason {
     /// A critical property that a CA need not know.
     #[error("its records hold the critical property {0:?}, which is not understood here")]
-    UnknownCritical(String),
+    UnknownCriticalTag(String),
     /// No CA at all may issue.
     #[error("its records let no CA issue")]
-    Nobody,
+    NoCaAllowed,
     /// Only other CAs may issue.
     #[error("its records let only {} issue, and {}", .allowed.join(", "), own(.identities))]
-    Others {
+    OtherCasOnly {
         /// Those that may.
         allowed: Vec<String>,
         /// The names of the CA that was to issue.
@@ -66,7 +66,7 @@ pub enum CaaDenialReason {
 
 /// Where records are looked for, in this order; those of the first place that has any are the relevant ones
 /// (RFC 8659 section 3). The root is not among them.
-pub fn climb(name: &DnsName) -> impl Iterator<Item = &str> {
+pub fn climb_tree(name: &DnsName) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(name.base()), |place| place.split_once('.').map(|(_, parent)| parent))
 }
 
@@ -74,14 +74,14 @@ pub fn climb(name: &DnsName) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 /// Where they forbid it, and why.
-pub fn permits(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), CaaDenial> {
-    check(records, request).map_err(|why| CaaDenial { name: request.name.to_string(), why })
+pub fn check_issuance(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), CaaDenial> {
+    evaluate(records, request).map_err(|why| CaaDenial { name: request.name.to_string(), why })
 }
 
-fn check(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), CaaDenialReason> {
-    let is_known = |record: &CaaRecord| KNOWN.iter().any(|tag| record.has_tag(tag));
+fn evaluate(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), CaaDenialReason> {
+    let is_known = |record: &CaaRecord| KNOWN_TAGS.iter().any(|tag| record.has_tag(tag));
     if let Some(unknown) = records.iter().find(|record| record.critical && !is_known(record)) {
-        return Err(CaaDenialReason::UnknownCritical(unknown.tag.clone()));
+        return Err(CaaDenialReason::UnknownCriticalTag(unknown.tag.clone()));
     }
     // Section 4.3: for a wildcard `issuewild` takes the place of `issue`, where there is one.
     let wild = request.name.is_wildcard() && records.iter().any(|record| record.has_tag(ISSUE_WILD));
@@ -91,9 +91,9 @@ fn check(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), CaaDenia
         return Ok(());
     }
     // Section 4.2: what cannot be read names nobody.
-    let grants: Vec<Grant<'_>> = relevant.filter_map(|record| Grant::read(&record.value)).collect();
+    let grants: Vec<Grant<'_>> = relevant.filter_map(|record| Grant::parse(&record.value)).collect();
     let own: Vec<&Grant<'_>> = grants.iter().filter(|grant| grant.names_one_of(request.identities)).collect();
-    if own.iter().any(|grant| grant.fits(request)) {
+    if own.iter().any(|grant| grant.permits(request)) {
         return Ok(());
     }
     if let Some(grant) = own.first() {
@@ -101,7 +101,11 @@ fn check(records: &[CaaRecord], request: &CaaRequest<'_>) -> Result<(), CaaDenia
     }
     let allowed: Vec<String> =
         grants.iter().map(|grant| grant.issuer.to_owned()).filter(|issuer| !issuer.is_empty()).collect();
-    Err(if allowed.is_empty() { CaaDenialReason::Nobody } else { CaaDenialReason::Others { allowed, identities: request.identities.to_vec() } })
+    Err(if allowed.is_empty() {
+        CaaDenialReason::NoCaAllowed
+    } else {
+        CaaDenialReason::OtherCasOnly { allowed, identities: request.identities.to_vec() }
+    })
 }
 
 impl CaaRecord {
@@ -119,13 +123,13 @@ struct Grant<'a> {
 }
 
 impl<'a> Grant<'a> {
-    fn read(value: &'a str) -> Option<Self> {
+    fn parse(value: &'a str) -> Option<Self> {
         let (issuer, parameters) = value.split_once(';').unwrap_or((value, ""));
         let (issuer, parameters) = (trimmed(issuer), trimmed(parameters));
         let is_issuer = issuer.is_empty() || issuer.split('.').all(is_label);
         let parameters = match parameters {
             "" => Vec::new(),
-            some => some.split(';').map(read_parameter).collect::<Option<_>>()?,
+            some => some.split(';').map(parse_parameter).collect::<Option<_>>()?,
         };
         is_issuer.then_some(Self { issuer, parameters })
     }
@@ -135,16 +139,16 @@ impl<'a> Grant<'a> {
     }
 
     /// RFC 8657: the account and the method, where the property asks for them.
-    fn fits(&self, request: &CaaRequest<'_>) -> bool {
+    fn permits(&self, request: &CaaRequest<'_>) -> bool {
         let is_listed = |methods: &str| {
             methods.split(',').all(is_label) && methods.split(',').any(|method| method == request.method)
         };
-        self.allows("accounturi", |account| request.account == Some(account))
-            && self.allows("validationmethods", is_listed)
+        self.parameter_allows("accounturi", |account| request.account == Some(account))
+            && self.parameter_allows("validationmethods", is_listed)
     }
 
     /// Whether a parameter is satisfied or absent; one that is there twice never is.
-    fn allows(&self, tag: &str, is_satisfied: impl Fn(&str) -> bool) -> bool {
+    fn parameter_allows(&self, tag: &str, is_satisfied: impl Fn(&str) -> bool) -> bool {
         let mut values =
             self.parameters.iter().filter(|(own, _)| own.eq_ignore_ascii_case(tag)).map(|(_, value)| *value);
         match (values.next(), values.next()) {
@@ -155,7 +159,7 @@ impl<'a> Grant<'a> {
     }
 }
 
-fn read_parameter(text: &str) -> Option<(&str, &str)> {
+fn parse_parameter(text: &str) -> Option<(&str, &str)> {
     let (tag, value) = text.split_once('=')?;
     let (tag, value) = (trimmed(tag), trimmed(value));
     (is_label(tag) && value.bytes().all(|byte| byte.is_ascii_graphic())).then_some((tag, value))
@@ -181,7 +185,7 @@ fn own(identities: &[String]) -> String {
 const ISSUE: &str = "issue";
 const ISSUE_WILD: &str = "issuewild";
 /// What every CA must know (RFC 8659 sections 4.2 to 4.4).
-const KNOWN: [&str; 3] = [ISSUE, ISSUE_WILD, "iodef"];
+const KNOWN_TAGS: [&str; 3] = [ISSUE, ISSUE_WILD, "iodef"];
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ pub struct Certificate {
     /// Its name for people.
     pub name: ResourceName,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: CertificateOrigin,
     /// The common name by which it is found: the auto-certificate's for an issued one, else the subject's.
     pub common_name: String,
     /// The certificate, PEM, as it was given.
@@ -47,7 +47,7 @@ pub struct Certificate {
 
 /// Where a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum CertificateOrigin {
     /// A person uploaded it.
     Uploaded,
     /// It was issued for an auto-certificate.

@@ -43,7 +43,7 @@ impl CertificateChain {
                 return Err(InvalidChain::OtherBlock);
             }
             let (body, behind) = body.split_once(END).ok_or(InvalidChain::Damaged)?;
-            let der = certificate(body)?;
+            let der = parse_certificate_body(body)?;
             if !certificates.contains(&der) {
                 certificates.push(der);
             }
@@ -78,19 +78,19 @@ impl CertificateChain {
 
 /// An issued certificate and its chain as they are to be shown and delivered, out of what may be a row of the former
 /// release: that one kept the text of the CA, without a line break at its end, and a certificate alone as its own chain.
-pub fn issued_pair(certificate: &str, chain: &str) -> (String, String) {
-    let (certificate, chain) = (lines(certificate), lines(chain));
+pub fn normalize_issued_pem(certificate: &str, chain: &str) -> (String, String) {
+    let (certificate, chain) = (normalize_line_ends(certificate), normalize_line_ends(chain));
     if certificate == chain { (certificate, String::new()) } else { (certificate, chain) }
 }
 
-fn lines(text: &str) -> String {
+fn normalize_line_ends(text: &str) -> String {
     match text.trim() {
         "" => String::new(),
         text => format!("{}\n", text.replace("\r\n", "\n")),
     }
 }
 
-fn certificate(body: &str) -> Result<Vec<u8>, InvalidChain> {
+fn parse_certificate_body(body: &str) -> Result<Vec<u8>, InvalidChain> {
     let base64: String = body.chars().filter(|c| !c.is_whitespace()).collect();
     let der = LENIENT.decode(base64).map_err(|_| InvalidChain::Damaged)?;
     match X509Certificate::from_der(&der) {
@@ -110,7 +110,7 @@ fn to_pem(der: &[u8]) -> String {
     let mut rest = base64.as_str();
     while !rest.is_empty() {
         // base64 is ASCII.
-        let (line, behind) = rest.split_at(rest.len().min(LINE));
+        let (line, behind) = rest.split_at(rest.len().min(LINE_LENGTH));
         text.push_str(line);
         text.push('\n');
         rest = behind;
@@ -131,7 +131,7 @@ const LABEL: &str = "CERTIFICATE";
 const DASHES: &str = "-----";
 const END: &str = "-----END CERTIFICATE-----";
 /// RFC 7468 section 2.
-const LINE: usize = 64;
+const LINE_LENGTH: usize = 64;
 /// Real ones have up to five.
 const LONGEST: usize = 32;
 
@@ -214,7 +214,7 @@ mod tests {
             ("L\n", "C\n", ("L\n", "C\n")),
         ] {
             let expected = (expected.0.to_owned(), expected.1.to_owned());
-            assert_eq!(issued_pair(certificate, chain), expected, "{certificate:?} {chain:?}");
+            assert_eq!(normalize_issued_pem(certificate, chain), expected, "{certificate:?} {chain:?}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::domain::moment::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
     /// The running time.
-    pub running: Duration,
+    pub uptime: Duration,
     /// What the clock showed then.
     pub shown: Moment,
 }
@@ -20,7 +20,7 @@ pub struct ClockRecord {
     /// Some readings of the last day of running time and the last one before that, in the order of time.
     pub readings: Vec<ClockReading>,
     /// The latest moment that anything may have been written at.
-    pub latest: Moment,
+    pub latest_moment: Moment,
 }
 
 /// What CAs say of the clock.
@@ -42,7 +42,7 @@ pub struct ClockCheck {
     /// By how much it was ahead when something was written; nothing where it was not.
     pub was_ahead: Option<Duration>,
     /// Whether the record is to be kept now.
-    pub is_to_be_kept: bool,
+    pub should_store: bool,
 }
 
 /// What is known about whether the clock is right. Running times are those of this process.
@@ -51,39 +51,39 @@ pub struct ClockEvidence {
     ca_times: Vec<CaTime>,
     record: ClockRecord,
     /// The running time of the starts before this one.
-    before: Duration,
-    last: Option<ClockReading>,
+    earlier_uptime: Duration,
+    last_reading: Option<ClockReading>,
 }
 
 /// The time that a CA told, and when.
 #[derive(Clone, Debug)]
 struct CaTime {
     host: String,
-    told: Moment,
-    running: Duration,
+    reported: Moment,
+    uptime: Duration,
 }
 
 impl ClockEvidence {
     /// Nothing is known.
     pub const NONE: Self = Self {
         ca_times: Vec::new(),
-        record: ClockRecord { readings: Vec::new(), latest: Moment::from_micros(i64::MIN) },
-        before: Duration::ZERO,
-        last: None,
+        record: ClockRecord { readings: Vec::new(), latest_moment: Moment::from_micros(i64::MIN) },
+        earlier_uptime: Duration::ZERO,
+        last_reading: None,
     };
 
     /// Notes the time that a CA has told just now.
-    pub fn note_ca_time(&mut self, host: &str, told: Moment, running: Duration) {
+    pub fn record_ca_time(&mut self, host: &str, told: Moment, running: Duration) {
         self.ca_times.retain(|known| known.host != host);
-        if self.ca_times.len() >= MOST_CAS {
+        if self.ca_times.len() >= MAX_CAS {
             self.ca_times.remove(0);
         }
-        self.ca_times.push(CaTime { host: host.to_owned(), told, running });
+        self.ca_times.push(CaTime { host: host.to_owned(), reported: told, uptime: running });
     }
 
     /// What CAs say of a clock that shows `now`.
     pub fn verdict(&self, now: Moment, running: Duration) -> ClockVerdict {
-        let off = |ca: &CaTime| (now - (ca.told + (running - ca.running))).abs();
+        let off = |ca: &CaTime| (now - (ca.reported + (running - ca.uptime))).abs();
         match self.ca_times.iter().map(off).max() {
             None => ClockVerdict::Unknown,
             Some(off) if off <= TOLERANCE => ClockVerdict::Right,
@@ -92,39 +92,39 @@ impl ClockEvidence {
     }
 
     /// Whether anything was looked at since the start.
-    pub const fn is_fresh(&self) -> bool {
-        self.last.is_none()
+    pub const fn is_unchecked(&self) -> bool {
+        self.last_reading.is_none()
     }
 
     /// Goes on from what was kept of the starts before this one.
-    pub fn resume(&mut self, record: ClockRecord) {
-        self.before = record.readings.last().map_or(Duration::ZERO, |last| last.running);
+    pub fn restore(&mut self, record: ClockRecord) {
+        self.earlier_uptime = record.readings.last().map_or(Duration::ZERO, |last| last.uptime);
         self.record = record;
     }
 
     /// Looks at the clock, which shows `now`.
-    pub fn look(&mut self, now: Moment, running: Duration) -> ClockCheck {
-        let reading = ClockReading { running: self.before + running, shown: now };
-        let expected = self.last.map(|last| last.shown + (reading.running - last.running));
-        let was_set = expected.is_none_or(|expected| (now - expected).abs() > CORRECTION);
-        let latest = self.record.latest.max(now);
-        self.record.latest = expected.map_or(latest, |expected| latest.max(expected));
-        self.last = Some(reading);
+    pub fn check(&mut self, now: Moment, running: Duration) -> ClockCheck {
+        let reading = ClockReading { uptime: self.earlier_uptime + running, shown: now };
+        let expected = self.last_reading.map(|last| last.shown + (reading.uptime - last.uptime));
+        let was_set = expected.is_none_or(|expected| (now - expected).abs() > MAX_NTP_CORRECTION);
+        let latest = self.record.latest_moment.max(now);
+        self.record.latest_moment = expected.map_or(latest, |expected| latest.max(expected));
+        self.last_reading = Some(reading);
         let kept = self.record.readings.last();
-        let is_to_be_kept = was_set || kept.is_none_or(|kept| reading.running - kept.running >= BETWEEN_READINGS);
+        let is_to_be_kept = was_set || kept.is_none_or(|kept| reading.uptime - kept.uptime >= READING_INTERVAL);
         if is_to_be_kept {
-            self.record.add(reading);
+            self.record.push_reading(reading);
         }
-        let ahead = self.record.latest - now;
-        ClockCheck { was_set, was_ahead: (ahead > CORRECTION).then_some(ahead), is_to_be_kept }
+        let ahead = self.record.latest_moment - now;
+        ClockCheck { was_set, was_ahead: (ahead > MAX_NTP_CORRECTION).then_some(ahead), should_store: is_to_be_kept }
     }
 
     /// What was written by a clock that was ahead is mended: from now on what it shows counts.
-    pub fn settle(&mut self) {
-        let Some(last) = self.last else { return };
-        self.record.latest = last.shown;
+    pub fn accept_current_time(&mut self) {
+        let Some(last) = self.last_reading else { return };
+        self.record.latest_moment = last.shown;
         self.record.readings.retain(|reading| reading.shown <= last.shown);
-        self.record.add(last);
+        self.record.push_reading(last);
     }
 
     /// What was over by this moment may be deleted: all that the clock says where every CA agrees with it, else what it has
@@ -133,8 +133,8 @@ impl ClockEvidence {
         if self.verdict(now, running) == ClockVerdict::Right {
             return Some(now);
         }
-        let a_day_ago = self.before + running - LONG_ENOUGH;
-        let first = self.record.readings.iter().rposition(|reading| reading.running <= a_day_ago)?;
+        let a_day_ago = self.earlier_uptime + running - TRUSTED_UPTIME;
+        let first = self.record.readings.iter().rposition(|reading| reading.uptime <= a_day_ago)?;
         self.record.readings.iter().skip(first).map(|reading| reading.shown).chain([now]).min()
     }
 
@@ -145,14 +145,14 @@ impl ClockEvidence {
 }
 
 impl ClockRecord {
-    fn add(&mut self, reading: ClockReading) {
+    fn push_reading(&mut self, reading: ClockReading) {
         if self.readings.last() != Some(&reading) {
             self.readings.push(reading);
         }
-        let a_day_ago = reading.running - LONG_ENOUGH;
-        let needed = self.readings.iter().rposition(|reading| reading.running <= a_day_ago).unwrap_or_default();
+        let a_day_ago = reading.uptime - TRUSTED_UPTIME;
+        let needed = self.readings.iter().rposition(|reading| reading.uptime <= a_day_ago).unwrap_or_default();
         self.readings.drain(..needed);
-        while self.readings.len() > MOST_READINGS {
+        while self.readings.len() > MAX_READINGS {
             // Of a clock that is set over and over, what it showed at the least stays known.
             let second = self.readings.remove(1);
             self.readings[0].shown = self.readings[0].shown.min(second.shown);
@@ -163,12 +163,12 @@ impl ClockRecord {
 /// By which a CA's `Date` may be off.
 const TOLERANCE: Duration = Duration::HOUR;
 /// What the keeper of a clock corrects every day.
-const CORRECTION: Duration = Duration::MINUTE;
+const MAX_NTP_CORRECTION: Duration = Duration::MINUTE;
 /// So much running time makes a clock believable.
-const LONG_ENOUGH: Duration = Duration::DAY;
-const BETWEEN_READINGS: Duration = Duration::minutes(20);
-const MOST_READINGS: usize = 200;
-const MOST_CAS: usize = 16;
+const TRUSTED_UPTIME: Duration = Duration::DAY;
+const READING_INTERVAL: Duration = Duration::minutes(20);
+const MAX_READINGS: usize = 200;
+const MAX_CAS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -184,7 +184,7 @@ mod tests {
         let end = *running + span;
         while *running < end {
             *running += Duration::minutes(10).min(end - *running);
-            evidence.look(START + *running + ahead, *running);
+            evidence.check(START + *running + ahead, *running);
         }
     }
 
@@ -194,16 +194,16 @@ mod tests {
         assert_eq!(evidence.deletable_until(START, running), None);
         pass(&mut evidence, &mut running, Duration::hours(23), Duration::ZERO);
         assert_eq!(evidence.deletable_until(START + running, running), None);
-        evidence.note_ca_time("ca.example", START + running + Duration::minutes(59), running);
+        evidence.record_ca_time("ca.example", START + running + Duration::minutes(59), running);
         assert_eq!(evidence.verdict(START + running, running), ClockVerdict::Right);
         assert_eq!(evidence.deletable_until(START + running, running), Some(START + running));
-        evidence.note_ca_time("other.example", START + running + Duration::minutes(61), running);
+        evidence.record_ca_time("other.example", START + running + Duration::minutes(61), running);
         assert_eq!(evidence.verdict(START + running, running), ClockVerdict::Wrong);
         assert_eq!(evidence.deletable_until(START + running, running), None);
         pass(&mut evidence, &mut running, Duration::hours(5), Duration::ZERO);
         let until = evidence.deletable_until(START + running, running).unwrap();
         let behind = START + running - until;
-        assert!(behind >= LONG_ENOUGH && behind < LONG_ENOUGH + Duration::HOUR, "{behind}");
+        assert!(behind >= TRUSTED_UPTIME && behind < TRUSTED_UPTIME + Duration::HOUR, "{behind}");
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         assert!(evidence.deletable_until(START + running + AHEAD, running).unwrap() < START + running);
         let record = evidence.record().clone();
         let (mut again, mut running) = (ClockEvidence::NONE, Duration::ZERO);
-        again.resume(record);
+        again.restore(record);
         pass(&mut again, &mut running, Duration::hours(11), AHEAD);
         assert!(again.deletable_until(START + running + AHEAD, running).unwrap() < START + Duration::hours(42));
         pass(&mut again, &mut running, Duration::hours(2), AHEAD);
@@ -226,29 +226,29 @@ mod tests {
         let (mut evidence, mut running) = (ClockEvidence::NONE, Duration::ZERO);
         pass(&mut evidence, &mut running, Duration::HOUR, AHEAD);
         let record = evidence.record().clone();
-        let back = evidence.look(START + running + Duration::minutes(5), running + Duration::minutes(5));
-        assert_eq!(back, ClockCheck { was_set: true, was_ahead: Some(AHEAD), is_to_be_kept: true });
-        evidence.settle();
-        let later = evidence.look(START + running + Duration::minutes(6), running + Duration::minutes(6));
-        assert_eq!(later, ClockCheck { was_set: false, was_ahead: None, is_to_be_kept: false });
+        let back = evidence.check(START + running + Duration::minutes(5), running + Duration::minutes(5));
+        assert_eq!(back, ClockCheck { was_set: true, was_ahead: Some(AHEAD), should_store: true });
+        evidence.accept_current_time();
+        let later = evidence.check(START + running + Duration::minutes(6), running + Duration::minutes(6));
+        assert_eq!(later, ClockCheck { was_set: false, was_ahead: None, should_store: false });
 
         let mut again = ClockEvidence::NONE;
-        again.resume(record);
-        assert!(again.is_fresh());
-        let back = again.look(START + Duration::hours(2), Duration::ZERO);
+        again.restore(record);
+        assert!(again.is_unchecked());
+        let back = again.check(START + Duration::hours(2), Duration::ZERO);
         assert!(back.was_ahead.is_some_and(|ahead| ahead > AHEAD - Duration::hours(2)), "{back:?}");
-        again.settle();
-        assert_eq!(again.look(START + Duration::hours(3), Duration::HOUR).was_ahead, None);
+        again.accept_current_time();
+        assert_eq!(again.check(START + Duration::hours(3), Duration::HOUR).was_ahead, None);
     }
 
     #[test]
     fn a_step_back_within_what_has_passed_is_noticed_and_a_step_ahead_is_none_back() {
         let mut evidence = ClockEvidence::NONE;
-        evidence.look(START, Duration::ZERO);
-        let look = evidence.look(START + Duration::minutes(5), Duration::minutes(15));
+        evidence.check(START, Duration::ZERO);
+        let look = evidence.check(START + Duration::minutes(5), Duration::minutes(15));
         assert_eq!(look.was_ahead, Some(Duration::minutes(10)));
-        evidence.settle();
-        let look = evidence.look(START + AHEAD, Duration::minutes(16));
+        evidence.accept_current_time();
+        let look = evidence.check(START + AHEAD, Duration::minutes(16));
         assert_eq!((look.was_set, look.was_ahead), (true, None));
     }
 
@@ -261,8 +261,8 @@ mod tests {
             for (minutes, off) in steps {
                 running += Duration::minutes(minutes);
                 let now = START + running + Duration::minutes(off);
-                evidence.look(now, running);
-                prop_assert!(evidence.record().readings.len() <= MOST_READINGS);
+                evidence.check(now, running);
+                prop_assert!(evidence.record().readings.len() <= MAX_READINGS);
                 prop_assert!(evidence.deletable_until(now, running).is_none_or(|until| until <= now));
             }
         }

@@ -20,7 +20,7 @@ pub struct Credential {
 impl Credential {
     /// A token that tells its own end: a JSON Web Token with `exp` (RFC 7519 section 4.1.4). Nothing where it is another
     /// kind of token. Its signature is the service's business.
-    pub fn of_token(what: String, token: &str) -> Option<Self> {
+    pub fn from_token(what: String, token: &str) -> Option<Self> {
         let [_, claims, _] = token.trim().split('.').collect::<Vec<_>>().try_into().ok()?;
         let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
         let Claims { exp } = serde_json::from_slice(&claims).ok()?;
@@ -29,21 +29,21 @@ impl Credential {
     }
 
     /// Whether it has ended by `now`.
-    pub fn is_over(&self, now: Moment) -> bool {
+    pub fn is_expired(&self, now: Moment) -> bool {
         self.expires <= now
     }
 
     /// What to say of it at `now`: nothing until 30 days ahead of its end.
-    pub fn caution(&self, now: Moment) -> Option<String> {
+    pub fn expiry_warning(&self, now: Moment) -> Option<String> {
         let left = self.expires - now;
-        if left > WARNED_AHEAD {
+        if left > WARNING_PERIOD {
             return None;
         }
         let (what, expires) = (&self.what, self.expires);
-        Some(if self.is_over(now) {
+        Some(if self.is_expired(now) {
             format!("{what} expired at {expires}; give a new one")
         } else {
-            format!("{what} expires in {} at {expires}; give a new one before", days(left))
+            format!("{what} expires in {} at {expires}; give a new one before", format_days(left))
         })
     }
 }
@@ -61,7 +61,7 @@ struct Claims {
     exp: f64,
 }
 
-fn days(left: Duration) -> String {
+fn format_days(left: Duration) -> String {
     match left.whole_days() {
         0 => "less than a day".to_owned(),
         1 => "1 day".to_owned(),
@@ -70,7 +70,7 @@ fn days(left: Duration) -> String {
 }
 
 /// A token lives at most 365 days, and whoever makes new ones may be on holiday.
-const WARNED_AHEAD: Duration = Duration::days(30);
+const WARNING_PERIOD: Duration = Duration::days(30);
 
 #[cfg(test)]
 mod tests {
@@ -80,7 +80,7 @@ mod tests {
     fn the_end_is_told_from_thirty_days_ahead() {
         let expires = Moment::from_micros(1_700_000_000_000_000);
         let credential = Credential { what: "the token".to_owned(), expires };
-        let caution = |left: Duration| credential.caution(expires - left);
+        let caution = |left: Duration| credential.expiry_warning(expires - left);
         assert_eq!(caution(Duration::days(31)), None);
         assert!(
             caution(Duration::days(30)).unwrap().starts_with("the token expires in 30 days at 2023-11-14T22:13:20Z")
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_json_web_token_tells_its_own_end() {
         let token = |claims: &str| format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
-        let read = |token: &str| Credential::of_token("the token".to_owned(), token).map(|read| read.expires);
+        let read = |token: &str| Credential::from_token("the token".to_owned(), token).map(|read| read.expires);
         let expires = Moment::from_micros(1_700_000_000_000_000);
         assert_eq!(read(&token(r#"{"iss": "ionoscloud", "exp": 1700000000}"#)), Some(expires));
         assert_eq!(read(&format!("{}\n", token(r#"{"exp": 1700000000.0}"#))), Some(expires));

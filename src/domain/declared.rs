@@ -8,7 +8,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use comparison::{Change, Changes, Consequence, StoredResource, StoredProvider, Property, StoredResources, compare};
+pub use comparison::{
+    ChangeConsequence, DeclaredChange, DeclaredChanges, DeclaredProperty, StoredProvider, StoredResource,
+    StoredResources, compare,
+};
 
 use crate::domain::id::ProviderId;
 use crate::domain::key_algorithm::KeyAlgorithm;
@@ -19,7 +22,7 @@ use crate::domain::resource::ResourceName;
 
 /// All that the settings of one instance declare. No key is there twice in a list.
 #[derive(Clone, Debug)]
-pub struct Declared {
+pub struct DeclaredResources {
     /// The instance whose settings they are.
     pub instance: String,
     /// Whether what is declared no longer is deleted.
@@ -84,7 +87,7 @@ pub struct DeclaredKey(String);
 #[error(
     "{0:?} is no key; a key has 1 to {LONGEST} letters, digits, dots, underscores and hyphens, and begins with a letter or a digit"
 )]
-pub struct InvalidKey(String);
+pub struct InvalidDeclaredKey(String);
 
 impl DeclaredKey {
     /// The key as text.
@@ -94,12 +97,12 @@ impl DeclaredKey {
 }
 
 impl FromStr for DeclaredKey {
-    type Err = InvalidKey;
+    type Err = InvalidDeclaredKey;
 
-    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+    fn from_str(text: &str) -> Result<Self, InvalidDeclaredKey> {
         let fits = (1..=LONGEST).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_alphanumeric());
         let clean = text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-        if fits && clean { Ok(Self(text.to_owned())) } else { Err(InvalidKey(text.to_owned())) }
+        if fits && clean { Ok(Self(text.to_owned())) } else { Err(InvalidDeclaredKey(text.to_owned())) }
     }
 }
 

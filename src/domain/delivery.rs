@@ -7,10 +7,10 @@ use time::Duration;
 
 use crate::domain::back_off::FailureStreak;
 use crate::domain::declared::DeclaredKey;
+use crate::domain::deploy_window::DeployWindow;
 use crate::domain::id::CertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
-use crate::domain::window::DeployWindow;
 
 /// How a delivery stands: the facts on which its plan rests.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +24,7 @@ pub struct DeliveryFacts {
     /// Whether the delivery's settings changed since.
     pub settings_changed: bool,
     /// What went wrong since the last success.
-    pub trouble: Option<FailureStreak>,
+    pub failure_streak: Option<FailureStreak>,
     /// Whether the auto-certificate was deleted. What was delivered stays where it is.
     pub deleted: bool,
 }
@@ -32,8 +32,8 @@ pub struct DeliveryFacts {
 impl DeliveryFacts {
     /// What went wrong with what is to be delivered now. What went wrong before the newest certificate was there puts
     /// nothing off.
-    pub fn hindrance(&self) -> Option<&FailureStreak> {
-        self.trouble.as_ref().filter(|trouble| self.newest.is_none_or(|newest| newest.created <= trouble.at))
+    pub fn current_failure_streak(&self) -> Option<&FailureStreak> {
+        self.failure_streak.as_ref().filter(|trouble| self.newest.is_none_or(|newest| newest.created <= trouble.at))
     }
 }
 
@@ -56,7 +56,7 @@ pub struct DeliveryPlan {
     /// Why; reads in words.
     pub reason: DeliveryReason,
     /// When to look again: now where there is something to do, and after a look whether all is in place at this moment.
-    pub next_look: Moment,
+    pub next_check: Moment,
 }
 
 /// What to do now.
@@ -78,7 +78,7 @@ pub enum DeliveryReason {
     /// There is no certificate that is valid.
     NothingToDeliver,
     /// Nothing was delivered yet.
-    First,
+    NothingDelivered,
     /// There is a newer certificate than the one that was delivered.
     Newer,
     /// The delivery's settings changed.
@@ -86,7 +86,7 @@ pub enum DeliveryReason {
     /// The last try failed.
     Failed,
     /// The deploy window is not open yet.
-    Window,
+    WindowClosed,
     /// The certificate in use is about to expire, window or not.
     ExpiryNear,
     /// The certificate in use is revoked, window or not.
@@ -103,11 +103,11 @@ impl fmt::Display for DeliveryReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NothingToDeliver => "there is no valid certificate to deliver yet",
-            Self::First => "nothing was delivered yet",
+            Self::NothingDelivered => "nothing was delivered yet",
             Self::Newer => "there is a newer certificate",
             Self::SettingsChanged => "the delivery's settings changed, or a person may have mended what failed",
             Self::Failed => "the last try failed",
-            Self::Window => "the deploy window is not open yet",
+            Self::WindowClosed => "the deploy window is not open yet",
             Self::ExpiryNear => "the certificate in use is about to expire, so the deploy window is not waited for",
             Self::Revoked => "the certificate in use is revoked, so the deploy window is not waited for",
             Self::UpToDate => "the newest certificate was delivered",
@@ -120,41 +120,43 @@ impl fmt::Display for DeliveryReason {
 /// Decides what is to be done about one delivery. Trouble that seems to lie in the future was written by a clock that was
 /// ahead, and puts nothing off.
 pub fn plan_delivery(standing: &DeliveryFacts, window: Option<&DeployWindow>, now: Moment) -> DeliveryPlan {
-    let plan = plan_without_trouble(standing, window, now);
-    match standing.hindrance().filter(|trouble| trouble.at <= now && trouble.next_try > now) {
-        Some(trouble) if plan.action != DeliveryAction::Idle => idle(trouble.next_try, DeliveryReason::BackOff),
+    let plan = plan_without_back_off(standing, window, now);
+    match standing.current_failure_streak().filter(|trouble| trouble.at <= now && trouble.next_try > now) {
+        Some(trouble) if plan.action != DeliveryAction::Idle => idle_plan(trouble.next_try, DeliveryReason::BackOff),
         _ => plan,
     }
 }
 
-fn plan_without_trouble(standing: &DeliveryFacts, window: Option<&DeployWindow>, now: Moment) -> DeliveryPlan {
+fn plan_without_back_off(standing: &DeliveryFacts, window: Option<&DeployWindow>, now: Moment) -> DeliveryPlan {
     if standing.deleted {
-        return idle(now + LONGEST_IDLE, DeliveryReason::Deleted);
+        return idle_plan(now + MAX_IDLE, DeliveryReason::Deleted);
     }
     let Some(newest) = standing.newest.filter(|newest| now < newest.not_after) else {
         let prepare = standing.delivered.is_none();
         let action = if prepare { DeliveryAction::Prepare } else { DeliveryAction::Idle };
-        let next_look = if prepare { now } else { now + LONGEST_IDLE };
-        return DeliveryPlan { action, reason: DeliveryReason::NothingToDeliver, next_look };
+        let next_look = if prepare { now } else { now + MAX_IDLE };
+        return DeliveryPlan { action, reason: DeliveryReason::NothingToDeliver, next_check: next_look };
     };
-    let deliver = |reason| DeliveryPlan { action: DeliveryAction::Deliver(newest.id), reason, next_look: now };
+    let deliver = |reason| DeliveryPlan { action: DeliveryAction::Deliver(newest.id), reason, next_check: now };
     match standing.delivered {
-        None => deliver(DeliveryReason::First),
+        None => deliver(DeliveryReason::NothingDelivered),
         Some(delivered) if newest.created > delivered.created && standing.delivered_revoked => {
             deliver(DeliveryReason::Revoked)
         }
-        Some(delivered) if newest.created > delivered.created => match activation(delivered, window, now) {
+        Some(delivered) if newest.created > delivered.created => match activation_time(delivered, window, now) {
             // Where the newest one failed in its window, what is there may be half of it; that is left alone.
-            (at, _) if at > now && standing.hindrance().is_some() => idle(at, DeliveryReason::Window),
-            (at, _) if at > now => check(at, DeliveryReason::Window),
+            (at, _) if at > now && standing.current_failure_streak().is_some() => {
+                idle_plan(at, DeliveryReason::WindowClosed)
+            }
+            (at, _) if at > now => check_plan(at, DeliveryReason::WindowClosed),
             (_, reason) => deliver(reason),
         },
         Some(_) if standing.settings_changed => deliver(DeliveryReason::SettingsChanged),
         // A look would find the files of a try whose hook failed.
-        Some(delivered) if newest.id == delivered.id && standing.hindrance().is_some() => {
+        Some(delivered) if newest.id == delivered.id && standing.current_failure_streak().is_some() => {
             deliver(DeliveryReason::Failed)
         }
-        Some(_) => check(now + LONGEST_IDLE, DeliveryReason::UpToDate),
+        Some(_) => check_plan(now + MAX_IDLE, DeliveryReason::UpToDate),
     }
 }
 
@@ -165,24 +167,28 @@ pub fn label(key: Option<&DeclaredKey>, common_name: &DnsName) -> String {
 }
 
 /// When a newer certificate may take the place of the delivered one, and why then.
-fn activation(delivered: DeliverableCertificate, window: Option<&DeployWindow>, now: Moment) -> (Moment, DeliveryReason) {
-    let opens = window.map_or(now, |window| window.opens(now));
-    let latest = delivered.not_after - (delivered.not_after - delivered.created) / LEAST_SHARE_LEFT;
+fn activation_time(
+    delivered: DeliverableCertificate,
+    window: Option<&DeployWindow>,
+    now: Moment,
+) -> (Moment, DeliveryReason) {
+    let opens = window.map_or(now, |window| window.next_open_at(now));
+    let latest = delivered.not_after - (delivered.not_after - delivered.created) / MIN_LIFETIME_SHARE;
     if opens > latest { (latest.max(now), DeliveryReason::ExpiryNear) } else { (opens, DeliveryReason::Newer) }
 }
 
-const fn check(then_at: Moment, reason: DeliveryReason) -> DeliveryPlan {
-    DeliveryPlan { action: DeliveryAction::Check, reason, next_look: then_at }
+const fn check_plan(then_at: Moment, reason: DeliveryReason) -> DeliveryPlan {
+    DeliveryPlan { action: DeliveryAction::Check, reason, next_check: then_at }
 }
 
-const fn idle(until: Moment, reason: DeliveryReason) -> DeliveryPlan {
-    DeliveryPlan { action: DeliveryAction::Idle, reason, next_look: until }
+const fn idle_plan(until: Moment, reason: DeliveryReason) -> DeliveryPlan {
+    DeliveryPlan { action: DeliveryAction::Idle, reason, next_check: until }
 }
 
 /// What is in place is looked at once a day.
-pub const LONGEST_IDLE: Duration = Duration::DAY;
+pub const MAX_IDLE: Duration = Duration::DAY;
 /// A window is not waited for once less than this share of a certificate's time in use is left.
-const LEAST_SHARE_LEFT: i32 = 10;
+const MIN_LIFETIME_SHARE: i32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -216,17 +222,17 @@ mod tests {
         let standing = DeliveryFacts { delivered: None, ..renewed(Duration::days(30)) };
         let planned = plan(&standing, Some("Sat 02:00-03:00"));
         let expected = DeliveryAction::Deliver(uuid::Uuid::from_u128(2).into());
-        assert_eq!((planned.action, planned.reason), (expected, DeliveryReason::First));
+        assert_eq!((planned.action, planned.reason), (expected, DeliveryReason::NothingDelivered));
     }
 
     #[test]
     fn a_renewed_one_waits_for_its_window_unless_expiry_is_near() {
         let saturday = NOW + Duration::hours(18);
         let waiting = plan(&renewed(Duration::days(30)), Some("Sat 02:00-03:00"));
-        assert_eq!(waiting, check(saturday, DeliveryReason::Window));
+        assert_eq!(waiting, check_plan(saturday, DeliveryReason::WindowClosed));
         assert_eq!(plan(&renewed(Duration::days(30)), None).reason, DeliveryReason::Newer);
         let urgent = plan(&renewed(Duration::days(8)), Some("Sat 02:00-03:00"));
-        assert_eq!((urgent.next_look, urgent.reason), (NOW, DeliveryReason::ExpiryNear));
+        assert_eq!((urgent.next_check, urgent.reason), (NOW, DeliveryReason::ExpiryNear));
     }
 
     #[test]
@@ -264,7 +270,7 @@ mod tests {
     fn a_revoked_one_is_replaced_whatever_the_window() {
         let closed: DeployWindow = "Mon 03:00-04:00".parse().unwrap();
         let waiting = renewed(Duration::days(40));
-        assert_eq!(plan_delivery(&waiting, Some(&closed), NOW).reason, DeliveryReason::Window);
+        assert_eq!(plan_delivery(&waiting, Some(&closed), NOW).reason, DeliveryReason::WindowClosed);
         let revoked = DeliveryFacts { delivered_revoked: true, ..waiting };
         let plan = plan_delivery(&revoked, Some(&closed), NOW);
         assert_eq!(
@@ -276,15 +282,15 @@ mod tests {
     #[test]
     fn a_failure_waits_and_a_clock_that_was_ahead_puts_nothing_off() {
         let trouble = FailureStreak::after(None, Failure::retry("x"), NOW, None, 0.5);
-        let standing = DeliveryFacts { trouble: Some(trouble.clone()), ..renewed(Duration::days(30)) };
-        assert_eq!(plan(&standing, None), idle(trouble.next_try, DeliveryReason::BackOff));
+        let standing = DeliveryFacts { failure_streak: Some(trouble.clone()), ..renewed(Duration::days(30)) };
+        assert_eq!(plan(&standing, None), idle_plan(trouble.next_try, DeliveryReason::BackOff));
         let over = plan_delivery(&standing, Some(&"Sat 02:00-03:00".parse().unwrap()), trouble.next_try);
-        assert_eq!((over.action, over.reason), (DeliveryAction::Idle, DeliveryReason::Window));
+        assert_eq!((over.action, over.reason), (DeliveryAction::Idle, DeliveryReason::WindowClosed));
         let before = FailureStreak { at: NOW - Duration::SECOND, ..trouble.clone() };
-        let newer = DeliveryFacts { trouble: Some(before), ..standing.clone() };
+        let newer = DeliveryFacts { failure_streak: Some(before), ..standing.clone() };
         assert_eq!(plan(&newer, None).reason, DeliveryReason::Newer, "a new certificate is not put off");
         let ahead = FailureStreak { at: NOW + Duration::DAY, next_try: NOW + Duration::days(2), ..trouble };
-        let standing = DeliveryFacts { trouble: Some(ahead), ..standing };
+        let standing = DeliveryFacts { failure_streak: Some(ahead), ..standing };
         assert_eq!(plan(&standing, None).reason, DeliveryReason::Newer);
     }
 }

@@ -82,7 +82,7 @@ impl Failure {
     }
 
     /// What an error means, in its own words and those of its sources.
-    pub fn of(error: &(dyn Error + 'static), disposition: Disposition) -> Self {
+    pub fn from_error(error: &(dyn Error + 'static), disposition: Disposition) -> Self {
         let chain = std::iter::successors(Some(error), |&error| error.source());
         Self { disposition, message: chain.map(ToString::to_string).collect::<Vec<_>>().join(": ").into() }
     }

@@ -31,7 +31,11 @@ impl FromStr for Email {
 
     fn from_str(text: &str) -> Result<Self, InvalidEmail> {
         let plain = text.split_once('@').is_some_and(|(local, domain)| is_local_part(local) && is_domain(domain));
-        if plain && text.len() <= MAX_LENGTH { Ok(Self(text.to_owned())) } else { Err(InvalidEmail(quoted(text))) }
+        if plain && text.len() <= MAX_EMAIL_LENGTH {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidEmail(quoted(text)))
+        }
     }
 }
 
@@ -60,7 +64,7 @@ fn is_domain(domain: &str) -> bool {
 }
 
 /// The longest address that SMTP can carry, RFC 5321 section 4.5.3.1.3.
-const MAX_LENGTH: usize = 254;
+const MAX_EMAIL_LENGTH: usize = 254;
 
 #[cfg(test)]
 mod tests {

@@ -28,7 +28,7 @@ pub struct InvalidFingerprint;
 
 impl Fingerprint {
     /// That of a certificate in DER.
-    pub fn of_der(der: &[u8]) -> Self {
+    pub fn from_der(der: &[u8]) -> Self {
         let mut bytes = [0; SHA256_OUTPUT_LEN];
         bytes.copy_from_slice(digest(&SHA256, der).as_ref());
         Self(bytes)
@@ -38,22 +38,22 @@ impl Fingerprint {
     ///
     /// # Errors
     /// Where there is none.
-    pub fn of_pem(pem: &str) -> Result<Self, LeafError> {
+    pub fn from_pem(pem: &str) -> Result<Self, LeafError> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| LeafError::NoCertificate)?;
-        Ok(Self::of_der(&der))
+        Ok(Self::from_der(&der))
     }
 }
 
 impl KeyFingerprint {
     /// That of a subject public key info in DER.
-    pub fn of_public_key(der: &[u8]) -> Self {
-        Self(Fingerprint::of_der(der))
+    pub fn from_public_key(der: &[u8]) -> Self {
+        Self(Fingerprint::from_der(der))
     }
 
     /// That of the key for which a signing request (PKCS#10) in DER asks; nothing where it is malformed.
-    pub fn of_request(der: &[u8]) -> Option<Self> {
+    pub fn from_csr(der: &[u8]) -> Option<Self> {
         let (_, request) = X509CertificationRequest::from_der(der).ok()?;
-        Some(Self::of_public_key(request.certification_request_info.subject_pki.raw))
+        Some(Self::from_public_key(request.certification_request_info.subject_pki.raw))
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn it_is_read_with_and_without_colons_and_shown_as_openssl_shows_it() {
-        let fingerprint = Fingerprint::of_der(b"abc");
+        let fingerprint = Fingerprint::from_der(b"abc");
         let text = fingerprint.to_string();
         assert!(text.starts_with("BA:78:16:BF:") && text.len() == 95, "{text}");
         for text in [text.clone(), text.replace(':', ""), text.to_lowercase()] {
@@ -112,19 +112,19 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate =
             rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
-        assert_eq!(Fingerprint::of_pem(&certificate.pem()), Ok(Fingerprint::of_der(certificate.der())));
-        assert_eq!(Fingerprint::of_pem(&key.serialize_pem()), Err(LeafError::NoCertificate));
+        assert_eq!(Fingerprint::from_pem(&certificate.pem()), Ok(Fingerprint::from_der(certificate.der())));
+        assert_eq!(Fingerprint::from_pem(&key.serialize_pem()), Err(LeafError::NoCertificate));
     }
 
     #[test]
     fn a_key_is_the_same_in_its_certificate_and_in_a_request() {
         let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
         let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
-        let of_request = |key| KeyFingerprint::of_request(params.serialize_request(key).unwrap().der());
+        let of_request = |key| KeyFingerprint::from_csr(params.serialize_request(key).unwrap().der());
         let leaf = Leaf::from_pem(&params.self_signed(&key).unwrap().pem()).unwrap();
         assert_eq!(of_request(&key), Some(leaf.key_fingerprint()));
         assert_ne!(of_request(&other), Some(leaf.key_fingerprint()));
-        assert_eq!(KeyFingerprint::of_request(b"no request"), None);
+        assert_eq!(KeyFingerprint::from_csr(b"no request"), None);
         assert_eq!(leaf.key_fingerprint().to_string().len(), 95);
     }
 }

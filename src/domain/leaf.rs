@@ -52,13 +52,13 @@ pub enum LeafError {
     EncryptedKey,
     /// The key belongs to another certificate.
     #[error("the private key does not belong to the certificate")]
-    OtherKey,
+    KeyMismatch,
     /// A name of the request is missing.
     #[error("the certificate does not cover {0}")]
     NameMissing(DnsName),
     /// The certificate is not valid yet, or no longer.
     #[error("the certificate is valid from {not_before} to {not_after} and not now, at {now}; check the clock")]
-    NotNow {
+    OutsideValidity {
         /// The start of its validity.
         not_before: Moment,
         /// The end of its validity.
@@ -93,19 +93,19 @@ impl Leaf {
     /// Where the key cannot be read, or is another one.
     pub fn check_key(&self, private_key: &str) -> Result<(), LeafError> {
         let key = read_key(private_key)?;
-        if key.subject_public_key_info() == self.public_key { Ok(()) } else { Err(LeafError::OtherKey) }
+        if key.subject_public_key_info() == self.public_key { Ok(()) } else { Err(LeafError::KeyMismatch) }
     }
 
     /// The fingerprint of its key.
     pub fn key_fingerprint(&self) -> KeyFingerprint {
-        KeyFingerprint::of_public_key(&self.public_key)
+        KeyFingerprint::from_public_key(&self.public_key)
     }
 
     /// Checks that this certificate serves every name now.
     ///
     /// # Errors
     /// Where a name is not covered, or the certificate is not valid at `now`.
-    pub fn check_serves<'a>(&self, names: impl IntoIterator<Item = &'a DnsName>, now: Moment) -> Result<(), LeafError> {
+    pub fn check_covers<'a>(&self, names: impl IntoIterator<Item = &'a DnsName>, now: Moment) -> Result<(), LeafError> {
         let covered: Vec<DnsName> =
             self.subject_alternative_names.iter().filter_map(|name| name.parse().ok()).collect();
         for name in names {
@@ -116,7 +116,7 @@ impl Leaf {
         if self.not_before <= now && now < self.not_after {
             return Ok(());
         }
-        Err(LeafError::NotNow { not_before: self.not_before, not_after: self.not_after, now })
+        Err(LeafError::OutsideValidity { not_before: self.not_before, not_after: self.not_after, now })
     }
 
     fn from_certificate(certificate: &X509Certificate<'_>) -> Result<Self, LeafError> {
@@ -126,7 +126,7 @@ impl Leaf {
             common_name: common_name.unwrap_or_default().to_owned(),
             issuer: certificate.issuer().to_string(),
             subject_alternative_names: alternative
-                .map(|extension| extension.value.general_names.iter().filter_map(text_of).collect())
+                .map(|extension| extension.value.general_names.iter().filter_map(general_name_text).collect())
                 .unwrap_or_default(),
             serial_number: colon_hex(certificate.raw_serial()),
             not_before: certificate.validity().not_before.to_datetime().into(),
@@ -136,7 +136,7 @@ impl Leaf {
     }
 }
 
-fn text_of(name: &GeneralName<'_>) -> Option<String> {
+fn general_name_text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
@@ -223,7 +223,7 @@ mod tests {
     fn another_key_and_no_key_are_told_apart() {
         let (pem, _) = certificate(&["a.example"], None);
         let leaf = Leaf::from_pem(&pem).unwrap();
-        assert_eq!(leaf.check_key(&KeyPair::generate().unwrap().serialize_pem()), Err(LeafError::OtherKey));
+        assert_eq!(leaf.check_key(&KeyPair::generate().unwrap().serialize_pem()), Err(LeafError::KeyMismatch));
         assert_eq!(leaf.check_key("no key"), Err(LeafError::UnreadableKey));
         for encrypted in [
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n",
@@ -245,8 +245,8 @@ mod tests {
         let (pem, _) = certificate(&["*.example.com"], None);
         let leaf = Leaf::from_pem(&pem).unwrap();
         let (www, apex): (DnsName, DnsName) = ("www.example.com".parse().unwrap(), "example.com".parse().unwrap());
-        assert_eq!(leaf.check_serves([&www], during_validity()), Ok(()));
-        assert_eq!(leaf.check_serves([&www, &apex], during_validity()), Err(LeafError::NameMissing(apex)));
-        assert!(matches!(leaf.check_serves([&www], leaf.not_after), Err(LeafError::NotNow { .. })));
+        assert_eq!(leaf.check_covers([&www], during_validity()), Ok(()));
+        assert_eq!(leaf.check_covers([&www, &apex], during_validity()), Err(LeafError::NameMissing(apex)));
+        assert!(matches!(leaf.check_covers([&www], leaf.not_after), Err(LeafError::OutsideValidity { .. })));
     }
 }

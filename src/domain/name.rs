@@ -15,7 +15,7 @@ pub struct DnsName {
 
 /// What keeps a text from being a name that a certificate may carry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidName {
+pub enum InvalidDnsName {
     /// Nothing was given.
     #[error("the name is empty")]
     Empty,
@@ -63,32 +63,32 @@ impl DnsName {
 }
 
 impl FromStr for DnsName {
-    type Err = InvalidName;
+    type Err = InvalidDnsName;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, InvalidDnsName> {
         if text.is_empty() {
-            return Err(InvalidName::Empty);
+            return Err(InvalidDnsName::Empty);
         }
         if text.ends_with(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']) {
-            return Err(InvalidName::TrailingDot(quoted(text)));
+            return Err(InvalidDnsName::TrailingDot(quoted(text)));
         }
         let (base, wildcard) = text.strip_prefix("*.").map_or((text, false), |base| (base, true));
         if base.contains('*') {
-            return Err(InvalidName::MisplacedWildcard(quoted(text)));
+            return Err(InvalidDnsName::MisplacedWildcard(quoted(text)));
         }
         if base.parse::<std::net::IpAddr>().is_ok() || base.starts_with('[') {
-            return Err(InvalidName::IpAddress(quoted(text)));
+            return Err(InvalidDnsName::IpAddress(quoted(text)));
         }
-        let base = idna::domain_to_ascii_strict(base).map_err(|_| InvalidName::Malformed(quoted(text)))?;
+        let base = idna::domain_to_ascii_strict(base).map_err(|_| InvalidDnsName::Malformed(quoted(text)))?;
         if base.split('.').next_back().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
-            return Err(InvalidName::IpAddress(quoted(text)));
+            return Err(InvalidDnsName::IpAddress(quoted(text)));
         }
         if !base.contains('.') {
-            return Err(InvalidName::SingleLabel(quoted(text)));
+            return Err(InvalidDnsName::SingleLabel(quoted(text)));
         }
         let length = base.len() + if wildcard { WILDCARD.len() } else { 0 };
         if length > MAX_NAME || !base.split('.').all(is_host_label) {
-            return Err(InvalidName::Malformed(quoted(text)));
+            return Err(InvalidDnsName::Malformed(quoted(text)));
         }
         Ok(Self { base, wildcard })
     }
@@ -106,14 +106,14 @@ impl fmt::Display for DnsName {
 /// A name together with the way in which it was asked for, which is how reads echo it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedName {
-    sent: String,
+    original: String,
     name: DnsName,
 }
 
 impl RequestedName {
     /// The text as it was sent: U-label or A-label, in its own case.
     pub fn sent(&self) -> &str {
-        &self.sent
+        &self.original
     }
 
     /// The parsed name.
@@ -123,13 +123,13 @@ impl RequestedName {
 }
 
 impl FromStr for RequestedName {
-    type Err = InvalidName;
+    type Err = InvalidDnsName;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
+    fn from_str(text: &str) -> Result<Self, InvalidDnsName> {
         let name: DnsName = text.parse()?;
         // UTS 46 passes over invisible characters, or gives them a meaning that nobody sees.
         let sent = if text.chars().all(is_printable) { text.to_owned() } else { name.to_string() };
-        Ok(Self { sent, name })
+        Ok(Self { original: sent, name })
     }
 }
 
@@ -153,7 +153,7 @@ pub fn names_to_order<'a>(requested: impl IntoIterator<Item = &'a DnsName>) -> V
 }
 
 /// The form in which common names are compared by filters: the A-label form of a DNS name, else lower case.
-pub fn filter_form(text: &str) -> String {
+pub fn normalize_common_name(text: &str) -> String {
     text.parse::<DnsName>().map_or_else(|_| text.to_lowercase(), |name| name.to_string())
 }
 
@@ -186,8 +186,8 @@ mod tests {
         assert_eq!(name("WWW.Example.COM"), name("www.example.com"));
         assert_eq!(name("bücher.example").to_string(), "xn--bcher-kva.example");
         assert_eq!(name("*.BÜCHER.example").to_string(), "*.xn--bcher-kva.example");
-        assert_eq!(filter_form("Bücher.Example"), filter_form("xn--bcher-kva.example"));
-        assert_eq!(filter_form("My CA"), "my ca");
+        assert_eq!(normalize_common_name("Bücher.Example"), normalize_common_name("xn--bcher-kva.example"));
+        assert_eq!(normalize_common_name("My CA"), "my ca");
         let requested = |text: &str| text.parse::<RequestedName>().unwrap().sent().to_owned();
         assert_eq!(requested("BÜCHER.example"), "BÜCHER.example");
         assert_eq!(requested("ex\u{ad}am\u{200b}ple.com"), "example.com");

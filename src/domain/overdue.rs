@@ -1,13 +1,13 @@
 //! What an auto-certificate that should be in service lacks: the question behind the exit code of `--renew-now`.
 
 use crate::domain::auto_certificate::AutoCertificateFacts;
+use crate::domain::forecast::Forecast;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::Forecast;
 use crate::domain::plan::renewal_moment;
 
 /// Why an auto-certificate is not in service as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overdue {
+pub enum OverdueReason {
     /// It has no certificate.
     NoCertificate,
     /// Its newest certificate has expired.
@@ -20,10 +20,10 @@ pub enum Overdue {
     Late,
 }
 
-impl Overdue {
+impl OverdueReason {
     /// What a standing lacks at `now`; nothing where it is in service, or deleted. A renewal that failed before it was
     /// needed is no lack.
-    pub fn of(standing: &AutoCertificateFacts, now: Moment) -> Option<Self> {
+    pub fn from_facts(standing: &AutoCertificateFacts, now: Moment) -> Option<Self> {
         if standing.deleted {
             return None;
         }
@@ -36,10 +36,10 @@ impl Overdue {
         }
         let is_needed =
             standing.intent_changed || renewal_moment(&newest, standing.renewal_info.as_ref(), now).0 <= now;
-        if is_needed && standing.trouble.is_some() {
+        if is_needed && standing.failure_streak.is_some() {
             return Some(Self::RenewalFailed);
         }
-        Forecast::of(standing, now).slack.filter(|slack| slack.is_negative()).map(|_| Self::Late)
+        Forecast::from_facts(standing, now).slack.filter(|slack| slack.is_negative()).map(|_| Self::Late)
     }
 
     /// In words, after the name.
@@ -61,8 +61,8 @@ mod tests {
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
     use crate::domain::back_off::FailureStreak;
+    use crate::domain::deferral::{Deferral, DeferralCause};
     use crate::domain::disposition::Failure;
-    use crate::domain::hold::{Deferral, DeferralCause};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -78,38 +78,60 @@ mod tests {
     }
 
     fn failed(standing: AutoCertificateFacts) -> AutoCertificateFacts {
-        AutoCertificateFacts { trouble: Some(FailureStreak::after(None, Failure::retry("x"), NOW, None, 0.5)), ..standing }
+        AutoCertificateFacts {
+            failure_streak: Some(FailureStreak::after(None, Failure::retry("x"), NOW, None, 0.5)),
+            ..standing
+        }
     }
 
     #[test]
     fn what_serves_nobody_is_overdue_whatever_is_done_about_it() {
-        assert_eq!(Overdue::of(&AutoCertificateFacts::default(), NOW), Some(Overdue::NoCertificate));
-        assert_eq!(Overdue::of(&failed(AutoCertificateFacts::default()), NOW), Some(Overdue::NoCertificate));
-        assert_eq!(Overdue::of(&serving(Duration::ZERO), NOW), Some(Overdue::Expired));
+        assert_eq!(
+            OverdueReason::from_facts(&AutoCertificateFacts::default(), NOW),
+            Some(OverdueReason::NoCertificate)
+        );
+        assert_eq!(
+            OverdueReason::from_facts(&failed(AutoCertificateFacts::default()), NOW),
+            Some(OverdueReason::NoCertificate)
+        );
+        assert_eq!(OverdueReason::from_facts(&serving(Duration::ZERO), NOW), Some(OverdueReason::Expired));
         let running = AutoCertificateFacts { running: true, ..AutoCertificateFacts::default() };
-        assert_eq!(Overdue::of(&running, NOW), Some(Overdue::NoCertificate));
+        assert_eq!(OverdueReason::from_facts(&running, NOW), Some(OverdueReason::NoCertificate));
         let mut revoked = serving(Duration::days(80));
         revoked.newest.as_mut().unwrap().revoked = true;
-        assert_eq!(Overdue::of(&revoked, NOW), Some(Overdue::Revoked));
-        assert_eq!(Overdue::of(&AutoCertificateFacts { deleted: true, ..AutoCertificateFacts::default() }, NOW), None);
+        assert_eq!(OverdueReason::from_facts(&revoked, NOW), Some(OverdueReason::Revoked));
+        assert_eq!(
+            OverdueReason::from_facts(&AutoCertificateFacts { deleted: true, ..AutoCertificateFacts::default() }, NOW),
+            None
+        );
     }
 
     #[test]
     fn a_failure_counts_once_the_renewal_is_needed() {
-        assert_eq!(Overdue::of(&failed(serving(Duration::days(80))), NOW), None, "asked for long before it was due");
-        assert_eq!(Overdue::of(&serving(Duration::days(20)), NOW), None, "due, and not tried yet");
-        assert_eq!(Overdue::of(&failed(serving(Duration::days(20))), NOW), Some(Overdue::RenewalFailed));
+        assert_eq!(
+            OverdueReason::from_facts(&failed(serving(Duration::days(80))), NOW),
+            None,
+            "asked for long before it was due"
+        );
+        assert_eq!(OverdueReason::from_facts(&serving(Duration::days(20)), NOW), None, "due, and not tried yet");
+        assert_eq!(
+            OverdueReason::from_facts(&failed(serving(Duration::days(20))), NOW),
+            Some(OverdueReason::RenewalFailed)
+        );
         let changed = AutoCertificateFacts { intent_changed: true, ..failed(serving(Duration::days(80))) };
-        assert_eq!(Overdue::of(&changed, NOW), Some(Overdue::RenewalFailed));
+        assert_eq!(OverdueReason::from_facts(&changed, NOW), Some(OverdueReason::RenewalFailed));
     }
 
     #[test]
     fn what_waits_beyond_the_last_safe_moment_is_late() {
         let held = |left, until| AutoCertificateFacts {
-            hold: Some(Deferral { until: NOW + until, cause: DeferralCause::ProviderDown }),
+            deferral: Some(Deferral { until: NOW + until, cause: DeferralCause::ProviderDown }),
             ..serving(left)
         };
-        assert_eq!(Overdue::of(&held(Duration::days(20), Duration::days(1)), NOW), None);
-        assert_eq!(Overdue::of(&held(Duration::days(5), Duration::days(1)), NOW), Some(Overdue::Late));
+        assert_eq!(OverdueReason::from_facts(&held(Duration::days(20), Duration::days(1)), NOW), None);
+        assert_eq!(
+            OverdueReason::from_facts(&held(Duration::days(5), Duration::days(1)), NOW),
+            Some(OverdueReason::Late)
+        );
     }
 }

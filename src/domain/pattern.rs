@@ -11,9 +11,9 @@ use crate::domain::name::DnsName;
 /// A name, or a pattern in which each `*` stands for any characters, also none.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Pattern(String);
+pub struct AutoCertificatePattern(String);
 
-impl Pattern {
+impl AutoCertificatePattern {
     /// Whether this is, or with `*` describes, the key of a declared auto-certificate. Keys are compared as they are.
     pub fn matches_key(&self, key: &DeclaredKey) -> bool {
         matches(&self.0, key.as_str())
@@ -42,9 +42,9 @@ impl Pattern {
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// Empty takes all.
-    patterns: Vec<Pattern>,
+    patterns: Vec<AutoCertificatePattern>,
     /// Those of the patterns that match DNS names: all but the keys that the settings declare.
-    of_names: Vec<Pattern>,
+    of_names: Vec<AutoCertificatePattern>,
 }
 
 /// How the names of an auto-certificate stand to the patterns of a delivery that does not take it.
@@ -58,8 +58,9 @@ pub struct PartlyCovered {
 
 impl Selection {
     /// The selection by these patterns; `declared` are the keys that the same settings declare.
-    pub fn new(patterns: &[Pattern], declared: &HashSet<&DeclaredKey>) -> Self {
-        let is_key = |pattern: &&Pattern| pattern.0.parse().is_ok_and(|key: DeclaredKey| declared.contains(&key));
+    pub fn new(patterns: &[AutoCertificatePattern], declared: &HashSet<&DeclaredKey>) -> Self {
+        let is_key =
+            |pattern: &&AutoCertificatePattern| pattern.0.parse().is_ok_and(|key: DeclaredKey| declared.contains(&key));
         let of_names = patterns.iter().filter(|pattern| !is_key(pattern)).cloned().collect();
         Self { patterns: patterns.to_vec(), of_names }
     }
@@ -87,13 +88,13 @@ impl Selection {
     }
 }
 
-impl From<&str> for Pattern {
+impl From<&str> for AutoCertificatePattern {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
     }
 }
 
-impl fmt::Display for Pattern {
+impl fmt::Display for AutoCertificatePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -169,7 +170,8 @@ mod tests {
             (&["*.b\u{fc}cher.example"], None, &["www.b\u{fc}cher.example"], true),
             (&["w*.b\u{fc}cher.example"], None, &["www.xn--bcher-kva.example"], true),
         ] {
-            let patterns: Vec<Pattern> = patterns.iter().copied().map(Pattern::from).collect();
+            let patterns: Vec<AutoCertificatePattern> =
+                patterns.iter().copied().map(AutoCertificatePattern::from).collect();
             let selection = Selection::new(&patterns, &HashSet::from([&www, &dotted]));
             assert_eq!(selection.takes(key, &names(all_names)), expected, "{patterns:?}, {key:?} and {all_names:?}");
         }
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_covered_in_part_is_told_with_the_name_that_is_not() {
-        let selection = Selection::new(&[Pattern::from("*.example.com")], &HashSet::new());
+        let selection = Selection::new(&[AutoCertificatePattern::from("*.example.com")], &HashSet::new());
         let told = selection.partly_covers(None, &names(&["www.example.com", "evil.example"])).unwrap();
         assert_eq!(
             (told.covered.to_string(), told.uncovered.to_string()),
@@ -195,7 +197,7 @@ mod tests {
             ("The shop", false, false),
             ("", false, false),
         ] {
-            let pattern = Pattern::from(pattern);
+            let pattern = AutoCertificatePattern::from(pattern);
             assert_eq!((pattern.can_match_names(), pattern.can_be_key()), (as_name, as_key), "{pattern}");
         }
     }

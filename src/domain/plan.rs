@@ -6,8 +6,8 @@ use std::fmt;
 use time::Duration;
 
 use crate::domain::attempt::StageKind;
-use crate::domain::auto_certificate::{NewestCertificate, AutoCertificateFacts};
-use crate::domain::hold::{Deferral, DeferralCause};
+use crate::domain::auto_certificate::{AutoCertificateFacts, NewestCertificate};
+use crate::domain::deferral::{Deferral, DeferralCause};
 use crate::domain::moment::Moment;
 use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 
@@ -21,7 +21,7 @@ pub struct RenewalPlan {
     /// When what the reason tells of happens: now, or later where there is nothing to do yet.
     pub at: Moment,
     /// When to look again: now where there is something to do, and never later than `at`.
-    pub next_look: Moment,
+    pub next_check: Moment,
 }
 
 /// What to do now.
@@ -73,11 +73,11 @@ pub enum RenewalReason {
     /// The provider is down; one probe at a time is sent.
     ProviderDown,
     /// The order would break a limit of the CA.
-    Limit,
+    RateLimited,
     /// An order succeeded less than an hour ago.
-    IssuedLately,
+    IssuedRecently,
     /// TXT records are left over.
-    LeftoverRecords,
+    RecordsLeft,
     /// It was deleted.
     Deleted,
 }
@@ -85,7 +85,7 @@ pub enum RenewalReason {
 /// The reason, with its moment where that is ahead.
 impl fmt::Display for RenewalPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ahead = self.action == RenewalAction::Idle || self.at > self.next_look;
+        let ahead = self.action == RenewalAction::Idle || self.at > self.next_check;
         if ahead { write!(f, "{} at {}", self.reason, self.at) } else { self.reason.fmt(f) }
     }
 }
@@ -113,9 +113,9 @@ impl fmt::Display for RenewalReason {
             Self::AttemptOpen => "an attempt is open",
             Self::BackOff => "the next try after a failure is planned",
             Self::ProviderDown => "the provider is down; it is probed, and this one is next tried",
-            Self::Limit => "the order waits for the limits of the CA; it is next tried",
-            Self::IssuedLately => "an order succeeded less than an hour ago; the next look is planned",
-            Self::LeftoverRecords => "challenge records of an ended attempt are being removed",
+            Self::RateLimited => "the order waits for the limits of the CA; it is next tried",
+            Self::IssuedRecently => "an order succeeded less than an hour ago; the next look is planned",
+            Self::RecordsLeft => "challenge records of an ended attempt are being removed",
             Self::Deleted => "it was deleted",
         })
     }
@@ -123,12 +123,18 @@ impl fmt::Display for RenewalReason {
 
 /// Decides what is to be done about one auto-certificate. What seems to have happened in the future was written by a
 /// clock that was ahead, and puts nothing off.
-pub fn plan(standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
-    let plan = with_questions(next_attempt(standing, now), standing, now);
+pub fn plan_renewal(standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
+    let plan = with_renewal_info_polls(plan_attempt(standing, now), standing, now);
     match standing.clean_up_at {
-        Some(at) if plan.action == RenewalAction::Idle && at <= now => act(RenewalAction::CleanUp, RenewalReason::LeftoverRecords, now),
-        Some(at) if plan.action == RenewalAction::Idle && at < plan.next_look => RenewalPlan { next_look: at, ..plan },
-        Some(_) if plan.action == RenewalAction::Purge => idle_until(standing.clean_up_at, RenewalReason::Deleted, now),
+        Some(at) if plan.action == RenewalAction::Idle && at <= now => {
+            act_now(RenewalAction::CleanUp, RenewalReason::RecordsLeft, now)
+        }
+        Some(at) if plan.action == RenewalAction::Idle && at < plan.next_check => {
+            RenewalPlan { next_check: at, ..plan }
+        }
+        Some(_) if plan.action == RenewalAction::Purge => {
+            wait_for_clean_up(standing.clean_up_at, RenewalReason::Deleted, now)
+        }
         _ => plan,
     }
 }
@@ -137,10 +143,14 @@ pub fn plan(standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
 /// which the CA suggests, else by its lifetime, and never later than the backstop.
 pub fn renewal_moment(newest: &NewestCertificate, info: Option<&RenewalInfo>, now: Moment) -> (Moment, RenewalReason) {
     let (moment, reason) = match info.and_then(|info| info.suggestion.as_ref()) {
-        Some(RenewalSuggestion { window, moment, .. }) if *moment > now => (*moment, RenewalReason::WindowAhead(*window)),
-        Some(RenewalSuggestion { window, moment, .. }) if window.end() > now => (*moment, RenewalReason::Window(*window)),
+        Some(RenewalSuggestion { window, moment, .. }) if *moment > now => {
+            (*moment, RenewalReason::WindowAhead(*window))
+        }
+        Some(RenewalSuggestion { window, moment, .. }) if window.end() > now => {
+            (*moment, RenewalReason::Window(*window))
+        }
         Some(RenewalSuggestion { window, moment, .. }) => (*moment, RenewalReason::WindowOver(*window)),
-        None => match fraction_moment(newest) {
+        None => match lifetime_moment(newest) {
             moment if moment > now => (moment, RenewalReason::RenewalAhead),
             moment => (moment, RenewalReason::LifetimeFraction),
         },
@@ -152,62 +162,64 @@ pub fn renewal_moment(newest: &NewestCertificate, info: Option<&RenewalInfo>, no
 /// The moment from which it is renewed whatever the CA suggests: a twentieth of the lifetime is left. It is also the last
 /// one that leaves room for many tries.
 pub fn backstop(newest: &NewestCertificate) -> Moment {
-    newest.not_after - newest.lifetime() * BACKSTOP
+    newest.not_after - newest.lifetime() * BACKSTOP_FRACTION
 }
 
 /// By the lifetime alone: two thirds of it, half of one under ten days, less a stable share of up to 2 % that spreads a
 /// fleet.
-fn fraction_moment(newest: &NewestCertificate) -> Moment {
+fn lifetime_moment(newest: &NewestCertificate) -> Moment {
     let lifetime = newest.lifetime();
     let fraction = if lifetime < SHORT_LIFETIME { 1.0 / 2.0 } else { 2.0 / 3.0 };
-    newest.not_before + lifetime * (fraction - SPREAD * share(newest))
+    newest.not_before + lifetime * (fraction - JITTER_FRACTION * stable_fraction(newest))
 }
 
 /// What is to be done about the certificate itself, questions and clean-up aside.
-pub(super) fn next_attempt(standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
+pub(super) fn plan_attempt(standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
     if standing.deleted {
-        return act(RenewalAction::Purge, RenewalReason::Deleted, now);
+        return act_now(RenewalAction::Purge, RenewalReason::Deleted, now);
     }
     let action = standing.open_attempt.map_or(RenewalAction::Start, RenewalAction::Resume);
-    let (due, reason) = if standing.renewal_requested { (now, RenewalReason::Requested) } else { due(standing, now) };
-    let trouble = standing.trouble.as_ref().filter(|trouble| trouble.at <= now && !standing.renewal_requested);
+    let (due, reason) =
+        if standing.renewal_requested { (now, RenewalReason::Requested) } else { due_moment(standing, now) };
+    let trouble = standing.failure_streak.as_ref().filter(|trouble| trouble.at <= now && !standing.renewal_requested);
     let next_try = trouble.map(|trouble| (trouble.next_try, RenewalReason::BackOff));
-    let obstacles = next_try.into_iter().chain(standing.hold.as_ref().map(held));
+    let obstacles = next_try.into_iter().chain(standing.deferral.as_ref().map(deferral_obstacle));
     match obstacles.max_by_key(|(until, _)| *until) {
-        Some((until, obstacle)) if until > now && until >= due => idle(until, obstacle),
-        _ if due > now => idle(due, reason),
-        _ => act(action, reason, now),
+        Some((until, obstacle)) if until > now && until >= due => idle_plan(until, obstacle),
+        _ if due > now => idle_plan(due, reason),
+        _ => act_now(action, reason, now),
     }
 }
 
-fn held(hold: &Deferral) -> (Moment, RenewalReason) {
+fn deferral_obstacle(hold: &Deferral) -> (Moment, RenewalReason) {
     let reason = match hold.cause {
         DeferralCause::ProviderDown => RenewalReason::ProviderDown,
-        DeferralCause::Limit { .. } => RenewalReason::Limit,
+        DeferralCause::RateLimit { .. } => RenewalReason::RateLimited,
     };
     (hold.until, reason)
 }
 
 /// Before anything is begun about a certificate that serves, and while nothing is, the CA may have something to say.
-fn with_questions(plan: RenewalPlan, standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
+fn with_renewal_info_polls(plan: RenewalPlan, standing: &AutoCertificateFacts, now: Moment) -> RenewalPlan {
     let serving = standing.newest.is_some_and(|newest| newest.not_after > now && !newest.revoked);
-    let may_wait = plan.action == RenewalAction::Idle || matches!(plan.reason, RenewalReason::LifetimeFraction | RenewalReason::Window(_));
+    let may_wait = plan.action == RenewalAction::Idle
+        || matches!(plan.reason, RenewalReason::LifetimeFraction | RenewalReason::Window(_));
     // A CA that takes long to answer must not keep records from being removed.
     let clean_up_due = plan.action == RenewalAction::Idle && standing.clean_up_at.is_some_and(|at| at <= now);
     if !serving || !may_wait || clean_up_due || standing.open_attempt.is_some() || standing.intent_changed {
         return plan;
     }
     // An info of a clock that was ahead counts as none.
-    let known = standing.renewal_info.as_ref().filter(|info| info.ask_at <= now + LONGEST_SILENCE);
+    let known = standing.renewal_info.as_ref().filter(|info| info.ask_at <= now + MAX_RENEWAL_INFO_PAUSE);
     match known.map_or(now, |info| info.ask_at) {
-        ask_at if ask_at <= now => RenewalPlan { action: RenewalAction::AskRenewalInfo, next_look: now, ..plan },
-        ask_at if ask_at < plan.next_look => RenewalPlan { next_look: ask_at, ..plan },
+        ask_at if ask_at <= now => RenewalPlan { action: RenewalAction::AskRenewalInfo, next_check: now, ..plan },
+        ask_at if ask_at < plan.next_check => RenewalPlan { next_check: ask_at, ..plan },
         _ => plan,
     }
 }
 
 /// When something is to be done, and why, failures aside.
-fn due(standing: &AutoCertificateFacts, now: Moment) -> (Moment, RenewalReason) {
+fn due_moment(standing: &AutoCertificateFacts, now: Moment) -> (Moment, RenewalReason) {
     if standing.open_attempt.is_some() {
         return (now, RenewalReason::AttemptOpen);
     }
@@ -223,43 +235,43 @@ fn due(standing: &AutoCertificateFacts, now: Moment) -> (Moment, RenewalReason) 
         Some(newest) if newest.not_after <= now => (now, RenewalReason::Expired),
         Some(newest) => renewal_moment(newest, standing.renewal_info.as_ref(), now),
     };
-    match standing.last_issued.filter(|issued| *issued <= now).map(|issued| issued + BETWEEN_SUCCESSES) {
-        Some(earliest) if earliest > due.max(now) => (earliest, RenewalReason::IssuedLately),
+    match standing.last_issued.filter(|issued| *issued <= now).map(|issued| issued + MIN_TIME_BETWEEN_CERTIFICATES) {
+        Some(earliest) if earliest > due.max(now) => (earliest, RenewalReason::IssuedRecently),
         _ => (due, reason),
     }
 }
 
-const fn act(action: RenewalAction, reason: RenewalReason, now: Moment) -> RenewalPlan {
-    RenewalPlan { action, reason, at: now, next_look: now }
+const fn act_now(action: RenewalAction, reason: RenewalReason, now: Moment) -> RenewalPlan {
+    RenewalPlan { action, reason, at: now, next_check: now }
 }
 
-const fn idle(until: Moment, reason: RenewalReason) -> RenewalPlan {
-    RenewalPlan { action: RenewalAction::Idle, reason, at: until, next_look: until }
+const fn idle_plan(until: Moment, reason: RenewalReason) -> RenewalPlan {
+    RenewalPlan { action: RenewalAction::Idle, reason, at: until, next_check: until }
 }
 
 /// Waits for the clean-up, or does it where its moment has come.
-fn idle_until(clean_up_at: Option<Moment>, reason: RenewalReason, now: Moment) -> RenewalPlan {
+fn wait_for_clean_up(clean_up_at: Option<Moment>, reason: RenewalReason, now: Moment) -> RenewalPlan {
     match clean_up_at {
-        Some(at) if at > now => idle(at, reason),
-        _ => act(RenewalAction::CleanUp, reason, now),
+        Some(at) if at > now => idle_plan(at, reason),
+        _ => act_now(RenewalAction::CleanUp, reason, now),
     }
 }
 
 /// A stable number in `0.0 .. 1.0` out of the certificate's random id.
-fn share(newest: &NewestCertificate) -> f64 {
+fn stable_fraction(newest: &NewestCertificate) -> f64 {
     let bits = u32::from_le_bytes(newest.id.uuid().as_bytes()[..4].try_into().unwrap_or_default());
     f64::from(bits) / (f64::from(u32::MAX) + 1.0)
 }
 
 const SHORT_LIFETIME: Duration = Duration::days(10);
-const SPREAD: f64 = 0.02;
-const BACKSTOP: f64 = 1.0 / 20.0;
+const JITTER_FRACTION: f64 = 0.02;
+const BACKSTOP_FRACTION: f64 = 1.0 / 20.0;
 /// No CA is left unasked for longer, RFC 9773 section 4.3.
-const LONGEST_SILENCE: Duration = Duration::hours(25);
+const MAX_RENEWAL_INFO_PAUSE: Duration = Duration::hours(25);
 /// Decision 2: never two successful orders within an hour, unless a person forces it.
-const BETWEEN_SUCCESSES: Duration = Duration::hours(1);
+const MIN_TIME_BETWEEN_CERTIFICATES: Duration = Duration::hours(1);
 
 #[cfg(test)]
-mod tests;
+mod random_walks;
 #[cfg(test)]
-mod walks;
+mod tests;

@@ -85,7 +85,7 @@ pub struct Provider {
     /// The account's URL at the CA, once it is registered.
     pub account_url: Option<String>,
     /// What keeps the account from being registered.
-    pub trouble: Option<FailureStreak>,
+    pub failure_streak: Option<FailureStreak>,
     /// What became of an account that it had before.
     pub account_note: Option<AccountNote>,
 }
@@ -99,7 +99,7 @@ impl Provider {
 
 /// An account of another ACME client that is to be a provider's, by its key.
 #[derive(Clone, Debug)]
-pub struct CarriedAccount {
+pub struct ImportedAccount {
     /// Its private key: PEM, or a JSON Web Key.
     pub key: SecretString,
     /// Its URL, where a person knows it.

@@ -29,7 +29,7 @@ pub struct InvalidCertId(String);
 
 impl CertId {
     /// The identifier of the first certificate of a PEM text; nothing where it names no key of its issuer.
-    pub fn of_pem(pem: &str) -> Option<Self> {
+    pub fn from_pem(pem: &str) -> Option<Self> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
         let (_, certificate) = X509Certificate::from_der(&der).ok()?;
         let issuer = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
@@ -167,30 +167,30 @@ impl RenewalInfo {
         let kept = previous.and_then(|info| info.suggestion.clone());
         let failures = previous.map_or(0, |info| info.failures);
         let more_failures = failures.saturating_add(1);
-        let ask_after = |pause: Duration| now + spread(pause, draw);
+        let ask_after = |pause: Duration| now + apply_jitter(pause, draw);
         match answer {
             RenewalInfoAnswer::Window { window, explanation_url, retry_after } => {
                 let same = kept.filter(|kept| kept.window == window);
                 let moment = same.map_or_else(|| window.pick(draw), |kept| kept.moment);
-                let ask_at = ask_after(retry_after.map_or(USUAL_PAUSE, |asked| asked - now));
+                let ask_at = ask_after(retry_after.map_or(DEFAULT_PAUSE, |asked| asked - now));
                 Self {
                     suggestion: Some(RenewalSuggestion { window, moment, explanation_url }),
                     // Once more right before the order, which must not count on a window that has moved meanwhile.
-                    ask_at: if moment > now { ask_at.min(moment.max(now + SHORTEST_PAUSE)) } else { ask_at },
+                    ask_at: if moment > now { ask_at.min(moment.max(now + MIN_PAUSE)) } else { ask_at },
                     failures: 0,
                     problem: None,
                 }
             }
             RenewalInfoAnswer::NotOffered => {
-                Self { suggestion: None, ask_at: ask_after(LONGEST_PAUSE), failures: 0, problem: None }
+                Self { suggestion: None, ask_at: ask_after(MAX_PAUSE), failures: 0, problem: None }
             }
             RenewalInfoAnswer::Unreachable(problem, retry_after) => {
-                let own = (SHORTEST_PAUSE * 5_i32.saturating_pow(failures.min(STEPS))).min(USUAL_PAUSE);
+                let own = (MIN_PAUSE * 5_i32.saturating_pow(failures.min(MAX_BACK_OFF_STEPS))).min(DEFAULT_PAUSE);
                 let ask_at = ask_after(retry_after.map_or(own, |asked| asked - now));
                 Self { suggestion: kept, ask_at, failures: more_failures, problem: Some(problem) }
             }
             RenewalInfoAnswer::Useless(problem) => {
-                let ask_at = ask_after(USUAL_PAUSE);
+                let ask_at = ask_after(DEFAULT_PAUSE);
                 Self { suggestion: kept, ask_at, failures: more_failures, problem: Some(problem) }
             }
         }
@@ -199,19 +199,19 @@ impl RenewalInfo {
 
 /// The pause within the bounds that section 4.3.1 allows, and up to a tenth longer, so that certificates of the same
 /// minute, which all CAs give the same pause, drift apart. The tenth that leads up to the upper bound is its end.
-fn spread(pause: Duration, draw: f64) -> Duration {
-    let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-    let spread = pause * SPREAD;
-    (pause + spread).min(LONGEST_PAUSE) - spread * (1.0 - draw)
+fn apply_jitter(pause: Duration, draw: f64) -> Duration {
+    let pause = pause.clamp(MIN_PAUSE, MAX_PAUSE);
+    let spread = pause * JITTER_FRACTION;
+    (pause + spread).min(MAX_PAUSE) - spread * (1.0 - draw)
 }
 
-const SHORTEST_PAUSE: Duration = Duration::minutes(1);
+const MIN_PAUSE: Duration = Duration::minutes(1);
 /// Section 4.3.2, also for errors that last.
-const USUAL_PAUSE: Duration = Duration::hours(6);
-const LONGEST_PAUSE: Duration = Duration::days(1);
-const SPREAD: f64 = 0.1;
+const DEFAULT_PAUSE: Duration = Duration::hours(6);
+const MAX_PAUSE: Duration = Duration::days(1);
+const JITTER_FRACTION: f64 = 0.1;
 /// After so many failures the pause no longer grows.
-const STEPS: u32 = 4;
+const MAX_BACK_OFF_STEPS: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -241,10 +241,10 @@ mod tests {
             yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb\n\
             +FYN/8oCIClDsqBklhB9KAelFiYt9+6FDj3z4KGVelYM5MdsO3pK\n\
             -----END CERTIFICATE-----\n";
-        let id = CertId::of_pem(pem).unwrap();
+        let id = CertId::from_pem(pem).unwrap();
         assert_eq!(id.to_string(), "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE");
         assert_eq!(id.to_string().parse(), Ok(id));
-        assert_eq!(CertId::of_pem("no certificate"), None);
+        assert_eq!(CertId::from_pem("no certificate"), None);
         for text in ["", "aYhba4dG", ".AIdlQyE", "aYhba4dG.", "aYhba4dG.AIdl.QyE", "aYhba4dG.AIdlQyE="] {
             assert!(text.parse::<CertId>().is_err(), "{text}");
         }
@@ -269,7 +269,10 @@ mod tests {
     #[test]
     fn without_a_new_window_the_last_one_counts_on() {
         let known = RenewalInfo::after(None, answer(window(10, 20)), NOW, 0.5);
-        for answer in [RenewalInfoAnswer::Useless("end before start".into()), RenewalInfoAnswer::Unreachable("HTTP 503".into(), None)] {
+        for answer in [
+            RenewalInfoAnswer::Useless("end before start".into()),
+            RenewalInfoAnswer::Unreachable("HTTP 503".into(), None),
+        ] {
             let info = RenewalInfo::after(Some(&known), answer, NOW, 0.1);
             assert_eq!((info.suggestion, info.failures), (known.suggestion.clone(), 1));
             assert!(info.problem.is_some());
@@ -282,7 +285,7 @@ mod tests {
         let near = RenewalInfo::after(None, answer(window(1, 3)), NOW, 0.5);
         assert_eq!(near.ask_at, NOW + Duration::hours(2));
         let then = RenewalInfo::after(Some(&near), answer(window(1, 3)), near.ask_at, 0.5);
-        assert_eq!((then.suggestion, then.ask_at), (near.suggestion, near.ask_at + USUAL_PAUSE * 1.05));
+        assert_eq!((then.suggestion, then.ask_at), (near.suggestion, near.ask_at + DEFAULT_PAUSE * 1.05));
     }
 
     #[test]
@@ -294,12 +297,15 @@ mod tests {
         };
         assert_eq!(asked(Duration::hours(2), 0.0), Duration::hours(2));
         assert_eq!(asked(Duration::hours(2), 0.5), Duration::minutes(126));
-        assert_eq!(asked(Duration::ZERO, 0.0), SHORTEST_PAUSE);
-        assert_eq!(asked(-Duration::days(30), 0.0), SHORTEST_PAUSE);
-        assert_eq!(asked(Duration::days(30), 0.5), LONGEST_PAUSE * 0.95);
-        assert_eq!(pause(answer(window(1_000, 2_000)), 0.0), USUAL_PAUSE);
-        assert_eq!(pause(RenewalInfoAnswer::Useless(String::new()), 0.0), USUAL_PAUSE);
-        assert_eq!(pause(RenewalInfoAnswer::Unreachable(String::new(), Some(NOW + Duration::hours(3))), 0.0), Duration::hours(3));
+        assert_eq!(asked(Duration::ZERO, 0.0), MIN_PAUSE);
+        assert_eq!(asked(-Duration::days(30), 0.0), MIN_PAUSE);
+        assert_eq!(asked(Duration::days(30), 0.5), MAX_PAUSE * 0.95);
+        assert_eq!(pause(answer(window(1_000, 2_000)), 0.0), DEFAULT_PAUSE);
+        assert_eq!(pause(RenewalInfoAnswer::Useless(String::new()), 0.0), DEFAULT_PAUSE);
+        assert_eq!(
+            pause(RenewalInfoAnswer::Unreachable(String::new(), Some(NOW + Duration::hours(3))), 0.0),
+            Duration::hours(3)
+        );
         let mut info = None;
         let pauses = [0; 6].map(|_| {
             let next = RenewalInfo::after(info.as_ref(), RenewalInfoAnswer::Unreachable(String::new(), None), NOW, 0.0);
@@ -314,9 +320,9 @@ mod tests {
         #[test]
         fn a_pause_keeps_its_bounds_and_what_the_ca_asked_for(minutes in -10i64..3_000, draw in 0.0..1.0f64) {
             let asked = Duration::minutes(minutes);
-            let pause = spread(asked, draw);
-            prop_assert!((SHORTEST_PAUSE..=LONGEST_PAUSE).contains(&pause));
-            prop_assert!(pause >= asked.min(LONGEST_PAUSE * 0.9));
+            let pause = apply_jitter(asked, draw);
+            prop_assert!((MIN_PAUSE..=MAX_PAUSE).contains(&pause));
+            prop_assert!(pause >= asked.min(MAX_PAUSE * 0.9));
         }
 
         #[test]
@@ -328,7 +334,7 @@ mod tests {
                 let start = now + Duration::seconds(from);
                 let window = RenewalWindow::new(start, start + Duration::seconds(length)).unwrap();
                 let next = RenewalInfo::after(info.as_ref(), answer(window), now, draw);
-                prop_assert!(next.ask_at >= now + SHORTEST_PAUSE);
+                prop_assert!(next.ask_at >= now + MIN_PAUSE);
                 now = next.ask_at;
                 info = Some(next);
             }

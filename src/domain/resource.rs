@@ -62,7 +62,7 @@ pub struct ContainsNul;
 ///
 /// # Errors
 /// Where it holds a NUL character.
-pub fn without_nul(text: &str) -> Result<&str, ContainsNul> {
+pub fn reject_nul(text: &str) -> Result<&str, ContainsNul> {
     if text.contains('\0') { Err(ContainsNul) } else { Ok(text) }
 }
 

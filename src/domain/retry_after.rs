@@ -22,11 +22,11 @@ pub enum RetryAfter {
 
 impl RetryAfter {
     /// Reads the value of the header: seconds, or a date in one of the three forms of section 5.6.7.
-    pub fn read(value: Option<&[u8]>, now: Moment) -> Self {
+    pub fn parse(value: Option<&[u8]>, now: Moment) -> Self {
         let Some(value) = value else { return Self::Absent };
         let text = String::from_utf8_lossy(value);
-        match moment(text.trim(), now) {
-            Some(at) if at >= now && at - now <= LONGEST => Self::At(at),
+        match parse_moment(text.trim(), now) {
+            Some(at) if at >= now && at - now <= MAX_DELAY => Self::At(at),
             _ => Self::Unusable(RemoteMessage::from_bytes(value)),
         }
     }
@@ -63,21 +63,21 @@ impl fmt::Display for RetryAfter {
 }
 
 /// Reads a date in one of the three forms of RFC 9110 section 5.6.7, such as that of `Date`.
-pub fn http_date(value: &str) -> Option<Moment> {
+pub fn parse_http_date(value: &str) -> Option<Moment> {
     let date = httpdate::parse_http_date(value.trim()).ok()?;
     let since_1970 = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Moment::from_micros(i64::try_from(since_1970.as_micros()).ok()?))
 }
 
-fn moment(text: &str, now: Moment) -> Option<Moment> {
+fn parse_moment(text: &str, now: Moment) -> Option<Moment> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(now + Duration::seconds(text.parse().ok()?));
     }
-    http_date(text)
+    parse_http_date(text)
 }
 
 /// Nobody means more.
-const LONGEST: Duration = Duration::days(365);
+const MAX_DELAY: Duration = Duration::days(365);
 
 #[cfg(test)]
 mod tests {
@@ -87,7 +87,7 @@ mod tests {
     const NOW: Moment = Moment::from_micros(1_700_000_000_000_000);
 
     fn read(value: &str) -> RetryAfter {
-        RetryAfter::read(Some(value.as_bytes()), NOW)
+        RetryAfter::parse(Some(value.as_bytes()), NOW)
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
         }
         assert_eq!(read("0"), RetryAfter::At(NOW));
         assert_eq!(read("31536000"), RetryAfter::At(NOW + Duration::days(365)));
-        assert_eq!(RetryAfter::read(None, NOW), RetryAfter::Absent);
+        assert_eq!(RetryAfter::parse(None, NOW), RetryAfter::Absent);
         assert_eq!(later.to_string(), "; not before 2023-11-14T22:15:20Z");
         assert_eq!(later.within(Duration::MINUTE, NOW), Some(NOW + Duration::MINUTE));
     }
@@ -135,14 +135,14 @@ mod tests {
             assert_eq!(read(nonsense), RetryAfter::Unusable(nonsense.into()), "{nonsense}");
             assert_eq!(read(nonsense).moment(), None);
         }
-        let hostile = RetryAfter::read(Some(&[b"\x1b[31m\r\n\xff".as_slice(), &b"9".repeat(70_000)].concat()), NOW);
+        let hostile = RetryAfter::parse(Some(&[b"\x1b[31m\r\n\xff".as_slice(), &b"9".repeat(70_000)].concat()), NOW);
         assert!(hostile.to_string().len() < 2_000 && !hostile.to_string().contains(['\x1b', '\n', '\r']), "{hostile}");
         assert_eq!(read("soon").to_string(), "; its Retry-After \"soon\" makes no sense and is ignored");
     }
 
     #[test]
     fn a_date_is_that_of_a_clock() {
-        assert_eq!(http_date("Tue, 14 Nov 2023 22:13:20 GMT"), Some(NOW));
-        assert_eq!(http_date("now"), None);
+        assert_eq!(parse_http_date("Tue, 14 Nov 2023 22:13:20 GMT"), Some(NOW));
+        assert_eq!(parse_http_date("now"), None);
     }
 }

@@ -72,36 +72,36 @@ pub struct Revocation {
     /// Why.
     pub reason: RevocationReason,
     /// When a person asked for it.
-    pub requested: Moment,
+    pub requested_at: Moment,
     /// When the CA carried it out.
-    pub done: Option<Moment>,
+    pub done_at: Option<Moment>,
     /// What has kept the CA from it so far.
-    pub trouble: Option<FailureStreak>,
+    pub failure_streak: Option<FailureStreak>,
 }
 
 impl Revocation {
     /// One that the CA has not heard of.
-    pub const fn wished(reason: RevocationReason, requested: Moment) -> Self {
-        Self { reason, requested, done: None, trouble: None }
+    pub const fn new(reason: RevocationReason, requested_at: Moment) -> Self {
+        Self { reason, requested_at, done_at: None, failure_streak: None }
     }
 
     /// The same, carried out at `now`.
     #[must_use]
-    pub fn carried_out(self, now: Moment) -> Self {
-        Self { done: Some(now), trouble: None, ..self }
+    pub fn with_done(self, now: Moment) -> Self {
+        Self { done_at: Some(now), failure_streak: None, ..self }
     }
 
     /// The same after one more failure.
     #[must_use]
-    pub fn failed(self, trouble: FailureStreak) -> Self {
-        Self { trouble: Some(trouble), ..self }
+    pub fn with_failure_streak(self, trouble: FailureStreak) -> Self {
+        Self { failure_streak: Some(trouble), ..self }
     }
 }
 
 /// Whether, when and why, for people.
 impl fmt::Display for Revocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, requested, done, trouble } = self;
+        let Self { reason, requested_at: requested, done_at: done, failure_streak: trouble } = self;
         match (done, trouble) {
             (Some(done), _) => write!(f, "revoked at {done} ({reason})"),
             (None, None) => write!(f, "to be revoked since {requested} ({reason})"),
@@ -128,11 +128,12 @@ mod tests {
 
     #[test]
     fn it_says_whether_when_and_why() {
-        let wished = Revocation::wished(RevocationReason::Superseded, NOW);
+        let wished = Revocation::new(RevocationReason::Superseded, NOW);
         assert_eq!(wished.to_string(), format!("to be revoked since {NOW} (superseded)"));
-        let failed = wished.failed(FailureStreak::after(None, Failure::retry("no answer"), NOW, None, 0.5));
+        let failed =
+            wished.with_failure_streak(FailureStreak::after(None, Failure::retry("no answer"), NOW, None, 0.5));
         let words = failed.to_string();
         assert!(words.contains("(superseded): no answer (failure 1, next try at "), "{words}");
-        assert_eq!(failed.carried_out(NOW).to_string(), format!("revoked at {NOW} (superseded)"));
+        assert_eq!(failed.with_done(NOW).to_string(), format!("revoked at {NOW} (superseded)"));
     }
 }

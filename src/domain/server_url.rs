@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::domain::text::quoted;
-use crate::domain::url_text::{InvalidUrl, mended_url, parse_url};
+use crate::domain::url_text::{InvalidUrl, normalize_stored_url, parse_url};
 
 /// The directory URL of an ACME server (RFC 8555 section 7.1.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ pub enum InvalidServerUrl {
 
 /// Whether a server may be spoken to without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlainHttp {
+pub enum PlainHttpPolicy {
     /// Only `https`.
     Refused,
     /// `http` too, which the settings allow for tests.
@@ -40,7 +40,7 @@ impl ServerUrl {
     ///
     /// # Errors
     /// Where it is no absolute `https` URL (or `http` where that is allowed), or carries credentials.
-    pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, InvalidServerUrl> {
+    pub fn parse(text: &str, plain_http: PlainHttpPolicy) -> Result<Self, InvalidServerUrl> {
         let url = parse_url(text).map_err(|fault| match fault {
             // What may be a password is not repeated.
             InvalidUrl::NotAUrl if !text.contains('@') => InvalidServerUrl::NotAUrl(quoted(text)),
@@ -50,7 +50,7 @@ impl ServerUrl {
             return Err(InvalidServerUrl::Credentials);
         }
         match (url.scheme(), plain_http) {
-            ("https", _) | ("http", PlainHttp::Allowed) => Ok(Self(text.to_owned())),
+            ("https", _) | ("http", PlainHttpPolicy::Allowed) => Ok(Self(text.to_owned())),
             _ => Err(InvalidServerUrl::NotHttps(quoted(text))),
         }
     }
@@ -60,8 +60,8 @@ impl ServerUrl {
     /// # Errors
     /// Where it cannot be mended either.
     pub fn from_stored(text: &str) -> Result<Self, InvalidServerUrl> {
-        Self::parse(text, PlainHttp::Allowed)
-            .or_else(|fault| Self::parse(&mended_url(text).ok_or(fault)?, PlainHttp::Allowed))
+        Self::parse(text, PlainHttpPolicy::Allowed)
+            .or_else(|fault| Self::parse(&normalize_stored_url(text).ok_or(fault)?, PlainHttpPolicy::Allowed))
     }
 
     /// The URL as it was given.
@@ -105,15 +105,15 @@ mod tests {
 
     #[test]
     fn only_https_unless_the_settings_allow_more() {
-        assert!(ServerUrl::parse("https://ca.example/dir", PlainHttp::Refused).is_ok());
-        assert!(ServerUrl::parse("http://ca.example/dir", PlainHttp::Allowed).is_ok());
+        assert!(ServerUrl::parse("https://ca.example/dir", PlainHttpPolicy::Refused).is_ok());
+        assert!(ServerUrl::parse("http://ca.example/dir", PlainHttpPolicy::Allowed).is_ok());
         assert!(matches!(
-            ServerUrl::parse("http://ca.example/dir", PlainHttp::Refused),
+            ServerUrl::parse("http://ca.example/dir", PlainHttpPolicy::Refused),
             Err(InvalidServerUrl::NotHttps(_))
         ));
-        assert!(matches!(ServerUrl::parse("ca.example", PlainHttp::Refused), Err(InvalidServerUrl::NotAUrl(_))));
+        assert!(matches!(ServerUrl::parse("ca.example", PlainHttpPolicy::Refused), Err(InvalidServerUrl::NotAUrl(_))));
         assert!(matches!(
-            ServerUrl::parse("https://u:p@ca.example", PlainHttp::Refused),
+            ServerUrl::parse("https://u:p@ca.example", PlainHttpPolicy::Refused),
             Err(InvalidServerUrl::Credentials)
         ));
     }
@@ -123,13 +123,16 @@ mod tests {
         for text in
             ["https://ca.example/dir\r\nforged", "https:ca.example", "https:///ca.example", "https://ca.example/#x"]
         {
-            assert!(ServerUrl::parse(text, PlainHttp::Allowed).is_err(), "{text:?} was taken");
+            assert!(ServerUrl::parse(text, PlainHttpPolicy::Allowed).is_err(), "{text:?} was taken");
             let read = ServerUrl::from_stored(text).unwrap();
             assert!(read.as_str().starts_with("https://ca.example/"), "{text:?}: {read}");
             assert!(read.as_str().chars().all(|c| c.is_ascii_graphic()), "{text:?}: {read}");
         }
-        let error = ServerUrl::parse("https:ops:hunter2@ca.example", PlainHttp::Refused).unwrap_err();
+        let error = ServerUrl::parse("https:ops:hunter2@ca.example", PlainHttpPolicy::Refused).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-        assert_eq!(ServerUrl::parse("https://CA.example", PlainHttp::Refused).unwrap().as_str(), "https://CA.example");
+        assert_eq!(
+            ServerUrl::parse("https://CA.example", PlainHttpPolicy::Refused).unwrap().as_str(),
+            "https://CA.example"
+        );
     }
 }

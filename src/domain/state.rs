@@ -3,15 +3,15 @@
 use crate::domain::auto_certificate::AutoCertificateFacts;
 use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Disposition;
+use crate::domain::forecast::Forecast;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::Forecast;
 use crate::domain::plan::RenewalReason;
 use crate::domain::provider::{AccountNote, Provider};
 use crate::domain::revocation::Revocation;
 
 /// The states of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ResourceState {
     /// On its way; also while attempts fail in ways that are tried again.
     Provisioning,
     /// As it should be.
@@ -20,7 +20,7 @@ pub enum State {
     Failed,
 }
 
-impl State {
+impl ResourceState {
     /// Every state.
     pub const ALL: [Self; 3] = [Self::Provisioning, Self::Available, Self::Failed];
 
@@ -38,7 +38,7 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateReport {
     /// The state.
-    pub state: State,
+    pub state: ResourceState,
     /// What is going on and what comes next; never holds a secret.
     pub message: String,
 }
@@ -47,25 +47,25 @@ pub struct StateReport {
 ///
 /// It is available only while its newest certificate is valid. Clients take `FAILED` as final, so a passing fault never
 /// shows it.
-pub fn of_auto_certificate(standing: &AutoCertificateFacts, now: Moment) -> StateReport {
+pub fn auto_certificate_state(standing: &AutoCertificateFacts, now: Moment) -> StateReport {
     let serving = standing.newest.filter(|newest| now < newest.not_after);
     let state = match (serving, standing.newest) {
-        (Some(_), _) => State::Available,
-        (None, _) if standing.running => State::Provisioning,
-        (None, Some(_)) => State::Failed,
-        (None, None) if needs_a_person(standing.trouble.as_ref()) => State::Failed,
-        (None, None) => State::Provisioning,
+        (Some(_), _) => ResourceState::Available,
+        (None, _) if standing.running => ResourceState::Provisioning,
+        (None, Some(_)) => ResourceState::Failed,
+        (None, None) if needs_person(standing.failure_streak.as_ref()) => ResourceState::Failed,
+        (None, None) => ResourceState::Provisioning,
     };
-    StateReport { state, message: words(standing, now) }
+    StateReport { state, message: describe(standing, now) }
 }
 
 /// The state of a provider: available once stored; failed where the CA refuses the account, or a person had it
 /// deactivated.
-pub fn of_provider(provider: &Provider) -> StateReport {
-    let mut report = of_account(provider);
+pub fn provider_state(provider: &Provider) -> StateReport {
+    let mut report = account_state(provider);
     match &provider.account_note {
         Some(AccountNote::Deactivated { account, at }) => StateReport {
-            state: State::Failed,
+            state: ResourceState::Failed,
             message: format!(
                 "the ACME account {account} was deactivated at {at}, as was asked for; `autocertd account register` \
                  registers another one"
@@ -84,42 +84,45 @@ pub fn of_provider(provider: &Provider) -> StateReport {
     }
 }
 
-fn of_account(provider: &Provider) -> StateReport {
-    match (&provider.account_url, &provider.trouble) {
-        (Some(_), None) => StateReport { state: State::Available, message: "the ACME account is registered".to_owned() },
+fn account_state(provider: &Provider) -> StateReport {
+    match (&provider.account_url, &provider.failure_streak) {
+        (Some(_), None) => {
+            StateReport { state: ResourceState::Available, message: "the ACME account is registered".to_owned() }
+        }
         (Some(_), Some(trouble)) => StateReport {
-            state: State::Available,
+            state: ResourceState::Available,
             message: format!("the ACME account is registered; its new contact is not told yet: {trouble}"),
         },
-        (None, None) => {
-            StateReport { state: State::Available, message: "the ACME account is about to be registered".to_owned() }
-        }
+        (None, None) => StateReport {
+            state: ResourceState::Available,
+            message: "the ACME account is about to be registered".to_owned(),
+        },
         (None, Some(trouble)) => StateReport {
-            state: if needs_a_person(Some(trouble)) { State::Failed } else { State::Available },
+            state: if needs_person(Some(trouble)) { ResourceState::Failed } else { ResourceState::Available },
             message: format!("the ACME account is not registered yet: {trouble}"),
         },
     }
 }
 
 /// The state of a certificate: what is stored is available, expired or revoked or not.
-pub fn of_certificate(not_after: Moment, revocation: Option<&Revocation>, now: Moment) -> StateReport {
+pub fn certificate_state(not_after: Moment, revocation: Option<&Revocation>, now: Moment) -> StateReport {
     let tense = if now < not_after { "valid until" } else { "expired at" };
     let revoked = revocation.map(|revocation| format!("; {revocation}")).unwrap_or_default();
-    StateReport { state: State::Available, message: format!("{tense} {not_after}{revoked}") }
+    StateReport { state: ResourceState::Available, message: format!("{tense} {not_after}{revoked}") }
 }
 
-fn needs_a_person(trouble: Option<&FailureStreak>) -> bool {
+fn needs_person(trouble: Option<&FailureStreak>) -> bool {
     trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator)
 }
 
-fn words(standing: &AutoCertificateFacts, now: Moment) -> String {
+fn describe(standing: &AutoCertificateFacts, now: Moment) -> String {
     let serving = standing.newest.is_some_and(|newest| now < newest.not_after);
     let mut parts = Vec::new();
     if let Some(newest) = standing.newest {
         let tense = if serving { "valid until" } else { "the newest certificate expired at" };
         parts.push(format!("{tense} {}", newest.not_after));
     }
-    let outlook = Forecast::of(standing, now);
+    let outlook = Forecast::from_facts(standing, now);
     // Until then the newest certificate is not what is asked for, or not to be relied on.
     let shortcomings = [
         (standing.intent_changed, RenewalReason::IntentChanged),
@@ -127,15 +130,15 @@ fn words(standing: &AutoCertificateFacts, now: Moment) -> String {
     ];
     let told = |(there, reason): &(bool, RenewalReason)| *there && *reason != outlook.reason;
     parts.extend(shortcomings.iter().filter(|shortcoming| told(shortcoming)).map(|(_, reason)| reason.to_string()));
-    parts.push(outlook.sentence());
-    if let Some(page) = explanation(standing).filter(|_| serving) {
+    parts.push(outlook.describe());
+    if let Some(page) = window_explanation_url(standing).filter(|_| serving) {
         parts.push(format!("the CA explains its window at {page}"));
     }
     parts.join("; ")
 }
 
 /// Where the CA says why it suggests its window.
-fn explanation(standing: &AutoCertificateFacts) -> Option<&str> {
+fn window_explanation_url(standing: &AutoCertificateFacts) -> Option<&str> {
     standing.renewal_info.as_ref()?.suggestion.as_ref()?.explanation_url.as_deref()
 }
 
@@ -145,9 +148,9 @@ mod tests {
 
     use super::*;
     use crate::domain::auto_certificate::NewestCertificate;
+    use crate::domain::deferral::{Deferral, DeferralCause};
     use crate::domain::disposition::Failure;
-    use crate::domain::hold::{Deferral, DeferralCause};
-    use crate::domain::ledger::LimitKind;
+    use crate::domain::rate_limit_ledger::LimitKind;
     use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
     use crate::domain::revocation::RevocationReason;
 
@@ -167,24 +170,33 @@ mod tests {
         FailureStreak::after(None, failure, NOW, None, 0.5)
     }
 
-    fn state(standing: &AutoCertificateFacts) -> State {
-        of_auto_certificate(standing, NOW).state
+    fn state(standing: &AutoCertificateFacts) -> ResourceState {
+        auto_certificate_state(standing, NOW).state
     }
 
     #[test]
     fn a_passing_fault_never_shows_as_failed_before_the_first_certificate() {
-        assert_eq!(state(&AutoCertificateFacts::default()), State::Provisioning);
+        assert_eq!(state(&AutoCertificateFacts::default()), ResourceState::Provisioning);
         assert_eq!(
-            state(&AutoCertificateFacts { trouble: Some(trouble(Failure::retry("x"))), ..AutoCertificateFacts::default() }),
-            State::Provisioning
+            state(&AutoCertificateFacts {
+                failure_streak: Some(trouble(Failure::retry("x"))),
+                ..AutoCertificateFacts::default()
+            }),
+            ResourceState::Provisioning
         );
         assert_eq!(
-            state(&AutoCertificateFacts { trouble: Some(trouble(Failure::restart("x"))), ..AutoCertificateFacts::default() }),
-            State::Provisioning
+            state(&AutoCertificateFacts {
+                failure_streak: Some(trouble(Failure::restart("x"))),
+                ..AutoCertificateFacts::default()
+            }),
+            ResourceState::Provisioning
         );
         assert_eq!(
-            state(&AutoCertificateFacts { trouble: Some(trouble(Failure::operator("x"))), ..AutoCertificateFacts::default() }),
-            State::Failed
+            state(&AutoCertificateFacts {
+                failure_streak: Some(trouble(Failure::operator("x"))),
+                ..AutoCertificateFacts::default()
+            }),
+            ResourceState::Failed
         );
     }
 
@@ -192,23 +204,25 @@ mod tests {
     fn a_valid_certificate_is_available_whatever_happens_to_its_renewal() {
         let standing = AutoCertificateFacts {
             newest: Some(newest(Duration::days(20))),
-            trouble: Some(trouble(Failure::operator("CAA forbids"))),
+            failure_streak: Some(trouble(Failure::operator("CAA forbids"))),
             ..AutoCertificateFacts::default()
         };
-        let report = of_auto_certificate(&standing, NOW);
-        assert_eq!(report.state, State::Available);
+        let report = auto_certificate_state(&standing, NOW);
+        assert_eq!(report.state, ResourceState::Available);
         assert!(report.message.contains("CAA forbids") && report.message.contains("next try"), "{}", report.message);
     }
 
     #[test]
     fn a_changed_intent_is_told_beside_what_is_served() {
         let serving = newest(Duration::days(20));
-        let changed = AutoCertificateFacts { newest: Some(serving), intent_changed: true, ..AutoCertificateFacts::default() };
-        let report = of_auto_certificate(&changed, NOW);
+        let changed =
+            AutoCertificateFacts { newest: Some(serving), intent_changed: true, ..AutoCertificateFacts::default() };
+        let report = auto_certificate_state(&changed, NOW);
         let expected = format!("valid until {}; {}", serving.not_after, RenewalReason::IntentChanged);
-        assert_eq!((report.state, report.message), (State::Available, expected.clone()));
-        let refused = AutoCertificateFacts { trouble: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
-        let message = of_auto_certificate(&refused, NOW).message;
+        assert_eq!((report.state, report.message), (ResourceState::Available, expected.clone()));
+        let refused =
+            AutoCertificateFacts { failure_streak: Some(trouble(Failure::operator("CAA forbids"))), ..changed };
+        let message = auto_certificate_state(&refused, NOW).message;
         assert!(message.starts_with(&expected) && message.contains("CAA forbids"), "{message}");
     }
 
@@ -217,15 +231,18 @@ mod tests {
         let serving = NewestCertificate { revoked: true, ..newest(Duration::days(20)) };
         let revoked = AutoCertificateFacts { newest: Some(serving), ..AutoCertificateFacts::default() };
         let expected = format!("valid until {}; {}", serving.not_after, RenewalReason::Revoked);
-        assert_eq!(of_auto_certificate(&revoked, NOW), StateReport { state: State::Available, message: expected.clone() });
-        let both = of_auto_certificate(&AutoCertificateFacts { intent_changed: true, ..revoked }, NOW).message;
+        assert_eq!(
+            auto_certificate_state(&revoked, NOW),
+            StateReport { state: ResourceState::Available, message: expected.clone() }
+        );
+        let both = auto_certificate_state(&AutoCertificateFacts { intent_changed: true, ..revoked }, NOW).message;
         assert!(
             both.contains("the newest certificate is revoked; names") && both.ends_with("were changed in the settings"),
             "{both}"
         );
 
-        let revocation = Revocation::wished(RevocationReason::KeyCompromise, NOW).carried_out(NOW);
-        let report = of_certificate(NOW + Duration::days(1), Some(&revocation), NOW);
+        let revocation = Revocation::new(RevocationReason::KeyCompromise, NOW).with_done(NOW);
+        let report = certificate_state(NOW + Duration::days(1), Some(&revocation), NOW);
         assert!(report.message.ends_with(&format!("; revoked at {NOW} (keyCompromise)")), "{}", report.message);
     }
 
@@ -240,8 +257,11 @@ mod tests {
         // The next question comes before the renewal, and is not what people want to know of.
         for ask_at in [NOW, NOW + Duration::hours(6)] {
             let info = RenewalInfo { suggestion: Some(suggestion.clone()), ask_at, failures: 0, problem: None };
-            let standing =
-                AutoCertificateFacts { newest: Some(newest(Duration::days(20))), renewal_info: Some(info), ..AutoCertificateFacts::default() };
+            let standing = AutoCertificateFacts {
+                newest: Some(newest(Duration::days(20))),
+                renewal_info: Some(info),
+                ..AutoCertificateFacts::default()
+            };
             let expected = format!(
                 "valid until {}; in the window that the CA suggests ({} to {}) the renewal is planned at {}, 11 d 12 h before the last safe moment; \
                  the CA explains its window at https://ca.example/why",
@@ -250,7 +270,7 @@ mod tests {
                 at(5),
                 at(4)
             );
-            assert_eq!(of_auto_certificate(&standing, NOW).message, expected);
+            assert_eq!(auto_certificate_state(&standing, NOW).message, expected);
         }
     }
 
@@ -259,22 +279,23 @@ mod tests {
         let limit = "orders of the account (300 in 3 h)".to_owned();
         let kept_back = Deferral {
             until: NOW + Duration::minutes(5),
-            cause: DeferralCause::Limit { kind: LimitKind::Orders, description: limit.clone() },
+            cause: DeferralCause::RateLimit { kind: LimitKind::Orders, description: limit.clone() },
         };
-        let held = AutoCertificateFacts { hold: Some(kept_back), ..AutoCertificateFacts::default() };
-        let report = of_auto_certificate(&held, NOW);
+        let held = AutoCertificateFacts { deferral: Some(kept_back), ..AutoCertificateFacts::default() };
+        let report = auto_certificate_state(&held, NOW);
         let expected = format!(
             "the order waits for a limit of the CA: {limit}; it is next tried at {}",
             NOW + Duration::minutes(5)
         );
-        assert_eq!((report.state, report.message), (State::Provisioning, expected));
-        assert!(!of_auto_certificate(&held, NOW + Duration::minutes(6)).message.contains("limit"));
+        assert_eq!((report.state, report.message), (ResourceState::Provisioning, expected));
+        assert!(!auto_certificate_state(&held, NOW + Duration::minutes(6)).message.contains("limit"));
     }
 
     #[test]
     fn an_expired_one_has_failed_until_someone_works_on_it() {
-        let expired = AutoCertificateFacts { newest: Some(newest(Duration::seconds(-1))), ..AutoCertificateFacts::default() };
-        assert_eq!(state(&AutoCertificateFacts { running: true, ..expired.clone() }), State::Provisioning);
-        assert_eq!(state(&expired), State::Failed);
+        let expired =
+            AutoCertificateFacts { newest: Some(newest(Duration::seconds(-1))), ..AutoCertificateFacts::default() };
+        assert_eq!(state(&AutoCertificateFacts { running: true, ..expired.clone() }), ResourceState::Provisioning);
+        assert_eq!(state(&expired), ResourceState::Failed);
     }
 }

@@ -18,41 +18,41 @@ pub struct RemoteMessage(String);
 impl RemoteMessage {
     /// One statement: at most [`LONGEST_STATEMENT`] characters.
     pub fn new(text: &str) -> Self {
-        Self(printable_start(text, LONGEST_STATEMENT))
+        Self(truncate_printable(text, MAX_STATEMENT_LENGTH))
     }
 
     /// A paragraph, such as the `detail` of a problem document: at most [`LONGEST_PARAGRAPH`] characters.
-    pub fn paragraph(text: &str) -> Self {
-        Self(printable_start(text, LONGEST_PARAGRAPH))
+    pub fn from_paragraph(text: &str) -> Self {
+        Self(truncate_printable(text, MAX_PARAGRAPH_LENGTH))
     }
 
     /// Several statements, or our own words around them: at most [`LONGEST_MESSAGE`] characters.
-    pub fn several(text: &str) -> Self {
-        Self(printable_start(text, LONGEST_MESSAGE))
+    pub fn from_statements(text: &str) -> Self {
+        Self(truncate_printable(text, MAX_MESSAGE_LENGTH))
     }
 
     /// As [`Self::new`], from the start of a body that may be anything.
     pub fn from_bytes(body: &[u8]) -> Self {
-        let start = &body[..body.len().min(LONGEST_READ)];
+        let start = &body[..body.len().min(MAX_BYTES_READ)];
         Self::new(&String::from_utf8_lossy(start))
     }
 
     /// The last lines of what a program or a server printed, each cut, in one line.
     pub fn last_lines(printed: &[u8]) -> Self {
-        let start = printed.len().saturating_sub(LONGEST_READ);
+        let start = printed.len().saturating_sub(MAX_BYTES_READ);
         let text = String::from_utf8_lossy(&printed[start..]);
-        let lines = text.rsplit(['\n', '\r']).map(|line| printable_start(line, LONGEST_LINE));
-        let mut lines: Vec<String> = lines.filter(|line| !line.is_empty()).take(LINES).collect();
+        let lines = text.rsplit(['\n', '\r']).map(|line| truncate_printable(line, MAX_LINE_LENGTH));
+        let mut lines: Vec<String> = lines.filter(|line| !line.is_empty()).take(MAX_LINES).collect();
         lines.reverse();
         Self(lines.join(" | "))
     }
 
     /// The messages in the error body of an IONOS API; empty where it is something else, such as a gateway's page.
     pub fn from_ionos_error(body: &[u8]) -> Self {
-        let Ok(IonosBody { messages }) = serde_json::from_slice(body) else { return Self::default() };
+        let Ok(IonosErrorBody { messages }) = serde_json::from_slice(body) else { return Self::default() };
         let messages = messages
             .into_iter()
-            .take(LINES)
+            .take(MAX_LINES)
             .map(|message| [message.error_code, message.message].into_iter().flatten().collect::<Vec<_>>().join(": "));
         Self::new(&messages.collect::<Vec<_>>().join("; "))
     }
@@ -98,13 +98,13 @@ impl AsRef<str> for RemoteMessage {
 
 impl From<&str> for RemoteMessage {
     fn from(text: &str) -> Self {
-        Self::several(text)
+        Self::from_statements(text)
     }
 }
 
 impl From<String> for RemoteMessage {
     fn from(text: String) -> Self {
-        Self::several(&text)
+        Self::from_statements(&text)
     }
 }
 
@@ -119,7 +119,7 @@ pub fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for (index, c) in text.chars().enumerate() {
         match c {
-            _ if index == LONGEST_STATEMENT => {
+            _ if index == MAX_STATEMENT_LENGTH => {
                 quoted.push('…');
                 break;
             }
@@ -155,7 +155,7 @@ pub fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
-    if c == EMOJI_STYLE {
+    if c == EMOJI_VARIATION_SELECTOR {
         return true;
     }
     let hidden = matches!(
@@ -184,8 +184,8 @@ fn escape(text: &str, keep: impl Fn(char) -> bool, write: impl Fn(char, &mut Str
 }
 
 /// The start of the printable text, of at most so many characters; of a text that is far longer the rest is not read.
-fn printable_start(text: &str, longest: usize) -> String {
-    let read = text.floor_char_boundary(LONGEST_READ);
+fn truncate_printable(text: &str, longest: usize) -> String {
+    let read = text.floor_char_boundary(MAX_BYTES_READ);
     let text = printable(&text[..read]) + if read < text.len() { "…" } else { "" };
     match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", text[..end].trim_end_matches('…')),
@@ -198,28 +198,28 @@ const INVISIBLE: icu_properties::CodePointSetDataBorrowed<'static> =
     CodePointSetData::new::<DefaultIgnorableCodePoint>();
 
 /// Has the symbol before it drawn in colours: part of many names that people give.
-const EMOJI_STYLE: char = '\u{fe0f}';
+const EMOJI_VARIATION_SELECTOR: char = '\u{fe0f}';
 
 /// A symbol by its category, a blank to the eye.
 const BRAILLE_BLANK: char = '\u{2800}';
 
 /// In characters: more than the longest DNS name, and a long sentence of a CA.
-pub const LONGEST_STATEMENT: usize = 300;
+pub const MAX_STATEMENT_LENGTH: usize = 300;
 
 /// In characters: Let's Encrypt puts a URL with a signed token into a `detail`, which a person must be able to follow.
-pub const LONGEST_PARAGRAPH: usize = 1_200;
+pub const MAX_PARAGRAPH_LENGTH: usize = 1_200;
 
 /// In characters: a page of a terminal.
-pub const LONGEST_MESSAGE: usize = 4_000;
+pub const MAX_MESSAGE_LENGTH: usize = 4_000;
 
 /// In bytes: enough for every text that is no attack.
-const LONGEST_READ: usize = 64 * 1024;
+const MAX_BYTES_READ: usize = 64 * 1024;
 
-const LINES: usize = 5;
-const LONGEST_LINE: usize = 200;
+const MAX_LINES: usize = 5;
+const MAX_LINE_LENGTH: usize = 200;
 
 #[derive(Deserialize)]
-struct IonosBody {
+struct IonosErrorBody {
     messages: Vec<IonosMessage>,
 }
 
@@ -286,15 +286,15 @@ mod tests {
         assert_eq!(RemoteMessage::new("  two\r\n\tlines ").as_str(), "two lines");
         assert_eq!(RemoteMessage::new(" \u{200b}\n").as_str(), "");
         for (message, longest) in [
-            (RemoteMessage::new(&"ü".repeat(500_000)), LONGEST_STATEMENT),
-            (RemoteMessage::several(&"ü ".repeat(500_000)), LONGEST_MESSAGE),
-            (RemoteMessage::from_bytes(&b"\xc3".repeat(500_000)), LONGEST_STATEMENT),
-            (serde_json::from_value(serde_json::json!("\u{1b}x".repeat(500_000))).unwrap(), LONGEST_MESSAGE),
+            (RemoteMessage::new(&"ü".repeat(500_000)), MAX_STATEMENT_LENGTH),
+            (RemoteMessage::from_statements(&"ü ".repeat(500_000)), MAX_MESSAGE_LENGTH),
+            (RemoteMessage::from_bytes(&b"\xc3".repeat(500_000)), MAX_STATEMENT_LENGTH),
+            (serde_json::from_value(serde_json::json!("\u{1b}x".repeat(500_000))).unwrap(), MAX_MESSAGE_LENGTH),
         ] {
             assert_eq!(message.as_str().chars().count(), longest + 1);
             assert!(message.as_str().ends_with('…'));
         }
-        assert_eq!(RemoteMessage::new(&(" ".repeat(LONGEST_READ) + "late")).as_str(), "…");
+        assert_eq!(RemoteMessage::new(&(" ".repeat(MAX_BYTES_READ) + "late")).as_str(), "…");
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(last_lines(b"\x1b[31mred\x07\t\x00end\xff\n"), "[31mred end\u{fffd}");
         assert_eq!(last_lines("a\u{202e}b".as_bytes()), "a b");
         assert_eq!(last_lines(b"\n \n"), "");
-        assert_eq!(last_lines("x".repeat(10_000).as_bytes()).chars().count(), LONGEST_LINE + 1);
+        assert_eq!(last_lines("x".repeat(10_000).as_bytes()).chars().count(), MAX_LINE_LENGTH + 1);
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn quotes_show_what_was_written() {
         assert_eq!(quoted("a\"b\\c\r\u{202e}ü"), r#""a\"b\\c\r\u{202e}ü""#);
-        assert_eq!(quoted(&"ü".repeat(10_000)).chars().count(), LONGEST_STATEMENT + 3);
+        assert_eq!(quoted(&"ü".repeat(10_000)).chars().count(), MAX_STATEMENT_LENGTH + 3);
     }
 
     #[test]

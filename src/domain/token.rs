@@ -30,7 +30,7 @@ impl TokenScope {
 
 /// A token without its secret, of which only a hash is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub struct ApiToken {
     /// Its identity, which is also part of its text.
     pub id: TokenId,
     /// Its name, which becomes `createdBy`.
@@ -41,7 +41,7 @@ pub struct Token {
     pub created: Moment,
 }
 
-impl Token {
+impl ApiToken {
     /// The holder, as audits name it.
     pub fn actor(&self) -> Actor {
         Actor { name: self.name.to_string(), id: self.id.uuid() }

@@ -62,7 +62,7 @@ pub fn parse_url(text: &str) -> Result<Url, InvalidUrl> {
 }
 
 /// Reads a URL that a former release took as it was, in the form in which it is used; nothing where it is none.
-pub fn mended_url(text: &str) -> Option<String> {
+pub fn normalize_stored_url(text: &str) -> Option<String> {
     let url = Url::parse(text).ok().filter(Url::has_host)?;
     Some(url[..Position::AfterQuery].to_owned())
 }
@@ -137,7 +137,7 @@ mod tests {
             ("https://ca.example/a\u{1b}b", Some("https://ca.example/a%1Bb")),
             ("nonsense", None),
         ] {
-            assert_eq!(mended_url(stored).as_deref(), read, "{stored:?}");
+            assert_eq!(normalize_stored_url(stored).as_deref(), read, "{stored:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ impl ZoneName {
     }
 
     /// Whether `name` is this one or lies below it; `name` is in lower case, without a trailing dot.
-    pub fn holds(&self, name: &str) -> bool {
+    pub fn contains(&self, name: &str) -> bool {
         relative_name(name, &self.0).is_some()
     }
 }
@@ -84,8 +84,8 @@ mod tests {
     fn names_are_held_on_label_boundaries() {
         let zone: ZoneName = "Example.COM.".parse().unwrap();
         assert_eq!(zone.as_str(), "example.com");
-        assert!(zone.holds("example.com") && zone.holds("_acme-challenge.www.example.com"));
-        assert!(!zone.holds("myexample.com") && !zone.holds("com"));
+        assert!(zone.contains("example.com") && zone.contains("_acme-challenge.www.example.com"));
+        assert!(!zone.contains("myexample.com") && !zone.contains("com"));
         assert_eq!(
             "_acme-challenge.Bücher.example".parse::<ZoneName>().unwrap().as_str(),
             "_acme-challenge.xn--bcher-kva.example"

@@ -14,11 +14,15 @@ use crate::domain::resource::Actor;
 use crate::domain::token::TokenScope;
 use crate::http::Api;
 use crate::http::errors::ApiError;
-use crate::http::listener::Activity;
+use crate::http::listener::ConnectionActivity;
 
 /// Lets in whoever holds a token, for as much as the token allows.
-pub(crate) async fn by_token(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let text = bearer(request.headers()).ok_or(ApiError::Unauthenticated)?;
+pub(crate) async fn authenticate_token(
+    State(api): State<Api>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let text = bearer_token(request.headers()).ok_or(ApiError::Unauthenticated)?;
     let token = api.store.authenticate(text).await?.ok_or(ApiError::Unauthenticated)?;
     mark_connection(&request);
     let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -31,13 +35,13 @@ pub(crate) async fn by_token(State(api): State<Api>, mut request: Request, next:
 }
 
 /// Lets in root and the user `owner`.
-pub(crate) async fn by_peer(
+pub(crate) async fn authenticate_peer(
     owner: u32,
     ConnectInfo(peer): ConnectInfo<Peer>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let uid = peer.uid.filter(|uid| *uid == ROOT || *uid == owner).ok_or(ApiError::OtherUser)?;
+    let uid = peer.uid.filter(|uid| *uid == ROOT || *uid == owner).ok_or(ApiError::ForeignUser)?;
     mark_connection(&request);
     let actor = Actor { name: format!("local:{uid}"), id: Uuid::nil() };
     tracing::Span::current().record("actor", &actor.name);
@@ -54,13 +58,13 @@ pub struct Peer {
 
 /// The connection of an authenticated request does not make room for strangers.
 fn mark_connection(request: &Request) {
-    if let Some(activity) = request.extensions().get::<Arc<Activity>>() {
+    if let Some(activity) = request.extensions().get::<Arc<ConnectionActivity>>() {
         activity.mark_authenticated();
     }
 }
 
 /// The token of `Authorization: Bearer <token>` (RFC 6750 section 2.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

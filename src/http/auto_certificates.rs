@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use uuid::uuid;
 
 use crate::domain::auto_certificate::{
-    AutoCertificate, MAX_SUBJECT_ALTERNATIVE_NAMES, NewAutoCertificate, check_count,
+    AutoCertificate, MAX_SUBJECT_ALTERNATIVE_NAMES, NewAutoCertificate, check_name_count,
 };
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
@@ -22,14 +22,14 @@ use crate::domain::name::RequestedName;
 use crate::domain::resource::Actor;
 use crate::domain::state;
 use crate::http::Api;
-use crate::http::body::{Body, Faults, Field, Items, Wire};
-use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
-use crate::http::errors::{ApiError, Limit};
-use crate::http::lengths;
+use crate::http::body::{Body, BoundedList, Field, FieldValue, InputFaults};
+use crate::http::collection::{Collection, CollectionIdentity, ListResponse, skip_damaged};
+use crate::http::errors::{ApiError, ResourceLimit};
+use crate::http::max_lengths;
 use crate::http::metadata::{Metadata, enumeration};
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
-use crate::http::path::Id;
+use crate::http::path::PathId;
 use crate::http::query::{AutoCertificateFilter, ListQuery, Paging};
 use crate::store::CreationOutcome;
 
@@ -116,7 +116,7 @@ struct NewAutoCertificateProperties {
     /// Further DNS names and wildcards, each of at most 253 characters.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 10)]
-    subject_alternative_names: Field<Items<String>>,
+    subject_alternative_names: Field<BoundedList<String>>,
 }
 
 /// Lists auto-certificates
@@ -131,23 +131,23 @@ async fn list(
     Extension(actor): Extension<Actor>,
     query: ListQuery<AutoCertificateFilter>,
 ) -> Result<Response, ApiError> {
-    let slot = api.list_slots.take(&actor).await?;
-    let (store, now, filter) = (api.store.clone(), api.clock.now(), query.filter.narrowed());
+    let slot = api.list_slots.acquire(&actor).await?;
+    let (store, now, filter) = (api.store.clone(), api.clock.now(), query.filter.to_store_filter());
     let page = api.store.auto_certificate_page(query.page(), &filter, now).await?;
-    let total = if query.is_of_all() { Some(api.store.auto_certificate_total().await?) } else { None };
+    let total = if query.is_unfiltered() { Some(api.store.auto_certificate_total().await?) } else { None };
     let read = move |ids: Vec<AutoCertificateId>| {
         let (store, states) = (store.clone(), filter.states.clone());
         async move {
             let found = store.auto_certificates_by_id(&ids).await?;
             // By then one may have come into another state.
             let fits = |found: &AutoCertificate| {
-                states.is_empty() || states.contains(&state::of_auto_certificate(&found.standing, now).state)
+                states.is_empty() || states.contains(&state::auto_certificate_state(&found.standing, now).state)
             };
-            Ok(undamaged(found).filter(fits).map(|found| AutoCertificateRead::at(found, now)).collect())
+            Ok(skip_damaged(found).filter(fits).map(|found| AutoCertificateRead::from_stored(found, now)).collect())
         }
     };
     let patience = api.request_timeout.duration();
-    ListAnswer { identity: COLLECTION, page, total, slot, patience }.give(&query, read).await
+    ListResponse { identity: COLLECTION, page, total, slot, read_timeout: patience }.respond(&query, read).await
 }
 
 /// Creates an auto-certificate; the certificate itself follows
@@ -160,18 +160,18 @@ async fn create(
     Body(body): Body<AutoCertificateCreate>,
 ) -> Result<(StatusCode, Json<AutoCertificateRead>), ApiError> {
     let limit = api.limits.auto_certificates;
-    match api.store.create_auto_certificate(&body.checked()?, &actor, limit).await? {
+    match api.store.create_auto_certificate(&body.validate()?, &actor, limit).await? {
         CreationOutcome::Created(created) => {
-            api.wake.nudge();
-            Ok((StatusCode::CREATED, Json(AutoCertificateRead::at(*created, api.clock.now()))))
+            api.wake.notify();
+            Ok((StatusCode::CREATED, Json(AutoCertificateRead::from_stored(*created, api.clock.now()))))
         }
         CreationOutcome::UnknownProvider => {
-            let mut faults = Faults::default();
+            let mut faults = InputFaults::default();
             faults.add(PROVIDER, "there is no such provider");
             Err(faults.into())
         }
-        CreationOutcome::LimitReached => Err(ApiError::LimitReached(Limit {
-            most: limit,
+        CreationOutcome::LimitReached => Err(ApiError::LimitReached(ResourceLimit {
+            max: limit,
             of: "auto-certificates",
             setting: "limits.auto_certificates",
         })),
@@ -183,9 +183,12 @@ async fn create(
     tag = "AutoCertificate",
     params(("autoCertificateId" = String, Path, format = "uuid", description = "The id of the auto-certificate")),
     responses((status = 200, description = "The auto-certificate", body = AutoCertificateRead), ReadErrors))]
-async fn read(State(api): State<Api>, Id(id): Id<AutoCertificateId>) -> Result<Json<AutoCertificateRead>, ApiError> {
+async fn read(
+    State(api): State<Api>,
+    PathId(id): PathId<AutoCertificateId>,
+) -> Result<Json<AutoCertificateRead>, ApiError> {
     let found = api.store.auto_certificate(id).await?.ok_or(ApiError::NoResource)?;
-    Ok(Json(AutoCertificateRead::at(found, api.clock.now())))
+    Ok(Json(AutoCertificateRead::from_stored(found, api.clock.now())))
 }
 
 /// Renames an auto-certificate
@@ -199,12 +202,12 @@ async fn read(State(api): State<Api>, Id(id): Id<AutoCertificateId>) -> Result<J
 async fn patch(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
-    Id(id): Id<AutoCertificateId>,
+    PathId(id): PathId<AutoCertificateId>,
     PatchName(name): PatchName,
 ) -> Result<Json<AutoCertificateRead>, ApiError> {
     let renamed = api.store.rename_auto_certificate(id, &name, &actor).await?.ok_or(ApiError::NoResource)?;
-    api.wake.nudge();
-    Ok(Json(AutoCertificateRead::at(renamed, api.clock.now())))
+    api.wake.notify();
+    Ok(Json(AutoCertificateRead::from_stored(renamed, api.clock.now())))
 }
 
 /// Deletes an auto-certificate; certificates issued for it stay until they expire
@@ -212,9 +215,9 @@ async fn patch(
     tag = "AutoCertificate",
     params(("autoCertificateId" = String, Path, format = "uuid", description = "The id of the auto-certificate")),
     responses((status = 202, description = "The auto-certificate is deleted"), DeleteErrors))]
-async fn delete(State(api): State<Api>, Id(id): Id<AutoCertificateId>) -> Result<StatusCode, ApiError> {
+async fn delete(State(api): State<Api>, PathId(id): PathId<AutoCertificateId>) -> Result<StatusCode, ApiError> {
     if api.store.delete_auto_certificate(id).await? {
-        api.wake.nudge();
+        api.wake.notify();
         Ok(StatusCode::ACCEPTED)
     } else {
         Err(ApiError::NoResource)
@@ -222,8 +225,8 @@ async fn delete(State(api): State<Api>, Id(id): Id<AutoCertificateId>) -> Result
 }
 
 impl AutoCertificateRead {
-    fn at(stored: AutoCertificate, now: Moment) -> Self {
-        let report = state::of_auto_certificate(&stored.standing, now);
+    fn from_stored(stored: AutoCertificate, now: Moment) -> Self {
+        let report = state::auto_certificate_state(&stored.standing, now);
         Self {
             id: stored.id,
             kind: KIND,
@@ -248,14 +251,14 @@ impl AutoCertificateRead {
 }
 
 impl AutoCertificateCreate {
-    fn checked(self) -> Result<NewAutoCertificate, ApiError> {
-        let mut faults = Faults::default();
+    fn validate(self) -> Result<NewAutoCertificate, ApiError> {
+        let mut faults = InputFaults::default();
         let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
-        let provider = faults.parsed(PROVIDER, sent.provider, lengths::WORD);
-        let common_name = faults.parsed("properties.commonName", sent.common_name, lengths::DNS_NAME);
-        let key_algorithm = faults.parsed("properties.keyAlgorithm", sent.key_algorithm, lengths::WORD);
-        let name = faults.parsed("properties.name", sent.name, lengths::NAME);
-        let names = checked_names(&mut faults, sent.subject_alternative_names);
+        let provider = faults.parse(PROVIDER, sent.provider, max_lengths::WORD);
+        let common_name = faults.parse("properties.commonName", sent.common_name, max_lengths::DNS_NAME);
+        let key_algorithm = faults.parse("properties.keyAlgorithm", sent.key_algorithm, max_lengths::WORD);
+        let name = faults.parse("properties.name", sent.name, max_lengths::NAME);
+        let names = validate_names(&mut faults, sent.subject_alternative_names);
         match (provider, common_name, key_algorithm, name, names) {
             (Some(provider), Some(common_name), Some(key_algorithm), Some(name), Some(subject_alternative_names)) => {
                 Ok(NewAutoCertificate {
@@ -273,10 +276,10 @@ impl AutoCertificateCreate {
 }
 
 /// Names past the limit are not looked at: the fault that counts them stands for all of them.
-fn checked_names(faults: &mut Faults, sent: Field<Items<String>>) -> Option<Vec<RequestedName>> {
+fn validate_names(faults: &mut InputFaults, sent: Field<BoundedList<String>>) -> Option<Vec<RequestedName>> {
     let sent = faults.optional(NAMES, sent)?.unwrap_or_default();
     let count = sent.count;
-    if let Err(fault) = check_count(count) {
+    if let Err(fault) = check_name_count(count) {
         faults.add(NAMES, fault);
     }
     let names: Vec<RequestedName> = sent
@@ -284,7 +287,7 @@ fn checked_names(faults: &mut Faults, sent: Field<Items<String>>) -> Option<Vec<
         .into_iter()
         .take(MAX_SUBJECT_ALTERNATIVE_NAMES)
         .enumerate()
-        .filter_map(|(index, name)| faults.parsed(&format!("{NAMES}[{index}]"), name, lengths::DNS_NAME))
+        .filter_map(|(index, name)| faults.parse(&format!("{NAMES}[{index}]"), name, max_lengths::DNS_NAME))
         .collect();
     (names.len() == count).then_some(names)
 }
@@ -293,10 +296,11 @@ fn key_algorithm_schema() -> Object {
     enumeration(KeyAlgorithm::ALL.map(KeyAlgorithm::as_str))
 }
 
-impl Wire for AutoCertificateCreate {}
-impl Wire for NewAutoCertificateProperties {}
+impl FieldValue for AutoCertificateCreate {}
+impl FieldValue for NewAutoCertificateProperties {}
 
 const KIND: &str = "autocertificate";
 const PROVIDER: &str = "properties.provider";
 const NAMES: &str = "properties.subjectAlternativeNames";
-const COLLECTION: Identity = Identity { id: uuid!("0c9a4a4e-6d4c-4f5e-8a57-2d0b8f3f1c22"), href: "/auto-certificates" };
+const COLLECTION: CollectionIdentity =
+    CollectionIdentity { id: uuid!("0c9a4a4e-6d4c-4f5e-8a57-2d0b8f3f1c22"), href: "/auto-certificates" };

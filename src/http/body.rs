@@ -15,7 +15,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::resource::without_nul;
+use crate::domain::resource::reject_nul;
 use crate::domain::text::RemoteMessage;
 use crate::http::errors::{ApiError, Fault};
 use crate::http::listener::BodyTimedOut;
@@ -26,17 +26,17 @@ pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// A body that is JSON of the right kind.
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: Wire> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: FieldValue> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if let Some(encoding) = encoding(&request) {
-            return Err(ApiError::Encoding(encoding));
+        if let Some(encoding) = content_encoding(&request) {
+            return Err(ApiError::UnsupportedEncoding(encoding));
         }
-        if !has_json(&request) {
-            return Err(ApiError::MediaType);
+        if !is_json(&request) {
+            return Err(ApiError::UnsupportedMediaType);
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unread(&rejection))?;
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| body_error(&rejection))?;
         // RFC 8259 section 8.1 lets a reader pass over a byte order mark.
         let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
         let wrong = |more: String| ApiError::Body(vec![Fault(format!("the body must be {}{more}", T::KIND))]);
@@ -62,7 +62,7 @@ pub(crate) enum Field<T> {
     Given(T),
 }
 
-impl<'de, T: Wire> Deserialize<'de> for Field<T> {
+impl<'de, T: FieldValue> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(FieldVisitor(PhantomData))
     }
@@ -71,7 +71,7 @@ impl<'de, T: Wire> Deserialize<'de> for Field<T> {
 /// Reads a member without a copy of what is of another kind: such a copy can need a hundred times the body's memory.
 struct FieldVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Wire> Visitor<'de> for FieldVisitor<T> {
+impl<'de, T: FieldValue> Visitor<'de> for FieldVisitor<T> {
     type Value = Field<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,7 +112,7 @@ impl<'de, T: Wire> Visitor<'de> for FieldVisitor<T> {
 }
 
 /// What a [`Field`] may hold: an object, where nothing else is said.
-pub(crate) trait Wire: DeserializeOwned {
+pub(crate) trait FieldValue: DeserializeOwned {
     /// How faults call the kind of JSON value that it is read from.
     const KIND: &'static str = "an object";
 
@@ -130,7 +130,7 @@ pub(crate) trait Wire: DeserializeOwned {
     }
 }
 
-impl Wire for String {
+impl FieldValue for String {
     const KIND: &'static str = "a string";
 
     fn from_text(text: &str) -> Option<Self> {
@@ -138,19 +138,19 @@ impl Wire for String {
     }
 
     fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Field<Self>, A::Error> {
-        pass_over(object)
+        skip_object(object)
     }
 }
 
 /// A list, of which no more is kept than can be right.
 #[derive(Default)]
-pub(crate) struct Items<T> {
+pub(crate) struct BoundedList<T> {
     pub(crate) first: Vec<Field<T>>,
     /// How many there are in all.
     pub(crate) count: usize,
 }
 
-impl<'de, T: Wire> Deserialize<'de> for Items<T> {
+impl<'de, T: FieldValue> Deserialize<'de> for BoundedList<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Field::deserialize(deserializer)? {
             Field::Given(items) => Ok(items),
@@ -159,12 +159,12 @@ impl<'de, T: Wire> Deserialize<'de> for Items<T> {
     }
 }
 
-impl<T: Wire> Wire for Items<T> {
+impl<T: FieldValue> FieldValue for BoundedList<T> {
     const KIND: &'static str = "a list";
 
     fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Field<Self>, A::Error> {
         let mut items = Self { first: Vec::new(), count: 0 };
-        while items.count < MOST_ITEMS
+        while items.count < MAX_ITEMS
             && let Some(item) = list.next_element()?
         {
             items.first.push(item);
@@ -177,27 +177,27 @@ impl<T: Wire> Wire for Items<T> {
     }
 
     fn from_object<'de, A: MapAccess<'de>>(object: A) -> Result<Field<Self>, A::Error> {
-        pass_over(object)
+        skip_object(object)
     }
 }
 
-fn pass_over<'de, T, A: MapAccess<'de>>(mut object: A) -> Result<Field<T>, A::Error> {
+fn skip_object<'de, T, A: MapAccess<'de>>(mut object: A) -> Result<Field<T>, A::Error> {
     while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
     Ok(Field::IllTyped)
 }
 
 /// Collects the faults of a body. What is read from a faulty field is `None`.
 #[derive(Default)]
-pub(crate) struct Faults(Vec<Fault>);
+pub(crate) struct InputFaults(Vec<Fault>);
 
-impl Faults {
+impl InputFaults {
     /// Notes a fault of the property at `path`.
     pub(crate) fn add(&mut self, path: &str, fault: impl Display) {
         self.0.push(Fault(format!("{path}: {fault}")));
     }
 
     /// What was sent at `path`.
-    pub(crate) fn required<T: Wire>(&mut self, path: &str, field: Field<T>) -> Option<T> {
+    pub(crate) fn required<T: FieldValue>(&mut self, path: &str, field: Field<T>) -> Option<T> {
         let given = self.optional(path, field)?;
         if given.is_none() {
             self.add(path, "is missing");
@@ -207,7 +207,7 @@ impl Faults {
 
     /// What was sent at `path`; `Some(None)` where nothing was.
     #[expect(clippy::option_option, reason = "a fault and an absence are two things")]
-    pub(crate) fn optional<T: Wire>(&mut self, path: &str, field: Field<T>) -> Option<Option<T>> {
+    pub(crate) fn optional<T: FieldValue>(&mut self, path: &str, field: Field<T>) -> Option<Option<T>> {
         match field {
             Field::Given(given) => Some(Some(given)),
             Field::Absent => Some(None),
@@ -219,7 +219,7 @@ impl Faults {
     }
 
     /// The text at `path`, of at most `longest` characters, parsed.
-    pub(crate) fn parsed<T: FromStr<Err: Display>>(
+    pub(crate) fn parse<T: FromStr<Err: Display>>(
         &mut self,
         path: &str,
         field: Field<String>,
@@ -237,7 +237,7 @@ impl Faults {
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = self.required(path, field)?;
-        let text = without_nul(&text).map_err(|fault| self.add(path, fault)).ok()?;
+        let text = reject_nul(&text).map_err(|fault| self.add(path, fault)).ok()?;
         let length = text.chars().count();
         if length > longest {
             self.add(path, format_args!("has {length} characters, more than the {longest} allowed"));
@@ -247,14 +247,14 @@ impl Faults {
     }
 }
 
-impl From<Faults> for ApiError {
-    fn from(Faults(faults): Faults) -> Self {
+impl From<InputFaults> for ApiError {
+    fn from(InputFaults(faults): InputFaults) -> Self {
         Self::Body(faults)
     }
 }
 
 /// Whether the content type is JSON, with or without parameters (RFC 9110 section 8.3.1).
-fn has_json(request: &Request) -> bool {
+fn is_json(request: &Request) -> bool {
     let Some(content_type) = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
         return false;
     };
@@ -262,16 +262,16 @@ fn has_json(request: &Request) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-fn unread(rejection: &BytesRejection) -> ApiError {
+fn body_error(rejection: &BytesRejection) -> ApiError {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::LargeBody;
+        return ApiError::BodyTooLarge;
     }
     let mut causes = std::iter::successors(Some(rejection as &(dyn Error + 'static)), |error| (*error).source());
-    if causes.any(<dyn Error>::is::<BodyTimedOut>) { ApiError::SlowBody } else { ApiError::CutBody }
+    if causes.any(<dyn Error>::is::<BodyTimedOut>) { ApiError::BodyTimedOut } else { ApiError::TruncatedBody }
 }
 
 /// The codings of the body that would have to be undone first (RFC 9110 section 8.4); nothing where there are none.
-fn encoding(request: &Request) -> Option<RemoteMessage> {
+fn content_encoding(request: &Request) -> Option<RemoteMessage> {
     let values = request.headers().get_all(CONTENT_ENCODING).iter();
     let values: Vec<String> = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
     let codings = values.iter().flat_map(|value| value.split(',')).map(str::trim);
@@ -282,4 +282,4 @@ fn encoding(request: &Request) -> Option<RemoteMessage> {
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// More than any list of a body may have.
-const MOST_ITEMS: usize = 32;
+const MAX_ITEMS: usize = 32;

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::uuid;
 
-use crate::domain::certificate::{Certificate, NewCertificate, Origin};
+use crate::domain::certificate::{Certificate, CertificateOrigin, NewCertificate};
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::leaf::{Leaf, LeafError, read_key};
 use crate::domain::moment::Moment;
@@ -22,14 +22,14 @@ use crate::domain::resource::Actor;
 use crate::domain::state;
 use crate::domain::text::{is_printable, printable};
 use crate::http::Api;
-use crate::http::body::{Body, Faults, Field, Wire};
-use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
-use crate::http::errors::{ApiError, Fault, Limit};
-use crate::http::lengths;
+use crate::http::body::{Body, Field, FieldValue, InputFaults};
+use crate::http::collection::{Collection, CollectionIdentity, ListResponse, skip_damaged};
+use crate::http::errors::{ApiError, Fault, ResourceLimit};
+use crate::http::max_lengths;
 use crate::http::metadata::{Metadata, as_text};
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
-use crate::http::path::Id;
+use crate::http::path::PathId;
 use crate::http::query::{CertificateFilter, ListQuery, Paging};
 use crate::store::StoreError;
 
@@ -140,18 +140,18 @@ async fn list(
     Extension(actor): Extension<Actor>,
     query: ListQuery<CertificateFilter>,
 ) -> Result<Response, ApiError> {
-    let slot = api.list_slots.take(&actor).await?;
-    let page = api.store.certificate_page(query.page(), &query.filter.narrowed()).await?;
+    let slot = api.list_slots.acquire(&actor).await?;
+    let page = api.store.certificate_page(query.page(), &query.filter.to_store_filter()).await?;
     let (store, now) = (api.store.clone(), api.clock.now());
     let read = move |ids: Vec<CertificateId>| {
         let store = store.clone();
         async move {
             let found = store.certificates_by_id(&ids).await?;
-            Ok(undamaged(found).map(|found| CertificateRead::at(found, now)).collect())
+            Ok(skip_damaged(found).map(|found| CertificateRead::from_stored(found, now)).collect())
         }
     };
     let patience = api.request_timeout.duration();
-    ListAnswer { identity: COLLECTION, page, total: None, slot, patience }.give(&query, read).await
+    ListResponse { identity: COLLECTION, page, total: None, slot, read_timeout: patience }.respond(&query, read).await
 }
 
 /// Uploads a certificate
@@ -163,23 +163,24 @@ async fn create(
     Extension(actor): Extension<Actor>,
     Body(body): Body<CertificateCreate>,
 ) -> Result<(StatusCode, Json<CertificateRead>), ApiError> {
-    let limit = Limit { most: api.limits.certificates, of: "uploaded certificates", setting: "limits.certificates" };
-    let uploaded = api.store.upload_certificate_within(&body.checked()?, &actor, limit.most).await;
+    let limit =
+        ResourceLimit { max: api.limits.certificates, of: "uploaded certificates", setting: "limits.certificates" };
+    let uploaded = api.store.upload_certificate_within(&body.validate()?, &actor, limit.max).await;
     let uploaded = uploaded.map_err(|error| match error {
         error @ StoreError::CompromisedKey => ApiError::Body(vec![Fault(format!("{PRIVATE_KEY}: {error}"))]),
         error => error.into(),
     })?;
     let uploaded = uploaded.ok_or(ApiError::LimitReached(limit))?;
-    Ok((StatusCode::CREATED, Json(CertificateRead::at(uploaded, api.clock.now()))))
+    Ok((StatusCode::CREATED, Json(CertificateRead::from_stored(uploaded, api.clock.now()))))
 }
 
 /// Reads a certificate
 #[utoipa::path(get, path = "/certificates/{certificateId}", operation_id = "certificatesFindById", tag = "Certificate",
     params(("certificateId" = String, Path, format = "uuid", description = "The id of the certificate")),
     responses((status = 200, description = "The certificate", body = CertificateRead), ReadErrors))]
-async fn read(State(api): State<Api>, Id(id): Id<CertificateId>) -> Result<Json<CertificateRead>, ApiError> {
+async fn read(State(api): State<Api>, PathId(id): PathId<CertificateId>) -> Result<Json<CertificateRead>, ApiError> {
     let found = api.store.certificate(id).await?.ok_or(ApiError::NoResource)?;
-    Ok(Json(CertificateRead::at(found, api.clock.now())))
+    Ok(Json(CertificateRead::from_stored(found, api.clock.now())))
 }
 
 /// Renames a certificate
@@ -190,21 +191,21 @@ async fn read(State(api): State<Api>, Id(id): Id<CertificateId>) -> Result<Json<
 async fn patch(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
-    Id(id): Id<CertificateId>,
+    PathId(id): PathId<CertificateId>,
     PatchName(name): PatchName,
 ) -> Result<Json<CertificateRead>, ApiError> {
     let renamed = api.store.rename_certificate(id, &name, &actor).await?.ok_or(ApiError::NoResource)?;
-    api.wake.nudge();
-    Ok(Json(CertificateRead::at(renamed, api.clock.now())))
+    api.wake.notify();
+    Ok(Json(CertificateRead::from_stored(renamed, api.clock.now())))
 }
 
 /// Deletes a certificate; where it was the last one of its auto-certificate a new one is ordered
 #[utoipa::path(delete, path = "/certificates/{certificateId}", operation_id = "certificatesDelete", tag = "Certificate",
     params(("certificateId" = String, Path, format = "uuid", description = "The id of the certificate")),
     responses((status = 202, description = "The certificate is deleted"), DeleteErrors))]
-async fn delete(State(api): State<Api>, Id(id): Id<CertificateId>) -> Result<StatusCode, ApiError> {
+async fn delete(State(api): State<Api>, PathId(id): PathId<CertificateId>) -> Result<StatusCode, ApiError> {
     if api.store.delete_certificate(id).await? {
-        api.wake.nudge();
+        api.wake.notify();
         Ok(StatusCode::ACCEPTED)
     } else {
         Err(ApiError::NoResource)
@@ -212,16 +213,18 @@ async fn delete(State(api): State<Api>, Id(id): Id<CertificateId>) -> Result<Sta
 }
 
 impl CertificateRead {
-    fn at(stored: Certificate, now: Moment) -> Self {
+    fn from_stored(stored: Certificate, now: Moment) -> Self {
         let (auto_certificate, last_issued_certificate) = match stored.origin {
-            Origin::Uploaded => (None, None),
-            Origin::Issued { auto_certificate, newest } => (Some(auto_certificate), Some(newest)),
+            CertificateOrigin::Uploaded => (None, None),
+            CertificateOrigin::Issued { auto_certificate, newest } => (Some(auto_certificate), Some(newest)),
         };
         let (certificate, certificate_chain) = match stored.origin {
-            Origin::Uploaded => (stored.certificate, stored.chain),
-            Origin::Issued { .. } => (ended(&stored.certificate), ended(&stored.chain)),
+            CertificateOrigin::Uploaded => (stored.certificate, stored.chain),
+            CertificateOrigin::Issued { .. } => {
+                (with_final_newline(&stored.certificate), with_final_newline(&stored.chain))
+            }
         };
-        let report = state::of_certificate(stored.leaf.not_after, stored.revocation.as_ref(), now);
+        let report = state::certificate_state(stored.leaf.not_after, stored.revocation.as_ref(), now);
         Self {
             id: stored.id,
             kind: KIND,
@@ -248,14 +251,15 @@ impl CertificateRead {
 }
 
 impl CertificateCreate {
-    fn checked(self) -> Result<NewCertificate, ApiError> {
-        let mut faults = Faults::default();
+    fn validate(self) -> Result<NewCertificate, ApiError> {
+        let mut faults = InputFaults::default();
         let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
-        let name = faults.parsed("properties.name", sent.name, lengths::NAME);
-        let certificate = faults.read("properties.certificate", sent.certificate, lengths::CERTIFICATE, readable);
-        let chain = faults.read("properties.certificateChain", sent.certificate_chain, lengths::CHAIN, chained);
+        let name = faults.parse("properties.name", sent.name, max_lengths::NAME);
+        let certificate =
+            faults.read("properties.certificate", sent.certificate, max_lengths::CERTIFICATE, parse_certificate);
+        let chain = faults.read("properties.certificateChain", sent.certificate_chain, max_lengths::CHAIN, parse_chain);
         let private_key =
-            faults.read(PRIVATE_KEY, sent.private_key, lengths::PRIVATE_KEY, kept).map(SecretString::from);
+            faults.read(PRIVATE_KEY, sent.private_key, max_lengths::PRIVATE_KEY, accept_any).map(SecretString::from);
         let leaf = certificate.as_ref().map(|(_, leaf)| leaf);
         let key_fault = private_key.as_ref().and_then(|key| check_key(key.expose_secret(), leaf).err());
         if let Some(fault) = &key_fault {
@@ -271,30 +275,33 @@ impl CertificateCreate {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands where a parser does")]
-fn kept(text: &str) -> Result<String, Infallible> {
+fn accept_any(text: &str) -> Result<String, Infallible> {
     Ok(text.to_owned())
 }
 
 /// A certificate together with what it says.
-fn readable(pem: &str) -> Result<(String, Leaf), String> {
-    let pem = without_key(pem)?;
+fn parse_certificate(pem: &str) -> Result<(String, Leaf), String> {
+    let pem = reject_private_key(pem)?;
     let leaf = Leaf::from_pem(&pem).map_err(|fault| fault.to_string())?;
     let spoilt = |name: &String| !name.chars().all(is_printable);
     if spoilt(&leaf.common_name) || leaf.subject_alternative_names.iter().any(spoilt) {
         return Err("a name in the certificate has a control or invisible character".to_owned());
     }
-    if leaf.common_name.chars().count() > lengths::COMMON_NAME {
-        return Err(format!("the certificate's common name has more than {} characters", lengths::COMMON_NAME));
+    if leaf.common_name.chars().count() > max_lengths::COMMON_NAME {
+        return Err(format!("the certificate's common name has more than {} characters", max_lengths::COMMON_NAME));
     }
     Ok((pem, leaf))
 }
 
 /// A chain is taken as it is, so long as it is one.
-fn chained(pem: &str) -> Result<String, String> {
-    let pem = without_key(pem)?;
-    let certificates = pem.matches(BEGINNING).count();
-    if certificates > lengths::CHAIN_CERTIFICATES {
-        return Err(format!("has {certificates} certificates, more than the {} allowed", lengths::CHAIN_CERTIFICATES));
+fn parse_chain(pem: &str) -> Result<String, String> {
+    let pem = reject_private_key(pem)?;
+    let certificates = pem.matches(CERTIFICATE_HEADER).count();
+    if certificates > max_lengths::CHAIN_CERTIFICATES {
+        return Err(format!(
+            "has {certificates} certificates, more than the {} allowed",
+            max_lengths::CHAIN_CERTIFICATES
+        ));
     }
     match Leaf::from_pem(&pem) {
         Err(fault @ LeafError::NoCertificate) => Err(fault.to_string()),
@@ -303,13 +310,13 @@ fn chained(pem: &str) -> Result<String, String> {
 }
 
 /// PEM as it ends a line, so that other PEM can follow.
-fn ended(pem: &str) -> String {
+fn with_final_newline(pem: &str) -> String {
     let pem = pem.trim_end();
     if pem.is_empty() { String::new() } else { format!("{pem}\n") }
 }
 
 /// Reads echo certificates and chains, so a private key that was pasted into one would be given away.
-fn without_key(pem: &str) -> Result<String, String> {
+fn reject_private_key(pem: &str) -> Result<String, String> {
     if pem.contains("PRIVATE KEY-----") {
         return Err("holds a private key, which reads would give away; remove it".to_owned());
     }
@@ -324,11 +331,12 @@ fn check_key(private_key: &str, leaf: Option<&Leaf>) -> Result<(), LeafError> {
     }
 }
 
-impl Wire for CertificateCreate {}
-impl Wire for NewCertificateProperties {}
+impl FieldValue for CertificateCreate {}
+impl FieldValue for NewCertificateProperties {}
 
 const KIND: &str = "certificate";
 /// How a certificate begins in PEM (RFC 7468 section 5).
-const BEGINNING: &str = "-----BEGIN CERTIFICATE-----";
+const CERTIFICATE_HEADER: &str = "-----BEGIN CERTIFICATE-----";
 const PRIVATE_KEY: &str = "properties.privateKey";
-const COLLECTION: Identity = Identity { id: uuid!("a3d5d0f6-5a0f-4a29-b6ef-94a4c1b87d33"), href: "/certificates" };
+const COLLECTION: CollectionIdentity =
+    CollectionIdentity { id: uuid!("a3d5d0f6-5a0f-4a29-b6ef-94a4c1b87d33"), href: "/certificates" };

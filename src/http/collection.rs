@@ -65,7 +65,7 @@ struct Links {
 
 /// What a collection is called.
 #[derive(Clone, Copy)]
-pub(crate) struct Identity {
+pub(crate) struct CollectionIdentity {
     /// Its id: clients want one, and a collection has no row to take it from.
     pub(crate) id: Uuid,
     /// Its path.
@@ -73,20 +73,20 @@ pub(crate) struct Identity {
 }
 
 /// A page that is about to be answered.
-pub(crate) struct ListAnswer<I> {
-    pub(crate) identity: Identity,
+pub(crate) struct ListResponse<I> {
+    pub(crate) identity: CollectionIdentity,
     pub(crate) page: PageRows<I>,
     /// How many elements there are in all, where that is kept.
     pub(crate) total: Option<u64>,
     /// Held until the answer is given.
     pub(crate) slot: ListSlot,
     /// How long reading one piece may take.
-    pub(crate) patience: Duration,
+    pub(crate) read_timeout: Duration,
 }
 
-impl<I: Copy + Send + 'static> ListAnswer<I> {
+impl<I: Copy + Send + 'static> ListResponse<I> {
     /// Answers with what `read` makes of the rows, piece by piece. An answer of one piece is given as a whole.
-    pub(crate) async fn give<F, T, R, Reading>(self, query: &ListQuery<F>, read: R) -> Result<Response, ApiError>
+    pub(crate) async fn respond<F, T, R, Reading>(self, query: &ListQuery<F>, read: R) -> Result<Response, ApiError>
     where
         T: Serialize + 'static,
         R: Fn(Vec<I>) -> Reading + Send + 'static,
@@ -94,12 +94,12 @@ impl<I: Copy + Send + 'static> ListAnswer<I> {
     {
         let (head, tail) = self.envelope::<F, T>(query)?;
         let total = self.total(query);
-        let mut pieces = Pieces {
-            groups: groups(&self.page).into_iter(),
+        let mut pieces = ItemStream {
+            groups: group_rows(&self.page).into_iter(),
             read,
-            begun: false,
-            patience: self.patience,
-            deadline: Instant::now() + LONGEST_ANSWER,
+            has_items: false,
+            read_timeout: self.read_timeout,
+            deadline: Instant::now() + RESPONSE_TIMEOUT,
         };
         let mut first = head.into_bytes();
         if let Some(items) = pieces.next().await? {
@@ -107,15 +107,16 @@ impl<I: Copy + Send + 'static> ListAnswer<I> {
         }
         if pieces.groups.len() == 0 {
             first.extend(tail.into_bytes());
-            return Ok(json(Body::from(first), total));
+            return Ok(json_response(Body::from(first), total));
         }
-        let rest = Rest { first: Some(first), pieces, tail: Some(tail), span: Span::current(), _slot: self.slot };
-        Ok(json(Body::from_stream(stream::try_unfold(rest, Rest::next)), total))
+        let rest =
+            RemainingResponse { first: Some(first), pieces, tail: Some(tail), span: Span::current(), _slot: self.slot };
+        Ok(json_response(Body::from_stream(stream::try_unfold(rest, RemainingResponse::next)), total))
     }
 
     /// How many elements there are in all, where that is known: it is kept, or the page is the last one.
     fn total<F>(&self, query: &ListQuery<F>) -> Option<u64> {
-        let is_last = !self.page.more && (query.paging.offset == 0 || !self.page.rows.is_empty());
+        let is_last = !self.page.has_more && (query.paging.offset == 0 || !self.page.rows.is_empty());
         let seen = is_last.then(|| u64::from(query.paging.offset) + self.page.rows.len() as u64);
         seen.or(self.total)
     }
@@ -134,10 +135,10 @@ impl<I: Copy + Send + 'static> ListAnswer<I> {
             links: Links {
                 prev: (offset > 0).then(|| link(offset.saturating_sub(limit))),
                 this: link(offset),
-                next: self.page.more.then(|| link(offset.saturating_add(limit))),
+                next: self.page.has_more.then(|| link(offset.saturating_add(limit))),
             },
         };
-        let text = serde_json::to_string(&empty).map_err(ApiError::Unwritable)?;
+        let text = serde_json::to_string(&empty).map_err(ApiError::SerializationFailed)?;
         // Nothing before the items has brackets.
         let middle = text.find("[]").map_or(text.len(), |place| place + 1);
         Ok((text[..middle].to_owned(), text[middle..].to_owned()))
@@ -145,16 +146,16 @@ impl<I: Copy + Send + 'static> ListAnswer<I> {
 }
 
 /// The items that are still to be read.
-struct Pieces<I, R> {
+struct ItemStream<I, R> {
     groups: IntoIter<Vec<I>>,
     read: R,
     /// Whether an item was written, so that a comma comes before the next.
-    begun: bool,
-    patience: Duration,
+    has_items: bool,
+    read_timeout: Duration,
     deadline: Instant,
 }
 
-impl<I: Copy + Send + 'static, R> Pieces<I, R> {
+impl<I: Copy + Send + 'static, R> ItemStream<I, R> {
     /// The next items as JSON, or nothing at the end.
     async fn next<T, Reading>(&mut self) -> Result<Option<Vec<u8>>, ApiError>
     where
@@ -166,41 +167,43 @@ impl<I: Copy + Send + 'static, R> Pieces<I, R> {
         if Instant::now() > self.deadline {
             return Err(ApiError::TimedOut);
         }
-        let begun = self.begun;
+        let begun = self.has_items;
         // A client that stops reading in the middle must not stop what has a connection to the database.
         let reading = (self.read)(ids);
         let piece =
-            tokio::spawn(async move { reading.await.map_err(ApiError::from).and_then(|items| text_of(&items, begun)) });
-        let piece = tokio::time::timeout(self.patience, piece).await.map_err(|_| ApiError::TimedOut)?;
+            tokio::spawn(
+                async move { reading.await.map_err(ApiError::from).and_then(|items| write_items(&items, begun)) },
+            );
+        let piece = tokio::time::timeout(self.read_timeout, piece).await.map_err(|_| ApiError::TimedOut)?;
         let text = piece.map_err(ApiError::Panicked)??;
-        self.begun |= !text.is_empty();
+        self.has_items |= !text.is_empty();
         Ok(Some(text))
     }
 }
 
 /// Items, a comma between them, and one before where others went ahead.
-fn text_of<T: Serialize>(items: &[T], mut begun: bool) -> Result<Vec<u8>, ApiError> {
+fn write_items<T: Serialize>(items: &[T], mut begun: bool) -> Result<Vec<u8>, ApiError> {
     let mut text = Vec::new();
     for item in items {
         if begun {
             text.push(b',');
         }
-        serde_json::to_writer(&mut text, item).map_err(ApiError::Unwritable)?;
+        serde_json::to_writer(&mut text, item).map_err(ApiError::SerializationFailed)?;
         begun = true;
     }
     Ok(text)
 }
 
 /// The answer from its second piece on.
-struct Rest<I, R> {
+struct RemainingResponse<I, R> {
     first: Option<Vec<u8>>,
-    pieces: Pieces<I, R>,
+    pieces: ItemStream<I, R>,
     tail: Option<String>,
     span: Span,
     _slot: ListSlot,
 }
 
-impl<I: Copy + Send + 'static, R> Rest<I, R> {
+impl<I: Copy + Send + 'static, R> RemainingResponse<I, R> {
     async fn next<T, Reading>(mut self) -> Result<Option<(Bytes, Self)>, ApiError>
     where
         T: Serialize + 'static,
@@ -223,7 +226,7 @@ impl<I: Copy + Send + 'static, R> Rest<I, R> {
 }
 
 /// The rows that can be read. One that is damaged must not hide all others.
-pub(crate) fn undamaged<T>(rows: Vec<Result<T, StoreError>>) -> impl Iterator<Item = T> {
+pub(crate) fn skip_damaged<T>(rows: Vec<Result<T, StoreError>>) -> impl Iterator<Item = T> {
     rows.into_iter().filter_map(|row| {
         row.inspect_err(|error| {
             tracing::error!(error = error as &dyn std::error::Error, "a row was left out of a list");
@@ -233,10 +236,10 @@ pub(crate) fn undamaged<T>(rows: Vec<Result<T, StoreError>>) -> impl Iterator<It
 }
 
 /// Rows that are read together: few, and together not much longer than the longest row.
-fn groups<I: Copy>(page: &PageRows<I>) -> Vec<Vec<I>> {
+fn group_rows<I: Copy>(page: &PageRows<I>) -> Vec<Vec<I>> {
     let (mut groups, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
     for row in &page.rows {
-        if !group.is_empty() && (group.len() == MOST_ROWS || bytes + row.bytes > MOST_BYTES) {
+        if !group.is_empty() && (group.len() == MAX_GROUP_ROWS || bytes + row.bytes > MAX_GROUP_BYTES) {
             groups.push(std::mem::take(&mut group));
             bytes = 0;
         }
@@ -247,7 +250,7 @@ fn groups<I: Copy>(page: &PageRows<I>) -> Vec<Vec<I>> {
     groups
 }
 
-fn json(body: Body, total: Option<u64>) -> Response {
+fn json_response(body: Body, total: Option<u64>) -> Response {
     let mut response = ([(CONTENT_TYPE, "application/json")], body).into_response();
     if let Some(total) = total {
         response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(total));
@@ -257,10 +260,10 @@ fn json(body: Body, total: Option<u64>) -> Response {
 
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
-const MOST_ROWS: usize = 50;
-const MOST_BYTES: u64 = 64 * 1024;
+const MAX_GROUP_ROWS: usize = 50;
+const MAX_GROUP_BYTES: u64 = 64 * 1024;
 /// A client that reads a byte now and then holds a slot no longer than this.
-const LONGEST_ANSWER: Duration = Duration::from_mins(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(10);
 
 #[cfg(test)]
 mod tests {
@@ -269,14 +272,14 @@ mod tests {
 
     fn sizes(bytes: &[u64]) -> Vec<usize> {
         let rows = bytes.iter().zip(0u8..).map(|(&bytes, id)| ListedRow { id, bytes }).collect();
-        groups(&PageRows { rows, more: false }).iter().map(Vec::len).collect()
+        group_rows(&PageRows { rows, has_more: false }).iter().map(Vec::len).collect()
     }
 
     #[test]
     fn a_group_is_bounded_in_rows_and_bytes_and_none_is_empty() {
         assert!(sizes(&[]).is_empty());
         assert_eq!(sizes(&[0; 120]), [50, 50, 20]);
-        assert_eq!(sizes(&[MOST_BYTES / 2; 5]), [2, 2, 1]);
-        assert_eq!(sizes(&[10 * MOST_BYTES, 1, 1, MOST_BYTES]), [1, 2, 1]);
+        assert_eq!(sizes(&[MAX_GROUP_BYTES / 2; 5]), [2, 2, 1]);
+        assert_eq!(sizes(&[10 * MAX_GROUP_BYTES, 1, 1, MAX_GROUP_BYTES]), [1, 2, 1]);
     }
 }

@@ -2,14 +2,15 @@
 //! serve the commands also where no daemon runs and they ask the store themselves.
 
 mod deliveries;
-mod listed;
+mod id_list;
 mod overdue;
 
 pub use deliveries::{
-    DELIVERIES, DeliveriesAnswer, DeliveriesRequest, DeliveryPage, DeliveryProgress, DeliveryState, page_of, rows_of,
+    DELIVERIES_PATH, DeliveriesAnswer, DeliveriesRequest, DeliveryPage, DeliveryProgress, DeliveryState, load_page,
+    load_progress_page,
 };
-pub use listed::{ListedIds, MOST_IDS};
-pub use overdue::{OVERDUE, OverdueAnswer, OverdueEntry, overdue};
+pub use id_list::{IdList, MOST_IDS};
+pub use overdue::{OVERDUE_PATH, OverdueAnswer, OverdueEntry, find_overdue};
 
 use std::collections::HashSet;
 
@@ -21,37 +22,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::back_off::FailureStreak;
-use crate::domain::hold::Deferral;
+use crate::domain::deferral::Deferral;
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::moment::Moment;
 use crate::domain::state;
 use crate::domain::text::RemoteMessage;
 use crate::http::Api;
-use crate::http::body::{Body, Wire};
-use crate::http::control::listed::QueriedIds;
+use crate::http::body::{Body, FieldValue};
+use crate::http::control::id_list::QueryIds;
 use crate::http::errors::ApiError;
-use crate::store::{MOST_DUE, NewestSummary, Progress, Store, StoreError};
+use crate::store::{AutoCertificateProgress, MAX_DUE, NewestCertificateSummary, Store, StoreError};
 
 /// The path of renewals.
 pub const RENEWALS: &str = "/control/renewals";
 /// The path of the question how renewals go.
-pub const PROGRESS: &str = "/control/progress";
+pub const PROGRESS_PATH: &str = "/control/progress";
 /// The path of the question whether all is issued.
-pub const ISSUED: &str = "/control/issued";
+pub const ISSUED_PATH: &str = "/control/issued";
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
-        .route(RENEWALS, get(progress_by_query).post(renew).layer(DefaultBodyLimit::max(MAX_NAMES)))
-        .route(PROGRESS, post(progress))
-        .route(DELIVERIES, get(deliveries::progress_by_query).post(deliveries::progress))
-        .route(ISSUED, get(issued))
-        .route(OVERDUE, get(overdue::answer))
+        .route(RENEWALS, get(progress_by_query).post(renew).layer(DefaultBodyLimit::max(MAX_NAMES_SIZE)))
+        .route(PROGRESS_PATH, post(progress))
+        .route(DELIVERIES_PATH, get(deliveries::progress_by_query).post(deliveries::progress))
+        .route(ISSUED_PATH, get(issued))
+        .route(OVERDUE_PATH, get(overdue::answer))
 }
 
 /// Whether a request only looks, which those who wait do many times a second.
 pub(crate) fn is_poll(method: &Method, path: &str) -> bool {
     match path {
-        PROGRESS | DELIVERIES | ISSUED | OVERDUE => true,
+        PROGRESS_PATH | DELIVERIES_PATH | ISSUED_PATH | OVERDUE_PATH => true,
         RENEWALS => method == Method::GET,
         _ => false,
     }
@@ -118,9 +119,9 @@ pub struct RenewalProgress {
     pub runs: u64,
     /// What keeps the order back for its provider's sake.
     #[serde(default)]
-    pub hold: Option<RenewalTrouble>,
+    pub hold: Option<RenewalFailure>,
     /// What went wrong since the last success.
-    pub trouble: Option<RenewalTrouble>,
+    pub trouble: Option<RenewalFailure>,
     /// The newest certificate.
     pub newest: Option<NewestIssued>,
     /// Whether the auto-certificate was deleted meanwhile.
@@ -130,7 +131,7 @@ pub struct RenewalProgress {
 /// What keeps a renewal from succeeding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RenewalTrouble {
+pub struct RenewalFailure {
     /// What happened, for people.
     pub message: RemoteMessage,
     /// When it is tried again, RFC 3339.
@@ -156,7 +157,7 @@ pub struct IssuedAnswer {
     /// How many auto-certificates there are.
     pub total: u64,
     /// At most 1,000 of those that are not in service.
-    pub missing: Vec<Missing>,
+    pub missing: Vec<NotInServiceEntry>,
     /// How many are not in service.
     #[serde(default)]
     pub missing_total: u64,
@@ -165,7 +166,7 @@ pub struct IssuedAnswer {
 /// An auto-certificate that is not in service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Missing {
+pub struct NotInServiceEntry {
     /// Its id.
     pub id: AutoCertificateId,
     /// Its name.
@@ -179,7 +180,7 @@ pub struct Missing {
 /// Asks for renewals; how they stood is read first, so that no end of a run goes unseen.
 async fn renew(State(api): State<Api>, Body(request): Body<RenewalRequest>) -> Result<Json<RenewalAnswer>, ApiError> {
     let answer = ask(&api.store, &request.names, api.clock.now()).await?;
-    api.wake.nudge();
+    api.wake.notify();
     Ok(Json(answer))
 }
 
@@ -190,10 +191,10 @@ async fn renew(State(api): State<Api>, Body(request): Body<RenewalRequest>) -> R
 /// Where the store fails.
 pub async fn ask(store: &Store, names: &[String], now: Moment) -> Result<RenewalAnswer, StoreError> {
     if names.is_empty() {
-        let due = store.due(now).await?;
-        let more = i64::try_from(due.len()).is_ok_and(|due| due >= MOST_DUE);
-        let ids = once_each(store.at_work().await?.into_iter().chain(due));
-        return Ok(RenewalAnswer { targets: targets(store, &ids).await?, unknown: Vec::new(), more });
+        let due = store.due_auto_certificates(now).await?;
+        let more = i64::try_from(due.len()).is_ok_and(|due| due >= MAX_DUE);
+        let ids = deduplicate(store.auto_certificates_at_work().await?.into_iter().chain(due));
+        return Ok(RenewalAnswer { targets: load_targets(store, &ids).await?, unknown: Vec::new(), more });
     }
     let matching = store.matching_auto_certificates(names).await?;
     let unknown: Vec<String> =
@@ -201,21 +202,21 @@ pub async fn ask(store: &Store, names: &[String], now: Moment) -> Result<Renewal
     if !unknown.is_empty() {
         return Ok(RenewalAnswer { unknown, ..RenewalAnswer::default() });
     }
-    let ids = once_each(matching.into_iter().flatten());
-    let targets = targets(store, &ids).await?;
+    let ids = deduplicate(matching.into_iter().flatten());
+    let targets = load_targets(store, &ids).await?;
     for ids in ids.chunks(MOST_IDS) {
         store.request_renewals(ids).await?;
     }
     Ok(RenewalAnswer { targets, ..RenewalAnswer::default() })
 }
 
-fn once_each(ids: impl Iterator<Item = AutoCertificateId>) -> Vec<AutoCertificateId> {
+fn deduplicate(ids: impl Iterator<Item = AutoCertificateId>) -> Vec<AutoCertificateId> {
     let mut seen = HashSet::new();
     ids.filter(|id| seen.insert(*id)).collect()
 }
 
 /// How these stand before anything is asked for.
-async fn targets(store: &Store, ids: &[AutoCertificateId]) -> Result<Vec<RenewalTarget>, StoreError> {
+async fn load_targets(store: &Store, ids: &[AutoCertificateId]) -> Result<Vec<RenewalTarget>, StoreError> {
     let mut targets = Vec::with_capacity(ids.len());
     for ids in ids.chunks(MOST_IDS) {
         targets.extend(store.progress(ids).await?.into_iter().map(RenewalTarget::from));
@@ -223,22 +224,19 @@ async fn targets(store: &Store, ids: &[AutoCertificateId]) -> Result<Vec<Renewal
     Ok(targets)
 }
 
-async fn progress(
-    State(api): State<Api>,
-    Body(request): Body<ListedIds>,
-) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
-    progress_of(&api, &request.ids()?).await
+async fn progress(State(api): State<Api>, Body(request): Body<IdList>) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
+    load_progress(&api, &request.ids()?).await
 }
 
 /// As commands of the former release ask.
 async fn progress_by_query(
     State(api): State<Api>,
-    QueriedIds(ids): QueriedIds,
+    QueryIds(ids): QueryIds,
 ) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
-    progress_of(&api, &ids).await
+    load_progress(&api, &ids).await
 }
 
-async fn progress_of(api: &Api, ids: &[AutoCertificateId]) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
+async fn load_progress(api: &Api, ids: &[AutoCertificateId]) -> Result<Json<Vec<RenewalProgress>>, ApiError> {
     let found = api.store.progress(ids).await?;
     Ok(Json(found.into_iter().map(RenewalProgress::from).collect()))
 }
@@ -246,30 +244,31 @@ async fn progress_of(api: &Api, ids: &[AutoCertificateId]) -> Result<Json<Vec<Re
 /// Tells which auto-certificates are not in service.
 async fn issued(State(api): State<Api>) -> Result<Json<IssuedAnswer>, ApiError> {
     let now = api.clock.now();
-    let unserved = api.store.unserved(&api.instance, now, MOST_MISSING).await?;
-    let missing = unserved.lacking.iter().map(|lacking| Missing::at(lacking, now)).collect();
-    Ok(Json(IssuedAnswer { total: unserved.total, missing, missing_total: unserved.lacking_total }))
+    let unserved = api.store.not_in_service(&api.instance, now, MAX_MISSING).await?;
+    let missing =
+        unserved.affected.iter().map(|lacking| NotInServiceEntry::from_auto_certificate(lacking, now)).collect();
+    Ok(Json(IssuedAnswer { total: unserved.total, missing, missing_total: unserved.affected_total }))
 }
 
-impl Wire for RenewalRequest {
+impl FieldValue for RenewalRequest {
     const KIND: &'static str = r#"an object such as {"names": ["www.example.com"]}"#;
 }
 
-impl Missing {
-    fn at(lacking: &AutoCertificate, now: Moment) -> Self {
+impl NotInServiceEntry {
+    fn from_auto_certificate(lacking: &AutoCertificate, now: Moment) -> Self {
         let issued = lacking.standing.newest.is_some_and(|newest| now < newest.not_after);
-        let of_issuance = || state::of_auto_certificate(&lacking.standing, now).message;
+        let of_issuance = || state::auto_certificate_state(&lacking.standing, now).message;
         Self {
             id: lacking.id,
-            message: if issued { UNDELIVERED.into() } else { of_issuance().into() },
+            message: if issued { UNDELIVERED_MESSAGE.into() } else { of_issuance().into() },
             name: lacking.name.to_string(),
             common_name: lacking.common_name.sent().to_owned(),
         }
     }
 }
 
-impl From<Progress> for RenewalTarget {
-    fn from(progress: Progress) -> Self {
+impl From<AutoCertificateProgress> for RenewalTarget {
+    fn from(progress: AutoCertificateProgress) -> Self {
         Self {
             id: progress.id,
             name: progress.name.to_string(),
@@ -281,44 +280,44 @@ impl From<Progress> for RenewalTarget {
     }
 }
 
-impl From<Progress> for RenewalProgress {
-    fn from(progress: Progress) -> Self {
+impl From<AutoCertificateProgress> for RenewalProgress {
+    fn from(progress: AutoCertificateProgress) -> Self {
         Self {
             id: progress.id,
             name: progress.name.to_string(),
             common_name: progress.common_name,
             stage: progress.stage.map(|stage| stage.to_string()),
-            doing: progress.stage.map(|stage| stage.doing().to_owned()),
+            doing: progress.stage.map(|stage| stage.describe().to_owned()),
             running: progress.running,
             requested: progress.renewal_requested,
             runs: progress.runs,
-            hold: progress.hold.map(RenewalTrouble::from),
-            trouble: progress.trouble.map(RenewalTrouble::from),
+            hold: progress.deferral.map(RenewalFailure::from),
+            trouble: progress.failure_streak.map(RenewalFailure::from),
             newest: progress.newest.map(NewestIssued::from),
             deleted: progress.deleted,
         }
     }
 }
 
-impl From<FailureStreak> for RenewalTrouble {
+impl From<FailureStreak> for RenewalFailure {
     fn from(trouble: FailureStreak) -> Self {
         Self { message: trouble.last.message, next_try: trouble.next_try.to_string() }
     }
 }
 
-impl From<Deferral> for RenewalTrouble {
+impl From<Deferral> for RenewalFailure {
     fn from(hold: Deferral) -> Self {
         Self { message: hold.to_string().into(), next_try: hold.until.to_string() }
     }
 }
 
-impl From<NewestSummary> for NewestIssued {
-    fn from(newest: NewestSummary) -> Self {
+impl From<NewestCertificateSummary> for NewestIssued {
+    fn from(newest: NewestCertificateSummary) -> Self {
         Self { id: newest.id, serial_number: newest.serial_number, not_after: newest.not_after.to_string() }
     }
 }
 
 /// In bytes: more than a command line has room for, however much of it JSON must escape.
-const MAX_NAMES: usize = 16 * 1024 * 1024;
-const MOST_MISSING: u32 = 1_000;
-const UNDELIVERED: &str = "issued, but not delivered; `autocertd deliveries` tells why";
+const MAX_NAMES_SIZE: usize = 16 * 1024 * 1024;
+const MAX_MISSING: u32 = 1_000;
+const UNDELIVERED_MESSAGE: &str = "issued, but not delivered; `autocertd deliveries` tells why";

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use crate::http::errors::ApiError;
 
 /// Runs what may write in a task of its own.
-pub(super) async fn run(request: Request, next: Next) -> Response {
+pub(super) async fn run_detached(request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
     }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::domain::declared::DeclaredKey;
 use crate::domain::text::RemoteMessage;
-use crate::store::{StoreError, ProviderUsers};
+use crate::store::{ProviderUsers, StoreError};
 
 /// Why a request is not answered as asked.
 #[derive(Debug)]
@@ -23,35 +23,35 @@ pub(crate) enum ApiError {
     /// A token that may only look tried to change something.
     ReadOnly,
     /// Another user of this machine knocked at the Unix socket.
-    OtherUser,
+    ForeignUser,
     /// No resource has this id.
     NoResource,
     /// No operation has this path.
     NoRoute,
     /// The path is right, the method is not.
-    Method,
+    MethodNotAllowed,
     /// The query has these faults.
-    Query(Vec<Fault>),
+    InvalidQuery(Vec<Fault>),
     /// The body could not be read to its end.
-    CutBody,
+    TruncatedBody,
     /// The body did not arrive in time.
-    SlowBody,
+    BodyTimedOut,
     /// The body is no JSON.
     BrokenJson(serde_json::Error),
     /// The body is over [`MAX_BODY`](crate::http::body::MAX_BODY).
-    LargeBody,
+    BodyTooLarge,
     /// The content type is not JSON.
-    MediaType,
+    UnsupportedMediaType,
     /// The body has these content codings.
-    Encoding(RemoteMessage),
+    UnsupportedEncoding(RemoteMessage),
     /// The body has these faults.
     Body(Vec<Fault>),
     /// There are as many as the settings allow.
-    LimitReached(Limit),
+    LimitReached(ResourceLimit),
     /// These auto-certificates still use the provider.
     ProviderInUse(ProviderUsers),
     /// The CA is still to revoke the certificate.
-    RevocationLeft,
+    RevocationPending,
     /// The settings file declares the resource under this key.
     Declared(DeclaredKey),
     /// The request took longer than the settings allow.
@@ -59,7 +59,7 @@ pub(crate) enum ApiError {
     /// As many lists as allowed are being read by slow clients.
     TooManyLists,
     /// An answer could not be written as JSON.
-    Unwritable(serde_json::Error),
+    SerializationFailed(serde_json::Error),
     /// Reading a part of a list, or a request that writes, panicked.
     Panicked(tokio::task::JoinError),
     /// Too many requests are running.
@@ -70,8 +70,8 @@ pub(crate) enum ApiError {
 
 /// How many of something the settings allow.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
-    pub(crate) most: u32,
+pub(crate) struct ResourceLimit {
+    pub(crate) max: u32,
     /// What is counted.
     pub(crate) of: &'static str,
     pub(crate) setting: &'static str,
@@ -106,14 +106,18 @@ pub struct ErrorMessage {
 impl ErrorBody {
     /// The body of a 500, which reveals nothing but where to look.
     pub(crate) fn internal(request_id: &str) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, [format!("internal error; request id {request_id}")])
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            INTERNAL_CODE,
+            [format!("internal error; request id {request_id}")],
+        )
     }
 
     fn new(status: StatusCode, code: &str, messages: impl IntoIterator<Item = String>) -> Self {
         // Some repeat what was sent.
         let messages = messages.into_iter().map(|message| ErrorMessage {
             error_code: code.to_owned(),
-            message: RemoteMessage::several(&message).to_string(),
+            message: RemoteMessage::from_statements(&message).to_string(),
         });
         Self { http_status: status.as_u16(), messages: messages.collect() }
     }
@@ -122,20 +126,20 @@ impl ErrorBody {
 impl ApiError {
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Query(_) | Self::CutBody | Self::BrokenJson(_) => StatusCode::BAD_REQUEST,
+            Self::InvalidQuery(_) | Self::TruncatedBody | Self::BrokenJson(_) => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::ReadOnly | Self::OtherUser => StatusCode::FORBIDDEN,
+            Self::ReadOnly | Self::ForeignUser => StatusCode::FORBIDDEN,
             Self::NoResource | Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::ProviderInUse(_) | Self::RevocationLeft | Self::Declared(_) => StatusCode::CONFLICT,
-            Self::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MediaType | Self::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::ProviderInUse(_) | Self::RevocationPending | Self::Declared(_) => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(_) | Self::LimitReached(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TimedOut | Self::Busy | Self::TooManyLists | Self::Store(StoreError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Store(_) | Self::Unwritable(_) | Self::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Store(_) | Self::SerializationFailed(_) | Self::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -143,53 +147,57 @@ impl ApiError {
     const fn code(&self) -> &'static str {
         match self {
             Self::Unauthenticated => "paas-auth-1",
-            Self::ReadOnly | Self::OtherUser => "paas-feature-1",
-            Self::Query(_) | Self::CutBody | Self::BrokenJson(_) => "paas-validation-1",
+            Self::ReadOnly | Self::ForeignUser => "paas-feature-1",
+            Self::InvalidQuery(_) | Self::TruncatedBody | Self::BrokenJson(_) => "paas-validation-1",
             Self::NoResource => "autocertd-not-found-1",
             Self::NoRoute => "autocertd-not-found-2",
-            Self::Method => "autocertd-method-1",
+            Self::MethodNotAllowed => "autocertd-method-1",
             Self::ProviderInUse(_) => "autocertd-in-use-1",
-            Self::RevocationLeft => "autocertd-revocation-1",
+            Self::RevocationPending => "autocertd-revocation-1",
             Self::Declared(_) => "autocertd-declared-1",
-            Self::LargeBody => "autocertd-body-size-1",
-            Self::MediaType => "autocertd-media-type-1",
-            Self::Encoding(_) => ENCODING,
+            Self::BodyTooLarge => "autocertd-body-size-1",
+            Self::UnsupportedMediaType => "autocertd-media-type-1",
+            Self::UnsupportedEncoding(_) => ENCODING_CODE,
             Self::Body(_) => "autocertd-property-1",
             Self::LimitReached(_) => "autocertd-limit-1",
             Self::TimedOut => "autocertd-timeout-1",
-            Self::SlowBody => "autocertd-timeout-2",
+            Self::BodyTimedOut => "autocertd-timeout-2",
             Self::TooManyLists | Self::Busy => "autocertd-busy-1",
             Self::Store(StoreError::Unavailable(_)) => "autocertd-unavailable-1",
-            Self::Store(_) | Self::Unwritable(_) | Self::Panicked(_) => INTERNAL,
+            Self::Store(_) | Self::SerializationFailed(_) | Self::Panicked(_) => INTERNAL_CODE,
         }
     }
 
     fn messages(self) -> Vec<String> {
         let message = match self {
-            Self::Query(faults) | Self::Body(faults) => return listed(faults),
+            Self::InvalidQuery(faults) | Self::Body(faults) => return fault_messages(faults),
             Self::Unauthenticated => "the bearer token is missing, unknown or revoked".to_owned(),
             Self::ReadOnly => "this token may only read".to_owned(),
-            Self::OtherUser => "only root and the user of the daemon may use this socket".to_owned(),
+            Self::ForeignUser => "only root and the user of the daemon may use this socket".to_owned(),
             Self::NoResource => "there is no such resource".to_owned(),
             Self::NoRoute => "there is no such path; GET /openapi.json lists all of them".to_owned(),
-            Self::Method => "this path does not have this method; the Allow header lists those it has".to_owned(),
-            Self::CutBody => "the body ended too early".to_owned(),
+            Self::MethodNotAllowed => {
+                "this path does not have this method; the Allow header lists those it has".to_owned()
+            }
+            Self::TruncatedBody => "the body ended too early".to_owned(),
             Self::BrokenJson(error) => format!("the body is not valid JSON: {error}"),
-            Self::LargeBody => "the body is over 1 MiB".to_owned(),
-            Self::MediaType => "the body must be JSON: send Content-Type: application/json".to_owned(),
-            Self::Encoding(encoding) => format!("the body has the content encoding {encoding}; send it without one"),
-            Self::LimitReached(Limit { most, of, setting }) => {
+            Self::BodyTooLarge => "the body is over 1 MiB".to_owned(),
+            Self::UnsupportedMediaType => "the body must be JSON: send Content-Type: application/json".to_owned(),
+            Self::UnsupportedEncoding(encoding) => {
+                format!("the body has the content encoding {encoding}; send it without one")
+            }
+            Self::LimitReached(ResourceLimit { max: most, of, setting }) => {
                 format!("the limit of {most} {of} is reached; delete one, or raise the setting {setting}")
             }
             Self::ProviderInUse(users) => {
                 let named = users.first.iter().map(|(id, name)| format!("{name} ({id})"));
-                let named: Vec<String> = named.chain(users.more.then(|| "and others".to_owned())).collect();
+                let named: Vec<String> = named.chain(users.has_more.then(|| "and others".to_owned())).collect();
                 format!(
                     "auto-certificates still use this provider and would never be renewed again; delete them first: {}",
                     named.join(", ")
                 )
             }
-            Self::RevocationLeft => {
+            Self::RevocationPending => {
                 "the CA has not revoked this certificate yet, and cannot be told to without it; delete \
                                      it once its message says that it is revoked, or once it has expired"
                     .to_owned()
@@ -199,11 +207,11 @@ impl ApiError {
             Self::TooManyLists => {
                 "too many lists are being read at the same time; read those to their end, or try again".to_owned()
             }
-            Self::Unwritable(_) | Self::Panicked(_) => "the answer could not be made".to_owned(),
+            Self::SerializationFailed(_) | Self::Panicked(_) => "the answer could not be made".to_owned(),
             Self::Store(StoreError::Unavailable(fault)) => {
                 format!("the store cannot be used at the moment: {}", fault.cause)
             }
-            Self::SlowBody => "the body did not arrive in time; send it again without pauses".to_owned(),
+            Self::BodyTimedOut => "the body did not arrive in time; send it again without pauses".to_owned(),
             Self::Busy => "too many requests are running; read their responses, or try again later".to_owned(),
             Self::Store(_) => "the store cannot be reached at the moment; try again".to_owned(),
         };
@@ -212,9 +220,9 @@ impl ApiError {
 }
 
 /// The faults, of many the first.
-fn listed(faults: Vec<Fault>) -> Vec<String> {
-    let left = faults.len().saturating_sub(MOST_FAULTS);
-    let first = faults.into_iter().take(MOST_FAULTS).map(|Fault(text)| text);
+fn fault_messages(faults: Vec<Fault>) -> Vec<String> {
+    let left = faults.len().saturating_sub(MAX_FAULTS);
+    let first = faults.into_iter().take(MAX_FAULTS).map(|Fault(text)| text);
     first.chain((left > 0).then(|| format!("{left} more faults are not listed"))).collect()
 }
 
@@ -222,7 +230,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Declared(key) => Self::Declared(key),
-            StoreError::RevocationLeft => Self::RevocationLeft,
+            StoreError::RevocationPending => Self::RevocationPending,
             error => Self::Store(error),
         }
     }
@@ -233,7 +241,7 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
-            Self::Unwritable(error) => error.fmt(f),
+            Self::SerializationFailed(error) => error.fmt(f),
             Self::Panicked(error) => error.fmt(f),
             _ => f.write_str(self.code()),
         }
@@ -258,7 +266,7 @@ impl IntoResponse for ApiError {
                 None
             }
             Self::Store(error) => Some(error),
-            Self::Unwritable(error) => Some(error),
+            Self::SerializationFailed(error) => Some(error),
             Self::Panicked(error) => Some(error),
             _ => None,
         };
@@ -275,7 +283,7 @@ impl IntoResponse for ApiError {
             StatusCode::UNAUTHORIZED => {
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::UNSUPPORTED_MEDIA_TYPE if code == ENCODING => {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE if code == ENCODING_CODE => {
                 response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
@@ -289,6 +297,6 @@ impl IntoResponse for ApiError {
 
 /// Whole seconds; clients honour nothing else.
 pub(crate) const RETRY_AFTER_SECONDS: &str = "5";
-const ENCODING: &str = "autocertd-media-type-2";
-const MOST_FAULTS: usize = 32;
-const INTERNAL: &str = "autocertd-internal-1";
+const ENCODING_CODE: &str = "autocertd-media-type-2";
+const MAX_FAULTS: usize = 32;
+const INTERNAL_CODE: &str = "autocertd-internal-1";

@@ -58,14 +58,14 @@ pub(crate) async fn alive() -> Json<Health> {
             headers(("Retry-After" = i32, description = "After how many seconds to try again")))))]
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
     let readiness = match api.store.check_writable().await {
-        Ok(()) => return Json(Readiness::of(&api, true, "reads and writes".to_owned())).into_response(),
+        Ok(()) => return Json(Readiness::new(&api, true, "reads and writes".to_owned())).into_response(),
         Err(StoreError::Unavailable(fault)) => {
             tracing::debug!(%fault, "not ready");
-            Readiness::of(&api, false, fault.cause.to_string())
+            Readiness::new(&api, false, fault.cause.to_string())
         }
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready: the store cannot be written");
-            Readiness::of(&api, false, "cannot be written; the log says why".to_owned())
+            Readiness::new(&api, false, "cannot be written; the log says why".to_owned())
         }
     };
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], Json(readiness)).into_response()
@@ -73,24 +73,24 @@ pub(crate) async fn ready(State(api): State<Api>) -> Response {
 
 impl Readiness {
     /// What is not as it should be, each in words.
-    pub fn faults(&self) -> impl Iterator<Item = String> {
+    pub fn describe_faults(&self) -> impl Iterator<Item = String> {
         self.checks.iter().filter(|check| !check.ok).map(|check| format!("{}: {}", check.name, check.detail))
     }
 
     /// The store decides; what else was looked at is only told.
-    fn of(api: &Api, ok: bool, detail: String) -> Self {
+    fn new(api: &Api, ok: bool, detail: String) -> Self {
         let store = Check { name: "store".to_owned(), ok, detail };
-        let credentials = Check::of_credentials(&api.credentials.list(), api.clock.now());
+        let credentials = Check::from_credentials(&api.credentials.list(), api.clock.now());
         Self { ready: ok, checks: std::iter::once(store).chain(credentials).collect() }
     }
 }
 
 impl Check {
     /// Nothing where no end is known.
-    fn of_credentials(known: &[Credential], now: Moment) -> Option<Self> {
-        let words = |credential: &Credential| credential.caution(now).unwrap_or_else(|| credential.to_string());
+    fn from_credentials(known: &[Credential], now: Moment) -> Option<Self> {
+        let words = |credential: &Credential| credential.expiry_warning(now).unwrap_or_else(|| credential.to_string());
         let detail = known.iter().map(words).collect::<Vec<_>>().join("; ");
-        let ok = !known.iter().any(|credential| credential.is_over(now));
+        let ok = !known.iter().any(|credential| credential.is_expired(now));
         (!known.is_empty()).then_some(Self { name: "credentials".to_owned(), ok, detail })
     }
 }

@@ -13,49 +13,51 @@ use crate::http::errors::ApiError;
 
 /// The slots of all lists. Clones share them.
 #[derive(Clone, Debug)]
-pub struct ListSlots(Arc<Slots>);
+pub struct ListSlots(Arc<ListSlotsInner>);
 
 #[derive(Debug)]
-struct Slots {
-    all: Arc<Semaphore>,
+struct ListSlotsInner {
+    total: Arc<Semaphore>,
     shares: Mutex<HashMap<(Uuid, String), Arc<Semaphore>>>,
 }
 
 /// The right to answer one list; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ListSlot {
-    _of_actor: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    _actor_permit: OwnedSemaphorePermit,
+    _total_permit: OwnedSemaphorePermit,
 }
 
 impl ListSlots {
     /// Waits for a slot, for as long as a client has patience for.
-    pub(crate) async fn take(&self, actor: &Actor) -> Result<ListSlot, ApiError> {
-        let share = self.share_of(actor);
+    pub(crate) async fn acquire(&self, actor: &Actor) -> Result<ListSlot, ApiError> {
+        let share = self.actor_share(actor);
         let slot = async {
             let of_actor = share.acquire_owned().await.ok()?;
-            let of_all = Arc::clone(&self.0.all).acquire_owned().await.ok()?;
-            Some(ListSlot { _of_actor: of_actor, _of_all: of_all })
+            let of_all = Arc::clone(&self.0.total).acquire_owned().await.ok()?;
+            Some(ListSlot { _actor_permit: of_actor, _total_permit: of_all })
         };
-        tokio::time::timeout(LONGEST_WAIT, slot).await.ok().flatten().ok_or(ApiError::TooManyLists)
+        tokio::time::timeout(ACQUIRE_TIMEOUT, slot).await.ok().flatten().ok_or(ApiError::TooManyLists)
     }
 
-    fn share_of(&self, actor: &Actor) -> Arc<Semaphore> {
+    fn actor_share(&self, actor: &Actor) -> Arc<Semaphore> {
         let mut shares = self.0.shares.lock().unwrap_or_else(PoisonError::into_inner);
         // A share that nobody holds or waits for is as good as a new one.
         shares.retain(|_, share| Arc::strong_count(share) > 1);
-        let share = shares.entry((actor.id, actor.name.clone())).or_insert_with(|| Arc::new(Semaphore::new(OF_ACTOR)));
+        let share = shares
+            .entry((actor.id, actor.name.clone()))
+            .or_insert_with(|| Arc::new(Semaphore::new(MAX_LISTS_PER_ACTOR)));
         Arc::clone(share)
     }
 }
 
 impl Default for ListSlots {
     fn default() -> Self {
-        Self(Arc::new(Slots { all: Arc::new(Semaphore::new(OF_ALL)), shares: Mutex::default() }))
+        Self(Arc::new(ListSlotsInner { total: Arc::new(Semaphore::new(MAX_LISTS)), shares: Mutex::default() }))
     }
 }
 
 /// Each holds some 200 KB at most.
-const OF_ALL: usize = 64;
-const OF_ACTOR: usize = 16;
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const MAX_LISTS: usize = 64;
+const MAX_LISTS_PER_ACTOR: usize = 16;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,9 +5,9 @@
 mod activity;
 mod connection;
 mod connections;
-mod request;
-mod response;
-mod stream;
+mod observed_stream;
+mod paced_body;
+mod timed_body;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::activity::Activity;
+pub(crate) use self::activity::ConnectionActivity;
 use self::connections::Connections;
-pub(crate) use self::request::BodyTimedOut;
-use crate::config::LEAST_GRACE;
+pub(crate) use self::timed_body::BodyTimedOut;
+use crate::config::MIN_STOP_GRACE;
 use crate::config::api::ApiSection;
 use crate::domain::client_network::ClientNetwork;
 use crate::http::auth::Peer;
@@ -32,37 +32,37 @@ use crate::runtime::descriptors;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Connections at once.
-    pub connections: usize,
+    pub max_connections: usize,
     /// Of these, those of one client network that have not authenticated.
-    pub of_network: usize,
+    pub max_per_network: usize,
     /// Requests at once, over all connections, until their response is handed over.
-    pub requests: usize,
+    pub max_requests: usize,
     /// How long a request waits for its turn when there are more than that.
-    pub queue: Duration,
+    pub queue_timeout: Duration,
     /// How long the head of a request may take, and a new connection for its first one.
-    pub head: Duration,
+    pub head_timeout: Duration,
     /// How long the body of a request may take.
     pub body: Duration,
     /// How long a body may arrive without a byte, or a response wait for its reader.
-    pub stall: Duration,
+    pub stall_timeout: Duration,
     /// How long a connection may be open without a request.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
     /// How long running requests may go on after the stop has begun.
-    pub grace: Duration,
+    pub stop_grace: Duration,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
-            connections: MOST_CONNECTIONS,
-            of_network: MOST_CONNECTIONS / 2,
-            requests: MOST_REQUESTS,
-            queue: Duration::from_secs(10),
-            head: Duration::from_secs(10),
+            max_connections: MAX_CONNECTIONS,
+            max_per_network: MAX_CONNECTIONS / 2,
+            max_requests: MAX_REQUESTS,
+            queue_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
             body: Duration::from_secs(20),
-            stall: Duration::from_secs(20),
-            idle: Duration::from_mins(1),
-            grace: LEAST_GRACE,
+            stall_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_mins(1),
+            stop_grace: MIN_STOP_GRACE,
         }
     }
 }
@@ -70,32 +70,32 @@ impl Default for ConnectionLimits {
 impl ConnectionLimits {
     /// The limits of the settings, as far as the file descriptors of this process allow.
     pub fn from_config(section: &ApiSection) -> Self {
-        let most = descriptors::share(2, usize::MAX);
+        let most = descriptors::connection_share(2, usize::MAX);
         let wanted = section.max_connections.map(|number| usize::try_from(number).unwrap_or(usize::MAX));
-        let connections = wanted.unwrap_or_else(|| descriptors::share(4, MOST_CONNECTIONS));
+        let connections = wanted.unwrap_or_else(|| descriptors::connection_share(4, MAX_CONNECTIONS));
         if connections > most {
             tracing::warn!(
                 "api.max_connections = {connections} is more than half of the {} file descriptors of this process: {most} \
                  are used; lower it, or raise LimitNOFILE= of the unit or the container's nofile limit",
-                descriptors::limit()
+                descriptors::soft_limit()
             );
         }
-        Self::of_connections(connections.min(most))
+        Self::for_connections(connections.min(most))
     }
 
     /// The limits of the Unix socket: its clients are few, and all of this machine.
     pub fn local() -> Self {
-        let connections = descriptors::share(8, MOST_LOCAL_CONNECTIONS);
-        Self { of_network: connections, requests: connections, ..Self::of_connections(connections) }
+        let connections = descriptors::connection_share(8, MAX_LOCAL_CONNECTIONS);
+        Self { max_per_network: connections, max_requests: connections, ..Self::for_connections(connections) }
     }
 
-    fn of_connections(connections: usize) -> Self {
-        Self { connections, of_network: connections.div_ceil(2), ..Self::default() }
+    fn for_connections(max_connections: usize) -> Self {
+        Self { max_connections, max_per_network: max_connections.div_ceil(2), ..Self::default() }
     }
 
     /// How often each connection is looked at.
-    fn look_every(&self) -> Duration {
-        let shortest = self.head.min(self.stall).min(self.idle);
+    fn check_interval(&self) -> Duration {
+        let shortest = self.head_timeout.min(self.stall_timeout).min(self.idle_timeout);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
     }
 }
@@ -126,11 +126,11 @@ async fn accept(listener: &impl Listen, router: &Router, connections: &Arc<Conne
                     connections.spawn(connection::serve(stream, client, router.clone(), place));
                 }
             }
-            Err(error) if concerns_one_connection(&error) => tracing::debug!(%error, "a connection was not accepted"),
+            Err(error) if is_connection_error(&error) => tracing::debug!(%error, "a connection was not accepted"),
             Err(error) => {
                 // Mostly there are no file descriptors left, which the rest of the process needs as well.
-                connections.make_room_after(&error);
-                let _ = stopping.run_until_cancelled(tokio::time::sleep(AFTER_ERROR)).await;
+                connections.make_room_after_error(&error);
+                let _ = stopping.run_until_cancelled(tokio::time::sleep(ACCEPT_RETRY_DELAY)).await;
             }
         }
     }
@@ -142,19 +142,19 @@ pub(super) trait Listen: Send + Sync {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
     /// The next connection. Safe to cancel.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Client)>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, ConnectedClient)>> + Send;
 }
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Client {
+pub(super) enum ConnectedClient {
     /// Somebody on the network.
     Remote(SocketAddr),
     /// A process of this machine.
     Local(Peer),
 }
 
-impl Client {
+impl ConnectedClient {
     /// Processes of this machine count together.
     fn network(self) -> Option<ClientNetwork> {
         match self {
@@ -167,34 +167,34 @@ impl Client {
 impl Listen for TcpListener {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<(TcpStream, Client)> {
+    async fn accept(&self) -> io::Result<(TcpStream, ConnectedClient)> {
         let (stream, address) = Self::accept(self).await?;
         // What is written is whole frames or responses, which must not wait for more.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
-        Ok((stream, Client::Remote(address)))
+        Ok((stream, ConnectedClient::Remote(address)))
     }
 }
 
 impl Listen for UnixListener {
     type Stream = UnixStream;
 
-    async fn accept(&self) -> io::Result<(UnixStream, Client)> {
+    async fn accept(&self) -> io::Result<(UnixStream, ConnectedClient)> {
         let (stream, _) = Self::accept(self).await?;
         let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
-        Ok((stream, Client::Local(Peer { uid })))
+        Ok((stream, ConnectedClient::Local(Peer { uid })))
     }
 }
 
 /// Errors of a connection that went away before it was accepted (accept(2)).
-fn concerns_one_connection(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
     [ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable].contains(&error.kind())
 }
 
-const MOST_CONNECTIONS: usize = 512;
-const MOST_LOCAL_CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: usize = 512;
+const MAX_LOCAL_CONNECTIONS: usize = 128;
 /// Each may hold some 100 KiB.
-const MOST_REQUESTS: usize = 256;
-const AFTER_ERROR: Duration = Duration::from_millis(100);
+const MAX_REQUESTS: usize = 256;
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::moment::Moment;
 use crate::domain::resource::Audit;
-use crate::domain::state::{StateReport, State};
+use crate::domain::state::{ResourceState, StateReport};
 use crate::domain::text::RemoteMessage;
 
 /// The metadata of a resource.
@@ -72,5 +72,7 @@ pub(crate) fn enumeration(values: impl IntoIterator<Item = &'static str>) -> Obj
 }
 
 fn state_schema() -> Object {
-    enumeration([State::Provisioning, State::Available, State::Failed].map(State::as_str))
+    enumeration(
+        [ResourceState::Provisioning, ResourceState::Available, ResourceState::Failed].map(ResourceState::as_str),
+    )
 }

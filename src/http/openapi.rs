@@ -27,7 +27,7 @@ pub(crate) async fn read() -> impl IntoResponse {
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     let mut document = Document::openapi();
-    document.merge(router::public().into_openapi());
+    document.merge(router::documented_routes().into_openapi());
     // A `Value` cannot fail to become text, and the document holds no map with keys that are no strings.
     serde_json::to_value(document).map_or_else(|_| Bytes::new(), |value| Bytes::from(value.to_string()))
 });
@@ -67,7 +67,7 @@ macro_rules! errors {
 
             impl IntoResponses for $name {
                 fn responses() -> BTreeMap<String, RefOr<Response>> {
-                    EVERYWHERE.into_iter().chain([$($status),*]).map(error).collect()
+                    COMMON_STATUSES.into_iter().chain([$($status),*]).map(error_response).collect()
                 }
             }
         )*
@@ -90,9 +90,9 @@ errors! {
 }
 
 /// What any operation on a resource can answer.
-const EVERYWHERE: [u16; 3] = [401, 500, 503];
+const COMMON_STATUSES: [u16; 3] = [401, 500, 503];
 
-fn error(status: u16) -> (String, RefOr<Response>) {
+fn error_response(status: u16) -> (String, RefOr<Response>) {
     let description = match status {
         400 => "The query or the JSON is broken",
         401 => "The token is missing, unknown or revoked",

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::domain::resource::ResourceName;
-use crate::http::body::{Body, Faults, Field, Wire};
+use crate::http::body::{Body, Field, FieldValue, InputFaults};
 use crate::http::errors::ApiError;
-use crate::http::lengths;
+use crate::http::max_lengths;
 
 /// A change of a resource. `metadata` may be sent and is ignored.
 #[derive(Deserialize, ToSchema)]
@@ -35,14 +35,14 @@ impl<S: Send + Sync> FromRequest<S> for PatchName {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let Body(patch) = Body::<Patch>::from_request(request, state).await?;
-        let mut faults = Faults::default();
+        let mut faults = InputFaults::default();
         faults
             .required("properties", patch.properties)
-            .and_then(|properties| faults.parsed("properties.name", properties.name, lengths::NAME))
+            .and_then(|properties| faults.parse("properties.name", properties.name, max_lengths::NAME))
             .map(Self)
             .ok_or_else(|| faults.into())
     }
 }
 
-impl Wire for Patch {}
-impl Wire for PatchProperties {}
+impl FieldValue for Patch {}
+impl FieldValue for PatchProperties {}

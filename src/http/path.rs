@@ -8,9 +8,9 @@ use axum::http::request::Parts;
 use crate::http::errors::ApiError;
 
 /// The id in the path.
-pub(crate) struct Id<I>(pub(crate) I);
+pub(crate) struct PathId<I>(pub(crate) I);
 
-impl<S: Send + Sync, I: FromStr> FromRequestParts<S> for Id<I> {
+impl<S: Send + Sync, I: FromStr> FromRequestParts<S> for PathId<I> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {

@@ -15,18 +15,18 @@ use crate::domain::id::ProviderId;
 use crate::domain::mac_key::MacKey;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider, Provider};
 use crate::domain::resource::Actor;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
 use crate::domain::state;
 use crate::domain::text::RemoteMessage;
 use crate::http::Api;
-use crate::http::body::{Body, Faults, Field, Wire};
-use crate::http::collection::{Collection, Identity, ListAnswer, undamaged};
-use crate::http::errors::{ApiError, Limit};
-use crate::http::lengths;
+use crate::http::body::{Body, Field, FieldValue, InputFaults};
+use crate::http::collection::{Collection, CollectionIdentity, ListResponse, skip_damaged};
+use crate::http::errors::{ApiError, ResourceLimit};
+use crate::http::max_lengths;
 use crate::http::metadata::Metadata;
 use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
-use crate::http::path::Id;
+use crate::http::path::PathId;
 use crate::http::query::{ListQuery, Paging, ProviderFilter};
 use crate::store::DeletionOutcome;
 
@@ -130,16 +130,16 @@ async fn list(
     Extension(actor): Extension<Actor>,
     query: ListQuery<ProviderFilter>,
 ) -> Result<Response, ApiError> {
-    let slot = api.list_slots.take(&actor).await?;
-    let page = api.store.provider_page(query.page(), &query.filter.narrowed()).await?;
-    let total = if query.is_of_all() { Some(api.store.provider_total().await?) } else { None };
+    let slot = api.list_slots.acquire(&actor).await?;
+    let page = api.store.provider_page(query.page(), &query.filter.to_store_filter()).await?;
+    let total = if query.is_unfiltered() { Some(api.store.provider_total().await?) } else { None };
     let store = api.store.clone();
     let read = move |ids: Vec<ProviderId>| {
         let store = store.clone();
-        async move { Ok(undamaged(store.providers_by_id(&ids).await?).map(ProviderRead::from).collect()) }
+        async move { Ok(skip_damaged(store.providers_by_id(&ids).await?).map(ProviderRead::from).collect()) }
     };
     let patience = api.request_timeout.duration();
-    ListAnswer { identity: COLLECTION, page, total, slot, patience }.give(&query, read).await
+    ListResponse { identity: COLLECTION, page, total, slot, read_timeout: patience }.respond(&query, read).await
 }
 
 /// Creates a provider
@@ -151,10 +151,10 @@ async fn create(
     Extension(actor): Extension<Actor>,
     Body(body): Body<ProviderCreate>,
 ) -> Result<(StatusCode, Json<ProviderRead>), ApiError> {
-    let limit = Limit { most: api.limits.providers, of: "providers", setting: "limits.providers" };
-    let created = api.store.create_provider_within(&body.checked(api.plain_http)?, &actor, limit.most).await?;
+    let limit = ResourceLimit { max: api.limits.providers, of: "providers", setting: "limits.providers" };
+    let created = api.store.create_provider_within(&body.validate(api.plain_http)?, &actor, limit.max).await?;
     let provider = created.ok_or(ApiError::LimitReached(limit))?;
-    api.wake.nudge();
+    api.wake.notify();
     Ok((StatusCode::CREATED, Json(provider.into())))
 }
 
@@ -162,7 +162,7 @@ async fn create(
 #[utoipa::path(get, path = "/providers/{providerId}", operation_id = "providersFindById", tag = "Provider",
     params(("providerId" = String, Path, format = "uuid", description = "The id of the provider")),
     responses((status = 200, description = "The provider", body = ProviderRead), ReadErrors))]
-async fn read(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<Json<ProviderRead>, ApiError> {
+async fn read(State(api): State<Api>, PathId(id): PathId<ProviderId>) -> Result<Json<ProviderRead>, ApiError> {
     let provider = api.store.provider(id).await?.ok_or(ApiError::NoResource)?;
     Ok(Json(provider.into()))
 }
@@ -175,11 +175,11 @@ async fn read(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<Json<Pro
 async fn patch(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
-    Id(id): Id<ProviderId>,
+    PathId(id): PathId<ProviderId>,
     PatchName(name): PatchName,
 ) -> Result<Json<ProviderRead>, ApiError> {
     let provider = api.store.rename_provider(id, &name, &actor).await?.ok_or(ApiError::NoResource)?;
-    api.wake.nudge();
+    api.wake.notify();
     Ok(Json(provider.into()))
 }
 
@@ -187,10 +187,10 @@ async fn patch(
 #[utoipa::path(delete, path = "/providers/{providerId}", operation_id = "providersDelete", tag = "Provider",
     params(("providerId" = String, Path, format = "uuid", description = "The id of the provider")),
     responses((status = 202, description = "The provider is deleted"), DeleteErrors))]
-async fn delete(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<StatusCode, ApiError> {
+async fn delete(State(api): State<Api>, PathId(id): PathId<ProviderId>) -> Result<StatusCode, ApiError> {
     match api.store.delete_provider(id).await? {
         DeletionOutcome::Deleted => {
-            api.wake.nudge();
+            api.wake.notify();
             Ok(StatusCode::ACCEPTED)
         }
         DeletionOutcome::Missing => Err(ApiError::NoResource),
@@ -200,7 +200,7 @@ async fn delete(State(api): State<Api>, Id(id): Id<ProviderId>) -> Result<Status
 
 impl From<Provider> for ProviderRead {
     fn from(provider: Provider) -> Self {
-        let report = state::of_provider(&provider);
+        let report = state::provider_state(&provider);
         Self {
             id: provider.id,
             kind: KIND,
@@ -212,21 +212,21 @@ impl From<Provider> for ProviderRead {
                 server: provider.server.to_string(),
                 external_account_binding: provider
                     .external_account_key_id
-                    .map(|key_id| ExternalAccountKeyId { key_id: RemoteMessage::paragraph(&key_id).to_string() }),
+                    .map(|key_id| ExternalAccountKeyId { key_id: RemoteMessage::from_paragraph(&key_id).to_string() }),
             },
         }
     }
 }
 
 impl ProviderCreate {
-    fn checked(self, plain_http: PlainHttp) -> Result<NewProvider, ApiError> {
-        let mut faults = Faults::default();
+    fn validate(self, plain_http: PlainHttpPolicy) -> Result<NewProvider, ApiError> {
+        let mut faults = InputFaults::default();
         let Some(sent) = faults.required("properties", self.properties) else { return Err(faults.into()) };
-        let name = faults.parsed("properties.name", sent.name, lengths::NAME);
-        let email = faults.parsed("properties.email", sent.email, lengths::EMAIL);
-        let server =
-            faults.read("properties.server", sent.server, lengths::SERVER, |text| ServerUrl::parse(text, plain_http));
-        let external_account = checked_external_account(&mut faults, sent.external_account_binding);
+        let name = faults.parse("properties.name", sent.name, max_lengths::NAME);
+        let email = faults.parse("properties.email", sent.email, max_lengths::EMAIL);
+        let server = faults
+            .read("properties.server", sent.server, max_lengths::SERVER, |text| ServerUrl::parse(text, plain_http));
+        let external_account = validate_external_account(&mut faults, sent.external_account_binding);
         match (name, email, server, external_account) {
             (Some(name), Some(email), Some(server), Some(external_account)) => {
                 Ok(NewProvider { name, email, server, external_account, profile: None })
@@ -237,8 +237,8 @@ impl ProviderCreate {
 }
 
 #[expect(clippy::option_option, reason = "a fault and an absence are two things")]
-fn checked_external_account(
-    faults: &mut Faults,
+fn validate_external_account(
+    faults: &mut InputFaults,
     sent: Field<NewExternalAccount>,
 ) -> Option<Option<ExternalAccountBinding>> {
     let Some(sent) = faults.optional(EXTERNAL_ACCOUNT, sent)? else { return Some(None) };
@@ -248,22 +248,23 @@ fn checked_external_account(
     let key_id = faults.read(
         &format!("{EXTERNAL_ACCOUNT}.keyId"),
         sent.key_id,
-        lengths::EXTERNAL_ACCOUNT,
+        max_lengths::EXTERNAL_ACCOUNT,
         ExternalAccountBinding::parse_key_id,
     );
     let key_secret = faults.read(
         &format!("{EXTERNAL_ACCOUNT}.keySecret"),
         sent.key_secret,
-        lengths::EXTERNAL_ACCOUNT,
+        max_lengths::EXTERNAL_ACCOUNT,
         MacKey::parse,
     );
     key_id.zip(key_secret).map(|(key_id, key_secret)| Some(ExternalAccountBinding { key_id, key_secret }))
 }
 
-impl Wire for ProviderCreate {}
-impl Wire for NewProviderProperties {}
-impl Wire for NewExternalAccount {}
+impl FieldValue for ProviderCreate {}
+impl FieldValue for NewProviderProperties {}
+impl FieldValue for NewExternalAccount {}
 
 const KIND: &str = "provider";
 const EXTERNAL_ACCOUNT: &str = "properties.externalAccountBinding";
-const COLLECTION: Identity = Identity { id: uuid!("5f0c5b0e-3c54-4c0e-9d0a-7f1f0f6a2b11"), href: "/providers" };
+const COLLECTION: CollectionIdentity =
+    CollectionIdentity { id: uuid!("5f0c5b0e-3c54-4c0e-9d0a-7f1f0f6a2b11"), href: "/providers" };

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::name::DnsName;
-use crate::domain::state::State;
+use crate::domain::state::ResourceState;
 use crate::domain::text::RemoteMessage;
 use crate::http::errors::{ApiError, Fault};
 use crate::store::{self, Page};
@@ -43,7 +43,7 @@ pub(crate) trait Filter: Sized {
     const KNOWN: &'static [&'static str];
 
     /// Reads the filter; notes what cannot be read.
-    fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self;
+    fn read(parameters: &QueryParameters, faults: &mut Vec<Fault>) -> Self;
 }
 
 /// The filter of providers.
@@ -55,7 +55,7 @@ pub(crate) struct ProviderFilter {
     name: Vec<String>,
     /// Only those in this state; several are joined by commas.
     #[param(rename = "filter.state", value_type = Option<String>, max_length = 1024, example = "FAILED")]
-    state: Vec<State>,
+    state: Vec<ResourceState>,
 }
 
 /// The filter of auto-certificates.
@@ -76,7 +76,7 @@ pub(crate) struct AutoCertificateFilter {
     key_algorithm: Vec<KeyAlgorithm>,
     /// Only those in this state; several are joined by commas.
     #[param(rename = "filter.state", value_type = Option<String>, max_length = 1024, example = "FAILED")]
-    state: Vec<State>,
+    state: Vec<ResourceState>,
 }
 
 /// The filter of certificates.
@@ -94,31 +94,31 @@ pub(crate) struct CertificateFilter {
     auto_certificate: Vec<AutoCertificateId>,
     /// Only those in this state, which is always `AVAILABLE`.
     #[param(rename = "filter.state", value_type = Option<String>, max_length = 1024, example = "AVAILABLE")]
-    state: Vec<State>,
+    state: Vec<ResourceState>,
 }
 
 impl Filter for ProviderFilter {
     const KNOWN: &'static [&'static str] = &[NAME, STATE];
 
-    fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self {
-        Self { name: parameters.whole(NAME, faults), state: parameters.states(faults) }
+    fn read(parameters: &QueryParameters, faults: &mut Vec<Fault>) -> Self {
+        Self { name: parameters.parse_texts(NAME, faults), state: parameters.parse_states(faults) }
     }
 }
 
 impl Filter for AutoCertificateFilter {
     const KNOWN: &'static [&'static str] = &[COMMON_NAME, NAME, PROVIDER, KEY_ALGORITHM, STATE];
 
-    fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self {
+    fn read(parameters: &QueryParameters, faults: &mut Vec<Fault>) -> Self {
         let algorithm = |text: &str| {
             let known = KeyAlgorithm::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text));
-            known.ok_or_else(|| one_of(&KeyAlgorithm::ALL.map(KeyAlgorithm::as_str)))
+            known.ok_or_else(|| describe_choices(&KeyAlgorithm::ALL.map(KeyAlgorithm::as_str)))
         };
         Self {
-            common_name: parameters.common_names(faults),
-            name: parameters.whole(NAME, faults),
-            provider: parameters.parts(PROVIDER, faults, |text| text.parse().map_err(|_| NO_UUID.to_owned())),
-            key_algorithm: parameters.parts(KEY_ALGORITHM, faults, algorithm),
-            state: parameters.states(faults),
+            common_name: parameters.parse_common_names(faults),
+            name: parameters.parse_texts(NAME, faults),
+            provider: parameters.parse_list(PROVIDER, faults, |text| text.parse().map_err(|_| NO_UUID.to_owned())),
+            key_algorithm: parameters.parse_list(KEY_ALGORITHM, faults, algorithm),
+            state: parameters.parse_states(faults),
         }
     }
 }
@@ -126,27 +126,27 @@ impl Filter for AutoCertificateFilter {
 impl Filter for CertificateFilter {
     const KNOWN: &'static [&'static str] = &[COMMON_NAME, NAME, AUTO_CERTIFICATE, STATE];
 
-    fn read(parameters: &Parameters, faults: &mut Vec<Fault>) -> Self {
+    fn read(parameters: &QueryParameters, faults: &mut Vec<Fault>) -> Self {
         let id = |text: &str| text.parse().map_err(|_| NO_UUID.to_owned());
         Self {
-            common_name: parameters.common_names(faults),
-            name: parameters.whole(NAME, faults),
-            auto_certificate: parameters.parts(AUTO_CERTIFICATE, faults, id),
-            state: parameters.states(faults),
+            common_name: parameters.parse_common_names(faults),
+            name: parameters.parse_texts(NAME, faults),
+            auto_certificate: parameters.parse_list(AUTO_CERTIFICATE, faults, id),
+            state: parameters.parse_states(faults),
         }
     }
 }
 
 impl ProviderFilter {
     /// The filter as the store knows it.
-    pub(crate) fn narrowed(&self) -> store::ProviderFilter {
+    pub(crate) fn to_store_filter(&self) -> store::ProviderFilter {
         store::ProviderFilter { names: self.name.clone(), states: self.state.clone() }
     }
 }
 
 impl AutoCertificateFilter {
     /// The filter as the store knows it.
-    pub(crate) fn narrowed(&self) -> store::AutoCertificateFilter {
+    pub(crate) fn to_store_filter(&self) -> store::AutoCertificateFilter {
         store::AutoCertificateFilter {
             common_names: self.common_name.clone(),
             names: self.name.clone(),
@@ -159,7 +159,7 @@ impl AutoCertificateFilter {
 
 impl CertificateFilter {
     /// The filter as the store knows it.
-    pub(crate) fn narrowed(&self) -> store::CertificateFilter {
+    pub(crate) fn to_store_filter(&self) -> store::CertificateFilter {
         store::CertificateFilter {
             common_names: self.common_name.clone(),
             names: self.name.clone(),
@@ -176,7 +176,7 @@ impl<F> ListQuery<F> {
     }
 
     /// Whether all elements are asked for.
-    pub(crate) const fn is_of_all(&self) -> bool {
+    pub(crate) const fn is_unfiltered(&self) -> bool {
         self.sent.is_empty()
     }
 
@@ -198,13 +198,13 @@ impl<S: Send + Sync, F: Filter> FromRequestParts<S> for ListQuery<F> {
         let length = parts.uri.query().map_or(0, str::len);
         if length > LONGEST_QUERY {
             let fault = format!("the query has {length} bytes, more than the {LONGEST_QUERY} allowed");
-            return Err(ApiError::Query(vec![Fault(fault)]));
+            return Err(ApiError::InvalidQuery(vec![Fault(fault)]));
         }
-        let parameters = Parameters::of(parts);
+        let parameters = QueryParameters::from_parts(parts);
         let mut faults = Vec::new();
         let paging = Paging {
-            offset: parameters.number(OFFSET, 0, 0..=MAX_OFFSET, &mut faults),
-            limit: parameters.number(LIMIT, DEFAULT_LIMIT, 1..=MAX_LIMIT, &mut faults),
+            offset: parameters.parse_number(OFFSET, 0, 0..=MAX_OFFSET, &mut faults),
+            limit: parameters.parse_number(LIMIT, DEFAULT_LIMIT, 1..=MAX_LIMIT, &mut faults),
         };
         let filter = F::read(&parameters, &mut faults);
         for (name, _) in parameters.0.iter().filter(|(name, _)| is_filter(name) && !F::KNOWN.contains(&&**name)) {
@@ -212,15 +212,19 @@ impl<S: Send + Sync, F: Filter> FromRequestParts<S> for ListQuery<F> {
             faults.push(Fault(format!("{name}: there is no such filter; this list has {}", F::KNOWN.join(", "))));
         }
         let sent = parameters.0.into_iter().filter(|(name, _)| is_filter(name));
-        if faults.is_empty() { Ok(Self { paging, filter, sent: sent.collect() }) } else { Err(ApiError::Query(faults)) }
+        if faults.is_empty() {
+            Ok(Self { paging, filter, sent: sent.collect() })
+        } else {
+            Err(ApiError::InvalidQuery(faults))
+        }
     }
 }
 
 /// The parameters of a query, decoded. Of a repeated offset or limit the first counts.
-pub(crate) struct Parameters(Vec<(String, String)>);
+pub(crate) struct QueryParameters(Vec<(String, String)>);
 
-impl Parameters {
-    pub(crate) fn of(parts: &Parts) -> Self {
+impl QueryParameters {
+    pub(crate) fn from_parts(parts: &Parts) -> Self {
         let query = parts.uri.query().unwrap_or_default();
         Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
@@ -230,19 +234,19 @@ impl Parameters {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    fn first_value(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
     /// The values of a filter of texts that may hold commas.
-    fn whole(&self, name: &str, faults: &mut Vec<Fault>) -> Vec<String> {
+    fn parse_texts(&self, name: &str, faults: &mut Vec<Fault>) -> Vec<String> {
         let values: Vec<String> = self.all(name).map(ToOwned::to_owned).collect();
         check_values(name, values.len(), values.iter().map(String::as_str), faults);
         values
     }
 
     /// The values of a filter, each of which `read` understands.
-    fn parts<T>(&self, name: &str, faults: &mut Vec<Fault>, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    fn parse_list<T>(&self, name: &str, faults: &mut Vec<Fault>, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let parts: Vec<&str> = self.all(name).flat_map(|value| value.split(',')).map(str::trim).collect();
         if !check_values(name, parts.len(), self.all(name), faults) {
             return Vec::new();
@@ -257,15 +261,15 @@ impl Parameters {
         values
     }
 
-    fn states(&self, faults: &mut Vec<Fault>) -> Vec<State> {
-        self.parts(STATE, faults, |text| {
-            let known = State::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text));
-            known.ok_or_else(|| one_of(&State::ALL.map(State::as_str)))
+    fn parse_states(&self, faults: &mut Vec<Fault>) -> Vec<ResourceState> {
+        self.parse_list(STATE, faults, |text| {
+            let known = ResourceState::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text));
+            known.ok_or_else(|| describe_choices(&ResourceState::ALL.map(ResourceState::as_str)))
         })
     }
 
     /// A name of the DNS has no comma, but the common name of an upload may.
-    fn common_names(&self, faults: &mut Vec<Fault>) -> Vec<String> {
+    fn parse_common_names(&self, faults: &mut Vec<Fault>) -> Vec<String> {
         let mut names = Vec::new();
         for value in self.all(COMMON_NAME) {
             let parts: Vec<&str> = value.split(',').map(str::trim).collect();
@@ -280,8 +284,14 @@ impl Parameters {
         names
     }
 
-    fn number(&self, name: &str, default: u32, range: std::ops::RangeInclusive<u32>, faults: &mut Vec<Fault>) -> u32 {
-        let Some(text) = self.get(name) else { return default };
+    fn parse_number(
+        &self,
+        name: &str,
+        default: u32,
+        range: std::ops::RangeInclusive<u32>,
+        faults: &mut Vec<Fault>,
+    ) -> u32 {
+        let Some(text) = self.first_value(name) else { return default };
         text.parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
             faults.push(Fault(format!("{name}: must be a whole number from {} to {}", range.start(), range.end())));
             default
@@ -308,7 +318,7 @@ fn check_values<'a>(name: &str, count: usize, values: impl Iterator<Item = &'a s
     faults.len() == before
 }
 
-fn one_of(words: &[&str]) -> String {
+fn describe_choices(words: &[&str]) -> String {
     format!("must be one of {}", words.join(", "))
 }
 

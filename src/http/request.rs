@@ -19,20 +19,20 @@ use crate::http::errors::{ApiError, ErrorBody};
 use crate::runtime::randomness::Randomness;
 
 /// `operations` with all of it around them.
-pub fn observed(operations: Router, api: Api) -> Router {
+pub fn with_request_layers(operations: Router, api: Api) -> Router {
     operations
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(api.request_timeout.duration(), limited))
-        .layer(middleware::from_fn_with_state(api.randomness, traced))
+        .layer(CatchPanicLayer::custom(handle_panic))
+        .layer(middleware::from_fn_with_state(api.request_timeout.duration(), limit_time))
+        .layer(middleware::from_fn_with_state(api.randomness, trace_request))
 }
 
 /// Runs the request in a span of its own, and makes every 500 tell its id and nothing else.
-async fn traced(State(randomness): State<Randomness>, request: Request, next: Next) -> Response {
+async fn trace_request(State(randomness): State<Randomness>, request: Request, next: Next) -> Response {
     let id = request_id(&request, &randomness);
     let path = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", id, method = %request.method(), path, actor = Empty);
     async move {
-        let quiet = is_quiet(request.method(), &path);
+        let quiet = is_frequent_poll(request.method(), &path);
         let start = Instant::now();
         let mut response = next.run(request).await;
         let (status, latency) = (response.status().as_u16(), start.elapsed());
@@ -54,17 +54,17 @@ async fn traced(State(randomness): State<Randomness>, request: Request, next: Ne
 }
 
 /// Whether a request is repeated again and again by those who wait or watch: it would drown the log.
-fn is_quiet(method: &Method, path: &str) -> bool {
+fn is_frequent_poll(method: &Method, path: &str) -> bool {
     method == Method::GET && PROBES.contains(&path) || control::is_poll(method, path)
 }
 
-async fn limited(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+async fn limit_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let answer = tokio::time::timeout(limit, next.run(request)).await;
     answer.unwrap_or_else(|_| ApiError::TimedOut.into_response())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer hands in the box")]
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
+fn handle_panic(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("without words"), "an operation panicked; this is a defect of autocertd");
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -73,14 +73,14 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 /// The id that the client or a proxy gave, where it is one that may stand in a log; else a new one.
 fn request_id(request: &Request, randomness: &Randomness) -> String {
     let given = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-    given.filter(|id| is_sane(id)).map_or_else(|| randomness.uuid().to_string(), ToOwned::to_owned)
+    given.filter(|id| is_valid_request_id(id)).map_or_else(|| randomness.uuid().to_string(), ToOwned::to_owned)
 }
 
-fn is_sane(id: &str) -> bool {
-    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+fn is_valid_request_id(id: &str) -> bool {
+    (1..=MAX_ID_LENGTH).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const MAX_ID: usize = 64;
+const MAX_ID_LENGTH: usize = 64;
 /// Asked every few seconds: they stay out of the log unless someone debugs.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];

@@ -14,33 +14,36 @@ use crate::http::{Api, auth, auto_certificates, certificates, control, detached,
 impl Api {
     /// The API for whoever holds a token.
     pub fn router(self) -> Router {
-        let guarded = Router::from(resources()).layer(middleware::from_fn_with_state(self.clone(), auth::by_token));
-        self.dressed(Router::from(open()).merge(guarded))
+        let guarded = Router::from(resource_routes())
+            .layer(middleware::from_fn_with_state(self.clone(), auth::authenticate_token));
+        self.with_common_layers(Router::from(public_routes()).merge(guarded))
     }
 
     /// The API for root and the user `owner` on the same machine, with `/control` beside it.
     pub fn local_router(self, owner: u32) -> Router {
-        let all = Router::from(public()).merge(control::routes());
-        self.dressed(
-            all.layer(middleware::from_fn(move |peer, request, next| auth::by_peer(owner, peer, request, next))),
+        let all = Router::from(documented_routes()).merge(control::routes());
+        self.with_common_layers(
+            all.layer(middleware::from_fn(move |peer, request, next| {
+                auth::authenticate_peer(owner, peer, request, next)
+            })),
         )
     }
 
     /// What both doors have in common.
-    fn dressed(self, operations: Router<Self>) -> Router {
+    fn with_common_layers(self, operations: Router<Self>) -> Router {
         let operations = operations
             .fallback(async || ApiError::NoRoute)
-            .method_not_allowed_fallback(async || ApiError::Method)
+            .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
             .layer(DefaultBodyLimit::max(MAX_BODY))
-            .layer(middleware::from_fn(detached::run))
+            .layer(middleware::from_fn(detached::run_detached))
             .with_state(self.clone());
-        with_one_slash(request::observed(operations, self))
+        collapse_leading_slashes(request::with_request_layers(operations, self))
     }
 }
 
 /// Takes `//providers` for `/providers`, before a route is looked for and without a redirect: clients send it for a host
 /// with a slash at its end.
-fn with_one_slash(router: Router) -> Router {
+fn collapse_leading_slashes(router: Router) -> Router {
     Router::new().fallback_service(router).layer(middleware::map_request(async |mut request: Request| {
         let target = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
         if let Some(rest) = target.strip_prefix("//") {
@@ -57,16 +60,16 @@ fn with_one_slash(router: Router) -> Router {
 }
 
 /// Every operation of the document.
-pub(crate) fn public() -> OpenApiRouter<Api> {
-    open().merge(resources())
+pub(crate) fn documented_routes() -> OpenApiRouter<Api> {
+    public_routes().merge(resource_routes())
 }
 
 /// What needs a token.
-fn resources() -> OpenApiRouter<Api> {
+fn resource_routes() -> OpenApiRouter<Api> {
     certificates::routes().merge(auto_certificates::routes()).merge(providers::routes())
 }
 
 /// What needs none.
-fn open() -> OpenApiRouter<Api> {
+fn public_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready)).routes(routes!(openapi::read))
 }

@@ -39,7 +39,7 @@ pub struct LocalSocket {
 
 /// Why the Unix socket cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketError {
+pub enum LocalSocketError {
     /// Another daemon answers there.
     #[error("another daemon serves {}; stop it, or set another api.socket", .0.display())]
     InUse(PathBuf),
@@ -61,14 +61,14 @@ impl LocalSocket {
     ///
     /// # Errors
     /// Where another daemon answers there, something else has the name, or the operating system refuses.
-    pub async fn bind(path: &Path) -> Result<Self, SocketError> {
-        let refused = |source| SocketError::Refused { path: path.to_owned(), source };
+    pub async fn bind(path: &Path) -> Result<Self, LocalSocketError> {
+        let refused = |source| LocalSocketError::Refused { path: path.to_owned(), source };
         match UnixStream::connect(path).await {
-            Ok(_) => return Err(SocketError::InUse(path.to_owned())),
+            Ok(_) => return Err(LocalSocketError::InUse(path.to_owned())),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 if !std::fs::symlink_metadata(path).map_err(refused)?.file_type().is_socket() {
-                    return Err(SocketError::NoSocket(path.to_owned()));
+                    return Err(LocalSocketError::NoSocket(path.to_owned()));
                 }
                 std::fs::remove_file(path).map_err(refused)?;
             }

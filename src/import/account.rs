@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::acme::{AccountCredentials, AccountKey, UnusableAccountKey};
 use crate::domain::server_url::ServerUrl;
-use crate::import::servers::successor;
+use crate::import::servers::successor_directory;
 
 /// The account that a tree has at the server of a lineage.
 #[derive(Clone, Debug)]
@@ -33,16 +33,16 @@ pub(super) struct RawAccount<'a> {
 
 impl TreeAccount {
     /// Judges an account at `server`.
-    pub(super) fn judged(raw: RawAccount<'_>, server: &ServerUrl) -> Self {
+    pub(super) fn from_raw(raw: RawAccount<'_>, server: &ServerUrl) -> Self {
         let foreign = |url, reason: String| Self::Foreign { url, reason };
         match (usable_key(raw.key), raw.url) {
             (Err(reason), url) => foreign(url, reason),
             (Ok(_), None) => foreign(None, "the URL of the old one is not written down".to_owned()),
-            (Ok(_), Some(url)) if successor(&url).is_some() => foreign(
+            (Ok(_), Some(url)) if successor_directory(&url).is_some() => foreign(
                 Some(url),
                 "the URL of the old one is of ACMEv1; autocertd account adopt finds its present one".to_owned(),
             ),
-            (Ok(key), Some(url)) => match AccountCredentials::of_registered(&url, server, &key) {
+            (Ok(key), Some(url)) => match AccountCredentials::from_registered(&url, server, &key) {
                 Ok(credentials) => Self::Usable(credentials),
                 Err(_) => foreign(Some(url), "the key of the old one cannot be used".to_owned()),
             },
@@ -61,13 +61,13 @@ impl TreeAccount {
 
 /// The key as PKCS#8, or what it is instead.
 fn usable_key(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    let kind = match AccountKey::read(text) {
+    let kind = match AccountKey::parse(text) {
         Ok(key) => match key.p256_pkcs8() {
             Some(pkcs8) => return Ok(pkcs8),
             None if key.is_rsa() => "an RSA",
             None => "another kind of",
         },
-        Err(UnusableAccountKey::OtherKind) => "another kind of",
+        Err(UnusableAccountKey::UnsupportedKind) => "another kind of",
         Err(UnusableAccountKey::Encrypted) => return Err("the key of the old one is encrypted".to_owned()),
         Err(UnusableAccountKey::Unreadable) => return Err("the key of the old one cannot be read".to_owned()),
     };
@@ -79,11 +79,11 @@ mod tests {
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 
     use super::*;
-    use crate::domain::server_url::PlainHttp;
+    use crate::domain::server_url::PlainHttpPolicy;
 
     fn judged(key: &str) -> TreeAccount {
-        let server = ServerUrl::parse("https://ca.example/dir", PlainHttp::Refused).unwrap();
-        TreeAccount::judged(RawAccount { url: Some("https://ca.example/acct/1".to_owned()), key }, &server)
+        let server = ServerUrl::parse("https://ca.example/dir", PlainHttpPolicy::Refused).unwrap();
+        TreeAccount::from_raw(RawAccount { url: Some("https://ca.example/acct/1".to_owned()), key }, &server)
     }
 
     #[test]

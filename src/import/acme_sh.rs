@@ -4,20 +4,23 @@
 use url::Url;
 
 use crate::import::account::{RawAccount, TreeAccount};
-use crate::import::leftovers::Known;
-use crate::import::lineage::{Fault, TreeFinding};
-use crate::import::servers::Server;
-use crate::import::{Overrides, Tree, pem};
+use crate::import::leftovers::KnownLeftover;
+use crate::import::lineage::{Fault, FoundCertificate};
+use crate::import::servers::LineageServer;
+use crate::import::{FileTree, ImportOverrides, pem};
 
 /// What the tree says, by the names of the folders.
-pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
+pub(super) fn find_certificates(
+    tree: &FileTree,
+    overrides: &ImportOverrides,
+) -> Vec<(String, Result<FoundCertificate, Fault>)> {
     let with_settings = tree.folders_in("").into_iter().filter_map(|folder| {
         let domain = folder.strip_suffix("_ecc").unwrap_or(folder);
-        match tree.text(&format!("{folder}/{domain}.conf")) {
+        match tree.required_text(&format!("{folder}/{domain}.conf")) {
             // A folder of something else.
             Err(Fault::Missing(_)) => None,
             settings => {
-                let finding = settings.and_then(|settings| finding(tree, overrides, folder, domain, settings));
+                let finding = settings.and_then(|settings| read_certificate(tree, overrides, folder, domain, settings));
                 Some((folder.to_owned(), finding))
             }
         }
@@ -25,36 +28,42 @@ pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Resul
     with_settings.collect()
 }
 
-fn finding(tree: &Tree, overrides: &Overrides, folder: &str, domain: &str, settings: &str) -> Result<TreeFinding, Fault> {
-    let certificate = tree.text(&format!("{folder}/{domain}.cer"))?.to_owned();
-    let private_key = pem::private_key(tree.text(&format!("{folder}/{domain}.key"))?)?;
-    let server = overrides.server_or(value(settings, "Le_API"))?;
+fn read_certificate(
+    tree: &FileTree,
+    overrides: &ImportOverrides,
+    folder: &str,
+    domain: &str,
+    settings: &str,
+) -> Result<FoundCertificate, Fault> {
+    let certificate = tree.required_text(&format!("{folder}/{domain}.cer"))?.to_owned();
+    let private_key = pem::private_key(tree.required_text(&format!("{folder}/{domain}.key"))?)?;
+    let server = overrides.resolve_server(setting(settings, "Le_API"))?;
     // The certificate with its chain in one.
-    tree.get(&format!("{folder}/fullchain.cer"));
+    tree.optional_text(&format!("{folder}/fullchain.cer"));
     let ca = ca_folder(tree, &server);
-    let ca_file = |name: &str| tree.get(&format!("{}/{name}", ca.as_deref()?));
+    let ca_file = |name: &str| tree.optional_text(&format!("{}/{name}", ca.as_deref()?));
     ca_file("account.json");
     let ca_settings = ca_file("ca.conf").unwrap_or_default();
-    let email =
-        value(ca_settings, "CA_EMAIL").or_else(|| value(tree.get("account.conf").unwrap_or_default(), "ACCOUNT_EMAIL"));
+    let email = setting(ca_settings, "CA_EMAIL")
+        .or_else(|| setting(tree.optional_text("account.conf").unwrap_or_default(), "ACCOUNT_EMAIL"));
     let account = ca_file("account.key").map_or(TreeAccount::Unknown, |key| {
-        let url = value(ca_settings, "ACCOUNT_URL").map(str::to_owned);
-        TreeAccount::judged(RawAccount { url, key }, &server.url)
+        let url = setting(ca_settings, "ACCOUNT_URL").map(str::to_owned);
+        TreeAccount::from_raw(RawAccount { url, key }, &server.url)
     });
-    Ok(TreeFinding {
+    Ok(FoundCertificate {
         certificate,
-        chain: tree.get(&format!("{folder}/ca.cer")).map(str::to_owned),
+        chain: tree.optional_text(&format!("{folder}/ca.cer")).map(str::to_owned),
         private_key,
         first_name: Some(domain.to_owned()),
         server,
         email: email.map(str::to_owned),
         account,
-        other_challenge: other_challenge(value(settings, "Le_Webroot")),
+        other_challenge: other_challenge(setting(settings, "Le_Webroot")),
     })
 }
 
 /// `ca/<host>/<path>`, before version 2.9 `ca/<host>`; the port is no part of it.
-fn ca_folder(tree: &Tree, server: &Server) -> Option<String> {
+fn ca_folder(tree: &FileTree, server: &LineageServer) -> Option<String> {
     let folders = |address: &str| {
         let url = Url::parse(address).ok()?;
         let host = url.host_str()?;
@@ -77,7 +86,7 @@ pub(super) fn needs(path: &str) -> bool {
     path == "account.conf" || path.starts_with("ca/") || (of_certificate && path.matches('/').count() == 1)
 }
 
-pub(super) const LEFTOVERS: &[Known] = &[
+pub(super) const LEFTOVERS: &[KnownLeftover] = &[
     ("ca/", "of an ACME account that orders none of these certificates"),
     ("dnsapi/", "scripts of acme.sh"),
     ("deploy/", "scripts of acme.sh"),
@@ -87,7 +96,7 @@ pub(super) const LEFTOVERS: &[Known] = &[
 ];
 
 /// The value of a line `NAME='value'`.
-fn value<'t>(text: &'t str, wanted: &str) -> Option<&'t str> {
+fn setting<'t>(text: &'t str, wanted: &str) -> Option<&'t str> {
     text.lines().find_map(|line| {
         let value = line.strip_prefix(wanted)?.strip_prefix('=')?.trim();
         let value = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).unwrap_or(value);

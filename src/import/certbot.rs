@@ -5,41 +5,44 @@
 use serde::Deserialize;
 
 use crate::import::account::{RawAccount, TreeAccount};
-use crate::import::leftovers::Known;
-use crate::import::lineage::{Fault, TreeFinding};
-use crate::import::servers::Server;
-use crate::import::{Overrides, Tree, pem};
+use crate::import::leftovers::KnownLeftover;
+use crate::import::lineage::{Fault, FoundCertificate};
+use crate::import::servers::LineageServer;
+use crate::import::{FileTree, ImportOverrides, pem};
 
 /// What the tree says, by the names of the lineages. A folder in `live/` without its settings is one that certbot would
 /// not renew either.
-pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
+pub(super) fn find_certificates(
+    tree: &FileTree,
+    overrides: &ImportOverrides,
+) -> Vec<(String, Result<FoundCertificate, Fault>)> {
     let settings = tree.paths_in("renewal").into_iter();
     let settings = settings.filter_map(|path| path.strip_prefix("renewal/")?.strip_suffix(".conf"));
     let mut names: Vec<&str> = settings.chain(tree.folders_in("live")).collect();
     names.sort_unstable();
     names.dedup();
-    names.into_iter().map(|name| (name.to_owned(), finding(tree, overrides, name))).collect()
+    names.into_iter().map(|name| (name.to_owned(), read_certificate(tree, overrides, name))).collect()
 }
 
-fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<TreeFinding, Fault> {
-    let settings = tree.text(&format!("renewal/{name}.conf"))?;
-    let certificate = tree.text(&format!("live/{name}/cert.pem"))?.to_owned();
-    let chain = tree.text(&format!("live/{name}/chain.pem"))?.to_owned();
+fn read_certificate(tree: &FileTree, overrides: &ImportOverrides, name: &str) -> Result<FoundCertificate, Fault> {
+    let settings = tree.required_text(&format!("renewal/{name}.conf"))?;
+    let certificate = tree.required_text(&format!("live/{name}/cert.pem"))?.to_owned();
+    let chain = tree.required_text(&format!("live/{name}/chain.pem"))?.to_owned();
     let path = format!("live/{name}/privkey.pem");
-    let private_key = pem::private_key(tree.text(&path)?)?;
+    let private_key = pem::private_key(tree.required_text(&path)?)?;
     // The two others in one.
-    tree.get(&format!("live/{name}/fullchain.pem"));
-    let server = overrides.server_or(setting(settings, "server"))?;
+    tree.optional_text(&format!("live/{name}/fullchain.pem"));
+    let server = overrides.resolve_server(setting(settings, "server"))?;
     let folder = setting(settings, "account").and_then(|id| account_folder(tree, &server, id));
-    let account_file = |name: &str| tree.get(&format!("{}/{name}", folder.as_deref()?));
+    let account_file = |name: &str| tree.optional_text(&format!("{}/{name}", folder.as_deref()?));
     let registration: Option<Registration> = account_file("regr.json").and_then(|text| serde_json::from_str(text).ok());
     account_file("meta.json");
     let email = registration
         .as_ref()
         .and_then(|registration| registration.body.contact.iter().find_map(|contact| contact.strip_prefix("mailto:")))
-        .or_else(|| tree.get("cli.ini").and_then(|text| setting(text, "email")));
+        .or_else(|| tree.optional_text("cli.ini").and_then(|text| setting(text, "email")));
     let key = account_file("private_key.json");
-    Ok(TreeFinding {
+    Ok(FoundCertificate {
         certificate,
         chain: Some(chain),
         private_key,
@@ -47,7 +50,7 @@ fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<TreeFinding
         email: email.map(str::to_owned),
         account: key.map_or(TreeAccount::Unknown, |key| {
             let url = registration.as_ref().map(|registration| registration.uri.clone());
-            TreeAccount::judged(RawAccount { url, key }, &server.url)
+            TreeAccount::from_raw(RawAccount { url, key }, &server.url)
         }),
         server,
         other_challenge: other_challenge(settings),
@@ -55,7 +58,7 @@ fn finding(tree: &Tree, overrides: &Overrides, name: &str) -> Result<TreeFinding
 }
 
 /// `accounts/<host and port>/<path>/<id>`, out of the server's URL: today's, or that under which the account was made.
-fn account_folder(tree: &Tree, server: &Server, id: &str) -> Option<String> {
+fn account_folder(tree: &FileTree, server: &LineageServer, id: &str) -> Option<String> {
     let folder = |url: &str| Some(format!("accounts/{}/{id}", url.split_once("://")?.1.trim_end_matches('/')));
     server.addresses().filter_map(folder).find(|folder| !tree.paths_in(folder).is_empty())
 }
@@ -82,7 +85,7 @@ pub(super) fn needs(path: &str) -> bool {
     in_renewal || path == "cli.ini" || path.starts_with("live/") || path.starts_with("accounts/")
 }
 
-pub(super) const LEFTOVERS: &[Known] = &[
+pub(super) const LEFTOVERS: &[KnownLeftover] = &[
     ("archive/", "former certificates and keys, to which nothing in live/ links"),
     ("csr/", "signing requests; autocertd makes its own"),
     ("keys/", "keys of former orders"),

@@ -9,64 +9,72 @@ use serde::Deserialize;
 
 use crate::domain::email::Email;
 use crate::import::account::{RawAccount, TreeAccount};
-use crate::import::leftovers::Known;
-use crate::import::lineage::{Fault, TreeFinding};
-use crate::import::servers::{Server, directory_of, host_of, successor};
-use crate::import::{Overrides, Tree, pem};
+use crate::import::leftovers::KnownLeftover;
+use crate::import::lineage::{Fault, FoundCertificate};
+use crate::import::servers::{LineageServer, host_and_port, known_directory, successor_directory};
+use crate::import::{FileTree, ImportOverrides, pem};
 
 /// What the tree says, by the names of lego's files.
-pub(super) fn findings(tree: &Tree, overrides: &Overrides) -> Vec<(String, Result<TreeFinding, Fault>)> {
-    let accounts = accounts(tree);
+pub(super) fn find_certificates(
+    tree: &FileTree,
+    overrides: &ImportOverrides,
+) -> Vec<(String, Result<FoundCertificate, Fault>)> {
+    let accounts = list_accounts(tree);
     let files = tree.paths_in("certificates").into_iter().filter_map(|path| path.strip_prefix("certificates/"));
     let of_file = |file: &'_ str| {
         let name = file.strip_suffix(".json").or_else(|| file.strip_suffix(".crt"))?;
         (!name.ends_with(".issuer")).then(|| name.to_owned())
     };
     let names: BTreeSet<String> = files.filter_map(of_file).collect();
-    names.into_iter().map(|name| (name.clone(), finding(tree, overrides, &accounts, &name))).collect()
+    names.into_iter().map(|name| (name.clone(), read_certificate(tree, overrides, &accounts, &name))).collect()
 }
 
-fn finding(tree: &Tree, overrides: &Overrides, accounts: &[LegoAccount], name: &str) -> Result<TreeFinding, Fault> {
+fn read_certificate(
+    tree: &FileTree,
+    overrides: &ImportOverrides,
+    accounts: &[LegoAccount],
+    name: &str,
+) -> Result<FoundCertificate, Fault> {
     let file = |ending: &str| format!("certificates/{name}.{ending}");
     let resource: Resource =
-        tree.get(&file("json")).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let certificate = tree.text(&file("crt"))?.to_owned();
-    let chain = tree.get(&file("issuer.crt")).map(str::to_owned);
+        tree.optional_text(&file("json")).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let certificate = tree.required_text(&file("crt"))?.to_owned();
+    let chain = tree.optional_text(&file("issuer.crt")).map(str::to_owned);
     // The certificate with its key in one.
-    tree.get(&file("pem"));
-    let private_key = pem::private_key(tree.text(&file("key"))?)?;
-    let server = overrides.server_or(server_of(&resource.certificate_url.unwrap_or_default(), accounts))?;
-    let (email, account) = account(tree, overrides, accounts, &server)?;
+    tree.optional_text(&file("pem"));
+    let private_key = pem::private_key(tree.required_text(&file("key"))?)?;
+    let server = overrides.resolve_server(find_server(&resource.certificate_url.unwrap_or_default(), accounts))?;
+    let (email, account) = find_account(tree, overrides, accounts, &server)?;
     let first_name = resource.domains.into_iter().flatten().next().or(resource.domain);
-    Ok(TreeFinding { certificate, chain, private_key, first_name, server, email, account, other_challenge: None })
+    Ok(FoundCertificate { certificate, chain, private_key, first_name, server, email, account, other_challenge: None })
 }
 
 /// The directory at which a certificate was ordered: that of a well-known CA, or what an account at the certificate's host
 /// says, or the only one that there are accounts at.
-fn server_of<'a>(certificate_url: &str, accounts: &'a [LegoAccount]) -> Option<&'a str> {
-    if let Some(known) = directory_of(certificate_url) {
+fn find_server<'a>(certificate_url: &str, accounts: &'a [LegoAccount]) -> Option<&'a str> {
+    if let Some(known) = known_directory(certificate_url) {
         return Some(known);
     }
-    let host = host_of(certificate_url);
+    let host = host_and_port(certificate_url);
     let said = |account: &'a LegoAccount| account.file.server.as_deref().filter(|server| !server.is_empty());
-    let at_host = accounts.iter().filter_map(said).filter(|server| host.is_some() && host_of(server) == host);
-    only(at_host).or_else(|| {
+    let at_host = accounts.iter().filter_map(said).filter(|server| host.is_some() && host_and_port(server) == host);
+    single_value(at_host).or_else(|| {
         let all_say = accounts.iter().all(|account| said(account).is_some());
-        only(accounts.iter().filter_map(said)).filter(|_| all_say)
+        single_value(accounts.iter().filter_map(said)).filter(|_| all_say)
     })
 }
 
-fn only<'a>(mut servers: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn single_value<'a>(mut servers: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let first = servers.next()?;
     servers.all(|server| server == first).then_some(first)
 }
 
 /// The e-mail and the account at a server.
-fn account(
-    tree: &Tree,
-    overrides: &Overrides,
+fn find_account(
+    tree: &FileTree,
+    overrides: &ImportOverrides,
     accounts: &[LegoAccount],
-    server: &Server,
+    server: &LineageServer,
 ) -> Result<(Option<String>, TreeAccount), Fault> {
     let is_wanted = |account: &&LegoAccount| {
         let email = overrides.email.as_ref().map(Email::as_str);
@@ -75,7 +83,7 @@ fn account(
     let candidates: Vec<&LegoAccount> = accounts.iter().filter(is_wanted).collect();
     match candidates[..] {
         [] => Ok((None, TreeAccount::Unknown)),
-        [account] => Ok((account.email().map(str::to_owned), account.judged(tree, server))),
+        [account] => Ok((account.email().map(str::to_owned), account.to_tree_account(tree, server))),
         // The certificate does not say which of them ordered it, and the e-mail is no help either.
         [first, ..] if overrides.email.is_some() || candidates.iter().all(|other| other.email() == first.email()) => {
             let ids: Vec<&str> = candidates.iter().map(|account| account.id.as_str()).collect();
@@ -90,7 +98,7 @@ fn account(
 }
 
 /// The accounts of the tree, in the order of their folders.
-fn accounts(tree: &Tree) -> Vec<LegoAccount> {
+fn list_accounts(tree: &FileTree) -> Vec<LegoAccount> {
     let of_host = |host: &str| -> Vec<LegoAccount> {
         let ids = tree.folders_in(&format!("accounts/{host}")).into_iter();
         ids.map(|id| {
@@ -115,11 +123,11 @@ struct LegoAccount {
 
 impl LegoAccount {
     /// An account that says its server is at that one; else its folder has the server's host.
-    fn is_at(&self, server: &Server) -> bool {
+    fn is_at(&self, server: &LineageServer) -> bool {
         match self.file.server.as_deref().filter(|server| !server.is_empty()) {
-            Some(said) => server.addresses().any(|address| same(address, said)),
+            Some(said) => server.addresses().any(|address| is_same_url(address, said)),
             None => server.addresses().any(|address| {
-                host_of(address).is_some_and(|host| host.replace(':', "_") == self.host)
+                host_and_port(address).is_some_and(|host| host.replace(':', "_") == self.host)
                     || directory_of_folder(&self.host) == Some(address)
             }),
         }
@@ -131,25 +139,25 @@ impl LegoAccount {
         email.filter(|email| !email.is_empty() && *email != NO_EMAIL)
     }
 
-    fn judged(&self, tree: &Tree, server: &Server) -> TreeAccount {
-        tree.get(&format!("{}/account.json", self.folder));
+    fn to_tree_account(&self, tree: &FileTree, server: &LineageServer) -> TreeAccount {
+        tree.optional_text(&format!("{}/account.json", self.folder));
         let (folder, id) = (&self.folder, &self.id);
         let keys = [format!("{folder}/{id}.key"), format!("{folder}/keys/{id}.key")];
-        let Some(key) = keys.iter().find_map(|path| tree.get(path)) else { return TreeAccount::Unknown };
-        TreeAccount::judged(
+        let Some(key) = keys.iter().find_map(|path| tree.optional_text(path)) else { return TreeAccount::Unknown };
+        TreeAccount::from_raw(
             RawAccount { url: self.file.registration.as_ref().and_then(Registration::url), key },
             &server.url,
         )
     }
 }
 
-fn same(one: &str, other: &str) -> bool {
+fn is_same_url(one: &str, other: &str) -> bool {
     one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 /// The successor of the server whose host is the name of a folder.
 fn directory_of_folder(host: &str) -> Option<&'static str> {
-    successor(&format!("https://{host}"))
+    successor_directory(&format!("https://{host}"))
 }
 
 pub(super) fn needs(path: &str) -> bool {
@@ -158,7 +166,7 @@ pub(super) fn needs(path: &str) -> bool {
     path.starts_with("accounts/") || path.strip_prefix("certificates/").is_some_and(of_certificate)
 }
 
-pub(super) const LEFTOVERS: &[Known] = &[
+pub(super) const LEFTOVERS: &[KnownLeftover] = &[
     ("accounts/", "of an ACME account that orders none of these certificates"),
     ("archives/", "former certificates and keys"),
 ];

@@ -16,12 +16,12 @@ use crate::domain::email::{Email, InvalidEmail};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::leaf::{Leaf, LeafError};
 use crate::domain::moment::Moment;
-use crate::domain::name::{InvalidName, RequestedName};
+use crate::domain::name::{InvalidDnsName, RequestedName};
 use crate::domain::resource::{InvalidResourceName, ResourceName};
 use crate::domain::server_url::{InvalidServerUrl, ServerUrl};
 use crate::import::account::TreeAccount;
-use crate::import::servers::Server;
-use crate::import::{Overrides, pem};
+use crate::import::servers::LineageServer;
+use crate::import::{ImportOverrides, pem};
 
 /// One certificate of a tree, and what it comes to.
 #[derive(Debug)]
@@ -52,12 +52,12 @@ pub struct PlannedImport {
     /// The present certificate.
     pub certificate: NewCertificate,
     /// What the person who imports should know.
-    pub notes: Vec<Note>,
+    pub notes: Vec<ImportNote>,
 }
 
 /// What the person who imports should know of a lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
+pub enum ImportNote {
     /// The tool proved its names in another way than autocertd will.
     OtherChallenge(String),
     /// The next key will be of another kind.
@@ -103,7 +103,7 @@ pub enum Fault {
     SelfSigned,
     /// A name cannot be proven by DNS-01.
     #[error("{0}")]
-    Name(InvalidName),
+    Name(InvalidDnsName),
     /// It has no names.
     #[error("the certificate is for no DNS name")]
     NoName,
@@ -128,7 +128,7 @@ pub enum Fault {
 }
 
 /// What the files of a tool say of one certificate.
-pub(super) struct TreeFinding {
+pub(super) struct FoundCertificate {
     /// The certificate, and the certificates behind it where they are in the same file.
     pub(super) certificate: String,
     /// The certificates behind it where they are in a file of their own.
@@ -138,7 +138,7 @@ pub(super) struct TreeFinding {
     /// The first name, where the tool says which that is.
     pub(super) first_name: Option<String>,
     /// The ACME server.
-    pub(super) server: Server,
+    pub(super) server: LineageServer,
     /// The contact, where the tree knows it.
     pub(super) email: Option<String>,
     /// The account at the server.
@@ -150,18 +150,28 @@ pub(super) struct TreeFinding {
 impl PlannedImport {
     /// Whether the certificate is of no use any more.
     pub fn is_expired(&self) -> bool {
-        self.notes.iter().any(|note| matches!(note, Note::Expired(_)))
+        self.notes.iter().any(|note| matches!(note, ImportNote::Expired(_)))
     }
 }
 
 impl Lineage {
-    pub(super) fn judged(name: String, finding: Result<TreeFinding, Fault>, overrides: &Overrides, now: Moment) -> Self {
-        let wish = finding.and_then(|finding| wish(&name, finding, overrides, now)).map(Box::new);
+    pub(super) fn from_found(
+        name: String,
+        finding: Result<FoundCertificate, Fault>,
+        overrides: &ImportOverrides,
+        now: Moment,
+    ) -> Self {
+        let wish = finding.and_then(|finding| plan_import(&name, finding, overrides, now)).map(Box::new);
         Self { name, wish }
     }
 }
 
-fn wish(name: &str, finding: TreeFinding, overrides: &Overrides, now: Moment) -> Result<PlannedImport, Fault> {
+fn plan_import(
+    name: &str,
+    finding: FoundCertificate,
+    overrides: &ImportOverrides,
+    now: Moment,
+) -> Result<PlannedImport, Fault> {
     let name: ResourceName = name.parse()?;
     let mut certificates = pem::certificates(&finding.certificate);
     if certificates.is_empty() {
@@ -177,21 +187,21 @@ fn wish(name: &str, finding: TreeFinding, overrides: &Overrides, now: Moment) ->
     }
     let leaf = Leaf::from_pem(&certificate)?;
     leaf.check_key(finding.private_key.expose_secret())?;
-    let kind = kind_of(&certificate)?;
-    let key_algorithm = kind.nearest();
-    let (common_name, subject_alternative_names) = names(&leaf, finding.first_name.as_deref())?;
+    let kind = key_kind(&certificate)?;
+    let key_algorithm = kind.nearest_algorithm();
+    let (common_name, subject_alternative_names) = order_names(&leaf, finding.first_name.as_deref())?;
     let email = match (&overrides.email, finding.email) {
         (Some(email), _) => Some(email.clone()),
         (None, Some(text)) => Some(text.parse().map_err(Fault::Email)?),
         (None, None) => None,
     };
-    let expired = (leaf.not_after <= now).then_some(Note::Expired(leaf.not_after));
-    let other_kind = (kind.exact() != Some(key_algorithm))
-        .then(|| Note::OtherKeyKind { present: kind.to_string(), next: key_algorithm });
+    let expired = (leaf.not_after <= now).then_some(ImportNote::Expired(leaf.not_after));
+    let other_kind = (kind.exact_algorithm() != Some(key_algorithm))
+        .then(|| ImportNote::OtherKeyKind { present: kind.to_string(), next: key_algorithm });
     let server = finding.server.url;
     let retired = finding.server.retired;
-    let retired = retired.map(|written| Note::RetiredServer { written, present: server.as_str().to_owned() });
-    let notes = [expired, other_kind, finding.other_challenge.map(Note::OtherChallenge), retired];
+    let retired = retired.map(|written| ImportNote::RetiredServer { written, present: server.as_str().to_owned() });
+    let notes = [expired, other_kind, finding.other_challenge.map(ImportNote::OtherChallenge), retired];
     Ok(PlannedImport {
         common_name,
         subject_alternative_names,
@@ -213,8 +223,8 @@ fn wish(name: &str, finding: TreeFinding, overrides: &Overrides, now: Moment) ->
 
 /// The first name and the others: what the tool calls the first, else the subject's common name, else the first one of
 /// the certificate.
-fn names(leaf: &Leaf, first: Option<&str>) -> Result<(RequestedName, Vec<RequestedName>), Fault> {
-    let parsed: Result<Vec<RequestedName>, InvalidName> =
+fn order_names(leaf: &Leaf, first: Option<&str>) -> Result<(RequestedName, Vec<RequestedName>), Fault> {
+    let parsed: Result<Vec<RequestedName>, InvalidDnsName> =
         leaf.subject_alternative_names.iter().map(|name| name.parse()).collect();
     let mut names = parsed.map_err(Fault::Name)?;
     let wanted = first.into_iter().chain([leaf.common_name.as_str()]).filter_map(|text| text.parse().ok());
@@ -241,7 +251,7 @@ enum KeyKind {
 }
 
 impl KeyKind {
-    fn exact(self) -> Option<KeyAlgorithm> {
+    fn exact_algorithm(self) -> Option<KeyAlgorithm> {
         match self {
             Self::Rsa(2048) => Some(KeyAlgorithm::Rsa2048),
             Self::Rsa(3072) => Some(KeyAlgorithm::Rsa3072),
@@ -253,7 +263,7 @@ impl KeyKind {
     }
 
     /// The kind that is no weaker, or the strongest there is.
-    fn nearest(self) -> KeyAlgorithm {
+    fn nearest_algorithm(self) -> KeyAlgorithm {
         match self {
             Self::Rsa(..=2048) => KeyAlgorithm::Rsa2048,
             Self::Rsa(..=3072) => KeyAlgorithm::Rsa3072,
@@ -277,7 +287,7 @@ impl fmt::Display for KeyKind {
 }
 
 /// Also makes sure that somebody else signed the certificate.
-fn kind_of(certificate: &str) -> Result<KeyKind, Fault> {
+fn key_kind(certificate: &str) -> Result<KeyKind, Fault> {
     let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| LeafError::NoCertificate)?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| LeafError::Malformed)?;
     if certificate.issuer() == certificate.subject() && certificate.verify_signature(None).is_ok() {
@@ -290,7 +300,7 @@ fn kind_of(certificate: &str) -> Result<KeyKind, Fault> {
     })
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for ImportNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherChallenge(challenge) => {

@@ -5,21 +5,25 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::domain::leaf::{LeafError, is_encrypted_key};
 
 /// A block of a PEM text.
-struct Block<'a> {
+struct PemBlock<'a> {
     label: &'a str,
     text: &'a str,
 }
 
 /// The certificates of a text, each as a PEM text of its own.
 pub(super) fn certificates(text: &str) -> Vec<String> {
-    blocks(text).into_iter().filter(|block| block.label == "CERTIFICATE").map(|block| line_ended(block.text)).collect()
+    blocks(text)
+        .into_iter()
+        .filter(|block| block.label == "CERTIFICATE")
+        .map(|block| with_final_newline(block.text))
+        .collect()
 }
 
 /// The private keys of a text, each as a PEM text of its own in the form in which it is there: PKCS#8, PKCS#1 or SEC1.
 /// The parameters that OpenSSL writes before a SEC1 key are left out; the key says the same.
 pub(super) fn private_keys(text: &str) -> Vec<SecretString> {
     let keys = blocks(text).into_iter().filter(|block| block.label.ends_with("PRIVATE KEY"));
-    keys.map(|block| SecretString::from(line_ended(block.text))).collect()
+    keys.map(|block| SecretString::from(with_final_newline(block.text))).collect()
 }
 
 /// The first private key of a text.
@@ -28,7 +32,7 @@ pub(super) fn private_key(text: &str) -> Result<SecretString, LeafError> {
     if is_encrypted_key(key.expose_secret()) { Err(LeafError::EncryptedKey) } else { Ok(key) }
 }
 
-fn blocks(text: &str) -> Vec<Block<'_>> {
+fn blocks(text: &str) -> Vec<PemBlock<'_>> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some((_, begun)) = rest.split_once(BEGIN) {
@@ -38,14 +42,14 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
         if let Some(length) = body.find(&end).filter(|_| !label.contains('\n')) {
             let start = text.len() - begun.len() - BEGIN.len();
             let stop = text.len() - body.len() + length + end.len();
-            found.push(Block { label, text: &text[start..stop] });
+            found.push(PemBlock { label, text: &text[start..stop] });
             rest = &text[stop..];
         }
     }
     found
 }
 
-fn line_ended(block: &str) -> String {
+fn with_final_newline(block: &str) -> String {
     format!("{block}\n")
 }
 

@@ -24,16 +24,16 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import").join(name)
 }
 
-fn overrides(server: Option<&str>, email: Option<&str>) -> Overrides {
-    Overrides {
-        server: server.map(|server| ServerUrl::parse(server, PlainHttp::Refused).unwrap()),
+fn overrides(server: Option<&str>, email: Option<&str>) -> ImportOverrides {
+    ImportOverrides {
+        server: server.map(|server| ServerUrl::parse(server, PlainHttpPolicy::Refused).unwrap()),
         email: email.map(|email| email.parse().unwrap()),
-        plain_http: PlainHttp::Refused,
+        plain_http: PlainHttpPolicy::Refused,
     }
 }
 
-fn lineages_at(tool: Tool, path: &Path, server: Option<&str>) -> Vec<Lineage> {
-    lineages(tool, &Tree::read(tool, path).unwrap(), &overrides(server, None), NOW)
+fn lineages_at(tool: SourceTool, path: &Path, server: Option<&str>) -> Vec<Lineage> {
+    find_lineages(tool, &FileTree::read(tool, path).unwrap(), &overrides(server, None), NOW)
 }
 
 /// A copy of a fixture that may be broken.
@@ -98,7 +98,7 @@ fn fault(lineages: &[Lineage], name: &str) -> String {
 
 #[test]
 fn a_tree_of_certbot_is_read_whole() {
-    let found = lineages_at(Tool::Certbot, &fixture("certbot"), None);
+    let found = lineages_at(SourceTool::Certbot, &fixture("certbot"), None);
     let account = "account the old one has an RSA key, and autocertd signs with ECDSA on P-256";
     assert_eq!(
         all_shown(&found),
@@ -119,7 +119,7 @@ fn a_tree_of_certbot_is_read_whole() {
 
 #[test]
 fn a_tree_of_lego_is_read_whole_once_its_server_is_told() {
-    let found = lineages_at(Tool::Lego, &fixture("lego"), Some(SERVER));
+    let found = lineages_at(SourceTool::Lego, &fixture("lego"), Some(SERVER));
     assert_eq!(
         all_shown(&found),
         [
@@ -129,15 +129,18 @@ fn a_tree_of_lego_is_read_whole_once_its_server_is_told() {
             ),
         ]
     );
-    assert_eq!(fault(&lineages_at(Tool::Lego, &fixture("lego"), None), "www.example.com"), Fault::NoServer.to_string());
-    let elsewhere = lineages_at(Tool::Lego, &fixture("lego"), Some("https://ca.example/dir"));
+    assert_eq!(
+        fault(&lineages_at(SourceTool::Lego, &fixture("lego"), None), "www.example.com"),
+        Fault::NoServer.to_string()
+    );
+    let elsewhere = lineages_at(SourceTool::Lego, &fixture("lego"), Some("https://ca.example/dir"));
     assert!(shown(&elsewhere[0]).ends_with("https://ca.example/dir nobody account unknown"), "{elsewhere:?}");
 }
 
 #[test]
 fn a_tree_of_acme_sh_is_read_whole() {
     assert_eq!(
-        all_shown(&lineages_at(Tool::AcmeSh, &fixture("acme.sh"), None)),
+        all_shown(&lineages_at(SourceTool::AcmeSh, &fixture("acme.sh"), None)),
         [
             format!("*.example.net: *.example.net rsa2048 {SERVER} ops@example.com account usable true"),
             format!(
@@ -151,7 +154,7 @@ fn a_tree_of_acme_sh_is_read_whole() {
 fn a_tree_of_dehydrated_is_read_whole() {
     let account = "account the old one has an RSA key, and autocertd signs with ECDSA on P-256";
     assert_eq!(
-        all_shown(&lineages_at(Tool::Dehydrated, &fixture("dehydrated"), None)),
+        all_shown(&lineages_at(SourceTool::Dehydrated, &fixture("dehydrated"), None)),
         [
             format!("star: *.example.net secp384r1 {SERVER} ops@example.com {account}"),
             format!("www.example.com: www.example.com example.com secp384r1 {SERVER} ops@example.com {account}"),
@@ -169,10 +172,10 @@ fn keys_keep_their_form() {
         keys.map(|key| key.expose_secret().lines().next().unwrap().replace('-', "")).collect::<Vec<_>>()
     };
     let (pkcs1, sec1, pkcs8) = ("BEGIN RSA PRIVATE KEY", "BEGIN EC PRIVATE KEY", "BEGIN PRIVATE KEY");
-    assert_eq!(label(Tool::Lego, "lego", Some(SERVER)), [pkcs1, sec1]);
-    assert_eq!(label(Tool::AcmeSh, "acme.sh", None), [pkcs1, sec1]);
-    assert_eq!(label(Tool::Dehydrated, "dehydrated", None), [sec1, sec1]);
-    assert_eq!(label(Tool::Certbot, "certbot", None), [pkcs8, pkcs8]);
+    assert_eq!(label(SourceTool::Lego, "lego", Some(SERVER)), [pkcs1, sec1]);
+    assert_eq!(label(SourceTool::AcmeSh, "acme.sh", None), [pkcs1, sec1]);
+    assert_eq!(label(SourceTool::Dehydrated, "dehydrated", None), [sec1, sec1]);
+    assert_eq!(label(SourceTool::Certbot, "certbot", None), [pkcs8, pkcs8]);
 }
 
 #[test]
@@ -180,21 +183,24 @@ fn what_is_broken_says_why_and_holds_up_no_other() {
     let tree = copy_of("certbot");
     let live = tree.path().join("live/rsa-one");
     fs::remove_file(tree.path().join("archive/rsa-one/privkey1.pem")).unwrap();
-    let found = lineages_at(Tool::Certbot, tree.path(), None);
+    let found = lineages_at(SourceTool::Certbot, tree.path(), None);
     assert!(fault(&found, "rsa-one").starts_with("live/rsa-one/privkey.pem cannot be read: "), "{found:?}");
     assert!(found[1].wish.is_ok());
 
     fs::remove_file(live.join("privkey.pem")).unwrap();
-    assert_eq!(fault(&lineages_at(Tool::Certbot, tree.path(), None), "rsa-one"), "live/rsa-one/privkey.pem is missing");
+    assert_eq!(
+        fault(&lineages_at(SourceTool::Certbot, tree.path(), None), "rsa-one"),
+        "live/rsa-one/privkey.pem is missing"
+    );
 
     symlink("../../archive/www.example.com/privkey1.pem", live.join("privkey.pem")).unwrap();
-    let found = lineages_at(Tool::Certbot, tree.path(), None);
-    assert_eq!(fault(&found, "rsa-one"), LeafError::OtherKey.to_string());
+    let found = lineages_at(SourceTool::Certbot, tree.path(), None);
+    assert_eq!(fault(&found, "rsa-one"), LeafError::KeyMismatch.to_string());
 
     // Whatever a link leads to is only read, and none of it is shown.
     fs::remove_file(live.join("privkey.pem")).unwrap();
     symlink("/etc/passwd", live.join("privkey.pem")).unwrap();
-    let found = lineages_at(Tool::Certbot, tree.path(), None);
+    let found = lineages_at(SourceTool::Certbot, tree.path(), None);
     assert_eq!(fault(&found, "rsa-one"), LeafError::UnreadableKey.to_string());
     assert!(!format!("{found:?}").contains("root:"));
 
@@ -202,12 +208,15 @@ fn what_is_broken_says_why_and_holds_up_no_other() {
     fs::copy(tree.path().join("archive/www.example.com/privkey1.pem"), tree.path().join("key")).unwrap();
     fs::remove_file(live.join("privkey.pem")).unwrap();
     symlink("../../key", live.join("privkey.pem")).unwrap();
-    let found = lineages_at(Tool::Certbot, tree.path(), None);
+    let found = lineages_at(SourceTool::Certbot, tree.path(), None);
     assert_eq!(fault(&found, "rsa-one"), LeafError::NoCertificate.to_string());
 
     fs::remove_file(tree.path().join("renewal/rsa-one.conf")).unwrap();
-    assert_eq!(fault(&lineages_at(Tool::Certbot, tree.path(), None), "rsa-one"), "renewal/rsa-one.conf is missing");
-    assert!(lineages_at(Tool::Lego, tree.path(), None).is_empty());
+    assert_eq!(
+        fault(&lineages_at(SourceTool::Certbot, tree.path(), None), "rsa-one"),
+        "renewal/rsa-one.conf is missing"
+    );
+    assert!(lineages_at(SourceTool::Lego, tree.path(), None).is_empty());
 }
 
 #[test]
@@ -216,10 +225,10 @@ fn several_accounts_want_to_be_told_apart() {
     let accounts = tree.path().join("accounts/localhost_14000");
     fs::create_dir(accounts.join("dev@example.com")).unwrap();
     copy(&accounts.join("ops@example.com"), &accounts.join("dev@example.com"));
-    let found = lineages_at(Tool::Lego, tree.path(), Some(SERVER));
+    let found = lineages_at(SourceTool::Lego, tree.path(), Some(SERVER));
     assert!(fault(&found, "_.example.net").contains("dev@example.com, ops@example.com"), "{found:?}");
     let told = overrides(Some(SERVER), Some("ops@example.com"));
-    let found = lineages(Tool::Lego, &Tree::read(Tool::Lego, tree.path()).unwrap(), &told, NOW);
+    let found = find_lineages(SourceTool::Lego, &FileTree::read(SourceTool::Lego, tree.path()).unwrap(), &told, NOW);
     assert!(shown(&found[0]).ends_with("ops@example.com account usable true"), "{found:?}");
 }
 
@@ -228,7 +237,7 @@ fn what_lego_says_of_itself_may_be_missing() {
     let tree = copy_of("lego");
     fs::remove_file(tree.path().join("certificates/www.example.com.json")).unwrap();
     fs::remove_file(tree.path().join("certificates/_.example.net.crt")).unwrap();
-    let found = lineages_at(Tool::Lego, tree.path(), Some(SERVER));
+    let found = lineages_at(SourceTool::Lego, tree.path(), Some(SERVER));
     assert_eq!(fault(&found, "_.example.net"), "certificates/_.example.net.crt is missing");
     assert!(found[1].wish.is_ok(), "{found:?}");
 }
@@ -236,8 +245,8 @@ fn what_lego_says_of_itself_may_be_missing() {
 #[test]
 fn an_expired_one_is_still_a_wish() {
     let later = NOW + Duration::days(40 * 365);
-    let tree = Tree::read(Tool::AcmeSh, &fixture("acme.sh")).unwrap();
-    let found = lineages(Tool::AcmeSh, &tree, &overrides(None, None), later);
+    let tree = FileTree::read(SourceTool::AcmeSh, &fixture("acme.sh")).unwrap();
+    let found = find_lineages(SourceTool::AcmeSh, &tree, &overrides(None, None), later);
     assert!(shown(&found[0]).contains("it expired at 2056-"), "{found:?}");
 }
 
@@ -260,14 +269,14 @@ impl Authority {
     }
 }
 
-fn tree_of(files: &[(&str, &str)]) -> (TempDir, Tree) {
+fn tree_of(files: &[(&str, &str)]) -> (TempDir, FileTree) {
     let folder = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = folder.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let tree = Tree::read(Tool::Pem, folder.path()).unwrap();
+    let tree = FileTree::read(SourceTool::Pem, folder.path()).unwrap();
     (folder, tree)
 }
 
@@ -288,20 +297,20 @@ fn loose_files_are_paired_by_their_keys() {
         ("wrong/api.key", &key),
         ("notes.txt", "nothing of interest"),
     ]);
-    let found = lineages(Tool::Pem, &tree, &overrides(Some(SERVER), Some("ops@example.com")), NOW);
+    let found = find_lineages(SourceTool::Pem, &tree, &overrides(Some(SERVER), Some("ops@example.com")), NOW);
     let taken = |name: &str, dns: &str| format!("{name}: {dns} secp256r1 {SERVER} ops@example.com account unknown");
     assert_eq!(
         all_shown(&found),
         [
             taken("api", "api.example.com"),
             "keyless: its private key is missing".to_owned(),
-            format!("wrong: {}", LeafError::OtherKey),
+            format!("wrong: {}", LeafError::KeyMismatch),
             taken("www", "www.example.com"),
             taken("www", "www.example.com"),
         ]
     );
     let left: Vec<String> =
-        leftovers(Tool::Pem, &tree).iter().map(|one| format!("{}: {}", one.path, one.reason)).collect();
+        find_leftovers(SourceTool::Pem, &tree).iter().map(|one| format!("{}: {}", one.path, one.reason)).collect();
     assert_eq!(
         left,
         [
@@ -311,14 +320,14 @@ fn loose_files_are_paired_by_their_keys() {
              that no chain needs",
         ]
     );
-    let untold = lineages(Tool::Pem, &tree, &overrides(None, None), NOW);
+    let untold = find_lineages(SourceTool::Pem, &tree, &overrides(None, None), NOW);
     assert!(untold.iter().all(|lineage| lineage.wish.is_err()));
 }
 
 #[test]
 fn a_chain_of_loose_files_leads_up_to_but_not_into_the_root() {
-    let tree = Tree::read(Tool::Pem, &fixture("lego/certificates")).unwrap();
-    let found = lineages(Tool::Pem, &tree, &overrides(Some(SERVER), None), NOW);
+    let tree = FileTree::read(SourceTool::Pem, &fixture("lego/certificates")).unwrap();
+    let found = find_lineages(SourceTool::Pem, &tree, &overrides(Some(SERVER), None), NOW);
     assert_eq!(found.len(), 2);
     for lineage in &found {
         assert_eq!(lineage.wish.as_ref().unwrap().certificate.chain.matches("BEGIN CERTIFICATE").count(), 1);
@@ -331,7 +340,7 @@ fn what_our_rules_refuse_is_refused_and_the_reason_told() {
     let judged = |names: &[&str], key: &KeyPair| {
         let (_folder, tree) =
             tree_of(&[("one.pem", &format!("{}{}", key.serialize_pem(), authority.issue(key, names)))]);
-        let mut found = lineages(Tool::Pem, &tree, &overrides(Some(SERVER), None), NOW);
+        let mut found = find_lineages(SourceTool::Pem, &tree, &overrides(Some(SERVER), None), NOW);
         found.remove(0).wish
     };
     let key = KeyPair::generate().unwrap();
@@ -354,6 +363,6 @@ fn what_our_rules_refuse_is_refused_and_the_reason_told() {
 
     let own = CertificateParams::new(vec!["www.example.com".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
     let (_folder, tree) = tree_of(&[("own.pem", &format!("{}{own}", key.serialize_pem()))]);
-    let found = lineages(Tool::Pem, &tree, &overrides(Some(SERVER), None), NOW);
+    let found = find_lineages(SourceTool::Pem, &tree, &overrides(Some(SERVER), None), NOW);
     assert_eq!(found[0].wish.as_ref().unwrap_err(), &Fault::SelfSigned);
 }

@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::import::tree::walk::{Bound, MOST_BYTES, MOST_ENTRIES};
-use crate::import::{Fault, Tool};
+use crate::import::tree::walk::{ExceededBound, MOST_BYTES, MOST_ENTRIES};
+use crate::import::{Fault, SourceTool};
 
 /// Why a folder without anything in it went into no lineage.
-pub(super) const EMPTY: &str = "it is an empty folder";
+pub(super) const EMPTY_FOLDER_REASON: &str = "it is an empty folder";
 
 /// The files of a tool, by their paths below its folder.
 #[derive(Default, Deserialize, Serialize)]
-pub struct Tree {
+pub struct FileTree {
     /// The last part of the path that was read, without what makes it a file's name.
     name: String,
-    files: BTreeMap<String, Content>,
+    files: BTreeMap<String, FileContent>,
     /// Files of which the tool's certificates need no content.
     unneeded: BTreeMap<String, FileNumber>,
     /// What is there and could not be read, with the reason.
@@ -35,7 +35,7 @@ pub struct Tree {
 type FileNumber = u32;
 
 #[derive(Deserialize, Serialize)]
-struct Content {
+struct FileContent {
     text: String,
     file: FileNumber,
 }
@@ -59,17 +59,17 @@ pub enum UnreadableTree {
     TooLarge(PathBuf),
 }
 
-impl Tree {
+impl FileTree {
     /// Reads the files below a folder that this tool's certificates need, or the one file that `path` is.
     ///
     /// # Errors
     /// Where `path` cannot be read or holds too much. Files and folders below it that cannot be read are kept in mind
     /// instead.
-    pub fn read(tool: Tool, path: &Path) -> Result<Self, UnreadableTree> {
+    pub fn read(tool: SourceTool, path: &Path) -> Result<Self, UnreadableTree> {
         let refused = |source| UnreadableTree::Refused { path: path.to_owned(), source };
         walk::read(tool, path).map_err(refused)?.map_err(|bound| match bound {
-            Bound::Entries => UnreadableTree::TooMany(path.to_owned()),
-            Bound::Bytes => UnreadableTree::TooLarge(path.to_owned()),
+            ExceededBound::Entries => UnreadableTree::TooMany(path.to_owned()),
+            ExceededBound::Bytes => UnreadableTree::TooLarge(path.to_owned()),
         })
     }
 
@@ -95,13 +95,13 @@ impl Tree {
     }
 
     /// A file that should be there.
-    pub(super) fn text(&self, path: &str) -> Result<&str, Fault> {
-        if let Some(text) = self.get(path) {
+    pub(super) fn required_text(&self, path: &str) -> Result<&str, Fault> {
+        if let Some(text) = self.optional_text(path) {
             return Ok(text);
         }
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
         let reason = std::iter::once(path).chain(above).find_map(|path| self.unreadable.get(path));
-        let reason = reason.filter(|reason| *reason != EMPTY);
+        let reason = reason.filter(|reason| *reason != EMPTY_FOLDER_REASON);
         Err(match reason {
             Some(reason) => Fault::Unreadable { path: path.to_owned(), reason: reason.clone() },
             None => Fault::Missing(path.to_owned()),
@@ -109,7 +109,7 @@ impl Tree {
     }
 
     /// A file that may be there.
-    pub(super) fn get(&self, path: &str) -> Option<&str> {
+    pub(super) fn optional_text(&self, path: &str) -> Option<&str> {
         let content = self.files.get(path)?;
         self.used.borrow_mut().insert(content.file);
         Some(&content.text)
@@ -149,17 +149,17 @@ impl Tree {
     /// The paths below a folder, without a look at all others.
     fn below(&self, folder: &str) -> Vec<&str> {
         let start = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        let (files, unneeded) = (starting(&self.files, &start), starting(&self.unneeded, &start));
-        files.chain(unneeded).chain(starting(&self.unreadable, &start)).collect()
+        let (files, unneeded) = (keys_with_prefix(&self.files, &start), keys_with_prefix(&self.unneeded, &start));
+        files.chain(unneeded).chain(keys_with_prefix(&self.unreadable, &start)).collect()
     }
 }
 
-fn starting<'t, V>(map: &'t BTreeMap<String, V>, start: &str) -> impl Iterator<Item = &'t str> {
+fn keys_with_prefix<'t, V>(map: &'t BTreeMap<String, V>, start: &str) -> impl Iterator<Item = &'t str> {
     let range = map.range::<str, _>((std::ops::Bound::Included(start), std::ops::Bound::Unbounded));
     range.map(|(path, _)| path.as_str()).take_while(move |path| path.starts_with(start))
 }
 
-impl Drop for Tree {
+impl Drop for FileTree {
     fn drop(&mut self) {
         self.files.values_mut().for_each(|content| content.text.zeroize());
     }

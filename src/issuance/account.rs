@@ -4,7 +4,7 @@
 mod adoption;
 mod deactivation;
 mod key_change;
-mod loss;
+mod lost_account;
 mod request;
 
 use std::time::Duration;
@@ -19,17 +19,17 @@ use crate::domain::provider::{AccountNote, Provider};
 use crate::issuance::{AttemptError, HeldLease};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
-use crate::store::{Account, LEASE, ProviderLease, RegisteredAccount, Store};
+use crate::store::{LEASE_DURATION, ProviderAccount, ProviderLease, RegisteredAccount, Store};
 
 /// Registers accounts, and hands out those that are registered.
-pub struct Registrar {
+pub struct AccountRegistrar {
     store: Store,
     acme: AcmeClient,
     clock: SharedClock,
     randomness: Randomness,
 }
 
-impl Registrar {
+impl AccountRegistrar {
     /// Puts the parts together.
     pub const fn new(store: Store, acme: AcmeClient, clock: SharedClock, randomness: Randomness) -> Self {
         Self { store, acme, clock, randomness }
@@ -45,15 +45,15 @@ impl Registrar {
     ///
     /// # Errors
     /// Where the CA refuses or cannot be reached, or the work must stop.
-    pub(super) async fn account(
+    pub(super) async fn ensure_account(
         &self,
         tenure: &HeldLease,
         provider: ProviderId,
         asked: bool,
     ) -> Result<AcmeAccount, AttemptError> {
         loop {
-            tenure.hold().await?;
-            let account = self.store.account(provider).await?.ok_or(AttemptError::Abandoned)?;
+            tenure.ensure_held().await?;
+            let account = self.store.account(provider).await?.ok_or(AttemptError::Deleted)?;
             refuse_deactivated(&account)?;
             match account.registered {
                 Some(registered) if account.key_change.is_none() => {
@@ -63,15 +63,15 @@ impl Registrar {
                 // Which key it has is found out first.
                 Some(_) => {}
                 None if asked => {}
-                None => self.wait_out_trouble(provider).await?,
+                None => self.check_back_off(provider).await?,
             }
             match self.store.claim_provider(provider).await? {
                 Some(lease) => match self.register(&lease).await {
                     // The provider was changed in the meantime: what it is by now counts.
-                    Err(AttemptError::Lost) => {}
+                    Err(AttemptError::LeaseLost) => {}
                     registered => registered?,
                 },
-                None => tenure.during(nap()).await?,
+                None => tenure.run_while_held(pause_before_recheck()).await?,
             }
         }
     }
@@ -80,7 +80,7 @@ impl Registrar {
     ///
     /// # Errors
     /// Where there is none, or the CA cannot be reached.
-    pub(super) async fn registered(&self, provider: ProviderId) -> Result<AcmeAccount, AttemptError> {
+    pub(super) async fn load_registered(&self, provider: ProviderId) -> Result<AcmeAccount, AttemptError> {
         let deleted = || {
             Failure::operator(
                 "the provider was deleted with its account; only whoever holds the private key can revoke",
@@ -109,14 +109,14 @@ impl Registrar {
         let Some(provider) = self.store.provider(lease.id).await? else {
             return Ok(());
         };
-        let within_the_lease = timeout(LEASE * 3 / 4, self.obtain(lease, &provider)).await;
+        let within_the_lease = timeout(LEASE_DURATION * 3 / 4, self.register_or_update(lease, &provider)).await;
         let result = within_the_lease.unwrap_or_else(|_| {
             Err(Failure::retry(format!("{} took too long over the account; it is tried again", provider.server)).into())
         });
         match &result {
             Ok(()) => {}
             Err(AttemptError::Failed(failure) | AttemptError::UnknownAccount(failure)) => {
-                self.record(lease, &provider, failure).await?;
+                self.record_failure(lease, &provider, failure).await?;
             }
             // Nothing could be written down, so the lease ends by itself: given back it would be due again at once.
             Err(_) => return result,
@@ -125,16 +125,22 @@ impl Registrar {
         result
     }
 
-    async fn record(&self, lease: &ProviderLease, provider: &Provider, failure: &Failure) -> Result<(), AttemptError> {
+    async fn record_failure(
+        &self,
+        lease: &ProviderLease,
+        provider: &Provider,
+        failure: &Failure,
+    ) -> Result<(), AttemptError> {
         let jitter = self.randomness.fraction();
-        let trouble = FailureStreak::after(provider.trouble.as_ref(), failure.clone(), self.clock.now(), None, jitter);
+        let trouble =
+            FailureStreak::after(provider.failure_streak.as_ref(), failure.clone(), self.clock.now(), None, jitter);
         tracing::warn!(provider = %provider.id, next_try = %trouble.next_try, "the account is not as it should be: {failure}");
-        Ok(self.store.record_provider_trouble(lease, &trouble).await?)
+        Ok(self.store.record_account_failure_streak(lease, &trouble).await?)
     }
 
-    async fn wait_out_trouble(&self, provider: ProviderId) -> Result<(), AttemptError> {
+    async fn check_back_off(&self, provider: ProviderId) -> Result<(), AttemptError> {
         let provider = self.store.provider(provider).await?;
-        match provider.and_then(|provider| provider.trouble) {
+        match provider.and_then(|provider| provider.failure_streak) {
             // What seems to lie ahead was written by a clock that was.
             Some(trouble) if trouble.next_try > self.clock.now() && trouble.at <= self.clock.now() => {
                 let message = format!("the provider's ACME account is not registered: {}", trouble.last).into();
@@ -148,8 +154,8 @@ impl Registrar {
         }
     }
 
-    async fn obtain(&self, lease: &ProviderLease, provider: &Provider) -> Result<(), AttemptError> {
-        self.settle_key_change(lease, provider).await?;
+    async fn register_or_update(&self, lease: &ProviderLease, provider: &Provider) -> Result<(), AttemptError> {
+        self.resolve_key_change(lease, provider).await?;
         let Some(account) = self.store.account(provider.id).await? else {
             return Ok(());
         };
@@ -161,8 +167,8 @@ impl Registrar {
             return Ok(());
         }
         let url = registered.url.clone();
-        match self.tell_contact(lease, provider, registered).await {
-            Err(AttemptError::UnknownAccount(_)) if self.forget_lost(lease, &url).await? => {
+        match self.update_contact(lease, provider, registered).await {
+            Err(AttemptError::UnknownAccount(_)) if self.forget_lost_account(lease, &url).await? => {
                 self.register_new(lease, provider).await
             }
             told => told,
@@ -173,7 +179,7 @@ impl Registrar {
         let Some(account) = self.store.account(provider.id).await? else {
             return Ok(());
         };
-        if self.recover(lease, provider, &account).await? {
+        if self.recover_registration(lease, provider, &account).await? {
             return Ok(());
         }
         let lost = account.note.as_ref();
@@ -182,15 +188,15 @@ impl Registrar {
             email: provider.email.clone(),
             external_account: account.external_account.clone(),
         };
-        for _ in 0..TRIES_FOR_A_GOOD_NONCE {
+        for _ in 0..MAX_NONCE_TRIES {
             let prepared = self.acme.prepare_registration(&registration).await?;
             self.store.store_pending_account(lease, prepared.credentials()).await?;
             match self.acme.send_registration(prepared).await {
-                Ok(credentials) => return self.keep(lease, &credentials, lost).await,
+                Ok(credentials) => return self.store_account(lease, &credentials, lost).await,
                 Err(AcmeError::BadNonce) => {}
                 // A server in trouble may have registered it all the same: its key finds it the next time.
                 Err(refusal @ (AcmeError::Refused { .. } | AcmeError::TermsNotAccepted { .. }))
-                    if refusal.is_certain() =>
+                    if refusal.had_no_effect() =>
                 {
                     self.store.forget_pending_account(lease).await?;
                     return Err(refusal.into());
@@ -202,37 +208,42 @@ impl Registrar {
     }
 
     /// After a crash between the request and its answer the CA may know the account already: the stored key finds it.
-    async fn recover(&self, lease: &ProviderLease, provider: &Provider, account: &Account) -> Result<bool, AttemptError> {
+    async fn recover_registration(
+        &self,
+        lease: &ProviderLease,
+        provider: &Provider,
+        account: &ProviderAccount,
+    ) -> Result<bool, AttemptError> {
         let Some(pending) = &account.pending else { return Ok(false) };
         let Some(credentials) = self.acme.recover_registration(&provider.server, pending).await? else {
             return Ok(false);
         };
         tracing::info!(provider = %provider.id, "the account of an interrupted registration was found");
-        self.keep(lease, &credentials, account.note.as_ref()).await?;
+        self.store_account(lease, &credentials, account.note.as_ref()).await?;
         Ok(true)
     }
 
-    async fn tell_contact(
+    async fn update_contact(
         &self,
         lease: &ProviderLease,
         provider: &Provider,
         registered: RegisteredAccount,
     ) -> Result<(), AttemptError> {
         let credentials = AccountCredentials::from_stored(registered.credentials)?;
-        self.acme.account(&credentials).await?.tell_contact(&provider.email).await?;
-        self.store.contact_told(lease).await?;
+        self.acme.account(&credentials).await?.update_contact(&provider.email).await?;
+        self.store.record_contact_updated(lease).await?;
         tracing::info!(provider = %lease.id, account = registered.url, "the CA knows the new contact");
         Ok(())
     }
 
-    async fn keep(
+    async fn store_account(
         &self,
         lease: &ProviderLease,
         credentials: &AccountCredentials,
         note: Option<&AccountNote>,
     ) -> Result<(), AttemptError> {
         let url = credentials.account_url();
-        self.store.store_account(lease, url, credentials.sealable()).await?;
+        self.store.store_account(lease, url, credentials.as_json()).await?;
         tracing::info!(provider = %lease.id, account = url, "account registered");
         if let Some(AccountNote::Lost { account: lost, .. }) = note {
             tracing::error!(
@@ -246,7 +257,7 @@ impl Registrar {
 }
 
 /// What a person had deactivated is used by nobody, and no other account is registered silently.
-fn refuse_deactivated(account: &Account) -> Result<(), Failure> {
+fn refuse_deactivated(account: &ProviderAccount) -> Result<(), Failure> {
     match &account.note {
         Some(AccountNote::Deactivated { account, at }) => Err(Failure::operator(format!(
             "the provider's ACME account {account} was deactivated at {at}, as was asked for; `autocertd account \
@@ -257,10 +268,10 @@ fn refuse_deactivated(account: &Account) -> Result<(), Failure> {
 }
 
 /// Somebody else is registering the account; a moment later it is there, or free to be registered.
-async fn nap() -> Result<(), Failure> {
-    tokio::time::sleep(BETWEEN_LOOKS).await;
+async fn pause_before_recheck() -> Result<(), Failure> {
+    tokio::time::sleep(RECHECK_INTERVAL).await;
     Ok(())
 }
 
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
-const TRIES_FOR_A_GOOD_NONCE: usize = 20;
+const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_NONCE_TRIES: usize = 20;

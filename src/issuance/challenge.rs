@@ -8,7 +8,7 @@ mod sweep;
 use futures_util::{StreamExt, stream};
 use time::Duration;
 
-pub use self::removal::{CleanupOutcome, Cleanup};
+pub use self::removal::{Cleanup, CleanupOutcome};
 pub use self::sweep::SweepMode;
 use crate::acme::{Authorization, ChallengeKind};
 use crate::dns::DnsError;
@@ -18,7 +18,7 @@ use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::name::challenge_name;
 use crate::domain::server_url::OrderUrl;
 use crate::issuance::AttemptError;
-use crate::issuance::course::AttemptRunner;
+use crate::issuance::attempt_runner::AttemptRunner;
 
 /// A TXT record that the CA wants to see, and where it goes.
 pub(super) struct ChallengeRecord {
@@ -27,39 +27,43 @@ pub(super) struct ChallengeRecord {
 }
 
 impl ChallengeRecord {
-    fn record(&self) -> TxtRecord {
+    fn to_txt_record(&self) -> TxtRecord {
         TxtRecord { name: self.place.name().to_owned(), content: self.content.clone() }
     }
 }
 
 impl AttemptRunner<'_> {
     /// What is still to be proven by records of this order, with the place of each. Standing records are seen to besides.
-    pub(super) async fn pending_challenges(&mut self, url: &OrderUrl) -> Result<Vec<ChallengeRecord>, AttemptError> {
-        let authorizations = self.order(url).await?.authorizations().await?;
-        self.stand(&authorizations).await?;
-        let by_dns01 = |one: &&Authorization| one.awaits_answer() && self.kind_for(one) == ChallengeKind::Dns01;
+    pub(super) async fn load_pending_challenges(
+        &mut self,
+        url: &OrderUrl,
+    ) -> Result<Vec<ChallengeRecord>, AttemptError> {
+        let authorizations = self.load_order(url).await?.load_authorizations().await?;
+        self.ensure_persist_records(&authorizations).await?;
+        let by_dns01 =
+            |one: &&Authorization| one.awaits_answer() && self.challenge_kind_for(one) == ChallengeKind::Dns01;
         let pending = authorizations.iter().filter(by_dns01);
         let (names, contents): (Vec<String>, Vec<String>) = pending
             .map(|authorization| Ok((challenge_name(&authorization.name), txt_value(authorization)?)))
             .collect::<Result<Vec<_>, Failure>>()?
             .into_iter()
             .unzip();
-        let places = self.places_of(&names).await?;
+        let places = self.locate_records(&names).await?;
         Ok(places.into_iter().zip(contents).map(|(place, content)| ChallengeRecord { place, content }).collect())
     }
 
     /// Where the records of challenges go, in the order of their names.
-    pub(super) async fn places_of(&self, names: &[String]) -> Result<Vec<RecordLocation>, AttemptError> {
-        let places: Vec<_> = names.iter().map(|name| self.place_of(name)).collect();
-        gathered(self.tenure.during(async { Ok::<_, AttemptError>(at_once(places).await) }).await?)
+    pub(super) async fn locate_records(&self, names: &[String]) -> Result<Vec<RecordLocation>, AttemptError> {
+        let places: Vec<_> = names.iter().map(|name| self.locate_record(name)).collect();
+        gathered(self.lease.run_while_held(async { Ok::<_, AttemptError>(run_bounded(places).await) }).await?)
     }
 
     /// Where the record of a challenge goes. A zone is often made in the same minute as its auto-certificate, so for the
     /// first half hour a missing one is tried again; after that a person must act.
-    pub(super) async fn place_of(&self, name: &str) -> Result<RecordLocation, AttemptError> {
-        let age = self.issuance.clock.now() - self.subject.audit.created;
-        match self.issuance.dns.place_of(name).await {
-            Err(error @ DnsError::NoZone { .. }) if age < PATIENCE_FOR_ZONES => {
+    pub(super) async fn locate_record(&self, name: &str) -> Result<RecordLocation, AttemptError> {
+        let age = self.issuance.clock.now() - self.auto_certificate.audit.created;
+        match self.issuance.dns.locate(name).await {
+            Err(error @ DnsError::NoZone { .. }) if age < ZONE_GRACE_PERIOD => {
                 Err(Failure::retry(error.to_string()).into())
             }
             found => Ok(found?),
@@ -74,8 +78,8 @@ fn txt_value(authorization: &Authorization) -> Result<String, Failure> {
 }
 
 /// Works on all of these, a number at a time; the results come in their order.
-pub(super) async fn at_once<F: Future>(work: Vec<F>) -> Vec<F::Output> {
-    stream::iter(work).buffered(AT_ONCE).collect().await
+pub(super) async fn run_bounded<F: Future>(work: Vec<F>) -> Vec<F::Output> {
+    stream::iter(work).buffered(MAX_CONCURRENCY).collect().await
 }
 
 /// All results, or what is to be said of those that failed: what needs a person before what passes by itself, then what
@@ -104,9 +108,9 @@ pub(super) fn gathered<T>(results: Vec<Result<T, AttemptError>>) -> Result<Vec<T
     Err(told.into())
 }
 
-const PATIENCE_FOR_ZONES: Duration = Duration::minutes(30);
+const ZONE_GRACE_PERIOD: Duration = Duration::minutes(30);
 /// Each look at a name may take a socket for every name server.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENCY: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -141,7 +145,7 @@ mod tests {
 
     #[test]
     fn whoever_must_stop_tells_of_nothing_else() {
-        let results = vec![Err::<(), _>(Failure::retry("a").into()), Err(AttemptError::Lost)];
-        assert!(matches!(gathered(results), Err(AttemptError::Lost)));
+        let results = vec![Err::<(), _>(Failure::retry("a").into()), Err(AttemptError::LeaseLost)];
+        assert!(matches!(gathered(results), Err(AttemptError::LeaseLost)));
     }
 }

@@ -37,7 +37,7 @@ impl Issuance {
             }
             for provider in providers {
                 // The exchange notes the time that the CA tells; one that does not answer tells nothing.
-                let _told = timeout(LONGEST_QUESTION, self.acme.look(&provider.server)).await;
+                let _told = timeout(LONGEST_QUESTION, self.acme.check_directory(&provider.server)).await;
                 if self.clock_verdict() != ClockVerdict::Unknown {
                     break;
                 }
@@ -47,7 +47,7 @@ impl Issuance {
     }
 
     fn clock_verdict(&self) -> ClockVerdict {
-        let (now, running) = (self.clock.now(), self.clock.running());
+        let (now, running) = (self.clock.now(), self.clock.uptime());
         self.clock.evidence().verdict(now, running)
     }
 }

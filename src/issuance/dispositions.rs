@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::acme::{AcmeError, NameProblem, Problem, ProblemKind, Refusal, AcmeStep, Unreachable, Waiting};
+use crate::acme::{AcmeError, AcmeStep, AwaitedState, NameProblem, Problem, ProblemKind, Refusal, Unreachable};
 use crate::dns::{DnsError, LaggingNameserver};
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::chain::InvalidChain;
@@ -161,7 +161,7 @@ fn others() -> Vec<Vec<String>> {
             excerpt: RemoteMessage::default(),
         }
     };
-    let slow = |not_before| AcmeError::TooSlow { waiting: Waiting::Ready, not_before, problems: Vec::new() };
+    let slow = |not_before| AcmeError::PollTimedOut { waiting: AwaitedState::Ready, not_before, problems: Vec::new() };
     let all = vec![
         AcmeError::BadNonce,
         AcmeError::TermsNotAccepted { terms: Some("https://ca.example/terms".into()), refusal: Box::new(refusal()) },
@@ -188,7 +188,7 @@ fn others() -> Vec<Vec<String>> {
         AcmeError::BadNonce => 1,
         AcmeError::TermsNotAccepted { .. } => 2,
         AcmeError::ChallengeNotOffered { .. } => 3,
-        AcmeError::TooSlow { .. } => 4,
+        AcmeError::PollTimedOut { .. } => 4,
         AcmeError::Unreadable { .. } => 5,
         AcmeError::UnacceptableChain(_) => 6,
         AcmeError::UnusableServer(_) => 7,

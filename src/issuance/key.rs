@@ -16,20 +16,20 @@ pub(super) struct PendingKey(JoinHandle<Result<SigningRequest, rcgen::Error>>);
 
 impl PendingKey {
     /// Begins to make a fresh key and a signing request for `names`.
-    pub(super) fn begin(algorithm: KeyAlgorithm, names: Vec<DnsName>) -> Self {
-        Self(tokio::task::spawn_blocking(move || make(algorithm, &names)))
+    pub(super) fn start(algorithm: KeyAlgorithm, names: Vec<DnsName>) -> Self {
+        Self(tokio::task::spawn_blocking(move || make_signing_request(algorithm, &names)))
     }
 
     /// Waits for the key.
-    pub(super) async fn done(self) -> Result<SigningRequest, Failure> {
+    pub(super) async fn wait(self) -> Result<SigningRequest, Failure> {
         let made = self.0.await.map_err(|error| Failure::retry(format!("making the key was cut off: {error}")))?;
         made.map_err(|error| Failure::retry(format!("making the key failed: {error}")))
     }
 }
 
 /// The subject stays empty: the names live in the subject alternative names alone, as CAs want it today.
-fn make(algorithm: KeyAlgorithm, names: &[DnsName]) -> Result<SigningRequest, rcgen::Error> {
-    let key = generate(algorithm)?;
+fn make_signing_request(algorithm: KeyAlgorithm, names: &[DnsName]) -> Result<SigningRequest, rcgen::Error> {
+    let key = generate_key(algorithm)?;
     let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     params.distinguished_name = DistinguishedName::new();
     let csr = params.serialize_request(&key)?.der().to_vec();
@@ -39,7 +39,7 @@ fn make(algorithm: KeyAlgorithm, names: &[DnsName]) -> Result<SigningRequest, rc
     Ok(SigningRequest { private_key, csr })
 }
 
-fn generate(algorithm: KeyAlgorithm) -> Result<KeyPair, rcgen::Error> {
+fn generate_key(algorithm: KeyAlgorithm) -> Result<KeyPair, rcgen::Error> {
     let rsa = |size| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size);
     match algorithm {
         KeyAlgorithm::Rsa2048 => rsa(RsaKeySize::_2048),
@@ -62,7 +62,7 @@ mod tests {
     fn a_signing_request_names_its_names_and_no_subject_and_is_signed_by_its_key() {
         let names: Vec<DnsName> = ["*.example.com", "bücher.example"].map(|name| name.parse().unwrap()).to_vec();
         for algorithm in [KeyAlgorithm::Secp256r1, KeyAlgorithm::Secp384r1, KeyAlgorithm::Rsa2048] {
-            let made = make(algorithm, &names).unwrap();
+            let made = make_signing_request(algorithm, &names).unwrap();
             let (_, csr) = X509CertificationRequest::from_der(&made.csr).unwrap();
             csr.verify_signature().unwrap();
             assert_eq!(csr.certification_request_info.subject.as_raw().len(), 2, "an empty sequence");

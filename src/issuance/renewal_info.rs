@@ -5,8 +5,8 @@ use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::id::ProviderId;
 use crate::domain::leaf::Leaf;
 use crate::domain::name::DnsName;
-use crate::domain::renewal_info::{RenewalInfoAnswer, CertId, RenewalInfo};
-use crate::issuance::{Issuance, AttemptError, HeldLease};
+use crate::domain::renewal_info::{CertId, RenewalInfo, RenewalInfoAnswer};
+use crate::issuance::{AttemptError, HeldLease, Issuance};
 
 impl Issuance {
     /// Asks the CA when it would like the newest certificate to be renewed, and keeps what comes of it.
@@ -15,22 +15,24 @@ impl Issuance {
     /// Where the work must stop. That the CA gives no answer is no error: it is kept, and the plan goes on without.
     pub async fn ask_renewal_info(&self, tenure: &HeldLease, subject: &AutoCertificate) -> Result<(), AttemptError> {
         let Some(newest) = self.store.newest_issued(subject.id).await? else { return Ok(()) };
-        tenure.hold().await?;
+        tenure.ensure_held().await?;
         let known = subject.standing.renewal_info.as_ref();
-        let answer = match (CertId::of_pem(&newest.certificate), newest.server) {
+        let answer = match (CertId::from_pem(&newest.certificate), newest.server) {
             (Some(id), Some(server)) => {
-                tenure.during(async { Ok::<_, AttemptError>(self.acme.renewal_info(&server, &id).await) }).await?
+                tenure
+                    .run_while_held(async { Ok::<_, AttemptError>(self.acme.renewal_info(&server, &id).await) })
+                    .await?
             }
             _ => RenewalInfoAnswer::NotOffered,
         };
         let info = RenewalInfo::after(known, answer, self.clock.now(), self.randomness.fraction());
-        note(known, &info);
-        Ok(self.store.keep_renewal_info(tenure.lease(), newest.id, &info).await?)
+        log_renewal_info(known, &info);
+        Ok(self.store.store_renewal_info(tenure.lease(), newest.id, &info).await?)
     }
 
     /// The certificate that an order at `provider` replaces (RFC 9773 section 5): the newest one, where the same CA issued
     /// it for the same names. One that was carried in may be unknown to the CA all the same, which it then says.
-    pub(super) async fn replaced(
+    pub(super) async fn certificate_to_replace(
         &self,
         subject: &AutoCertificate,
         provider: ProviderId,
@@ -41,17 +43,18 @@ impl Issuance {
         }
         let (newest, provider) = (self.store.newest_issued(subject.id).await?, self.store.provider(provider).await?);
         let (Some(newest), Some(provider)) = (newest, provider) else { return Ok(None) };
-        let same = newest.server == Some(provider.server) && serves(&newest.certificate, &subject.names_to_order());
-        Ok(CertId::of_pem(&newest.certificate).filter(|_| same))
+        let same =
+            newest.server == Some(provider.server) && covers_names(&newest.certificate, &subject.names_to_order());
+        Ok(CertId::from_pem(&newest.certificate).filter(|_| same))
     }
 }
 
 /// Whether a certificate (PEM) serves every name, expired or not.
-fn serves(certificate: &str, names: &[DnsName]) -> bool {
-    Leaf::from_pem(certificate).is_ok_and(|leaf| leaf.check_serves(names, leaf.not_before).is_ok())
+fn covers_names(certificate: &str, names: &[DnsName]) -> bool {
+    Leaf::from_pem(certificate).is_ok_and(|leaf| leaf.check_covers(names, leaf.not_before).is_ok())
 }
 
-fn note(known: Option<&RenewalInfo>, info: &RenewalInfo) {
+fn log_renewal_info(known: Option<&RenewalInfo>, info: &RenewalInfo) {
     let before = known.and_then(|info| info.suggestion.as_ref());
     if let Some(problem) = &info.problem {
         tracing::warn!(ask_at = %info.ask_at, failures = info.failures, "the CA does not say when to renew: {problem}");

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use crate::domain::back_off::FailureStreak;
 use crate::domain::disposition::Failure;
 use crate::domain::revocation::Revocation;
-use crate::issuance::{Issuance, AttemptError};
-use crate::store::{LEASE, RevocationClaim, StoreError};
+use crate::issuance::{AttemptError, Issuance};
+use crate::store::{LEASE_DURATION, RevocationClaim, StoreError};
 
 impl Issuance {
     /// Carries out a revocation that was claimed, and writes down how that went; gives how it stands by then.
@@ -18,10 +18,10 @@ impl Issuance {
     /// Where the store fails. What the CA refuses, or does not hear, is no error: it is tried again.
     pub async fn revoke(&self, claim: &RevocationClaim) -> Result<Revocation, StoreError> {
         let serial = &claim.leaf.serial_number;
-        let within_the_claim = timeout(LEASE * 3 / 4, self.tell_revoked(claim)).await;
+        let within_the_claim = timeout(LEASE_DURATION * 3 / 4, self.send_revocation(claim)).await;
         let failure = match within_the_claim {
             Ok(Ok(())) => {
-                let revocation = self.store.revocation_done(claim, self.clock.now()).await?;
+                let revocation = self.store.record_revocation_done(claim, self.clock.now()).await?;
                 tracing::info!(certificate = %claim.certificate, serial, reason = %revocation.reason, "certificate revoked");
                 return Ok(revocation);
             }
@@ -32,20 +32,20 @@ impl Issuance {
         };
         let (now, jitter) = (self.clock.now(), self.randomness.fraction());
         let expiry = Some(claim.leaf.not_after);
-        let trouble = FailureStreak::after(claim.revocation.trouble.as_ref(), failure, now, expiry, jitter);
-        let revocation = self.store.record_revocation_trouble(claim, trouble).await?;
+        let trouble = FailureStreak::after(claim.revocation.failure_streak.as_ref(), failure, now, expiry, jitter);
+        let revocation = self.store.record_revocation_failure_streak(claim, trouble).await?;
         tracing::warn!(certificate = %claim.certificate, serial, "the certificate is not revoked yet: {revocation}");
         Ok(revocation)
     }
 
-    async fn tell_revoked(&self, claim: &RevocationClaim) -> Result<(), AttemptError> {
-        let provider = claim.provider.ok_or_else(|| Failure::operator(NOBODY))?;
-        let account = self.registrar.registered(provider).await?;
+    async fn send_revocation(&self, claim: &RevocationClaim) -> Result<(), AttemptError> {
+        let provider = claim.provider.ok_or_else(|| Failure::operator(UNKNOWN_PROVIDER))?;
+        let account = self.accounts.load_registered(provider).await?;
         let certificate = CertificateDer::from_pem_slice(claim.pem.as_bytes())
             .map_err(|error| Failure::operator(format!("the stored certificate cannot be read: {error}")))?;
         Ok(account.revoke(&certificate, claim.revocation.reason).await?)
     }
 }
 
-const NOBODY: &str =
+const UNKNOWN_PROVIDER: &str =
     "nobody knows by now which provider issued the certificate; revoke it with its private key by another ACME client";

@@ -9,7 +9,7 @@ use crate::domain::secret_text::{self, InvalidSecret};
 ///
 /// # Errors
 /// Where the text can be no token.
-pub fn bearer(token: &SecretString) -> Result<HeaderValue, InvalidSecret> {
+pub fn bearer_header(token: &SecretString) -> Result<HeaderValue, InvalidSecret> {
     let token = secret_text::token(token.expose_secret())?;
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| InvalidSecret::NotAToken)?;
     value.set_sensitive(true);
@@ -23,12 +23,12 @@ mod tests {
     #[test]
     fn a_token_never_prints() {
         for text in ["abc.def\n", "Bearer abc.def", "\"abc.def\"\r\n"] {
-            let value = bearer(&SecretString::from(text)).unwrap();
+            let value = bearer_header(&SecretString::from(text)).unwrap();
             assert_eq!(value.as_bytes(), b"Bearer abc.def");
             assert!(!format!("{value:?}").contains("abc"));
         }
-        let error = bearer(&SecretString::from("ab\ncd")).unwrap_err();
+        let error = bearer_header(&SecretString::from("ab\ncd")).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("ab\n"));
-        assert_eq!(bearer(&SecretString::from(" \n")), Err(InvalidSecret::Empty));
+        assert_eq!(bearer_header(&SecretString::from(" \n")), Err(InvalidSecret::Empty));
     }
 }

@@ -15,14 +15,14 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Moment;
 
     /// How long this process has run, by a clock that nobody can set.
-    fn running(&self) -> Duration;
+    fn uptime(&self) -> Duration;
 
     /// What is known about whether the clock is right.
     fn evidence(&self) -> MutexGuard<'_, ClockEvidence>;
 
     /// What was over by this moment may be deleted. Nothing where the clock is not yet to be believed.
     fn deletable_until(&self) -> Option<Moment> {
-        let (now, running) = (self.now(), self.running());
+        let (now, running) = (self.now(), self.uptime());
         self.evidence().deletable_until(now, running)
     }
 }
@@ -65,8 +65,8 @@ impl Clock for SystemClock {
     }
 
     /// Without the time for which the machine slept: what a wrong hardware clock says of that must not count.
-    fn running(&self) -> Duration {
-        Duration::try_from(BEGUN.elapsed()).unwrap_or(Duration::MAX)
+    fn uptime(&self) -> Duration {
+        Duration::try_from(STARTED.elapsed()).unwrap_or(Duration::MAX)
     }
 
     fn evidence(&self) -> MutexGuard<'_, ClockEvidence> {
@@ -76,7 +76,7 @@ impl Clock for SystemClock {
 
 /// A process has one system clock.
 static EVIDENCE: Mutex<ClockEvidence> = Mutex::new(ClockEvidence::NONE);
-static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Builds for tests let the clock be turned from outside: `AUTOCERTD_TEST_CLOCK` names a file that holds the seconds by
 /// which it is ahead.
@@ -97,7 +97,7 @@ const fn shift() -> Duration {
 pub struct ManualClock {
     now: AtomicI64,
     /// In microseconds.
-    running: AtomicI64,
+    uptime: AtomicI64,
     evidence: Mutex<ClockEvidence>,
 }
 
@@ -106,22 +106,22 @@ impl ManualClock {
     pub const fn starting_at(start: Moment) -> Self {
         Self {
             now: AtomicI64::new(start.micros()),
-            running: AtomicI64::new(0),
+            uptime: AtomicI64::new(0),
             evidence: Mutex::new(ClockEvidence::NONE),
         }
     }
 
     /// Lets so much time pass, or sets the clock back where `span` is negative.
     pub fn turn(&self, span: Duration) {
-        self.set(span);
+        self.step(span);
         if span.is_positive() {
             let micros = i64::try_from(span.whole_microseconds()).unwrap_or(i64::MAX);
-            self.running.fetch_add(micros, Ordering::SeqCst);
+            self.uptime.fetch_add(micros, Ordering::SeqCst);
         }
     }
 
     /// Shows another time by so much, without any time passing.
-    pub fn set(&self, span: Duration) {
+    pub fn step(&self, span: Duration) {
         let turned = self.now() + span;
         self.now.store(turned.micros(), Ordering::SeqCst);
     }
@@ -129,7 +129,7 @@ impl ManualClock {
     /// Forgets what this process knows, as a restart does.
     pub fn restart(&self) {
         *self.evidence() = ClockEvidence::NONE;
-        self.running.store(0, Ordering::SeqCst);
+        self.uptime.store(0, Ordering::SeqCst);
     }
 }
 
@@ -138,8 +138,8 @@ impl Clock for ManualClock {
         Moment::from_micros(self.now.load(Ordering::SeqCst))
     }
 
-    fn running(&self) -> Duration {
-        Duration::microseconds(self.running.load(Ordering::SeqCst))
+    fn uptime(&self) -> Duration {
+        Duration::microseconds(self.uptime.load(Ordering::SeqCst))
     }
 
     fn evidence(&self) -> MutexGuard<'_, ClockEvidence> {

@@ -7,6 +7,6 @@
 ///
 /// # Errors
 /// Where the operating system refuses.
-pub fn close_to_others() -> std::io::Result<()> {
+pub fn make_undumpable() -> std::io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }

@@ -38,7 +38,7 @@ impl Lifecycle {
     ///
     /// # Errors
     /// Where the signal handlers cannot be installed.
-    pub fn stop_at_signals(&self, limit: Duration) -> std::io::Result<()> {
+    pub fn stop_on_signals(&self, limit: Duration) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stopping = self.stopping();
@@ -51,20 +51,20 @@ impl Lifecycle {
                 () = stopping.cancelled() => return,
             }
             stopping.cancel();
-            end_at_the_latest(limit);
+            exit_after(limit);
             // Terminals and the scripts below them may both pass on one and the same.
-            tokio::time::sleep(BETWEEN_INTERRUPTS).await;
+            tokio::time::sleep(MIN_INTERRUPT_INTERVAL).await;
             interrupt = signal(SignalKind::interrupt()).unwrap_or(interrupt);
             if interrupt.recv().await.is_some() {
                 tracing::warn!("SIGINT again: ended at once; what was not finished goes on with the next start");
-                std::process::exit(FAILED);
+                std::process::exit(EXIT_FAILURE);
             }
         });
         Ok(())
     }
 
     /// Waits until every task has ended, at most for `grace`; says whether all did.
-    pub async fn drained(&self, grace: Duration) -> bool {
+    pub async fn drain(&self, grace: Duration) -> bool {
         self.tasks.close();
         tokio::time::timeout(grace, self.tasks.wait()).await.is_ok()
     }
@@ -74,7 +74,7 @@ impl Lifecycle {
 ///
 /// # Errors
 /// Where the signal handler cannot be installed.
-pub fn hangups() -> std::io::Result<Signal> {
+pub fn hangup_signals() -> std::io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
@@ -109,12 +109,12 @@ impl Drop for Reloading {
 }
 
 /// How long systemd waits for a sign of life, where it does.
-pub fn watchdog_patience() -> Option<Duration> {
+pub fn watchdog_timeout() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
 /// Tells systemd that the daemon is alive.
-pub fn feed_watchdog() {
+pub fn notify_watchdog() {
     notify(&[NotifyState::Watchdog]);
 }
 
@@ -123,7 +123,7 @@ pub fn feed_watchdog() {
 fn notify(states: &[NotifyState<'static>]) {
     static HANGS: AtomicBool = AtomicBool::new(false);
     let is_sign_of_life = matches!(states, [NotifyState::Watchdog]);
-    let mut tries = PATIENCE_WITH_SYSTEMD.as_millis() / BETWEEN_TRIES.as_millis();
+    let mut tries = NOTIFY_TIMEOUT.as_millis() / BETWEEN_TRIES.as_millis();
     // A sign of life that is under way stands for this one as well; a change of state must not be lost beside it.
     while HANGS.swap(true, Ordering::SeqCst) {
         if is_sign_of_life || tries == 0 {
@@ -140,24 +140,24 @@ fn notify(states: &[NotifyState<'static>]) {
         HANGS.store(false, Ordering::SeqCst);
         let _ = told.send(());
     });
-    if heard.recv_timeout(PATIENCE_WITH_SYSTEMD).is_err() {
+    if heard.recv_timeout(NOTIFY_TIMEOUT).is_err() {
         tracing::warn!("systemd does not take messages; none are sent until it does");
     }
 }
 
 /// Ends the process after this time, by a thread that needs nothing of what may hang.
-fn end_at_the_latest(limit: Duration) {
+fn exit_after(limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit);
         tracing::error!(
             "the stop took longer than {limit:?}; ended at once, what was not finished goes on with the next start"
         );
-        std::process::exit(FAILED);
+        std::process::exit(EXIT_FAILURE);
     });
 }
 
-const PATIENCE_WITH_SYSTEMD: Duration = Duration::from_secs(1);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
-const BETWEEN_INTERRUPTS: Duration = Duration::from_millis(500);
+const MIN_INTERRUPT_INTERVAL: Duration = Duration::from_millis(500);
 /// The exit code of what failed.
-const FAILED: i32 = 1;
+const EXIT_FAILURE: i32 = 1;

@@ -61,14 +61,14 @@ impl NetworkFault {
     ];
 
     /// What failed, by the error of the HTTP client.
-    pub fn of(error: &reqwest::Error) -> Self {
-        let chain = causes(error);
+    pub fn from_reqwest(error: &reqwest::Error) -> Self {
+        let chain = error_chain(error);
         // What a proxy lacks may look like a fault of the service behind it.
         if chain.iter().any(|cause| cause.to_string().starts_with("tunnel error")) {
             return Self::Proxy { variable: proxy_variable() };
         }
-        if let Some(tls) = chain.iter().find_map(|cause| tls_error(*cause)) {
-            return Self::of_tls(tls);
+        if let Some(tls) = chain.iter().find_map(|cause| find_tls_error(*cause)) {
+            return Self::from_tls(tls);
         }
         if error.is_timeout() {
             Self::TimedOut
@@ -83,7 +83,7 @@ impl NetworkFault {
         }
     }
 
-    fn of_tls(error: &TlsError) -> Self {
+    fn from_tls(error: &TlsError) -> Self {
         match error {
             TlsError::InvalidMessage(_) => Self::NotTls,
             TlsError::InvalidCertificate(error) => match error {
@@ -156,20 +156,20 @@ impl fmt::Display for NetworkFault {
 
 /// The last cause of an error, which is what a person wants to read.
 pub fn root_cause(error: &reqwest::Error) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
+    error_chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-fn causes(error: &reqwest::Error) -> Vec<&(dyn StdError + 'static)> {
+fn error_chain(error: &reqwest::Error) -> Vec<&(dyn StdError + 'static)> {
     std::iter::successors(error.source(), |&error| error.source()).collect()
 }
 
 /// Connectors wrap rustls' errors into I/O errors, perhaps twice, which do not show them as their source.
-fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
+fn find_tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
     if let Some(error) = error.downcast_ref::<TlsError>() {
         return Some(error);
     }
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)?;
-    tls_error(wrapped)
+    find_tls_error(wrapped)
 }
 
 /// The variable that names the proxy for https URLs, in the order in which the HTTP client looks.

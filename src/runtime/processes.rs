@@ -12,7 +12,7 @@ pub(crate) struct Process {
     pub(crate) name: String,
     parent: Pid,
     /// When it started, in ticks since the boot.
-    started: u64,
+    start_ticks: u64,
 }
 
 /// Those that run now.
@@ -20,7 +20,7 @@ pub(crate) struct Process {
 pub(crate) struct Processes(HashMap<Pid, Process>);
 
 impl Processes {
-    pub(crate) fn now() -> Self {
+    pub(crate) fn snapshot() -> Self {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
         Self(pids.filter_map(Process::read).map(|process| (process.pid, process)).collect())
@@ -36,13 +36,13 @@ impl Processes {
     }
 
     /// Those called `name` which none of the others of that name started, the oldest first.
-    pub(crate) fn first_of_name(&self, name: &str) -> Vec<Process> {
-        let name = &name.as_bytes()[..name.len().min(LONGEST_NAME)];
+    pub(crate) fn roots_named(&self, name: &str) -> Vec<Process> {
+        let name = &name.as_bytes()[..name.len().min(MAX_NAME_LENGTH)];
         let is_called = |process: &Process| process.name.as_bytes() == name;
         let is_first = |process: &&Process| !self.ancestors(process).any(|pid| self.0.get(&pid).is_some_and(is_called));
         let mut first: Vec<Process> =
             self.0.values().filter(|process| is_called(process)).filter(is_first).cloned().collect();
-        first.sort_by_key(|process| (process.started, process.pid));
+        first.sort_by_key(|process| (process.start_ticks, process.pid));
         first
     }
 
@@ -65,34 +65,34 @@ impl Process {
         let (head, tail) = stat.rsplit_once(')')?;
         let (_, name) = head.split_once('(')?;
         let fields: Vec<&str> = tail.split_whitespace().collect();
-        if ENDED.contains(fields.first()?) {
+        if ENDED_STATES.contains(fields.first()?) {
             return None;
         }
         Some(Self {
             pid,
             name: name.to_owned(),
-            parent: Pid::from_raw(fields.get(PARENT)?.parse().ok()?),
-            started: fields.get(STARTED)?.parse().ok()?,
+            parent: Pid::from_raw(fields.get(PARENT_FIELD)?.parse().ok()?),
+            start_ticks: fields.get(START_TIME_FIELD)?.parse().ok()?,
         })
     }
 }
 
 /// `TASK_COMM_LEN` without its final NUL.
-const LONGEST_NAME: usize = 15;
+const MAX_NAME_LENGTH: usize = 15;
 
 /// States of a process that is no more: a zombie, and one that is just being removed.
-const ENDED: [&str; 2] = ["Z", "X"];
+const ENDED_STATES: [&str; 2] = ["Z", "X"];
 
 /// Fields of `/proc/<pid>/stat`, counted from the one behind the name.
-const PARENT: usize = 1;
-const STARTED: usize = 19;
+const PARENT_FIELD: usize = 1;
+const START_TIME_FIELD: usize = 19;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, name: &str, started: u64, state: &str) -> Option<Process> {
-        let zeros = "0 ".repeat(STARTED - PARENT - 1);
+        let zeros = "0 ".repeat(START_TIME_FIELD - PARENT_FIELD - 1);
         Process::parse(Pid::from_raw(pid), &format!("{pid} ({name}) {state} {parent} {zeros}{started} 0 0"))
     }
 
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_name_may_hold_anything() {
         let odd = process(7, 1, "a) S (b", 9, "S").unwrap();
-        assert_eq!((odd.name.as_str(), odd.parent.as_raw(), odd.started), ("a) S (b", 1, 9));
+        assert_eq!((odd.name.as_str(), odd.parent.as_raw(), odd.start_ticks), ("a) S (b", 1, 9));
     }
 
     #[test]
@@ -121,8 +121,8 @@ mod tests {
             (6, 5, "nginx", 61, "S"),
             (7, 1, "nginx", 40, "Z"),
         ]);
-        assert_eq!(pids(&table.first_of_name("nginx")), [9]);
-        assert!(table.first_of_name("ngin").is_empty());
+        assert_eq!(pids(&table.roots_named("nginx")), [9]);
+        assert!(table.roots_named("ngin").is_empty());
         let mut below = table.descendants(Pid::from_raw(9));
         below.sort();
         assert_eq!(below, [4, 5, 6].map(Pid::from_raw));
@@ -131,11 +131,11 @@ mod tests {
     #[test]
     fn strangers_of_one_name_come_in_the_order_of_their_age_and_long_names_are_cut_as_the_kernel_does() {
         let table = processes(&[(3, 1, "a-very-long-nam", 8, "S"), (2, 1, "a-very-long-nam", 9, "S")]);
-        assert_eq!(pids(&table.first_of_name("a-very-long-name-indeed")), [3, 2]);
+        assert_eq!(pids(&table.roots_named("a-very-long-name-indeed")), [3, 2]);
     }
 
     #[test]
     fn a_circle_ends() {
-        assert!(processes(&[(2, 3, "a", 1, "S"), (3, 2, "a", 1, "S")]).first_of_name("a").is_empty());
+        assert!(processes(&[(2, 3, "a", 1, "S"), (3, 2, "a", 1, "S")]).roots_named("a").is_empty());
     }
 }

@@ -16,9 +16,9 @@ use crate::domain::text::RemoteMessage;
 use crate::runtime::processes::Processes;
 
 /// A program to be [run](run) in `/`. Of the environment of this process it sees `PATH`, `HOME` and `LANG` alone: no secret.
-pub(crate) fn apart(program: &str) -> Command {
+pub(crate) fn isolated_command(program: &str) -> Command {
     let mut command = Command::new(program);
-    let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let others = ["HOME", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     command.env_clear().env("PATH", path).envs(others).current_dir("/");
     command
@@ -30,7 +30,7 @@ pub(crate) struct ProgramOutcome {
     /// `None` where its time was up, and it was killed.
     pub(crate) status: Option<ExitStatus>,
     /// Its last lines on standard output and standard error, printable, on one line.
-    pub(crate) said: RemoteMessage,
+    pub(crate) output: RemoteMessage,
 }
 
 /// Runs a program. Where this future is dropped, the program is killed as at the end of its time.
@@ -48,7 +48,7 @@ pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Re
     let mut family = ProcessGroup(Some(command.process_group(0).kill_on_drop(true).spawn()?));
     // It holds the writing end of the pipe, whose reading end would never see the end.
     drop(command);
-    let mut output = Output { pipe: pipe::Receiver::from_owned_fd(reader.into())?, last: VecDeque::new() };
+    let mut output = Output { pipe: pipe::Receiver::from_owned_fd(reader.into())?, tail: VecDeque::new() };
 
     let ended = async {
         tokio::select! {
@@ -63,21 +63,21 @@ pub(crate) async fn run(mut command: Command, patience: Duration) -> std::io::Re
         Some(status)
     } else {
         if let Some(mut child) = family.end().await {
-            let _ = tokio::time::timeout(GRACE, child.wait()).await;
+            let _ = tokio::time::timeout(KILL_GRACE, child.wait()).await;
         }
         None
     };
     // What it left in the background may hold the pipe open for ever.
-    let _ = tokio::time::timeout(GRACE, output.drain()).await;
-    let said = RemoteMessage::last_lines(output.last.make_contiguous());
+    let _ = tokio::time::timeout(KILL_GRACE, output.drain()).await;
+    let said = RemoteMessage::last_lines(output.tail.make_contiguous());
     tracing::debug!(?program, ?status, %said, "program ended");
-    Ok(ProgramOutcome { status, said })
+    Ok(ProgramOutcome { status, output: said })
 }
 
 /// What `said` adds to a message.
 impl ProgramOutcome {
     pub(crate) fn words(&self) -> String {
-        if self.said.is_empty() { "it said nothing".to_owned() } else { format!("it said: {}", self.said) }
+        if self.output.is_empty() { "it said nothing".to_owned() } else { format!("it said: {}", self.output) }
     }
 }
 
@@ -139,7 +139,7 @@ impl Drop for Doomed {
 fn kill_with_descendants(child: &Child) {
     let Some(program) = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) else { return };
     // A shell with job control gives each job a group of its own.
-    let descendants = Processes::now().descendants(program);
+    let descendants = Processes::snapshot().descendants(program);
     // What has ended meanwhile needs no signal.
     let _ = killpg(program, Signal::SIGKILL);
     for pid in descendants {
@@ -150,29 +150,29 @@ fn kill_with_descendants(child: &Child) {
 /// What a program says: all is read, the last of it kept.
 struct Output {
     pipe: pipe::Receiver,
-    last: VecDeque<u8>,
+    tail: VecDeque<u8>,
 }
 
 impl Output {
     /// Reads until nobody can write any more.
     async fn drain(&mut self) {
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; READ_SIZE];
         while let Ok(length @ 1..) = self.pipe.read(&mut chunk).await {
-            self.last.extend(&chunk[..length]);
-            let surplus = self.last.len().saturating_sub(KEPT);
-            self.last.drain(..surplus);
+            self.tail.extend(&chunk[..length]);
+            let surplus = self.tail.len().saturating_sub(MAX_OUTPUT_KEPT);
+            self.tail.drain(..surplus);
         }
     }
 }
 
 /// Where no `PATH` is set, as in a container made from scratch.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Bytes of output that are kept.
-const KEPT: usize = 16 * 1024;
+const MAX_OUTPUT_KEPT: usize = 16 * 1024;
 
 /// As much as a pipe holds.
-const CHUNK: usize = 64 * 1024;
+const READ_SIZE: usize = 64 * 1024;
 
 /// For what takes no time: the end of a killed program, and the rest of its output.
-const GRACE: Duration = Duration::from_millis(500);
+const KILL_GRACE: Duration = Duration::from_millis(500);

@@ -10,12 +10,12 @@ pub struct Wake(Arc<Notify>);
 
 impl Wake {
     /// Makes the one that waits, or the next one that will, look again.
-    pub fn nudge(&self) {
+    pub fn notify(&self) {
         self.0.notify_one();
     }
 
     /// Returns at the next nudge, at once where one is kept.
-    pub async fn nudged(&self) {
+    pub async fn notified(&self) {
         self.0.notified().await;
     }
 }

@@ -10,39 +10,39 @@ impl Scheduler {
     ///
     /// # Errors
     /// Where the store fails. Then it is done again at the next look.
-    pub async fn heed_clock(&self) -> Result<(), StoreError> {
-        let work = self.current();
-        let (store, clock, instance) = (&work.issuance.store, &work.issuance.clock, work.dispatch.instance());
-        let is_fresh = clock.evidence().is_fresh();
+    pub async fn check_clock(&self) -> Result<(), StoreError> {
+        let work = self.current_work();
+        let (store, clock, instance) = (&work.issuance.store, &work.issuance.clock, work.dispatcher.instance());
+        let is_fresh = clock.evidence().is_unchecked();
         if is_fresh && let Some(record) = store.clock_record(instance).await? {
-            clock.evidence().resume(record);
+            clock.evidence().restore(record);
         }
-        let (now, running) = (clock.now(), clock.running());
+        let (now, running) = (clock.now(), clock.uptime());
         let (look, verdict) = {
             let mut evidence = clock.evidence();
-            (evidence.look(now, running), evidence.verdict(now, running))
+            (evidence.check(now, running), evidence.verdict(now, running))
         };
         if look.was_set {
             store.renew_own_leases().await?;
         }
         let elsewhere = store.acknowledge_clock_ahead(instance, now).await?;
         let ahead = look.was_ahead.max(elsewhere);
-        let mended = store.mend_looks(now, look.was_set && look.was_ahead.is_some()).await?;
+        let mended = store.repair_next_checks(now, look.was_set && look.was_ahead.is_some()).await?;
         if mended > 0 {
             tracing::warn!(mended, "the clock was ahead and has been set back; what it put off is looked at again");
         }
         let is_behind = verdict == ClockVerdict::Wrong || ahead.is_some() && store.has_issued_after(now).await?;
         if let Some(ahead) = ahead.filter(|_| !is_behind) {
-            store.mend_looks(now, true).await?;
-            let mended = store.forget_what_lies_ahead(now, ahead).await?;
+            store.repair_next_checks(now, true).await?;
+            let mended = store.repair_after_clock_ahead(now, ahead).await?;
             tracing::warn!(%ahead, mended, "the clock was ahead; what it wrote was mended");
-            clock.evidence().settle();
+            clock.evidence().accept_current_time();
         } else if look.was_set && look.was_ahead.is_some() {
             tracing::error!(%now, "the clock was set back and is behind by now; what was written before it was is kept");
         }
-        if look.is_to_be_kept || ahead.is_some() {
+        if look.should_store || ahead.is_some() {
             let record = clock.evidence().record().clone();
-            store.keep_clock_record(instance, &record).await?;
+            store.store_clock_record(instance, &record).await?;
         }
         if look.was_set && verdict == ClockVerdict::Wrong {
             tracing::error!(%now, "the clock does not agree with those of the CAs; set it, nothing expired is deleted until then");

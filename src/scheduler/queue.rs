@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError};
 use futures_util::{StreamExt, stream};
 use time::Duration;
 
-use crate::domain::admission::{QueuedWork, WorkKind, AdmissionInput, Admission, admit};
-use crate::domain::hold::Deferral;
+use crate::domain::admission::{Admission, AdmissionInput, QueuedWork, WorkKind, admit};
+use crate::domain::deferral::Deferral;
 use crate::domain::id::ProviderId;
 use crate::domain::moment::Moment;
-use crate::issuance::{Issuance, FallbackCandidates};
+use crate::issuance::{FallbackCandidates, Issuance};
 use crate::scheduler::Scheduler;
 use crate::scheduler::lane::Lane;
 use crate::store::{DueAutoCertificate, StoreError};
@@ -20,15 +20,15 @@ impl Scheduler {
     /// others.
     pub(super) async fn scan_queues(self, issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
         let (store, now) = (&issuance.store, issuance.clock.now());
-        let in_demand = store.providers_in_demand(now).await?;
-        let next_probe = self.probe_the_unasked(&issuance, &in_demand).await?;
-        let lanes = self.lanes_of_queues(&in_demand);
+        let in_demand = store.providers_with_due_work(now).await?;
+        let next_probe = self.probe_idle_providers(&issuance, &in_demand).await?;
+        let lanes = self.queue_lanes(&in_demand);
         let mut queues = stream::iter(lanes)
             .map(|(provider, lane)| {
                 let (scheduler, issuance) = (self.clone(), Arc::clone(&issuance));
-                async move { lane.look(scheduler.serve_queue(issuance, provider)).await }
+                async move { lane.run_scan(scheduler.serve_queue(issuance, provider)).await }
             })
-            .buffer_unordered(QUEUES_AT_ONCE);
+            .buffer_unordered(MAX_CONCURRENT_QUEUES);
         let mut more = false;
         while let Some(found) = queues.next().await {
             more |= found.unwrap_or(false);
@@ -36,20 +36,20 @@ impl Scheduler {
         if more {
             return Ok(Some(now));
         }
-        let looks = [store.earliest_look(now).await?, next_probe];
+        let looks = [store.earliest_check(now).await?, next_probe];
         Ok(looks.into_iter().flatten().min())
     }
 
     /// Serves the beginning of the queue at a provider; says whether there is more to serve at once.
     async fn serve_queue(self, issuance: Arc<Issuance>, provider: ProviderId) -> Result<bool, StoreError> {
-        let queue = issuance.store.queue_at(provider, issuance.clock.now(), AT_ONCE).await?;
-        let whole = queue.len() < AT_ONCE as usize;
+        let queue = issuance.store.queue_at(provider, issuance.clock.now(), BATCH_SIZE).await?;
+        let whole = queue.len() < BATCH_SIZE as usize;
         // Without room there is nothing to look for: whoever ends wakes the loop.
-        Ok(self.serve(&issuance, provider, queue).await? && !whole)
+        Ok(self.admit_and_start(&issuance, provider, queue).await? && !whole)
     }
 
     /// The lanes of these providers; those of others are forgotten once nothing is under way there.
-    fn lanes_of_queues(&self, in_demand: &[ProviderId]) -> Vec<(ProviderId, Lane)> {
+    fn queue_lanes(&self, in_demand: &[ProviderId]) -> Vec<(ProviderId, Lane)> {
         let mut lanes = self.lanes.queues.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.retain(|provider, lane| in_demand.contains(provider) || !lane.is_idle());
         let lane = |provider: &ProviderId| {
@@ -61,7 +61,7 @@ impl Scheduler {
 
     /// Probes the providers that are down and at which nobody orders, because others stand in or nothing is due; gives the
     /// moment of the next probe.
-    async fn probe_the_unasked(
+    async fn probe_idle_providers(
         &self,
         issuance: &Arc<Issuance>,
         in_demand: &[ProviderId],
@@ -75,15 +75,15 @@ impl Scheduler {
                 continue;
             }
             // Wherever somebody waits for it, an order is the probe, which tells more than a nonce.
-            let stood_in_for = breaker.is_for_long(now) && !issuance.stand_ins(provider).await?.is_empty();
-            let is_asked = in_demand.contains(&provider) || store.is_waited_for(provider).await?;
-            if (stood_in_for || !is_asked) && store.claim_probe(provider, &breaker, now + PATIENCE_FOR_PROBE).await? {
+            let stood_in_for = breaker.is_long_outage(now) && !issuance.fallback_candidates(provider).await?.is_empty();
+            let is_asked = in_demand.contains(&provider) || store.has_deferred_work(provider).await?;
+            if (stood_in_for || !is_asked) && store.claim_probe(provider, &breaker, now + PROBE_TIMEOUT).await? {
                 let (issuance, wake) = (Arc::clone(issuance), self.wake.clone());
                 self.tasks.spawn(async move {
-                    if let Err(error) = issuance.probe(provider, &server).await {
+                    if let Err(error) = issuance.probe_provider(provider, &server).await {
                         tracing::error!(%provider, %error, "the probe could not be written down");
                     }
-                    wake.nudge();
+                    wake.notify();
                 });
             }
         }
@@ -91,7 +91,7 @@ impl Scheduler {
     }
 
     /// Serves one queue, the most urgent first; says whether its provider has room left.
-    pub(super) async fn serve(
+    pub(super) async fn admit_and_start(
         &self,
         issuance: &Arc<Issuance>,
         provider: ProviderId,
@@ -99,49 +99,53 @@ impl Scheduler {
     ) -> Result<bool, StoreError> {
         let (store, now) = (&issuance.store, issuance.clock.now());
         let known = async {
-            let turnstile = store.turnstile(provider).await?;
-            let ledger = issuance.ledger(provider).await?;
-            Ok((turnstile, ledger, issuance.stand_ins(provider).await?))
+            let turnstile = store.provider_load(provider).await?;
+            let ledger = issuance.load_ledger(provider).await?;
+            Ok((turnstile, ledger, issuance.fallback_candidates(provider).await?))
         };
-        let Some((turnstile, mut ledger, stand_ins)) = store.unless_damaged(known.await)? else {
-            return self.show_damaged(issuance, queue).await;
+        let Some((turnstile, mut ledger, stand_ins)) = store.ok_unless_damaged(known.await)? else {
+            return self.start_despite_damage(issuance, queue).await;
         };
-        let candidates: Vec<QueuedWork> = queue.iter().map(|due| candidate(due, &stand_ins, now)).collect();
+        let candidates: Vec<QueuedWork> = queue.iter().map(|due| to_queued_work(due, &stand_ins, now)).collect();
         let gate = AdmissionInput {
             breaker: turnstile.breaker.as_ref(),
             running: turnstile.running,
-            room: self.room,
-            line: turnstile.line,
+            capacity: self.capacity,
+            deferred_by_limit: turnstile.deferred_by_limit,
             draw: issuance.randomness.fraction(),
         };
         let verdicts = admit(&candidates, gate, &mut ledger, now);
-        let room_left = !verdicts.contains(&Admission::Wait);
+        let room_left = !verdicts.contains(&Admission::NoCapacity);
         let mut kept_back: Vec<(DueAutoCertificate, Deferral)> = Vec::new();
         for (due, verdict) in queue.into_iter().zip(verdicts) {
             match verdict {
-                Admission::Go => {
+                Admission::Admit => {
                     if let Some(claim) = store.claim(due.auto_certificate.id).await? {
-                        self.spawn(issuance, claim);
+                        self.spawn_work(issuance, claim);
                     }
                 }
-                Admission::Hold(hold) => kept_back.push((due, hold)),
-                Admission::Wait => {}
+                Admission::Defer(hold) => kept_back.push((due, hold)),
+                Admission::NoCapacity => {}
             }
         }
         if let Some((_, hold)) = kept_back.first() {
             tracing::info!(%provider, held = kept_back.len(), until = %hold.until, cause = %hold.cause.description(), "kept back");
         }
-        store.keep_back(&kept_back, now).await?;
+        store.defer_due(&kept_back, now).await?;
         Ok(room_left)
     }
 
     /// A damaged provider takes no order. Whoever waits for it is taken up all the same, a few at a time: the work cleans
     /// up what it can, and what it cannot do is its trouble, which people see.
-    async fn show_damaged(&self, issuance: &Arc<Issuance>, queue: Vec<DueAutoCertificate>) -> Result<bool, StoreError> {
-        let room_left = queue.len() <= self.room;
-        for due in queue.into_iter().take(self.room) {
+    async fn start_despite_damage(
+        &self,
+        issuance: &Arc<Issuance>,
+        queue: Vec<DueAutoCertificate>,
+    ) -> Result<bool, StoreError> {
+        let room_left = queue.len() <= self.capacity;
+        for due in queue.into_iter().take(self.capacity) {
             if let Some(claim) = issuance.store.claim(due.auto_certificate.id).await? {
-                self.spawn(issuance, claim);
+                self.spawn_work(issuance, claim);
             }
         }
         Ok(room_left)
@@ -149,17 +153,17 @@ impl Scheduler {
 }
 
 /// What another provider is asked for is not this one's business; its limits are looked at when the order is sent.
-fn candidate(due: &DueAutoCertificate, stand_ins: &FallbackCandidates, now: Moment) -> QueuedWork {
-    let usual = due.auto_certificate.errand(now);
-    if usual.errand != WorkKind::Aside && stand_ins.take_over(&due.auto_certificate.standing, now) {
-        return QueuedWork { errand: WorkKind::Elsewhere, ..usual };
+fn to_queued_work(due: &DueAutoCertificate, stand_ins: &FallbackCandidates, now: Moment) -> QueuedWork {
+    let usual = due.auto_certificate.queued_work(now);
+    if usual.work_kind != WorkKind::Maintenance && stand_ins.should_take_over(&due.auto_certificate.standing, now) {
+        return QueuedWork { work_kind: WorkKind::AtFallback, ..usual };
     }
     usual
 }
 
 /// As many of a queue are looked at in one go.
-const AT_ONCE: u32 = 256;
+const BATCH_SIZE: u32 = 256;
 /// So many queues are served at once: each only asks the store.
-const QUEUES_AT_ONCE: usize = 4;
+const MAX_CONCURRENT_QUEUES: usize = 4;
 /// So long a probe may take.
-const PATIENCE_FOR_PROBE: Duration = Duration::minutes(2);
+const PROBE_TIMEOUT: Duration = Duration::minutes(2);

@@ -14,13 +14,13 @@ use crate::store::{RevocationClaim, StoreError};
 
 /// Begins with what is due, unless that is under way; gives the earliest look at all others.
 pub(super) async fn scan(lane: Lane, issuance: Arc<Issuance>) -> Result<Option<Moment>, StoreError> {
-    let earliest = issuance.store.earliest_revocation_look().await?;
+    let earliest = issuance.store.earliest_revocation_check().await?;
     if earliest.is_none_or(|at| at > issuance.clock.now()) {
         return Ok(earliest);
     }
     let stopping = lane.stopping().clone();
-    lane.work_off(tracing::info_span!("revocation"), async move {
-        stopping.run_until_cancelled(work_off(&issuance)).await.unwrap_or(Ok(()))
+    lane.run_exclusively(tracing::info_span!("revocation"), async move {
+        stopping.run_until_cancelled(run_due(&issuance)).await.unwrap_or(Ok(()))
     });
     // Whoever works on it wakes the loop.
     Ok(None)
@@ -32,22 +32,22 @@ impl Scheduler {
     /// # Errors
     /// Where the store fails. Then it is tried again by whoever scans next.
     pub async fn revoke(&self, claim: &RevocationClaim) -> Result<Revocation, StoreError> {
-        self.current().issuance.revoke(claim).await
+        self.current_work().issuance.revoke(claim).await
     }
 
     /// Carries out the revocations that are due.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn settle_revocations(&self) -> Result<(), StoreError> {
-        work_off(&self.current().issuance).await
+    pub async fn run_due_revocations(&self) -> Result<(), StoreError> {
+        run_due(&self.current_work().issuance).await
     }
 }
 
 /// Claims a few after the other until none is due. What fails is due later.
-async fn work_off(issuance: &Issuance) -> Result<(), StoreError> {
+async fn run_due(issuance: &Issuance) -> Result<(), StoreError> {
     loop {
-        let claims = issuance.store.claim_due_revocations(issuance.clock.now(), AT_ONCE).await?;
+        let claims = issuance.store.claim_due_revocations(issuance.clock.now(), BATCH_SIZE).await?;
         if claims.is_empty() {
             return Ok(());
         }
@@ -61,4 +61,4 @@ async fn work_off(issuance: &Issuance) -> Result<(), StoreError> {
     }
 }
 
-const AT_ONCE: u32 = 4;
+const BATCH_SIZE: u32 = 4;

@@ -10,23 +10,23 @@ use crate::domain::name::DnsName;
 use crate::domain::renewal_info::RenewalWindow;
 
 /// What one account meets of the CA.
-pub(super) struct Ca {
+pub(super) struct CaModel {
     lifetime: Duration,
     /// The newest certificate of each member of the fleet.
-    issued: Vec<Issued>,
+    issued: Vec<IssuedCertificate>,
     /// Orders that are made and not finished.
-    open: HashMap<u32, Order>,
-    orders: Tokens,
-    domains: HashMap<String, Tokens>,
+    open: HashMap<u32, OpenOrder>,
+    orders: TokenBucket,
+    domains: HashMap<String, TokenBucket>,
     /// Each set of names that was ever certified.
-    name_sets: HashMap<String, Tokens>,
-    failures: HashMap<String, Tokens>,
+    name_sets: HashMap<String, TokenBucket>,
+    failures: HashMap<String, TokenBucket>,
     failures_in_a_row: HashMap<String, u32>,
 }
 
 /// A certificate as the CA knows it.
 #[derive(Clone, Copy)]
-pub(super) struct Issued {
+pub(super) struct IssuedCertificate {
     /// The start of its validity.
     pub(super) not_before: Moment,
     /// The end of its validity.
@@ -37,7 +37,7 @@ pub(super) struct Issued {
     revoked_at: Option<Moment>,
 }
 
-impl Issued {
+impl IssuedCertificate {
     /// The moment from which it serves no more.
     pub(super) fn deadline(&self) -> Moment {
         self.revoked_at.map_or(self.not_after, |revoked_at| revoked_at.min(self.not_after))
@@ -45,16 +45,16 @@ impl Issued {
 }
 
 #[derive(Clone, Copy)]
-struct Order {
-    made: Moment,
+struct OpenOrder {
+    created: Moment,
     exempt: bool,
 }
 
 /// Why the CA did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum OrderRefusal {
     /// HTTP 429: the order would break this limit; with `Retry-After`.
-    Limit(Limit, Moment),
+    RateLimited(CaModelLimit, Moment),
     /// HTTP 429 without `Retry-After`: a name was paused after too many failures, and only a person can undo that.
     Paused,
     /// The order is gone: nobody finished it in time.
@@ -65,21 +65,21 @@ pub(super) enum Refusal {
 
 /// A limit that an order can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
+pub(super) enum CaModelLimit {
     Orders,
     Domain,
     NameSet,
     Failures,
 }
 
-impl Ca {
+impl CaModel {
     /// A CA that has issued nothing yet.
     pub(super) fn new(lifetime: Duration) -> Self {
         Self {
             lifetime,
             issued: Vec::new(),
             open: HashMap::new(),
-            orders: Tokens::FULL,
+            orders: TokenBucket::FULL,
             domains: HashMap::new(),
             name_sets: HashMap::new(),
             failures: HashMap::new(),
@@ -89,19 +89,19 @@ impl Ca {
 
     /// The age at which a certificate is renewed whose moment is picked in the window by `draw`, in `0.0 .. 1.0`.
     pub(super) fn renewal_age(&self, draw: f64) -> Duration {
-        self.lifetime * (WINDOW.0 + (WINDOW.1 - WINDOW.0) * draw)
+        self.lifetime * (RENEWAL_WINDOW.0 + (RENEWAL_WINDOW.1 - RENEWAL_WINDOW.0) * draw)
     }
 
     /// Takes a certificate for granted that was issued long ago, the next one of the fleet.
-    pub(super) fn grant(&mut self, names: &[DnsName], not_before: Moment) -> Issued {
-        let issued = self.certificate(not_before);
+    pub(super) fn add_existing(&mut self, names: &[DnsName], not_before: Moment) -> IssuedCertificate {
+        let issued = self.create_certificate(not_before);
         self.issued.push(issued);
-        self.name_sets.insert(name_set(names), Tokens::FULL);
+        self.name_sets.insert(name_set(names), TokenBucket::FULL);
         issued
     }
 
     /// The newest certificate of a member of the fleet.
-    pub(super) fn newest(&self, certificate: u32) -> &Issued {
+    pub(super) fn newest(&self, certificate: u32) -> &IssuedCertificate {
         &self.issued[certificate as usize]
     }
 
@@ -122,11 +122,11 @@ impl Ca {
         names: &[DnsName],
         replaces: bool,
         now: Moment,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), OrderRefusal> {
         let is_paused =
-            |name: &DnsName| self.failures_in_a_row.get(name.base()).is_some_and(|row| *row >= PAUSED_AFTER);
+            |name: &DnsName| self.failures_in_a_row.get(name.base()).is_some_and(|row| *row >= PAUSE_THRESHOLD);
         if names.iter().any(is_paused) {
-            return Err(Refusal::Paused);
+            return Err(OrderRefusal::Paused);
         }
         let newest = self.newest(certificate);
         let exempt = replaces && newest.window.contains(now) && now < newest.not_after;
@@ -134,65 +134,65 @@ impl Ca {
             self.check_limits(names, now)?;
             self.orders.take(ORDERS, now);
         }
-        self.open.insert(certificate, Order { made: now, exempt });
+        self.open.insert(certificate, OpenOrder { created: now, exempt });
         Ok(())
     }
 
     /// Validates the names of an order and issues.
-    pub(super) fn finish(
+    pub(super) fn finalize(
         &mut self,
         certificate: u32,
         names: &[DnsName],
         valid: bool,
         now: Moment,
-    ) -> Result<Issued, Refusal> {
-        let order = self.open.remove(&certificate).filter(|order| now < order.made + ORDER_LIVES);
-        let order = order.ok_or(Refusal::Expired)?;
+    ) -> Result<IssuedCertificate, OrderRefusal> {
+        let order = self.open.remove(&certificate).filter(|order| now < order.created + ORDER_LIFETIME);
+        let order = order.ok_or(OrderRefusal::Expired)?;
         if !valid {
             let name = names[0].base();
-            self.failures.entry(name.to_owned()).or_insert(Tokens::FULL).take(FAILURES, now);
+            self.failures.entry(name.to_owned()).or_insert(TokenBucket::FULL).take(FAILURES, now);
             *self.failures_in_a_row.entry(name.to_owned()).or_default() += 1;
-            return Err(Refusal::Invalid);
+            return Err(OrderRefusal::Invalid);
         }
         for name in names {
             self.failures_in_a_row.remove(name.base());
         }
         if !order.exempt {
-            self.count_certificate(names, now);
+            self.charge_certificate(names, now);
         }
-        let issued = self.certificate(now);
+        let issued = self.create_certificate(now);
         self.issued[certificate as usize] = issued;
         Ok(issued)
     }
 
-    fn certificate(&self, now: Moment) -> Issued {
+    fn create_certificate(&self, now: Moment) -> IssuedCertificate {
         let not_before = now.whole_seconds();
         let at = |share: f64| not_before + self.lifetime * share;
-        let window =
-            RenewalWindow::new(at(WINDOW.0), at(WINDOW.1)).unwrap_or_else(|| unreachable!("a lifetime is over a day"));
-        Issued { not_before, not_after: not_before + self.lifetime, window, revoked_at: None }
+        let window = RenewalWindow::new(at(RENEWAL_WINDOW.0), at(RENEWAL_WINDOW.1))
+            .unwrap_or_else(|| unreachable!("a lifetime is over a day"));
+        IssuedCertificate { not_before, not_after: not_before + self.lifetime, window, revoked_at: None }
     }
 
-    fn check_limits(&self, names: &[DnsName], now: Moment) -> Result<(), Refusal> {
-        let refused = |limit| move |until| Refusal::Limit(limit, until);
-        self.orders.look(ORDERS, now).map_err(refused(Limit::Orders))?;
+    fn check_limits(&self, names: &[DnsName], now: Moment) -> Result<(), OrderRefusal> {
+        let refused = |limit| move |until| OrderRefusal::RateLimited(limit, until);
+        self.orders.check(ORDERS, now).map_err(refused(CaModelLimit::Orders))?;
         match self.name_sets.get(&name_set(names)) {
-            Some(tokens) => tokens.look(NAME_SET, now).map_err(refused(Limit::NameSet))?,
+            Some(tokens) => tokens.check(NAME_SET, now).map_err(refused(CaModelLimit::NameSet))?,
             None => names
                 .iter()
                 .filter_map(|name| self.domains.get(registered_domain(name)))
-                .try_for_each(|tokens| tokens.look(DOMAIN, now).map_err(refused(Limit::Domain)))?,
+                .try_for_each(|tokens| tokens.check(DOMAIN, now).map_err(refused(CaModelLimit::Domain)))?,
         }
         let mut failures = names.iter().filter_map(|name| self.failures.get(name.base()));
-        failures.try_for_each(|tokens| tokens.look(FAILURES, now).map_err(refused(Limit::Failures)))
+        failures.try_for_each(|tokens| tokens.check(FAILURES, now).map_err(refused(CaModelLimit::Failures)))
     }
 
     /// Exact repetitions count among themselves, and not in the registered domain.
-    fn count_certificate(&mut self, names: &[DnsName], now: Moment) {
+    fn charge_certificate(&mut self, names: &[DnsName], now: Moment) {
         let mut known = true;
         let tokens = self.name_sets.entry(name_set(names)).or_insert_with(|| {
             known = false;
-            Tokens::FULL
+            TokenBucket::FULL
         });
         tokens.take(NAME_SET, now);
         if known {
@@ -201,40 +201,40 @@ impl Ca {
         let mut domains: Vec<&str> = names.iter().map(registered_domain).collect();
         domains.dedup();
         for domain in domains {
-            self.domains.entry(domain.to_owned()).or_insert(Tokens::FULL).take(DOMAIN, now);
+            self.domains.entry(domain.to_owned()).or_insert(TokenBucket::FULL).take(DOMAIN, now);
         }
     }
 }
 
 /// A bucket of tokens that fills by itself.
 #[derive(Clone, Copy)]
-struct Tokens {
+struct TokenBucket {
     /// How much was missing at `seen`, as the time that it takes to come back.
     missing: Duration,
-    seen: Moment,
+    updated: Moment,
 }
 
 /// So many tokens, and how long an empty bucket takes to fill.
-type Size = (i32, Duration);
+type BucketSize = (i32, Duration);
 
-impl Tokens {
-    const FULL: Self = Self { missing: Duration::ZERO, seen: Moment::from_micros(0) };
+impl TokenBucket {
+    const FULL: Self = Self { missing: Duration::ZERO, updated: Moment::from_micros(0) };
 
     /// Whether there is a token, or else when.
-    fn look(self, (count, span): Size, now: Moment) -> Result<(), Moment> {
+    fn check(self, (count, span): BucketSize, now: Moment) -> Result<(), Moment> {
         let beyond = self.missing_at(now) + span / count - span;
         if beyond.is_positive() { Err(now + beyond) } else { Ok(()) }
     }
 
     /// Takes a token, if there is one.
-    fn take(&mut self, (count, span): Size, now: Moment) {
-        if self.look((count, span), now).is_ok() {
-            *self = Self { missing: self.missing_at(now) + span / count, seen: now };
+    fn take(&mut self, (count, span): BucketSize, now: Moment) {
+        if self.check((count, span), now).is_ok() {
+            *self = Self { missing: self.missing_at(now) + span / count, updated: now };
         }
     }
 
     fn missing_at(self, now: Moment) -> Duration {
-        (self.missing - (now - self.seen)).max(Duration::ZERO)
+        (self.missing - (now - self.updated)).max(Duration::ZERO)
     }
 }
 
@@ -252,15 +252,15 @@ fn registered_domain(name: &DnsName) -> &str {
 }
 
 /// <https://letsencrypt.org/docs/rate-limits/>, as of late 2026.
-const ORDERS: Size = (300, Duration::hours(3));
-const DOMAIN: Size = (50, Duration::days(7));
-const NAME_SET: Size = (5, Duration::days(7));
-const FAILURES: Size = (5, Duration::HOUR);
-const PAUSED_AFTER: u32 = 1_152;
+const ORDERS: BucketSize = (300, Duration::hours(3));
+const DOMAIN: BucketSize = (50, Duration::days(7));
+const NAME_SET: BucketSize = (5, Duration::days(7));
+const FAILURES: BucketSize = (5, Duration::HOUR);
+const PAUSE_THRESHOLD: u32 = 1_152;
 /// Shares of the lifetime: around two thirds of it.
-const WINDOW: (f64, f64) = (2.0 / 3.0 - 0.01, 2.0 / 3.0 + 0.01);
+const RENEWAL_WINDOW: (f64, f64) = (2.0 / 3.0 - 0.01, 2.0 / 3.0 + 0.01);
 /// As pending authorizations live with the profile `tlsserver`.
-const ORDER_LIVES: Duration = Duration::HOUR;
+const ORDER_LIFETIME: Duration = Duration::HOUR;
 
 #[cfg(test)]
 mod tests {
@@ -271,10 +271,10 @@ mod tests {
         vec![format!("h{number}.d.example").parse().unwrap(), format!("www.h{number}.d.example").parse().unwrap()]
     }
 
-    fn ca(certificates: usize) -> Ca {
-        let mut ca = Ca::new(Duration::days(45));
+    fn ca(certificates: usize) -> CaModel {
+        let mut ca = CaModel::new(Duration::days(45));
         for number in 0..certificates {
-            ca.grant(&names(number), START - Duration::days(3));
+            ca.add_existing(&names(number), START - Duration::days(3));
         }
         ca
     }
@@ -282,12 +282,12 @@ mod tests {
     #[test]
     fn three_hundred_orders_and_then_one_every_36_seconds() {
         let mut ca = ca(302);
-        let order = |ca: &mut Ca, number: u32, now| ca.new_order(number, &names(number as usize), false, now);
+        let order = |ca: &mut CaModel, number: u32, now| ca.new_order(number, &names(number as usize), false, now);
         for number in 0..300 {
             assert_eq!(order(&mut ca, number, START), Ok(()));
         }
         let next = START + Duration::seconds(36);
-        assert_eq!(order(&mut ca, 300, START), Err(Refusal::Limit(Limit::Orders, next)));
+        assert_eq!(order(&mut ca, 300, START), Err(OrderRefusal::RateLimited(CaModelLimit::Orders, next)));
         assert_eq!(order(&mut ca, 300, next), Ok(()));
         assert!(order(&mut ca, 301, next).is_err());
     }
@@ -295,8 +295,8 @@ mod tests {
     #[test]
     fn a_renewal_is_exempt_in_its_window_only_and_not_once_a_revocation_is_announced() {
         let mut ca = ca(1);
-        let exempt = |ca: &mut Ca, now, replaces| {
-            ca.orders = Tokens::FULL;
+        let exempt = |ca: &mut CaModel, now, replaces| {
+            ca.orders = TokenBucket::FULL;
             (0..300).for_each(|_| ca.orders.take(ORDERS, now));
             ca.new_order(0, &names(0), replaces, now).is_ok()
         };
@@ -314,7 +314,7 @@ mod tests {
         let mut ca = ca(1);
         let mut issue = |number: usize| {
             ca.new_order(0, &names(number), false, START)?;
-            ca.finish(0, &names(number), true, START)
+            ca.finalize(0, &names(number), true, START)
         };
         let repeated: Vec<bool> = (0..6).map(|_| issue(0).is_ok()).collect();
         assert_eq!(repeated, [true, true, true, true, true, false]);
@@ -326,26 +326,26 @@ mod tests {
     fn failures_stop_a_name_for_minutes_and_in_the_end_for_good() {
         let mut ca = ca(1);
         let mut now = START;
-        let fail = |ca: &mut Ca, now| {
+        let fail = |ca: &mut CaModel, now| {
             ca.new_order(0, &names(0), false, now)?;
-            ca.finish(0, &names(0), false, now)
+            ca.finalize(0, &names(0), false, now)
         };
         for _ in 0..5 {
-            assert_eq!(fail(&mut ca, now).err(), Some(Refusal::Invalid));
+            assert_eq!(fail(&mut ca, now).err(), Some(OrderRefusal::Invalid));
         }
         let next = now + Duration::minutes(12);
-        assert_eq!(fail(&mut ca, now).err(), Some(Refusal::Limit(Limit::Failures, next)));
-        for _ in 5..PAUSED_AFTER {
+        assert_eq!(fail(&mut ca, now).err(), Some(OrderRefusal::RateLimited(CaModelLimit::Failures, next)));
+        for _ in 5..PAUSE_THRESHOLD {
             now = now + Duration::hours(1);
-            assert_eq!(fail(&mut ca, now).err(), Some(Refusal::Invalid));
+            assert_eq!(fail(&mut ca, now).err(), Some(OrderRefusal::Invalid));
         }
-        assert_eq!(fail(&mut ca, now + Duration::days(30)).err(), Some(Refusal::Paused));
+        assert_eq!(fail(&mut ca, now + Duration::days(30)).err(), Some(OrderRefusal::Paused));
     }
 
     #[test]
     fn an_order_that_nobody_finishes_expires() {
         let mut ca = ca(1);
         ca.new_order(0, &names(0), false, START).unwrap();
-        assert_eq!(ca.finish(0, &names(0), true, START + Duration::hours(2)).err(), Some(Refusal::Expired));
+        assert_eq!(ca.finalize(0, &names(0), true, START + Duration::hours(2)).err(), Some(OrderRefusal::Expired));
     }
 }

@@ -1,15 +1,15 @@
 //! A plot of counts over the days, in bars of eighths of a character.
 
-use crate::simulation::report::grouped;
+use crate::simulation::report::group_thousands;
 
 /// The counts of the days, the highest of those that share a column, with an axis; 80 columns wide.
-pub(super) fn bars(by_day: &[u64]) -> String {
+pub(super) fn render_bars(by_day: &[u64]) -> String {
     let per_column = by_day.len().div_ceil(COLUMNS).max(1);
     let columns: Vec<u64> = by_day.chunks(per_column).map(|days| days.iter().copied().max().unwrap_or(0)).collect();
     let top = columns.iter().copied().max().unwrap_or(0).max(1);
     let title = format!("Orders a day, the most of {per_column} in each column");
     let rows = (0..ROWS).rev().map(|row| {
-        let label = if row == ROWS - 1 { grouped(top) } else { String::new() };
+        let label = if row == ROWS - 1 { group_thousands(top) } else { String::new() };
         let bar: String = columns.iter().map(|count| block(*count, top, row)).collect();
         format!("{label:>LABEL$} │{}", bar.trim_end())
     });
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn a_year_fits_80_columns_and_a_bar_is_as_high_as_its_share() {
         let days: Vec<u64> = (0..365).map(|day| if day == 200 { 8_000 } else { 1_000 }).collect();
-        let plot = bars(&days);
+        let plot = render_bars(&days);
         assert!(plot.lines().all(|line| line.chars().count() <= 80), "{plot}");
         let rows: Vec<&str> = plot.lines().skip(1).take(8).collect();
         assert!(rows[..7].iter().all(|row| row.matches('█').count() == 1), "{plot}");
@@ -48,6 +48,6 @@ mod tests {
 
     #[test]
     fn nothing_gives_empty_axes() {
-        assert!(bars(&[0; 3]).contains("day 2"));
+        assert!(render_bars(&[0; 3]).contains("day 2"));
     }
 }

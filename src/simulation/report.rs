@@ -7,7 +7,7 @@ use time::Duration;
 
 use crate::domain::moment::Moment;
 use crate::simulation::plot;
-use crate::simulation::scenario::{Control, START, Scenario, spelled};
+use crate::simulation::scenario::{Control, START, Scenario, format_span};
 use crate::simulation::tally::Tally;
 
 /// What was assumed, and what came of it.
@@ -16,9 +16,9 @@ pub struct SimulationReport {
     /// What was assumed.
     pub assumed: Assumptions,
     /// Orders that the CA took.
-    pub orders: Orders,
+    pub orders: OrderCounts,
     /// Orders that the CA refused with HTTP 429.
-    pub refused: Refused,
+    pub refused: RefusalCounts,
     /// Certificates that were issued.
     pub issued: u64,
     /// How often the ledger kept an order back that the CA would have refused.
@@ -32,7 +32,7 @@ pub struct SimulationReport {
     /// How often the CA was asked when it would like a renewal.
     pub renewal_info_polls: u64,
     /// The closest call; absent where nothing was renewed.
-    pub smallest_slack: Option<Slack>,
+    pub smallest_slack: Option<SmallestSlack>,
     /// Certificates that expired or were revoked before their replacement came.
     pub lapses: u64,
     /// The first of these moments.
@@ -74,7 +74,7 @@ pub struct Assumptions {
 
 /// Orders that the CA took.
 #[derive(Clone, Debug, Serialize)]
-pub struct Orders {
+pub struct OrderCounts {
     /// In all.
     pub total: u64,
     /// The mean of a day.
@@ -98,7 +98,7 @@ pub struct Peak {
 
 /// Orders that the CA refused, by the limit that they would have broken.
 #[derive(Clone, Debug, Serialize)]
-pub struct Refused {
+pub struct RefusalCounts {
     /// In all.
     pub total: u64,
     /// Orders of the account.
@@ -115,7 +115,7 @@ pub struct Refused {
 
 /// How much time was left when a replacement came.
 #[derive(Clone, Debug, Serialize)]
-pub struct Slack {
+pub struct SmallestSlack {
     /// In seconds; negative where it came too late.
     pub seconds: i64,
     /// On which day, counted from 0.
@@ -127,19 +127,21 @@ impl SimulationReport {
         let by_day = tally.orders_by_day();
         let total: u64 = by_day.iter().sum();
         let hours: Vec<u64> = tally.orders.iter().copied().map(u64::from).collect();
-        let peak_hour = peak(&hours);
-        let slack =
-            |(span, at): (Duration, Moment)| Slack { seconds: span.whole_seconds(), day: (at - START).whole_days() };
+        let peak_hour = find_peak(&hours);
+        let slack = |(span, at): (Duration, Moment)| SmallestSlack {
+            seconds: span.whole_seconds(),
+            day: (at - START).whole_days(),
+        };
         Self {
-            assumed: Assumptions::of(scenario),
-            orders: Orders {
+            assumed: Assumptions::from_scenario(scenario),
+            orders: OrderCounts {
                 total,
                 mean_of_a_day: total / u64::from(scenario.days),
-                peak_day: peak(&by_day),
+                peak_day: find_peak(&by_day),
                 peak_hour: Peak { day: peak_hour.day / 24, ..peak_hour },
                 by_day,
             },
-            refused: Refused {
+            refused: RefusalCounts {
                 total: tally.refused.total(),
                 orders: tally.refused.orders,
                 certificates_of_domain: tally.refused.domain,
@@ -148,8 +150,8 @@ impl SimulationReport {
                 paused_names: tally.refused.paused,
             },
             issued: tally.issued,
-            held_by_ledger: tally.held_by_limit,
-            held_by_breaker: tally.held_by_breaker,
+            held_by_ledger: tally.deferred_by_limit,
+            held_by_breaker: tally.deferred_by_breaker,
             unanswered: tally.unanswered,
             failed_validations: tally.invalid,
             renewal_info_polls: tally.polls,
@@ -166,33 +168,35 @@ impl SimulationReport {
 
     /// The orders of each day as bars, 80 columns wide.
     pub fn plot(&self) -> String {
-        plot::bars(&self.orders.by_day)
+        plot::render_bars(&self.orders.by_day)
     }
 
     /// The last word.
     fn verdict(&self) -> String {
         match (self.lapses, self.refused.total) {
             (0, 0) => "0 lapses: this fleet survives".to_owned(),
-            (0, refused) => format!("0 lapses: this fleet survives, though the CA refused {} orders", grouped(refused)),
+            (0, refused) => {
+                format!("0 lapses: this fleet survives, though the CA refused {} orders", group_thousands(refused))
+            }
             (lapses, _) => {
                 let first = self.first_lapse.as_deref().unwrap_or_default();
-                format!("{} lapses: this fleet does not survive; the first is at {first}", grouped(lapses))
+                format!("{} lapses: this fleet does not survive; the first is at {first}", group_thousands(lapses))
             }
         }
     }
 }
 
 impl Assumptions {
-    fn of(scenario: &Scenario) -> Self {
+    fn from_scenario(scenario: &Scenario) -> Self {
         Self {
             certificates: scenario.certificates,
             accounts: scenario.accounts,
             registered_domains: scenario.domains,
-            lifetime: spelled(scenario.lifetime),
+            lifetime: format_span(scenario.lifetime),
             profile: scenario.profile(),
-            limits: &LIMITS,
+            limits: &CA_LIMITS,
             start: START.to_string(),
-            fleet: FLEET,
+            fleet: FLEET_DESCRIPTION,
             days: scenario.days,
             outages: scenario.outages.iter().map(ToString::to_string).collect(),
             mass_revocations: scenario.mass_revocations.iter().map(ToString::to_string).collect(),
@@ -208,23 +212,23 @@ impl fmt::Display for SimulationReport {
         writeln!(f, "Assumed\n{}\n", self.assumed)?;
         writeln!(f, "What happened")?;
         let orders = &self.orders;
-        let peak = |peak: &Peak| format!("{} (day {})", grouped(peak.orders), peak.day);
+        let peak = |peak: &Peak| format!("{} (day {})", group_thousands(peak.orders), peak.day);
         let refused = if self.refused.total == 0 { "none".to_owned() } else { self.refused.to_string() };
         let slack = self.smallest_slack.as_ref().map_or_else(|| "nothing was renewed".to_owned(), ToString::to_string);
         let rows = [
-            ("orders", format!("{}, {} a day", grouped(orders.total), grouped(orders.mean_of_a_day))),
+            ("orders", format!("{}, {} a day", group_thousands(orders.total), group_thousands(orders.mean_of_a_day))),
             ("peak day", peak(&orders.peak_day)),
             ("peak hour", peak(&orders.peak_hour)),
             ("refused by the CA", refused),
-            ("kept back by ledger", format!("{} times", grouped(self.held_by_ledger))),
-            ("kept back by breaker", format!("{} times", grouped(self.held_by_breaker))),
-            ("CA did not answer", format!("{} times", grouped(self.unanswered))),
-            ("failed validations", grouped(self.failed_validations)),
-            ("ARI polls", grouped(self.renewal_info_polls)),
+            ("kept back by ledger", format!("{} times", group_thousands(self.held_by_ledger))),
+            ("kept back by breaker", format!("{} times", group_thousands(self.held_by_breaker))),
+            ("CA did not answer", format!("{} times", group_thousands(self.unanswered))),
+            ("failed validations", group_thousands(self.failed_validations)),
+            ("ARI polls", group_thousands(self.renewal_info_polls)),
             ("smallest slack", slack),
         ];
         for (what, how) in rows {
-            row(f, what, &how)?;
+            write_row(f, what, &how)?;
         }
         write!(f, "\n{}", self.verdict())
     }
@@ -232,33 +236,33 @@ impl fmt::Display for SimulationReport {
 
 impl fmt::Display for Assumptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let grouped = |count: u32| grouped(count.into());
+        let grouped = |count: u32| group_thousands(count.into());
         let lifetime = format!("valid for {} (profile {})", self.lifetime, self.profile);
-        row(f, "certificates", &format!("{}, {lifetime}", grouped(self.certificates)))?;
-        row(f, "", "one or two names each")?;
-        row(f, "accounts", &format!("{}, each with an autocertd of its own", grouped(self.accounts)))?;
-        row(f, "registered domains", &grouped(self.registered_domains))?;
+        write_row(f, "certificates", &format!("{}, {lifetime}", grouped(self.certificates)))?;
+        write_row(f, "", "one or two names each")?;
+        write_row(f, "accounts", &format!("{}, each with an autocertd of its own", grouped(self.accounts)))?;
+        write_row(f, "registered domains", &grouped(self.registered_domains))?;
         for (number, limit) in self.limits.iter().enumerate() {
-            row(f, if number == 0 { "limits" } else { "" }, limit)?;
+            write_row(f, if number == 0 { "limits" } else { "" }, limit)?;
         }
-        row(f, "time", &format!("{} days from {}", self.days, self.start))?;
-        row(f, "at the start", self.fleet)?;
+        write_row(f, "time", &format!("{} days from {}", self.days, self.start))?;
+        write_row(f, "at the start", self.fleet)?;
         let events = [
             ("CA is down", &self.outages),
             ("all revoked", &self.mass_revocations),
             ("names fail", &self.failing_names),
         ];
         for (what, when) in events.into_iter().filter(|(_, when)| !when.is_empty()) {
-            row(f, what, &when.join(", "))?;
+            write_row(f, what, &when.join(", "))?;
         }
         if let Some(control) = self.control {
-            row(f, "control", &format!("{control}, in place of the real behaviour"))?;
+            write_row(f, "control", &format!("{control}, in place of the real behaviour"))?;
         }
         write!(f, "  {:<LABEL$}{}", "seed", self.seed)
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusalCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds = [
             ("account", self.orders),
@@ -270,13 +274,13 @@ impl fmt::Display for Refused {
         let kinds: Vec<String> = kinds
             .into_iter()
             .filter(|(_, count)| *count > 0)
-            .map(|(kind, count)| format!("{kind} {}", grouped(count)))
+            .map(|(kind, count)| format!("{kind} {}", group_thousands(count)))
             .collect();
-        write!(f, "{} ({})", grouped(self.total), kinds.join(", "))
+        write!(f, "{} ({})", group_thousands(self.total), kinds.join(", "))
     }
 }
 
-impl fmt::Display for Slack {
+impl fmt::Display for SmallestSlack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (minus, seconds) = (if self.seconds < 0 { "-" } else { "" }, self.seconds.unsigned_abs());
         let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
@@ -284,18 +288,18 @@ impl fmt::Display for Slack {
     }
 }
 
-fn row(f: &mut fmt::Formatter<'_>, what: &str, how: &str) -> fmt::Result {
+fn write_row(f: &mut fmt::Formatter<'_>, what: &str, how: &str) -> fmt::Result {
     writeln!(f, "  {what:<LABEL$}{how}")
 }
 
-fn peak(counts: &[u64]) -> Peak {
+fn find_peak(counts: &[u64]) -> Peak {
     // The first of several equal ones.
     let most = counts.iter().copied().enumerate().rev().max_by_key(|(_, orders)| *orders);
     most.map_or(Peak { orders: 0, day: 0 }, |(day, orders)| Peak { orders, day })
 }
 
 /// `1,000,000`.
-pub(super) fn grouped(count: u64) -> String {
+pub(super) fn group_thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -308,9 +312,9 @@ pub(super) fn grouped(count: u64) -> String {
 }
 
 const LABEL: usize = 22;
-const FLEET: &str = "in mid-life: ages spread evenly from fresh to due";
+const FLEET_DESCRIPTION: &str = "in mid-life: ages spread evenly from fresh to due";
 /// What the model of the CA enforces.
-const LIMITS: [&str; 6] = [
+const CA_LIMITS: [&str; 6] = [
     "300 orders per account in 3 h",
     "50 new certificates per registered domain in 7 d",
     "5 certificates for exactly the same names in 7 d",
@@ -325,19 +329,19 @@ mod tests {
 
     #[test]
     fn counts_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 999, 1_000, 1_234_567].map(group_thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
     fn slack_reads_as_days_also_where_it_is_negative() {
-        let slack = |seconds| Slack { seconds, day: 7 }.to_string();
+        let slack = |seconds| SmallestSlack { seconds, day: 7 }.to_string();
         assert_eq!(slack(2 * 86_400 + 3 * 3_600 + 59), "2d 3h 0m (day 7)");
         assert_eq!(slack(-3_600), "-0d 1h 0m (day 7)");
     }
 
     #[test]
     fn the_first_of_equal_peaks_is_told() {
-        let most = peak(&[1, 3, 3, 0]);
+        let most = find_peak(&[1, 3, 3, 0]);
         assert_eq!((most.orders, most.day), (3, 1));
     }
 }

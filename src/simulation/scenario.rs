@@ -86,7 +86,7 @@ impl Control {
 
 /// A scenario that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum InvalidScenario {
     /// Too few or too many of something.
     #[error("{what} must be {least} to {most}")]
     OutOfBounds {
@@ -102,7 +102,7 @@ pub enum Unusable {
     Lifetime,
     /// Something begins behind the end.
     #[error("day {0} is behind the end; the days are 0 to {1}")]
-    BehindTheEnd(u32, u32),
+    AfterEnd(u32, u32),
 }
 
 impl Scenario {
@@ -128,25 +128,25 @@ impl Scenario {
     ///
     /// # Errors
     /// Where it does not.
-    pub fn check(&self) -> Result<(), Unusable> {
+    pub fn check(&self) -> Result<(), InvalidScenario> {
         let bounds = [
-            ("certificates", self.certificates, 1, MOST_CERTIFICATES),
-            ("days", self.days, 1, MOST_DAYS),
+            ("certificates", self.certificates, 1, MAX_CERTIFICATES),
+            ("days", self.days, 1, MAX_DAYS),
             ("accounts", self.accounts, 1, self.certificates),
-            ("domains (each account has its own)", self.domains, self.accounts, MOST_CERTIFICATES),
+            ("domains (each account has its own)", self.domains, self.accounts, MAX_CERTIFICATES),
         ];
         for (what, count, least, most) in bounds {
             if !(least..=most).contains(&count) {
-                return Err(Unusable::OutOfBounds { what, least, most });
+                return Err(InvalidScenario::OutOfBounds { what, least, most });
             }
         }
-        if !(Duration::DAY..=LONGEST_LIFETIME).contains(&self.lifetime) {
-            return Err(Unusable::Lifetime);
+        if !(Duration::DAY..=MAX_LIFETIME).contains(&self.lifetime) {
+            return Err(InvalidScenario::Lifetime);
         }
         let days = self.outages.iter().map(|outage| outage.day);
         let days = days.chain(self.mass_revocations.iter().map(|revocation| revocation.day));
         let mut days = days.chain(self.failing_names.iter().map(|failing| failing.day));
-        days.find(|day| *day >= self.days).map_or(Ok(()), |day| Err(Unusable::BehindTheEnd(day, self.days - 1)))
+        days.find(|day| *day >= self.days).map_or(Ok(()), |day| Err(InvalidScenario::AfterEnd(day, self.days - 1)))
     }
 
     /// The profile that goes with the lifetime, by the names of Let's Encrypt.
@@ -159,13 +159,13 @@ impl Scenario {
     }
 
     /// Whether a control or nothing of the kind is at work.
-    pub(super) fn is(&self, control: Control) -> bool {
+    pub(super) fn has_control(&self, control: Control) -> bool {
         self.control == Some(control)
     }
 
     /// The first moment behind the last day.
     pub(super) fn end(&self) -> Moment {
-        midnight(self.days)
+        midnight_of_day(self.days)
     }
 
     /// Whether the CA answers nothing.
@@ -174,7 +174,7 @@ impl Scenario {
     }
 
     /// Whether a name of this certificate cannot be validated.
-    pub(super) fn fails(&self, certificate: u32, now: Moment) -> bool {
+    pub(super) fn validation_fails(&self, certificate: u32, now: Moment) -> bool {
         // Even steps through the fleet, in no pattern.
         let place = (f64::from(certificate) * GOLDEN_RATIO).fract() * 100.0;
         let struck = |failing: &FailingNames| place < f64::from(failing.percent);
@@ -185,26 +185,26 @@ impl Scenario {
 /// `5d@100`.
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", spelled(self.span), self.day)
+        write!(f, "{}@{}", format_span(self.span), self.day)
     }
 }
 
 /// `5d@200`.
 impl fmt::Display for MassRevocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", spelled(self.notice), self.day)
+        write!(f, "{}@{}", format_span(self.notice), self.day)
     }
 }
 
 /// `10%:1d@50`.
 impl fmt::Display for FailingNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}%:{}@{}", self.percent, spelled(self.span), self.day)
+        write!(f, "{}%:{}@{}", self.percent, format_span(self.span), self.day)
     }
 }
 
 /// A span in the largest unit that gives a whole number.
-pub(super) fn spelled(span: Duration) -> String {
+pub(super) fn format_span(span: Duration) -> String {
     let seconds = span.whole_seconds();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
     let (size, unit) = units.into_iter().find(|(size, _)| seconds % size == 0).unwrap_or((1, "s"));
@@ -212,12 +212,12 @@ pub(super) fn spelled(span: Duration) -> String {
 }
 
 /// The first moment of a day.
-pub(super) fn midnight(day: u32) -> Moment {
+pub(super) fn midnight_of_day(day: u32) -> Moment {
     START + Duration::days(day.into())
 }
 
 fn is_during(day: u32, span: Duration, now: Moment) -> bool {
-    (midnight(day)..midnight(day) + span).contains(&now)
+    (midnight_of_day(day)..midnight_of_day(day) + span).contains(&now)
 }
 
 /// 2027-01-01T00:00:00Z.
@@ -225,7 +225,7 @@ pub const START: Moment = Moment::from_micros(1_798_761_600_000_000);
 
 const CERTIFICATES_PER_ACCOUNT: u32 = 5_000;
 const CERTIFICATES_PER_DOMAIN: u32 = 10;
-const MOST_CERTIFICATES: u32 = 10_000_000;
-const MOST_DAYS: u32 = 3_660;
-const LONGEST_LIFETIME: Duration = Duration::days(400);
+const MAX_CERTIFICATES: u32 = 10_000_000;
+const MAX_DAYS: u32 = 3_660;
+const MAX_LIFETIME: Duration = Duration::days(400);
 const GOLDEN_RATIO: f64 = 1.618_033_988_749_895;

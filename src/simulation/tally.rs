@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use time::Duration;
 
 use crate::domain::moment::Moment;
-use crate::simulation::ca::Limit;
+use crate::simulation::ca::CaModelLimit;
 use crate::simulation::scenario::{START, Scenario};
 
 /// Counts of one account, or of all of them.
@@ -16,15 +16,15 @@ pub(super) struct Tally {
     /// Certificates that were issued.
     pub(super) issued: u64,
     /// Orders that the CA refused.
-    pub(super) refused: Refused,
+    pub(super) refused: RefusalTally,
     /// Requests that met a CA that is down.
     pub(super) unanswered: u64,
     /// Validations that failed.
     pub(super) invalid: u64,
     /// How often the ledger kept an order back.
-    pub(super) held_by_limit: u64,
+    pub(super) deferred_by_limit: u64,
     /// How often the breaker kept an order back.
-    pub(super) held_by_breaker: u64,
+    pub(super) deferred_by_breaker: u64,
     /// How often the CA was asked when it would like a renewal.
     pub(super) polls: u64,
     /// The least time that a certificate still had when its replacement came or time was up, and when that was.
@@ -37,7 +37,7 @@ pub(super) struct Tally {
 
 /// Orders that the CA refused, by the limit that they would have broken.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct RefusalTally {
     pub(super) orders: u64,
     pub(super) domain: u64,
     pub(super) name_set: u64,
@@ -45,7 +45,7 @@ pub(super) struct Refused {
     pub(super) paused: u64,
 }
 
-impl Refused {
+impl RefusalTally {
     /// Of all kinds.
     pub(super) const fn total(&self) -> u64 {
         self.orders + self.domain + self.name_set + self.failures + self.paused
@@ -59,7 +59,7 @@ impl Tally {
     }
 
     /// The CA took an order.
-    pub(super) fn order(&mut self, now: Moment) {
+    pub(super) fn count_order(&mut self, now: Moment) {
         let hour = usize::try_from((now - START).whole_hours()).unwrap_or_default();
         if let Some(orders) = self.orders.get_mut(hour) {
             *orders += 1;
@@ -67,22 +67,22 @@ impl Tally {
     }
 
     /// The CA refused an order for a limit.
-    pub(super) const fn refusal(&mut self, limit: Limit) {
+    pub(super) const fn count_refusal(&mut self, limit: CaModelLimit) {
         let count = match limit {
-            Limit::Orders => &mut self.refused.orders,
-            Limit::Domain => &mut self.refused.domain,
-            Limit::NameSet => &mut self.refused.name_set,
-            Limit::Failures => &mut self.refused.failures,
+            CaModelLimit::Orders => &mut self.refused.orders,
+            CaModelLimit::Domain => &mut self.refused.domain,
+            CaModelLimit::NameSet => &mut self.refused.name_set,
+            CaModelLimit::Failures => &mut self.refused.failures,
         };
         *count += 1;
     }
 
     /// A certificate was replaced, or the end was reached before that.
-    pub(super) fn replaced(&mut self, deadline: Moment, now: Moment) {
-        self.smallest_slack = least(self.smallest_slack, Some((deadline - now, now)));
+    pub(super) fn record_replacement(&mut self, deadline: Moment, now: Moment) {
+        self.smallest_slack = min_option(self.smallest_slack, Some((deadline - now, now)));
         if deadline <= now {
             self.lapses += 1;
-            self.first_lapse = least(self.first_lapse, Some(deadline));
+            self.first_lapse = min_option(self.first_lapse, Some(deadline));
         }
     }
 
@@ -105,16 +105,16 @@ impl AddAssign for Tally {
         self.refused.paused += other.refused.paused;
         self.unanswered += other.unanswered;
         self.invalid += other.invalid;
-        self.held_by_limit += other.held_by_limit;
-        self.held_by_breaker += other.held_by_breaker;
+        self.deferred_by_limit += other.deferred_by_limit;
+        self.deferred_by_breaker += other.deferred_by_breaker;
         self.polls += other.polls;
-        self.smallest_slack = least(self.smallest_slack, other.smallest_slack);
+        self.smallest_slack = min_option(self.smallest_slack, other.smallest_slack);
         self.lapses += other.lapses;
-        self.first_lapse = least(self.first_lapse, other.first_lapse);
+        self.first_lapse = min_option(self.first_lapse, other.first_lapse);
     }
 }
 
-fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+fn min_option<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     one.into_iter().chain(other).min()
 }
 

@@ -10,17 +10,17 @@ use crate::domain::id::ProviderId;
 use crate::domain::mac_key::MacKey;
 use crate::domain::moment::Moment;
 use crate::domain::provider::{AccountNote, ExternalAccountBinding};
+use crate::store::claims::MAX_PLANNED_AHEAD;
 use crate::store::documents;
-use crate::store::lease::{fenced, free};
-use crate::store::providers::{TABLE, eab_key_secret};
-use crate::store::row::Record;
+use crate::store::lease::{check_fence, free};
+use crate::store::providers::{TABLE, eab_key_location};
+use crate::store::row::RowReader;
 use crate::store::seal::SealedLocation;
-use crate::store::work::LONGEST_LOOK_AHEAD;
 use crate::store::{ProviderLease, Store, StoreError};
 
 /// The account of a provider.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct ProviderAccount {
     /// The account at the CA, once it is registered.
     pub registered: Option<RegisteredAccount>,
     /// The credentials of a registration that was begun and may or may not have reached the CA.
@@ -49,23 +49,23 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails or a secret cannot be opened.
-    pub async fn account(&self, id: ProviderId) -> Result<Option<Account>, StoreError> {
+    pub async fn account(&self, id: ProviderId) -> Result<Option<ProviderAccount>, StoreError> {
         let row = id.to_string();
         let Some(found) = self.query(GET).bind(row.clone()).fetch_optional(&self.0.pool).await? else {
             return Ok(None);
         };
-        let record = Record::new(&found, TABLE);
+        let record = RowReader::new(&found, TABLE);
         let open = |place: SealedLocation<'_>| {
             let sealed = record.optional_bytes(place.column)?;
             Ok::<_, StoreError>(sealed.map(|sealed| self.0.keys.open(place, &sealed)).transpose()?)
         };
-        let registered = record.optional_text("account_url")?.zip(open(credentials(&row))?);
-        let external = record.optional_text("eab_key_id")?.zip(open(eab_key_secret(&row))?);
-        Ok(Some(Account {
+        let registered = record.optional_text("account_url")?.zip(open(credentials_location(&row))?);
+        let external = record.optional_text("eab_key_id")?.zip(open(eab_key_location(&row))?);
+        Ok(Some(ProviderAccount {
             registered: registered.map(|(url, credentials)| RegisteredAccount { url, credentials }),
             contact_changed: record.flag("contact_changed")?,
-            pending: open(pending_credentials(&row))?,
-            key_change: open(rollover_credentials(&row))?,
+            pending: open(pending_credentials_location(&row))?,
+            key_change: open(rollover_credentials_location(&row))?,
             note: record.account_note("account_note")?,
             external_account: external.map(|(key_id, key_secret)| ExternalAccountBinding {
                 key_id,
@@ -86,7 +86,7 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
             .await?;
-        self.readable(&claimed, |row| read_lease(&Record::new(row, TABLE)))
+        self.read_undamaged(&claimed, |row| read_lease(&RowReader::new(row, TABLE)))
     }
 
     /// Claims this provider, due or not; nothing where someone else has it or there is none.
@@ -96,7 +96,7 @@ impl Store {
     pub async fn claim_provider(&self, id: ProviderId) -> Result<Option<ProviderLease>, StoreError> {
         let claimed =
             self.query(CLAIM).bind(self.0.instance.clone()).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
-        claimed.map(|row| read_lease(&Record::new(&row, TABLE))).transpose()
+        claimed.map(|row| read_lease(&RowReader::new(&row, TABLE))).transpose()
     }
 
     /// Forgets credentials of a registration that the CA refused: it knows no such account.
@@ -105,7 +105,7 @@ impl Store {
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn forget_pending_account(&self, lease: &ProviderLease) -> Result<(), StoreError> {
         let stored = self.fenced_query(STORE_PENDING, lease).bind(None::<Vec<u8>>).execute(&self.0.pool).await?;
-        fenced(stored.rows_affected())
+        check_fence(stored.rows_affected())
     }
 
     /// Keeps credentials before anything else happens to them.
@@ -117,9 +117,9 @@ impl Store {
         lease: &ProviderLease,
         credentials: &SecretString,
     ) -> Result<(), StoreError> {
-        let sealed = self.0.keys.seal(pending_credentials(&lease.id.to_string()), credentials)?;
+        let sealed = self.0.keys.seal(pending_credentials_location(&lease.id.to_string()), credentials)?;
         let stored = self.fenced_query(STORE_PENDING, lease).bind(sealed).execute(&self.0.pool).await?;
-        fenced(stored.rows_affected())
+        check_fence(stored.rows_affected())
     }
 
     /// Keeps a registered account, which also clears pending credentials and trouble. Where its contact was changed in
@@ -133,7 +133,7 @@ impl Store {
         url: &str,
         credentials: &SecretString,
     ) -> Result<(), StoreError> {
-        self.put_account(STORE_ACCOUNT, lease, url, credentials).await
+        self.write_account(STORE_ACCOUNT, lease, url, credentials).await
     }
 
     /// Keeps an account that a person carried in, in place of any other and of what is noted about that.
@@ -146,7 +146,7 @@ impl Store {
         url: &str,
         credentials: &SecretString,
     ) -> Result<(), StoreError> {
-        self.put_account(ADOPT_ACCOUNT, lease, url, credentials).await
+        self.write_account(ADOPT_ACCOUNT, lease, url, credentials).await
     }
 
     /// Keeps the credentials with a new key before the CA hears of it. What became of the change is due to be found out as
@@ -155,14 +155,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn store_key_change(&self, lease: &ProviderLease, credentials: &SecretString) -> Result<(), StoreError> {
-        let sealed = self.0.keys.seal(rollover_credentials(&lease.id.to_string()), credentials)?;
+        let sealed = self.0.keys.seal(rollover_credentials_location(&lease.id.to_string()), credentials)?;
         let stored = self
             .fenced_query(STORE_KEY_CHANGE, lease)
             .bind(sealed)
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;
-        fenced(stored.rows_affected())
+        check_fence(stored.rows_affected())
     }
 
     /// Forgets a new key that the CA does not know.
@@ -171,7 +171,7 @@ impl Store {
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn forget_key_change(&self, lease: &ProviderLease) -> Result<(), StoreError> {
         let stored = self.fenced_query(FORGET_KEY_CHANGE, lease).execute(&self.0.pool).await?;
-        fenced(stored.rows_affected())
+        check_fence(stored.rows_affected())
     }
 
     /// Has the same account go on with the new key, which the CA knows now.
@@ -179,20 +179,24 @@ impl Store {
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
     pub async fn replace_key(&self, lease: &ProviderLease, credentials: &SecretString) -> Result<(), StoreError> {
-        let sealed = self.0.keys.seal(self::credentials(&lease.id.to_string()), credentials)?;
+        let sealed = self.0.keys.seal(self::credentials_location(&lease.id.to_string()), credentials)?;
         let stored =
             self.fenced_query(REPLACE_KEY, lease).bind(sealed).bind(self.now().micros()).execute(&self.0.pool).await?;
-        fenced(stored.rows_affected())
+        check_fence(stored.rows_affected())
     }
 
     /// Notes what becomes of the account, or forgets what was noted.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn note_account(&self, lease: &ProviderLease, note: Option<&AccountNote>) -> Result<(), StoreError> {
-        let note = note.map(documents::account_note::of_account_note);
+    pub async fn store_account_note(
+        &self,
+        lease: &ProviderLease,
+        note: Option<&AccountNote>,
+    ) -> Result<(), StoreError> {
+        let note = note.map(documents::account_note::account_note_to_json);
         let stored = self.fenced_query(NOTE_ACCOUNT, lease).bind(note).execute(&self.0.pool).await?;
-        fenced(stored.rows_affected())
+        check_fence(stored.rows_affected())
     }
 
     /// Forgets the account with all its keys, and keeps a note on it. Another one is to be registered from `next_look`
@@ -208,55 +212,59 @@ impl Store {
     ) -> Result<(), StoreError> {
         let stored = self
             .fenced_query(FORGET_ACCOUNT, lease)
-            .bind(documents::account_note::of_account_note(note))
+            .bind(documents::account_note::account_note_to_json(note))
             .bind(next_look.map(Moment::micros))
             .execute(&self.0.pool)
             .await?;
-        fenced(stored.rows_affected())
+        check_fence(stored.rows_affected())
     }
 
     /// Notes that the CA knows the present contact.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn contact_told(&self, lease: &ProviderLease) -> Result<(), StoreError> {
-        let stored = self.fenced_query(CONTACT_TOLD, lease).execute(&self.0.pool).await?;
-        fenced(stored.rows_affected())
+    pub async fn record_contact_updated(&self, lease: &ProviderLease) -> Result<(), StoreError> {
+        let stored = self.fenced_query(CONTACT_UPDATED, lease).execute(&self.0.pool).await?;
+        check_fence(stored.rows_affected())
     }
 
     /// Notes what keeps the account from being registered or its contact from being told, and when to try again.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn record_provider_trouble(&self, lease: &ProviderLease, trouble: &FailureStreak) -> Result<(), StoreError> {
+    pub async fn record_account_failure_streak(
+        &self,
+        lease: &ProviderLease,
+        trouble: &FailureStreak,
+    ) -> Result<(), StoreError> {
         let stored = self
-            .fenced_query(RECORD_TROUBLE, lease)
-            .bind(documents::of_trouble(trouble))
-            .bind(trouble.next_try.min(self.now() + LONGEST_LOOK_AHEAD).micros())
+            .fenced_query(RECORD_FAILURE_STREAK, lease)
+            .bind(documents::failure_streak_to_json(trouble))
+            .bind(trouble.next_try.min(self.now() + MAX_PLANNED_AHEAD).micros())
             .execute(&self.0.pool)
             .await?;
-        fenced(stored.rows_affected())
+        check_fence(stored.rows_affected())
     }
 
     /// The earliest moment at which an account that nobody works on is to be registered.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn earliest_provider_look(&self) -> Result<Option<Moment>, StoreError> {
+    pub async fn earliest_provider_check(&self) -> Result<Option<Moment>, StoreError> {
         let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
+        row.map(|row| RowReader::new(&row, TABLE).moment("next_look")).transpose()
     }
 }
 
 impl Store {
-    async fn put_account(
+    async fn write_account(
         &self,
         put: &'static str,
         lease: &ProviderLease,
         url: &str,
         credentials: &SecretString,
     ) -> Result<(), StoreError> {
-        let sealed = self.0.keys.seal(self::credentials(&lease.id.to_string()), credentials)?;
+        let sealed = self.0.keys.seal(self::credentials_location(&lease.id.to_string()), credentials)?;
         let mut transaction = self.begin().await?;
         let stored = self
             .fenced_query(put, lease)
@@ -265,8 +273,8 @@ impl Store {
             .bind(self.now().micros())
             .execute(&mut *transaction)
             .await?;
-        fenced(stored.rows_affected())?;
-        self.query(FORGET_TROUBLE)
+        check_fence(stored.rows_affected())?;
+        self.query(CLEAR_FAILURE_STREAKS)
             .bind(lease.id.to_string())
             .bind(self.now().micros())
             .execute(&mut *transaction)
@@ -280,20 +288,20 @@ impl Store {
     }
 }
 
-fn read_lease(record: &Record<'_>) -> Result<ProviderLease, StoreError> {
+fn read_lease(record: &RowReader<'_>) -> Result<ProviderLease, StoreError> {
     Ok(ProviderLease { id: record.parsed("id")?, epoch: record.number("lease_epoch")? })
 }
 
 /// Where the credentials of a registered account are sealed.
-pub(super) const fn credentials(row: &str) -> SealedLocation<'_> {
+pub(super) const fn credentials_location(row: &str) -> SealedLocation<'_> {
     SealedLocation { table: TABLE, column: "account_credentials", row }
 }
 
-const fn pending_credentials(row: &str) -> SealedLocation<'_> {
+const fn pending_credentials_location(row: &str) -> SealedLocation<'_> {
     SealedLocation { table: TABLE, column: "pending_credentials", row }
 }
 
-const fn rollover_credentials(row: &str) -> SealedLocation<'_> {
+const fn rollover_credentials_location(row: &str) -> SealedLocation<'_> {
     SealedLocation { table: TABLE, column: "rollover_credentials", row }
 }
 
@@ -365,15 +373,15 @@ const FORGET_ACCOUNT: &str = concat!(
      rollover_credentials = NULL, contact_changed = 0, trouble = NULL, account_note = $4, next_look = $5",
     fence!()
 );
-const CONTACT_TOLD: &str = "\
+const CONTACT_UPDATED: &str = "\
     UPDATE providers SET contact_changed = 0, trouble = NULL, next_look = NULL \
     WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 /// Without the account nothing could be ordered; whatever was wrong until now is worth a new look.
-const FORGET_TROUBLE: &str = "\
+const CLEAR_FAILURE_STREAKS: &str = "\
     UPDATE auto_certificates SET trouble = NULL, next_look = $2, wakes = wakes + 1 \
     WHERE id IN (SELECT id FROM auto_certificates \
     WHERE provider_id = $1 AND trouble IS NOT NULL AND deleted_at IS NULL@in_order)";
-const RECORD_TROUBLE: &str =
+const RECORD_FAILURE_STREAK: &str =
     "UPDATE providers SET trouble = $4, next_look = $5 WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
 pub(super) const EARLIEST: &str = concat!(
     "SELECT id, next_look FROM providers WHERE next_look IS NOT NULL AND ",

@@ -13,11 +13,11 @@ use crate::domain::moment::Moment;
 use crate::domain::name::DnsName;
 use crate::domain::resource::Actor;
 use crate::domain::server_url::OrderUrl;
-use crate::store::certificates::Source;
+use crate::store::certificates::CertificateSource;
 use crate::store::documents;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::seal::SealedLocation;
-use crate::store::{OrderCharge, Lease, Store, StoreError};
+use crate::store::{AutoCertificateLease, OrderCharge, Store, StoreError};
 
 impl Store {
     /// Stores an attempt at its beginning, which also fulfils the wish for a renewal. Earlier attempts that left no
@@ -25,18 +25,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where another attempt is open or the database fails.
-    pub async fn begin_attempt(&self, lease: &Lease, attempt: &Attempt) -> Result<(), StoreError> {
+    pub async fn begin_attempt(&self, lease: &AutoCertificateLease, attempt: &Attempt) -> Result<(), StoreError> {
         let id = lease.id.to_string();
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
-        self.fulfil_request(&mut transaction, lease).await?;
-        self.query(LET_GO).bind(id.clone()).execute(&mut *transaction).await?;
+        self.ensure_held(&mut transaction, lease).await?;
+        self.clear_renewal_request_in(&mut transaction, lease).await?;
+        self.query(CLEAR_DEFERRAL).bind(id.clone()).execute(&mut *transaction).await?;
         self.query(FORGET_EARLIER).bind(id.clone()).execute(&mut *transaction).await?;
         self.query(INSERT)
             .bind(attempt.id.to_string())
             .bind(id)
             .bind(attempt.provider.to_string())
-            .bind(documents::of_texts(attempt.names.iter().map(ToString::to_string)))
+            .bind(documents::texts_to_json(attempt.names.iter().map(ToString::to_string)))
             .bind(attempt.key_algorithm.as_str())
             .bind(attempt.profile.as_ref().map(ToString::to_string))
             .bind(attempt.replaces.as_ref().map(ToString::to_string))
@@ -54,25 +54,25 @@ impl Store {
     /// Where the database fails or the key cannot be opened.
     pub async fn open_attempt(&self, id: AutoCertificateId) -> Result<Option<Attempt>, StoreError> {
         let row = self.query(GET_OPEN).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
-        row.map(|row| self.read_attempt(&Record::new(&row, TABLE))).transpose()
+        row.map(|row| self.read_attempt(&RowReader::new(&row, TABLE))).transpose()
     }
 
     /// The provider of the attempt that ended last, where its row is still there.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn provider_tried_last(&self, id: AutoCertificateId) -> Result<Option<ProviderId>, StoreError> {
+    pub async fn last_tried_provider(&self, id: AutoCertificateId) -> Result<Option<ProviderId>, StoreError> {
         let row = self.query(ENDED_LAST).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).parsed("provider_id")).transpose()
+        row.map(|row| RowReader::new(&row, TABLE).parsed("provider_id")).transpose()
     }
 
     /// Keeps that the order of an open attempt replaces nothing, because the CA did not take it so.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn replace_nothing(&self, lease: &Lease, attempt: AttemptId) -> Result<(), StoreError> {
+    pub async fn clear_replaces(&self, lease: &AutoCertificateLease, attempt: AttemptId) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
+        self.ensure_held(&mut transaction, lease).await?;
         self.query("UPDATE attempts SET replaces = NULL WHERE id = $1 AND auto_certificate_id = $2")
             .bind(attempt.to_string())
             .bind(lease.id.to_string())
@@ -86,16 +86,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn note_look(&self, lease: &Lease, attempt: AttemptId, unreadable: bool) -> Result<u32, StoreError> {
+    pub async fn count_unreadable_order(
+        &self,
+        lease: &AutoCertificateLease,
+        attempt: AttemptId,
+        unreadable: bool,
+    ) -> Result<u32, StoreError> {
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
+        self.ensure_held(&mut transaction, lease).await?;
         let row = self
             .query(if unreadable { COUNT_UNREADABLE } else { FORGET_UNREADABLE })
             .bind(attempt.to_string())
             .bind(lease.id.to_string())
             .fetch_optional(&mut *transaction)
             .await?;
-        let looks = row.map(|row| Record::new(&row, TABLE).count("unreadable_looks")).transpose()?;
+        let looks = row.map(|row| RowReader::new(&row, TABLE).count("unreadable_looks")).transpose()?;
         transaction.commit().await?;
         Ok(looks.unwrap_or_default())
     }
@@ -104,9 +109,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], or where the database fails.
-    pub async fn advance(&self, lease: &Lease, attempt: AttemptId, stage: &Stage) -> Result<(), StoreError> {
+    pub async fn store_stage(
+        &self,
+        lease: &AutoCertificateLease,
+        attempt: AttemptId,
+        stage: &Stage,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
+        self.ensure_held(&mut transaction, lease).await?;
         self.write_stage(&mut transaction, lease, attempt, stage).await?;
         Ok(transaction.commit().await?)
     }
@@ -115,22 +125,27 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], or where the database fails.
-    pub async fn end_attempt(&self, lease: &Lease, attempt: AttemptId, trouble: &FailureStreak) -> Result<(), StoreError> {
+    pub async fn end_attempt(
+        &self,
+        lease: &AutoCertificateLease,
+        attempt: AttemptId,
+        trouble: &FailureStreak,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
+        self.ensure_held(&mut transaction, lease).await?;
         let ended = self
             .query(END)
             .bind(attempt.to_string())
             .bind(lease.id.to_string())
             .bind(self.now().micros())
-            .bind(documents::of_failure(&trouble.last))
+            .bind(documents::failure_to_json(&trouble.last))
             .execute(&mut *transaction)
             .await?;
         if ended.rows_affected() == 0 {
             return Err(StoreError::AttemptOver(attempt));
         }
-        self.write_trouble(&mut transaction, lease, trouble).await?;
-        self.free_records(&mut transaction, lease.id, self.now()).await?;
+        self.write_failure_streak(&mut transaction, lease, trouble).await?;
+        self.schedule_record_removal(&mut transaction, lease.id, self.now()).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -138,12 +153,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn end_unreadable_attempt(&self, lease: &Lease, trouble: &FailureStreak) -> Result<(), StoreError> {
+    pub async fn end_unreadable_attempt(
+        &self,
+        lease: &AutoCertificateLease,
+        trouble: &FailureStreak,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
+        self.ensure_held(&mut transaction, lease).await?;
         self.end_open_attempt(&mut transaction, lease.id, &trouble.last).await?;
-        self.write_trouble(&mut transaction, lease, trouble).await?;
-        self.free_records(&mut transaction, lease.id, self.now()).await?;
+        self.write_failure_streak(&mut transaction, lease, trouble).await?;
+        self.schedule_record_removal(&mut transaction, lease.id, self.now()).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -154,14 +173,14 @@ impl Store {
     /// [`StoreError::LostLease`], [`StoreError::AttemptOver`], [`StoreError::CompromisedKey`], or where the database fails.
     pub async fn store_issued(
         &self,
-        lease: &Lease,
+        lease: &AutoCertificateLease,
         attempt: &Attempt,
         new: &NewCertificate,
         booking: Option<&OrderCharge>,
         now: Moment,
     ) -> Result<CertificateId, StoreError> {
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
+        self.ensure_held(&mut transaction, lease).await?;
         let row = self
             .query(GET_STORED)
             .bind(lease.id.to_string())
@@ -169,21 +188,24 @@ impl Store {
             .fetch_optional(&mut *transaction)
             .await?
             .ok_or(StoreError::AttemptOver(attempt.id))?;
-        let record = Record::new(&row, "auto_certificates");
+        let record = RowReader::new(&row, "auto_certificates");
         if let Some(stored) = record.optional_parsed("certificate_id")? {
             return Ok(stored);
         }
         let common_name = record.text("common_name")?;
-        let source =
-            Source { auto_certificate: Some(lease.id), provider: Some(attempt.provider), common_name: &common_name };
-        let created = now.max(self.after_newest(&mut transaction, lease.id).await?);
+        let source = CertificateSource {
+            auto_certificate: Some(lease.id),
+            provider: Some(attempt.provider),
+            common_name: &common_name,
+        };
+        let created = now.max(self.next_creation_moment(&mut transaction, lease.id).await?);
         let id = self.insert_certificate(&mut transaction, new, source, &Actor::autocertd(), created).await?;
         self.write_stage(&mut transaction, lease, attempt.id, &Stage::Stored(Stored { certificate: id })).await?;
         if let Some(booking) = booking {
-            self.count_issued(&mut transaction, booking, now).await?;
+            self.charge_certificate(&mut transaction, booking, now).await?;
         }
         self.query(NOTE_ISSUED).bind(lease.id.to_string()).bind(now.micros()).execute(&mut *transaction).await?;
-        self.free_records(&mut transaction, lease.id, now).await?;
+        self.schedule_record_removal(&mut transaction, lease.id, now).await?;
         self.wake_deliveries(&mut transaction, lease.id).await?;
         transaction.commit().await?;
         Ok(id)
@@ -195,13 +217,16 @@ impl Store {
     async fn write_stage(
         &self,
         transaction: &mut Transaction,
-        lease: &Lease,
+        lease: &AutoCertificateLease,
         attempt: AttemptId,
         stage: &Stage,
     ) -> Result<(), StoreError> {
-        let data = StageData::of(stage);
+        let data = StageData::from_stage(stage);
         let row = attempt.to_string();
-        let key = data.request.map(|request| self.0.keys.seal(private_key(&row), &request.private_key)).transpose()?;
+        let key = data
+            .request
+            .map(|request| self.0.keys.seal(private_key_location(&row), &request.private_key))
+            .transpose()?;
         let written = self
             .query(WRITE_STAGE)
             .bind(row)
@@ -220,13 +245,13 @@ impl Store {
 
     /// The earliest moment of creation by which a certificate is the newest of its auto-certificate, even where the
     /// clock was set back.
-    pub(super) async fn after_newest(
+    pub(super) async fn next_creation_moment(
         &self,
         transaction: &mut Transaction,
         id: AutoCertificateId,
     ) -> Result<Moment, StoreError> {
         let newest = self.query(NEWEST).bind(id.to_string()).fetch_optional(&mut **transaction).await?;
-        let created = newest.map(|row| Record::new(&row, "certificates").moment("created_at")).transpose()?;
+        let created = newest.map(|row| RowReader::new(&row, "certificates").moment("created_at")).transpose()?;
         Ok(created.map_or(Moment::from_micros(0), |created| created + time::Duration::MICROSECOND))
     }
 
@@ -240,24 +265,24 @@ impl Store {
         self.query(END_OPEN)
             .bind(id.to_string())
             .bind(self.now().micros())
-            .bind(documents::of_failure(failure))
+            .bind(documents::failure_to_json(failure))
             .execute(&mut **transaction)
             .await?;
         Ok(())
     }
 
     /// Makes the records that no open attempt needs due for their removal.
-    pub(super) async fn free_records(
+    pub(super) async fn schedule_record_removal(
         &self,
         transaction: &mut Transaction,
         id: AutoCertificateId,
         now: Moment,
     ) -> Result<(), StoreError> {
-        self.query(FREE_RECORDS).bind(id.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
+        self.query(SCHEDULE_RECORD_REMOVAL).bind(id.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
         Ok(())
     }
 
-    fn read_attempt(&self, record: &Record<'_>) -> Result<Attempt, StoreError> {
+    fn read_attempt(&self, record: &RowReader<'_>) -> Result<Attempt, StoreError> {
         let id = record.parsed::<AttemptId>("id")?;
         Ok(Attempt {
             id,
@@ -273,12 +298,12 @@ impl Store {
         })
     }
 
-    fn read_stage(&self, record: &Record<'_>, id: AttemptId) -> Result<Stage, StoreError> {
-        let kind = record.known("stage", StageKind::from_name(&record.text("stage")?))?;
+    fn read_stage(&self, record: &RowReader<'_>, id: AttemptId) -> Result<Stage, StoreError> {
+        let kind = record.require_known("stage", StageKind::from_name(&record.text("stage")?))?;
         let order = || record.text("order_url").map(OrderUrl::from);
         let request = || {
             let sealed = record.bytes("private_key")?;
-            let private_key = self.0.keys.open(private_key(&id.to_string()), &sealed)?;
+            let private_key = self.0.keys.open(private_key_location(&id.to_string()), &sealed)?;
             Ok::<_, StoreError>(SigningRequest { private_key, csr: record.bytes("csr")? })
         };
         Ok(match kind {
@@ -306,7 +331,7 @@ struct StageData<'a> {
 }
 
 impl<'a> StageData<'a> {
-    fn of(stage: &'a Stage) -> Self {
+    fn from_stage(stage: &'a Stage) -> Self {
         match stage {
             Stage::Planned(Planned) => Self::default(),
             Stage::Ordered(Ordered { order })
@@ -324,12 +349,12 @@ impl<'a> StageData<'a> {
     }
 }
 
-const fn private_key(row: &str) -> SealedLocation<'_> {
+const fn private_key_location(row: &str) -> SealedLocation<'_> {
     SealedLocation { table: TABLE, column: "private_key", row }
 }
 
 const TABLE: &str = "attempts";
-const LET_GO: &str = "UPDATE auto_certificates SET held_until = NULL, held_by = NULL WHERE id = $1";
+const CLEAR_DEFERRAL: &str = "UPDATE auto_certificates SET held_until = NULL, held_by = NULL WHERE id = $1";
 const FORGET_EARLIER: &str = "\
     DELETE FROM attempts WHERE id IN (SELECT t.id FROM attempts t \
     WHERE t.auto_certificate_id = $1 AND t.ended_at IS NOT NULL AND NOT EXISTS \
@@ -366,7 +391,7 @@ const END_OPEN: &str = "\
     WHERE id IN (SELECT id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NULL@in_order)";
 const NEWEST: &str = "\
     SELECT created_at FROM certificates WHERE auto_certificate_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
-const FREE_RECORDS: &str = "\
+const SCHEDULE_RECORD_REMOVAL: &str = "\
     UPDATE challenge_records SET next_try = $2 WHERE id IN \
     (SELECT id FROM challenge_records WHERE auto_certificate_id = $1 AND attempt_id IN \
     (SELECT id FROM attempts WHERE auto_certificate_id = $1 AND ended_at IS NOT NULL)@in_order)";

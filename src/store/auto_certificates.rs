@@ -6,19 +6,19 @@ use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
 
 use crate::domain::attempt::StageKind;
-use crate::domain::auto_certificate::{AutoCertificate, NewAutoCertificate, NewestCertificate, AutoCertificateFacts};
-use crate::domain::hold::{Deferral, DeferralCause};
+use crate::domain::auto_certificate::{AutoCertificate, AutoCertificateFacts, NewAutoCertificate, NewestCertificate};
+use crate::domain::deferral::{Deferral, DeferralCause};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::moment::Moment;
-use crate::domain::name::{RequestedName, filter_form};
+use crate::domain::name::{RequestedName, normalize_common_name};
 use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::resource::{Actor, ResourceName};
-use crate::domain::state::State;
+use crate::domain::state::ResourceState;
 use crate::store::documents;
-use crate::store::listing::{Conditions, IDS, ListedTable};
+use crate::store::listing::{Conditions, ID_PLACEHOLDERS, ListedTable};
 use crate::store::renaming::Renaming;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
 /// What became of the making of an auto-certificate.
@@ -44,7 +44,7 @@ pub struct AutoCertificateFilter {
     /// Those with one of these kinds of key.
     pub key_algorithms: Vec<KeyAlgorithm>,
     /// Those that are in one of these states.
-    pub states: Vec<State>,
+    pub states: Vec<ResourceState>,
 }
 
 impl Store {
@@ -63,11 +63,11 @@ impl Store {
         if !self.has_provider(&mut transaction, new.provider).await? {
             return Ok(CreationOutcome::UnknownProvider);
         }
-        if self.count_of_clients(&mut transaction, TABLE).await? >= u64::from(limit) {
+        if self.count_made_by_clients(&mut transaction, TABLE).await? >= u64::from(limit) {
             return Ok(CreationOutcome::LimitReached);
         }
         let id = self.insert_auto_certificate(&mut transaction, new, by).await?;
-        let row = self.query(get()).bind(id.to_string()).fetch_one(&mut *transaction).await?;
+        let row = self.query(get_sql()).bind(id.to_string()).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(CreationOutcome::Created(Box::new(read(&row)?)))
     }
@@ -77,7 +77,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn auto_certificate(&self, id: AutoCertificateId) -> Result<Option<AutoCertificate>, StoreError> {
-        let row = self.query(get()).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
+        let row = self.query(get_sql()).bind(id.to_string()).fetch_optional(&self.0.pool).await?;
         let found = row.as_ref().map(read).transpose()?;
         Ok(found.filter(|auto_certificate| !auto_certificate.standing.deleted))
     }
@@ -86,8 +86,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn auto_certificates_of(&self, ids: &[AutoCertificateId]) -> Result<Vec<AutoCertificate>, StoreError> {
-        let rows = self.query(get_listed()).bind(documents::of_ids(ids)).fetch_all(&self.0.pool).await?;
+    pub async fn auto_certificates_with_ids(
+        &self,
+        ids: &[AutoCertificateId],
+    ) -> Result<Vec<AutoCertificate>, StoreError> {
+        let rows = self.query(get_listed_sql()).bind(documents::ids_to_json(ids)).fetch_all(&self.0.pool).await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
             let auto_certificate = read(row)?;
@@ -108,7 +111,7 @@ impl Store {
     ) -> Result<Vec<AutoCertificate>, StoreError> {
         let (created, id) =
             last.map_or((i64::MIN, String::new()), |last| (last.audit.created.micros(), last.id.to_string()));
-        let query = self.query(list_after()).bind(created).bind(id).bind(i64::from(limit));
+        let query = self.query(list_after_sql()).bind(created).bind(id).bind(i64::from(limit));
         query.fetch_all(&self.0.pool).await?.iter().map(read).collect()
     }
 
@@ -124,8 +127,8 @@ impl Store {
         let common_names = common_name.map(ToOwned::to_owned).into_iter().collect();
         let filter = AutoCertificateFilter { common_names, ..AutoCertificateFilter::default() };
         let found = self.auto_certificate_page(page, &filter, self.now()).await?;
-        let items = self.sound(self.auto_certificates_by_id(&found.ids()).await?)?;
-        Ok(Listing { items, more: found.more })
+        let items = self.skip_damaged(self.auto_certificates_by_id(&found.ids()).await?)?;
+        Ok(Listing { items, has_more: found.has_more })
     }
 
     /// Which auto-certificates a page has, by their states at `now`.
@@ -146,7 +149,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn auto_certificate_total(&self) -> Result<u64, StoreError> {
-        self.total(TABLE).await
+        self.count_present(TABLE).await
     }
 
     /// Those of these auto-certificates that are still there, in the order of a page. A damaged row is an error of its own.
@@ -157,7 +160,7 @@ impl Store {
         &self,
         ids: &[AutoCertificateId],
     ) -> Result<Vec<Result<AutoCertificate, StoreError>>, StoreError> {
-        self.rows_by_id(&list(), ids, read).await
+        self.rows_by_id(&list_sql(), ids, read).await
     }
 
     /// Gives an auto-certificate another name.
@@ -170,7 +173,13 @@ impl Store {
         name: &ResourceName,
         by: &Actor,
     ) -> Result<Option<AutoCertificate>, StoreError> {
-        let how = Renaming { rename: RENAME, declarable: Some(TABLE), get: get(), follow: Some(CHANGE_ROSTER), read };
+        let how = Renaming {
+            rename: RENAME,
+            declarable: Some(TABLE),
+            get: get_sql(),
+            follow_up: Some(BUMP_ROSTER_VERSION),
+            read,
+        };
         self.rename(how, id.to_string(), name, by).await
     }
 
@@ -204,21 +213,21 @@ impl Store {
         let id = |text: &str| text.parse::<AutoCertificateId>().map_or_else(|_| text.to_owned(), |id| id.to_string());
         let rows = self
             .query(MATCHING)
-            .bind(documents::of_texts(usable().map(|text| id(text))))
-            .bind(documents::of_texts(usable().map(|text| (*text).to_owned())))
-            .bind(documents::of_texts(usable().map(|text| filter_form(text))))
+            .bind(documents::texts_to_json(usable().map(|text| id(text))))
+            .bind(documents::texts_to_json(usable().map(|text| (*text).to_owned())))
+            .bind(documents::texts_to_json(usable().map(|text| normalize_common_name(text))))
             .fetch_all(&self.0.pool)
             .await?;
         let mut found: HashMap<String, Vec<AutoCertificateId>> = HashMap::new();
         for row in &rows {
-            let record = Record::new(row, TABLE);
+            let record = RowReader::new(row, TABLE);
             found.entry(record.text("wanted")?).or_default().push(record.parsed("id")?);
         }
         let of = |key: String| found.get(&key).into_iter().flatten().copied();
         let matching = |text: &&str| {
             let mut ids: Vec<AutoCertificateId> = of(format!("i{}", id(text)))
                 .chain(of(format!("n{text}")))
-                .chain(of(format!("f{}", filter_form(text))))
+                .chain(of(format!("f{}", normalize_common_name(text))))
                 .collect();
             let mut seen = HashSet::new();
             ids.retain(|id| seen.insert(*id));
@@ -232,7 +241,7 @@ impl Store {
     /// Keeps others from making auto-certificates and from deleting providers until the transaction ends, and tells that
     /// the roster changes.
     pub(super) async fn lock_auto_certificates(&self, transaction: &mut Transaction) -> Result<(), StoreError> {
-        self.query(CHANGE_ROSTER).execute(&mut **transaction).await?;
+        self.query(BUMP_ROSTER_VERSION).execute(&mut **transaction).await?;
         Ok(())
     }
 
@@ -252,7 +261,7 @@ impl Store {
             .bind(new.common_name.sent().to_owned())
             .bind(new.common_name.name().to_string())
             .bind(new.key_algorithm.as_str())
-            .bind(documents::of_texts(names))
+            .bind(documents::texts_to_json(names))
             .bind(new.profile.as_ref().map(ToString::to_string))
             .bind(self.now().micros())
             .bind(by.name.clone())
@@ -265,7 +274,7 @@ impl Store {
 
 /// Reads a row of [`get`] or of the listings.
 pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
-    let record = Record::new(row, TABLE);
+    let record = RowReader::new(row, TABLE);
     Ok(AutoCertificate {
         id: record.parsed("id")?,
         name: record.name("name")?,
@@ -279,26 +288,26 @@ pub(super) fn read(row: &AnyRow) -> Result<AutoCertificate, StoreError> {
             newest: read_newest(&record)?,
             last_issued: record.optional_moment("last_issued")?,
             renewal_info: read_renewal_info(&record)?,
-            trouble: record.trouble("trouble")?,
-            hold: read_hold(&record)?,
+            failure_streak: record.failure_streak("trouble")?,
+            deferral: read_deferral(&record)?,
             open_attempt: read_stage(&record)?,
             running: record.flag("running")?,
             renewal_requested: record.flag("renewal_requested")?,
             intent_changed: record.flag("intent_changed")?,
             clean_up_at: record.optional_moment("clean_up_at")?,
-            rehearsal: record.rehearsal("rehearsal")?,
+            preflight: record.preflight("rehearsal")?,
             deleted: record.optional_moment("deleted_at")?.is_some(),
         },
     })
 }
 
 /// Reads the stage of the open attempt.
-pub(super) fn read_stage(record: &Record<'_>) -> Result<Option<StageKind>, StoreError> {
+pub(super) fn read_stage(record: &RowReader<'_>) -> Result<Option<StageKind>, StoreError> {
     let stage = record.optional_text("open_stage")?;
-    stage.map(|name| record.known("open_stage", StageKind::from_name(&name))).transpose()
+    stage.map(|name| record.require_known("open_stage", StageKind::from_name(&name))).transpose()
 }
 
-fn read_newest(record: &Record<'_>) -> Result<Option<NewestCertificate>, StoreError> {
+fn read_newest(record: &RowReader<'_>) -> Result<Option<NewestCertificate>, StoreError> {
     let Some(id) = record.optional_parsed("newest_id")? else { return Ok(None) };
     let (not_before, not_after) = (record.moment("newest_not_before")?, record.moment("newest_not_after")?);
     let issuer = record.optional_parsed("newest_provider_id")?;
@@ -306,14 +315,14 @@ fn read_newest(record: &Record<'_>) -> Result<Option<NewestCertificate>, StoreEr
 }
 
 /// What a clock that was ahead asked for the last time says nothing of when to ask again.
-fn read_renewal_info(record: &Record<'_>) -> Result<Option<RenewalInfo>, StoreError> {
+fn read_renewal_info(record: &RowReader<'_>) -> Result<Option<RenewalInfo>, StoreError> {
     let known = record.renewal_info("newest_renewal_info")?;
     let anew = record.optional_moment("newest_ask_anew")?.is_some_and(|flag| flag.micros() == 1);
     Ok(known.map(|known| if anew { RenewalInfo { ask_at: Moment::from_micros(0), ..known } } else { known }))
 }
 
 /// Reads what keeps an order back.
-pub(super) fn read_hold(record: &Record<'_>) -> Result<Option<Deferral>, StoreError> {
+pub(super) fn read_deferral(record: &RowReader<'_>) -> Result<Option<Deferral>, StoreError> {
     let stored = record.optional_text("held_kind")?.zip(record.optional_text("held_by")?);
     let Some((kind, description)) = stored else { return Ok(None) };
     Ok(Some(Deferral { until: record.moment("held_until")?, cause: DeferralCause::from_stored(&kind, description) }))
@@ -374,11 +383,11 @@ pub(super) const COLUMNS: &str = concat!(
 );
 
 /// One auto-certificate, deleted or not.
-pub(super) fn get() -> String {
+pub(super) fn get_sql() -> String {
     format!("SELECT {COLUMNS} FROM auto_certificates a WHERE a.id = $1")
 }
 
-pub(super) fn get_listed() -> String {
+pub(super) fn get_listed_sql() -> String {
     format!(
         "SELECT {COLUMNS} FROM @listed1 listed CROSS JOIN auto_certificates a \
          WHERE a.id = listed.value AND a.deleted_at IS NULL"
@@ -386,7 +395,7 @@ pub(super) fn get_listed() -> String {
 }
 
 /// The page is chosen first, so that no other columns are read of the rest.
-pub(super) fn list_after() -> String {
+pub(super) fn list_after_sql() -> String {
     format!(
         "SELECT {COLUMNS} FROM (SELECT id AS page_id FROM auto_certificates WHERE deleted_at IS NULL \
          AND (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3) page \
@@ -395,9 +404,9 @@ pub(super) fn list_after() -> String {
 }
 
 /// Those of [`IDS`] that are not deleted.
-pub(super) fn list() -> String {
+pub(super) fn list_sql() -> String {
     format!(
-        "SELECT {COLUMNS} FROM auto_certificates a WHERE a.id IN {IDS} AND a.deleted_at IS NULL \
+        "SELECT {COLUMNS} FROM auto_certificates a WHERE a.id IN {ID_PLACEHOLDERS} AND a.deleted_at IS NULL \
          ORDER BY a.created_at, a.id"
     )
 }
@@ -406,12 +415,12 @@ impl AutoCertificateFilter {
     pub(super) fn conditions(&self, now: Moment) -> Conditions {
         let conditions = Conditions::default()
             .and_any("name", self.names.iter().cloned())
-            .and_any("common_name_form", self.common_names.iter().map(|text| filter_form(text)))
+            .and_any("common_name_form", self.common_names.iter().map(|text| normalize_common_name(text)))
             .and_any("provider_id", self.providers.iter().map(ToString::to_string))
             .and_any("key_algorithm", self.key_algorithms.iter().map(ToString::to_string));
         let wanted = |state| self.states.contains(&state);
         let (available, failed, provisioning) =
-            (wanted(State::Available), wanted(State::Failed), wanted(State::Provisioning));
+            (wanted(ResourceState::Available), wanted(ResourceState::Failed), wanted(ResourceState::Provisioning));
         match (available, failed, provisioning) {
             (false, false, false) | (true, true, true) => conditions,
             (true, false, false) => conditions.and_at(AVAILABLE, now, false),
@@ -438,7 +447,7 @@ pub(super) const LISTED: ListedTable = ListedTable {
             + COALESCE(octet_length(r.rehearsal), 0)",
 };
 pub(super) const TABLE: &str = "auto_certificates";
-const CHANGE_ROSTER: &str = "UPDATE locks SET taken = taken + 1 WHERE id = 'auto-certificates'";
+const BUMP_ROSTER_VERSION: &str = "UPDATE locks SET taken = taken + 1 WHERE id = 'auto-certificates'";
 const INSERT: &str = "\
     INSERT INTO auto_certificates (id, name, provider_id, common_name, common_name_form, key_algorithm, \
     subject_alternative_names, profile, renewal_requested, runs, wakes, next_look, lease_epoch, \

@@ -18,7 +18,7 @@ use crate::store::backup::authentication::Authentication;
 use crate::store::database::Transaction;
 use crate::store::key_ring::{KeyError, KeyRing};
 use crate::store::rotation::SEALED;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::seal::SealedLocation;
 use crate::store::{Store, StoreError, migrations};
 
@@ -26,7 +26,7 @@ use crate::store::{Store, StoreError, migrations};
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Backup {
     #[serde(flatten)]
-    document: Document,
+    document: BackupDocument,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     authentication: Option<Authentication>,
 }
@@ -34,7 +34,7 @@ pub struct Backup {
 /// What is authenticated.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document {
+struct BackupDocument {
     format: String,
     version: u32,
     /// The newest migration of the tables that it was read from.
@@ -44,7 +44,7 @@ struct Document {
     /// For people.
     made: String,
     left_out: OmittedWork,
-    tables: BTreeMap<String, Vec<BTreeMap<String, Cell>>>,
+    tables: BTreeMap<String, Vec<BTreeMap<String, BackupCell>>>,
 }
 
 /// What was under way and is not in a backup: it belongs to processes and to a moment.
@@ -73,7 +73,7 @@ pub struct BackupContents {
 /// The value of a column. Where it is NULL it is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
-enum Cell {
+enum BackupCell {
     Number(i64),
     Text(String),
     Bytes { base64: String },
@@ -128,7 +128,7 @@ impl Backup {
         if document.format != FORMAT || TABLES.iter().any(|table| !document.tables.contains_key(table.name)) {
             return Err(BackupError::NotAnExport(None));
         }
-        if document.version > VERSION || document.schema > migrations::NEWEST {
+        if document.version > VERSION || document.schema > migrations::NEWEST_VERSION {
             return Err(BackupError::Newer { program: printable(&document.program) });
         }
         Ok(backup)
@@ -154,7 +154,7 @@ impl Backup {
     }
 
     /// What was under way when it was made.
-    pub const fn left_out(&self) -> OmittedWork {
+    pub const fn omitted_work(&self) -> OmittedWork {
         self.document.left_out
     }
 
@@ -167,8 +167,8 @@ impl Backup {
     ///
     /// # Errors
     /// Where the keys cannot be used.
-    pub fn authenticated_by(self, keys: &KeyRing) -> Result<Self, KeyError> {
-        let authentication = Some(Authentication::of(&self.document, keys)?);
+    pub fn reauthenticate(self, keys: &KeyRing) -> Result<Self, KeyError> {
+        let authentication = Some(Authentication::sign(&self.document, keys)?);
         Ok(Self { authentication, ..self })
     }
 
@@ -181,9 +181,9 @@ impl Backup {
         for sealed in SEALED {
             for row in self.document.tables.get(sealed.table).into_iter().flatten() {
                 let Some(cell) = row.get(sealed.column) else { continue };
-                let id = id_of(row);
-                let damaged = || damaged(sealed.table, sealed.column, row);
-                let Cell::Bytes { base64 } = cell else { return Err(damaged()) };
+                let id = row_id(row);
+                let damaged = || damaged_error(sealed.table, sealed.column, row);
+                let BackupCell::Bytes { base64 } = cell else { return Err(damaged()) };
                 let bytes = STANDARD.decode(base64).map_err(|_| damaged())?;
                 let place = SealedLocation { table: sealed.table, column: sealed.column, row: id };
                 keys.open(place, &bytes).map_err(BackupError::Sealed)?;
@@ -203,21 +203,21 @@ impl Store {
         let mut tables = BTreeMap::new();
         for table in TABLES {
             let rows = self.query(table.select).fetch_all(&mut *transaction).await?;
-            let rows = rows.iter().map(|row| cells(table.name, row)).collect::<Result<_, _>>()?;
+            let rows = rows.iter().map(|row| read_cells(table.name, row)).collect::<Result<_, _>>()?;
             tables.insert(table.name.to_owned(), rows);
         }
-        let open_attempts = self.counted(&mut transaction, OPEN_ATTEMPTS).await?;
-        let challenge_records = self.counted(&mut transaction, CHALLENGE_RECORDS).await?;
-        let document = Document {
+        let open_attempts = self.count_rows(&mut transaction, OPEN_ATTEMPTS).await?;
+        let challenge_records = self.count_rows(&mut transaction, CHALLENGE_RECORDS).await?;
+        let document = BackupDocument {
             format: FORMAT.to_owned(),
             version: VERSION,
-            schema: migrations::NEWEST,
+            schema: migrations::NEWEST_VERSION,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             made: self.now().to_string(),
             left_out: OmittedWork { open_attempts, challenge_records },
             tables,
         };
-        Ok(Backup { document, authentication: None }.authenticated_by(&self.0.keys)?)
+        Ok(Backup { document, authentication: None }.reauthenticate(&self.0.keys)?)
     }
 
     /// Brings back everything of a backup, all or nothing, into a store that is empty.
@@ -228,7 +228,7 @@ impl Store {
         backup.check(&self.0.keys)?;
         let mut transaction = self.begin().await?;
         self.lock_auto_certificates(&mut transaction).await?;
-        let contents = self.contents_within(&mut transaction).await?;
+        let contents = self.count_contents(&mut transaction).await?;
         if contents != BackupContents::default() {
             return Err(BackupError::NotEmpty(contents));
         }
@@ -248,41 +248,43 @@ impl Store {
     /// Where the database fails.
     pub async fn contents(&self) -> Result<BackupContents, StoreError> {
         let mut transaction = self.0.pool.begin_reading().await?;
-        self.contents_within(&mut transaction).await
+        self.count_contents(&mut transaction).await
     }
 
     /// Whether other processes have this store open. Of PostgreSQL nobody can tell, and the answer is no.
     ///
     /// # Errors
     /// Where the files of the processes cannot be read.
-    pub async fn has_company(&self) -> Result<bool, StoreError> {
-        let Some(presence) = &self.0.presence else { return Ok(false) };
-        for other in presence.others().await? {
-            if presence.dead(&other).await?.is_none() {
+    pub async fn is_open_elsewhere(&self) -> Result<bool, StoreError> {
+        let Some(presence) = &self.0.instance_lock else { return Ok(false) };
+        for other in presence.other_instances().await? {
+            if presence.find_dead(&other).await?.is_none() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn contents_within(&self, transaction: &mut Transaction) -> Result<BackupContents, StoreError> {
+    async fn count_contents(&self, transaction: &mut Transaction) -> Result<BackupContents, StoreError> {
         Ok(BackupContents {
-            providers: self.counted(transaction, "SELECT COUNT(*) AS present FROM providers").await?,
-            auto_certificates: self.counted(transaction, "SELECT COUNT(*) AS present FROM auto_certificates").await?,
-            certificates: self.counted(transaction, "SELECT COUNT(*) AS present FROM certificates").await?,
-            tokens: self.counted(transaction, "SELECT COUNT(*) AS present FROM tokens").await?,
+            providers: self.count_rows(transaction, "SELECT COUNT(*) AS present FROM providers").await?,
+            auto_certificates: self
+                .count_rows(transaction, "SELECT COUNT(*) AS present FROM auto_certificates")
+                .await?,
+            certificates: self.count_rows(transaction, "SELECT COUNT(*) AS present FROM certificates").await?,
+            tokens: self.count_rows(transaction, "SELECT COUNT(*) AS present FROM tokens").await?,
         })
     }
 
-    async fn counted(&self, transaction: &mut Transaction, select: &'static str) -> Result<u64, StoreError> {
+    async fn count_rows(&self, transaction: &mut Transaction, select: &'static str) -> Result<u64, StoreError> {
         let row = self.query(select).fetch_one(&mut **transaction).await?;
-        Record::new(&row, "counted").count("present")
+        RowReader::new(&row, "counted").count("present")
     }
 
     /// The columns that a table has here.
     async fn columns(&self, transaction: &mut Transaction, table: &'static str) -> Result<Vec<String>, StoreError> {
         let rows = self.query(self.0.dialect.columns()).bind(table.to_owned()).fetch_all(&mut **transaction).await?;
-        rows.iter().map(|row| Record::new(row, "columns").text("name")).collect()
+        rows.iter().map(|row| RowReader::new(row, "columns").text("name")).collect()
     }
 
     /// A column that the backup does not have takes its default, as after the migration that added it.
@@ -291,10 +293,10 @@ impl Store {
         transaction: &mut Transaction,
         table: &'static str,
         known: &[String],
-        row: &BTreeMap<String, Cell>,
+        row: &BTreeMap<String, BackupCell>,
     ) -> Result<(), BackupError> {
         if let Some(unknown) = row.keys().find(|column| !known.contains(column)) {
-            return Err(damaged(table, unknown, row));
+            return Err(damaged_error(table, unknown, row));
         }
         // The names are those of the database itself by now.
         let columns: Vec<&str> = row.keys().map(String::as_str).collect();
@@ -303,9 +305,11 @@ impl Store {
         let mut query = self.query(insert);
         for (column, cell) in row {
             query = match cell {
-                Cell::Number(number) => query.bind(*number),
-                Cell::Text(text) => query.bind(text.clone()),
-                Cell::Bytes { base64 } => query.bind(STANDARD.decode(base64).map_err(|_| damaged(table, column, row))?),
+                BackupCell::Number(number) => query.bind(*number),
+                BackupCell::Text(text) => query.bind(text.clone()),
+                BackupCell::Bytes { base64 } => {
+                    query.bind(STANDARD.decode(base64).map_err(|_| damaged_error(table, column, row))?)
+                }
             };
         }
         query.execute(&mut **transaction).await.map_err(StoreError::from)?;
@@ -314,10 +318,10 @@ impl Store {
 }
 
 /// A row as a backup has it, without the lease, which ends with its process.
-fn cells(table: &'static str, row: &AnyRow) -> Result<BTreeMap<String, Cell>, StoreError> {
-    let columns = row.columns().iter().filter(|column| !NOT_KEPT.contains(&column.name()));
+fn read_cells(table: &'static str, row: &AnyRow) -> Result<BTreeMap<String, BackupCell>, StoreError> {
+    let columns = row.columns().iter().filter(|column| !OMITTED_COLUMNS.contains(&column.name()));
     let cells = columns.filter_map(|column| {
-        let cell = cell(row, column.ordinal()).transpose()?;
+        let cell = read_cell(row, column.ordinal()).transpose()?;
         Some(cell.map(|cell| (column.name().to_owned(), cell)).map_err(|source| StoreError::CorruptRow {
             table,
             column: "*",
@@ -328,28 +332,28 @@ fn cells(table: &'static str, row: &AnyRow) -> Result<BTreeMap<String, Cell>, St
     cells.collect()
 }
 
-fn cell(row: &AnyRow, place: usize) -> Result<Option<Cell>, sqlx::Error> {
+fn read_cell(row: &AnyRow, place: usize) -> Result<Option<BackupCell>, sqlx::Error> {
     Ok(match row.try_get_raw(place)?.type_info().kind() {
         AnyTypeInfoKind::Null => None,
-        AnyTypeInfoKind::Text => Some(Cell::Text(row.try_get(place)?)),
+        AnyTypeInfoKind::Text => Some(BackupCell::Text(row.try_get(place)?)),
         AnyTypeInfoKind::Blob => {
             let bytes: Vec<u8> = row.try_get(place)?;
-            Some(Cell::Bytes { base64: STANDARD.encode(bytes) })
+            Some(BackupCell::Bytes { base64: STANDARD.encode(bytes) })
         }
         // What is no number is refused here.
-        _ => Some(Cell::Number(row.try_get(place)?)),
+        _ => Some(BackupCell::Number(row.try_get(place)?)),
     })
 }
 
-fn id_of(row: &BTreeMap<String, Cell>) -> &str {
+fn row_id(row: &BTreeMap<String, BackupCell>) -> &str {
     match row.get("id") {
-        Some(Cell::Text(id)) => id,
+        Some(BackupCell::Text(id)) => id,
         _ => "without an id",
     }
 }
 
-fn damaged(table: &str, column: &str, row: &BTreeMap<String, Cell>) -> BackupError {
-    BackupError::Damaged { table: table.to_owned(), column: printable(column), row: printable(id_of(row)) }
+fn damaged_error(table: &str, column: &str, row: &BTreeMap<String, BackupCell>) -> BackupError {
+    BackupError::Damaged { table: table.to_owned(), column: printable(column), row: printable(row_id(row)) }
 }
 
 impl fmt::Display for BackupContents {
@@ -369,25 +373,25 @@ impl fmt::Display for BackupContents {
 }
 
 /// A table that is kept.
-struct Table {
+struct BackupTable {
     name: &'static str,
     select: &'static str,
 }
 
 /// The tables that are kept. All columns of a row are wanted, whatever they are by now. A deleted auto-certificate only
 /// waits for records in the DNS that no backup knows.
-const TABLES: [Table; 6] = [
-    Table { name: "tokens", select: "SELECT * FROM tokens ORDER BY created_at, id" },
-    Table { name: "providers", select: "SELECT * FROM providers ORDER BY created_at, id" },
-    Table {
+const TABLES: [BackupTable; 6] = [
+    BackupTable { name: "tokens", select: "SELECT * FROM tokens ORDER BY created_at, id" },
+    BackupTable { name: "providers", select: "SELECT * FROM providers ORDER BY created_at, id" },
+    BackupTable {
         name: "auto_certificates",
         select: "SELECT * FROM auto_certificates WHERE deleted_at IS NULL ORDER BY created_at, id",
     },
-    Table { name: "certificates", select: "SELECT * FROM certificates ORDER BY created_at, id" },
-    Table { name: "ledger", select: "SELECT * FROM ledger ORDER BY id" },
-    Table { name: "compromised_keys", select: "SELECT * FROM compromised_keys ORDER BY id" },
+    BackupTable { name: "certificates", select: "SELECT * FROM certificates ORDER BY created_at, id" },
+    BackupTable { name: "ledger", select: "SELECT * FROM ledger ORDER BY id" },
+    BackupTable { name: "compromised_keys", select: "SELECT * FROM compromised_keys ORDER BY id" },
 ];
-const NOT_KEPT: [&str; 2] = ["lease_owner", "lease_until"];
+const OMITTED_COLUMNS: [&str; 2] = ["lease_owner", "lease_until"];
 const OPEN_ATTEMPTS: &str = "SELECT COUNT(*) AS present FROM attempts WHERE ended_at IS NULL";
 const CHALLENGE_RECORDS: &str = "SELECT COUNT(*) AS present FROM challenge_records";
 const FORMAT: &str = "autocertd export";

@@ -3,16 +3,16 @@
 use sqlx::any::AnyRow;
 
 use crate::domain::breaker::Breaker;
+use crate::domain::deferral::DeferralCause;
 use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::hold::DeferralCause;
 use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::ledger::LimitKind;
 use crate::domain::moment::Moment;
+use crate::domain::rate_limit_ledger::LimitKind;
 use crate::domain::server_url::ServerUrl;
 use crate::store::database::Transaction;
-use crate::store::documents::breaker::of_breaker;
+use crate::store::documents::breaker::breaker_to_json;
 use crate::store::providers::TABLE;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{Store, StoreError};
 
 /// What stands between a queue and its provider.
@@ -23,7 +23,7 @@ pub struct ProviderLoad {
     /// How many auto-certificates are being worked on there, by the whole fleet.
     pub running: usize,
     /// How many are kept back there by the limit of the account's orders.
-    pub line: usize,
+    pub deferred_by_limit: usize,
 }
 
 /// What tells that a provider is not down.
@@ -42,14 +42,19 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn turnstile(&self, provider: ProviderId) -> Result<ProviderLoad, StoreError> {
+    pub async fn provider_load(&self, provider: ProviderId) -> Result<ProviderLoad, StoreError> {
         let row = self.query(BREAKER).bind(provider.to_string()).fetch_optional(&self.0.pool).await?;
-        let breaker = row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten();
+        let breaker = row.map(|row| RowReader::new(&row, TABLE).breaker("breaker")).transpose()?.flatten();
         let row = self.query(RUNNING).bind(provider.to_string()).fetch_one(&self.0.pool).await?;
-        let running = Record::new(&row, "auto_certificates").count("running")?;
+        let running = RowReader::new(&row, "auto_certificates").count("running")?;
         let limit = LimitKind::Orders.as_str();
-        let row = self.query(LINE).bind(provider.to_string()).bind(limit).fetch_one(&self.0.pool).await?;
-        Ok(ProviderLoad { breaker, running, line: Record::new(&row, "auto_certificates").count("line")? })
+        let row =
+            self.query(COUNT_DEFERRED_BY_LIMIT).bind(provider.to_string()).bind(limit).fetch_one(&self.0.pool).await?;
+        Ok(ProviderLoad {
+            breaker,
+            running,
+            deferred_by_limit: RowReader::new(&row, "auto_certificates").count("line")?,
+        })
     }
 
     /// Notes a failure that work on `subject` met, where it affects the provider as a whole; gives the breaker after it.
@@ -57,7 +62,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn provider_failed(
+    pub async fn record_provider_failure(
         &self,
         provider: ProviderId,
         subject: Option<AutoCertificateId>,
@@ -65,12 +70,12 @@ impl Store {
         jitter: f64,
     ) -> Result<Option<Breaker>, StoreError> {
         let mut transaction = self.begin().await?;
-        let previous = self.locked_breaker(&mut transaction, provider).await?;
+        let previous = self.lock_breaker(&mut transaction, provider).await?;
         let breaker = Breaker::after(previous.clone(), subject, failure, self.now(), jitter);
         if breaker != previous {
             self.query(SET)
                 .bind(provider.to_string())
-                .bind(breaker.as_ref().map(of_breaker))
+                .bind(breaker.as_ref().map(breaker_to_json))
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
@@ -83,14 +88,14 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn provider_answered(&self, provider: ProviderId, proof: RecoveryEvidence) -> Result<bool, StoreError> {
+    pub async fn record_recovery(&self, provider: ProviderId, proof: RecoveryEvidence) -> Result<bool, StoreError> {
         // Mostly there is nothing to close, and nothing to lock for it.
         if self.query(BREAKER_IS_SET).bind(provider.to_string()).fetch_optional(&self.0.pool).await?.is_none() {
             return Ok(false);
         }
         let mut transaction = self.begin().await?;
         // One that opened or closed since the look above is judged as it is by now.
-        let Some(breaker) = self.locked_breaker(&mut transaction, provider).await? else { return Ok(false) };
+        let Some(breaker) = self.lock_breaker(&mut transaction, provider).await? else { return Ok(false) };
         if proof == RecoveryEvidence::Issue && breaker.open_until().is_some_and(|probe_at| probe_at > self.now()) {
             return Ok(false);
         }
@@ -98,9 +103,9 @@ impl Store {
         // Where it only stumbled, each failure is its certificate's own.
         let of_all: &[(&'static str, &'static str)] = match (breaker.open_until(), proof) {
             (None, _) => &[],
-            (Some(_), RecoveryEvidence::Nonce) => &[(LET_GO, DeferralCause::PROVIDER_DOWN)],
+            (Some(_), RecoveryEvidence::Nonce) => &[(END_DEFERRALS, DeferralCause::PROVIDER_DOWN)],
             (Some(_), RecoveryEvidence::Order | RecoveryEvidence::Issue) => {
-                &[(LET_GO, DeferralCause::PROVIDER_DOWN), (FORGET_TROUBLE, PROVIDER_DOWN.as_str())]
+                &[(END_DEFERRALS, DeferralCause::PROVIDER_DOWN), (CLEAR_FAILURE_STREAKS, PROVIDER_DOWN.as_str())]
             }
         };
         for (statement, cause) in of_all {
@@ -119,8 +124,8 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn is_waited_for(&self, provider: ProviderId) -> Result<bool, StoreError> {
-        let row = self.query(WAITS).bind(provider.to_string()).bind(DeferralCause::PROVIDER_DOWN);
+    pub async fn has_deferred_work(&self, provider: ProviderId) -> Result<bool, StoreError> {
+        let row = self.query(DEFERRED_BY_CAUSE).bind(provider.to_string()).bind(DeferralCause::PROVIDER_DOWN);
         Ok(row.fetch_optional(&self.0.pool).await?.is_some())
     }
 
@@ -131,13 +136,13 @@ impl Store {
     pub async fn providers_down(&self) -> Result<Vec<(ProviderId, ServerUrl, Breaker)>, StoreError> {
         let rows = self.query(DOWN).fetch_all(&self.0.pool).await?;
         let read = |row: &AnyRow| {
-            let record = Record::new(row, TABLE);
+            let record = RowReader::new(row, TABLE);
             let server =
                 ServerUrl::from_stored(&record.text("server")?).map_err(|error| record.corrupt("server", error))?;
             let breaker = record.breaker("breaker")?.filter(|breaker| breaker.open_until().is_some());
             Ok(breaker.map(|breaker| (server, breaker)).zip(Some(record.parsed("id")?)))
         };
-        let down = self.readable(&rows, read)?.into_iter().flatten();
+        let down = self.read_undamaged(&rows, read)?.into_iter().flatten();
         Ok(down.map(|((server, breaker), id)| (id, server, breaker)).collect())
     }
 
@@ -153,28 +158,29 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         // What the columns mean is compared, not how a release spells it.
-        if self.locked_breaker(&mut transaction, provider).await?.as_ref() != Some(breaker) {
+        if self.lock_breaker(&mut transaction, provider).await?.as_ref() != Some(breaker) {
             return Ok(false);
         }
         let claimed = Breaker { probe_at: Some(until), ..breaker.clone() };
-        self.query(SET).bind(provider.to_string()).bind(of_breaker(&claimed)).execute(&mut *transaction).await?;
+        self.query(SET).bind(provider.to_string()).bind(breaker_to_json(&claimed)).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
     /// Two failures at a time count as two.
-    async fn locked_breaker(
+    async fn lock_breaker(
         &self,
         transaction: &mut Transaction,
         provider: ProviderId,
     ) -> Result<Option<Breaker>, StoreError> {
         let lock = "UPDATE providers SET breaker = breaker WHERE id = $1 RETURNING id, breaker";
         let row = self.query(lock).bind(provider.to_string()).fetch_optional(&mut **transaction).await?;
-        Ok(row.map(|row| Record::new(&row, TABLE).breaker("breaker")).transpose()?.flatten())
+        Ok(row.map(|row| RowReader::new(&row, TABLE).breaker("breaker")).transpose()?.flatten())
     }
 }
 
-pub(super) const WAITS: &str = "SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_kind = $2 LIMIT 1";
+pub(super) const DEFERRED_BY_CAUSE: &str =
+    "SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_kind = $2 LIMIT 1";
 const DOWN: &str = "SELECT id, server, breaker FROM providers WHERE breaker IS NOT NULL";
 const BREAKER: &str = "SELECT id, breaker FROM providers WHERE id = $1";
 /// Those whose open attempt is with another provider count at both: a fallback is no way past the bounds of either.
@@ -182,15 +188,15 @@ pub(super) const RUNNING: &str = "\
     SELECT COUNT(*) AS running FROM auto_certificates a WHERE a.lease_owner IS NOT NULL AND a.lease_until > @now \
     AND (a.provider_id = $1 OR EXISTS (SELECT 1 FROM attempts o \
     WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL AND o.provider_id = $1))";
-pub(super) const LINE: &str = "\
+pub(super) const COUNT_DEFERRED_BY_LIMIT: &str = "\
     SELECT COUNT(*) AS line FROM auto_certificates WHERE provider_id = $1 AND held_kind = $2";
 const BREAKER_IS_SET: &str = "SELECT id FROM providers WHERE id = $1 AND breaker IS NOT NULL";
 const CLOSE: &str = "UPDATE providers SET breaker = NULL WHERE id = $1 AND breaker IS NOT NULL";
-pub(super) const LET_GO: &str = "\
+pub(super) const END_DEFERRALS: &str = "\
     UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \
     WHERE id IN (SELECT id FROM auto_certificates WHERE provider_id = $1 AND held_kind = $2@in_order)";
 /// Their own pauses were for the provider's sake, those that it asked for, too: it takes orders again.
-pub(super) const FORGET_TROUBLE: &str = "\
+pub(super) const CLEAR_FAILURE_STREAKS: &str = "\
     UPDATE auto_certificates SET trouble = NULL, next_look = $3, wakes = wakes + 1 \
     WHERE id IN (SELECT id FROM auto_certificates \
     WHERE provider_id = $1 AND deleted_at IS NULL AND trouble_disposition = $2@in_order)";

@@ -5,17 +5,17 @@ use secrecy::SecretString;
 use sqlx::any::AnyRow;
 use time::Duration;
 
-use crate::domain::certificate::{Certificate, NewCertificate, Origin};
-use crate::domain::chain::issued_pair;
+use crate::domain::certificate::{Certificate, CertificateOrigin, NewCertificate};
+use crate::domain::chain::normalize_issued_pem;
 use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
 use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
-use crate::domain::name::filter_form;
+use crate::domain::name::normalize_common_name;
 use crate::domain::resource::{Actor, ResourceName};
-use crate::domain::state::State;
-use crate::store::listing::{Conditions, IDS, ListedTable};
+use crate::domain::state::ResourceState;
+use crate::store::listing::{Conditions, ID_PLACEHOLDERS, ListedTable};
 use crate::store::renaming::Renaming;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::seal::SealedLocation;
 use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
@@ -29,7 +29,7 @@ pub struct CertificateFilter {
     /// Those that were issued for one of these auto-certificates.
     pub auto_certificates: Vec<AutoCertificateId>,
     /// Those that are in one of these states: a certificate is always available.
-    pub states: Vec<State>,
+    pub states: Vec<ResourceState>,
 }
 
 impl Store {
@@ -56,7 +56,7 @@ impl Store {
     ) -> Result<Option<Certificate>, StoreError> {
         let mut transaction = self.begin().await?;
         let uploaded = self.insert_upload(&mut transaction, new, by).await?;
-        if self.count_of_clients(&mut transaction, TABLE).await? > u64::from(limit) {
+        if self.count_made_by_clients(&mut transaction, TABLE).await? > u64::from(limit) {
             return Ok(None);
         }
         transaction.commit().await?;
@@ -84,8 +84,8 @@ impl Store {
             .fetch_optional(&self.0.pool)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let sealed = Record::new(&row, TABLE).bytes("private_key")?;
-        Ok(Some(self.0.keys.open(private_key(&id), &sealed)?))
+        let sealed = RowReader::new(&row, TABLE).bytes("private_key")?;
+        Ok(Some(self.0.keys.open(private_key_location(&id), &sealed)?))
     }
 
     /// A page of certificates: of those with this common name, and of those issued for this auto-certificate, where
@@ -105,8 +105,8 @@ impl Store {
             ..CertificateFilter::default()
         };
         let found = self.certificate_page(page, &filter).await?;
-        let items = self.sound(self.certificates_by_id(&found.ids()).await?)?;
-        Ok(Listing { items, more: found.more })
+        let items = self.skip_damaged(self.certificates_by_id(&found.ids()).await?)?;
+        Ok(Listing { items, has_more: found.has_more })
     }
 
     /// Which certificates a page has.
@@ -129,7 +129,7 @@ impl Store {
         &self,
         ids: &[CertificateId],
     ) -> Result<Vec<Result<Certificate, StoreError>>, StoreError> {
-        self.rows_by_id(&list(), ids, read).await
+        self.rows_by_id(&list_sql(), ids, read).await
     }
 
     /// Gives a certificate another name.
@@ -143,7 +143,7 @@ impl Store {
         by: &Actor,
     ) -> Result<Option<Certificate>, StoreError> {
         self.rename(
-            Renaming { rename: RENAME, declarable: None, get: GET.to_owned(), follow: None, read },
+            Renaming { rename: RENAME, declarable: None, get: GET.to_owned(), follow_up: None, read },
             id.to_string(),
             name,
             by,
@@ -160,10 +160,10 @@ impl Store {
         let mut transaction = self.begin().await?;
         let row = self.query(DELETE).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
         let Some(row) = row else {
-            let left = self.query(REVOCATION_LEFT).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
-            return if left.is_some() { Err(StoreError::RevocationLeft) } else { Ok(false) };
+            let left = self.query(CERTIFICATE_EXISTS).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
+            return if left.is_some() { Err(StoreError::RevocationPending) } else { Ok(false) };
         };
-        if let Some(auto_certificate) = Record::new(&row, TABLE).optional_text("auto_certificate_id")? {
+        if let Some(auto_certificate) = RowReader::new(&row, TABLE).optional_text("auto_certificate_id")? {
             self.query(WAKE).bind(auto_certificate).bind(self.now().micros()).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
@@ -176,15 +176,16 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn remove_expired(&self, now: Moment) -> Result<u64, StoreError> {
-        self.forget_settled(now).await?;
-        let removed = self.query(REMOVE_EXPIRED).bind((now - KEPT_AFTER_EXPIRY).micros()).execute(&self.0.pool).await?;
+        self.forget_recovered(now).await?;
+        let removed =
+            self.query(REMOVE_EXPIRED).bind((now - RETENTION_AFTER_EXPIRY).micros()).execute(&self.0.pool).await?;
         Ok(removed.rows_affected())
     }
 }
 
 /// Where a new certificate comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source<'a> {
+pub(super) struct CertificateSource<'a> {
     /// What it was issued for.
     pub(super) auto_certificate: Option<AutoCertificateId>,
     /// Who issued it; nothing where that is not known.
@@ -200,7 +201,7 @@ impl Store {
         new: &NewCertificate,
         by: &Actor,
     ) -> Result<Certificate, StoreError> {
-        let source = Source { auto_certificate: None, provider: None, common_name: &new.leaf.common_name };
+        let source = CertificateSource { auto_certificate: None, provider: None, common_name: &new.leaf.common_name };
         let id = self.insert_certificate(transaction, new, source, by, self.now()).await?;
         read(&self.query(GET).bind(id.to_string()).fetch_one(&mut **transaction).await?)
     }
@@ -210,20 +211,20 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         new: &NewCertificate,
-        source: Source<'_>,
+        source: CertificateSource<'_>,
         by: &Actor,
         now: Moment,
     ) -> Result<CertificateId, StoreError> {
         self.refuse_compromised(transaction, &new.leaf).await?;
         let id = CertificateId::from(self.0.randomness.uuid());
-        let sealed = self.0.keys.seal(private_key(&id.to_string()), &new.private_key)?;
+        let sealed = self.0.keys.seal(private_key_location(&id.to_string()), &new.private_key)?;
         self.query(INSERT)
             .bind(id.to_string())
             .bind(new.name.to_string())
             .bind(source.auto_certificate.map(|id| id.to_string()))
             .bind(source.provider.map(|id| id.to_string()))
             .bind(source.common_name.to_owned())
-            .bind(filter_form(source.common_name))
+            .bind(normalize_common_name(source.common_name))
             .bind(new.certificate.clone())
             .bind(new.chain.clone())
             .bind(sealed)
@@ -239,18 +240,21 @@ impl Store {
 }
 
 fn read(row: &AnyRow) -> Result<Certificate, StoreError> {
-    let record = Record::new(row, TABLE);
+    let record = RowReader::new(row, TABLE);
     let certificate = record.text("certificate")?;
     let leaf = Leaf::from_pem(&certificate).map_err(|error| record.corrupt("certificate", error))?;
     let issued = record.optional_parsed("auto_certificate_id")?.zip(record.optional_parsed("newest_id")?);
     let chain = record.text("chain")?;
     // What was uploaded is echoed as it was sent.
-    let (certificate, chain) = if issued.is_some() { issued_pair(&certificate, &chain) } else { (certificate, chain) };
+    let (certificate, chain) =
+        if issued.is_some() { normalize_issued_pem(&certificate, &chain) } else { (certificate, chain) };
     Ok(Certificate {
         id: record.parsed("id")?,
         name: record.name("name")?,
-        origin: issued
-            .map_or(Origin::Uploaded, |(auto_certificate, newest)| Origin::Issued { auto_certificate, newest }),
+        origin: issued.map_or(CertificateOrigin::Uploaded, |(auto_certificate, newest)| CertificateOrigin::Issued {
+            auto_certificate,
+            newest,
+        }),
         common_name: record.text("common_name")?,
         certificate,
         chain,
@@ -260,7 +264,7 @@ fn read(row: &AnyRow) -> Result<Certificate, StoreError> {
     })
 }
 
-const fn private_key(row: &str) -> SealedLocation<'_> {
+const fn private_key_location(row: &str) -> SealedLocation<'_> {
     SealedLocation { table: TABLE, column: "private_key", row }
 }
 
@@ -274,8 +278,8 @@ macro_rules! columns {
 }
 
 /// Those of [`IDS`].
-pub(super) fn list() -> String {
-    format!("SELECT {} FROM certificates c WHERE c.id IN {IDS} ORDER BY c.created_at, c.id", columns!())
+pub(super) fn list_sql() -> String {
+    format!("SELECT {} FROM certificates c WHERE c.id IN {ID_PLACEHOLDERS} ORDER BY c.created_at, c.id", columns!())
 }
 
 impl CertificateFilter {
@@ -283,8 +287,8 @@ impl CertificateFilter {
         let conditions = Conditions::default()
             .and_any("auto_certificate_id", self.auto_certificates.iter().map(ToString::to_string))
             .and_any("name", self.names.iter().cloned())
-            .and_any("common_name_form", self.common_names.iter().map(|text| filter_form(text)));
-        let none = !self.states.is_empty() && !self.states.contains(&State::Available);
+            .and_any("common_name_form", self.common_names.iter().map(|text| normalize_common_name(text)));
+        let none = !self.states.is_empty() && !self.states.contains(&ResourceState::Available);
         if none { conditions.and("1 = 0") } else { conditions }
     }
 }
@@ -292,7 +296,7 @@ impl CertificateFilter {
 pub(super) const LISTED: ListedTable =
     ListedTable { table: TABLE, present: "", bytes: "octet_length(r.certificate) + octet_length(r.chain)" };
 pub(super) const TABLE: &str = "certificates";
-const KEPT_AFTER_EXPIRY: Duration = Duration::days(30);
+const RETENTION_AFTER_EXPIRY: Duration = Duration::days(30);
 pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM certificates c WHERE c.id = $1");
 const INSERT: &str = "\
     INSERT INTO certificates (id, name, auto_certificate_id, provider_id, server, common_name, common_name_form, \
@@ -304,7 +308,7 @@ const RENAME: &str = "\
 /// What the CA is still to revoke it can be told only with the certificate.
 const DELETE: &str =
     "DELETE FROM certificates WHERE id = $1 AND revocation_look IS NULL RETURNING id, auto_certificate_id";
-const REVOCATION_LEFT: &str = "SELECT id FROM certificates WHERE id = $1";
+const CERTIFICATE_EXISTS: &str = "SELECT id FROM certificates WHERE id = $1";
 const WAKE: &str = "\
     UPDATE auto_certificates SET next_look = $2, wakes = wakes + 1 WHERE id = $1 AND deleted_at IS NULL";
 pub(super) const REMOVE_EXPIRED: &str = "\

@@ -5,7 +5,7 @@ use time::Duration;
 
 use crate::domain::clock_evidence::{ClockReading, ClockRecord};
 use crate::domain::moment::Moment;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -16,27 +16,27 @@ impl Store {
     pub async fn clock_record(&self, instance: &str) -> Result<Option<ClockRecord>, StoreError> {
         let row = self.query(GET).bind(instance.to_owned()).fetch_optional(&self.0.pool).await?;
         let Some(row) = row else { return Ok(None) };
-        let record = Record::new(&row, TABLE);
+        let record = RowReader::new(&row, TABLE);
         // It is no more than evidence: what cannot be read counts as none.
         let readings: Vec<(i64, i64)> = serde_json::from_str(&record.text("readings")?).unwrap_or_default();
         let readings = readings.into_iter().map(|(running, shown)| ClockReading {
-            running: Duration::microseconds(running),
+            uptime: Duration::microseconds(running),
             shown: Moment::from_micros(shown),
         });
-        Ok(Some(ClockRecord { readings: readings.collect(), latest: record.moment("latest")? }))
+        Ok(Some(ClockRecord { readings: readings.collect(), latest_moment: record.moment("latest")? }))
     }
 
     /// Keeps what is known of the clock of this instance, and forgets instances that were not heard of for a month.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_clock_record(&self, instance: &str, record: &ClockRecord) -> Result<(), StoreError> {
+    pub async fn store_clock_record(&self, instance: &str, record: &ClockRecord) -> Result<(), StoreError> {
         let micros = |span: Duration| i64::try_from(span.whole_microseconds()).unwrap_or(i64::MAX);
         let readings: Vec<(i64, i64)> =
-            record.readings.iter().map(|reading| (micros(reading.running), reading.shown.micros())).collect();
-        self.query(KEEP)
+            record.readings.iter().map(|reading| (micros(reading.uptime), reading.shown.micros())).collect();
+        self.query(UPSERT)
             .bind(instance.to_owned())
-            .bind(record.latest.micros())
+            .bind(record.latest_moment.micros())
             .bind(serde_json::json!(readings).to_string())
             .execute(&self.0.pool)
             .await?;
@@ -53,12 +53,12 @@ impl Store {
         let found = self
             .query(AHEAD)
             .bind(instance.to_owned())
-            .bind((now + TOLERATED).micros())
+            .bind((now + MAX_CLOCK_SKEW).micros())
             .fetch_all(&self.0.pool)
             .await?;
         let mut ahead = None;
         for row in &found {
-            let record = Record::new(row, TABLE);
+            let record = RowReader::new(row, TABLE);
             ahead = ahead.max(Some(record.moment("latest")? - now));
             self.query("UPDATE clock_records SET latest = $2 WHERE instance = $1")
                 .bind(record.text("id")?)
@@ -81,9 +81,9 @@ impl Store {
 
 const TABLE: &str = "clock_records";
 /// Clocks of a fleet differ by less.
-const TOLERATED: Duration = Duration::HOUR;
+const MAX_CLOCK_SKEW: Duration = Duration::HOUR;
 const GET: &str = "SELECT instance AS id, latest, readings FROM clock_records WHERE instance = $1";
-const KEEP: &str = "\
+const UPSERT: &str = "\
     INSERT INTO clock_records (instance, latest, readings, written_at) VALUES ($1, $2, $3, @now) \
     ON CONFLICT (instance) DO UPDATE SET latest = excluded.latest, readings = excluded.readings, \
     written_at = excluded.written_at";

@@ -31,14 +31,14 @@ pub(super) struct Database {
     pool: AnyPool,
     dialect: Dialect,
     options: AnyConnectOptions,
-    shared: Arc<Shared>,
+    state: Arc<DatabaseState>,
     /// What an attempt to connect found when the pool gave nothing.
     diagnosis: Mutex<Option<(Instant, Option<StoreFault>)>>,
 }
 
 /// What connections know of their database.
 #[derive(Debug)]
-struct Shared {
+struct DatabaseState {
     /// How long one call may take.
     limit: Duration,
     outage: Outage,
@@ -55,12 +55,12 @@ impl Database {
         limit: Duration,
         file: Option<PathBuf>,
     ) -> Result<Self, Error> {
-        let greeting = dialect.greeting(limit);
+        let greeting = dialect.session_setup(limit);
         // A file that was closed may not open again while the disk is full, so that it stays open.
-        let lifetime = (dialect == Dialect::Postgres).then_some(LIFETIME);
+        let lifetime = (dialect == Dialect::Postgres).then_some(CONNECTION_LIFETIME);
         let pool = AnyPoolOptions::new()
             .max_connections(max_connections)
-            .acquire_timeout(TO_CONNECT.min(limit))
+            .acquire_timeout(CONNECT_TIMEOUT.min(limit))
             .max_lifetime(lifetime)
             .idle_timeout(lifetime)
             .after_connect(move |connection, _| {
@@ -68,8 +68,8 @@ impl Database {
                 Box::pin(async move { connection.execute(greeting).await.map(|_| ()) })
             })
             .connect_lazy_with(options.clone());
-        let shared = Arc::new(Shared { limit, outage: Outage::default(), file });
-        let database = Self { pool, dialect, options, shared, diagnosis: Mutex::default() };
+        let shared = Arc::new(DatabaseState { limit, outage: Outage::default(), file });
+        let database = Self { pool, dialect, options, state: shared, diagnosis: Mutex::default() };
         drop(database.acquire().await?);
         Ok(database)
     }
@@ -81,14 +81,14 @@ impl Database {
 
     /// A transaction that sees everything as of one moment.
     pub(super) async fn begin_reading(&self) -> Result<Transaction, Error> {
-        self.acquire().await?.begin(self.dialect.begin_looking()).await
+        self.acquire().await?.begin(self.dialect.begin_read()).await
     }
 
     /// A connection apart from the others and without their time limits, which is told `greeting`.
-    pub(super) fn apart(&self, greeting: &'static str) -> AnyPool {
+    pub(super) fn separate_pool(&self, greeting: &'static str) -> AnyPool {
         AnyPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(TO_CONNECT.min(self.shared.limit))
+            .acquire_timeout(CONNECT_TIMEOUT.min(self.state.limit))
             .after_connect(move |connection, _| Box::pin(async move { connection.execute(greeting).await.map(|_| ()) }))
             .connect_lazy_with(self.options.clone())
     }
@@ -99,48 +99,49 @@ impl Database {
         if self.dialect == Dialect::Sqlite {
             return Ok(());
         }
-        let (one, other) = (self.apart(""), self.apart(""));
-        let checked = tokio::time::timeout(self.shared.limit, check_sessions(&one, &other)).await;
+        let (one, other) = (self.separate_pool(""), self.separate_pool(""));
+        let checked = tokio::time::timeout(self.state.limit, check_sessions(&one, &other)).await;
         let closing = async { tokio::join!(one.close(), other.close()) };
-        let _closed = tokio::time::timeout(TO_CLOSE, closing).await;
+        let _closed = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
         let found = match checked {
             Ok(checked) => checked,
             Err(_) => Err(StoreFault::new(FaultCause::NoAnswer, "no answer in time").into_sqlx()),
         };
-        found.map_err(|error| self.shared.explain(error).0)
+        found.map_err(|error| self.state.record_error(error).0)
     }
 
     /// What is wrong with it, as far as the calls of this process know.
     pub(super) fn outage(&self) -> Option<StoreFault> {
-        self.shared.outage.current()
+        self.state.outage.current()
     }
 
     /// Closes the connections, after which every call fails; those that do not close in time are left to the system.
     pub(super) async fn close(&self) {
-        if tokio::time::timeout(TO_CLOSE, self.pool.close()).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await.is_err() {
             tracing::warn!("the database did not close its connections in time; they end with the process");
         }
     }
 
     pub(super) async fn acquire(&self) -> Result<Connection, Error> {
         match self.pool.acquire().await {
-            Ok(raw) => Ok(Connection::new(raw, Arc::clone(&self.shared))),
-            Err(Error::PoolTimedOut) => Err(self.why_none().await),
-            Err(error) => Err(self.shared.explain(error).0),
+            Ok(raw) => Ok(Connection::new(raw, Arc::clone(&self.state))),
+            Err(Error::PoolTimedOut) => Err(self.diagnose_acquire_failure().await),
+            Err(error) => Err(self.state.record_error(error).0),
         }
     }
 
     /// Why the pool gave no connection: the server's own answer, or that all are in use. sqlx waits for a server that
     /// refuses connections, and then tells of a time-out alone. Of many callers one asks.
-    async fn why_none(&self) -> Error {
+    async fn diagnose_acquire_failure(&self) -> Error {
         let mut diagnosis = self.diagnosis.lock().await;
         let found = match &*diagnosis {
-            Some((at, found)) if at.elapsed() < DIAGNOSIS_LASTS => found.clone(),
+            Some((at, found)) if at.elapsed() < DIAGNOSIS_TTL => found.clone(),
             _ => {
-                let greeting = self.dialect.greeting(self.shared.limit);
-                let found = match tokio::time::timeout(TO_DIAGNOSE, try_out(&self.options, greeting)).await {
+                let greeting = self.dialect.session_setup(self.state.limit);
+                let found = match tokio::time::timeout(DIAGNOSE_TIMEOUT, test_connection(&self.options, greeting)).await
+                {
                     Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(self.shared.fault_of(&error).unwrap_or_else(|| unknown(&error))),
+                    Ok(Err(error)) => Some(self.state.find_fault(&error).unwrap_or_else(|| unknown_fault(&error))),
                     Err(_) => Some(StoreFault::new(FaultCause::NoAnswer, "no connection in time")),
                 };
                 *diagnosis = Some((Instant::now(), found.clone()));
@@ -149,13 +150,13 @@ impl Database {
         };
         let exhausted = || StoreFault::new(FaultCause::PoolExhausted, "no free connection in time");
         let fault = found.unwrap_or_else(exhausted);
-        self.shared.failed(&fault);
+        self.state.record_fault(&fault);
         fault.into_sqlx()
     }
 }
 
 /// Connects as the pool does, which tells of no error of the greeting.
-async fn try_out(options: &AnyConnectOptions, greeting: String) -> Result<(), Error> {
+async fn test_connection(options: &AnyConnectOptions, greeting: String) -> Result<(), Error> {
     let mut connection = AnyConnection::connect_with(options).await?;
     connection.execute(sqlx::AssertSqlSafe(greeting)).await?;
     connection.close().await
@@ -163,12 +164,12 @@ async fn try_out(options: &AnyConnectOptions, greeting: String) -> Result<(), Er
 
 async fn check_sessions(one: &AnyPool, other: &AnyPool) -> Result<(), Error> {
     let version: String = sqlx::query("SHOW server_version_num").fetch_one(one).await?.try_get(0)?;
-    if version.parse::<u32>().is_ok_and(|version| version < OLDEST_SERVER) {
+    if version.parse::<u32>().is_ok_and(|version| version < MIN_SERVER_VERSION) {
         return Err(StoreFault::new(FaultCause::ServerTooOld, format!("server_version_num is {version}")).into_sqlx());
     }
     // Two clients that are connected at the same time have two sessions, and keep them.
     for _ in 0..3 {
-        let (first, second, again) = (session(one).await?, session(other).await?, session(one).await?);
+        let (first, second, again) = (session_id(one).await?, session_id(other).await?, session_id(one).await?);
         if first == second || first != again {
             let detail = "two connections had the same session, or one had two";
             return Err(StoreFault::new(FaultCause::TransactionPooling, detail).into_sqlx());
@@ -178,36 +179,36 @@ async fn check_sessions(one: &AnyPool, other: &AnyPool) -> Result<(), Error> {
 }
 
 /// Which session of which server a connection has.
-async fn session(connection: &AnyPool) -> Result<String, Error> {
+async fn session_id(connection: &AnyPool) -> Result<String, Error> {
     let session = "SELECT CAST(pg_backend_pid() AS TEXT) || ' ' || CAST(pg_postmaster_start_time() AS TEXT)";
     sqlx::query(session).fetch_one(connection).await?.try_get(0)
 }
 
-fn unknown(error: &Error) -> StoreFault {
+fn unknown_fault(error: &Error) -> StoreFault {
     StoreFault::new(FaultCause::Other, describe(error))
 }
 
-impl Shared {
+impl DatabaseState {
     /// Notes the fault behind an error, and gives the error with all that can be found out about it.
-    fn explain(&self, error: Error) -> (Error, Option<StoreFault>) {
-        match self.fault_of(&error) {
+    fn record_error(&self, error: Error) -> (Error, Option<StoreFault>) {
+        match self.find_fault(&error) {
             Some(fault) => {
-                self.failed(&fault);
+                self.record_fault(&fault);
                 (fault.clone().into_sqlx(), Some(fault))
             }
             None => (error, None),
         }
     }
 
-    fn fault_of(&self, error: &Error) -> Option<StoreFault> {
-        let fault = StoreFault::of(error)?;
+    fn find_fault(&self, error: &Error) -> Option<StoreFault> {
+        let fault = StoreFault::from_sqlx(error)?;
         match (&self.file, fault.cause) {
             // SQLite does not say why it could not.
             (Some(file), FaultCause::CannotOpen) => Some(match OpenOptions::new().read(true).write(true).open(file) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     StoreFault::new(FaultCause::CannotOpen, error.to_string())
                 }
-                Err(error) => match fault::cause_of_io(&error) {
+                Err(error) => match fault::cause_from_io(&error) {
                     FaultCause::Unreachable => fault,
                     cause => StoreFault::new(cause, error.to_string()),
                 },
@@ -217,8 +218,8 @@ impl Shared {
         }
     }
 
-    fn failed(&self, fault: &StoreFault) {
-        self.outage.failed(fault);
+    fn record_fault(&self, fault: &StoreFault) {
+        self.outage.record_fault(fault);
     }
 }
 
@@ -234,7 +235,7 @@ impl<'p> Executor<'p> for &'p Database {
         Box::pin(async move {
             let mut connection = self.acquire().await?;
             let done = connection.execute(query).await?;
-            self.shared.outage.wrote();
+            self.state.outage.record_write();
             Ok(done)
         })
     }
@@ -269,11 +270,11 @@ impl<'p> Executor<'p> for &'p Database {
 }
 
 /// How long a call waits for a free connection, or for a new one.
-const TO_CONNECT: Duration = Duration::from_secs(10);
-const TO_DIAGNOSE: Duration = Duration::from_secs(3);
-const DIAGNOSIS_LASTS: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(3);
+const DIAGNOSIS_TTL: Duration = Duration::from_secs(2);
 /// As `server_version_num` has it.
-const OLDEST_SERVER: u32 = 130_000;
-const TO_CLOSE: Duration = Duration::from_secs(5);
+const MIN_SERVER_VERSION: u32 = 130_000;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections of PostgreSQL end after a while, so that a fleet spreads over servers anew.
-const LIFETIME: Duration = Duration::from_mins(30);
+const CONNECTION_LIFETIME: Duration = Duration::from_mins(30);

@@ -8,8 +8,8 @@ use sqlx::any::AnyRow;
 
 use crate::domain::auto_certificate::NewAutoCertificate;
 use crate::domain::declared::{
-    Change, Changes, Consequence, Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, StoredResource, StoredProvider,
-    ProviderReference, StoredResources, compare,
+    ChangeConsequence, DeclaredAutoCertificate, DeclaredChange, DeclaredChanges, DeclaredKey, DeclaredProvider,
+    DeclaredResources, ProviderReference, StoredProvider, StoredResource, StoredResources, compare,
 };
 use crate::domain::disposition::Failure;
 use crate::domain::id::{AutoCertificateId, ProviderId};
@@ -19,8 +19,8 @@ use crate::domain::provider::{ExternalAccountBinding, NewProvider};
 use crate::domain::resource::Actor;
 use crate::domain::server_url::ServerUrl;
 use crate::store::accounts::deactivated;
-use crate::store::providers::eab_key_secret;
-use crate::store::row::Record;
+use crate::store::providers::eab_key_location;
+use crate::store::row::RowReader;
 use crate::store::{Store, StoreError, auto_certificates, documents, providers};
 
 impl Store {
@@ -31,7 +31,7 @@ impl Store {
     pub async fn declared_key_of_provider(&self, id: ProviderId) -> Result<Option<DeclaredKey>, StoreError> {
         let found = self.query("SELECT id, declared_key FROM providers WHERE id = $1").bind(id.to_string());
         let row = found.fetch_optional(&self.0.pool).await?;
-        row.map_or(Ok(None), |row| Record::new(&row, "providers").optional_parsed("declared_key"))
+        row.map_or(Ok(None), |row| RowReader::new(&row, "providers").optional_parsed("declared_key"))
     }
 
     /// The keys under which the settings declare providers, or once did.
@@ -41,7 +41,7 @@ impl Store {
     pub async fn declared_keys_of_providers(&self) -> Result<HashMap<ProviderId, DeclaredKey>, StoreError> {
         let rows = self.query(PROVIDER_KEYS).fetch_all(&self.0.pool).await?;
         let read = |row| {
-            let record = Record::new(row, "providers");
+            let record = RowReader::new(row, "providers");
             Ok((record.parsed("id")?, record.parsed("declared_key")?))
         };
         rows.iter().map(read).collect()
@@ -54,10 +54,10 @@ impl Store {
     pub async fn declared_keys(&self) -> Result<Vec<(DeclaredKey, AutoCertificateId)>, StoreError> {
         let rows = self.query(AUTO_CERTIFICATES).fetch_all(&self.0.pool).await?;
         let read = |row: &AnyRow| {
-            let record = Record::new(row, "auto_certificates");
+            let record = RowReader::new(row, "auto_certificates");
             Ok((record.parsed("declared_key")?, record.parsed("id")?))
         };
-        self.readable(&rows, read)
+        self.read_undamaged(&rows, read)
     }
 
     /// Makes what is stored agree with what is declared, and says what had to be done for it: nothing at the second
@@ -65,14 +65,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownProvider`], or where the database fails; then nothing was changed.
-    pub async fn reconcile<'a>(&self, declared: &'a Declared) -> Result<Changes<'a>, StoreError> {
+    pub async fn reconcile<'a>(&self, declared: &'a DeclaredResources) -> Result<DeclaredChanges<'a>, StoreError> {
         let mut transaction = self.begin().await?;
         self.lock_auto_certificates(&mut transaction).await?;
         self.check_providers(&mut transaction, declared).await?;
-        let stored = self.read_declared(&mut transaction).await?;
+        let stored = self.load_declared(&mut transaction).await?;
         let changes = compare(declared, &stored);
         if !changes.is_empty() {
-            self.apply(&mut transaction, declared, &stored, &changes).await?;
+            self.apply_changes(&mut transaction, declared, &stored, &changes).await?;
             transaction.commit().await?;
         }
         Ok(changes)
@@ -81,7 +81,11 @@ impl Store {
 
 impl Store {
     /// A provider that is named by its id was made by the API, and may be gone.
-    async fn check_providers(&self, transaction: &mut Transaction, declared: &Declared) -> Result<(), StoreError> {
+    async fn check_providers(
+        &self,
+        transaction: &mut Transaction,
+        declared: &DeclaredResources,
+    ) -> Result<(), StoreError> {
         for wish in &declared.auto_certificates {
             if let ProviderReference::Id(provider) = wish.provider
                 && !self.has_provider(transaction, provider).await?
@@ -92,40 +96,40 @@ impl Store {
         Ok(())
     }
 
-    async fn read_declared(&self, transaction: &mut Transaction) -> Result<StoredResources, StoreError> {
+    async fn load_declared(&self, transaction: &mut Transaction) -> Result<StoredResources, StoreError> {
         let providers = self.query(PROVIDERS).fetch_all(&mut **transaction).await?;
         let auto_certificates = self.query(AUTO_CERTIFICATES).fetch_all(&mut **transaction).await?;
         let in_use = self.query(IN_USE).fetch_all(&mut **transaction).await?;
         let mut stored = StoredResources {
             in_use: self
-                .readable(&in_use, |row| Record::new(row, providers::TABLE).parsed("id"))?
+                .read_undamaged(&in_use, |row| RowReader::new(row, providers::TABLE).parsed("id"))?
                 .into_iter()
                 .collect(),
             ..StoredResources::default()
         };
         for row in &providers {
-            match self.unless_damaged(self.read_provider(row))? {
+            match self.ok_unless_damaged(self.read_provider(row))? {
                 Some(provider) => stored.providers.push(provider),
-                None => stored.damaged_providers.extend(self.unless_damaged(read_identity(row, providers::TABLE))?),
+                None => stored.damaged_providers.extend(self.ok_unless_damaged(read_identity(row, providers::TABLE))?),
             }
         }
         for row in &auto_certificates {
-            if let Some(auto_certificate) = self.unless_damaged(read_auto_certificate(row))? {
+            if let Some(auto_certificate) = self.ok_unless_damaged(read_auto_certificate(row))? {
                 stored.auto_certificates.push(auto_certificate);
             } else {
-                let key = Record::new(row, auto_certificates::TABLE).parsed("declared_key");
-                stored.damaged_auto_certificates.extend(self.unless_damaged(key)?);
+                let key = RowReader::new(row, auto_certificates::TABLE).parsed("declared_key");
+                stored.damaged_auto_certificates.extend(self.ok_unless_damaged(key)?);
             }
         }
         Ok(stored)
     }
 
     fn read_provider(&self, row: &AnyRow) -> Result<StoredResource<ProviderId, StoredProvider>, StoreError> {
-        let record = Record::new(row, providers::TABLE);
+        let record = RowReader::new(row, providers::TABLE);
         let id = record.text("id")?;
         let server = ServerUrl::from_stored(&record.text("server")?);
         let key_secret = record.optional_bytes("eab_key_secret")?;
-        let key_secret = key_secret.map(|sealed| self.0.keys.open(eab_key_secret(&id), &sealed)).transpose()?;
+        let key_secret = key_secret.map(|sealed| self.0.keys.open(eab_key_location(&id), &sealed)).transpose()?;
         let external_account = record.optional_text("eab_key_id")?.zip(key_secret);
         Ok(StoredResource {
             id: record.parsed("id")?,
@@ -147,58 +151,61 @@ impl Store {
         })
     }
 
-    async fn apply(
+    async fn apply_changes(
         &self,
         transaction: &mut Transaction,
-        declared: &Declared,
+        declared: &DeclaredResources,
         stored: &StoredResources,
-        changes: &Changes<'_>,
+        changes: &DeclaredChanges<'_>,
     ) -> Result<(), StoreError> {
         let by = declared.instance.as_str();
         let mut ids: HashMap<&DeclaredKey, ProviderId> = stored.provider_ids().collect();
         for change in &changes.providers {
             match change {
-                Change::Create(wish) => {
+                DeclaredChange::Create(wish) => {
                     let id = self.insert_provider(transaction, &wish.provider, &Actor::autocertd()).await?.id;
-                    self.declare(transaction, providers::DECLARE, id.to_string(), &wish.key, by).await?;
+                    self.write_declaration(transaction, providers::DECLARE, id.to_string(), &wish.key, by).await?;
                     ids.insert(&wish.key, id);
                 }
-                Change::Align { id, to, changed, consequence, .. } => {
+                DeclaredChange::Update { id, declared: to, changed, consequence, .. } => {
                     if !changed.is_empty() {
-                        self.align_provider(transaction, *id, to, *consequence).await?;
+                        self.update_provider(transaction, *id, to, *consequence).await?;
                     }
-                    self.declare(transaction, providers::DECLARE, id.to_string(), &to.key, by).await?;
+                    self.write_declaration(transaction, providers::DECLARE, id.to_string(), &to.key, by).await?;
                 }
-                Change::Undeclare { id, .. } => {
+                DeclaredChange::Undeclare { id, .. } => {
                     self.query(UNDECLARE_PROVIDER).bind(id.to_string()).execute(&mut **transaction).await?;
                 }
-                Change::Delete { id, .. } => {
+                DeclaredChange::Delete { id, .. } => {
                     self.query(providers::DELETE).bind(id.to_string()).execute(&mut **transaction).await?;
                 }
             }
         }
         for change in &changes.providers {
-            if let Change::Create(wish) | Change::Align { to: wish, .. } = change {
+            if let DeclaredChange::Create(wish) | DeclaredChange::Update { declared: wish, .. } = change {
                 self.write_fallbacks(transaction, wish, &ids).await?;
             }
         }
         for change in &changes.auto_certificates {
             match change {
-                Change::Create(wish) => {
-                    let new = resolved(wish, &ids)?;
+                DeclaredChange::Create(wish) => {
+                    let new = resolve_provider(wish, &ids)?;
                     let id = self.insert_auto_certificate(transaction, &new, &Actor::autocertd()).await?;
-                    self.declare(transaction, auto_certificates::DECLARE, id.to_string(), &wish.key, by).await?;
+                    self.write_declaration(transaction, auto_certificates::DECLARE, id.to_string(), &wish.key, by)
+                        .await?;
                 }
-                Change::Align { id, to, changed, consequence, .. } => {
+                DeclaredChange::Update { id, declared: to, changed, consequence, .. } => {
                     if !changed.is_empty() {
-                        self.align_auto_certificate(transaction, *id, &resolved(to, &ids)?, *consequence).await?;
+                        self.update_auto_certificate(transaction, *id, &resolve_provider(to, &ids)?, *consequence)
+                            .await?;
                     }
-                    self.declare(transaction, auto_certificates::DECLARE, id.to_string(), &to.key, by).await?;
+                    self.write_declaration(transaction, auto_certificates::DECLARE, id.to_string(), &to.key, by)
+                        .await?;
                 }
-                Change::Undeclare { id, .. } => {
+                DeclaredChange::Undeclare { id, .. } => {
                     self.query(UNDECLARE_AUTO_CERTIFICATE).bind(id.to_string()).execute(&mut **transaction).await?;
                 }
-                Change::Delete { id, .. } => {
+                DeclaredChange::Delete { id, .. } => {
                     let now = self.now().micros();
                     let delete = self.query(auto_certificates::DELETE).bind(id.to_string()).bind(now);
                     delete.execute(&mut **transaction).await?;
@@ -209,7 +216,7 @@ impl Store {
     }
 
     /// Notes by which key and by whose settings a row is declared.
-    async fn declare(
+    async fn write_declaration(
         &self,
         transaction: &mut Transaction,
         declare: &'static str,
@@ -236,26 +243,26 @@ impl Store {
         let fallbacks: Vec<String> = wish.fallbacks.iter().map(id_of).collect::<Result<_, _>>()?;
         self.query("UPDATE providers SET fallbacks = $2 WHERE id = $1")
             .bind(id_of(&wish.key)?)
-            .bind(documents::of_texts(fallbacks.into_iter()))
+            .bind(documents::texts_to_json(fallbacks.into_iter()))
             .execute(&mut **transaction)
             .await?;
         Ok(())
     }
 
-    async fn align_provider(
+    async fn update_provider(
         &self,
         transaction: &mut Transaction,
         id: ProviderId,
         to: &DeclaredProvider,
-        consequence: Consequence,
+        consequence: ChangeConsequence,
     ) -> Result<(), StoreError> {
         let (row, now) = (id.to_string(), self.now().micros());
         let external = to.provider.external_account.as_ref();
         let sealed = external
-            .map(|binding| self.0.keys.seal(eab_key_secret(&row), binding.key_secret.sealable()))
+            .map(|binding| self.0.keys.seal(eab_key_location(&row), binding.key_secret.sealable()))
             .transpose()?;
         let by = Actor::autocertd();
-        self.query(ALIGN_PROVIDER)
+        self.query(UPDATE_PROVIDER)
             .bind(row.clone())
             .bind(to.provider.name.to_string())
             .bind(to.provider.email.to_string())
@@ -269,52 +276,52 @@ impl Store {
             .execute(&mut **transaction)
             .await?;
         let follow = match consequence {
-            Consequence::Nothing | Consequence::NewCertificate => return Ok(()),
-            Consequence::NewContact => NEW_CONTACT,
-            Consequence::NewBinding => NEW_BINDING,
-            Consequence::NewAccount => NEW_ACCOUNT,
+            ChangeConsequence::Nothing | ChangeConsequence::NewCertificate => return Ok(()),
+            ChangeConsequence::NewContact => NEW_CONTACT,
+            ChangeConsequence::NewBinding => NEW_BINDING,
+            ChangeConsequence::NewAccount => NEW_ACCOUNT,
         };
         self.query(follow).bind(row.clone()).bind(now).execute(&mut **transaction).await?;
-        if consequence == Consequence::NewAccount {
+        if consequence == ChangeConsequence::NewAccount {
             // Their orders are the old account's.
-            for user in self.query(AT_WORK).bind(row).fetch_all(&mut **transaction).await? {
-                let user = Record::new(&user, auto_certificates::TABLE).parsed("id")?;
-                self.begin_anew(transaction, user, LOOK_ANEW).await?;
+            for user in self.query(WITH_OPEN_ATTEMPT).bind(row).fetch_all(&mut **transaction).await? {
+                let user = RowReader::new(&user, auto_certificates::TABLE).parsed("id")?;
+                self.cancel_open_attempt(transaction, user, RECHECK).await?;
             }
         }
         Ok(())
     }
 
-    async fn align_auto_certificate(
+    async fn update_auto_certificate(
         &self,
         transaction: &mut Transaction,
         id: AutoCertificateId,
         to: &NewAutoCertificate,
-        consequence: Consequence,
+        consequence: ChangeConsequence,
     ) -> Result<(), StoreError> {
         let by = Actor::autocertd();
-        self.query(ALIGN_AUTO_CERTIFICATE)
+        self.query(UPDATE_AUTO_CERTIFICATE)
             .bind(id.to_string())
             .bind(to.name.to_string())
             .bind(to.provider.to_string())
             .bind(to.common_name.sent().to_owned())
             .bind(to.common_name.name().to_string())
             .bind(to.key_algorithm.as_str())
-            .bind(documents::of_texts(to.subject_alternative_names.iter().map(|name| name.sent().to_owned())))
+            .bind(documents::texts_to_json(to.subject_alternative_names.iter().map(|name| name.sent().to_owned())))
             .bind(to.profile.as_ref().map(ToString::to_string))
             .bind(self.now().micros())
             .bind(by.name)
             .bind(by.id.to_string())
             .execute(&mut **transaction)
             .await?;
-        if consequence == Consequence::NewCertificate {
-            self.begin_anew(transaction, id, CHANGE_INTENT).await?;
+        if consequence == ChangeConsequence::NewCertificate {
+            self.cancel_open_attempt(transaction, id, CHANGE_INTENT).await?;
         }
         Ok(())
     }
 
     /// Fences off whoever works on an auto-certificate and ends the open attempt, whose records are to be removed.
-    async fn begin_anew(
+    async fn cancel_open_attempt(
         &self,
         transaction: &mut Transaction,
         id: AutoCertificateId,
@@ -324,18 +331,18 @@ impl Store {
         self.query(fence).bind(id.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
         let failure = Failure::restart("the settings ask for something else by now");
         self.end_open_attempt(transaction, id, &failure).await?;
-        self.free_records(transaction, id, now).await
+        self.schedule_record_removal(transaction, id, now).await
     }
 }
 
 /// What a damaged provider still tells.
 fn read_identity(row: &AnyRow, table: &'static str) -> Result<(DeclaredKey, ProviderId), StoreError> {
-    let record = Record::new(row, table);
+    let record = RowReader::new(row, table);
     Ok((record.parsed("declared_key")?, record.parsed("id")?))
 }
 
 fn read_auto_certificate(row: &AnyRow) -> Result<StoredResource<AutoCertificateId, NewAutoCertificate>, StoreError> {
-    let record = Record::new(row, auto_certificates::TABLE);
+    let record = RowReader::new(row, auto_certificates::TABLE);
     Ok(StoredResource {
         id: record.parsed("id")?,
         key: record.parsed("declared_key")?,
@@ -352,7 +359,7 @@ fn read_auto_certificate(row: &AnyRow) -> Result<StoredResource<AutoCertificateI
 }
 
 /// The wish with the id of its provider.
-fn resolved(
+fn resolve_provider(
     wish: &DeclaredAutoCertificate,
     ids: &HashMap<&DeclaredKey, ProviderId>,
 ) -> Result<NewAutoCertificate, StoreError> {
@@ -385,12 +392,12 @@ pub(super) const IN_USE: &str = "\
     SELECT p.id FROM providers p WHERE p.declared_key IS NOT NULL AND EXISTS (SELECT 1 FROM auto_certificates a \
     WHERE a.provider_id = p.id AND a.deleted_at IS NULL AND a.declared_key IS NULL)";
 /// The auto-certificates of a provider with an open attempt.
-pub(super) const AT_WORK: &str = "\
+pub(super) const WITH_OPEN_ATTEMPT: &str = "\
     SELECT a.id FROM auto_certificates a WHERE a.provider_id = $1 AND a.deleted_at IS NULL AND EXISTS \
     (SELECT 1 FROM attempts o WHERE o.auto_certificate_id = a.id AND o.ended_at IS NULL)";
 const UNDECLARE_PROVIDER: &str = "UPDATE providers SET declared_by = NULL WHERE id = $1";
 const UNDECLARE_AUTO_CERTIFICATE: &str = "UPDATE auto_certificates SET declared_by = NULL WHERE id = $1";
-const ALIGN_PROVIDER: &str = "\
+const UPDATE_PROVIDER: &str = "\
     UPDATE providers SET name = $2, email = $3, server = $4, eab_key_id = $5, eab_key_secret = $6, \
     profile = $7, modified_at = $8, modified_by = $9, modified_by_id = $10 WHERE id = $1";
 /// That nobody goes on with what was read before.
@@ -423,7 +430,7 @@ const NEW_ACCOUNT: &str = concat!(
     fence!(),
     " WHERE id = $1"
 );
-const ALIGN_AUTO_CERTIFICATE: &str = "\
+const UPDATE_AUTO_CERTIFICATE: &str = "\
     UPDATE auto_certificates SET name = $2, provider_id = $3, common_name = $4, common_name_form = $5, \
     key_algorithm = $6, subject_alternative_names = $7, profile = $8, modified_at = $9, modified_by = $10, \
     modified_by_id = $11 WHERE id = $1";
@@ -434,7 +441,7 @@ const CHANGE_INTENT: &str = concat!(
     fence!(),
     " WHERE id = $1"
 );
-pub(super) const LOOK_ANEW: &str = concat!(
+pub(super) const RECHECK: &str = concat!(
     "UPDATE auto_certificates SET held_until = NULL, held_by = NULL, next_look = $2, wakes = wakes + 1, ",
     fence!(),
     " WHERE id = $1"

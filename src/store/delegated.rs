@@ -1,7 +1,7 @@
 //! What the own name server answers: the journal of the adapter `delegated` and its standing records, by name.
 
 use crate::domain::adapter_name::AdapterName;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -18,7 +18,7 @@ impl Store {
             .await?;
         let mut texts = Vec::new();
         for row in &rows {
-            let text = Record::new(row, "challenge_records").text("content")?;
+            let text = RowReader::new(row, "challenge_records").text("content")?;
             if !texts.contains(&text) {
                 texts.push(text);
             }
@@ -34,7 +34,7 @@ impl Store {
         let found = self
             .query(BELOW)
             .bind(AdapterName::delegated().to_string())
-            .bind(format!("%.{}", literally(name)))
+            .bind(format!("%.{}", escape_like(name)))
             .fetch_optional(&self.0.pool)
             .await?;
         Ok(found.is_some())
@@ -42,7 +42,7 @@ impl Store {
 }
 
 /// As a part of a LIKE pattern that matches nothing but itself. An underscore is in most of these names.
-fn literally(name: &str) -> String {
+fn escape_like(name: &str) -> String {
     let mut pattern = String::with_capacity(name.len());
     for character in name.chars() {
         if matches!(character, '!' | '%' | '_') {

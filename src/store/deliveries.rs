@@ -13,10 +13,10 @@ use crate::domain::moment::Moment;
 use crate::domain::name::{DnsName, RequestedName};
 use crate::domain::resource::ResourceName;
 use crate::store::auto_certificates::newest;
+use crate::store::claims::MAX_WINDOW_WAIT;
 use crate::store::documents;
-use crate::store::lease::{fenced, free};
-use crate::store::row::Record;
-use crate::store::work::LONGEST_WAIT_FOR_WINDOW;
+use crate::store::lease::{check_fence, free};
+use crate::store::row::RowReader;
 use crate::store::{LeaseState, Store, StoreError};
 
 /// The right to work on a delivery.
@@ -60,7 +60,7 @@ pub struct DeliveryRow {
     /// Whether someone works on it right now.
     pub running: bool,
     /// When it is looked at next.
-    pub next_look: Moment,
+    pub next_check: Moment,
 }
 
 /// Where a page of deliveries ended.
@@ -117,7 +117,7 @@ impl Store {
         let mut claims = Vec::with_capacity(rows.len());
         for row in &rows {
             // The lease of a damaged row lapses, and it is looked at again then.
-            claims.extend(self.unless_damaged(self.read_delivery_claim(&mut transaction, row).await)?);
+            claims.extend(self.ok_unless_damaged(self.read_delivery_claim(&mut transaction, row).await)?);
         }
         Ok(transaction.commit().await.map(|()| claims)?)
     }
@@ -159,14 +159,14 @@ impl Store {
             .bind(delivered.receipt.as_ref().map(Value::to_string))
             .execute(&self.0.pool)
             .await?;
-        fenced(written.rows_affected())
+        check_fence(written.rows_affected())
     }
 
     /// Writes down what went wrong, or that nothing does any more.
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn record_delivery_trouble(
+    pub async fn record_delivery_failure_streak(
         &self,
         lease: &DeliveryLease,
         trouble: Option<&FailureStreak>,
@@ -176,10 +176,10 @@ impl Store {
             .bind(lease.id.to_string())
             .bind(self.0.instance.clone())
             .bind(lease.epoch)
-            .bind(trouble.map(documents::of_trouble))
+            .bind(trouble.map(documents::failure_streak_to_json))
             .execute(&self.0.pool)
             .await?;
-        fenced(written.rows_affected())
+        check_fence(written.rows_affected())
     }
 
     /// Gives the lease back and says when to look again, at most a deploy window ahead: at once where it was woken since the claim.
@@ -193,18 +193,18 @@ impl Store {
             .bind(self.0.instance.clone())
             .bind(lease.epoch)
             .bind(lease.wakes)
-            .bind(next_look.min(self.now() + LONGEST_WAIT_FOR_WINDOW).micros())
+            .bind(next_look.min(self.now() + MAX_WINDOW_WAIT).micros())
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;
-        fenced(released.rows_affected())
+        check_fence(released.rows_affected())
     }
 
     /// The earliest moment at which a delivery of this target and instance that nobody works on is to be looked at.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn earliest_delivery_look(
+    pub async fn earliest_delivery_check(
         &self,
         target: &DeclaredKey,
         instance: &str,
@@ -215,7 +215,7 @@ impl Store {
             .bind(instance.to_owned())
             .fetch_optional(&self.0.pool)
             .await?;
-        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
+        row.map(|row| RowReader::new(&row, TABLE).moment("next_look")).transpose()
     }
 
     /// Makes every delivery of this target and instance due, and forgets their pauses: after a start nobody knows what
@@ -223,7 +223,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn wake_deliveries_of(&self, target: &DeclaredKey, instance: &str) -> Result<(), StoreError> {
+    pub async fn wake_target_deliveries(&self, target: &DeclaredKey, instance: &str) -> Result<(), StoreError> {
         self.query(WAKE_TARGET)
             .bind(target.to_string())
             .bind(instance.to_owned())
@@ -239,7 +239,7 @@ impl Store {
     /// Where the database fails.
     pub async fn request_deliveries(&self, id: AutoCertificateId) -> Result<(), StoreError> {
         self.query(REQUEST_DELIVERIES)
-            .bind(documents::of_ids(&[id]))
+            .bind(documents::ids_to_json(&[id]))
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;
@@ -253,12 +253,12 @@ impl Store {
     /// Where the database fails.
     pub async fn deliveries(&self, ids: &[AutoCertificateId], instance: &str) -> Result<Vec<DeliveryRow>, StoreError> {
         let rows = self
-            .query(of_auto_certificates())
-            .bind(documents::of_ids(ids))
+            .query(by_auto_certificates_sql())
+            .bind(documents::ids_to_json(ids))
             .bind(instance.to_owned())
             .fetch_all(&self.0.pool)
             .await?;
-        self.readable(&rows, read)
+        self.read_undamaged(&rows, read)
     }
 
     /// At most `limit` deliveries of this instance and of the fleet, those after `cursor` in the order of their
@@ -276,7 +276,7 @@ impl Store {
             .map(|after| (after.id.to_string(), after.target.clone(), after.instance.clone()))
             .unwrap_or_default();
         let rows = self
-            .query(of_instance())
+            .query(by_instance_sql())
             .bind(instance.to_owned())
             .bind(id)
             .bind(target)
@@ -285,12 +285,12 @@ impl Store {
             .fetch_all(&self.0.pool)
             .await?;
         let last = rows.last().filter(|_| rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok((self.readable(&rows, read)?, last.map(read_cursor).transpose()?))
+        Ok((self.read_undamaged(&rows, read)?, last.map(read_cursor).transpose()?))
     }
 }
 
 fn read_cursor(row: &AnyRow) -> Result<DeliveryCursor, StoreError> {
-    let record = Record::new(row, TABLE);
+    let record = RowReader::new(row, TABLE);
     let (target, instance) = (record.text("target")?, record.text("instance")?);
     Ok(DeliveryCursor { id: record.parsed("auto_certificate_id")?, target, instance })
 }
@@ -311,19 +311,19 @@ impl Store {
         transaction: &mut Transaction,
         claimed: &AnyRow,
     ) -> Result<DeliveryClaim, StoreError> {
-        let record = Record::new(claimed, TABLE);
+        let record = RowReader::new(claimed, TABLE);
         let lease = DeliveryLease {
             id: record.parsed("id")?,
             epoch: record.number("lease_epoch")?,
             wakes: record.number("wakes")?,
         };
-        let row = self.query(get()).bind(lease.id.to_string()).fetch_one(&mut **transaction).await?;
+        let row = self.query(get_sql()).bind(lease.id.to_string()).fetch_one(&mut **transaction).await?;
         Ok(DeliveryClaim { row: read(&row)?, lease })
     }
 }
 
 fn read(row: &AnyRow) -> Result<DeliveryRow, StoreError> {
-    let record = Record::new(row, TABLE);
+    let record = RowReader::new(row, TABLE);
     let common_name: RequestedName = record.parsed("common_name")?;
     let further = record.texts::<RequestedName>("subject_alternative_names")?;
     let receipt = record.optional_text("receipt")?.map(|text| serde_json::from_str(&text)).transpose();
@@ -341,19 +341,19 @@ fn read(row: &AnyRow) -> Result<DeliveryRow, StoreError> {
             delivered: read_deliverable(&record, "certificate_id", "certificate_created_at", "certificate_not_after")?,
             delivered_revoked: record.flag("delivered_revoked")?,
             settings_changed: false,
-            trouble: record.trouble("trouble")?,
+            failure_streak: record.failure_streak("trouble")?,
             deleted: record.optional_moment("deleted_at")?.is_some(),
         },
         settings: record.text("settings")?,
         receipt: receipt.map_err(|error| record.corrupt("receipt", error))?,
         runs: record.count("runs")?,
         running: record.flag("running")?,
-        next_look: record.moment("next_look")?,
+        next_check: record.moment("next_look")?,
     })
 }
 
 fn read_deliverable(
-    record: &Record<'_>,
+    record: &RowReader<'_>,
     id: &'static str,
     created: &'static str,
     not_after: &'static str,
@@ -362,18 +362,18 @@ fn read_deliverable(
     Ok(Some(DeliverableCertificate { id, created: record.moment(created)?, not_after: record.moment(not_after)? }))
 }
 
-fn get() -> String {
+fn get_sql() -> String {
     format!("{SELECT} WHERE d.id = $1")
 }
 
-pub(super) fn of_auto_certificates() -> String {
+pub(super) fn by_auto_certificates_sql() -> String {
     format!(
         "{SELECT} WHERE d.auto_certificate_id IN (SELECT value FROM @listed1) AND d.instance IN ($2, '') \
          ORDER BY d.auto_certificate_id, d.target, d.instance"
     )
 }
 
-pub(super) fn of_instance() -> String {
+pub(super) fn by_instance_sql() -> String {
     format!(
         "{SELECT} WHERE d.instance IN ($1, '') AND a.deleted_at IS NULL \
          AND (d.auto_certificate_id, d.target, d.instance) > ($2, $3, $4) \

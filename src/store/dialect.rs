@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::store::lease::LEASE;
+use crate::store::lease::LEASE_DURATION;
 
 /// The SQL of one of the databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Dialect {
     }
 
     /// How a transaction begins that looks at everything as of one moment.
-    pub(super) const fn begin_looking(self) -> &'static str {
+    pub(super) const fn begin_read(self) -> &'static str {
         match self {
             Self::Sqlite => "BEGIN",
             Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
@@ -53,7 +53,7 @@ impl Dialect {
 
     /// Ends the choice of the rows that a statement will change: PostgreSQL locks them in this order, so that no two
     /// transactions wait for each other. SQLite has one writer.
-    const fn in_order(self) -> &'static str {
+    const fn lock_in_order(self) -> &'static str {
         match self {
             Self::Sqlite => "",
             Self::Postgres => " ORDER BY id FOR UPDATE",
@@ -69,7 +69,7 @@ impl Dialect {
     }
 
     /// The texts of the JSON array that is bound as parameter `number`, as rows of one column, `value`.
-    fn listed(self, number: usize) -> String {
+    fn json_rows(self, number: usize) -> String {
         match self {
             Self::Sqlite => format!("json_each(${number})"),
             Self::Postgres => format!("jsonb_array_elements_text(CAST(${number} AS JSONB))"),
@@ -94,7 +94,7 @@ impl Dialect {
 
     /// What each new connection is told first. PostgreSQL breaks off what takes longer than `limit` before our own limit
     /// does, and frees the locks of a process that has frozen or vanished.
-    pub(super) fn greeting(self, limit: Duration) -> String {
+    pub(super) fn session_setup(self, limit: Duration) -> String {
         match self {
             Self::Sqlite => PRAGMAS.to_owned(),
             Self::Postgres => format!(
@@ -109,7 +109,7 @@ impl Dialect {
 
     /// What the connection of the migrations is told: they take the time they need, but do not wait for long with the
     /// locks that they already have.
-    pub(super) const fn greeting_of_migrations(self) -> &'static str {
+    pub(super) const fn migration_session_setup(self) -> &'static str {
         match self {
             Self::Sqlite => PRAGMAS,
             Self::Postgres => "SET statement_timeout = 0; SET lock_timeout = 10000",
@@ -124,16 +124,16 @@ impl Dialect {
         if !text.contains('@') {
             return AssertSqlSafe(text).into_sql_str();
         }
-        let lease = LEASE.as_micros().to_string();
+        let lease = LEASE_DURATION.as_micros().to_string();
         let filled = text
             .replace("@now", self.now())
             .replace("@lease", &lease)
             .replace("@blob", self.blob())
-            .replace("@in_order", self.in_order())
+            .replace("@in_order", self.lock_in_order())
             .replace("@triggers", self.triggers())
             .replace("@derived_columns", self.derived_columns());
         let filled =
-            (1..=3).fold(filled, |text, number| text.replace(&format!("@listed{number}"), &self.listed(number)));
+            (1..=3).fold(filled, |text, number| text.replace(&format!("@listed{number}"), &self.json_rows(number)));
         AssertSqlSafe(filled).into_sql_str()
     }
 }

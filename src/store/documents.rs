@@ -3,7 +3,7 @@
 
 pub(super) mod account_note;
 pub(super) mod breaker;
-pub(super) mod rehearsal;
+pub(super) mod preflight;
 pub(super) mod renewal_info;
 pub(super) mod revocation;
 
@@ -14,31 +14,31 @@ use crate::domain::disposition::{Disposition, Failure};
 use crate::domain::moment::Moment;
 use crate::domain::text::RemoteMessage;
 use crate::store::StoreError;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 
 /// Texts as a document.
-pub(super) fn of_texts(texts: impl Iterator<Item = String>) -> String {
+pub(super) fn texts_to_json(texts: impl Iterator<Item = String>) -> String {
     texts.collect::<serde_json::Value>().to_string()
 }
 
 /// Ids as a document, for a statement that asks for all of them at once (`@listed1` in [`Dialect::sql`]).
 ///
 /// [`Dialect::sql`]: crate::store::dialect::Dialect::sql
-pub(super) fn of_ids<T: ToString>(ids: &[T]) -> String {
-    of_texts(ids.iter().map(ToString::to_string))
+pub(super) fn ids_to_json<T: ToString>(ids: &[T]) -> String {
+    texts_to_json(ids.iter().map(ToString::to_string))
 }
 
 /// A failure as a document.
-pub(super) fn of_failure(failure: &Failure) -> String {
+pub(super) fn failure_to_json(failure: &Failure) -> String {
     serde_json::json!(FailureDocument::from(failure)).to_string()
 }
 
 /// A trouble as a document.
-pub(super) fn of_trouble(trouble: &FailureStreak) -> String {
+pub(super) fn failure_streak_to_json(trouble: &FailureStreak) -> String {
     serde_json::json!(FailureStreakDocument::from(trouble)).to_string()
 }
 
-impl Record<'_> {
+impl RowReader<'_> {
     /// Reads texts, each of which reads as a `T`.
     pub(super) fn texts<T>(&self, column: &'static str) -> Result<Vec<T>, StoreError>
     where
@@ -50,10 +50,11 @@ impl Record<'_> {
     }
 
     /// Reads a trouble.
-    pub(super) fn trouble(&self, column: &'static str) -> Result<Option<FailureStreak>, StoreError> {
+    pub(super) fn failure_streak(&self, column: &'static str) -> Result<Option<FailureStreak>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
-        let document: FailureStreakDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
-        self.known(column, document.into_trouble()).map(Some)
+        let document: FailureStreakDocument =
+            serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
+        self.require_known(column, document.into_failure_streak()).map(Some)
     }
 }
 
@@ -75,7 +76,7 @@ struct FailureDocument {
 
 impl FailureStreakDocument {
     /// Nothing where its disposition is none that is known.
-    fn into_trouble(self) -> Option<FailureStreak> {
+    fn into_failure_streak(self) -> Option<FailureStreak> {
         // Older versions believed whatever the other side asked for.
         Some(
             FailureStreak {
@@ -84,7 +85,7 @@ impl FailureStreakDocument {
                 at: Moment::from_micros(self.at),
                 next_try: Moment::from_micros(self.next_try),
             }
-            .within_reason(),
+            .with_capped_pause(),
         )
     }
 }

@@ -98,10 +98,10 @@ pub enum StoreError {
         "the CA has not revoked the certificate yet, and cannot be told to without it; delete it once it is revoked or \
          has expired"
     )]
-    RevocationLeft,
+    RevocationPending,
     /// Challenge records are left, so that the last trace must stay.
     #[error("challenge records are left; remove them from the DNS first")]
-    RecordsLeft,
+    RecordsRemaining,
 }
 
 /// What the database said against a statement.
@@ -111,7 +111,7 @@ pub struct RefusedStatement(String);
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match StoreFault::of(&error) {
+        match StoreFault::from_sqlx(&error) {
             Some(fault) => Self::Unavailable(fault),
             None => Self::Database(RefusedStatement(describe(&error))),
         }
@@ -121,7 +121,7 @@ impl From<sqlx::Error> for StoreError {
 impl StoreError {
     /// Whether the database itself cannot be used, which is logged once for all who meet it.
     pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable(fault) if !fault.cause.is_brief())
+        matches!(self, Self::Unavailable(fault) if !fault.cause.is_transient())
     }
 
     /// Whether the same transaction may succeed if it is tried again at once.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{Store, StoreError};
 
 impl Store {
@@ -27,7 +27,7 @@ impl Store {
     async fn stored_identity(&self) -> Result<Option<Uuid>, StoreError> {
         let select = self.query("SELECT id, identity FROM store_identity WHERE id = $1").bind(IDENTITY);
         let row = select.fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, "store_identity").parsed("identity")).transpose()
+        row.map(|row| RowReader::new(&row, "store_identity").parsed("identity")).transpose()
     }
 }
 

@@ -5,8 +5,8 @@ use time::Duration;
 
 use crate::domain::id::{AttemptId, AutoCertificateId, ChallengeRecordId};
 use crate::domain::moment::Moment;
-use crate::store::row::Record;
-use crate::store::{Lease, Store, StoreError};
+use crate::store::row::RowReader;
+use crate::store::{AutoCertificateLease, Store, StoreError};
 
 /// A TXT record that is about to be made.
 #[derive(Clone, Copy, Debug)]
@@ -56,18 +56,18 @@ pub struct JournalledRecord {
     /// Its text.
     pub content: String,
     /// How often its removal failed.
-    pub removal_tries: u32,
+    pub failed_removals: u32,
     /// When to try to remove it, once nobody needs it.
     pub next_try: Moment,
     /// Whether an open attempt needs it.
-    pub needed: bool,
+    pub is_needed: bool,
 }
 
 /// What becomes of a removal that is to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalStart {
     /// It may begin.
-    Begun,
+    Started,
     /// An open attempt needs an equal record: that one's entry is left, and this one is gone.
     NeededElsewhere,
 }
@@ -77,14 +77,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn intend_records(
+    pub async fn journal_records(
         &self,
-        lease: &Lease,
+        lease: &AutoCertificateLease,
         records: &[IntendedRecord<'_>],
     ) -> Result<Vec<ChallengeRecordId>, StoreError> {
         let mut ids = Vec::with_capacity(records.len());
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
+        self.ensure_held(&mut transaction, lease).await?;
         for record in records {
             let id = ChallengeRecordId::from(self.0.randomness.uuid());
             let now = self.now().micros();
@@ -110,7 +110,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn intend_canary(&self, record: &IntendedCanary<'_>) -> Result<ChallengeRecordId, StoreError> {
+    pub async fn journal_canary(&self, record: &IntendedCanary<'_>) -> Result<ChallengeRecordId, StoreError> {
         let id = ChallengeRecordId::from(self.0.randomness.uuid());
         self.query(INSERT)
             .bind(id.to_string())
@@ -120,7 +120,7 @@ impl Store {
             .bind(record.zone_id.to_owned())
             .bind(record.name.to_owned())
             .bind(record.content.to_owned())
-            .bind((self.now() + LIFE_OF_CANARY).micros())
+            .bind((self.now() + CANARY_LIFETIME).micros())
             .bind(self.now().micros())
             .execute(&self.0.pool)
             .await?;
@@ -132,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn record_presented(&self, id: ChallengeRecordId, record_id: &str) -> Result<(), StoreError> {
+    pub async fn store_record_id(&self, id: ChallengeRecordId, record_id: &str) -> Result<(), StoreError> {
         self.query("UPDATE challenge_records SET record_id = $2 WHERE id = $1")
             .bind(id.to_string())
             .bind(record_id.to_owned())
@@ -146,7 +146,7 @@ impl Store {
     /// # Errors
     /// Where the database fails or one of them is damaged: without that one the others would look like all.
     pub async fn challenge_records(&self, id: AutoCertificateId) -> Result<Vec<JournalledRecord>, StoreError> {
-        self.query(list()).bind(id.to_string()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
+        self.query(list_sql()).bind(id.to_string()).fetch_all(&self.0.pool).await?.iter().map(read).collect()
     }
 
     /// The whole journal, oldest first.
@@ -154,20 +154,20 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn journal(&self) -> Result<Vec<JournalledRecord>, StoreError> {
-        self.readable(&self.query(journal()).fetch_all(&self.0.pool).await?, read)
+        self.read_undamaged(&self.query(journal_sql()).fetch_all(&self.0.pool).await?, read)
     }
 
     /// The records of no attempt that are to be removed at `now`: canaries that outlived whoever made them.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn strays(&self, now: Moment) -> Result<Vec<JournalledRecord>, StoreError> {
-        let rows = self.query(strays()).bind(now.micros()).fetch_all(&self.0.pool).await?;
-        let strays = self.readable(&rows, read)?;
+    pub async fn orphaned_records(&self, now: Moment) -> Result<Vec<JournalledRecord>, StoreError> {
+        let rows = self.query(orphaned_records_sql()).bind(now.micros()).fetch_all(&self.0.pool).await?;
+        let strays = self.read_undamaged(&rows, read)?;
         if strays.len() < rows.len() {
             // Else what is damaged would be due for ever.
             for row in rows.iter().filter(|row| read(row).is_err()) {
-                let Some(id) = self.unless_damaged(Record::new(row, TABLE).text("id"))? else { continue };
+                let Some(id) = self.ok_unless_damaged(RowReader::new(row, TABLE).text("id"))? else { continue };
                 let put_off = self.query("UPDATE challenge_records SET next_try = $2 WHERE id = $1").bind(id);
                 put_off.bind((now + Duration::HOUR).micros()).execute(&self.0.pool).await?;
             }
@@ -179,9 +179,9 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn earliest_stray_look(&self) -> Result<Option<Moment>, StoreError> {
-        let row = self.query(EARLIEST_STRAY).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).moment("next_try")).transpose()
+    pub async fn earliest_orphan_check(&self) -> Result<Option<Moment>, StoreError> {
+        let row = self.query(EARLIEST_ORPHAN).fetch_optional(&self.0.pool).await?;
+        row.map(|row| RowReader::new(&row, TABLE).moment("next_try")).transpose()
     }
 
     /// Begins the removal of a record, or where an open attempt of whatever auto-certificate needs an equal one, forgets
@@ -202,7 +202,7 @@ impl Store {
             .execute(&self.0.pool)
             .await?;
         let forgotten = self.query(FORGET_IF_NEEDED).bind(id.to_string()).execute(&self.0.pool).await?;
-        Ok(if forgotten.rows_affected() == 1 { RemovalStart::NeededElsewhere } else { RemovalStart::Begun })
+        Ok(if forgotten.rows_affected() == 1 { RemovalStart::NeededElsewhere } else { RemovalStart::Started })
     }
 
     /// Whether a removal may be under way that would take away what this attempt has in the journal. To be asked after
@@ -210,8 +210,8 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn removal_is_under_way(&self, attempt: AttemptId) -> Result<bool, StoreError> {
-        let found = self.query(IN_THE_WAY).bind(attempt.to_string()).fetch_optional(&self.0.pool).await?;
+    pub async fn is_removal_running(&self, attempt: AttemptId) -> Result<bool, StoreError> {
+        let found = self.query(RUNNING_REMOVAL).bind(attempt.to_string()).fetch_optional(&self.0.pool).await?;
         Ok(found.is_some())
     }
 
@@ -219,7 +219,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn record_removed(&self, id: ChallengeRecordId) -> Result<(), StoreError> {
+    pub async fn delete_record_entry(&self, id: ChallengeRecordId) -> Result<(), StoreError> {
         self.query("DELETE FROM challenge_records WHERE id = $1").bind(id.to_string()).execute(&self.0.pool).await?;
         Ok(())
     }
@@ -228,7 +228,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn removal_failed(&self, id: ChallengeRecordId, next_try: Moment) -> Result<(), StoreError> {
+    pub async fn record_removal_failure(&self, id: ChallengeRecordId, next_try: Moment) -> Result<(), StoreError> {
         self.query(
             "UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $2, removing_until = NULL \
              WHERE id = $1",
@@ -244,9 +244,9 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn put_off_removals(&self, adapter: &str, now: Moment, next_try: Moment) -> Result<u64, StoreError> {
+    pub async fn postpone_removals(&self, adapter: &str, now: Moment, next_try: Moment) -> Result<u64, StoreError> {
         let put_off = self
-            .query(PUT_OFF)
+            .query(POSTPONE)
             .bind(adapter.to_owned())
             .bind(now.micros())
             .bind(next_try.micros())
@@ -260,18 +260,18 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn try_removals_again(&self) -> Result<u64, StoreError> {
+    pub async fn retry_removals(&self) -> Result<u64, StoreError> {
         let now = self.now().micros();
         let mut transaction = self.begin().await?;
-        self.query(LOOK_AT_REMOVALS).bind(now).execute(&mut *transaction).await?;
-        let due = self.query(TRY_REMOVALS_AGAIN).bind(now).execute(&mut *transaction).await?;
+        self.query(RECHECK_OWNERS).bind(now).execute(&mut *transaction).await?;
+        let due = self.query(RETRY_REMOVALS).bind(now).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(due.rows_affected())
     }
 }
 
 fn read(row: &AnyRow) -> Result<JournalledRecord, StoreError> {
-    let record = Record::new(row, TABLE);
+    let record = RowReader::new(row, TABLE);
     Ok(JournalledRecord {
         id: record.parsed("id")?,
         auto_certificate: record.optional_parsed("auto_certificate_id")?,
@@ -281,21 +281,21 @@ fn read(row: &AnyRow) -> Result<JournalledRecord, StoreError> {
         record_id: record.optional_text("record_id")?,
         name: record.text("name")?,
         content: record.text("content")?,
-        removal_tries: record.count("removal_tries")?,
+        failed_removals: record.count("removal_tries")?,
         next_try: record.moment("next_try")?,
-        needed: record.flag("needed")?,
+        is_needed: record.flag("needed")?,
     })
 }
 
-pub(super) fn list() -> String {
+pub(super) fn list_sql() -> String {
     format!("{SELECT} WHERE r.auto_certificate_id = $1 ORDER BY r.created_at, r.id")
 }
 
-pub(super) fn journal() -> String {
+pub(super) fn journal_sql() -> String {
     format!("{SELECT} ORDER BY r.created_at, r.id")
 }
 
-pub(super) fn strays() -> String {
+pub(super) fn orphaned_records_sql() -> String {
     format!("{SELECT} WHERE r.auto_certificate_id IS NULL AND r.next_try <= $1 ORDER BY r.created_at, r.id")
 }
 
@@ -317,7 +317,7 @@ const SELECT: &str = concat!(
     " THEN 1 ELSE 0 END AS needed FROM challenge_records r LEFT JOIN attempts t ON t.id = r.attempt_id \
      LEFT JOIN auto_certificates a ON a.id = r.auto_certificate_id"
 );
-pub(super) const EARLIEST_STRAY: &str = "\
+pub(super) const EARLIEST_ORPHAN: &str = "\
     SELECT id, next_try FROM challenge_records WHERE auto_certificate_id IS NULL ORDER BY next_try LIMIT 1";
 /// That two entries are of one record.
 macro_rules! same_record {
@@ -337,20 +337,20 @@ pub(super) const FORGET_IF_NEEDED: &str = concat!(
     needs!(),
     ")"
 );
-pub(super) const IN_THE_WAY: &str = concat!(
+pub(super) const RUNNING_REMOVAL: &str = concat!(
     "SELECT o.id FROM challenge_records r JOIN challenge_records o ON ",
     same_record!("o", "r"),
     " WHERE r.attempt_id = $1 AND o.removing_until > @now LIMIT 1"
 );
-pub(super) const PUT_OFF: &str = "\
+pub(super) const POSTPONE: &str = "\
     UPDATE challenge_records SET removal_tries = removal_tries + 1, next_try = $3 WHERE id IN \
     (SELECT r.id FROM challenge_records r WHERE r.adapter = $1 AND r.next_try <= $2 \
     AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.id = r.attempt_id AND t.ended_at IS NULL)@in_order)";
-const LOOK_AT_REMOVALS: &str = "\
+const RECHECK_OWNERS: &str = "\
     UPDATE auto_certificates SET next_look = $1, wakes = wakes + 1 WHERE id IN (SELECT id FROM auto_certificates \
     WHERE id IN (SELECT auto_certificate_id FROM challenge_records WHERE next_try > $1 AND removal_tries > 0)@in_order)";
-const TRY_REMOVALS_AGAIN: &str = "\
+const RETRY_REMOVALS: &str = "\
     UPDATE challenge_records SET next_try = $1 WHERE id IN \
     (SELECT id FROM challenge_records WHERE next_try > $1 AND removal_tries > 0@in_order)";
 /// So long whoever made a canary has to remove it.
-const LIFE_OF_CANARY: Duration = Duration::minutes(10);
+const CANARY_LIFETIME: Duration = Duration::minutes(10);

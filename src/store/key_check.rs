@@ -2,8 +2,8 @@
 
 use secrecy::SecretString;
 
-use crate::store::row::Record;
-use crate::store::seal::{SealedLocation, split};
+use crate::store::row::RowReader;
+use crate::store::seal::{SealedLocation, split_envelope};
 use crate::store::{KeyError, Store, StoreError};
 
 impl Store {
@@ -14,8 +14,8 @@ impl Store {
             None => self.store_key_check().await?,
         };
         match self.0.keys.open(KEY_CHECK, &sealed) {
-            Err(KeyError::Unreadable { .. }) if split(&sealed).is_some() => {
-                let id = split(&sealed).map(|(id, _)| id.to_owned()).unwrap_or_default();
+            Err(KeyError::Unreadable { .. }) if split_envelope(&sealed).is_some() => {
+                let id = split_envelope(&sealed).map(|(id, _)| id.to_owned()).unwrap_or_default();
                 Err(KeyError::WrongKey { path: self.0.keys.path().to_owned(), id }.into())
             }
             opened => Ok(opened.map(|_| ())?),
@@ -23,14 +23,14 @@ impl Store {
     }
 
     /// The id of the key under which the check value is sealed: a rotation seals it anew as its last deed.
-    pub(super) async fn key_of_check(&self) -> Result<Option<String>, StoreError> {
+    pub(super) async fn check_value_key_id(&self) -> Result<Option<String>, StoreError> {
         let sealed = self.key_check_value().await?;
-        Ok(sealed.as_deref().and_then(split).map(|(id, _)| id.to_owned()))
+        Ok(sealed.as_deref().and_then(split_envelope).map(|(id, _)| id.to_owned()))
     }
 
     /// Of replicas that start together with different keys only the first stores its value.
     async fn store_key_check(&self) -> Result<Vec<u8>, StoreError> {
-        let fresh = self.0.keys.seal(KEY_CHECK, &SecretString::from(KNOWN))?;
+        let fresh = self.0.keys.seal(KEY_CHECK, &SecretString::from(CHECK_VALUE))?;
         self.query("INSERT INTO facts (id, value) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING")
             .bind(KEY_CHECK.row)
             .bind(fresh.clone())
@@ -42,10 +42,11 @@ impl Store {
     async fn key_check_value(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let select = self.query("SELECT id, value FROM facts WHERE id = $1").bind(KEY_CHECK.row);
         let row = select.fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, KEY_CHECK.table).bytes(KEY_CHECK.column)).transpose()
+        row.map(|row| RowReader::new(&row, KEY_CHECK.table).bytes(KEY_CHECK.column)).transpose()
     }
 }
 
 /// Where the check value is.
-pub(super) const KEY_CHECK: SealedLocation<'static> = SealedLocation { table: "facts", column: "value", row: "key-check" };
-const KNOWN: &str = "autocertd";
+pub(super) const KEY_CHECK: SealedLocation<'static> =
+    SealedLocation { table: "facts", column: "value", row: "key-check" };
+const CHECK_VALUE: &str = "autocertd";

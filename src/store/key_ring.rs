@@ -20,23 +20,23 @@ use crate::domain::secret_text::without_mark;
 
 /// The keys that seal what must stay secret. Clones share them.
 #[derive(Clone)]
-pub struct KeyRing(Arc<Ring>);
+pub struct KeyRing(Arc<KeyRingInner>);
 
-struct Ring {
+struct KeyRingInner {
     path: PathBuf,
-    loaded: RwLock<Loaded>,
+    loaded: RwLock<LoadedKeys>,
 }
 
 /// The file's content.
-struct Loaded {
+struct LoadedKeys {
     /// Never empty; the first is active.
     keys: Vec<Arc<MasterKey>>,
-    version: Version,
+    version: FileVersion,
 }
 
 /// Tells one version of the file from another: a rotation replaces the file as a whole.
 #[derive(PartialEq, Eq)]
-struct Version {
+struct FileVersion {
     inode: u64,
     modified: (i64, i64),
 }
@@ -117,7 +117,7 @@ pub enum KeyError {
     Cipher,
     /// Someone else rotates.
     #[error("another rotation of {} is running; wait for its end", path.display())]
-    RotationRuns {
+    RotationRunning {
         /// The file.
         path: PathBuf,
     },
@@ -141,8 +141,8 @@ impl KeyRing {
     /// # Errors
     /// Where it is missing, open to others or malformed.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let loaded = RwLock::new(read(path)?);
-        Ok(Self(Arc::new(Ring { path: path.to_owned(), loaded })))
+        let loaded = RwLock::new(read_file(path)?);
+        Ok(Self(Arc::new(KeyRingInner { path: path.to_owned(), loaded })))
     }
 
     /// Makes a key file with one fresh key. It never overwrites one.
@@ -156,10 +156,10 @@ impl KeyRing {
             _ => KeyError::File { path: path.to_owned(), source },
         };
         // A link is made only where there is no file yet, and what it leads to is whole.
-        discard(&draft)?;
+        remove_partial(&draft)?;
         write_new(&draft, &[Arc::new(MasterKey::generate()?)])?;
         let linked = std::fs::hard_link(&draft, path).and_then(|()| sync_folder(path)).map_err(file_error);
-        discard(&draft)?;
+        remove_partial(&draft)?;
         linked?;
         Self::load(path)
     }
@@ -169,7 +169,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// As [`Self::load`] and [`Self::generate`].
-    pub fn of_store(path: &Path, url: &StoreUrl) -> Result<Self, KeyError> {
+    pub fn load_or_generate(path: &Path, url: &StoreUrl) -> Result<Self, KeyError> {
         match (Self::load(path), url) {
             (Err(KeyError::Missing { .. }), StoreUrl::Sqlite(database)) if !database.exists() => Self::generate(path),
             (loaded, _) => loaded,
@@ -198,33 +198,34 @@ impl KeyRing {
     }
 
     fn is_outdated(&self) -> bool {
-        let version = std::fs::metadata(self.path()).map(|metadata| Version::of(&metadata));
+        let version = std::fs::metadata(self.path()).map(|metadata| FileVersion::from_metadata(&metadata));
         version.is_ok_and(|version| version != self.0.loaded.read().unwrap_or_else(PoisonError::into_inner).version)
     }
 
     /// The key of this id. One that is unknown may have been added to the file by a rotation meanwhile.
     pub(super) fn key(&self, id: &str) -> Result<Arc<MasterKey>, KeyError> {
-        if let Some(key) = find(&self.keys(), id) {
+        if let Some(key) = find_key(&self.keys(), id) {
             return Ok(key);
         }
         self.reload()?;
-        find(&self.keys(), id).ok_or_else(|| KeyError::UnknownKey { path: self.path().to_owned(), id: id.to_owned() })
+        find_key(&self.keys(), id)
+            .ok_or_else(|| KeyError::UnknownKey { path: self.path().to_owned(), id: id.to_owned() })
     }
 
     /// Reads the file again.
     pub(super) fn reload(&self) -> Result<(), KeyError> {
-        let loaded = read(self.path())?;
+        let loaded = read_file(self.path())?;
         *self.0.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
     /// Keeps other rotations out until the lock is dropped.
     pub(super) fn lock_for_rotation(&self) -> Result<RotationLock, KeyError> {
-        let folder = folder_of(self.path());
+        let folder = parent_folder(self.path());
         let handle = File::open(folder).map_err(|source| KeyError::File { path: folder.to_owned(), source })?;
         match handle.try_lock() {
             Ok(()) => Ok(RotationLock(handle)),
-            Err(TryLockError::WouldBlock) => Err(KeyError::RotationRuns { path: self.path().to_owned() }),
+            Err(TryLockError::WouldBlock) => Err(KeyError::RotationRunning { path: self.path().to_owned() }),
             Err(TryLockError::Error(source)) => Err(KeyError::File { path: folder.to_owned(), source }),
         }
     }
@@ -240,9 +241,9 @@ impl KeyRing {
     pub(super) fn replace(&self, keys: &[Arc<MasterKey>]) -> Result<(), KeyError> {
         let file_error = |source| KeyError::File { path: self.path().to_owned(), source };
         let draft = self.path().with_extension("new");
-        discard(&draft)?;
+        remove_partial(&draft)?;
         write_new(&draft, keys)?;
-        keep_owner(self.path(), &draft).map_err(file_error)?;
+        copy_owner(self.path(), &draft).map_err(file_error)?;
         std::fs::rename(&draft, self.path()).and_then(|()| sync_folder(self.path())).map_err(file_error)?;
         self.reload()
     }
@@ -255,8 +256,8 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-impl Version {
-    fn of(metadata: &Metadata) -> Self {
+impl FileVersion {
+    fn from_metadata(metadata: &Metadata) -> Self {
         Self { inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
     }
 }
@@ -275,7 +276,7 @@ impl MasterKey {
     }
 
     /// A key for authenticating what has this purpose, derived so that it tells nothing of the master key.
-    pub(super) fn authenticator(&self, purpose: &'static [u8]) -> Result<hmac::Key, KeyError> {
+    pub(super) fn derive_hmac_key(&self, purpose: &'static [u8]) -> Result<hmac::Key, KeyError> {
         let derived = Salt::new(HKDF_SHA256, &[]).extract(self.bytes.as_slice());
         let purpose = [purpose];
         let key = derived.expand(&purpose, hmac::HMAC_SHA256).map_err(|_| KeyError::Cipher)?;
@@ -285,14 +286,15 @@ impl MasterKey {
     /// Reads `<key id> <base64>`.
     fn parse(line: &str) -> Option<Self> {
         let (id, key) = line.split_once(' ')?;
-        let fits = (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let fits =
+            (1..=MAX_ID_LENGTH).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let decoded = Zeroizing::new(STANDARD.decode(key.trim()).ok()?);
         let bytes = Zeroizing::new(<[u8; KEY_LENGTH]>::try_from(decoded.as_slice()).ok()?);
         if fits { Self::new(id.to_owned(), bytes).ok() } else { None }
     }
 }
 
-fn find(keys: &[Arc<MasterKey>], id: &str) -> Option<Arc<MasterKey>> {
+fn find_key(keys: &[Arc<MasterKey>], id: &str) -> Option<Arc<MasterKey>> {
     keys.iter().find(|key| key.id == id).cloned()
 }
 
@@ -302,7 +304,7 @@ const fn forbidden_mode(owner: u32) -> u32 {
     if owner == ROOT { 0o037 } else { 0o077 }
 }
 
-fn read(path: &Path) -> Result<Loaded, KeyError> {
+fn read_file(path: &Path) -> Result<LoadedKeys, KeyError> {
     let file_error = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
         _ => KeyError::File { path: path.to_owned(), source },
@@ -313,7 +315,7 @@ fn read(path: &Path) -> Result<Loaded, KeyError> {
     if mode & forbidden_mode(metadata.uid()) != 0 {
         return Err(KeyError::OpenToOthers { path: path.to_owned(), mode });
     }
-    let version = Version::of(&metadata);
+    let version = FileVersion::from_metadata(&metadata);
     let text = Zeroizing::new(io::read_to_string(file.take(LONGEST_FILE)).map_err(file_error)?);
     let mut keys: Vec<Arc<MasterKey>> = Vec::new();
     for (index, line) in without_mark(&text).lines().enumerate() {
@@ -321,7 +323,7 @@ fn read(path: &Path) -> Result<Loaded, KeyError> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match MasterKey::parse(line).filter(|key| find(&keys, &key.id).is_none()) {
+        match MasterKey::parse(line).filter(|key| find_key(&keys, &key.id).is_none()) {
             Some(key) => keys.push(Arc::new(key)),
             None => return Err(KeyError::Malformed { path: path.to_owned(), line: index + 1 }),
         }
@@ -329,7 +331,7 @@ fn read(path: &Path) -> Result<Loaded, KeyError> {
     if keys.is_empty() {
         return Err(KeyError::Malformed { path: path.to_owned(), line: text.lines().count() + 1 });
     }
-    Ok(Loaded { keys, version })
+    Ok(LoadedKeys { keys, version })
 }
 
 /// Writes a file that did not exist, down to the disk.
@@ -338,7 +340,7 @@ fn write_new(path: &Path, keys: &[Arc<MasterKey>]) -> Result<(), KeyError> {
         io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
         _ => KeyError::File { path: path.to_owned(), source },
     };
-    let mut text = Zeroizing::new(String::with_capacity(HEADER.len() + keys.len() * MAX_LINE));
+    let mut text = Zeroizing::new(String::with_capacity(HEADER.len() + keys.len() * MAX_LINE_LENGTH));
     text.push_str(HEADER);
     for key in keys {
         text.push_str(&key.id);
@@ -354,7 +356,7 @@ fn write_new(path: &Path, keys: &[Arc<MasterKey>]) -> Result<(), KeyError> {
 }
 
 /// Removes what an interrupted write may have left.
-fn discard(draft: &Path) -> Result<(), KeyError> {
+fn remove_partial(draft: &Path) -> Result<(), KeyError> {
     match std::fs::remove_file(draft) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(KeyError::File { path: draft.to_owned(), source })
@@ -364,7 +366,7 @@ fn discard(draft: &Path) -> Result<(), KeyError> {
 }
 
 /// Gives a file the owner of another: root may rotate the keys of a daemon that runs as someone else.
-fn keep_owner(of: &Path, to: &Path) -> io::Result<()> {
+fn copy_owner(of: &Path, to: &Path) -> io::Result<()> {
     let (of, own) = (std::fs::metadata(of)?, std::fs::metadata(to)?);
     if (of.uid(), of.gid()) == (own.uid(), own.gid()) {
         return Ok(());
@@ -373,20 +375,20 @@ fn keep_owner(of: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
+    File::open(parent_folder(path))?.sync_all()
 }
 
-fn folder_of(path: &Path) -> &Path {
+fn parent_folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 const ROOT: u32 = 0;
 const KEY_LENGTH: usize = 32;
-const MAX_ID: usize = 32;
+const MAX_ID_LENGTH: usize = 32;
 /// Thousands of keys.
 const LONGEST_FILE: u64 = 1024 * 1024;
 /// A key id, a blank, 44 characters of base64 and the line's end; room that is never outgrown leaves no copies behind.
-const MAX_LINE: usize = MAX_ID + 46;
+const MAX_LINE_LENGTH: usize = MAX_ID_LENGTH + 46;
 const HEADER: &str = "\
 # The master keys of autocertd, the active one first. Without them the private keys in its store are lost:
 # keep a copy apart from the copies of the database.

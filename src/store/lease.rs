@@ -10,11 +10,11 @@ use crate::store::database::Transaction;
 use crate::store::{Store, StoreError};
 
 /// How long a lease lasts from its last renewal; its holder renews it at a third of that.
-pub const LEASE: Duration = Duration::from_mins(1);
+pub const LEASE_DURATION: Duration = Duration::from_mins(1);
 
 /// The right to work on an auto-certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
+pub struct AutoCertificateLease {
     /// What is worked on.
     pub id: AutoCertificateId,
     /// The fence: it grows with each claim.
@@ -48,9 +48,9 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn renew_lease(&self, lease: &Lease) -> Result<LeaseState, StoreError> {
+    pub async fn renew_lease(&self, lease: &AutoCertificateLease) -> Result<LeaseState, StoreError> {
         let mut transaction = self.begin().await?;
-        let tenure = self.tenure(&mut transaction, lease).await?;
+        let tenure = self.renew_within(&mut transaction, lease).await?;
         transaction.commit().await?;
         Ok(tenure)
     }
@@ -85,7 +85,7 @@ impl Store {
             .bind(lease.epoch)
             .execute(&self.0.pool)
             .await?;
-        fenced(released.rows_affected())
+        check_fence(released.rows_affected())
     }
 
     /// Frees the leases of processes that are dead, and says how many. Only SQLite can tell; on PostgreSQL they run out.
@@ -93,9 +93,9 @@ impl Store {
     /// # Errors
     /// Where the database or the folder of instances fails.
     pub async fn free_dead_leases(&self) -> Result<u64, StoreError> {
-        let Some(presence) = &self.0.presence else { return Ok(0) };
+        let Some(presence) = &self.0.instance_lock else { return Ok(0) };
         let rows = self.query(LEASE_OWNERS).fetch_all(&self.0.pool).await?;
-        let mut instances = presence.others().await?;
+        let mut instances = presence.other_instances().await?;
         for row in rows {
             instances.push(row.try_get("lease_owner")?);
         }
@@ -103,12 +103,12 @@ impl Store {
         instances.dedup();
         let mut freed = 0;
         for instance in instances {
-            if let Some(dead) = presence.dead(&instance).await? {
+            if let Some(dead) = presence.find_dead(&instance).await? {
                 for statement in FREE_LEASES {
                     let leases = self.query(statement).bind(instance.clone()).execute(&self.0.pool).await?;
                     freed += leases.rows_affected();
                 }
-                dead.forget().await;
+                dead.remove_file().await;
             }
         }
         Ok(freed)
@@ -116,14 +116,22 @@ impl Store {
 
     /// Goes on only with a lease that holds. It is renewed on the way, and its row stays locked until the end of the
     /// transaction, so that nobody can claim it between the look and the write.
-    pub(super) async fn hold(&self, transaction: &mut Transaction, lease: &Lease) -> Result<(), StoreError> {
-        match self.tenure(transaction, lease).await? {
+    pub(super) async fn ensure_held(
+        &self,
+        transaction: &mut Transaction,
+        lease: &AutoCertificateLease,
+    ) -> Result<(), StoreError> {
+        match self.renew_within(transaction, lease).await? {
             LeaseState::Held | LeaseState::Deleted => Ok(()),
             LeaseState::Lost => Err(StoreError::LostLease),
         }
     }
 
-    async fn tenure(&self, transaction: &mut Transaction, lease: &Lease) -> Result<LeaseState, StoreError> {
+    async fn renew_within(
+        &self,
+        transaction: &mut Transaction,
+        lease: &AutoCertificateLease,
+    ) -> Result<LeaseState, StoreError> {
         let row = self
             .query(
                 "UPDATE auto_certificates SET lease_until = @now + @lease \
@@ -143,7 +151,7 @@ impl Store {
 }
 
 /// A fenced write that changed no row was made without the lease.
-pub(super) const fn fenced(rows: u64) -> Result<(), StoreError> {
+pub(super) const fn check_fence(rows: u64) -> Result<(), StoreError> {
     if rows == 0 { Err(StoreError::LostLease) } else { Ok(()) }
 }
 

@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 
 use crate::domain::moment::Moment;
 use crate::store::database::Transaction;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{Page, Store, StoreError};
 
 /// The rows of a page, in the stable order of their making.
@@ -16,7 +16,7 @@ pub struct PageRows<I> {
     /// The rows.
     pub rows: Vec<ListedRow<I>>,
     /// Whether others follow.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 /// A row of a page that is not read yet.
@@ -48,12 +48,12 @@ pub(super) struct ListedTable {
 #[derive(Default)]
 pub(super) struct Conditions {
     terms: Vec<String>,
-    values: Vec<Value>,
+    values: Vec<ConditionValue>,
     /// Whether some are about the same row as `a`: then what is said about `s` is found in an index alone.
-    looks_twice: bool,
+    joins_table: bool,
 }
 
-enum Value {
+enum ConditionValue {
     Text(String),
     Number(i64),
 }
@@ -61,7 +61,8 @@ enum Value {
 impl Conditions {
     /// Those where `column` is one of `values`, where there are any.
     pub(super) fn and_any(mut self, column: &'static str, values: impl IntoIterator<Item = String>) -> Self {
-        let places: Vec<String> = values.into_iter().map(|value| self.place_of(Value::Text(value))).collect();
+        let places: Vec<String> =
+            values.into_iter().map(|value| self.placeholder_for(ConditionValue::Text(value))).collect();
         match places.as_slice() {
             [] => {}
             [place] => self.terms.push(format!("s.{column} = {place}")),
@@ -72,9 +73,9 @@ impl Conditions {
 
     /// Those that meet a condition of which `at` is `$at`.
     pub(super) fn and_at(mut self, term: &str, at: Moment, looks_twice: bool) -> Self {
-        let place = self.place_of(Value::Number(at.micros()));
+        let place = self.placeholder_for(ConditionValue::Number(at.micros()));
         self.terms.push(format!("({})", term.replace("$at", &place)));
-        self.looks_twice |= looks_twice;
+        self.joins_table |= looks_twice;
         self
     }
 
@@ -84,7 +85,7 @@ impl Conditions {
         self
     }
 
-    fn place_of(&mut self, value: Value) -> String {
+    fn placeholder_for(&mut self, value: ConditionValue) -> String {
         self.values.push(value);
         format!("${}", self.values.len())
     }
@@ -92,9 +93,9 @@ impl Conditions {
 
 impl ListedTable {
     /// The page is chosen first, so that what is passed over costs no look at the rows.
-    pub(super) fn page(&self, conditions: &Conditions) -> String {
-        let twice = if conditions.looks_twice { format!("CROSS JOIN {} a", self.table) } else { String::new() };
-        let same = conditions.looks_twice.then_some("a.id = s.id");
+    pub(super) fn page_sql(&self, conditions: &Conditions) -> String {
+        let twice = if conditions.joins_table { format!("CROSS JOIN {} a", self.table) } else { String::new() };
+        let same = conditions.joins_table.then_some("a.id = s.id");
         let present = (!self.present.is_empty()).then_some(self.present);
         let terms = conditions.terms.iter().map(String::as_str);
         let terms: Vec<&str> = present.into_iter().chain(terms).chain(same).collect();
@@ -121,21 +122,21 @@ impl Store {
     where
         I: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
     {
-        let mut query = self.query(listed.page(&conditions));
+        let mut query = self.query(listed.page_sql(&conditions));
         for value in conditions.values {
             query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Number(number) => query.bind(number),
+                ConditionValue::Text(text) => query.bind(text),
+                ConditionValue::Number(number) => query.bind(number),
             };
         }
         let found = query.bind(page.fetch_limit()).bind(i64::from(page.offset)).fetch_all(&self.0.pool).await?;
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let row = |row| {
-            let record = Record::new(row, listed.table);
+            let record = RowReader::new(row, listed.table);
             Ok(ListedRow { id: record.parsed("id")?, bytes: record.count("bytes")? })
         };
         let rows = found.iter().take(limit).map(row).collect::<Result<_, StoreError>>()?;
-        Ok(PageRows { rows, more: found.len() > limit })
+        Ok(PageRows { rows, has_more: found.len() > limit })
     }
 
     /// The rows of these ids that are still there, as `select` with [`IDS`] gives them. One that cannot be read is an
@@ -147,10 +148,10 @@ impl Store {
         read: impl Fn(&AnyRow) -> Result<T, StoreError>,
     ) -> Result<Vec<Result<T, StoreError>>, StoreError> {
         let mut rows = Vec::with_capacity(ids.len());
-        for group in ids.chunks(AT_ONCE) {
+        for group in ids.chunks(BATCH_SIZE) {
             let mut query = self.query(select.to_owned());
             // Always the same statement: the last id stands for those that are missing.
-            for id in (0..AT_ONCE).filter_map(|place| group.get(place).or_else(|| group.last())) {
+            for id in (0..BATCH_SIZE).filter_map(|place| group.get(place).or_else(|| group.last())) {
                 query = query.bind(id.to_string());
             }
             rows.extend(query.fetch_all(&self.0.pool).await?.iter().map(&read));
@@ -161,27 +162,27 @@ impl Store {
 
 impl Store {
     /// How many rows of `table` are there for clients.
-    pub(super) async fn total(&self, table: &'static str) -> Result<u64, StoreError> {
+    pub(super) async fn count_present(&self, table: &'static str) -> Result<u64, StoreError> {
         let row = self.query(TOTAL).bind(table).fetch_one(&self.0.pool).await?;
-        Record::new(&row, "totals").count("present")
+        RowReader::new(&row, "totals").count("present")
     }
 
     /// How many rows of `table` clients made, with what this transaction changed. Nobody else adds one until it ends, once
     /// it has added one itself.
-    pub(super) async fn count_of_clients(
+    pub(super) async fn count_made_by_clients(
         &self,
         transaction: &mut Transaction,
         table: &'static str,
     ) -> Result<u64, StoreError> {
         let row = self.query(TOTAL).bind(table).fetch_one(&mut **transaction).await?;
-        Record::new(&row, "totals").count("of_clients")
+        RowReader::new(&row, "totals").count("of_clients")
     }
 }
 
 pub(super) const TOTAL: &str = "SELECT id, present, of_clients FROM totals WHERE id = $1";
 /// How many rows one statement reads.
-const AT_ONCE: usize = 50;
+const BATCH_SIZE: usize = 50;
 /// As many places for ids.
-pub(super) const IDS: &str = "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+pub(super) const ID_PLACEHOLDERS: &str = "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
     $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, \
     $44, $45, $46, $47, $48, $49, $50)";

@@ -17,18 +17,20 @@ use crate::store::{FaultCause, StoreError};
 /// Brings the tables up to date, on a connection of its own: a long migration is not broken off after the time that a
 /// statement may take.
 pub(super) async fn run(database: &Database, dialect: Dialect) -> Result<(), StoreError> {
-    let migrator = Migrator::new(Embedded(dialect)).await.map_err(|error| refused(&error))?;
+    let migrator = Migrator::new(EmbeddedMigrations(dialect)).await.map_err(|error| to_migration_error(&error))?;
     let begun = Instant::now();
     loop {
-        let apart = database.apart(dialect.greeting_of_migrations());
-        let migrated = match tokio::time::timeout(LONGEST, migrator.run(&apart)).await {
+        let apart = database.separate_pool(dialect.migration_session_setup());
+        let migrated = match tokio::time::timeout(MIGRATION_TIMEOUT, migrator.run(&apart)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(store_error(error)),
+            Ok(Err(error)) => Err(to_store_error(error)),
             Err(_) => Err(StoreError::MigrationTimedOut),
         };
-        let _closed = tokio::time::timeout(TO_CLOSE, apart.close()).await;
+        let _closed = tokio::time::timeout(CLOSE_TIMEOUT, apart.close()).await;
         match migrated {
-            Err(StoreError::Unavailable(fault)) if fault.cause == FaultCause::Locked && begun.elapsed() < LONGEST => {
+            Err(StoreError::Unavailable(fault))
+                if fault.cause == FaultCause::Locked && begun.elapsed() < MIGRATION_TIMEOUT =>
+            {
                 tracing::warn!("another process holds the tables (a migration, or a long transaction); waiting for it");
             }
             ended => return ended,
@@ -36,26 +38,26 @@ pub(super) async fn run(database: &Database, dialect: Dialect) -> Result<(), Sto
     }
 }
 
-fn store_error(error: MigrateError) -> StoreError {
+fn to_store_error(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        other => refused(&other),
+        other => to_migration_error(&other),
     }
 }
 
 /// A source of its own would repeat its source.
-fn refused(error: &MigrateError) -> StoreError {
+fn to_migration_error(error: &MigrateError) -> StoreError {
     match error {
-        MigrateError::VersionMissing(version) => StoreError::NewerTables { found: *version, known: NEWEST },
+        MigrateError::VersionMissing(version) => StoreError::NewerTables { found: *version, known: NEWEST_VERSION },
         MigrateError::Dirty(version) => StoreError::HalfMigrated(*version),
         other => StoreError::Migration(other.to_string()),
     }
 }
 
 #[derive(Debug)]
-struct Embedded(Dialect);
+struct EmbeddedMigrations(Dialect);
 
-impl MigrationSource<'static> for Embedded {
+impl MigrationSource<'static> for EmbeddedMigrations {
     fn resolve(self) -> Pin<Box<dyn Future<Output = Result<Vec<Migration>, Box<dyn Error + Send + Sync>>> + Send>> {
         let migrations = FILES
             .iter()
@@ -69,10 +71,10 @@ impl MigrationSource<'static> for Embedded {
 }
 
 /// How long all migrations together may take, and how long another process is waited for.
-const LONGEST: Duration = Duration::from_mins(15);
-const TO_CLOSE: Duration = Duration::from_secs(5);
+const MIGRATION_TIMEOUT: Duration = Duration::from_mins(15);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The version of the tables that this program makes.
-pub(super) const NEWEST: i64 = FILES[FILES.len() - 1].0;
+pub(super) const NEWEST_VERSION: i64 = FILES[FILES.len() - 1].0;
 const FILES: [(i64, &str, &str); 9] = [
     (1, "first tables", include_str!("migrations/0001_first_tables.sql")),
     (2, "declared and delivered", include_str!("migrations/0002_declared_and_delivered.sql")),

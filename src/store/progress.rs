@@ -6,20 +6,20 @@ use sqlx::any::AnyRow;
 
 use crate::domain::attempt::StageKind;
 use crate::domain::back_off::FailureStreak;
-use crate::domain::hold::Deferral;
+use crate::domain::deferral::Deferral;
 use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::leaf::Leaf;
 use crate::domain::moment::Moment;
 use crate::domain::resource::ResourceName;
-use crate::store::auto_certificates::{TABLE, newest, open_stage, read_hold, read_stage, running};
+use crate::store::auto_certificates::{TABLE, newest, open_stage, read_deferral, read_stage, running};
 use crate::store::deliveries::REQUEST_DELIVERIES;
 use crate::store::documents;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{Store, StoreError};
 
 /// What became of the wish for a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RenewalRequest {
+pub enum RenewalRequestOutcome {
     /// It is due now.
     Requested,
     /// An attempt is being worked on right now: follow that one.
@@ -30,7 +30,7 @@ pub enum RenewalRequest {
 
 /// How an auto-certificate's renewal goes.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct AutoCertificateProgress {
     /// Which one.
     pub id: AutoCertificateId,
     /// Its name for people.
@@ -46,18 +46,18 @@ pub struct Progress {
     /// How many runs have finished; it grows at the end of each.
     pub runs: u64,
     /// What keeps an order back for its provider's sake, by now.
-    pub hold: Option<Deferral>,
+    pub deferral: Option<Deferral>,
     /// What went wrong since the last success.
-    pub trouble: Option<FailureStreak>,
+    pub failure_streak: Option<FailureStreak>,
     /// Its newest certificate.
-    pub newest: Option<NewestSummary>,
+    pub newest: Option<NewestCertificateSummary>,
     /// Whether it was deleted meanwhile.
     pub deleted: bool,
 }
 
 /// What people want to know of the newest certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewestSummary {
+pub struct NewestCertificateSummary {
     /// Its identity.
     pub id: CertificateId,
     /// Its serial number, as [`crate::domain::leaf::Leaf`] writes it.
@@ -74,25 +74,29 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn request_renewal(&self, id: AutoCertificateId) -> Result<RenewalRequest, StoreError> {
+    pub async fn request_renewal(&self, id: AutoCertificateId) -> Result<RenewalRequestOutcome, StoreError> {
         let mut transaction = self.begin().await?;
         // Waits for a beginning of an attempt that is not committed yet, so that the look below sees it.
         let locked = self.query(LOCK).bind(id.to_string()).execute(&mut *transaction).await?;
         if locked.rows_affected() == 0 {
-            return Ok(RenewalRequest::Missing);
+            return Ok(RenewalRequestOutcome::Missing);
         }
         let requested =
             self.query(REQUEST).bind(id.to_string()).bind(self.now().micros()).execute(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(if requested.rows_affected() == 1 { RenewalRequest::Requested } else { RenewalRequest::Running })
+        Ok(if requested.rows_affected() == 1 {
+            RenewalRequestOutcome::Requested
+        } else {
+            RenewalRequestOutcome::Running
+        })
     }
 
     /// How the renewals of these go, in the same order; those that left no trace are left out.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn progress(&self, ids: &[AutoCertificateId]) -> Result<Vec<Progress>, StoreError> {
-        let rows = self.query(GET).bind(documents::of_ids(ids)).fetch_all(&self.0.pool).await?;
+    pub async fn progress(&self, ids: &[AutoCertificateId]) -> Result<Vec<AutoCertificateProgress>, StoreError> {
+        let rows = self.query(GET).bind(documents::ids_to_json(ids)).fetch_all(&self.0.pool).await?;
         let now = self.now();
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
@@ -107,7 +111,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn request_renewals(&self, ids: &[AutoCertificateId]) -> Result<(), StoreError> {
-        let (ids, now) = (documents::of_ids(ids), self.now().micros());
+        let (ids, now) = (documents::ids_to_json(ids), self.now().micros());
         let mut transaction = self.begin().await?;
         for lock in [LOCK_ALL, LOCK_DELIVERIES] {
             self.query(lock).bind(ids.clone()).fetch_all(&mut *transaction).await?;
@@ -119,9 +123,9 @@ impl Store {
     }
 }
 
-fn read(row: &AnyRow, now: Moment) -> Result<Progress, StoreError> {
-    let record = Record::new(row, TABLE);
-    Ok(Progress {
+fn read(row: &AnyRow, now: Moment) -> Result<AutoCertificateProgress, StoreError> {
+    let record = RowReader::new(row, TABLE);
+    Ok(AutoCertificateProgress {
         id: record.parsed("id")?,
         name: record.name("name")?,
         common_name: record.text("common_name")?,
@@ -129,18 +133,23 @@ fn read(row: &AnyRow, now: Moment) -> Result<Progress, StoreError> {
         running: record.flag("running")?,
         renewal_requested: record.flag("renewal_requested")?,
         runs: record.count("runs")?,
-        hold: read_hold(&record)?.filter(|hold| hold.until > now),
-        trouble: record.trouble("trouble")?,
+        deferral: read_deferral(&record)?.filter(|hold| hold.until > now),
+        failure_streak: record.failure_streak("trouble")?,
         newest: read_newest(&record)?,
         deleted: record.optional_moment("deleted_at")?.is_some(),
     })
 }
 
-fn read_newest(record: &Record<'_>) -> Result<Option<NewestSummary>, StoreError> {
+fn read_newest(record: &RowReader<'_>) -> Result<Option<NewestCertificateSummary>, StoreError> {
     let Some(id) = record.optional_parsed("newest_id")? else { return Ok(None) };
     let leaf = Leaf::from_pem(&record.text("newest_certificate")?)
         .map_err(|error| record.corrupt("newest_certificate", error))?;
-    Ok(Some(NewestSummary { id, serial_number: leaf.serial_number, issuer: leaf.issuer, not_after: leaf.not_after }))
+    Ok(Some(NewestCertificateSummary {
+        id,
+        serial_number: leaf.serial_number,
+        issuer: leaf.issuer,
+        not_after: leaf.not_after,
+    }))
 }
 
 const LOCK: &str = "UPDATE auto_certificates SET wakes = wakes WHERE id = $1 AND deleted_at IS NULL";

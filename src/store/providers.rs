@@ -7,10 +7,10 @@ use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::provider::{NewProvider, Provider};
 use crate::domain::resource::{Actor, Audit, ResourceName};
 use crate::domain::server_url::ServerUrl;
-use crate::domain::state::State;
-use crate::store::listing::{Conditions, IDS, ListedTable};
+use crate::domain::state::ResourceState;
+use crate::store::listing::{Conditions, ID_PLACEHOLDERS, ListedTable};
 use crate::store::renaming::Renaming;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::seal::SealedLocation;
 use crate::store::{Listing, Page, PageRows, Store, StoreError};
 
@@ -31,7 +31,7 @@ pub struct ProviderFilter {
     /// Those of one of these names.
     pub names: Vec<String>,
     /// Those that are in one of these states.
-    pub states: Vec<State>,
+    pub states: Vec<ResourceState>,
 }
 
 /// Auto-certificates that use a provider.
@@ -40,7 +40,7 @@ pub struct ProviderUsers {
     /// The oldest of them.
     pub first: Vec<(AutoCertificateId, ResourceName)>,
     /// Whether there are others.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 impl Store {
@@ -57,7 +57,7 @@ impl Store {
     ) -> Result<Option<Provider>, StoreError> {
         let mut transaction = self.begin().await?;
         let provider = self.insert_provider(&mut transaction, new, by).await?;
-        if self.count_of_clients(&mut transaction, TABLE).await? > u64::from(limit) {
+        if self.count_made_by_clients(&mut transaction, TABLE).await? > u64::from(limit) {
             return Ok(None);
         }
         transaction.commit().await?;
@@ -90,8 +90,8 @@ impl Store {
     /// Where the database fails.
     pub async fn providers(&self, page: Page) -> Result<Listing<Provider>, StoreError> {
         let found = self.provider_page(page, &ProviderFilter::default()).await?;
-        let items = self.sound(self.providers_by_id(&found.ids()).await?)?;
-        Ok(Listing { items, more: found.more })
+        let items = self.skip_damaged(self.providers_by_id(&found.ids()).await?)?;
+        Ok(Listing { items, has_more: found.has_more })
     }
 
     /// Which providers a page has.
@@ -107,7 +107,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn provider_total(&self) -> Result<u64, StoreError> {
-        self.total(TABLE).await
+        self.count_present(TABLE).await
     }
 
     /// Those of these providers that are still there, in the order of a page. A damaged row is an error of its own.
@@ -115,7 +115,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn providers_by_id(&self, ids: &[ProviderId]) -> Result<Vec<Result<Provider, StoreError>>, StoreError> {
-        self.rows_by_id(&list(), ids, read).await
+        self.rows_by_id(&list_sql(), ids, read).await
     }
 
     /// The providers that a person may mean: by id, by name or by the key under which settings declare it.
@@ -125,7 +125,7 @@ impl Store {
     pub async fn matching_providers(&self, text: &str) -> Result<Vec<Provider>, StoreError> {
         let id = text.parse::<ProviderId>().map_or_else(|_| text.to_owned(), |id| id.to_string());
         let rows = self.query(MATCHING).bind(id).bind(text.to_owned()).fetch_all(&self.0.pool).await?;
-        self.readable(&rows, read)
+        self.read_undamaged(&rows, read)
     }
 
     /// The auto-certificates that are not deleted and use this provider.
@@ -137,25 +137,22 @@ impl Store {
         id: ProviderId,
     ) -> Result<Vec<(AutoCertificateId, ResourceName)>, StoreError> {
         let users = self.query(USERS).bind(id.to_string()).fetch_all(&self.0.pool).await?;
-        self.readable(&users, read_user)
+        self.read_undamaged(&users, read_user)
     }
 
     /// The providers that name this one as a fallback.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn providers_that_fall_back_on(
-        &self,
-        id: ProviderId,
-    ) -> Result<Vec<(ProviderId, ResourceName)>, StoreError> {
+    pub async fn providers_with_fallback(&self, id: ProviderId) -> Result<Vec<(ProviderId, ResourceName)>, StoreError> {
         let rows = self.query(FALLBACKS).fetch_all(&self.0.pool).await?;
         let read = |row: &AnyRow| {
-            let record = Record::new(row, TABLE);
+            let record = RowReader::new(row, TABLE);
             let falls_back = record.texts("fallbacks")?.contains(&id);
             Ok((falls_back, (record.parsed("id")?, record.name("name")?)))
         };
         Ok(self
-            .readable(&rows, read)?
+            .read_undamaged(&rows, read)?
             .into_iter()
             .filter_map(|(falls_back, user)| falls_back.then_some(user))
             .collect())
@@ -172,7 +169,7 @@ impl Store {
         by: &Actor,
     ) -> Result<Option<Provider>, StoreError> {
         self.rename(
-            Renaming { rename: RENAME, declarable: Some(TABLE), get: GET.to_owned(), follow: None, read },
+            Renaming { rename: RENAME, declarable: Some(TABLE), get: GET.to_owned(), follow_up: None, read },
             id.to_string(),
             name,
             by,
@@ -191,8 +188,8 @@ impl Store {
         self.refuse_declared(&mut transaction, TABLE, id.to_string()).await?;
         let some = self.query(SOME_USERS).bind(id.to_string()).fetch_all(&mut *transaction).await?;
         if !some.is_empty() {
-            let first = self.readable(&some[..some.len().min(NAMED)], read_user)?;
-            return Ok(DeletionOutcome::InUse(ProviderUsers { first, more: some.len() > NAMED }));
+            let first = self.read_undamaged(&some[..some.len().min(MAX_NAMED_USERS)], read_user)?;
+            return Ok(DeletionOutcome::InUse(ProviderUsers { first, has_more: some.len() > MAX_NAMED_USERS }));
         }
         let deleted = self.query(DELETE).bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await?;
@@ -212,7 +209,7 @@ impl Store {
         let audit = Audit::new(by.clone(), self.now());
         let external = new.external_account.as_ref();
         let key_secret = external
-            .map(|binding| self.0.keys.seal(eab_key_secret(&id.to_string()), binding.key_secret.sealable()))
+            .map(|binding| self.0.keys.seal(eab_key_location(&id.to_string()), binding.key_secret.sealable()))
             .transpose()?;
         self.query(INSERT)
             .bind(id.to_string())
@@ -238,7 +235,7 @@ impl Store {
             down_since: None,
             audit,
             account_url: None,
-            trouble: None,
+            failure_streak: None,
             account_note: None,
         })
     }
@@ -250,17 +247,17 @@ impl Store {
 }
 
 /// Where the key of the external account is sealed.
-pub(super) const fn eab_key_secret(row: &str) -> SealedLocation<'_> {
+pub(super) const fn eab_key_location(row: &str) -> SealedLocation<'_> {
     SealedLocation { table: TABLE, column: "eab_key_secret", row }
 }
 
 fn read_user(row: &AnyRow) -> Result<(AutoCertificateId, ResourceName), StoreError> {
-    let record = Record::new(row, "auto_certificates");
+    let record = RowReader::new(row, "auto_certificates");
     Ok((record.parsed("id")?, record.name("name")?))
 }
 
 fn read(row: &AnyRow) -> Result<Provider, StoreError> {
-    let record = Record::new(row, TABLE);
+    let record = RowReader::new(row, TABLE);
     let server = ServerUrl::from_stored(&record.text("server")?);
     Ok(Provider {
         id: record.parsed("id")?,
@@ -273,7 +270,7 @@ fn read(row: &AnyRow) -> Result<Provider, StoreError> {
         down_since: record.breaker("breaker")?.and_then(|breaker| breaker.down_since()),
         audit: record.audit()?,
         account_url: record.optional_text("account_url")?,
-        trouble: record.trouble("trouble")?,
+        failure_streak: record.failure_streak("trouble")?,
         account_note: record.account_note("account_note")?,
     })
 }
@@ -286,8 +283,8 @@ macro_rules! columns {
 }
 
 /// Those of [`IDS`].
-pub(super) fn list() -> String {
-    format!("SELECT {} FROM providers WHERE id IN {IDS} ORDER BY created_at, id", columns!())
+pub(super) fn list_sql() -> String {
+    format!("SELECT {} FROM providers WHERE id IN {ID_PLACEHOLDERS} ORDER BY created_at, id", columns!())
 }
 
 pub(super) const TABLE: &str = "providers";
@@ -299,7 +296,8 @@ const GET: &str = concat!("SELECT ", columns!(), " FROM providers WHERE id = $1"
 impl ProviderFilter {
     pub(super) fn conditions(&self) -> Conditions {
         let conditions = Conditions::default().and_any("name", self.names.iter().cloned());
-        let (available, failed) = (self.states.contains(&State::Available), self.states.contains(&State::Failed));
+        let (available, failed) =
+            (self.states.contains(&ResourceState::Available), self.states.contains(&ResourceState::Failed));
         match (available, failed) {
             (true, false) => conditions.and("s.failed = 0"),
             (false, true) => conditions.and("s.failed = 1"),
@@ -331,4 +329,4 @@ pub(super) const USERS: &str =
     "SELECT id, name FROM auto_certificates WHERE provider_id = $1 AND deleted_at IS NULL ORDER BY created_at, id";
 /// One more than are named.
 pub(super) const SOME_USERS: &str = "SELECT id, name FROM auto_certificates WHERE provider_id = $1 AND deleted_at IS NULL ORDER BY created_at, id LIMIT 21";
-const NAMED: usize = 20;
+const MAX_NAMED_USERS: usize = 20;

@@ -1,15 +1,15 @@
 //! The queues at providers: who is due there, the most urgent first, and who is kept back.
 
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::hold::{Deferral, DeferralCause};
+use crate::domain::deferral::{Deferral, DeferralCause};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::moment::Moment;
-use crate::domain::plan::plan;
+use crate::domain::plan::plan_renewal;
 use crate::store::auto_certificates::{self, COLUMNS, TABLE, newest};
+use crate::store::claims::MAX_PLANNED_AHEAD;
 use crate::store::documents;
 use crate::store::lease::free;
-use crate::store::row::Record;
-use crate::store::work::LONGEST_LOOK_AHEAD;
+use crate::store::row::RowReader;
 use crate::store::{Store, StoreError};
 use sqlx::any::AnyRow;
 use time::Duration;
@@ -28,26 +28,31 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn providers_in_demand(&self, now: Moment) -> Result<Vec<ProviderId>, StoreError> {
-        let rows = self.query(IN_DEMAND).bind(now.micros()).fetch_all(&self.0.pool).await?;
-        self.readable(&rows, |row| Record::new(row, TABLE).parsed("id"))
+    pub async fn providers_with_due_work(&self, now: Moment) -> Result<Vec<ProviderId>, StoreError> {
+        let rows = self.query(PROVIDERS_WITH_DUE_WORK).bind(now.micros()).fetch_all(&self.0.pool).await?;
+        self.read_undamaged(&rows, |row| RowReader::new(row, TABLE).parsed("id"))
     }
 
     /// The beginning of the queue at a provider: what is due there and nobody works on, the most urgent first.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn queue_at(&self, provider: ProviderId, now: Moment, limit: u32) -> Result<Vec<DueAutoCertificate>, StoreError> {
+    pub async fn queue_at(
+        &self,
+        provider: ProviderId,
+        now: Moment,
+        limit: u32,
+    ) -> Result<Vec<DueAutoCertificate>, StoreError> {
         let rows = self
-            .query(queue())
+            .query(queue_sql())
             .bind(provider.to_string())
             .bind(now.micros())
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
             .await?;
-        let queue = self.readable(&rows, read_due)?;
+        let queue = self.read_undamaged(&rows, read_due)?;
         if queue.len() < rows.len() {
-            self.put_damaged_off(provider, &rows, now).await?;
+            self.postpone_damaged(provider, &rows, now).await?;
         }
         Ok(queue)
     }
@@ -56,44 +61,56 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn queue_of(&self, ids: &[AutoCertificateId], now: Moment) -> Result<Vec<DueAutoCertificate>, StoreError> {
-        let rows =
-            self.query(queue_of()).bind(documents::of_ids(ids)).bind(now.micros()).fetch_all(&self.0.pool).await?;
-        self.readable(&rows, read_due)
+    pub async fn queue_for_ids(
+        &self,
+        ids: &[AutoCertificateId],
+        now: Moment,
+    ) -> Result<Vec<DueAutoCertificate>, StoreError> {
+        let rows = self
+            .query(queue_for_ids_sql())
+            .bind(documents::ids_to_json(ids))
+            .bind(now.micros())
+            .fetch_all(&self.0.pool)
+            .await?;
+        self.read_undamaged(&rows, read_due)
     }
 
     /// Keeps these back, unless they were woken or taken up since they were looked at.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_back(&self, held: &[(DueAutoCertificate, Deferral)], now: Moment) -> Result<(), StoreError> {
+    pub async fn defer_due(&self, held: &[(DueAutoCertificate, Deferral)], now: Moment) -> Result<(), StoreError> {
         if held.is_empty() {
             return Ok(());
         }
         // Rows are locked in the order of their ids everywhere, so that no two transactions wait for each other.
         let mut in_order: Vec<&(DueAutoCertificate, Deferral)> = held.iter().collect();
         in_order.sort_by_key(|(due, _)| due.auto_certificate.id.to_string());
-        self.retrying(|| Box::pin(self.keep_back_in_order(&in_order, now))).await
+        self.retry_deadlocks(|| Box::pin(self.defer_due_in_order(&in_order, now))).await
     }
 
     /// The earliest moment behind `now` at which something that nobody works on is to be looked at.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn earliest_look(&self, now: Moment) -> Result<Option<Moment>, StoreError> {
+    pub async fn earliest_check(&self, now: Moment) -> Result<Option<Moment>, StoreError> {
         let row = self.query(EARLIEST).bind(now.micros()).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).moment("next_look")).transpose()
+        row.map(|row| RowReader::new(&row, TABLE).moment("next_look")).transpose()
     }
 }
 
 impl Store {
-    async fn keep_back_in_order(&self, held: &[&(DueAutoCertificate, Deferral)], now: Moment) -> Result<(), StoreError> {
+    async fn defer_due_in_order(
+        &self,
+        held: &[&(DueAutoCertificate, Deferral)],
+        now: Moment,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         for (due, hold) in held {
             let mut standing = due.auto_certificate.standing.clone();
-            standing.hold = Some(hold.clone());
-            let next_look = plan(&standing, now).next_look.min(now + LONGEST_LOOK_AHEAD);
-            self.query(KEEP_BACK)
+            standing.deferral = Some(hold.clone());
+            let next_look = plan_renewal(&standing, now).next_check.min(now + MAX_PLANNED_AHEAD);
+            self.query(DEFER)
                 .bind(due.auto_certificate.id.to_string())
                 .bind(due.wakes)
                 .bind(hold.until.micros())
@@ -110,13 +127,13 @@ impl Store {
 
 impl Store {
     /// Damaged rows would stay due, and many of them would fill the whole beginning of the queue.
-    async fn put_damaged_off(&self, provider: ProviderId, rows: &[AnyRow], now: Moment) -> Result<(), StoreError> {
+    async fn postpone_damaged(&self, provider: ProviderId, rows: &[AnyRow], now: Moment) -> Result<(), StoreError> {
         for row in rows.iter().filter(|row| read_due(row).is_err()) {
-            let Some(id) = self.unless_damaged(Record::new(row, TABLE).text("id"))? else { continue };
-            self.query(PUT_OFF)
+            let Some(id) = self.ok_unless_damaged(RowReader::new(row, TABLE).text("id"))? else { continue };
+            self.query(POSTPONE)
                 .bind(id)
                 .bind(provider.to_string())
-                .bind((now + BETWEEN_LOOKS_AT_DAMAGED).micros())
+                .bind((now + DAMAGED_RECHECK_INTERVAL).micros())
                 .execute(&self.0.pool)
                 .await?;
         }
@@ -125,13 +142,16 @@ impl Store {
 }
 
 fn read_due(row: &AnyRow) -> Result<DueAutoCertificate, StoreError> {
-    Ok(DueAutoCertificate { auto_certificate: auto_certificates::read(row)?, wakes: Record::new(row, TABLE).number("wakes")? })
+    Ok(DueAutoCertificate {
+        auto_certificate: auto_certificates::read(row)?,
+        wakes: RowReader::new(row, TABLE).number("wakes")?,
+    })
 }
 
 /// The most urgent first: what is revoked, then the least time left; one without a certificate counts as if it had a day
 /// left, so that many new ones do not let an old one lapse. The page is chosen before other columns are
 /// read.
-pub(super) fn queue() -> String {
+pub(super) fn queue_sql() -> String {
     format!(
         "SELECT {COLUMNS}, a.wakes FROM (SELECT a.id AS page_id, {URGENCY} AS urgency FROM auto_certificates a \
          WHERE a.provider_id = $1 AND a.next_look <= $2 AND {FREE} ORDER BY urgency, a.next_look, a.id LIMIT $3) page \
@@ -140,7 +160,7 @@ pub(super) fn queue() -> String {
 }
 
 /// The database orders them, so that no comparison can read the clock: it is bound once.
-pub(super) fn queue_of() -> String {
+pub(super) fn queue_for_ids_sql() -> String {
     format!(
         "SELECT {COLUMNS}, a.wakes FROM @listed1 listed CROSS JOIN auto_certificates a \
          WHERE a.id = listed.value AND {FREE} ORDER BY {URGENCY}, a.next_look, a.id"
@@ -154,14 +174,14 @@ const URGENCY: &str = concat!(
     newest!("not_after"),
     ", $2 + 86400000000) END"
 );
-const PUT_OFF: &str =
+const POSTPONE: &str =
     concat!("UPDATE auto_certificates SET next_look = $3 WHERE id = $1 AND provider_id = $2 AND ", free!());
 /// A person may mend it.
-const BETWEEN_LOOKS_AT_DAMAGED: Duration = Duration::HOUR;
+const DAMAGED_RECHECK_INTERVAL: Duration = Duration::HOUR;
 const FREE: &str = free!();
-pub(super) const IN_DEMAND: &str =
+pub(super) const PROVIDERS_WITH_DUE_WORK: &str =
     concat!("SELECT DISTINCT provider_id AS id FROM auto_certificates WHERE next_look <= $1 AND ", free!());
-const KEEP_BACK: &str = concat!(
+const DEFER: &str = concat!(
     "UPDATE auto_certificates SET held_until = $3, held_by = $4, next_look = $5, held_kind = $6 WHERE id = $1 AND wakes = $2 AND ",
     free!(),
     // A provider that has answered meanwhile would end no hold that comes behind it.

@@ -20,7 +20,7 @@ impl Store {
     pub async fn check_writable(&self) -> Result<(), StoreError> {
         let mut probe = self.0.write_probe.0.lock().await;
         if let Some((at, found)) = &*probe {
-            let is_fresh = at.elapsed() < if found.is_some() { FAULT_LASTS } else { SUCCESS_LASTS };
+            let is_fresh = at.elapsed() < if found.is_some() { FAULT_TTL } else { SUCCESS_TTL };
             match (found, self.0.pool.outage()) {
                 (Some(fault), Some(_)) if is_fresh => return Err(StoreError::Unavailable(fault.clone())),
                 (None, None) if is_fresh => return self.check_readable().await,
@@ -37,7 +37,7 @@ impl Store {
     }
 
     async fn check_readable(&self) -> Result<(), StoreError> {
-        self.query("SELECT id FROM write_probes WHERE id = $1").bind(PROBE).fetch_optional(&self.0.pool).await?;
+        self.query("SELECT id FROM write_probes WHERE id = $1").bind(PROBE_ROW_ID).fetch_optional(&self.0.pool).await?;
         Ok(())
     }
 
@@ -49,11 +49,11 @@ impl Store {
     /// After a fault as many bytes as an issuance may write: on a full disk a small row may still find room in the log of
     /// SQLite.
     async fn write_probe_row(&self) -> Result<(), StoreError> {
-        let size = if self.0.pool.outage().is_some() { AFTER_FAULT } else { 0 };
+        let size = if self.0.pool.outage().is_some() { PROBE_SIZE_AFTER_FAULT } else { 0 };
         let mut value = vec![0; size];
         value.extend(self.now().micros().to_be_bytes());
         self.query("INSERT INTO write_probes (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = $2")
-            .bind(PROBE)
+            .bind(PROBE_ROW_ID)
             .bind(value)
             .execute(&self.0.pool)
             .await?;
@@ -61,7 +61,7 @@ impl Store {
     }
 }
 
-const SUCCESS_LASTS: Duration = Duration::from_secs(10);
-const FAULT_LASTS: Duration = Duration::from_secs(1);
-const AFTER_FAULT: usize = 64 * 1024;
-const PROBE: &str = "readiness";
+const SUCCESS_TTL: Duration = Duration::from_secs(10);
+const FAULT_TTL: Duration = Duration::from_secs(1);
+const PROBE_SIZE_AFTER_FAULT: usize = 64 * 1024;
+const PROBE_ROW_ID: &str = "readiness";

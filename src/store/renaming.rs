@@ -4,7 +4,7 @@ use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
 
 use crate::domain::resource::{Actor, ResourceName};
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{Store, StoreError};
 
 /// How a table's rows are renamed and read.
@@ -16,7 +16,7 @@ pub(super) struct Renaming<T> {
     /// Selects the row `$1`.
     pub(super) get: String,
     /// What else changes with a name, in the same transaction.
-    pub(super) follow: Option<&'static str>,
+    pub(super) follow_up: Option<&'static str>,
     /// Reads what is selected.
     pub(super) read: fn(&AnyRow) -> Result<T, StoreError>,
 }
@@ -46,7 +46,7 @@ impl Store {
             }
             return Ok(None);
         }
-        if let Some(follow) = how.follow {
+        if let Some(follow) = how.follow_up {
             self.query(follow).execute(&mut *transaction).await?;
         }
         let row = self.query(how.get).bind(id).fetch_one(&mut *transaction).await?;
@@ -63,7 +63,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let declared = format!("SELECT id, declared_key FROM {table} WHERE id = $1 AND declared_by IS NOT NULL");
         let row = self.query(declared).bind(id).fetch_optional(&mut **transaction).await?;
-        let key = row.map(|row| Record::new(&row, table).parsed("declared_key")).transpose()?;
+        let key = row.map(|row| RowReader::new(&row, table).parsed("declared_key")).transpose()?;
         key.map_or(Ok(()), |key| Err(StoreError::Declared(key)))
     }
 }

@@ -4,12 +4,12 @@ use crate::domain::id::{AutoCertificateId, CertificateId};
 use crate::domain::renewal_info::RenewalInfo;
 use crate::domain::server_url::ServerUrl;
 use crate::store::documents;
-use crate::store::row::Record;
-use crate::store::{Lease, Store, StoreError};
+use crate::store::row::RowReader;
+use crate::store::{AutoCertificateLease, Store, StoreError};
 
 /// The newest certificate that was issued for an auto-certificate, as its CA knows it.
 #[derive(Clone, Debug)]
-pub struct NewestIssued {
+pub struct NewestIssuedCertificate {
     /// Its identity.
     pub id: CertificateId,
     /// The certificate, PEM.
@@ -23,14 +23,14 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn newest_issued(&self, id: AutoCertificateId) -> Result<Option<NewestIssued>, StoreError> {
+    pub async fn newest_issued(&self, id: AutoCertificateId) -> Result<Option<NewestIssuedCertificate>, StoreError> {
         let Some(row) = self.query(NEWEST).bind(id.to_string()).fetch_optional(&self.0.pool).await? else {
             return Ok(None);
         };
-        let record = Record::new(&row, "certificates");
+        let record = RowReader::new(&row, "certificates");
         // The settings may have changed since; the transport refuses plain HTTP where it is no longer allowed.
         let server = record.optional_text("server")?.map(|server| ServerUrl::from_stored(&server));
-        Ok(Some(NewestIssued {
+        Ok(Some(NewestIssuedCertificate {
             id: record.parsed("id")?,
             certificate: record.text("certificate")?,
             server: server.transpose().map_err(|error| record.corrupt("server", error))?,
@@ -41,20 +41,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`], or where the database fails.
-    pub async fn keep_renewal_info(
+    pub async fn store_renewal_info(
         &self,
-        lease: &Lease,
+        lease: &AutoCertificateLease,
         certificate: CertificateId,
         info: &RenewalInfo,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        self.hold(&mut transaction, lease).await?;
+        self.ensure_held(&mut transaction, lease).await?;
         self.query(
             "UPDATE certificates SET renewal_info = $3, ask_anew = 0 WHERE id = $1 AND auto_certificate_id = $2",
         )
         .bind(certificate.to_string())
         .bind(lease.id.to_string())
-        .bind(documents::renewal_info::of_renewal_info(info))
+        .bind(documents::renewal_info::renewal_info_to_json(info))
         .execute(&mut *transaction)
         .await?;
         Ok(transaction.commit().await?)

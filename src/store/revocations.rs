@@ -13,20 +13,20 @@ use crate::domain::moment::Moment;
 use crate::domain::revocation::{Revocation, RevocationReason};
 use crate::domain::serial_number::SerialNumber;
 use crate::store::certificates::TABLE;
-use crate::store::lease::fenced;
-use crate::store::row::Record;
-use crate::store::work::LONGEST_LOOK_AHEAD;
-use crate::store::{LEASE, Store, StoreError, declared, documents};
+use crate::store::claims::MAX_PLANNED_AHEAD;
+use crate::store::lease::check_fence;
+use crate::store::row::RowReader;
+use crate::store::{LEASE_DURATION, Store, StoreError, declared, documents};
 
 /// What became of the wish for a revocation.
 #[derive(Clone, Debug)]
-pub enum RevocationRequest {
+pub enum RevocationRequestOutcome {
     /// It is stored, and claimed for whoever asked.
-    Wished(Box<RevocationClaim>),
+    Stored(Box<RevocationClaim>),
     /// The CA had carried one out before.
-    Done(Revocation),
+    AlreadyRevoked(Revocation),
     /// It was not issued here, so that no account of ours can revoke it.
-    Uploaded,
+    NotIssuedHere,
     /// There is no such certificate.
     Missing,
 }
@@ -61,17 +61,19 @@ impl Store {
         &self,
         id: CertificateId,
         reason: RevocationReason,
-    ) -> Result<RevocationRequest, StoreError> {
+    ) -> Result<RevocationRequestOutcome, StoreError> {
         let mut transaction = self.begin().await?;
         let locked = self.query(LOCK).bind(id.to_string()).execute(&mut *transaction).await?;
         if locked.rows_affected() == 0 {
-            return Ok(RevocationRequest::Missing);
+            return Ok(RevocationRequestOutcome::Missing);
         }
-        let Some(Asked { auto_certificate, leaf, revocation }) = self.asked(&mut transaction, id).await? else {
-            return Ok(RevocationRequest::Uploaded);
+        let Some(RevocationTarget { auto_certificate, leaf, revocation }) =
+            self.load_revocation_target(&mut transaction, id).await?
+        else {
+            return Ok(RevocationRequestOutcome::NotIssuedHere);
         };
         if reason == RevocationReason::KeyCompromise {
-            self.note_compromised(&mut transaction, leaf.key_fingerprint()).await?;
+            self.store_compromised_key(&mut transaction, leaf.key_fingerprint()).await?;
         }
         self.query(REPLACE)
             .bind(auto_certificate.to_string())
@@ -80,19 +82,19 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         let request = match revocation {
-            Some(done) if done.done.is_some() => RevocationRequest::Done(done),
+            Some(done) if done.done_at.is_some() => RevocationRequestOutcome::AlreadyRevoked(done),
             earlier => {
-                let requested = earlier.map_or_else(|| self.now(), |earlier| earlier.requested);
-                let wish = Revocation::wished(reason, requested);
-                let until = self.now() + CLAIMED;
-                self.query(WISH)
+                let requested = earlier.map_or_else(|| self.now(), |earlier| earlier.requested_at);
+                let wish = Revocation::new(reason, requested);
+                let until = self.now() + CLAIM_DURATION;
+                self.query(REQUEST)
                     .bind(id.to_string())
-                    .bind(documents::revocation::of_revocation(&wish))
+                    .bind(documents::revocation::revocation_to_json(&wish))
                     .bind(until.micros())
                     .execute(&mut *transaction)
                     .await?;
                 let claim = self.read_revocation_claim(&mut transaction, &id.to_string()).await?;
-                RevocationRequest::Wished(Box::new(claim))
+                RevocationRequestOutcome::Stored(Box::new(claim))
             }
         };
         transaction.commit().await?;
@@ -108,15 +110,15 @@ impl Store {
         let rows = self
             .query(CLAIM_DUE)
             .bind(now.micros())
-            .bind((self.now() + CLAIMED).micros())
+            .bind((self.now() + CLAIM_DURATION).micros())
             .bind(i64::from(limit))
             .fetch_all(&mut *transaction)
             .await?;
         let mut claims = Vec::with_capacity(rows.len());
         for row in &rows {
-            let id = Record::new(row, TABLE).text("id")?;
+            let id = RowReader::new(row, TABLE).text("id")?;
             // The claim of a damaged row lapses, and it is looked at again then.
-            claims.extend(self.unless_damaged(self.read_revocation_claim(&mut transaction, &id).await)?);
+            claims.extend(self.ok_unless_damaged(self.read_revocation_claim(&mut transaction, &id).await)?);
         }
         transaction.commit().await?;
         Ok(claims)
@@ -126,11 +128,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn revocation_done(&self, claim: &RevocationClaim, now: Moment) -> Result<Revocation, StoreError> {
-        let revocation = claim.revocation.clone().carried_out(now);
+    pub async fn record_revocation_done(&self, claim: &RevocationClaim, now: Moment) -> Result<Revocation, StoreError> {
+        let revocation = claim.revocation.clone().with_done(now);
         self.query(DONE)
             .bind(claim.certificate.to_string())
-            .bind(documents::revocation::of_revocation(&revocation))
+            .bind(documents::revocation::revocation_to_json(&revocation))
             .execute(&self.0.pool)
             .await?;
         Ok(revocation)
@@ -141,37 +143,37 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::LostLease`] where somebody else has the claim by now, or where the database fails.
-    pub async fn record_revocation_trouble(
+    pub async fn record_revocation_failure_streak(
         &self,
         claim: &RevocationClaim,
         trouble: FailureStreak,
     ) -> Result<Revocation, StoreError> {
         let again = trouble.clone().within(claim.leaf.not_after);
-        let next_look = again.as_ref().map(|again| again.next_try.min(self.now() + LONGEST_LOOK_AHEAD));
-        let revocation = claim.revocation.clone().failed(again.unwrap_or(trouble));
+        let next_look = again.as_ref().map(|again| again.next_try.min(self.now() + MAX_PLANNED_AHEAD));
+        let revocation = claim.revocation.clone().with_failure_streak(again.unwrap_or(trouble));
         let stored = self
-            .query(RECORD_TROUBLE)
+            .query(RECORD_FAILURE_STREAK)
             .bind(claim.certificate.to_string())
             .bind(claim.until.micros())
-            .bind(documents::revocation::of_revocation(&revocation))
+            .bind(documents::revocation::revocation_to_json(&revocation))
             .bind(next_look.map(Moment::micros))
             .execute(&self.0.pool)
             .await?;
-        fenced(stored.rows_affected())?;
+        check_fence(stored.rows_affected())?;
         Ok(revocation)
     }
 
     /// Makes the revocations due that wait for a person; says how many.
-    pub(super) async fn look_again_at_revocations(&self) -> Result<u64, StoreError> {
+    pub(super) async fn recheck_revocations(&self) -> Result<u64, StoreError> {
         let mut waiting = 0;
         // What is due by then, or claimed, is tried anyway.
-        for row in self.query(WAITING).bind((self.now() + CLAIMED).micros()).fetch_all(&self.0.pool).await? {
-            let record = Record::new(&row, TABLE);
-            let revocation = self.unless_damaged(record.revocation("revocation"))?;
-            let trouble = revocation.flatten().and_then(|revocation| revocation.trouble);
+        for row in self.query(WAITING).bind((self.now() + CLAIM_DURATION).micros()).fetch_all(&self.0.pool).await? {
+            let record = RowReader::new(&row, TABLE);
+            let revocation = self.ok_unless_damaged(record.revocation("revocation"))?;
+            let trouble = revocation.flatten().and_then(|revocation| revocation.failure_streak);
             if trouble.is_some_and(|trouble| trouble.last.disposition == Disposition::Operator) {
                 let look = self
-                    .query(LOOK_AGAIN)
+                    .query(RECHECK)
                     .bind(record.text("id")?)
                     .bind(record.moment("revocation_look")?.micros())
                     .bind(self.now().micros());
@@ -185,9 +187,9 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn earliest_revocation_look(&self) -> Result<Option<Moment>, StoreError> {
+    pub async fn earliest_revocation_check(&self) -> Result<Option<Moment>, StoreError> {
         let row = self.query(EARLIEST).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).moment("revocation_look")).transpose()
+        row.map(|row| RowReader::new(&row, TABLE).moment("revocation_look")).transpose()
     }
 
     /// The certificate of this auto-certificate that the CA is still to revoke; of several the newest.
@@ -196,7 +198,7 @@ impl Store {
     /// Where the database fails.
     pub async fn certificate_to_revoke(&self, of: AutoCertificateId) -> Result<Option<CertificateId>, StoreError> {
         let row = self.query(TO_REVOKE).bind(of.to_string()).fetch_optional(&self.0.pool).await?;
-        row.map(|row| Record::new(&row, TABLE).parsed("id")).transpose()
+        row.map(|row| RowReader::new(&row, TABLE).parsed("id")).transpose()
     }
 
     /// The certificates with this serial number: more than one where several CAs use it, or one was uploaded as well.
@@ -207,16 +209,16 @@ impl Store {
         // People ask rarely, and no index knows what is inside a certificate.
         let (mut found, mut after) = (Vec::new(), String::new());
         loop {
-            let rows = self.query(PAGE).bind(after).bind(AT_ONCE).fetch_all(&self.0.pool).await?;
+            let rows = self.query(PAGE).bind(after).bind(BATCH_SIZE).fetch_all(&self.0.pool).await?;
             for row in &rows {
-                let record = Record::new(row, TABLE);
+                let record = RowReader::new(row, TABLE);
                 let leaf = Leaf::from_pem(&record.text("certificate")?);
                 if leaf.is_ok_and(|leaf| leaf.serial_number.parse().as_ref() == Ok(serial)) {
                     found.push(record.parsed("id")?);
                 }
             }
             let Some(last) = rows.last() else { return Ok(found) };
-            after = Record::new(last, TABLE).text("id")?;
+            after = RowReader::new(last, TABLE).text("id")?;
         }
     }
 }
@@ -236,34 +238,42 @@ impl Store {
     }
 
     /// Keeps a key from being used ever again. Attempts that would are ended, and begun anew with another one.
-    async fn note_compromised(&self, transaction: &mut Transaction, key: KeyFingerprint) -> Result<(), StoreError> {
+    async fn store_compromised_key(
+        &self,
+        transaction: &mut Transaction,
+        key: KeyFingerprint,
+    ) -> Result<(), StoreError> {
         let now = self.now();
-        self.query(NOTE).bind(key.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
+        self.query(INSERT_COMPROMISED_KEY).bind(key.to_string()).bind(now.micros()).execute(&mut **transaction).await?;
         for row in self.query(REQUESTS).fetch_all(&mut **transaction).await? {
-            let record = Record::new(&row, "attempts");
-            if KeyFingerprint::of_request(&record.bytes("csr")?) == Some(key) {
+            let record = RowReader::new(&row, "attempts");
+            if KeyFingerprint::from_csr(&record.bytes("csr")?) == Some(key) {
                 let id = record.parsed("auto_certificate_id")?;
                 let failure = Failure::restart("its key became known to others; another one is made");
-                self.query(declared::LOOK_ANEW)
+                self.query(declared::RECHECK)
                     .bind(record.text("auto_certificate_id")?)
                     .bind(now.micros())
                     .execute(&mut **transaction)
                     .await?;
                 self.end_open_attempt(transaction, id, &failure).await?;
-                self.free_records(transaction, id, now).await?;
+                self.schedule_record_removal(transaction, id, now).await?;
             }
         }
         Ok(())
     }
 
     /// What a wish is about; nothing where it was not issued here.
-    async fn asked(&self, transaction: &mut Transaction, id: CertificateId) -> Result<Option<Asked>, StoreError> {
+    async fn load_revocation_target(
+        &self,
+        transaction: &mut Transaction,
+        id: CertificateId,
+    ) -> Result<Option<RevocationTarget>, StoreError> {
         let row = self.query(GET).bind(id.to_string()).fetch_one(&mut **transaction).await?;
-        let record = Record::new(&row, TABLE);
+        let record = RowReader::new(&row, TABLE);
         let Some(auto_certificate) = record.optional_parsed("auto_certificate_id")? else { return Ok(None) };
         let leaf =
             Leaf::from_pem(&record.text("certificate")?).map_err(|error| record.corrupt("certificate", error))?;
-        Ok(Some(Asked { auto_certificate, leaf, revocation: record.revocation("revocation")? }))
+        Ok(Some(RevocationTarget { auto_certificate, leaf, revocation: record.revocation("revocation")? }))
     }
 
     async fn read_revocation_claim(
@@ -272,7 +282,7 @@ impl Store {
         id: &str,
     ) -> Result<RevocationClaim, StoreError> {
         let row = self.query(GET).bind(id.to_owned()).fetch_one(&mut **transaction).await?;
-        let record = Record::new(&row, TABLE);
+        let record = RowReader::new(&row, TABLE);
         let pem = record.text("certificate")?;
         Ok(RevocationClaim {
             certificate: record.parsed("id")?,
@@ -280,28 +290,28 @@ impl Store {
             provider: record.optional_parsed("provider_id")?,
             leaf: Leaf::from_pem(&pem).map_err(|error| record.corrupt("certificate", error))?,
             pem,
-            revocation: record.known("revocation", record.revocation("revocation")?)?,
+            revocation: record.require_known("revocation", record.revocation("revocation")?)?,
             until: record.moment("revocation_look")?,
         })
     }
 }
 
 /// The certificate that a wish is about.
-struct Asked {
+struct RevocationTarget {
     auto_certificate: AutoCertificateId,
     leaf: Leaf,
     revocation: Option<Revocation>,
 }
 
 /// How long a claim lasts.
-const CLAIMED: time::Duration = time::Duration::seconds(LEASE.as_secs().cast_signed());
+const CLAIM_DURATION: time::Duration = time::Duration::seconds(LEASE_DURATION.as_secs().cast_signed());
 const LOCK: &str = "UPDATE certificates SET revocation = revocation WHERE id = $1";
 /// What was issued by an older version does not say by whom: then its auto-certificate does.
 const GET: &str = "\
     SELECT c.id, c.auto_certificate_id, c.certificate, c.revocation, c.revocation_look, COALESCE(c.provider_id, \
     (SELECT a.provider_id FROM auto_certificates a WHERE a.id = c.auto_certificate_id)) AS provider_id \
     FROM certificates c WHERE c.id = $1";
-const WISH: &str = "UPDATE certificates SET revocation = $2, revocation_look = $3 WHERE id = $1";
+const REQUEST: &str = "UPDATE certificates SET revocation = $2, revocation_look = $3 WHERE id = $1";
 /// What kept its auto-certificate from a new one before is no reason to wait now: a person asked.
 const REPLACE: &str = "\
     UPDATE auto_certificates SET trouble = NULL, held_until = NULL, held_by = NULL, next_look = $3, wakes = wakes + 1 \
@@ -316,18 +326,19 @@ pub(super) const CLAIM_DUE: &str = "\
     RETURNING id";
 const DONE: &str = "\
     UPDATE certificates SET revocation = $2, revocation_look = NULL WHERE id = $1 AND revocation_look IS NOT NULL";
-const RECORD_TROUBLE: &str =
+const RECORD_FAILURE_STREAK: &str =
     "UPDATE certificates SET revocation = $3, revocation_look = $4 WHERE id = $1 AND revocation_look = $2";
 pub(super) const WAITING: &str = "SELECT id, revocation, revocation_look FROM certificates WHERE revocation_look > $1";
-const LOOK_AGAIN: &str = "UPDATE certificates SET revocation_look = $3 WHERE id = $1 AND revocation_look = $2";
+const RECHECK: &str = "UPDATE certificates SET revocation_look = $3 WHERE id = $1 AND revocation_look = $2";
 pub(super) const EARLIEST: &str = "\
     SELECT id, revocation_look FROM certificates WHERE revocation_look IS NOT NULL ORDER BY revocation_look LIMIT 1";
 pub(super) const TO_REVOKE: &str = "\
     SELECT id FROM certificates WHERE auto_certificate_id = $1 AND revocation_look IS NOT NULL \
     ORDER BY created_at DESC, id DESC LIMIT 1";
 pub(super) const PAGE: &str = "SELECT id, certificate FROM certificates WHERE id > $1 ORDER BY id LIMIT $2";
-const AT_ONCE: i64 = 500;
-const NOTE: &str = "INSERT INTO compromised_keys (id, noted_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+const BATCH_SIZE: i64 = 500;
+const INSERT_COMPROMISED_KEY: &str =
+    "INSERT INTO compromised_keys (id, noted_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 const COMPROMISED: &str = "SELECT id FROM compromised_keys WHERE id = $1";
 /// Few attempts are open at a time, and fewer of them have a key.
 pub(super) const REQUESTS: &str =

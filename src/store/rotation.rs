@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sqlx::Row;
 
 use crate::store::key_check::KEY_CHECK;
-use crate::store::row::Record;
-use crate::store::seal::{SealedLocation, prefix};
+use crate::store::row::RowReader;
+use crate::store::seal::{SealedLocation, envelope_prefix};
 use crate::store::{Store, StoreError};
 
 /// How far a rotation is.
@@ -28,10 +28,13 @@ impl Store {
     /// # Errors
     /// Where the key file cannot be replaced, a value cannot be opened or the database fails; what is sealed anew stays
     /// so, and the next call goes on.
-    pub async fn rotate_master_key(&self, mut progress: impl FnMut(RotationProgress)) -> Result<RotationProgress, StoreError> {
+    pub async fn rotate_master_key(
+        &self,
+        mut progress: impl FnMut(RotationProgress),
+    ) -> Result<RotationProgress, StoreError> {
         let _lock = self.0.keys.lock_for_rotation()?;
         self.0.keys.reload()?;
-        if self.key_of_check().await? == Some(self.0.keys.active().id.clone()) {
+        if self.check_value_key_id().await? == Some(self.0.keys.active().id.clone()) {
             self.0.keys.add_active()?;
         }
         let mut resealed = RotationProgress::default();
@@ -51,32 +54,32 @@ impl Store {
     }
 
     async fn count_older(&self, column: SealedColumn) -> Result<u64, StoreError> {
-        let active = prefix(&self.0.keys.active());
+        let active = envelope_prefix(&self.0.keys.active());
         let row = self
             .query(column.sql("SELECT COUNT(*) AS older FROM @table WHERE substr(@column, 1, $1) <> $2"))
-            .bind(length(&active))
+            .bind(prefix_length(&active))
             .bind(active)
             .fetch_one(&self.0.pool)
             .await?;
-        Record::new(&row, column.table).count("older")
+        RowReader::new(&row, column.table).count("older")
     }
 
     /// Seals the next rows behind `last` anew; nothing where none are left.
-    async fn reseal_batch(&self, column: SealedColumn, last: &str) -> Result<Option<Batch>, StoreError> {
-        let active = prefix(&self.0.keys.active());
+    async fn reseal_batch(&self, column: SealedColumn, last: &str) -> Result<Option<ResealedBatch>, StoreError> {
+        let active = envelope_prefix(&self.0.keys.active());
         let mut transaction = self.begin().await?;
         let rows = self
             .query(column.sql(NEXT_ROWS))
-            .bind(length(&active))
+            .bind(prefix_length(&active))
             .bind(active)
             .bind(last.to_owned())
-            .bind(BATCH)
+            .bind(BATCH_SIZE)
             .fetch_all(&mut *transaction)
             .await?;
         let mut batch = None;
         for row in &rows {
             let id: String = row.try_get("id")?;
-            let sealed = Record::new(row, column.table).bytes("sealed")?;
+            let sealed = RowReader::new(row, column.table).bytes("sealed")?;
             let place = SealedLocation { table: column.table, column: column.column, row: &id };
             let secret = self.0.keys.open(place, &sealed)?;
             // What was written meanwhile is newer than what was read.
@@ -87,7 +90,7 @@ impl Store {
                 .bind(self.0.keys.seal(place, &secret)?)
                 .execute(&mut *transaction)
                 .await?;
-            let batch = batch.get_or_insert(Batch { resealed: 0, last: String::new() });
+            let batch = batch.get_or_insert(ResealedBatch { resealed: 0, last: String::new() });
             batch.resealed += written.rows_affected();
             batch.last = id;
         }
@@ -100,7 +103,7 @@ impl Store {
         let keys = self.0.keys.keys();
         let mut kept = Vec::with_capacity(keys.len());
         for (age, key) in keys.iter().enumerate() {
-            if age < KEYS_KEPT || self.is_used(&prefix(key)).await? {
+            if age < MAX_KEYS || self.is_used(&envelope_prefix(key)).await? {
                 kept.push(Arc::clone(key));
             }
         }
@@ -114,7 +117,7 @@ impl Store {
         for column in SEALED {
             let row = self
                 .query(column.sql("SELECT id FROM @table WHERE substr(@column, 1, $1) = $2 LIMIT 1"))
-                .bind(length(prefix))
+                .bind(prefix_length(prefix))
                 .bind(prefix.to_vec())
                 .fetch_optional(&self.0.pool)
                 .await?;
@@ -126,7 +129,7 @@ impl Store {
     }
 }
 
-struct Batch {
+struct ResealedBatch {
     resealed: u64,
     last: String,
 }
@@ -145,7 +148,7 @@ impl SealedColumn {
     }
 }
 
-fn length(prefix: &[u8]) -> i32 {
+fn prefix_length(prefix: &[u8]) -> i32 {
     i32::try_from(prefix.len()).unwrap_or(i32::MAX)
 }
 
@@ -161,6 +164,6 @@ pub(super) const SEALED: [SealedColumn; 7] = [
 ];
 const NEXT_ROWS: &str = "\
     SELECT id, @column AS sealed FROM @table WHERE substr(@column, 1, $1) <> $2 AND id > $3 ORDER BY id LIMIT $4";
-const BATCH: i64 = 50;
+const BATCH_SIZE: i64 = 50;
 /// The active key and the one before it.
-const KEYS_KEPT: usize = 2;
+const MAX_KEYS: usize = 2;

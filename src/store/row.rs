@@ -12,12 +12,12 @@ use crate::domain::resource::{Actor, Audit, ResourceName};
 use crate::store::StoreError;
 
 /// A row of a table. Every SELECT names the row's `id` among its columns.
-pub(super) struct Record<'r> {
+pub(super) struct RowReader<'r> {
     row: &'r AnyRow,
     table: &'static str,
 }
 
-impl<'r> Record<'r> {
+impl<'r> RowReader<'r> {
     pub(super) const fn new(row: &'r AnyRow, table: &'static str) -> Self {
         Self { row, table }
     }
@@ -36,7 +36,7 @@ impl<'r> Record<'r> {
 
     /// A count, which is never negative.
     pub(super) fn count<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
-        self.known(column, T::try_from(self.number(column)?).ok())
+        self.require_known(column, T::try_from(self.number(column)?).ok())
     }
 
     pub(super) fn flag(&self, column: &'static str) -> Result<bool, StoreError> {
@@ -81,7 +81,7 @@ impl<'r> Record<'r> {
     }
 
     /// What was made of the value, where the value has a meaning.
-    pub(super) fn known<T>(&self, column: &'static str, value: Option<T>) -> Result<T, StoreError> {
+    pub(super) fn require_known<T>(&self, column: &'static str, value: Option<T>) -> Result<T, StoreError> {
         value.ok_or_else(|| StoreError::CorruptRow { table: self.table, column, row: self.id(), source: None })
     }
 

@@ -27,13 +27,13 @@ impl KeyRing {
             .cipher
             .seal_in_place_append_tag(Aad::from(place.to_string()), &mut text)
             .map_err(|_| KeyError::Cipher)?;
-        Ok([prefix(&key).as_slice(), nonce.as_ref(), &text].concat())
+        Ok([envelope_prefix(&key).as_slice(), nonce.as_ref(), &text].concat())
     }
 
     /// Opens a sealed value at its place.
     pub(super) fn open(&self, place: SealedLocation<'_>, sealed: &[u8]) -> Result<SecretString, KeyError> {
         let unreadable = || KeyError::Unreadable { place: place.to_string() };
-        let (id, rest) = split(sealed).ok_or_else(unreadable)?;
+        let (id, rest) = split_envelope(sealed).ok_or_else(unreadable)?;
         let (nonce, text) = rest.split_at_checked(NONCE_LEN).ok_or_else(unreadable)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| unreadable())?;
         let mut text = Zeroizing::new(text.to_vec());
@@ -45,14 +45,14 @@ impl KeyRing {
 }
 
 /// How everything begins that is sealed under this key.
-pub(super) fn prefix(key: &MasterKey) -> Vec<u8> {
+pub(super) fn envelope_prefix(key: &MasterKey) -> Vec<u8> {
     let length = u8::try_from(key.id.len()).unwrap_or(u8::MAX);
-    [&[VERSION, length], key.id.as_bytes()].concat()
+    [&[ENVELOPE_VERSION, length], key.id.as_bytes()].concat()
 }
 
 /// The id of the key that a value is sealed under, and what follows it.
-pub(super) fn split(sealed: &[u8]) -> Option<(&str, &[u8])> {
-    let [VERSION, length, rest @ ..] = sealed else { return None };
+pub(super) fn split_envelope(sealed: &[u8]) -> Option<(&str, &[u8])> {
+    let [ENVELOPE_VERSION, length, rest @ ..] = sealed else { return None };
     let (id, rest) = rest.split_at_checked(usize::from(*length))?;
     std::str::from_utf8(id).ok().map(|id| (id, rest))
 }
@@ -63,4 +63,4 @@ impl std::fmt::Display for SealedLocation<'_> {
     }
 }
 
-const VERSION: u8 = 1;
+const ENVELOPE_VERSION: u8 = 1;

@@ -13,9 +13,9 @@ use crate::domain::name::{DnsName, RequestedName};
 use crate::domain::resource::{Actor, ResourceName};
 use crate::domain::server_url::ServerUrl;
 use crate::store::auto_certificates::TABLE;
-use crate::store::certificates::Source;
+use crate::store::certificates::CertificateSource;
 use crate::store::providers;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 use crate::store::{RegisteredAccount, Store, StoreError, accounts};
 
 /// What is to be taken over.
@@ -40,7 +40,7 @@ pub struct Takeover {
 }
 
 impl Takeover {
-    fn wish(&self, provider: ProviderId) -> NewAutoCertificate {
+    fn to_new_auto_certificate(&self, provider: ProviderId) -> NewAutoCertificate {
         NewAutoCertificate {
             name: self.name.clone(),
             provider,
@@ -56,7 +56,7 @@ impl Takeover {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TakeoverOutcome {
     /// It is there now.
-    New {
+    Created {
         /// The auto-certificate.
         auto_certificate: AutoCertificateId,
         /// Its provider.
@@ -65,7 +65,7 @@ pub enum TakeoverOutcome {
     /// It was there, and has a newer certificate now.
     Newer(AutoCertificateId),
     /// It was there, with this certificate or a newer one.
-    Present(AutoCertificateId),
+    AlreadyPresent(AutoCertificateId),
     /// An auto-certificate of the same name is there for other names.
     OtherNames(AutoCertificateId),
     /// Nobody says whom the CA shall write to, and the store knows no provider, or several, at this server.
@@ -94,7 +94,7 @@ impl Store {
     /// Where the database fails.
     pub async fn take_over(&self, wanted: &Takeover, by: &Actor, limit: u32) -> Result<TakeoverOutcome, StoreError> {
         let mut transaction = self.begin().await?;
-        let taken = self.take_over_within(&mut transaction, wanted, by, limit).await?;
+        let taken = self.take_over_in(&mut transaction, wanted, by, limit).await?;
         transaction.commit().await?;
         Ok(taken)
     }
@@ -103,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn rehearse_takeovers(
+    pub async fn dry_run_takeovers(
         &self,
         wanted: &[&Takeover],
         by: &Actor,
@@ -112,13 +112,13 @@ impl Store {
         let mut transaction = self.begin().await?;
         let mut taken = Vec::with_capacity(wanted.len());
         for one in wanted {
-            taken.push(self.take_over_within(&mut transaction, one, by, limit).await?);
+            taken.push(self.take_over_in(&mut transaction, one, by, limit).await?);
         }
         transaction.rollback().await?;
         Ok(taken)
     }
 
-    async fn take_over_within(
+    async fn take_over_in(
         &self,
         transaction: &mut Transaction,
         wanted: &Takeover,
@@ -133,34 +133,40 @@ impl Store {
                 allowed => allowed?,
             }
         }
-        if let Some(present) = self.present(transaction, wanted).await? {
-            return self.freshen(transaction, wanted, present, by).await;
+        if let Some(present) = self.find_existing(transaction, wanted).await? {
+            return self.update_existing(transaction, wanted, present, by).await;
         }
-        if self.count_of_clients(transaction, TABLE).await? >= u64::from(limit) {
+        if self.count_made_by_clients(transaction, TABLE).await? >= u64::from(limit) {
             return Ok(TakeoverOutcome::LimitReached);
         }
-        let Some(provider) = self.provider_for(transaction, wanted, by).await? else {
+        let Some(provider) = self.find_or_create_provider(transaction, wanted, by).await? else {
             return Ok(TakeoverOutcome::NoContact);
         };
         // The plan looks at it at once, and goes on from the certificate that it has.
-        let auto_certificate = self.insert_auto_certificate(transaction, &wanted.wish(provider.id), by).await?;
+        let auto_certificate =
+            self.insert_auto_certificate(transaction, &wanted.to_new_auto_certificate(provider.id), by).await?;
         if let Some(certificate) = &wanted.certificate {
-            self.insert_in_use(transaction, auto_certificate, wanted.common_name.sent(), certificate, by).await?;
+            self.insert_newest_certificate(transaction, auto_certificate, wanted.common_name.sent(), certificate, by)
+                .await?;
         }
-        Ok(TakeoverOutcome::New { auto_certificate, provider })
+        Ok(TakeoverOutcome::Created { auto_certificate, provider })
     }
 
     /// The auto-certificate of this name.
-    async fn present(&self, transaction: &mut Transaction, wanted: &Takeover) -> Result<Option<Present>, StoreError> {
-        let rows = self.query(NAMED).bind(wanted.name.to_string()).fetch_all(&mut **transaction).await?;
+    async fn find_existing(
+        &self,
+        transaction: &mut Transaction,
+        wanted: &Takeover,
+    ) -> Result<Option<ExistingAutoCertificate>, StoreError> {
+        let rows = self.query(BY_NAME).bind(wanted.name.to_string()).fetch_all(&mut **transaction).await?;
         let mut others = None;
         for row in &rows {
-            let record = Record::new(row, TABLE);
+            let record = RowReader::new(row, TABLE);
             let common_name: RequestedName = record.parsed("common_name")?;
             let names = record.texts::<RequestedName>("subject_alternative_names")?;
             let same_names = sorted_names(&common_name, &names)
                 == sorted_names(&wanted.common_name, &wanted.subject_alternative_names);
-            let present = Present { id: record.parsed("id")?, common_name, same_names };
+            let present = ExistingAutoCertificate { id: record.parsed("id")?, common_name, same_names };
             if present.same_names {
                 return Ok(Some(present));
             }
@@ -170,42 +176,42 @@ impl Store {
     }
 
     /// Adds the certificate to an auto-certificate that is there, where it is newer than what that has.
-    async fn freshen(
+    async fn update_existing(
         &self,
         transaction: &mut Transaction,
         wanted: &Takeover,
-        present: Present,
+        present: ExistingAutoCertificate,
         by: &Actor,
     ) -> Result<TakeoverOutcome, StoreError> {
         if !present.same_names {
             return Ok(TakeoverOutcome::OtherNames(present.id));
         }
-        let Some(certificate) = &wanted.certificate else { return Ok(TakeoverOutcome::Present(present.id)) };
+        let Some(certificate) = &wanted.certificate else { return Ok(TakeoverOutcome::AlreadyPresent(present.id)) };
         let newest = self.query(NEWEST).bind(present.id.to_string()).fetch_optional(&mut **transaction).await?;
         if let Some(newest) = newest {
-            let record = Record::new(&newest, "certificates");
+            let record = RowReader::new(&newest, "certificates");
             let pem = record.text("certificate")?;
             let newest = Leaf::from_pem(&pem).map_err(|error| record.corrupt("certificate", error))?;
             if newest.not_before >= certificate.leaf.not_before {
-                return Ok(TakeoverOutcome::Present(present.id));
+                return Ok(TakeoverOutcome::AlreadyPresent(present.id));
             }
         }
-        self.insert_in_use(transaction, present.id, present.common_name.sent(), certificate, by).await?;
+        self.insert_newest_certificate(transaction, present.id, present.common_name.sent(), certificate, by).await?;
         Ok(TakeoverOutcome::Newer(present.id))
     }
 
     /// The provider with this server and contact, made where there is none.
-    async fn provider_for(
+    async fn find_or_create_provider(
         &self,
         transaction: &mut Transaction,
         wanted: &Takeover,
         by: &Actor,
     ) -> Result<Option<TakeoverProvider>, StoreError> {
         let server = wanted.server.to_string();
-        let rows = self.query(PROVIDERS_AT).bind(server.clone()).fetch_all(&mut **transaction).await?;
+        let rows = self.query(PROVIDERS_BY_SERVER).bind(server.clone()).fetch_all(&mut **transaction).await?;
         let mut found = Vec::new();
         for row in &rows {
-            let record = Record::new(row, providers::TABLE);
+            let record = RowReader::new(row, providers::TABLE);
             let email: Email = record.parsed("email")?;
             if wanted.email.as_ref().is_none_or(|wanted| *wanted == email) {
                 let account_url = record.optional_text("account_url")?;
@@ -221,8 +227,9 @@ impl Store {
         let id = ProviderId::from(self.0.randomness.uuid());
         let account = wanted.account.as_ref();
         let place = id.to_string();
-        let sealed =
-            account.map(|account| self.0.keys.seal(accounts::credentials(&place), &account.credentials)).transpose()?;
+        let sealed = account
+            .map(|account| self.0.keys.seal(accounts::credentials_location(&place), &account.credentials))
+            .transpose()?;
         let account_url = account.map(|account| account.url.clone());
         let now = self.now().micros();
         self.query(INSERT_PROVIDER)
@@ -243,7 +250,7 @@ impl Store {
     }
 
     /// Stores a certificate as the newest one of an auto-certificate.
-    async fn insert_in_use(
+    async fn insert_newest_certificate(
         &self,
         transaction: &mut Transaction,
         auto_certificate: AutoCertificateId,
@@ -252,10 +259,10 @@ impl Store {
         by: &Actor,
     ) -> Result<(), StoreError> {
         let now = self.now();
-        let created = now.max(self.after_newest(transaction, auto_certificate).await?);
-        let source = Source { auto_certificate: Some(auto_certificate), provider: None, common_name };
+        let created = now.max(self.next_creation_moment(transaction, auto_certificate).await?);
+        let source = CertificateSource { auto_certificate: Some(auto_certificate), provider: None, common_name };
         self.insert_certificate(transaction, certificate, source, by, created).await?;
-        self.query(HAS_ISSUED)
+        self.query(RECORD_ISSUED)
             .bind(auto_certificate.to_string())
             .bind(certificate.leaf.not_before.min(now).micros())
             .bind(now.micros())
@@ -266,7 +273,7 @@ impl Store {
 }
 
 /// An auto-certificate that is there already.
-struct Present {
+struct ExistingAutoCertificate {
     id: AutoCertificateId,
     common_name: RequestedName,
     same_names: bool,
@@ -286,16 +293,17 @@ fn provider_name(server: &str, email: &Email) -> String {
     name.parse::<ResourceName>().map_or_else(|_| email.to_string(), |name| name.to_string())
 }
 
-const NAMED: &str = "\
+const BY_NAME: &str = "\
     SELECT id, common_name, subject_alternative_names FROM auto_certificates \
     WHERE name = $1 AND deleted_at IS NULL ORDER BY created_at, id";
 const NEWEST: &str = "\
     SELECT id, certificate FROM certificates WHERE auto_certificate_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
 /// A takeover is rare, and providers are few.
-const PROVIDERS_AT: &str = "SELECT id, email, account_url FROM providers WHERE server = $1 ORDER BY created_at, id";
+const PROVIDERS_BY_SERVER: &str =
+    "SELECT id, email, account_url FROM providers WHERE server = $1 ORDER BY created_at, id";
 const INSERT_PROVIDER: &str = "\
     INSERT INTO providers (id, name, email, server, account_url, account_credentials, next_look, lease_epoch, \
     created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $8, $9, $10)";
-const HAS_ISSUED: &str = "\
+const RECORD_ISSUED: &str = "\
     UPDATE auto_certificates SET last_issued = $2, trouble = NULL, next_look = $3, wakes = wakes + 1 WHERE id = $1";

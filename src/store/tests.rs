@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::{Row, SqlSafeStr};
 
 use super::*;
-use crate::domain::state::State;
+use crate::domain::state::ResourceState;
 use crate::runtime::clock::SystemClock;
 use crate::store::listing::Conditions;
 
@@ -30,15 +30,15 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         providers::USERS.to_owned(),
         providers::SOME_USERS.to_owned(),
         accounts::CLAIM_DUE.to_owned(),
-        auto_certificates::get(),
-        auto_certificates::list(),
+        auto_certificates::get_sql(),
+        auto_certificates::list_sql(),
         listed(&auto_certificates::LISTED, &["common_name_form"]),
-        auto_certificates::list_after(),
-        auto_certificates::get_listed(),
+        auto_certificates::list_after_sql(),
+        auto_certificates::get_listed_sql(),
         auto_certificates::MATCHING.to_owned(),
         certificates::GET.to_owned(),
-        certificates::list(),
-        providers::list(),
+        certificates::list_sql(),
+        providers::list_sql(),
         listing::TOTAL.to_owned(),
         listed(&auto_certificates::LISTED, &["name"]),
         listed(&auto_certificates::LISTED, &["provider_id"]),
@@ -47,8 +47,9 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         listed(&certificates::LISTED, &["name"]),
         listed(&certificates::LISTED, &["common_name_form"]),
         listed(&providers::LISTED, &["name"]),
-        providers::LISTED
-            .page(&providers::ProviderFilter { states: vec![State::Failed], ..Default::default() }.conditions()),
+        providers::LISTED.page_sql(
+            &providers::ProviderFilter { states: vec![ResourceState::Failed], ..Default::default() }.conditions(),
+        ),
         listed(&certificates::LISTED, &["auto_certificate_id"]),
         listed(&certificates::LISTED, &["auto_certificate_id", "common_name_form"]),
         certificates::REMOVE_EXPIRED.to_owned(),
@@ -56,50 +57,50 @@ async fn what_is_narrowed_is_searched_by_an_index() {
         progress::LOCK_ALL.to_owned(),
         progress::REQUEST_ALL.to_owned(),
         progress::LOCK_DELIVERIES.to_owned(),
-        work::AT_WORK.to_owned(),
-        work::DUE.to_owned(),
-        queue::IN_DEMAND.to_owned(),
-        queue::queue(),
-        queue::queue_of(),
-        unserved::candidates(),
+        claims::AT_WORK.to_owned(),
+        claims::DUE.to_owned(),
+        queue::PROVIDERS_WITH_DUE_WORK.to_owned(),
+        queue::queue_sql(),
+        queue::queue_for_ids_sql(),
+        not_in_service::candidates_sql(),
         breakers::RUNNING.to_owned(),
-        breakers::LINE.to_owned(),
-        breakers::WAITS.to_owned(),
-        breakers::LET_GO.to_owned(),
-        breakers::FORGET_TROUBLE.to_owned(),
+        breakers::COUNT_DEFERRED_BY_LIMIT.to_owned(),
+        breakers::DEFERRED_BY_CAUSE.to_owned(),
+        breakers::END_DEFERRALS.to_owned(),
+        breakers::CLEAR_FAILURE_STREAKS.to_owned(),
         renewal_infos::NEWEST.to_owned(),
-        work::MEND[0].1.to_owned(),
-        work::MEND[0].2.to_owned(),
-        work::MEND[1].1.to_owned(),
-        work::MEND[1].2.to_owned(),
-        work::MEND[2].1.to_owned(),
-        work::MEND[2].2.to_owned(),
-        work::MEND[3].1.to_owned(),
-        work::MEND[3].2.to_owned(),
-        work::MEND[4].1.to_owned(),
-        work::MEND[4].2.to_owned(),
+        claims::REPAIRS[0].1.to_owned(),
+        claims::REPAIRS[0].2.to_owned(),
+        claims::REPAIRS[1].1.to_owned(),
+        claims::REPAIRS[1].2.to_owned(),
+        claims::REPAIRS[2].1.to_owned(),
+        claims::REPAIRS[2].2.to_owned(),
+        claims::REPAIRS[3].1.to_owned(),
+        claims::REPAIRS[3].2.to_owned(),
+        claims::REPAIRS[4].1.to_owned(),
+        claims::REPAIRS[4].2.to_owned(),
         revocations::CLAIM_DUE.to_owned(),
         revocations::TO_REVOKE.to_owned(),
         revocations::WAITING.to_owned(),
         revocations::PAGE.to_owned(),
         deliveries::CLAIM_DUE.to_owned(),
         deliveries::EARLIEST.to_owned(),
-        deliveries::of_auto_certificates(),
+        deliveries::by_auto_certificates_sql(),
         deliveries::REQUEST_DELIVERIES.to_owned(),
         deliveries::WAKE.to_owned(),
-        roster::PRESENT.to_owned(),
-        roster::FORGET.to_owned(),
-        roster::REMOVE_TARGETS.to_owned(),
+        assignments::ASSIGNED.to_owned(),
+        assignments::FORGET.to_owned(),
+        assignments::REMOVE_TARGETS.to_owned(),
         attempts::GET_OPEN.to_owned(),
-        journal::list(),
-        journal::strays(),
-        journal::EARLIEST_STRAY.to_owned(),
+        journal::list_sql(),
+        journal::orphaned_records_sql(),
+        journal::EARLIEST_ORPHAN.to_owned(),
         journal::FORGET_IF_NEEDED.to_owned(),
-        journal::IN_THE_WAY.to_owned(),
-        journal::PUT_OFF.to_owned(),
-        ledger::OF_SCOPE.to_owned(),
-        ledger::FORGET_SETTLED.to_owned(),
-        declared::AT_WORK.to_owned(),
+        journal::RUNNING_REMOVAL.to_owned(),
+        journal::POSTPONE.to_owned(),
+        rate_limit_ledger::BY_SCOPE.to_owned(),
+        rate_limit_ledger::FORGET_RECOVERED.to_owned(),
+        declared::WITH_OPEN_ATTEMPT.to_owned(),
         tokens::LIST_NAMED.to_owned(),
     ] {
         let steps = plan(&store, &statement).await;
@@ -116,18 +117,18 @@ async fn what_is_listed_whole_follows_an_index() {
         listed(&providers::LISTED, &[]),
         accounts::EARLIEST.to_owned(),
         listed(&auto_certificates::LISTED, &[]),
-        in_state(&[State::Available]),
-        in_state(&[State::Failed]),
-        in_state(&[State::Provisioning]),
-        in_state(&[State::Provisioning, State::Failed]),
-        in_state(&[State::Provisioning, State::Available]),
+        in_state(&[ResourceState::Available]),
+        in_state(&[ResourceState::Failed]),
+        in_state(&[ResourceState::Provisioning]),
+        in_state(&[ResourceState::Provisioning, ResourceState::Failed]),
+        in_state(&[ResourceState::Provisioning, ResourceState::Available]),
         listed(&certificates::LISTED, &[]),
-        unserved::list(),
-        unserved::count(),
-        deliveries::of_instance(),
+        not_in_service::list_sql(),
+        not_in_service::count_sql(),
+        deliveries::by_instance_sql(),
         queue::EARLIEST.to_owned(),
         lease::LEASE_OWNERS.to_owned(),
-        rehearsals::EARLIEST.to_owned(),
+        preflights::EARLIEST.to_owned(),
         revocations::EARLIEST.to_owned(),
         revocations::REQUESTS.to_owned(),
         declared::PROVIDERS.to_owned(),
@@ -143,13 +144,13 @@ async fn what_is_listed_whole_follows_an_index() {
 /// The statement that chooses a page of `table` by these columns.
 fn listed(table: &listing::ListedTable, columns: &[&'static str]) -> String {
     let narrowed = |conditions: Conditions, column: &&'static str| conditions.and_any(column, [String::new()]);
-    table.page(&columns.iter().fold(Conditions::default(), narrowed))
+    table.page_sql(&columns.iter().fold(Conditions::default(), narrowed))
 }
 
 /// The statement that chooses a page of auto-certificates by their state.
-fn in_state(states: &[State]) -> String {
+fn in_state(states: &[ResourceState]) -> String {
     let filter = auto_certificates::AutoCertificateFilter { states: states.to_vec(), ..Default::default() };
-    auto_certificates::LISTED.page(&filter.conditions(Moment::from_micros(0)))
+    auto_certificates::LISTED.page_sql(&filter.conditions(Moment::from_micros(0)))
 }
 
 /// Whether a step reads a table or an index from one end to the other. What a statement chose itself (a page, what is
@@ -170,25 +171,25 @@ async fn each_listing_follows_the_index_that_is_meant_for_it() {
         (listed(&auto_certificates::LISTED, &["name"]), "auto_certificates_by_name"),
         (listed(&auto_certificates::LISTED, &["provider_id"]), "auto_certificates_by_provider"),
         (listed(&auto_certificates::LISTED, &["key_algorithm"]), "auto_certificates_by_key_algorithm"),
-        (in_state(&[State::Available]), "COVERING INDEX auto_certificates_by_state"),
-        (in_state(&[State::Failed]), "COVERING INDEX auto_certificates_by_state"),
-        (in_state(&[State::Provisioning]), "COVERING INDEX auto_certificates_by_state"),
+        (in_state(&[ResourceState::Available]), "COVERING INDEX auto_certificates_by_state"),
+        (in_state(&[ResourceState::Failed]), "COVERING INDEX auto_certificates_by_state"),
+        (in_state(&[ResourceState::Provisioning]), "COVERING INDEX auto_certificates_by_state"),
         (listed(&certificates::LISTED, &[]), "certificates_in_order"),
         (listed(&certificates::LISTED, &["name"]), "certificates_by_name"),
         (listed(&providers::LISTED, &["name"]), "providers_by_name"),
         (listed(&certificates::LISTED, &["common_name_form"]), "certificates_by_form"),
         (listed(&certificates::LISTED, &["auto_certificate_id"]), "certificates_issued"),
         (listed(&providers::LISTED, &[]), "providers_in_order"),
-        (auto_certificates::list_after(), "COVERING INDEX auto_certificates_by_state"),
+        (auto_certificates::list_after_sql(), "COVERING INDEX auto_certificates_by_state"),
         (queue::EARLIEST.to_owned(), "auto_certificates_due"),
-        (work::DUE.to_owned(), "auto_certificates_due"),
-        (rehearsals::CLAIM.to_owned(), "auto_certificates_to_rehearse"),
-        (rehearsals::EARLIEST.to_owned(), "auto_certificates_to_rehearse"),
+        (claims::DUE.to_owned(), "auto_certificates_due"),
+        (preflights::CLAIM.to_owned(), "auto_certificates_to_rehearse"),
+        (preflights::EARLIEST.to_owned(), "auto_certificates_to_rehearse"),
     ] {
         let steps = plan(&store, &statement).await;
         assert!(steps.iter().any(|step| step.contains(index)), "{statement}: {steps:#?}");
     }
-    let steps = plan(&store, &certificates::list()).await;
+    let steps = plan(&store, &certificates::list_sql()).await;
     let newest = steps.iter().filter(|step| step.contains("SEARCH n USING")).collect::<Vec<_>>();
     assert!(newest.iter().any(|step| step.contains("certificates_issued")), "{steps:#?}");
 }

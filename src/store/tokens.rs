@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::domain::id::TokenId;
 use crate::domain::resource::ResourceName;
-use crate::domain::token::{TokenScope, Token};
-use crate::store::row::Record;
+use crate::domain::token::{ApiToken, TokenScope};
+use crate::store::row::RowReader;
 use crate::store::{KeyError, Store, StoreError};
 
 impl Store {
@@ -20,8 +20,12 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn create_token(&self, name: &ResourceName, scope: TokenScope) -> Result<(Token, SecretString), StoreError> {
-        let token = Token { id: self.0.randomness.uuid().into(), name: name.clone(), scope, created: self.now() };
+    pub async fn create_token(
+        &self,
+        name: &ResourceName,
+        scope: TokenScope,
+    ) -> Result<(ApiToken, SecretString), StoreError> {
+        let token = ApiToken { id: self.0.randomness.uuid().into(), name: name.clone(), scope, created: self.now() };
         let mut bytes = Zeroizing::new([0; SECRET_LENGTH]);
         aws_lc_rs::rand::fill(bytes.as_mut_slice()).map_err(|_| KeyError::Cipher)?;
         let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
@@ -29,7 +33,7 @@ impl Store {
             .bind(token.id.to_string())
             .bind(token.name.to_string())
             .bind(token.scope.as_str())
-            .bind(hash(&secret))
+            .bind(hash_secret(&secret))
             .bind(token.created.micros())
             .execute(&self.0.pool)
             .await?;
@@ -41,16 +45,16 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
-        self.readable(&self.query(LIST).fetch_all(&self.0.pool).await?, read)
+    pub async fn tokens(&self) -> Result<Vec<ApiToken>, StoreError> {
+        self.read_undamaged(&self.query(LIST).fetch_all(&self.0.pool).await?, read)
     }
 
     /// The tokens of this name, in the order of their making.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn tokens_named(&self, name: &ResourceName) -> Result<Vec<Token>, StoreError> {
-        self.readable(&self.query(LIST_NAMED).bind(name.to_string()).fetch_all(&self.0.pool).await?, read)
+    pub async fn tokens_named(&self, name: &ResourceName) -> Result<Vec<ApiToken>, StoreError> {
+        self.read_undamaged(&self.query(LIST_NAMED).bind(name.to_string()).fetch_all(&self.0.pool).await?, read)
     }
 
     /// Revokes a token at once; `false` where there is none.
@@ -66,37 +70,37 @@ impl Store {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn authenticate(&self, text: &str) -> Result<Option<Token>, StoreError> {
-        let Some((id, secret)) = split(text) else { return Ok(None) };
+    pub async fn authenticate(&self, text: &str) -> Result<Option<ApiToken>, StoreError> {
+        let Some((id, secret)) = split_token(text) else { return Ok(None) };
         let row = self
             .query("SELECT id, name, scope, created_at, secret_hash FROM tokens WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&self.0.pool)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let stored = Record::new(&row, TABLE).bytes("secret_hash")?;
-        match verify_slices_are_equal(&stored, &hash(secret)) {
+        let stored = RowReader::new(&row, TABLE).bytes("secret_hash")?;
+        match verify_slices_are_equal(&stored, &hash_secret(secret)) {
             Ok(()) => read(&row).map(Some),
             Err(_) => Ok(None),
         }
     }
 }
 
-fn split(text: &str) -> Option<(TokenId, &str)> {
+fn split_token(text: &str) -> Option<(TokenId, &str)> {
     let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
     id.parse().ok().map(|id| (id, secret))
 }
 
-fn hash(secret: &str) -> Vec<u8> {
+fn hash_secret(secret: &str) -> Vec<u8> {
     digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
 }
 
-fn read(row: &AnyRow) -> Result<Token, StoreError> {
-    let record = Record::new(row, TABLE);
-    Ok(Token {
+fn read(row: &AnyRow) -> Result<ApiToken, StoreError> {
+    let record = RowReader::new(row, TABLE);
+    Ok(ApiToken {
         id: record.parsed("id")?,
         name: record.name("name")?,
-        scope: record.known("scope", TokenScope::from_name(&record.text("scope")?))?,
+        scope: record.require_known("scope", TokenScope::from_name(&record.text("scope")?))?,
         created: record.moment("created_at")?,
     })
 }

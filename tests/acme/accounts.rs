@@ -11,11 +11,11 @@ use autocertd_support::pebble::PebbleOptions;
 use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::stage::{Stage, binding, names};
+use crate::fixture::{Fixture, binding, names};
 
 #[tokio::test]
 async fn an_account_is_registered_in_two_steps() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let prepared = stage.client.prepare_registration(&stage.registration(None)).await.unwrap();
     assert_eq!(stage.proxy.count("new-account"), 0, "nothing is sent before the key can be stored");
     let pending = prepared.credentials().clone();
@@ -26,19 +26,19 @@ async fn an_account_is_registered_in_two_steps() {
     assert!(credentials.account_url().starts_with(&format!("{}/my-account/", stage.proxy.url())));
 
     let stored =
-        AccountCredentials::from_stored(SecretString::from(credentials.sealable().expose_secret().to_owned())).unwrap();
+        AccountCredentials::from_stored(SecretString::from(credentials.as_json().expose_secret().to_owned())).unwrap();
     assert_eq!(stored.account_url(), credentials.account_url());
     let account = stage.client.account(&stored).await.unwrap();
     account.new_order(&names(&["example.com"])).await.unwrap();
 
     let found = stage.client.recover_registration(&stage.server(), &pending).await.unwrap().unwrap();
     assert_eq!(found.account_url(), credentials.account_url());
-    assert_eq!(found.sealable().expose_secret(), credentials.sealable().expose_secret());
+    assert_eq!(found.as_json().expose_secret(), credentials.as_json().expose_secret());
 }
 
 #[tokio::test]
 async fn a_binding_is_sent_and_one_that_is_wrong_is_refused() {
-    let stage = Stage::start(bound()).await;
+    let stage = Fixture::start(bound()).await;
     stage.register(Some(binding(KEY_ID, KEY))).await.unwrap();
     // With any padding, and in the other alphabet.
     stage.register(Some(binding(KEY_ID, &format!("{KEY}==")))).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_binding_is_sent_and_one_that_is_wrong_is_refused() {
 
 #[tokio::test]
 async fn terms_that_nobody_accepted_are_told_with_their_url() {
-    let mut stage = Stage::start_trusting().await;
+    let mut stage = Fixture::start_trusting().await;
     stage.client = stage.client_with(|settings| settings.accept_terms_of_service = false);
     let error = stage.register(None).await.unwrap_err();
     assert!(matches!(error, AcmeError::TermsNotAccepted { .. }), "{error:?}");
@@ -74,7 +74,7 @@ async fn terms_that_nobody_accepted_are_told_with_their_url() {
 
 #[tokio::test]
 async fn a_crash_before_sending_leaves_the_binding_unused() {
-    let stage = Stage::start(bound()).await;
+    let stage = Fixture::start(bound()).await;
     let prepared = stage.client.prepare_registration(&stage.registration(Some(binding(KEY_ID, KEY)))).await.unwrap();
     let pending = prepared.credentials().clone();
     drop(prepared);
@@ -85,7 +85,7 @@ async fn a_crash_before_sending_leaves_the_binding_unused() {
 
 #[tokio::test]
 async fn a_crash_after_sending_finds_the_same_account() {
-    let stage = Stage::start(bound()).await;
+    let stage = Fixture::start(bound()).await;
     let prepared = stage.client.prepare_registration(&stage.registration(Some(binding(KEY_ID, KEY)))).await.unwrap();
     let pending = prepared.credentials().clone();
     stage.proxy.set_hook(Box::new(|request| match request.kind {
@@ -106,7 +106,7 @@ async fn a_crash_after_sending_finds_the_same_account() {
 
 #[tokio::test]
 async fn nothing_is_known_while_the_ca_does_not_answer() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let prepared = stage.client.prepare_registration(&stage.registration(None)).await.unwrap();
     stage.proxy.set_hook(Box::new(|_| Action::Cut));
     let error = stage.client.recover_registration(&stage.server(), prepared.credentials()).await.unwrap_err();
@@ -115,7 +115,7 @@ async fn nothing_is_known_while_the_ca_does_not_answer() {
 
 #[tokio::test]
 async fn a_bad_nonce_at_registration_is_left_to_the_caller() {
-    let stage = Stage::start(PebbleOptions { nonce_reject: 100, ..PebbleOptions::default() }).await;
+    let stage = Fixture::start(PebbleOptions { nonce_reject: 100, ..PebbleOptions::default() }).await;
     let prepared = stage.client.prepare_registration(&stage.registration(None)).await.unwrap();
     let error = stage.client.send_registration(prepared).await.unwrap_err();
     assert!(matches!(error, AcmeError::BadNonce), "{error:?}");
@@ -130,7 +130,7 @@ async fn no_secret_reaches_a_log_or_a_debug_form() {
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
 
-    let stage = Stage::start(bound()).await;
+    let stage = Fixture::start(bound()).await;
     let registration = stage.registration(Some(binding(KEY_ID, KEY)));
     let prepared = stage.client.prepare_registration(&registration).await.unwrap();
     let pending = prepared.credentials().clone();
@@ -149,9 +149,9 @@ async fn no_secret_reaches_a_log_or_a_debug_form() {
 
 #[tokio::test]
 async fn a_new_contact_is_told_under_the_same_account() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
-    account.tell_contact(&"new@example.com".parse().unwrap()).await.unwrap();
+    account.update_contact(&"new@example.com".parse().unwrap()).await.unwrap();
     let told = stage.proxy.requests().into_iter().rfind(|request| request.kind == "account").unwrap();
     assert_eq!(told.payload.unwrap(), serde_json::json!({ "contact": ["mailto:new@example.com"] }));
 
@@ -159,7 +159,7 @@ async fn a_new_contact_is_told_under_the_same_account() {
         "account" => Action::Respond(400, HeaderMap::new(), INVALID_CONTACT.into()),
         _ => Action::Pass,
     }));
-    let failure = Failure::from(account.tell_contact(&"new@example.com".parse().unwrap()).await.unwrap_err());
+    let failure = Failure::from(account.update_contact(&"new@example.com".parse().unwrap()).await.unwrap_err());
     assert_eq!(failure.disposition, Disposition::Operator, "{failure}");
     assert!(failure.message.contains("refused to take the new contact"), "{failure}");
 }

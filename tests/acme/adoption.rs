@@ -1,7 +1,7 @@
 //! Accounts of other ACME clients, carried in by their keys. The other client is a small one of this file's own.
 
 use autocertd::acme::ProblemKind;
-use autocertd::domain::provider::{AdoptionOutcome, CarriedAccount};
+use autocertd::domain::provider::{AdoptionOutcome, ImportedAccount};
 use autocertd_support::fault_proxy::Action;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -14,12 +14,12 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
-use crate::registry::Registry;
-use crate::stage::Stage;
+use crate::fixture::Fixture;
+use crate::registrar_fixture::RegistrarFixture;
 
 #[tokio::test]
 async fn an_account_on_p256_is_used_as_it_is() {
-    let registry = Registry::new(Stage::start_trusting().await).await;
+    let registry = RegistrarFixture::new(Fixture::start_trusting().await).await;
     let key = ForeignKey::generate(&PKCS_ECDSA_P256_SHA256);
     let url = key.register(&registry).await;
     let adopted = registry.registrar.adopt(registry.provider, &carried(&key.pem)).await.unwrap();
@@ -27,7 +27,7 @@ async fn an_account_on_p256_is_used_as_it_is() {
     assert_eq!(registry.provider().await.account_url, Some(url));
     assert!(registry.can_order(&registry.credentials().await).await);
     assert_eq!(registry.stage.proxy.count("key-change"), 0);
-    assert_eq!(registry.store.earliest_provider_look().await.unwrap(), None, "nothing is left to register");
+    assert_eq!(registry.store.earliest_provider_check().await.unwrap(), None, "nothing is left to register");
     registry.registrar.roll_over(registry.provider).await.unwrap();
     assert!(registry.can_order(&registry.credentials().await).await);
 }
@@ -35,7 +35,7 @@ async fn an_account_on_p256_is_used_as_it_is() {
 #[tokio::test]
 async fn an_account_with_another_key_gets_one_of_ours_by_a_single_change() {
     for algorithm in [&PKCS_RSA_SHA256, &PKCS_ECDSA_P384_SHA384] {
-        let registry = Registry::new(Stage::start_trusting().await).await;
+        let registry = RegistrarFixture::new(Fixture::start_trusting().await).await;
         let key = ForeignKey::generate(algorithm);
         let url = key.register(&registry).await;
         let adopted = registry.registrar.adopt(registry.provider, &carried(&key.pem)).await.unwrap();
@@ -49,7 +49,7 @@ async fn an_account_with_another_key_gets_one_of_ours_by_a_single_change() {
 
 #[tokio::test]
 async fn certbots_web_key_is_read() {
-    let registry = Registry::new(Stage::start_trusting().await).await;
+    let registry = RegistrarFixture::new(Fixture::start_trusting().await).await;
     let key = ForeignKey::generate(&PKCS_RSA_SHA256);
     let url = key.register(&registry).await;
     let adopted = registry.registrar.adopt(registry.provider, &carried(&key.private_jwk())).await.unwrap();
@@ -59,7 +59,7 @@ async fn certbots_web_key_is_read() {
 
 #[tokio::test]
 async fn another_account_is_replaced_only_where_a_person_says_so() {
-    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let registry = RegistrarFixture::registered(Fixture::start_trusting().await).await;
     let own = registry.credentials().await;
     let key = ForeignKey::generate(&PKCS_RSA_SHA256);
     let url = key.register(&registry).await;
@@ -68,7 +68,7 @@ async fn another_account_is_replaced_only_where_a_person_says_so() {
         assert!(stop.to_string().contains(words), "{stop}");
     }
     assert!(key.is_known(&registry).await, "nothing was changed");
-    let replacing = CarriedAccount { replaces: true, ..carried(&key.pem) };
+    let replacing = ImportedAccount { replaces: true, ..carried(&key.pem) };
     registry.registrar.adopt(registry.provider, &replacing).await.unwrap();
     assert_eq!(registry.credentials().await.account_url(), url);
     assert!(registry.can_order(&registry.credentials().await).await);
@@ -77,12 +77,12 @@ async fn another_account_is_replaced_only_where_a_person_says_so() {
 
 #[tokio::test]
 async fn a_carried_account_that_is_unknown_does_not_cost_the_present_one() {
-    let registry = Registry::registered(Stage::start_trusting().await).await;
+    let registry = RegistrarFixture::registered(Fixture::start_trusting().await).await;
     let own = registry.credentials().await;
     let key = ForeignKey::generate(&PKCS_RSA_SHA256);
     key.register(&registry).await;
     registry.refuse("key-change", 400, "accountDoesNotExist");
-    let replacing = CarriedAccount { replaces: true, ..carried(&key.pem) };
+    let replacing = ImportedAccount { replaces: true, ..carried(&key.pem) };
     let stop = registry.registrar.adopt(registry.provider, &replacing).await.unwrap_err();
     assert!(stop.to_string().contains("no longer knows the account"), "{stop}");
     let provider = registry.provider().await;
@@ -92,7 +92,7 @@ async fn a_carried_account_that_is_unknown_does_not_cost_the_present_one() {
 
 #[tokio::test]
 async fn an_adoption_whose_answer_is_lost_is_carried_through() {
-    let registry = Registry::new(Stage::start_trusting().await).await;
+    let registry = RegistrarFixture::new(Fixture::start_trusting().await).await;
     let key = ForeignKey::generate(&PKCS_RSA_SHA256);
     let url = key.register(&registry).await;
     registry.meet("key-change", || Action::KillAfter(Box::new(|| {})));
@@ -103,12 +103,12 @@ async fn an_adoption_whose_answer_is_lost_is_carried_through() {
 
 #[tokio::test]
 async fn an_adoption_that_was_cut_off_is_found_at_the_next_use() {
-    let registry = Registry::new(Stage::start_trusting().await).await;
+    let registry = RegistrarFixture::new(Fixture::start_trusting().await).await;
     let key = ForeignKey::generate(&PKCS_RSA_SHA256);
     let url = key.register(&registry).await;
     let lease = registry.lease().await;
     let (client, server) = (&registry.stage.client, registry.stage.server());
-    let old = autocertd::acme::AccountKey::read(&key.pem).unwrap();
+    let old = autocertd::acme::AccountKey::parse(&key.pem).unwrap();
     let prepared = client.prepare_key_change(&server, &url, old).await.unwrap();
     registry.store.store_key_change(&lease, prepared.credentials()).await.unwrap();
     client.send_key_change(&prepared).await.unwrap();
@@ -122,10 +122,10 @@ async fn an_adoption_that_was_cut_off_is_found_at_the_next_use() {
 
 #[tokio::test]
 async fn a_known_url_is_checked_against_the_key() {
-    let registry = Registry::new(Stage::start_trusting().await).await;
+    let registry = RegistrarFixture::new(Fixture::start_trusting().await).await;
     let (key, other) = (ForeignKey::generate(&PKCS_ECDSA_P256_SHA256), ForeignKey::generate(&PKCS_ECDSA_P256_SHA256));
     let (url, other_url) = (key.register(&registry).await, other.register(&registry).await);
-    let known = |url: &str| CarriedAccount { url: Some(url.to_owned()), ..carried(&key.pem) };
+    let known = |url: &str| ImportedAccount { url: Some(url.to_owned()), ..carried(&key.pem) };
     registry.registrar.adopt(registry.provider, &known(&other_url)).await.unwrap_err();
     assert!(registry.provider().await.account_url.is_none());
     let adopted = registry.registrar.adopt(registry.provider, &known(&url)).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_known_url_is_checked_against_the_key() {
 
 #[tokio::test]
 async fn keys_without_a_living_account_are_refused() {
-    let registry = Registry::new(Stage::start_trusting().await).await;
+    let registry = RegistrarFixture::new(Fixture::start_trusting().await).await;
     let key = ForeignKey::generate(&PKCS_RSA_SHA256);
     let stop = registry.registrar.adopt(registry.provider, &carried(&key.pem)).await.unwrap_err();
     assert!(stop.to_string().contains("knows no account with this key"), "{stop}");
@@ -151,8 +151,8 @@ async fn keys_without_a_living_account_are_refused() {
     assert!(!stop.to_string().contains(key.pem.lines().nth(1).unwrap()));
 }
 
-fn carried(key: &str) -> CarriedAccount {
-    CarriedAccount { key: key.to_owned().into(), url: None, replaces: false }
+fn carried(key: &str) -> ImportedAccount {
+    ImportedAccount { key: key.to_owned().into(), url: None, replaces: false }
 }
 
 /// A key of another client, which signs requests by itself.
@@ -171,18 +171,18 @@ impl ForeignKey {
         Self { pem, pkcs8, algorithm }
     }
 
-    async fn register(&self, registry: &Registry) -> String {
+    async fn register(&self, registry: &RegistrarFixture) -> String {
         let url = format!("{}/sign-me-up", registry.stage.proxy.url());
         let wish = json!({ "termsOfServiceAgreed": true, "contact": ["mailto:other@example.com"] });
         self.post(registry, &url, None, wish).await.unwrap()
     }
 
-    async fn is_known(&self, registry: &Registry) -> bool {
+    async fn is_known(&self, registry: &RegistrarFixture) -> bool {
         let url = format!("{}/sign-me-up", registry.stage.proxy.url());
         match self.post(registry, &url, None, json!({ "onlyReturnExisting": true })).await {
             Ok(_) => true,
             Err(problem) => {
-                assert_eq!(ProblemKind::of(problem["type"].as_str().unwrap()), ProblemKind::AccountDoesNotExist);
+                assert_eq!(ProblemKind::from_urn(problem["type"].as_str().unwrap()), ProblemKind::AccountDoesNotExist);
                 false
             }
         }
@@ -191,7 +191,7 @@ impl ForeignKey {
     /// Sends a signed request; gives the `Location` of the answer, or its problem.
     async fn post(
         &self,
-        registry: &Registry,
+        registry: &RegistrarFixture,
         url: &str,
         account: Option<&str>,
         payload: Value,

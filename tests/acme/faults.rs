@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use autocertd::acme::{AcmeError, Waiting};
-use autocertd::config::span::Span;
+use autocertd::acme::{AcmeError, AwaitedState};
+use autocertd::config::time_span::TimeSpan;
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::moment::Moment;
 use autocertd::runtime::clock::ManualClock;
@@ -15,11 +15,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::{Stage, answer_all, client, client_at, names, server, settings};
+use crate::fixture::{Fixture, answer_all, client, client_at, names, server, settings};
 
 #[tokio::test]
 async fn retry_after_in_seconds_as_a_date_and_without_is_kept() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let credentials = stage.register(None).await.unwrap();
     let now = Moment::from_micros(1_700_000_000_000_000);
     let clock = Arc::new(ManualClock::starting_at(now));
@@ -54,7 +54,7 @@ async fn retry_after_in_seconds_as_a_date_and_without_is_kept() {
 
 #[tokio::test]
 async fn a_paused_name_waits_for_a_person_and_gives_the_page_to_visit() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     stage.proxy.set_hook(on("new-order", || limited(429, PAUSED, None)));
     let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
@@ -70,7 +70,7 @@ async fn a_paused_name_waits_for_a_person_and_gives_the_page_to_visit() {
 
 #[tokio::test]
 async fn a_page_instead_of_a_problem_keeps_its_status_and_words() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     stage.proxy.set_hook(on("new-order", page));
     let error = account.new_order(&names(&["example.com"])).await.err().unwrap();
@@ -83,8 +83,8 @@ async fn a_page_instead_of_a_problem_keeps_its_status_and_words() {
 
 #[tokio::test]
 async fn a_long_pause_is_handed_to_the_caller_and_not_slept_through() {
-    let mut stage = Stage::start_trusting().await;
-    stage.client = stage.client_with(|settings| settings.poll_timeout = Span::seconds(5));
+    let mut stage = Fixture::start_trusting().await;
+    stage.client = stage.client_with(|settings| settings.poll_timeout = TimeSpan::seconds(5));
     let mut order = stage.account().await.new_order(&names(&["example.com"])).await.unwrap();
     let url = order.url();
     stage.proxy.set_hook(on("order", move || {
@@ -92,15 +92,15 @@ async fn a_long_pause_is_handed_to_the_caller_and_not_slept_through() {
         Action::Respond(200, headers([(RETRY_AFTER, "3600")]), body.into())
     }));
     let error = order.await_ready(&CancellationToken::new()).await.unwrap_err();
-    assert!(matches!(error, AcmeError::TooSlow { waiting: Waiting::Ready, .. }), "{error:?}");
+    assert!(matches!(error, AcmeError::PollTimedOut { waiting: AwaitedState::Ready, .. }), "{error:?}");
     assert!(matches!(error.disposition(), Disposition::Retry { not_before: Some(_) }));
     assert!(stage.proxy.count("order") <= 2, "one look, and perhaps one for what single names lack");
 }
 
 #[tokio::test]
 async fn an_order_that_is_never_done_is_given_up_for_now() {
-    let mut stage = Stage::start_trusting().await;
-    stage.client = stage.client_with(|settings| settings.poll_timeout = Span::millis(100));
+    let mut stage = Fixture::start_trusting().await;
+    stage.client = stage.client_with(|settings| settings.poll_timeout = TimeSpan::millis(100));
     let mut order = stage.account().await.new_order(&names(&["example.com"])).await.unwrap();
     let error = order.await_ready(&CancellationToken::new()).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::RETRY, "{error}");
@@ -108,8 +108,8 @@ async fn an_order_that_is_never_done_is_given_up_for_now() {
 
 #[tokio::test]
 async fn every_way_not_to_be_reached_is_told_apart() {
-    let mut stage = Stage::start_trusting().await;
-    stage.client = stage.client_with(|settings| settings.timeout = Span::millis(1_500));
+    let mut stage = Fixture::start_trusting().await;
+    stage.client = stage.client_with(|settings| settings.timeout = TimeSpan::millis(1_500));
     let account = stage.account().await;
     let faults: [(fn() -> Action, NetworkFault); 3] = [
         (|| Action::Cut, NetworkFault::Broken),
@@ -140,7 +140,7 @@ async fn every_way_not_to_be_reached_is_told_apart() {
 
 #[tokio::test]
 async fn plain_http_is_spoken_only_where_it_is_allowed() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let upstream_root_pem = Some(stage.pebble.root_pem().to_owned());
     let upstream = format!("https://{}", stage.pebble.address());
     let plain = FaultProxy::start(FaultProxyOptions { upstream, upstream_root_pem, tls: false }).await.unwrap();
@@ -158,7 +158,7 @@ async fn plain_http_is_spoken_only_where_it_is_allowed() {
 
 #[tokio::test]
 async fn a_directory_is_fetched_once_and_a_broken_one_not_kept() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     stage.proxy.set_hook(on("directory", page));
     let error = stage.register(None).await.unwrap_err();
     assert!(error.to_string().contains("could not show its directory: HTTP 503"), "{error}");
@@ -185,7 +185,7 @@ async fn a_directory_is_fetched_once_and_a_broken_one_not_kept() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     stage.proxy.set_hook(on("directory", || {
         Action::Respond(302, headers([(http::header::LOCATION, "https://elsewhere.example/")]), "".into())
     }));

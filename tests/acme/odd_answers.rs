@@ -3,18 +3,18 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use autocertd::acme::{AcmeError, ProblemKind};
-use autocertd_support::fault_proxy::{Action, Alteration, RequestInfo};
+use autocertd_support::fault_proxy::{Action, RequestInfo, ResponseAlteration};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::{Stage, answer_all, complete, csr, names};
+use crate::fixture::{Fixture, answer_all, complete, csr, names};
 
 #[tokio::test]
 async fn a_certificate_is_obtained_from_a_ca_whose_every_answer_is_odd() {
-    let mut stage = Stage::start_trusting().await;
+    let mut stage = Fixture::start_trusting().await;
     let refused = AtomicUsize::new(0);
     stage.proxy.set_hook(Box::new(move |request: &RequestInfo| {
         // Each kind of request meets a refused nonce once, in a problem full of nulls, without another nonce.
@@ -40,7 +40,7 @@ async fn a_certificate_is_obtained_from_a_ca_whose_every_answer_is_odd() {
 
 #[tokio::test]
 async fn an_error_beside_a_challenge_that_goes_on_is_no_failure() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     let wanted = names(&["example.com"]);
     for status in ["pending", "processing"] {
@@ -76,7 +76,7 @@ async fn an_error_beside_a_challenge_that_goes_on_is_no_failure() {
 
 #[tokio::test]
 async fn answers_without_a_body_are_as_good_as_their_status() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     stage.proxy.set_hook(Box::new(|request: &RequestInfo| match request.kind {
         "new-order" | "challenge" | "finalize" | "account" => Action::Alter(Box::new(|answer| {
@@ -89,12 +89,12 @@ async fn answers_without_a_body_are_as_good_as_their_status() {
     let wanted = names(&["example.com"]);
     let mut order = account.new_order(&wanted).await.unwrap();
     complete(&mut order, &wanted).await.unwrap();
-    account.tell_contact(&"other@example.com".parse().unwrap()).await.unwrap();
+    account.update_contact(&"other@example.com".parse().unwrap()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_chain_of_the_leaf_alone_is_one_certificate() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     stage.proxy.set_hook(Box::new(|request: &RequestInfo| match request.kind {
         "certificate" => Action::Alter(Box::new(|answer| {
@@ -112,7 +112,7 @@ async fn a_chain_of_the_leaf_alone_is_one_certificate() {
 
 #[tokio::test]
 async fn a_final_authorization_ends_its_order_in_words() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     for status in ["deactivated", "revoked", "expired"] {
         let mut order = account.new_order(&names(&["example.com", "*.example.com"])).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_final_authorization_ends_its_order_in_words() {
 }
 
 /// Makes an answer odd in every way that it can be, and still be understood.
-fn odd(kind: &'static str) -> Alteration {
+fn odd(kind: &'static str) -> ResponseAlteration {
     Box::new(move |answer: &mut Response<Bytes>| {
         if !answer.status().is_success() {
             return;
@@ -210,7 +210,7 @@ fn make_odd(kind: &str, document: &mut Value) {
     }
 }
 
-fn changed(change: impl Fn(&mut Value) + Send + 'static) -> Alteration {
+fn changed(change: impl Fn(&mut Value) + Send + 'static) -> ResponseAlteration {
     Box::new(move |answer: &mut Response<Bytes>| {
         let mut document: Value = serde_json::from_slice(answer.body()).unwrap();
         change(&mut document);

@@ -8,16 +8,16 @@ use autocertd_support::pebble::PebbleOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::challenge_dns::ChallengeDns;
-use crate::stage::{Stage, answer_all, complete, csr, names};
+use crate::fixture::{Fixture, answer_all, complete, csr, names};
 
 #[tokio::test]
 async fn a_name_and_its_wildcard_are_proven_by_two_records_of_one_name() {
     let dns = ChallengeDns::start().await;
-    let stage = Stage::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
+    let stage = Fixture::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
     let names = names(&["example.com", "*.example.com"]);
     let mut order = stage.account().await.new_order(&names).await.unwrap();
     assert_eq!(order.state(), OrderState::Pending);
-    let authorizations = order.authorizations().await.unwrap();
+    let authorizations = order.load_authorizations().await.unwrap();
     assert_eq!(authorizations.len(), 2);
     assert_eq!(authorizations.iter().filter(|authorization| authorization.wildcard).count(), 1);
     for authorization in &authorizations {
@@ -30,25 +30,26 @@ async fn a_name_and_its_wildcard_are_proven_by_two_records_of_one_name() {
 
 #[tokio::test]
 async fn half_of_all_nonces_refused_is_no_obstacle() {
-    let stage = Stage::start(PebbleOptions { nonce_reject: 50, always_valid: true, ..PebbleOptions::default() }).await;
+    let stage =
+        Fixture::start(PebbleOptions { nonce_reject: 50, always_valid: true, ..PebbleOptions::default() }).await;
     let names = names(&["example.com", "example.org"]);
     let account = stage.account().await;
     let mut order = account.new_order(&names).await.unwrap();
     complete(&mut order, &names).await.unwrap();
-    let finished = account.order(&order.url()).await.unwrap().await_certificate(&CancellationToken::new()).await;
+    let finished = account.load_order(&order.url()).await.unwrap().await_certificate(&CancellationToken::new()).await;
     assert!(finished.is_ok());
 }
 
 #[tokio::test]
 async fn an_order_is_resumed_by_its_url_in_every_state() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let names = names(&["example.com"]);
     let credentials = stage.register(None).await.unwrap();
     let never = CancellationToken::new();
     let url = stage.client.account(&credentials).await.unwrap().new_order(&names).await.unwrap().url();
     let resumed = async || {
         let restarted = stage.client_with(|_| {});
-        restarted.account(&credentials).await.unwrap().order(&url).await.unwrap()
+        restarted.account(&credentials).await.unwrap().load_order(&url).await.unwrap()
     };
 
     let mut pending = resumed().await;
@@ -62,7 +63,7 @@ async fn an_order_is_resumed_by_its_url_in_every_state() {
     let mut ready = resumed().await;
     assert_eq!(ready.state(), OrderState::Ready);
     ready.await_ready(&never).await.unwrap();
-    assert_eq!(ready.authorizations().await.unwrap()[0].state, AuthorizationState::Valid);
+    assert_eq!(ready.load_authorizations().await.unwrap()[0].state, AuthorizationState::Valid);
     answer_all(&mut ready).await.unwrap();
     ready.finalize(&csr(&names)).await.unwrap();
 
@@ -83,9 +84,9 @@ async fn an_order_is_resumed_by_its_url_in_every_state() {
 
 #[tokio::test]
 async fn a_second_answer_to_a_challenge_is_harmless() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let mut order = stage.account().await.new_order(&names(&["example.com"])).await.unwrap();
-    let authorizations = order.authorizations().await.unwrap();
+    let authorizations = order.load_authorizations().await.unwrap();
     order.answer(&authorizations[0], ChallengeKind::Dns01).await.unwrap();
     order.answer(&authorizations[0], ChallengeKind::Dns01).await.unwrap();
     assert_eq!(stage.proxy.count("challenge"), 2, "the second answer was sent, and refused by the CA");
@@ -94,7 +95,8 @@ async fn a_second_answer_to_a_challenge_is_harmless() {
 
 #[tokio::test]
 async fn valid_authorizations_of_an_earlier_order_need_no_answer() {
-    let stage = Stage::start(PebbleOptions { authz_reuse: 100, always_valid: true, ..PebbleOptions::default() }).await;
+    let stage =
+        Fixture::start(PebbleOptions { authz_reuse: 100, always_valid: true, ..PebbleOptions::default() }).await;
     let names = names(&["example.com"]);
     let account = stage.account().await;
     complete(&mut account.new_order(&names).await.unwrap(), &names).await.unwrap();
@@ -107,7 +109,7 @@ async fn valid_authorizations_of_an_earlier_order_need_no_answer() {
 #[tokio::test]
 async fn a_failed_validation_tells_the_name_and_the_cas_words() {
     let dns = ChallengeDns::start().await;
-    let stage = Stage::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
+    let stage = Fixture::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
     let account = stage.account().await;
     let mut order = account.new_order(&names(&["*.example.com"])).await.unwrap();
     dns.add_txt("_acme-challenge.example.com", "wrong").await;
@@ -118,7 +120,7 @@ async fn a_failed_validation_tells_the_name_and_the_cas_words() {
     let words = error.to_string();
     assert!(words.contains("*.example.com: ") && words.contains("(unauthorized)"), "{words}");
 
-    let mut resumed = account.order(&order.url()).await.unwrap();
+    let mut resumed = account.load_order(&order.url()).await.unwrap();
     assert_eq!(resumed.state(), OrderState::Invalid);
     assert_eq!(
         resumed.await_certificate(&CancellationToken::new()).await.unwrap_err().disposition(),
@@ -128,16 +130,16 @@ async fn a_failed_validation_tells_the_name_and_the_cas_words() {
 
 #[tokio::test]
 async fn an_order_that_the_ca_does_not_have_is_made_anew() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let gone = OrderUrl::from(format!("{}/my-order/gone", stage.proxy.url()));
-    let error = stage.account().await.order(&gone).await.err().unwrap();
+    let error = stage.account().await.load_order(&gone).await.err().unwrap();
     assert_eq!(error.disposition(), Disposition::Restart, "{error}");
 }
 
 #[tokio::test]
 async fn redundant_and_blocked_names_are_refused_in_the_cas_words() {
     let blocked_names = vec!["blocked.example".to_owned()];
-    let stage = Stage::start(PebbleOptions { blocked_names, ..PebbleOptions::default() }).await;
+    let stage = Fixture::start(PebbleOptions { blocked_names, ..PebbleOptions::default() }).await;
     let account = stage.account().await;
     let error = account.new_order(&names(&["*.example.com", "www.example.com"])).await.err().unwrap();
     assert_eq!(error.disposition(), Disposition::Operator);
@@ -158,7 +160,7 @@ async fn redundant_and_blocked_names_are_refused_in_the_cas_words() {
 #[tokio::test]
 async fn a_wait_ends_when_it_is_cancelled() {
     let dns = ChallengeDns::start().await;
-    let stage = Stage::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
+    let stage = Fixture::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
     let mut order = stage.account().await.new_order(&names(&["example.com"])).await.unwrap();
     let cancelled = CancellationToken::new();
     let (outcome, ()) = tokio::join!(order.await_ready(&cancelled), async { cancelled.cancel() });
@@ -167,7 +169,7 @@ async fn a_wait_ends_when_it_is_cancelled() {
 
 #[tokio::test]
 async fn a_name_without_a_dns_challenge_needs_a_person() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let mut order = stage.account().await.new_order(&names(&["example.com"])).await.unwrap();
     stage.proxy.set_hook(Box::new(|request| match request.kind {
         "authz" => Action::Respond(
@@ -180,14 +182,14 @@ async fn a_name_without_a_dns_challenge_needs_a_person() {
         ),
         _ => Action::Pass,
     }));
-    let error = order.authorizations().await.unwrap_err();
+    let error = order.load_authorizations().await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Operator);
     assert!(error.to_string().contains("http-01, odd-01"), "{error}");
 }
 
 #[tokio::test]
 async fn a_chain_with_a_key_in_it_is_refused() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let names = names(&["example.com"]);
     let account = stage.account().await;
     let mut order = account.new_order(&names).await.unwrap();

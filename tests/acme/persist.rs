@@ -7,17 +7,17 @@ use autocertd_support::pebble::PebbleOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::challenge_dns::ChallengeDns;
-use crate::stage::{Stage, csr, names};
+use crate::fixture::{Fixture, csr, names};
 
 /// The record that this authorization wants, with the policy that a wildcard needs.
 fn wanted(authorization: &Authorization, account: &str) -> PersistRecord {
-    let issuer = &authorization.persist.as_ref().unwrap().issuers[0];
+    let issuer = &authorization.dns_persist01.as_ref().unwrap().issuers[0];
     PersistRecord::new(&authorization.name, issuer, account, true)
 }
 
 async fn finish(order: &mut Order, names: &[DnsName]) -> Result<String, AcmeError> {
     let never = CancellationToken::new();
-    for authorization in order.authorizations().await? {
+    for authorization in order.load_authorizations().await? {
         order.answer(&authorization, ChallengeKind::DnsPersist01).await?;
     }
     order.await_ready(&never).await?;
@@ -28,11 +28,11 @@ async fn finish(order: &mut Order, names: &[DnsName]) -> Result<String, AcmeErro
 #[tokio::test]
 async fn one_standing_record_proves_a_name_and_its_wildcard_again_and_again() {
     let dns = ChallengeDns::start().await;
-    let stage = Stage::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
+    let stage = Fixture::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
     let names = names(&["example.com", "*.example.com"]);
     let account = stage.account().await;
     let mut first = account.new_order(&names).await.unwrap();
-    let authorizations = first.authorizations().await.unwrap();
+    let authorizations = first.load_authorizations().await.unwrap();
     let record = wanted(&authorizations[0], account.url());
     assert_eq!(record, wanted(&authorizations[1], account.url()));
     assert!(record.content.starts_with("pebble.letsencrypt.org; accounturi=https://"), "{record:?}");
@@ -44,10 +44,10 @@ async fn one_standing_record_proves_a_name_and_its_wildcard_again_and_again() {
 #[tokio::test]
 async fn a_record_for_another_account_proves_nothing() {
     let dns = ChallengeDns::start().await;
-    let stage = Stage::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
+    let stage = Fixture::start(PebbleOptions { dns_server: Some(dns.address), ..PebbleOptions::default() }).await;
     let names = names(&["example.org"]);
     let mut order = stage.account().await.new_order(&names).await.unwrap();
-    let authorizations = order.authorizations().await.unwrap();
+    let authorizations = order.load_authorizations().await.unwrap();
     let record = wanted(&authorizations[0], "https://ca.example/another");
     dns.add_txt(&record.name, &record.content).await;
     let refused = finish(&mut order, &names).await.unwrap_err();

@@ -6,11 +6,11 @@ use autocertd_support::fault_proxy::Action;
 use autocertd_support::pebble::PebbleOptions;
 use x509_parser::pem::parse_x509_pem;
 
-use crate::stage::{Stage, complete, names};
+use crate::fixture::{Fixture, complete, names};
 
-async fn with_profiles() -> Stage {
+async fn with_profiles() -> Fixture {
     let more_profiles = [("shortlived".to_owned(), 160 * 3_600), ("classic".to_owned(), 90 * 86_400)].into();
-    Stage::start(PebbleOptions { always_valid: true, more_profiles, ..PebbleOptions::default() }).await
+    Fixture::start(PebbleOptions { always_valid: true, more_profiles, ..PebbleOptions::default() }).await
 }
 
 /// Seconds of validity of the leaf.
@@ -52,7 +52,7 @@ async fn a_profile_that_is_not_offered_costs_no_order() {
 #[tokio::test]
 async fn the_names_in_caa_records_are_those_of_the_directory() {
     let stage = with_profiles().await;
-    assert_eq!(stage.client.identities(&stage.server()).await.unwrap(), ["pebble.letsencrypt.org"]);
+    assert_eq!(stage.client.caa_identities(&stage.server()).await.unwrap(), ["pebble.letsencrypt.org"]);
     stage.proxy.set_hook(Box::new(|request| match request.kind {
         "directory" => Action::Respond(
             200,
@@ -64,6 +64,6 @@ async fn the_names_in_caa_records_are_those_of_the_directory() {
         _ => Action::Pass,
     }));
     let fresh = stage.client_with(|_| {});
-    assert_eq!(fresh.identities(&stage.server()).await.unwrap(), ["ca.example", "ca.test"]);
+    assert_eq!(fresh.caa_identities(&stage.server()).await.unwrap(), ["ca.example", "ca.test"]);
     assert!(fresh.profiles(&stage.server()).await.unwrap().is_empty());
 }

@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::stage::{client, server, settings};
+use crate::fixture::{client, server, settings};
 
 #[tokio::test]
 async fn each_fault_of_a_servers_certificate_has_its_own_remedy() {
@@ -73,7 +73,7 @@ async fn a_dead_proxy_is_told_apart_from_the_service_behind_it() {
     for proxy in [format!("http://{refusing}"), "http://proxy.invalid:3128".to_owned()] {
         let http = autocertd_support::timed::http().proxy(reqwest::Proxy::https(&proxy).unwrap()).build().unwrap();
         let error = http.get("https://ca.invalid/dir").send().await.unwrap_err();
-        let fault = NetworkFault::of(&error);
+        let fault = NetworkFault::from_reqwest(&error);
         assert!(matches!(fault, NetworkFault::Proxy { .. }), "{proxy}: {error:?}");
         assert!(fault.remedy("roots").unwrap().contains("_PROXY") || fault.remedy("roots").unwrap().contains("_proxy"));
     }

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use autocertd::acme::{AcmeAccount, NewOrder};
-use autocertd::config::span::Span;
+use autocertd::config::time_span::TimeSpan;
 use autocertd::domain::moment::Moment;
-use autocertd::domain::renewal_info::{RenewalInfoAnswer, CertId, RenewalInfo, RenewalWindow};
-use autocertd::runtime::clock::{Clock, SystemClock, ManualClock};
-use autocertd_support::fault_proxy::{Action, Alteration};
+use autocertd::domain::renewal_info::{CertId, RenewalInfo, RenewalInfoAnswer, RenewalWindow};
+use autocertd::runtime::clock::{Clock, ManualClock, SystemClock};
+use autocertd_support::fault_proxy::{Action, ResponseAlteration};
 use http::header::{LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use time::Duration;
 
 use crate::faults::{headers, limited, on, page};
-use crate::stage::{Stage, client_at, complete, names, settings};
+use crate::fixture::{Fixture, client_at, complete, names, settings};
 
 /// A Pebble that has issued one certificate.
 struct Issued {
-    stage: Stage,
+    stage: Fixture,
     account: AcmeAccount,
     /// The leaf, PEM.
     certificate: String,
@@ -27,7 +27,7 @@ struct Issued {
 
 impl Issued {
     async fn start() -> Self {
-        let stage = Stage::start_trusting().await;
+        let stage = Fixture::start_trusting().await;
         let account = stage.account().await;
         let (certificate, id) = issue(&account).await;
         Self { stage, account, certificate, id }
@@ -114,7 +114,7 @@ async fn retry_after_is_read_in_both_forms() {
 #[tokio::test]
 async fn what_passes_is_told_from_what_lasts() {
     let mut issued = Issued::start().await;
-    issued.stage.client = issued.stage.client_with(|settings| settings.timeout = Span::millis(1_500));
+    issued.stage.client = issued.stage.client_with(|settings| settings.timeout = TimeSpan::millis(1_500));
     let passing: [fn() -> Action; 7] = [
         page,
         || Action::Respond(500, HeaderMap::new(), "".into()),
@@ -187,7 +187,7 @@ async fn an_order_tells_what_it_replaces_once() {
     let mut order = issued.account.new_order(replacing).await.unwrap();
     assert!(order.is_replacement());
     assert_eq!(ordered(&issued.stage)["replaces"], issued.id.to_string());
-    assert!(issued.account.order(&order.url()).await.unwrap().is_replacement());
+    assert!(issued.account.load_order(&order.url()).await.unwrap().is_replacement());
 
     // Pebble counts a certificate as replaced once the other one is issued; RFC 9773 and Boulder once it is ordered.
     complete(&mut order, &names).await.unwrap();
@@ -257,11 +257,11 @@ async fn issue(account: &AcmeAccount) -> (String, CertId) {
     let names = names(&["example.com"]);
     let chain = complete(&mut account.new_order(&names).await.unwrap(), &names).await.unwrap();
     let end = chain.find(END).unwrap() + END.len();
-    (chain[..end].to_owned(), CertId::of_pem(&chain).unwrap())
+    (chain[..end].to_owned(), CertId::from_pem(&chain).unwrap())
 }
 
 /// What the last newOrder asked for.
-fn ordered(stage: &Stage) -> Value {
+fn ordered(stage: &Fixture) -> Value {
     let requests = stage.proxy.requests();
     requests.into_iter().rfind(|request| request.kind == "new-order").unwrap().payload.unwrap()
 }
@@ -275,7 +275,7 @@ fn with_header(name: HeaderName, value: &'static str) -> Action {
 }
 
 /// Changes the JSON of an answer.
-fn changed(change: impl FnOnce(&mut Value) + Send + 'static) -> Alteration {
+fn changed(change: impl FnOnce(&mut Value) + Send + 'static) -> ResponseAlteration {
     Box::new(move |answer: &mut Response<bytes::Bytes>| {
         let mut document = serde_json::from_slice(answer.body()).unwrap();
         change(&mut document);
@@ -284,7 +284,7 @@ fn changed(change: impl FnOnce(&mut Value) + Send + 'static) -> Alteration {
 }
 
 /// A directory in which renewal information is at another place, or at none.
-fn listing(place: Option<&'static str>) -> Alteration {
+fn listing(place: Option<&'static str>) -> ResponseAlteration {
     changed(move |directory| match place {
         Some(place) => directory["renewalInfo"] = place.into(),
         None => drop(directory.as_object_mut().unwrap().remove("renewalInfo")),

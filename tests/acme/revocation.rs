@@ -10,11 +10,11 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 
-use crate::stage::{Stage, complete, names};
+use crate::fixture::{Fixture, complete, names};
 
 #[tokio::test]
 async fn the_ca_knows_each_reason_by_its_code() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     for (reason, code) in [
         (RevocationReason::Unspecified, 0),
@@ -33,7 +33,7 @@ async fn the_ca_knows_each_reason_by_its_code() {
 
 #[tokio::test]
 async fn told_twice_it_is_as_good() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     let chain = issued(&account).await;
     account.revoke(&leaf(&chain), RevocationReason::Superseded).await.unwrap();
@@ -44,7 +44,7 @@ async fn told_twice_it_is_as_good() {
 
 #[tokio::test]
 async fn another_account_needs_a_person() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let chain = issued(&stage.account().await).await;
     let stranger = stage.account().await;
     let error = stranger.revoke(&leaf(&chain), RevocationReason::Superseded).await.unwrap_err();
@@ -58,7 +58,7 @@ async fn another_account_needs_a_person() {
 /// Pebble refuses codes that no reason of ours has, so that its words come from the proxy.
 #[tokio::test]
 async fn a_reason_that_the_ca_does_not_take_needs_a_person() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     let chain = issued(&account).await;
     stage.proxy.set_hook(Box::new(|request| match request.kind {
@@ -74,7 +74,7 @@ async fn a_reason_that_the_ca_does_not_take_needs_a_person() {
 
 #[tokio::test]
 async fn a_ca_that_does_not_answer_is_asked_again_later() {
-    let stage = Stage::start_trusting().await;
+    let stage = Fixture::start_trusting().await;
     let account = stage.account().await;
     let chain = issued(&account).await;
     stage.proxy.set_hook(Box::new(|request| if request.kind == "revoke" { Action::Cut } else { Action::Pass }));
@@ -96,7 +96,7 @@ fn leaf(chain: &str) -> CertificateDer<'static> {
 }
 
 /// What Pebble's management interface says of the certificate.
-async fn status(stage: &Stage, chain: &str) -> Value {
+async fn status(stage: &Fixture, chain: &str) -> Value {
     stage.pebble.certificate_status(&Leaf::from_pem(chain).unwrap().serial_number).await.unwrap()
 }
 

@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 use time::Duration;
 use uuid::Uuid;
 
-use crate::daemon::{Daemon, auto_certificate, id_of};
+use crate::fixture::{Fixture, auto_certificate, id_of};
 
 #[tokio::test]
 async fn an_auto_certificate_lives_from_post_to_delete() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let provider = daemon.provider().await;
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     let mut body = auto_certificate(&provider, "Www.Example.com");
     // A common name repeated among the others, U-labels and the order are all echoed as they were sent.
     body["properties"]["subjectAlternativeNames"] =
         json!(["b.example.com", "Www.Example.com", "bücher.example", "*.a.example"]);
     let created = daemon.post("/auto-certificates", &body).await;
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     let path = created.created();
     assert_json_snapshot!("auto_certificate_created", created.shown());
     assert_eq!(daemon.get(&path).await.json(), created.json());
@@ -30,10 +30,10 @@ async fn an_auto_certificate_lives_from_post_to_delete() {
     daemon.issue(&path, 90).await;
     assert_json_snapshot!("auto_certificate_issued", daemon.get(&path).await.shown());
     let renamed = daemon.patch(&path, &json!({ "properties": { "name": "another", "commonName": "ignored" } })).await;
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     assert_json_snapshot!("auto_certificate_renamed", renamed.shown());
     assert_json_snapshot!("auto_certificate_deleted", daemon.delete(&path).await.shown());
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     assert_json_snapshot!("auto_certificate_gone", daemon.get(&path).await.shown());
     assert_eq!(daemon.delete(&path).await.status, 404);
     assert_eq!(daemon.get("/auto-certificates").await.json()["items"], json!([]));
@@ -41,7 +41,7 @@ async fn an_auto_certificate_lives_from_post_to_delete() {
 
 #[tokio::test]
 async fn every_fault_is_named_at_once() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let provider = daemon.provider().await;
     let eleven: Vec<String> = (1..=11).map(|n| format!("n{n}.example.com")).collect();
     let unknown = "/providers/00000000-0000-4000-8000-000000000000";
@@ -81,7 +81,7 @@ async fn every_fault_is_named_at_once() {
 
 #[tokio::test]
 async fn the_limit_names_itself_and_its_setting() {
-    let daemon = Daemon::with_limit(1).await;
+    let daemon = Fixture::with_limit(1).await;
     let path = daemon.auto_certificate("a.example.com").await;
     let provider = daemon.provider().await;
     let over = auto_certificate(&provider, "b.example.com");
@@ -92,7 +92,7 @@ async fn the_limit_names_itself_and_its_setting() {
 
 #[tokio::test]
 async fn a_name_is_found_in_its_u_label_and_its_a_label_form() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.auto_certificate("*.bücher.example").await;
     daemon.auto_certificate("www.example.com").await;
     for filter in ["*.bücher.example", "*.xn--bcher-kva.example", "*.BÜCHER.Example"] {
@@ -121,7 +121,7 @@ async fn patch_and_delete_work_in_every_state() {
         "expired",
         "expired, running",
     ] {
-        let daemon = Daemon::start().await;
+        let daemon = Fixture::start().await;
         let path = daemon.auto_certificate("www.example.com").await;
         bring_into(&daemon, &path, situation).await;
         let found = daemon.get(&path).await;
@@ -138,7 +138,7 @@ async fn patch_and_delete_work_in_every_state() {
     }
 }
 
-async fn bring_into(daemon: &Daemon, path: &str, situation: &str) {
+async fn bring_into(daemon: &Fixture, path: &str, situation: &str) {
     if ["issued", "renewal fails", "expired", "expired, running"].contains(&situation) {
         daemon.issue(path, 10).await;
     }
@@ -157,8 +157,8 @@ async fn bring_into(daemon: &Daemon, path: &str, situation: &str) {
     };
     let claim = daemon.claim(path).await;
     let trouble = FailureStreak::after(None, failure.clone(), daemon.clock.now(), None, 0.5);
-    daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
-    daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
+    daemon.store().record_failure_streak(&claim.lease, &trouble).await.unwrap();
+    daemon.store().release_auto_certificate(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
     let message = daemon.get(path).await.at("/metadata/message");
     assert!(message.contains(failure.message.as_str()) && message.contains("next try at"), "{message}");
 }
@@ -173,7 +173,7 @@ fn expected_state(situation: &str) -> &'static str {
 
 #[tokio::test]
 async fn only_people_move_the_date_of_the_last_change() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.auto_certificate("www.example.com").await;
     let created = daemon.get(&path).await.at("/metadata/createdDate");
     daemon.clock.turn(Duration::HOUR);

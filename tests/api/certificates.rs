@@ -2,18 +2,18 @@
 
 use autocertd::domain::revocation::RevocationReason;
 use autocertd::runtime::clock::Clock;
-use autocertd::store::RevocationRequest;
+use autocertd::store::RevocationRequestOutcome;
 use insta::assert_json_snapshot;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 use time::Duration;
 use uuid::Uuid;
 
-use crate::daemon::{Daemon, id_of, self_signed, upload};
+use crate::fixture::{Fixture, id_of, self_signed, upload};
 
 #[tokio::test]
 async fn an_upload_lives_from_post_to_delete() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let (body, _) = upload(daemon.clock.now(), "www.example.com");
     let created = daemon.post("/certificates", &body).await;
     let path = created.created();
@@ -37,7 +37,7 @@ async fn an_upload_lives_from_post_to_delete() {
 
 #[tokio::test]
 async fn a_self_signed_ca_without_any_name_is_its_own_chain() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -55,7 +55,7 @@ async fn a_self_signed_ca_without_any_name_is_its_own_chain() {
 
 #[tokio::test]
 async fn every_fault_is_named_at_once() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let (right, key) = upload(daemon.clock.now(), "www.example.com");
     let (_, other_key) = self_signed(daemon.clock.now(), 1, None, &[]);
     let certificate = right["properties"]["certificate"].as_str().unwrap();
@@ -94,7 +94,7 @@ async fn every_fault_is_named_at_once() {
 
 #[tokio::test]
 async fn an_issued_certificate_points_to_its_origin_and_its_successor() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let wish = daemon.auto_certificate("Bücher.example").await;
     let first = daemon.issue(&wish, 90).await;
     assert_json_snapshot!("certificate_issued", daemon.get(&first).await.shown());
@@ -106,7 +106,7 @@ async fn an_issued_certificate_points_to_its_origin_and_its_successor() {
     }
     assert_eq!(daemon.get(&wish).await.at("/metadata/lastIssuedCertificate"), id(&second));
     assert_eq!(daemon.delete(&second).await.status, 202);
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     assert_eq!(daemon.get(&wish).await.at("/metadata/lastIssuedCertificate"), id(&first));
     assert_eq!(daemon.get(&first).await.at("/metadata/lastIssuedCertificate"), id(&first));
     assert_eq!(daemon.delete(&first).await.status, 202);
@@ -117,19 +117,19 @@ async fn an_issued_certificate_points_to_its_origin_and_its_successor() {
 
 #[tokio::test]
 async fn what_the_ca_is_still_to_revoke_is_not_deleted() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let issued = daemon.issue(&daemon.auto_certificate("www.example.com").await, 90).await;
     let wished = daemon.store().request_revocation(id_of(&issued), RevocationReason::Superseded).await.unwrap();
     assert_json_snapshot!("certificate_to_be_revoked", daemon.delete(&issued).await.shown());
     assert_eq!(daemon.get(&issued).await.status, 200);
-    let RevocationRequest::Wished(claim) = wished else { panic!("{wished:?}") };
-    daemon.store().revocation_done(&claim, daemon.clock.now()).await.unwrap();
+    let RevocationRequestOutcome::Stored(claim) = wished else { panic!("{wished:?}") };
+    daemon.store().record_revocation_done(&claim, daemon.clock.now()).await.unwrap();
     assert_eq!(daemon.delete(&issued).await.status, 202);
 }
 
 #[tokio::test]
 async fn what_was_issued_outlives_its_auto_certificate() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let wish = daemon.auto_certificate("www.example.com").await;
     let issued = daemon.issue(&wish, 90).await;
     assert_eq!(daemon.delete(&wish).await.status, 202);
@@ -139,7 +139,7 @@ async fn what_was_issued_outlives_its_auto_certificate() {
 
 #[tokio::test]
 async fn certificates_are_found_by_name_and_by_auto_certificate() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let wish = daemon.auto_certificate("bücher.example").await;
     let issued = daemon.issue(&wish, 90).await;
     let uploaded = daemon.upload("WWW.Example.com").await;

@@ -7,10 +7,10 @@ use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::id::AutoCertificateId;
 use autocertd::http::control::{
-    DELIVERIES, DeliveriesAnswer, ISSUED, IssuedAnswer, ListedIds, MOST_IDS, OVERDUE, OverdueAnswer, PROGRESS,
-    RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest,
+    DELIVERIES_PATH, DeliveriesAnswer, ISSUED_PATH, IdList, IssuedAnswer, MOST_IDS, OVERDUE_PATH, OverdueAnswer,
+    PROGRESS_PATH, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest,
 };
-use autocertd::http::{ConnectionLimits, LocalSocket, Peer, SocketError, serve_unix};
+use autocertd::http::{ConnectionLimits, LocalSocket, LocalSocketError, Peer, serve_unix};
 use autocertd::runtime::clock::Clock;
 use autocertd::store::RunOutcome;
 use axum::body::Body;
@@ -22,27 +22,27 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::daemon::{Answer, Daemon, id_of, provider};
+use crate::fixture::{Fixture, TestResponse, id_of, provider};
 
 #[tokio::test]
 async fn the_whole_api_is_there_without_a_token() {
-    let daemon = Daemon::start().await;
-    let socket = Socket::of(&daemon).await;
-    let created = Answer::to(socket.request(Method::POST, "/providers").json(&provider())).await;
+    let daemon = Fixture::start().await;
+    let socket = SocketFixture::start(&daemon).await;
+    let created = TestResponse::from_request(socket.request(Method::POST, "/providers").json(&provider())).await;
     assert_eq!(created.status, 201, "{}", created.text);
     let uid = std::fs::metadata(daemon.folder.path()).unwrap().uid();
     assert_eq!(created.at("/metadata/createdBy"), format!("local:{uid}"));
     assert_eq!(created.at("/metadata/createdByUserId"), uuid::Uuid::nil().to_string());
     for path in ["/healthz", "/readyz", "/openapi.json", "/certificates"] {
-        assert_eq!(Answer::to(socket.request(Method::GET, path)).await.status, 200, "{path}");
+        assert_eq!(TestResponse::from_request(socket.request(Method::GET, path)).await.status, 200, "{path}");
     }
-    assert_eq!(Answer::to(socket.request(Method::GET, "/nowhere")).await.status, 404);
-    assert_eq!(Answer::to(socket.request(Method::DELETE, RENEWALS)).await.status, 405);
+    assert_eq!(TestResponse::from_request(socket.request(Method::GET, "/nowhere")).await.status, 404);
+    assert_eq!(TestResponse::from_request(socket.request(Method::DELETE, RENEWALS)).await.status, 405);
 }
 
 #[tokio::test]
 async fn another_user_is_turned_away() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let ask = async |uid: Option<u32>| {
         let mut request = axum::extract::Request::get("/providers").body(Body::empty()).unwrap();
         request.extensions_mut().insert(ConnectInfo(Peer { uid }));
@@ -56,13 +56,13 @@ async fn another_user_is_turned_away() {
 
 #[tokio::test]
 async fn named_renewals_are_asked_for_and_followed() {
-    let daemon = Daemon::start().await;
-    let socket = Socket::of(&daemon).await;
+    let daemon = Fixture::start().await;
+    let socket = SocketFixture::start(&daemon).await;
     let path = daemon.auto_certificate("bücher.example").await;
     daemon.issue(&path, 90).await;
     let other = daemon.auto_certificate("b.example.com").await;
     daemon.issue(&other, 90).await;
-    daemon.was_nudged().await;
+    daemon.was_notified().await;
     let id: AutoCertificateId = id_of(&path);
     for name in [id.to_string(), "for bücher.example".to_owned(), "xn--bcher-kva.example".to_owned()] {
         let refused = socket.renew(&[&name, "nobody"]).await;
@@ -74,7 +74,7 @@ async fn named_renewals_are_asked_for_and_followed() {
         let answer = socket.renew(&[&name, &name]).await;
         assert_eq!(answer.targets.iter().map(|target| target.id).collect::<Vec<_>>(), [id], "{name}");
         assert!(answer.unknown.is_empty());
-        assert!(daemon.was_nudged().await);
+        assert!(daemon.was_notified().await);
     }
     let progress = socket.progress(&[id]).await;
     assert!(progress[0].requested && !progress[0].running);
@@ -83,12 +83,12 @@ async fn named_renewals_are_asked_for_and_followed() {
     let runs = progress[0].runs;
     let claim = daemon.claim(&path).await;
     daemon.begin(&claim).await;
-    let answer = Answer::to(socket.request(Method::GET, &format!("{RENEWALS}?id={id}"))).await;
+    let answer = TestResponse::from_request(socket.request(Method::GET, &format!("{RENEWALS}?id={id}"))).await;
     assert_json_snapshot!("control_progress_running", answer.shown());
     assert!(socket.renew(&[&id.to_string()]).await.targets[0].running);
     let trouble = FailureStreak::after(None, Failure::retry("the CA is busy"), daemon.clock.now(), None, 0.5);
-    daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
-    daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
+    daemon.store().record_failure_streak(&claim.lease, &trouble).await.unwrap();
+    daemon.store().release_auto_certificate(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
     let after = &socket.progress(&[id]).await[0];
     assert_eq!((after.runs, after.running), (runs + 1, false));
     let told = after.trouble.as_ref().unwrap();
@@ -100,26 +100,27 @@ async fn named_renewals_are_asked_for_and_followed() {
 
 #[tokio::test]
 async fn without_names_everything_due_is_reported_and_nothing_forced() {
-    let daemon = Daemon::start().await;
-    let socket = Socket::of(&daemon).await;
+    let daemon = Fixture::start().await;
+    let socket = SocketFixture::start(&daemon).await;
     let fresh = daemon.auto_certificate("a.example.com").await;
     daemon.issue(&fresh, 90).await;
     let due = daemon.auto_certificate("b.example.com").await;
-    daemon.was_nudged().await;
-    let answer = Answer::to(socket.request(Method::POST, RENEWALS).json(&json!({}))).await;
+    daemon.was_notified().await;
+    let answer = TestResponse::from_request(socket.request(Method::POST, RENEWALS).json(&json!({}))).await;
     assert_json_snapshot!("control_renewals", answer.shown());
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     let progress = socket.progress(&[id_of(&fresh), id_of(&due)]).await;
     assert_eq!(progress.iter().map(|one| one.requested).collect::<Vec<_>>(), [false, false]);
-    let faulty = Answer::to(socket.request(Method::POST, RENEWALS).json(&json!({ "names": "all" }))).await;
+    let faulty =
+        TestResponse::from_request(socket.request(Method::POST, RENEWALS).json(&json!({ "names": "all" }))).await;
     assert_json_snapshot!("control_faults", faulty.shown());
-    assert_eq!(Answer::to(socket.request(Method::GET, &format!("{RENEWALS}?id=x"))).await.status, 400);
+    assert_eq!(TestResponse::from_request(socket.request(Method::GET, &format!("{RENEWALS}?id=x"))).await.status, 400);
 }
 
 #[tokio::test]
 async fn what_is_not_in_service_is_told_with_how_it_stands() {
-    let daemon = Daemon::start().await;
-    let socket = Socket::of(&daemon).await;
+    let daemon = Fixture::start().await;
+    let socket = SocketFixture::start(&daemon).await;
     assert_eq!(socket.issued().await, IssuedAnswer::default());
     let served = daemon.auto_certificate("bücher.example").await;
     let deleted = daemon.auto_certificate("deleted.example").await;
@@ -143,35 +144,38 @@ async fn what_is_not_in_service_is_told_with_how_it_stands() {
 
 #[tokio::test]
 async fn thousands_of_names_and_ids_travel_in_bodies() {
-    let daemon = Daemon::start().await;
-    let socket = Socket::of(&daemon).await;
+    let daemon = Fixture::start().await;
+    let socket = SocketFixture::start(&daemon).await;
     let path = daemon.auto_certificate("a.example.com").await;
     let id: AutoCertificateId = id_of(&path);
     let nobody = AutoCertificateId::from(uuid::Uuid::nil());
-    let ids = |count| std::iter::repeat_n(nobody, count - 1).chain([id]).collect::<ListedIds>();
-    let whole = Answer::to(socket.request(Method::POST, PROGRESS).json(&ids(MOST_IDS))).await;
+    let ids = |count| std::iter::repeat_n(nobody, count - 1).chain([id]).collect::<IdList>();
+    let whole = TestResponse::from_request(socket.request(Method::POST, PROGRESS_PATH).json(&ids(MOST_IDS))).await;
     assert_eq!((whole.status, whole.json().as_array().unwrap().len()), (200, 1), "{}", whole.text);
-    let beyond = Answer::to(socket.request(Method::POST, PROGRESS).json(&ids(MOST_IDS + 1))).await;
+    let beyond = TestResponse::from_request(socket.request(Method::POST, PROGRESS_PATH).json(&ids(MOST_IDS + 1))).await;
     assert_eq!(beyond.status, 422, "{}", beyond.text);
     let unreadable = json!({ "ids": ["x"] });
-    assert_eq!(Answer::to(socket.request(Method::POST, PROGRESS).json(&unreadable)).await.status, 422);
+    assert_eq!(
+        TestResponse::from_request(socket.request(Method::POST, PROGRESS_PATH).json(&unreadable)).await.status,
+        422
+    );
 
     // Over 1 MiB, as a command line can be.
     let names: Vec<String> = (0..60_000).map(|number| format!("w{number}.example.com")).collect();
     let many: Vec<&str> = names.iter().map(String::as_str).chain(["a.example.com"]).collect();
     assert_eq!(socket.renew(&many).await.unknown.len(), names.len());
     assert_eq!(socket.renew(&vec!["a.example.com"; 60_000]).await.targets.len(), 1);
-    let deliveries = Answer::to(socket.request(Method::POST, DELIVERIES).json(&json!({}))).await;
+    let deliveries = TestResponse::from_request(socket.request(Method::POST, DELIVERIES_PATH).json(&json!({}))).await;
     let deliveries: DeliveriesAnswer = serde_json::from_value(deliveries.json()).unwrap();
     assert_eq!((deliveries.deliveries.len(), deliveries.next), (0, None));
 }
 
 #[tokio::test]
 async fn what_should_be_in_service_and_is_not_is_told_with_its_cause() {
-    let daemon = Daemon::start().await;
-    let socket = Socket::of(&daemon).await;
+    let daemon = Fixture::start().await;
+    let socket = SocketFixture::start(&daemon).await;
     let overdue = async || {
-        let answer = Answer::to(socket.request(Method::GET, OVERDUE)).await;
+        let answer = TestResponse::from_request(socket.request(Method::GET, OVERDUE_PATH)).await;
         serde_json::from_value::<OverdueAnswer>(answer.json()).unwrap()
     };
     assert_eq!(overdue().await, OverdueAnswer::default());
@@ -180,8 +184,8 @@ async fn what_should_be_in_service_and_is_not_is_told_with_its_cause() {
     daemon.issue(&served, 90).await;
     let claim = daemon.claim(&path).await;
     let trouble = FailureStreak::after(None, Failure::retry("the CA is busy"), daemon.clock.now(), None, 0.5);
-    daemon.store().record_trouble(&claim.lease, &trouble).await.unwrap();
-    daemon.store().release(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
+    daemon.store().record_failure_streak(&claim.lease, &trouble).await.unwrap();
+    daemon.store().release_auto_certificate(&claim.lease, trouble.next_try, RunOutcome::Finished).await.unwrap();
     let answer = overdue().await;
     assert_eq!((answer.total, answer.more, answer.listed.len()), (1, false, 1));
     let entry = &answer.listed[0];
@@ -194,35 +198,35 @@ async fn what_should_be_in_service_and_is_not_is_told_with_its_cause() {
 
 #[tokio::test]
 async fn a_socket_belongs_to_one_daemon_and_is_gone_after_it() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.folder.path().join("api.sock");
-    let first = Socket::of(&daemon).await;
+    let first = SocketFixture::start(&daemon).await;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(matches!(LocalSocket::bind(&path).await, Err(SocketError::InUse(_))));
-    assert_eq!(Answer::to(first.request(Method::GET, "/healthz")).await.status, 200);
+    assert!(matches!(LocalSocket::bind(&path).await, Err(LocalSocketError::InUse(_))));
+    assert_eq!(TestResponse::from_request(first.request(Method::GET, "/healthz")).await.status, 200);
     first.stop().await;
     assert!(!path.exists());
 
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a dead daemon leaves its socket behind");
-    Socket::of(&daemon).await.stop().await;
+    SocketFixture::start(&daemon).await.stop().await;
 
     std::fs::write(&path, "precious").unwrap();
-    assert!(matches!(LocalSocket::bind(&path).await, Err(SocketError::NoSocket(_))));
+    assert!(matches!(LocalSocket::bind(&path).await, Err(LocalSocketError::NoSocket(_))));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     let nowhere = LocalSocket::bind(Path::new("/nonexistent/api.sock")).await;
-    assert!(matches!(nowhere, Err(SocketError::Refused { .. })));
+    assert!(matches!(nowhere, Err(LocalSocketError::Refused { .. })));
 }
 
 /// A daemon's Unix socket, and a client for it.
-struct Socket {
+struct SocketFixture {
     client: Client,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
 }
 
-impl Socket {
-    async fn of(daemon: &Daemon) -> Self {
+impl SocketFixture {
+    async fn start(daemon: &Fixture) -> Self {
         let path = daemon.folder.path().join("api.sock");
         let socket = LocalSocket::bind(&path).await.unwrap();
         let stopping = CancellationToken::new();
@@ -236,18 +240,19 @@ impl Socket {
 
     async fn renew(&self, names: &[&str]) -> RenewalAnswer {
         let names = names.iter().map(ToString::to_string).collect();
-        let answer = Answer::to(self.request(Method::POST, RENEWALS).json(&RenewalRequest { names })).await;
+        let answer =
+            TestResponse::from_request(self.request(Method::POST, RENEWALS).json(&RenewalRequest { names })).await;
         serde_json::from_value(answer.json()).unwrap()
     }
 
     async fn issued(&self) -> IssuedAnswer {
-        let answer = Answer::to(self.request(Method::GET, ISSUED)).await;
+        let answer = TestResponse::from_request(self.request(Method::GET, ISSUED_PATH)).await;
         serde_json::from_value(answer.json()).unwrap()
     }
 
     async fn progress(&self, ids: &[AutoCertificateId]) -> Vec<RenewalProgress> {
-        let ids: ListedIds = ids.iter().copied().collect();
-        let answer = Answer::to(self.request(Method::POST, PROGRESS).json(&ids)).await;
+        let ids: IdList = ids.iter().copied().collect();
+        let answer = TestResponse::from_request(self.request(Method::POST, PROGRESS_PATH).json(&ids)).await;
         serde_json::from_value(answer.json()).unwrap()
     }
 

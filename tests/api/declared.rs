@@ -1,20 +1,20 @@
 //! What the settings declare: it looks like the rest, and is changed in the settings alone.
 
-use autocertd::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredProvider, ProviderReference};
+use autocertd::domain::declared::{DeclaredAutoCertificate, DeclaredProvider, DeclaredResources, ProviderReference};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::NewProvider;
-use autocertd::domain::server_url::{PlainHttp, ServerUrl};
+use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
 use insta::assert_json_snapshot;
 use serde_json::json;
 
-use crate::daemon::{Daemon, auto_certificate};
+use crate::fixture::{Fixture, auto_certificate};
 
-fn usual() -> Declared {
+fn usual() -> DeclaredResources {
     let (le, www) = ("le".parse().unwrap(), "www".parse().unwrap());
     let provider = NewProvider {
         name: "Let's Encrypt".parse().unwrap(),
         email: "ops@example.com".parse().unwrap(),
-        server: ServerUrl::parse("https://acme.example/directory", PlainHttp::Refused).unwrap(),
+        server: ServerUrl::parse("https://acme.example/directory", PlainHttpPolicy::Refused).unwrap(),
         external_account: None,
         profile: None,
     };
@@ -27,7 +27,7 @@ fn usual() -> Declared {
         subject_alternative_names: Vec::new(),
         profile: None,
     };
-    Declared {
+    DeclaredResources {
         instance: "here".to_owned(),
         prune: false,
         complete: true,
@@ -38,7 +38,7 @@ fn usual() -> Declared {
 
 #[tokio::test]
 async fn what_is_declared_is_shown_and_neither_patched_nor_deleted() {
-    let daemon = Daemon::with_limit(1).await;
+    let daemon = Fixture::with_limit(1).await;
     daemon.store().reconcile(&usual()).await.unwrap();
     let provider = daemon.get("/providers").await.at("/items/0/href");
     let wish = daemon.get("/auto-certificates").await.at("/items/0/href");
@@ -54,7 +54,7 @@ async fn what_is_declared_is_shown_and_neither_patched_nor_deleted() {
         }
         assert_eq!(daemon.get(path).await.json(), before.json());
     }
-    assert!(!daemon.was_nudged().await);
+    assert!(!daemon.was_notified().await);
     assert_eq!(daemon.patch(&wish, &json!({ "properties": {} })).await.status, 422, "faults of the body come first");
 
     // It does not fill the limit of one.
@@ -64,11 +64,11 @@ async fn what_is_declared_is_shown_and_neither_patched_nor_deleted() {
 
 #[tokio::test]
 async fn what_is_declared_no_longer_may_be_changed_again() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     daemon.store().reconcile(&usual()).await.unwrap();
     daemon
         .store()
-        .reconcile(&Declared { providers: Vec::new(), auto_certificates: Vec::new(), ..usual() })
+        .reconcile(&DeclaredResources { providers: Vec::new(), auto_certificates: Vec::new(), ..usual() })
         .await
         .unwrap();
     let (provider, wish) = (

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::daemon::{Answer, Daemon, auto_certificate, id_of, provider, self_signed, upload};
+use crate::fixture::{Fixture, TestResponse, auto_certificate, id_of, provider, self_signed, upload};
 
 /// The Python SDK and the Go SDK 1.3 send it for a host with a slash at its end.
 #[tokio::test]
 async fn a_doubled_slash_reaches_what_it_means() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.post("//providers", &provider()).await.created();
     for (sent, status) in [
         ("//providers".to_owned(), 200),
@@ -38,13 +38,16 @@ async fn a_doubled_slash_reaches_what_it_means() {
     );
     let rename = json!({ "properties": { "name": "another" } });
     assert_eq!(daemon.patch(&format!("/{path}"), &rename).await.status, 200);
-    assert_eq!(Answer::to(daemon.bare(Method::GET, "//providers")).await.status, 401);
+    assert_eq!(
+        TestResponse::from_request(daemon.unauthenticated_request(Method::GET, "//providers")).await.status,
+        401
+    );
     assert_eq!(daemon.delete(&format!("/{path}")).await.status, 202);
 }
 
 #[tokio::test]
 async fn odd_paths_and_methods_have_an_answer_in_the_contracts_form() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let token = format!("authorization: Bearer {}\r\n", daemon.token);
     for (line, expected) in [
         ("OPTIONS * HTTP/1.1", 404),
@@ -75,10 +78,10 @@ async fn odd_paths_and_methods_have_an_answer_in_the_contracts_form() {
 
 #[tokio::test]
 async fn a_body_with_a_content_encoding_is_refused_by_its_name() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     let send = |method: Method, path: &str, encoding: &str| {
-        Answer::to(daemon.request(method, path).header("content-encoding", encoding).json(&provider()))
+        TestResponse::from_request(daemon.request(method, path).header("content-encoding", encoding).json(&provider()))
     };
     for encoding in ["gzip", "br", "identity, GZIP", "x", "deflate,gzip"] {
         for (method, path) in [(Method::POST, "/providers"), (Method::PATCH, &*path), (Method::POST, "/certificates")] {
@@ -96,10 +99,10 @@ async fn a_body_with_a_content_encoding_is_refused_by_its_name() {
 
 #[tokio::test]
 async fn odd_json_is_taken_or_refused_with_its_reason() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let send = |body: Vec<u8>| {
         let request = daemon.request(Method::POST, "/providers").header("content-type", "application/json");
-        Answer::to(request.body(body))
+        TestResponse::from_request(request.body(body))
     };
     let properties = r#""name":"x","email":"a@b.example","server":"https://ca.example/dir""#;
     let with = |more: &str| format!(r#"{{{more}"properties":{{{properties}}}}}"#);
@@ -146,7 +149,7 @@ async fn odd_json_is_taken_or_refused_with_its_reason() {
 
 #[tokio::test]
 async fn every_property_has_a_documented_longest() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let document = daemon.get("/openapi.json").await.json();
     let longest = |schema: &str, property: &str| {
         let found = &document["components"]["schemas"][schema]["properties"][property]["maxLength"];
@@ -217,7 +220,7 @@ async fn every_property_has_a_documented_longest() {
 
 #[tokio::test]
 async fn what_was_issued_ends_with_one_newline_and_an_upload_is_echoed() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let wish = daemon.auto_certificate("www.example.com").await;
     let (other, _) = self_signed(daemon.clock.now(), 1, Some("a CA"), &[]);
     for ending in ["", "\n", "\r\n\n"] {
@@ -258,7 +261,7 @@ async fn what_was_issued_ends_with_one_newline_and_an_upload_is_echoed() {
 /// The official Terraform provider's own tests use these.
 #[tokio::test]
 async fn keys_of_external_accounts_are_taken_as_other_clients_take_them() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     for secret in ["secret", "ab+/cg==", "provider-secret-nKj"] {
         let mut body = provider();
         body["properties"]["externalAccountBinding"] = json!({ "keyId": "kid", "keySecret": secret });
@@ -278,7 +281,7 @@ async fn keys_of_external_accounts_are_taken_as_other_clients_take_them() {
 
 #[tokio::test]
 async fn a_provider_with_many_users_names_some() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     for n in 0..21 {
         daemon.post("/auto-certificates", &auto_certificate(&path, &format!("n{n}.example.com"))).await.created();
@@ -289,7 +292,7 @@ async fn a_provider_with_many_users_names_some() {
 }
 
 /// Status and body of what a client sends that checks nothing.
-async fn raw(daemon: &Daemon, request: &str) -> (u16, String) {
+async fn raw(daemon: &Fixture, request: &str) -> (u16, String) {
     let exchange = async {
         let mut stream = TcpStream::connect(daemon.base.trim_start_matches("http://")).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 
-use autocertd::config::span::Span;
-use autocertd::http::request::observed;
+use autocertd::config::time_span::TimeSpan;
+use autocertd::http::request::with_request_layers;
 use autocertd_support::timed::http_client;
 use axum::Router;
 use axum::routing::get;
@@ -18,7 +18,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::{Answer, Daemon, listen, provider};
+use crate::fixture::{Fixture, TestResponse, listen, provider};
 use crate::log::log;
 
 const LISTS: [&str; 3] = ["/providers", "/auto-certificates", "/certificates"];
@@ -26,8 +26,8 @@ const NO_ID: &str = "00000000-0000-4000-8000-000000000000";
 
 #[tokio::test]
 async fn without_a_right_token_nothing_is_told() {
-    let daemon = Daemon::start().await;
-    let answer = Answer::to(daemon.bare(Method::GET, "/providers")).await;
+    let daemon = Fixture::start().await;
+    let answer = TestResponse::from_request(daemon.unauthenticated_request(Method::GET, "/providers")).await;
     assert_json_snapshot!("unauthenticated", answer.shown());
     let wrong = format!("{}x", daemon.token);
     let id_alone = daemon.token.rsplit_once('_').unwrap().0;
@@ -41,8 +41,9 @@ async fn without_a_right_token_nothing_is_told() {
     ] {
         for list in LISTS {
             for (method, path) in operations(list) {
-                let request = daemon.bare(method.clone(), &path).header("authorization", authorization);
-                let answer = Answer::to(request).await;
+                let request =
+                    daemon.unauthenticated_request(method.clone(), &path).header("authorization", authorization);
+                let answer = TestResponse::from_request(request).await;
                 assert_eq!(
                     (answer.status, answer.at("/messages/0/errorCode")),
                     (401, "paas-auth-1".to_owned()),
@@ -51,13 +52,15 @@ async fn without_a_right_token_nothing_is_told() {
             }
         }
     }
-    let lower_case = daemon.bare(Method::GET, "/providers").header("authorization", format!("bearer {}", daemon.token));
-    assert_eq!(Answer::to(lower_case).await.status, 200);
+    let lower_case = daemon
+        .unauthenticated_request(Method::GET, "/providers")
+        .header("authorization", format!("bearer {}", daemon.token));
+    assert_eq!(TestResponse::from_request(lower_case).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_revoked_token_is_a_wrong_one() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let token = daemon.store().tokens().await.unwrap().into_iter().find(|token| token.name.as_str() == "ops").unwrap();
     assert_eq!(daemon.get("/providers").await.status, 200);
     assert!(daemon.store().revoke_token(token.id).await.unwrap());
@@ -66,10 +69,12 @@ async fn a_revoked_token_is_a_wrong_one() {
 
 #[tokio::test]
 async fn a_read_only_token_reads_and_no_more() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     let ask = |method: Method, path: &str| {
-        Answer::to(daemon.bare(method, path).bearer_auth(&daemon.reader).json(&provider()))
+        TestResponse::from_request(
+            daemon.unauthenticated_request(method, path).bearer_auth(&daemon.reader).json(&provider()),
+        )
     };
     assert_json_snapshot!("read_only", ask(Method::POST, "/providers").await.shown());
     for list in LISTS {
@@ -84,7 +89,7 @@ async fn a_read_only_token_reads_and_no_more() {
 
 #[tokio::test]
 async fn what_is_not_there_is_a_404_in_our_form() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let rename = json!({ "properties": { "name": "x" } });
     for list in LISTS {
         for id in ["no-uuid", NO_ID, "%ff", "a%2Fb"] {
@@ -103,23 +108,24 @@ async fn what_is_not_there_is_a_404_in_our_form() {
 
 #[tokio::test]
 async fn a_method_that_is_not_there_is_a_405() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     assert_json_snapshot!(
         "no_method",
-        Answer::to(daemon.request(Method::PUT, &format!("/providers/{NO_ID}"))).await.shown()
+        TestResponse::from_request(daemon.request(Method::PUT, &format!("/providers/{NO_ID}"))).await.shown()
     );
     for (method, path) in [(Method::PUT, "/certificates"), (Method::DELETE, "/providers"), (Method::POST, "/healthz")] {
-        assert_eq!(Answer::to(daemon.request(method, path)).await.status, 405, "{path}");
+        assert_eq!(TestResponse::from_request(daemon.request(method, path)).await.status, 405, "{path}");
     }
 }
 
 #[tokio::test]
 async fn a_head_is_a_get_without_its_body() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     let missing = format!("/providers/{NO_ID}");
     for (path, status) in [(path.as_str(), 200), ("/providers", 200), (&missing, 404), ("/nowhere", 404)] {
-        let (head, get) = (Answer::to(daemon.request(Method::HEAD, path)).await, daemon.get(path).await);
+        let (head, get) =
+            (TestResponse::from_request(daemon.request(Method::HEAD, path)).await, daemon.get(path).await);
         assert_eq!((head.status, head.text.as_str()), (status, ""), "{path}");
         for header in ["content-type", "content-length"] {
             assert_eq!(head.header(header), get.header(header), "{path}");
@@ -129,11 +135,11 @@ async fn a_head_is_a_get_without_its_body() {
 
 #[tokio::test]
 async fn only_json_is_read() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     let send = |method: Method, path: &str, content_type: &str, body: &str| {
         let request = daemon.request(method, path).header(CONTENT_TYPE, content_type).body(body.to_owned());
-        Answer::to(request)
+        TestResponse::from_request(request)
     };
     let right = provider().to_string();
     assert_json_snapshot!("not_json", send(Method::POST, "/providers", "text/plain", &right).await.shown());
@@ -158,12 +164,12 @@ async fn only_json_is_read() {
         }
     }
     let not_utf8 = daemon.request(Method::POST, "/providers").header(CONTENT_TYPE, "application/json").body(vec![0xff]);
-    assert_eq!(Answer::to(not_utf8).await.status, 400);
+    assert_eq!(TestResponse::from_request(not_utf8).await.status, 400);
 }
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_not_read() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let mut body = provider();
     body["metadata"] = json!("x".repeat(1024 * 1024));
     assert_json_snapshot!("large_body", daemon.post("/providers", &body).await.shown());
@@ -171,7 +177,7 @@ async fn a_body_over_the_limit_is_not_read() {
     let chunks = (0..20).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b' '; 64 * 1024]))));
     let streamed = Body::wrap(StreamBody::new(futures_util::stream::iter(chunks)));
     let request = daemon.request(Method::POST, "/certificates").header(CONTENT_TYPE, "application/json").body(streamed);
-    assert_eq!(Answer::to(request).await.status, 413);
+    assert_eq!(TestResponse::from_request(request).await.status, 413);
     let spare = 1024 * 1024 - provider().to_string().len() - "\"metadata\":\"\",".len();
     body["metadata"] = json!("x".repeat(spare));
     assert_eq!(daemon.post("/providers", &body).await.status, 201);
@@ -179,12 +185,12 @@ async fn a_body_over_the_limit_is_not_read() {
 
 #[tokio::test]
 async fn an_absent_store_is_a_503_that_says_when_to_come_back() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     daemon.store().close().await;
     assert_json_snapshot!("store_absent", daemon.get("/providers").await.shown());
     for list in LISTS {
         for (method, path) in operations(list) {
-            let answer = Answer::to(daemon.request(method, &path).json(&provider())).await;
+            let answer = TestResponse::from_request(daemon.request(method, &path).json(&provider())).await;
             assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{path}");
         }
     }
@@ -193,7 +199,7 @@ async fn an_absent_store_is_a_503_that_says_when_to_come_back() {
 /// The words of the store are for the log.
 #[tokio::test]
 async fn a_damaged_row_is_a_500_that_reveals_nothing() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     let options = SqliteConnectOptions::new().filename(daemon.folder.path().join("test.db"));
     let mut database = options.connect().await.unwrap();
@@ -208,11 +214,12 @@ async fn a_damaged_row_is_a_500_that_reveals_nothing() {
 
 #[tokio::test]
 async fn a_panic_costs_one_request_and_reveals_nothing() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let routes = Router::new().route("/panic", get(async || -> () { panic!("the secret of the house") }));
     let stopping = CancellationToken::new();
-    let base = listen(observed(routes, daemon.api.clone()), stopping.clone()).await;
-    let ask = |id: &str| Answer::to(http_client().get(format!("{base}/panic")).header("x-request-id", id));
+    let base = listen(with_request_layers(routes, daemon.api.clone()), stopping.clone()).await;
+    let ask =
+        |id: &str| TestResponse::from_request(http_client().get(format!("{base}/panic")).header("x-request-id", id));
     let answer = ask("proxy-7.a_B").await;
     assert_json_snapshot!("panic", answer.shown());
     assert_eq!(answer.header("x-request-id"), "proxy-7.a_B");
@@ -225,13 +232,13 @@ async fn a_panic_costs_one_request_and_reveals_nothing() {
 
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_given_up() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let mut api = daemon.api.clone();
-    api.request_timeout = Span::millis(5);
+    api.request_timeout = TimeSpan::millis(5);
     let routes = Router::new().route("/forever", get(async || std::future::pending::<()>().await));
     let stopping = CancellationToken::new();
-    let base = listen(observed(routes, api), stopping.clone()).await;
-    let answer = Answer::to(http_client().get(format!("{base}/forever")));
+    let base = listen(with_request_layers(routes, api), stopping.clone()).await;
+    let answer = TestResponse::from_request(http_client().get(format!("{base}/forever")));
     assert_json_snapshot!("timed_out", answer.await.shown());
     stopping.cancel();
 }

@@ -5,12 +5,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::daemon::{Answer, Daemon, auto_certificate, id_of, provider, upload};
+use crate::fixture::{Fixture, TestResponse, auto_certificate, id_of, provider, upload};
 use autocertd::runtime::clock::Clock;
 
 #[tokio::test]
 async fn auto_certificates_are_found_by_every_filter_and_by_all_together() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let (one, two) = (daemon.provider().await, daemon.provider().await);
     let issued = daemon.post("/auto-certificates", &auto_certificate(&one, "a.example.com")).await.created();
     let waiting = daemon.post("/auto-certificates", &auto_certificate(&two, "b.example.com")).await.created();
@@ -48,7 +48,7 @@ async fn auto_certificates_are_found_by_every_filter_and_by_all_together() {
 
 #[tokio::test]
 async fn providers_and_certificates_have_theirs() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let failed = daemon.provider().await;
     let path = daemon.provider().await;
     let id = id_of::<Uuid>(&failed);
@@ -83,7 +83,7 @@ async fn providers_and_certificates_have_theirs() {
 /// Clients delete what a list returns.
 #[tokio::test]
 async fn a_filter_that_is_not_there_lists_nothing() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     let answer = daemon.get("/providers?filter.commonName=x&filter.colour=red").await;
     assert_eq!(
@@ -121,12 +121,15 @@ async fn a_filter_that_is_not_there_lists_nothing() {
     assert_eq!(daemon.get(&format!("/providers?x={}", "y".repeat(17_000))).await.status, 400);
     // Elsewhere they are ignored, as ionosctl needs it.
     assert_eq!(daemon.get(&format!("{path}?filter.colour=red")).await.status, 200);
-    assert_eq!(Answer::to(daemon.request(Method::DELETE, &format!("{path}?filter.colour=red"))).await.status, 202);
+    assert_eq!(
+        TestResponse::from_request(daemon.request(Method::DELETE, &format!("{path}?filter.colour=red"))).await.status,
+        202
+    );
 }
 
 #[tokio::test]
 async fn the_total_is_told_where_it_is_known() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let total = async |path: &str| daemon.get(path).await.header("x-total-count").to_owned();
     assert_eq!(total("/providers").await, "0");
     let provider = daemon.provider().await;
@@ -149,7 +152,7 @@ async fn the_total_is_told_where_it_is_known() {
 
 #[tokio::test]
 async fn the_limits_name_themselves_and_their_settings() {
-    let daemon = Daemon::with_limits(LimitsSection { auto_certificates: 1, providers: 2, certificates: 1 }).await;
+    let daemon = Fixture::with_limits(LimitsSection { auto_certificates: 1, providers: 2, certificates: 1 }).await;
     let wish = daemon.auto_certificate("www.example.com").await;
     let second = daemon.provider().await;
     let refused = daemon.post("/providers", &provider()).await;

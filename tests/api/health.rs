@@ -6,12 +6,12 @@ use insta::assert_json_snapshot;
 use reqwest::Method;
 use time::Duration;
 
-use crate::daemon::{Answer, Daemon};
+use crate::fixture::{Fixture, TestResponse};
 
 #[tokio::test]
 async fn health_and_readiness_need_no_token_and_tell_the_store_apart() {
-    let daemon = Daemon::start().await;
-    let ask = |path: &str| Answer::to(daemon.bare(Method::GET, path));
+    let daemon = Fixture::start().await;
+    let ask = |path: &str| TestResponse::from_request(daemon.unauthenticated_request(Method::GET, path));
     assert_json_snapshot!("healthy", ask("/healthz").await.shown());
     assert_json_snapshot!("ready", ask("/readyz").await.shown());
     let token =

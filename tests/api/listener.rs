@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use autocertd::http::request::observed;
+use autocertd::http::request::with_request_layers;
 use autocertd::http::{ConnectionLimits, serve};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -14,66 +14,66 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::daemon::{Answer, Daemon};
+use crate::fixture::{Fixture, TestResponse};
 
 /// As short as a busy machine bears.
-fn short() -> ConnectionLimits {
+fn short_limits() -> ConnectionLimits {
     ConnectionLimits {
-        head: Duration::from_millis(600),
+        head_timeout: Duration::from_millis(600),
         body: Duration::from_millis(1_200),
-        stall: Duration::from_millis(600),
-        idle: Duration::from_millis(1_200),
-        queue: PATIENCE,
-        grace: Duration::from_secs(1),
+        stall_timeout: Duration::from_millis(600),
+        idle_timeout: Duration::from_millis(1_200),
+        queue_timeout: WAIT_TIMEOUT,
+        stop_grace: Duration::from_secs(1),
         ..ConnectionLimits::default()
     }
 }
 
 #[tokio::test]
 async fn whoever_sends_nothing_half_a_head_or_an_http2_preface_alone_is_closed() {
-    let server = Server::start(short()).await;
+    let server = ServerFixture::start(short_limits()).await;
     for opening in [&b""[..], b"GET /healthz HTTP/1.1\r\nHost: a", b"PRI * HTT", HTTP2_PREFACE] {
         let begun = Instant::now();
         let mut stream = server.connect().await;
         stream.write_all(opening).await.unwrap();
         read_to_end(&mut stream).await;
-        assert!(begun.elapsed() >= short().head, "{opening:?}");
+        assert!(begun.elapsed() >= short_limits().head_timeout, "{opening:?}");
     }
     // A byte now and then is no progress.
     let mut trickling = server.connect().await;
     let begun = Instant::now();
     while trickling.write_all(b"G").await.is_ok() {
-        assert!(begun.elapsed() < PATIENCE, "a head that trickles holds the connection");
+        assert!(begun.elapsed() < WAIT_TIMEOUT, "a head that trickles holds the connection");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 #[tokio::test]
 async fn a_connection_may_be_used_again_and_is_closed_when_idle() {
-    let server = Server::start(short()).await;
+    let server = ServerFixture::start(short_limits()).await;
     let mut stream = server.connect().await;
     for _ in 0..3 {
-        let answer = server.ask(&mut stream, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = server.send_request(&mut stream, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        tokio::time::sleep(short().head / 2).await;
+        tokio::time::sleep(short_limits().head_timeout / 2).await;
     }
     read_to_end(&mut stream).await;
 
     let mut half = server.connect().await;
-    server.ask(&mut half, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    server.send_request(&mut half, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
     half.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
     read_to_end(&mut half).await;
 }
 
 #[tokio::test]
 async fn a_body_that_stops_or_trickles_is_a_408() {
-    let server = Server::start(short()).await;
-    for pause in [PATIENCE, Duration::from_millis(200)] {
+    let server = ServerFixture::start(short_limits()).await;
+    for pause in [WAIT_TIMEOUT, Duration::from_millis(200)] {
         let mut stream = server.connect().await;
         let head = format!(
             "POST /providers HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
              Content-Length: 1000\r\n\r\n{{",
-            server.daemon.token
+            server.fixture.token
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         let (mut reading, mut writing) = stream.into_split();
@@ -87,7 +87,7 @@ async fn a_body_that_stops_or_trickles_is_a_408() {
         });
         let mut answer = Vec::new();
         // The rest of the body may come after the end.
-        let _ = timeout(PATIENCE, reading.read_to_end(&mut answer)).await.unwrap();
+        let _ = timeout(WAIT_TIMEOUT, reading.read_to_end(&mut answer)).await.unwrap();
         trickle.abort();
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("autocertd-timeout-2"), "{pause:?}: {answer}");
@@ -96,7 +96,7 @@ async fn a_body_that_stops_or_trickles_is_a_408() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_closed_over_http1_and_http2() {
-    let server = Server::start(short()).await;
+    let server = ServerFixture::start(short_limits()).await;
     let mut stream = server.connect().await;
     stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     server.wait_until_something_runs(1).await;
@@ -122,12 +122,12 @@ async fn a_client_that_does_not_read_is_closed_over_http1_and_http2() {
 
 #[tokio::test]
 async fn a_slow_reader_that_goes_on_reading_gets_all_of_it() {
-    let server = Server::start(short()).await;
+    let server = ServerFixture::start(short_limits()).await;
     let mut stream = server.connect().await;
     stream.write_all(b"GET /long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
     let (mut received, mut buffer) = (0, vec![0; 1024 * 1024]);
     loop {
-        let length = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
+        let length = timeout(WAIT_TIMEOUT, stream.read(&mut buffer)).await.unwrap().unwrap();
         if length == 0 {
             break;
         }
@@ -139,7 +139,7 @@ async fn a_slow_reader_that_goes_on_reading_gets_all_of_it() {
 
 #[tokio::test]
 async fn rapid_resets_end_the_connection_and_nothing_else() {
-    let server = Server::start(ConnectionLimits::default()).await;
+    let server = ServerFixture::start(ConnectionLimits::default()).await;
     let mut stream = server.connect().await;
     let mut flood = http2_requests("/endless", 0);
     for number in 0..5_000_u32 {
@@ -147,7 +147,7 @@ async fn rapid_resets_end_the_connection_and_nothing_else() {
         flood.extend(request_frame("/endless", id));
         flood.extend(frame(RST_STREAM, 0, id, &[0, 0, 0, 8]));
     }
-    let _ = timeout(PATIENCE, stream.write_all(&flood)).await.expect("the flood is taken or refused");
+    let _ = timeout(WAIT_TIMEOUT, stream.write_all(&flood)).await.expect("the flood is taken or refused");
     read_to_end(&mut stream).await;
     server.wait_until_nothing_runs().await;
     assert_eq!(server.healthz().await, 200);
@@ -155,13 +155,13 @@ async fn rapid_resets_end_the_connection_and_nothing_else() {
 
 #[tokio::test]
 async fn floods_of_headers_settings_and_pings_end_the_connection_and_nothing_else() {
-    let server = Server::start(short()).await;
+    let server = ServerFixture::start(short_limits()).await;
     let mut long = server.connect().await;
     let _ = long.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n").await;
     let line = format!("X-Filler: {}\r\n", "a".repeat(1_000));
     let begun = Instant::now();
     while long.write_all(line.as_bytes()).await.is_ok() {
-        assert!(begun.elapsed() < PATIENCE, "a head without an end is read for ever");
+        assert!(begun.elapsed() < WAIT_TIMEOUT, "a head without an end is read for ever");
     }
     for flooding in [frame(SETTINGS, 0, 0, &[]), frame(PING, 0, 0, &[0; 8]), frame(CONTINUATION, 0, 1, &[0; 100])] {
         let mut stream = server.connect().await;
@@ -169,8 +169,8 @@ async fn floods_of_headers_settings_and_pings_end_the_connection_and_nothing_els
         stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
         let many = flooding.repeat(100);
         let begun = Instant::now();
-        while let Ok(Ok(())) = timeout(PATIENCE, stream.write_all(&many)).await {
-            assert!(begun.elapsed() < PATIENCE, "a flood goes on for ever");
+        while let Ok(Ok(())) = timeout(WAIT_TIMEOUT, stream.write_all(&many)).await {
+            assert!(begun.elapsed() < WAIT_TIMEOUT, "a flood goes on for ever");
         }
     }
     assert_eq!(server.healthz().await, 200);
@@ -178,12 +178,12 @@ async fn floods_of_headers_settings_and_pings_end_the_connection_and_nothing_els
 
 #[tokio::test]
 async fn at_the_cap_idle_strangers_make_room_and_who_has_authenticated_stays() {
-    let limits = ConnectionLimits { connections: 8, of_network: 8, ..ConnectionLimits::default() };
-    let server = Server::start(limits).await;
+    let limits = ConnectionLimits { max_connections: 8, max_per_network: 8, ..ConnectionLimits::default() };
+    let server = ServerFixture::start(limits).await;
     let mut known = server.connect().await;
     let request =
-        format!("GET /providers HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", server.daemon.reader);
-    assert!(server.ask(&mut known, &request).await.starts_with("HTTP/1.1 200"));
+        format!("GET /providers HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", server.fixture.reader);
+    assert!(server.send_request(&mut known, &request).await.starts_with("HTTP/1.1 200"));
     let mut strangers = Vec::new();
     for _ in 0..40 {
         strangers.push(server.connect().await);
@@ -192,13 +192,13 @@ async fn at_the_cap_idle_strangers_make_room_and_who_has_authenticated_stays() {
     for stranger in &mut strangers[..20] {
         read_to_end(stranger).await;
     }
-    assert!(server.ask(&mut known, &request).await.starts_with("HTTP/1.1 200"), "the known one was closed");
+    assert!(server.send_request(&mut known, &request).await.starts_with("HTTP/1.1 200"), "the known one was closed");
 }
 
 #[tokio::test]
 async fn one_network_cannot_take_every_place() {
-    let limits = ConnectionLimits { connections: 64, of_network: 4, ..ConnectionLimits::default() };
-    let server = Server::start(limits).await;
+    let limits = ConnectionLimits { max_connections: 64, max_per_network: 4, ..ConnectionLimits::default() };
+    let server = ServerFixture::start(limits).await;
     let mut strangers = Vec::new();
     for _ in 0..12 {
         strangers.push(server.connect().await);
@@ -213,22 +213,24 @@ async fn one_network_cannot_take_every_place() {
 
 #[tokio::test]
 async fn readers_that_stall_make_room_for_requests_that_wait() {
-    let limits = ConnectionLimits { requests: 4, ..ConnectionLimits::default() };
-    let server = Server::start(limits).await;
+    let limits = ConnectionLimits { max_requests: 4, ..ConnectionLimits::default() };
+    let server = ServerFixture::start(limits).await;
     let mut stalled = Vec::new();
     for _ in 0..8 {
         let mut stream = server.connect().await;
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         stalled.push(stream);
     }
-    assert_eq!(timeout(PATIENCE, server.healthz()).await.unwrap(), 200);
+    assert_eq!(timeout(WAIT_TIMEOUT, server.healthz()).await.unwrap(), 200);
 }
 
 #[tokio::test]
 async fn a_stop_ends_within_its_grace_whatever_clients_hold() {
-    let server = Server::start(ConnectionLimits { grace: Duration::from_secs(1), ..ConnectionLimits::default() }).await;
+    let server =
+        ServerFixture::start(ConnectionLimits { stop_grace: Duration::from_secs(1), ..ConnectionLimits::default() })
+            .await;
     let mut idle = server.connect().await;
-    server.ask(&mut idle, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    server.send_request(&mut idle, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let mut held = vec![idle];
     for opening in [&b""[..], b"GET /healthz HTTP/1.1\r\nHost: a", HTTP2_PREFACE] {
         let mut stream = server.connect().await;
@@ -241,7 +243,7 @@ async fn a_stop_ends_within_its_grace_whatever_clients_hold() {
     let server = server.stop().await;
     assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
 
-    let server = server.again().await;
+    let server = server.restart().await;
     let mut stalled = [server.connect().await, server.connect().await];
     stalled[0].write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     stalled[1].write_all(&http2_requests("/endless", 20)).await.unwrap();
@@ -254,9 +256,9 @@ async fn a_stop_ends_within_its_grace_whatever_clients_hold() {
 
 #[tokio::test]
 async fn a_panic_ends_its_connection_alone() {
-    let server = Server::start(ConnectionLimits::default()).await;
+    let server = ServerFixture::start(ConnectionLimits::default()).await;
     let mut stream = server.connect().await;
-    let answer = server.ask(&mut stream, "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = server.send_request(&mut stream, "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
     let mut stream = server.connect().await;
     stream.write_all(b"GET /panic-later HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -265,8 +267,8 @@ async fn a_panic_ends_its_connection_alone() {
 }
 
 /// A server with the API and some operations that no real one has.
-struct Server {
-    daemon: Daemon,
+struct ServerFixture {
+    fixture: Fixture,
     limits: ConnectionLimits,
     address: std::net::SocketAddr,
     /// A reference for each body of `/endless`.
@@ -276,12 +278,12 @@ struct Server {
     _end: DropGuard,
 }
 
-impl Server {
+impl ServerFixture {
     async fn start(limits: ConnectionLimits) -> Self {
-        Self::of(Daemon::start().await, limits).await
+        Self::from_fixture(Fixture::start().await, limits).await
     }
 
-    async fn of(daemon: Daemon, limits: ConnectionLimits) -> Self {
+    async fn from_fixture(daemon: Fixture, limits: ConnectionLimits) -> Self {
         let endless = Arc::new(());
         let held = Arc::clone(&endless);
         let operations = Router::new()
@@ -295,26 +297,26 @@ impl Server {
                     Body::from_stream(futures_util::StreamExt::map(broken, |()| Ok::<_, std::io::Error>(Bytes::new())))
                 }),
             );
-        let router = daemon.api.clone().router().merge(observed(operations, daemon.api.clone()));
+        let router = daemon.api.clone().router().merge(with_request_layers(operations, daemon.api.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stopping = CancellationToken::new();
         let serving = Some(tokio::spawn(serve(listener, router, limits, stopping.clone())));
         let end = stopping.clone().drop_guard();
-        Self { daemon, limits, address, endless, stopping, serving, _end: end }
+        Self { fixture: daemon, limits, address, endless, stopping, serving, _end: end }
     }
 
     async fn connect(&self) -> TcpStream {
-        timeout(PATIENCE, TcpStream::connect(self.address)).await.unwrap().unwrap()
+        timeout(WAIT_TIMEOUT, TcpStream::connect(self.address)).await.unwrap().unwrap()
     }
 
     /// Sends a request, and reads one response with a short body.
-    async fn ask(&self, stream: &mut TcpStream, request: &str) -> String {
+    async fn send_request(&self, stream: &mut TcpStream, request: &str) -> String {
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         let mut buffer = [0; 4_096];
         while !is_whole(&answer) {
-            let length = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
+            let length = timeout(WAIT_TIMEOUT, stream.read(&mut buffer)).await.unwrap().unwrap();
             assert!(length > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
             answer.extend(&buffer[..length]);
         }
@@ -324,7 +326,7 @@ impl Server {
     /// What a new client is answered.
     async fn healthz(&self) -> u16 {
         let client = autocertd_support::timed::http().build().unwrap();
-        Answer::to(client.get(format!("http://{}/healthz", self.address))).await.status
+        TestResponse::from_request(client.get(format!("http://{}/healthz", self.address))).await.status
     }
 
     async fn wait_until_something_runs(&self, count: usize) {
@@ -339,7 +341,7 @@ impl Server {
         let begun = Instant::now();
         // Two belong to the server itself.
         while !reached(Arc::strong_count(&self.endless).saturating_sub(self.own_references())) {
-            assert!(begun.elapsed() < PATIENCE, "{} responses run", Arc::strong_count(&self.endless));
+            assert!(begun.elapsed() < WAIT_TIMEOUT, "{} responses run", Arc::strong_count(&self.endless));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -350,12 +352,12 @@ impl Server {
 
     async fn stop(mut self) -> Self {
         self.stopping.cancel();
-        timeout(PATIENCE, self.serving.take().unwrap()).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, self.serving.take().unwrap()).await.unwrap().unwrap();
         self
     }
 
-    async fn again(self) -> Self {
-        Self::of(self.daemon, self.limits).await
+    async fn restart(self) -> Self {
+        Self::from_fixture(self.fixture, self.limits).await
     }
 }
 
@@ -378,7 +380,7 @@ fn is_whole(answer: &[u8]) -> bool {
 async fn read_to_end(stream: &mut TcpStream) {
     let mut said = Vec::new();
     // A reset is an end as well.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection");
+    let _ = timeout(WAIT_TIMEOUT, stream.read_to_end(&mut said)).await.expect("the server closes the connection");
 }
 
 fn http2_requests(path: &str, count: u32) -> Vec<u8> {
@@ -416,4 +418,4 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 static PART: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 const LONG: usize = 16 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);

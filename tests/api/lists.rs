@@ -4,11 +4,11 @@ use insta::assert_json_snapshot;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::daemon::{Answer, Daemon, auto_certificate, provider};
+use crate::fixture::{Fixture, TestResponse, auto_certificate, provider};
 
 #[tokio::test]
 async fn links_lead_through_all_pages_and_back() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let provider = daemon.provider().await;
     let mut all = Vec::new();
     for n in 1..=5 {
@@ -34,7 +34,7 @@ async fn links_lead_through_all_pages_and_back() {
 
 #[tokio::test]
 async fn an_empty_list_has_its_shape() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     for list in ["/providers", "/auto-certificates", "/certificates"] {
         assert_json_snapshot!(format!("list_empty{}", list.replace('/', "_")), daemon.get(list).await.shown());
     }
@@ -44,7 +44,7 @@ async fn an_empty_list_has_its_shape() {
 
 #[tokio::test]
 async fn links_keep_the_filters() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = "/certificates?filter.commonName=b%C3%BCcher.example&limit=7";
     let links = daemon.get(path).await.json()["_links"].clone();
     assert_eq!(links, json!({ "self": "/certificates?filter.commonName=b%C3%BCcher.example&offset=0&limit=7" }));
@@ -52,7 +52,7 @@ async fn links_keep_the_filters() {
 
 #[tokio::test]
 async fn what_cannot_be_a_page_is_a_400_that_names_every_parameter() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let query = "offset=-1&limit=1001&filter.autoCertificate=x";
     assert_json_snapshot!("list_faults", daemon.get(&format!("/certificates?{query}")).await.shown());
     for list in ["/auto-certificates", "/certificates"] {
@@ -68,7 +68,7 @@ async fn what_cannot_be_a_page_is_a_400_that_names_every_parameter() {
 /// ionosctl adds paging to all calls.
 #[tokio::test]
 async fn parameters_that_mean_nothing_are_ignored_on_every_method() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let query = "depth=1&limit=50&offset=0&filter.colour=red";
     let path = daemon.post(&format!("/providers?{query}"), &provider()).await.created();
     assert_eq!(daemon.get("/providers?depth=1&colour=red&filters=x").await.status, 200);
@@ -76,5 +76,5 @@ async fn parameters_that_mean_nothing_are_ignored_on_every_method() {
     let rename = json!({ "properties": { "name": "x", "colour": "red" }, "more": 1 });
     assert_eq!(daemon.patch(&format!("{path}?{query}"), &rename).await.status, 200);
     let deletion = daemon.request(Method::DELETE, &format!("{path}?{query}&limit=-5"));
-    assert_eq!(Answer::to(deletion).await.status, 202);
+    assert_eq!(TestResponse::from_request(deletion).await.status, 202);
 }

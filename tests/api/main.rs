@@ -6,11 +6,11 @@
 mod auto_certificates;
 mod certificates;
 mod control;
-mod daemon;
 mod declared;
 mod edges;
 mod errors;
 mod filters;
+mod fixture;
 mod health;
 mod listener;
 mod lists;

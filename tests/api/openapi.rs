@@ -6,14 +6,14 @@ use insta::assert_json_snapshot;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::daemon::{Answer, Daemon};
+use crate::fixture::{Fixture, TestResponse};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 #[tokio::test]
 async fn the_document_is_whole() {
-    let daemon = Daemon::start().await;
-    let answer = Answer::to(daemon.bare(Method::GET, "/openapi.json")).await;
+    let daemon = Fixture::start().await;
+    let answer = TestResponse::from_request(daemon.unauthenticated_request(Method::GET, "/openapi.json")).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     let document = answer.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
@@ -27,7 +27,7 @@ async fn the_document_is_whole() {
 
 #[tokio::test]
 async fn every_documented_operation_is_served_and_no_other() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let document = daemon.get("/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap();
     let mut documented = 0;
@@ -35,8 +35,9 @@ async fn every_documented_operation_is_served_and_no_other() {
         let real =
             path.split('/').map(|part| if part.starts_with('{') { "x" } else { part }).collect::<Vec<_>>().join("/");
         for method in METHODS {
-            let request = daemon.bare(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), &real);
-            let answer = Answer::to(request).await;
+            let request =
+                daemon.unauthenticated_request(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), &real);
+            let answer = TestResponse::from_request(request).await;
             match item.get(method) {
                 Some(operation) => {
                     let open = operation["security"] == serde_json::json!([{}]);

@@ -8,24 +8,24 @@ use insta::assert_json_snapshot;
 use secrecy::SecretString;
 use serde_json::json;
 
-use crate::daemon::{Answer, Daemon, auto_certificate, id_of, provider};
+use crate::fixture::{Fixture, TestResponse, auto_certificate, id_of, provider};
 
 #[tokio::test]
 async fn a_provider_lives_from_post_to_delete() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let created = daemon.post("/providers", &provider()).await;
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     let path = created.created();
     assert_json_snapshot!("provider_created", created.shown());
     assert_json_snapshot!("provider_read", daemon.get(&path).await.shown());
     assert_json_snapshot!("provider_list", daemon.get("/providers").await.shown());
-    assert!(!daemon.was_nudged().await);
+    assert!(!daemon.was_notified().await);
     let renamed = daemon.patch(&path, &json!({ "metadata": {}, "properties": { "name": "LE" } })).await;
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     assert_json_snapshot!("provider_renamed", renamed.shown());
     assert_eq!(daemon.get(&path).await.json(), renamed.json());
     let deleted = daemon.delete(&path).await;
-    assert!(daemon.was_nudged().await);
+    assert!(daemon.was_notified().await);
     assert_json_snapshot!("provider_deleted", deleted.shown());
     assert_json_snapshot!("provider_gone", daemon.get(&path).await.shown());
     assert_eq!(daemon.delete(&path).await.status, 404);
@@ -34,7 +34,7 @@ async fn a_provider_lives_from_post_to_delete() {
 
 #[tokio::test]
 async fn an_external_account_shows_its_key_id_alone() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let mut body = provider();
     body["properties"]["externalAccountBinding"] = json!({ "keyId": "kid-1", "keySecret": "c2VjcmV0LWhtYWMta2V5" });
     let created = daemon.post("/providers", &body).await;
@@ -49,7 +49,7 @@ async fn an_external_account_shows_its_key_id_alone() {
 /// The values of the official Terraform provider's tests among them.
 #[tokio::test]
 async fn the_key_of_an_external_account_is_taken_as_other_clients_take_it() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let mut body = provider();
     for secret in ["secret", "ab+/cg==", "provider-secret-nKj", "_-_-", " c2VjcmV0LWtleQ=\n"] {
         body["properties"]["externalAccountBinding"] = json!({ "keyId": "kid-1", "keySecret": secret });
@@ -68,7 +68,7 @@ async fn the_key_of_an_external_account_is_taken_as_other_clients_take_it() {
 
 #[tokio::test]
 async fn every_fault_is_named_at_once() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let cases = [
         ("nothing", json!({})),
         ("no_properties", json!({ "properties": {} })),
@@ -95,7 +95,7 @@ async fn every_fault_is_named_at_once() {
     for (name, body) in cases {
         assert_json_snapshot!(format!("provider_faults_{name}"), daemon.post("/providers", &body).await.shown());
     }
-    assert!(!daemon.was_nudged().await);
+    assert!(!daemon.was_notified().await);
     let path = daemon.provider().await;
     assert_json_snapshot!("provider_patch_faults", daemon.patch(&path, &json!({ "properties": {} })).await.shown());
     assert_eq!(daemon.patch(&path, &json!({ "properties": { "name": "" } })).await.status, 422);
@@ -103,7 +103,7 @@ async fn every_fault_is_named_at_once() {
 
 #[tokio::test]
 async fn a_provider_in_use_stays_until_its_last_auto_certificate_is_deleted() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     let user = daemon.post("/auto-certificates", &auto_certificate(&path, "www.example.com")).await.created();
     assert_json_snapshot!("provider_in_use", daemon.delete(&path).await.shown());
@@ -113,10 +113,10 @@ async fn a_provider_in_use_stays_until_its_last_auto_certificate_is_deleted() {
 
 #[tokio::test]
 async fn the_account_decides_the_state() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let path = daemon.provider().await;
     let state = async || {
-        let answer: Answer = daemon.get(&path).await;
+        let answer: TestResponse = daemon.get(&path).await;
         (answer.at("/metadata/state"), answer.at("/metadata/message"))
     };
     assert_eq!(state().await.0, "AVAILABLE");
@@ -127,7 +127,7 @@ async fn the_account_decides_the_state() {
         (Failure::operator("the CA refused the external account"), "FAILED"),
     ] {
         let trouble = FailureStreak::after(None, failure.clone(), now, None, 0.5);
-        daemon.store().record_provider_trouble(&lease, &trouble).await.unwrap();
+        daemon.store().record_account_failure_streak(&lease, &trouble).await.unwrap();
         let (state, message) = state().await;
         assert_eq!(state, expected);
         assert!(message.contains(failure.message.as_str()), "{message}");

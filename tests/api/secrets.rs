@@ -5,12 +5,12 @@ use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::daemon::{Answer, Daemon, id_of, provider, upload};
+use crate::fixture::{Fixture, TestResponse, id_of, provider, upload};
 use crate::log::log;
 
 #[tokio::test]
 async fn no_answer_and_no_log_holds_a_secret() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let mut answers = String::new();
 
     let mut with_account = provider();
@@ -41,7 +41,7 @@ async fn no_answer_and_no_log_holds_a_secret() {
     for path in ["/providers", "/certificates", "/auto-certificates"] {
         let request =
             daemon.request(Method::POST, path).header("content-type", "application/json").body(broken.clone());
-        answers += &Answer::to(request).await.text;
+        answers += &TestResponse::from_request(request).await.text;
         let page = daemon.get(path).await;
         for item in page.json()["items"].as_array().unwrap() {
             let one = daemon.get(item["href"].as_str().unwrap()).await;

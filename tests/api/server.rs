@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use autocertd::http::request::observed;
+use autocertd::http::request::with_request_layers;
 use autocertd::http::{ConnectionLimits, serve};
 use autocertd_support::timed::http_client;
 use axum::Router;
@@ -11,11 +11,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::{Answer, Daemon};
+use crate::fixture::{Fixture, TestResponse};
 
 #[tokio::test]
 async fn running_requests_are_finished_and_no_new_ones_begun() {
-    let daemon = Daemon::start().await;
+    let daemon = Fixture::start().await;
     let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (inside, may_go) = (entered.clone(), release.clone());
     let slow = get(async move || {
@@ -26,14 +26,14 @@ async fn running_requests_are_finished_and_no_new_ones_begun() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stopping = CancellationToken::new();
-    let router = observed(Router::new().route("/slow", slow), daemon.api.clone());
+    let router = with_request_layers(Router::new().route("/slow", slow), daemon.api.clone());
     let (ended, mut end) = oneshot::channel();
     let serving = serve(listener, router, ConnectionLimits::default(), stopping.clone());
     tokio::spawn(async move {
         serving.await;
         let _ = ended.send(());
     });
-    let running = tokio::spawn(Answer::to(http_client().get(format!("http://{address}/slow"))));
+    let running = tokio::spawn(TestResponse::from_request(http_client().get(format!("http://{address}/slow"))));
     entered.notified().await;
     stopping.cancel();
     // The listener closes at once, so that a second request finds nobody.

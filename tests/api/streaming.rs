@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, Response};
 use serde_json::Value;
 
-use crate::daemon::{Answer, Daemon};
+use crate::fixture::{Fixture, TestResponse};
 use crate::log::log;
 
 /// Far more than sockets and servers hold for a client that does not read: 300 rows of 60 KB.
@@ -27,7 +27,7 @@ async fn a_long_list_is_whole_and_in_order() {
 
     let small = daemon.get("/certificates?limit=1").await;
     assert_eq!(small.header("content-length"), small.text.len().to_string());
-    let head = Answer::to(daemon.request(Method::HEAD, ALL)).await;
+    let head = TestResponse::from_request(daemon.request(Method::HEAD, ALL)).await;
     assert_eq!((head.status, head.text.as_str()), (200, ""));
 }
 
@@ -73,18 +73,18 @@ async fn clients_that_do_not_read_hold_no_connection_to_the_database() {
 #[tokio::test]
 async fn one_token_that_never_reads_keeps_no_other_from_reading() {
     let daemon = with_rows(ROWS).await;
-    let list = || daemon.bare(Method::GET, ALL).bearer_auth(&daemon.reader);
+    let list = || daemon.unauthenticated_request(Method::GET, ALL).bearer_auth(&daemon.reader);
     let mut stalled = Vec::new();
     for _ in 0..16 {
         stalled.push(list().send().await.unwrap());
     }
-    let refused = Answer::to(list()).await;
+    let refused = TestResponse::from_request(list()).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, "5"));
     assert_eq!(refused.at("/messages/0/errorCode"), "autocertd-busy-1");
     assert_eq!(daemon.get(ALL).await.status, 200, "another token has a share of its own");
     drop(stalled);
     let again = async {
-        while Answer::to(list()).await.status != 200 {
+        while TestResponse::from_request(list()).await.status != 200 {
             tokio::task::yield_now().await;
         }
     };
@@ -103,15 +103,15 @@ async fn a_damaged_row_hides_no_other() {
 }
 
 /// The answer to a list whose client has read nothing of the body yet.
-async fn begin(daemon: &Daemon) -> Response {
+async fn begin(daemon: &Fixture) -> Response {
     let response = daemon.request(Method::GET, ALL).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response
 }
 
 /// A daemon with so many copies of an uploaded certificate, each with a long chain.
-async fn with_rows(rows: i64) -> Daemon {
-    let daemon = Daemon::start().await;
+async fn with_rows(rows: i64) -> Fixture {
+    let daemon = Fixture::start().await;
     let uploaded = daemon.upload("www.example.com").await;
     let uploaded = uploaded.rsplit('/').next().unwrap();
     daemon

@@ -1,6 +1,6 @@
 //! Uploads to another Certificate Manager: an autocertd of its own, behind a proxy that breaks what a test wants broken.
 
-mod bench;
+mod fixture;
 
 use autocertd_support::timed::Timed;
 use std::fs;
@@ -18,13 +18,13 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use time::Duration;
 
-use self::bench::{Bench, GRACE, PAGE, answer, clock, entry, path_of_present, retry_at};
-use crate::parcels::{START, parcel, with_common_name};
+use self::fixture::{Fixture, GRACE, PAGE, api_error, clock, current_path, entry, retry_at};
+use crate::payloads::{START, payload, payload_with_common_name};
 
 #[tokio::test]
 async fn a_certificate_is_uploaded_once_and_its_predecessor_removed_after_the_grace_period() {
-    let bench = Bench::start().await;
-    let first = parcel("www");
+    let bench = Fixture::start().await;
+    let first = payload("www");
     assert!(!bench.delivery.is_in_place(&first, None).await.unwrap());
     let mut receipt = bench.deliver(&first, None).await.receipt;
     assert!(bench.delivery.is_in_place(&first, receipt.as_ref()).await.unwrap());
@@ -36,23 +36,23 @@ async fn a_certificate_is_uploaded_once_and_its_predecessor_removed_after_the_gr
     assert_eq!(there[0]["metadata"]["serialNumber"], first.leaf.serial_number);
 
     let again = bench.deliver(&first, receipt.as_ref()).await;
-    assert_eq!((&again.receipt, again.look_again), (&receipt, None));
+    assert_eq!((&again.receipt, again.check_again_at), (&receipt, None));
     assert_eq!(bench.count("POST"), 1);
 
-    let second = parcel("www");
+    let second = payload("www");
     assert!(!bench.delivery.is_in_place(&second, receipt.as_ref()).await.unwrap());
     let superseded = bench.deliver(&second, receipt.as_ref()).await;
-    assert_eq!(superseded.look_again, Some(START + GRACE));
+    assert_eq!(superseded.check_again_at, Some(START + GRACE));
     receipt = superseded.receipt;
 
     bench.clock.turn(GRACE - Duration::SECOND);
     let early = bench.deliver(&second, receipt.as_ref()).await;
-    assert_eq!((early.receipt, early.look_again), (receipt.clone(), Some(START + GRACE)));
+    assert_eq!((early.receipt, early.check_again_at), (receipt.clone(), Some(START + GRACE)));
     assert_eq!(bench.uploads().await.len(), 2);
 
     bench.clock.turn(Duration::SECOND);
     let cleared = bench.deliver(&second, receipt.as_ref()).await;
-    assert_eq!(cleared.look_again, None);
+    assert_eq!(cleared.check_again_at, None);
     let there = bench.uploads().await;
     assert_eq!(there.len(), 1);
     assert_eq!(there[0]["properties"]["certificate"], second.leaf_pem);
@@ -66,18 +66,18 @@ async fn a_certificate_is_uploaded_once_and_its_predecessor_removed_after_the_gr
 #[tokio::test]
 async fn an_upload_whose_end_was_not_seen_is_found_and_not_repeated() {
     for common_name in [None, Some("www.example.com")] {
-        let bench = Bench::start().await;
+        let bench = Fixture::start().await;
         bench.upload_others(PAGE + 1).await;
-        let first = with_common_name("www", common_name);
-        bench.hook("POST", |_| Action::KillAfter(Box::new(|| {})));
+        let first = payload_with_common_name("www", common_name);
+        bench.set_hook_for("POST", |_| Action::KillAfter(Box::new(|| {})));
         assert_eq!(bench.failure(&first, None).await.disposition, Disposition::RETRY);
-        bench.pass();
+        bench.clear_hook();
 
         let adopted = bench.deliver(&first, None).await;
         assert_eq!(bench.count("POST"), 1, "{common_name:?}");
         assert!(bench.delivery.is_in_place(&first, adopted.receipt.as_ref()).await.unwrap());
 
-        let second = with_common_name("www", common_name);
+        let second = payload_with_common_name("www", common_name);
         let superseded = bench.deliver(&second, adopted.receipt.as_ref()).await;
         bench.clock.turn(GRACE);
         bench.deliver(&second, superseded.receipt.as_ref()).await;
@@ -87,24 +87,24 @@ async fn an_upload_whose_end_was_not_seen_is_found_and_not_repeated() {
 
 #[tokio::test]
 async fn what_a_person_uploaded_is_used_and_never_removed() {
-    let bench = Bench::start().await;
-    let first = parcel("www");
+    let bench = Fixture::start().await;
+    let first = payload("www");
     let by_hand = bench.upload("by hand", &first).await;
     let adopted = bench.deliver(&first, None).await;
     assert_eq!(bench.count("POST"), 0);
     assert_eq!(adopted.receipt.as_ref().unwrap()["present"]["id"], by_hand["id"]);
 
-    let second = bench.deliver(&parcel("www"), adopted.receipt.as_ref()).await;
+    let second = bench.deliver(&payload("www"), adopted.receipt.as_ref()).await;
     bench.clock.turn(GRACE);
-    assert_eq!(second.look_again, None);
+    assert_eq!(second.check_again_at, None);
     assert_eq!(bench.uploads().await.len(), 2);
 }
 
 /// Two deliveries to one Certificate Manager, each with a receipt of its own.
 #[tokio::test]
 async fn what_another_delivery_uploaded_is_used_and_never_removed() {
-    let bench = Bench::start().await;
-    let (first, second) = (parcel("www"), parcel("www"));
+    let bench = Fixture::start().await;
+    let (first, second) = (payload("www"), payload("www"));
     let others = bench.deliver(&first, None).await;
     let adopted = bench.deliver(&first, None).await;
     assert_eq!(bench.count("POST"), 1);
@@ -116,10 +116,10 @@ async fn what_another_delivery_uploaded_is_used_and_never_removed() {
 
 #[tokio::test]
 async fn what_was_removed_there_is_uploaded_again() {
-    let bench = Bench::start().await;
-    let parcel = parcel("www");
+    let bench = Fixture::start().await;
+    let parcel = payload("www");
     let delivered = bench.deliver(&parcel, None).await;
-    bench.daemon.api.delete(&path_of_present(&delivered)).await.unwrap();
+    bench.daemon.api.delete(&current_path(&delivered)).await.unwrap();
     assert!(!bench.delivery.is_in_place(&parcel, delivered.receipt.as_ref()).await.unwrap());
     let again = bench.deliver(&parcel, delivered.receipt.as_ref()).await;
     assert!(bench.delivery.is_in_place(&parcel, again.receipt.as_ref()).await.unwrap());
@@ -131,59 +131,59 @@ async fn what_was_removed_there_is_uploaded_again() {
 #[tokio::test]
 async fn what_is_still_in_use_there_is_kept_and_tried_again_a_day_later() {
     for status in [409, 422] {
-        let bench = Bench::start().await;
-        let (first, second) = (parcel("www"), parcel("www"));
+        let bench = Fixture::start().await;
+        let (first, second) = (payload("www"), payload("www"));
         let receipt = bench.deliver(&first, None).await.receipt;
         let receipt = bench.deliver(&second, receipt.as_ref()).await.receipt;
-        bench.hook("DELETE", move |_| answer(status, None));
+        bench.set_hook_for("DELETE", move |_| api_error(status, None));
         bench.clock.turn(GRACE);
         let refused = bench.deliver(&second, receipt.as_ref()).await;
-        assert_eq!(refused.look_again, Some(bench.clock.now() + Duration::DAY));
+        assert_eq!(refused.check_again_at, Some(bench.clock.now() + Duration::DAY));
         assert_eq!(refused.receipt.as_ref().unwrap()["superseded"][0]["reported"], true);
         assert_eq!(bench.uploads().await.len(), 2);
 
-        bench.pass();
+        bench.clear_hook();
         bench.clock.turn(Duration::DAY);
-        assert_eq!(bench.deliver(&second, refused.receipt.as_ref()).await.look_again, None);
+        assert_eq!(bench.deliver(&second, refused.receipt.as_ref()).await.check_again_at, None);
         assert_eq!(bench.uploads().await.len(), 1);
     }
 }
 
 #[tokio::test]
 async fn trouble_with_a_removal_fails_no_delivery() {
-    let bench = Bench::start().await;
+    let bench = Fixture::start().await;
     let mut receipt = None;
-    let last = parcel("www");
-    for parcel in [&parcel("www"), &parcel("www"), &last] {
+    let last = payload("www");
+    for parcel in [&payload("www"), &payload("www"), &last] {
         receipt = bench.deliver(parcel, receipt.as_ref()).await.receipt;
     }
     bench.clock.turn(GRACE);
     for (retry_after, after) in [(Some("7200"), Duration::hours(2)), (None, Duration::HOUR)] {
         let before = bench.count("DELETE");
-        bench.hook("DELETE", move |_| answer(503, retry_after));
+        bench.set_hook_for("DELETE", move |_| api_error(503, retry_after));
         let delivered = bench.deliver(&last, receipt.as_ref()).await;
-        assert_eq!(delivered.look_again, Some(bench.clock.now() + after));
+        assert_eq!(delivered.check_again_at, Some(bench.clock.now() + after));
         assert_eq!(bench.count("DELETE"), before + 1, "one refusal is enough");
         receipt = delivered.receipt;
     }
-    bench.pass();
-    assert_eq!(bench.deliver(&last, receipt.as_ref()).await.look_again, None);
+    bench.clear_hook();
+    assert_eq!(bench.deliver(&last, receipt.as_ref()).await.check_again_at, None);
     assert_eq!(bench.uploads().await.len(), 1);
 }
 
 #[tokio::test]
 async fn an_upload_counts_once_it_is_available() {
-    let bench = Bench::start().await;
-    let parcel = parcel("www");
+    let bench = Fixture::start().await;
+    let parcel = payload("www");
     let delivered = bench.deliver(&parcel, None).await;
-    let path = path_of_present(&delivered);
+    let path = current_path(&delivered);
     let mut shown = bench.daemon.api.get(&path).await.unwrap();
     shown["metadata"]["message"] = "no such key store".into();
     let looks = bench.count("GET");
     for state in ["PROVISIONING", "FAILED"] {
         shown["metadata"]["state"] = state.into();
         let body = Bytes::from(shown.to_string());
-        bench.hook("GET", move |_| Action::Respond(200, HeaderMap::new(), body.clone()));
+        bench.set_hook_for("GET", move |_| Action::Respond(200, HeaderMap::new(), body.clone()));
         assert!(!bench.delivery.is_in_place(&parcel, delivered.receipt.as_ref()).await.unwrap(), "{state}");
     }
     let failure = bench.failure(&parcel, delivered.receipt.as_ref()).await;
@@ -192,7 +192,7 @@ async fn an_upload_counts_once_it_is_available() {
 
     shown["metadata"]["state"] = "PROVISIONING".into();
     let (body, first) = (Bytes::from(shown.to_string()), bench.proxy.requests().len());
-    bench.hook("GET", move |request| {
+    bench.set_hook_for("GET", move |request| {
         if request.index == first { Action::Respond(200, HeaderMap::new(), body.clone()) } else { Action::Pass }
     });
     assert_eq!(bench.deliver(&parcel, delivered.receipt.as_ref()).await, delivered);
@@ -201,13 +201,13 @@ async fn an_upload_counts_once_it_is_available() {
 
 #[tokio::test]
 async fn an_upload_that_stays_unavailable_is_looked_at_again_later() {
-    let bench = Bench::with_timeout("1s").await;
-    let parcel = parcel("www");
+    let bench = Fixture::with_timeout("1s").await;
+    let parcel = payload("www");
     let delivered = bench.deliver(&parcel, None).await;
-    let mut shown = bench.daemon.api.get(&path_of_present(&delivered)).await.unwrap();
+    let mut shown = bench.daemon.api.get(&current_path(&delivered)).await.unwrap();
     shown["metadata"]["state"] = "PROVISIONING".into();
     let body = Bytes::from(shown.to_string());
-    bench.hook("GET", move |_| Action::Respond(200, HeaderMap::new(), body.clone()));
+    bench.set_hook_for("GET", move |_| Action::Respond(200, HeaderMap::new(), body.clone()));
     let failure = bench.failure(&parcel, delivered.receipt.as_ref()).await;
     assert_eq!(failure.disposition, Disposition::RETRY);
     assert!(failure.message.contains("is not available there yet"), "{failure}");
@@ -215,8 +215,8 @@ async fn an_upload_that_stays_unavailable_is_looked_at_again_later() {
 
 #[tokio::test]
 async fn faults_are_told_apart() {
-    let bench = Bench::start().await;
-    let parcel = parcel("www");
+    let bench = Fixture::start().await;
+    let parcel = payload("www");
     for (status, retry_after, disposition, words) in [
         (429, Some("20"), retry_at(START + Duration::seconds(20)), "status 429 (demanded-1: on demand)"),
         (503, Some("Sun, 22 Nov 2026 12:01:00 GMT"), retry_at(START + Duration::MINUTE), "it is tried again later"),
@@ -225,27 +225,27 @@ async fn faults_are_told_apart() {
         (422, None, Disposition::Operator, "POST /certificates was rejected with status 422 (demanded-1: on demand)"),
         (301, None, Disposition::Operator, "status 301"),
     ] {
-        bench.hook("POST", move |_| answer(status, retry_after));
+        bench.set_hook_for("POST", move |_| api_error(status, retry_after));
         let failure = bench.failure(&parcel, None).await;
         assert_eq!(failure.disposition, disposition, "{failure}");
         assert!(failure.message.starts_with("certificate_manager: ") && failure.message.contains(words), "{failure}");
         assert!(!failure.message.contains(&bench.daemon.api.token), "{failure}");
         assert!(!failure.message.contains(parcel.private_key.expose_secret()), "{failure}");
     }
-    bench.hook("GET", |_| Action::Cut);
+    bench.set_hook_for("GET", |_| Action::Cut);
     let failure = bench.failure(&parcel, None).await;
     assert_eq!(failure.disposition, Disposition::RETRY);
     assert!(failure.message.contains("GET /certificates got no answer"), "{failure}");
-    bench.hook("GET", |_| Action::Respond(200, HeaderMap::new(), Bytes::from_static(b"<html>")));
+    bench.set_hook_for("GET", |_| Action::Respond(200, HeaderMap::new(), Bytes::from_static(b"<html>")));
     let failure = bench.failure(&parcel, None).await;
     assert_eq!(failure.disposition, Disposition::RETRY);
     assert!(failure.message.contains("cannot be read"), "{failure}");
     let endless = Bytes::from(vec![b' '; 33 << 20]);
-    bench.hook("GET", move |_| Action::Respond(200, HeaderMap::new(), endless.clone()));
+    bench.set_hook_for("GET", move |_| Action::Respond(200, HeaderMap::new(), endless.clone()));
     let failure = bench.failure(&parcel, None).await;
     assert!(failure.message.contains("is longer than 32 MiB"), "{failure}");
     let endless = Bytes::from(vec![b'x'; 1 << 20]);
-    bench.hook("GET", move |_| Action::Respond(418, HeaderMap::new(), endless.clone()));
+    bench.set_hook_for("GET", move |_| Action::Respond(418, HeaderMap::new(), endless.clone()));
     let failure = bench.failure(&parcel, None).await;
     assert!(failure.message.contains("status 418; correct"), "{failure}");
     assert!(bench.uploads().await.is_empty());
@@ -279,14 +279,14 @@ async fn a_service_on_this_machine_is_asked_directly() {
     let token_file = folder.path().join("token");
     fs::write(&token_file, "a-token").unwrap();
     let delivery = CertificateManagerDelivery::new(&entry(&endpoint, &token_file, "5s"), clock()).unwrap();
-    let failure = delivery.deliver(&parcel("www"), None).await.unwrap_err();
+    let failure = delivery.deliver(&payload("www"), None).await.unwrap_err();
     assert!(failure.message.contains("status 418"), "{failure}");
 }
 
 #[tokio::test]
 async fn the_token_is_read_anew_each_time() {
-    let bench = Bench::start().await;
-    let parcel = parcel("www");
+    let bench = Fixture::start().await;
+    let parcel = payload("www");
     fs::write(bench.token_file(), "wrong-secret").unwrap();
     let failure = bench.failure(&parcel, None).await;
     assert_eq!(failure.disposition, Disposition::Operator);
@@ -317,7 +317,7 @@ async fn the_token_is_read_anew_each_time() {
 fn an_address_that_would_show_the_token_is_refused() {
     for endpoint in ["http://certificate-manager.example.com", "certificate-manager.example.com", "ftp://127.0.0.1"] {
         let error = CertificateManagerDelivery::new(&entry(endpoint, Path::new("token"), "30s"), clock()).unwrap_err();
-        let failure = Failure::of(&error, Disposition::Operator).message;
+        let failure = Failure::from_error(&error, Disposition::Operator).message;
         assert!(
             failure.contains("certificate_manager.endpoint cannot be used: ") && failure.contains(endpoint),
             "{failure}"

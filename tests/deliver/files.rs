@@ -1,10 +1,10 @@
 //! Published files.
 
 mod bundle;
+mod fixture;
 mod kill;
 mod odd_folders;
-mod parcels;
+mod payloads;
 mod placeholder;
 mod publication;
 mod rights;
-mod stand;

@@ -8,23 +8,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use autocertd::config::delivery::ReloadEntry;
-use autocertd::config::span::Span;
-use autocertd::deliver::reload::desk::SpoolPaths;
+use autocertd::config::time_span::TimeSpan;
+use autocertd::deliver::reload::spool::SpoolPaths;
 use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::stage::{await_some, write_script};
+use crate::fixture::{wait_for_some, write_script};
 
 const DELIVERY: &str = "[[delivery]]\nkey = 'nginx'\nreload = { unit = 'nginx.service', helper = true }\n";
 
 #[tokio::test]
 async fn a_request_is_fulfilled_and_answered() {
-    let office = Office::new(DELIVERY);
-    let first = office.ask("nginx", Span::seconds(30)).await;
-    let second = office.ask("nginx", Span::seconds(30)).await;
+    let office = HelperFixture::new(DELIVERY);
+    let first = office.ask("nginx", TimeSpan::seconds(30)).await;
+    let second = office.ask("nginx", TimeSpan::seconds(30)).await;
     let output = office.help();
     assert!(output.status.success(), "{output:?}");
     first.await.unwrap().unwrap();
@@ -34,7 +34,7 @@ async fn a_request_is_fulfilled_and_answered() {
 
     // An answer is for its own request alone.
     write_script(&office.folder().join("bin/systemctl"), "#!/bin/sh\necho 'Job for nginx.service failed.'; exit 1\n");
-    let third = office.ask("nginx", Span::seconds(30)).await;
+    let third = office.ask("nginx", TimeSpan::seconds(30)).await;
     assert_eq!(office.help().status.code(), Some(1));
     let failure = third.await.unwrap().unwrap_err();
     assert!(failure.message.starts_with("autocertd-reload.service failed: systemctl reload-or-restart"), "{failure}");
@@ -44,10 +44,10 @@ async fn a_request_is_fulfilled_and_answered() {
 /// As the unit runs it: uid 0 without any capability, group root; the daemon's group may write into the folder of requests.
 #[tokio::test]
 async fn root_needs_no_capability_for_it() {
-    let office = Office::new(DELIVERY);
+    let office = HelperFixture::new(DELIVERY);
     chown(&office.desk.requests, Some(0), Some(NOBODY)).unwrap();
     office.chmod("requests", 0o770);
-    let request = office.ask("nginx", Span::seconds(30)).await;
+    let request = office.ask("nginx", TimeSpan::seconds(30)).await;
     chown(office.desk.requests.join(&office.requests()[0]), Some(NOBODY), Some(NOBODY)).unwrap();
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--clear-groups"]).arg(BINARY);
@@ -61,7 +61,7 @@ async fn only_what_files_of_roots_declare_is_done() {
     let mut settings = DELIVERY.to_owned();
     settings.push_str("[[delivery]]\nkey = 'direct'\nreload = { unit = 'ssh.service' }\n");
     settings.push_str("[[delivery]]\nkey = 'odd'\nreload = { unit = '--now.service', helper = true }\n");
-    let office = Office::new(&settings);
+    let office = HelperFixture::new(&settings);
     office.declare("10-nobody.toml", "nobodys", 0o644, NOBODY);
     office.declare("20-open.toml", "open", 0o664, 0);
     office.declare("30-linked", "linked", 0o644, NOBODY);
@@ -77,7 +77,7 @@ async fn only_what_files_of_roots_declare_is_done() {
         ("open", "declares this delivery"),
         ("linked", "declares this delivery"),
     ] {
-        let request = office.ask(key, Span::seconds(30)).await;
+        let request = office.ask(key, TimeSpan::seconds(30)).await;
         let output = office.help();
         assert_eq!(output.status.code(), Some(1), "{key}: {output:?}");
         let failure = request.await.unwrap().unwrap_err();
@@ -92,7 +92,7 @@ async fn only_what_files_of_roots_declare_is_done() {
         }
     }
     assert_eq!(office.calls(), [] as [String; 0]);
-    let request = office.ask("good", Span::seconds(30)).await;
+    let request = office.ask("good", TimeSpan::seconds(30)).await;
     assert!(office.help().status.success());
     request.await.unwrap().unwrap();
     assert_eq!(office.calls().len(), 1);
@@ -100,11 +100,11 @@ async fn only_what_files_of_roots_declare_is_done() {
 
 #[tokio::test]
 async fn settings_in_a_folder_of_others_are_not_even_read() {
-    let office = Office::new("this is no TOML");
+    let office = HelperFixture::new("this is no TOML");
     for (mode, owner) in [(0o777, 0), (0o1777, 0), (0o755, NOBODY)] {
         office.chmod("", mode);
         chown(office.folder(), Some(owner), None).unwrap();
-        let request = office.ask("nginx", Span::seconds(30)).await;
+        let request = office.ask("nginx", TimeSpan::seconds(30)).await;
         let output = office.help();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(request.await.unwrap().unwrap_err().message.contains("the request was refused"));
@@ -118,7 +118,7 @@ async fn settings_in_a_folder_of_others_are_not_even_read() {
 
 #[tokio::test]
 async fn what_else_lies_on_the_desk_is_swept_away_and_never_followed() {
-    let office = Office::new(DELIVERY);
+    let office = HelperFixture::new(DELIVERY);
     let victim = office.folder().join("victim");
     std::fs::write(&victim, "untouched").unwrap();
     let number = "0123456789abcdef0123456789abcdef";
@@ -143,7 +143,7 @@ async fn what_else_lies_on_the_desk_is_swept_away_and_never_followed() {
 
 #[tokio::test]
 async fn answers_are_written_nowhere_but_into_a_folder_of_roots() {
-    let office = Office::new(DELIVERY);
+    let office = HelperFixture::new(DELIVERY);
     let (answers, elsewhere) = (office.desk.answers.clone(), office.folder().join("elsewhere"));
     std::fs::create_dir(&elsewhere).unwrap();
     let refused = |how: &str| {
@@ -176,7 +176,7 @@ async fn answers_are_written_nowhere_but_into_a_folder_of_roots() {
 
 #[tokio::test]
 async fn answers_do_not_pile_up_and_everybody_may_read_them() {
-    let office = Office::new(DELIVERY);
+    let office = HelperFixture::new(DELIVERY);
     for round in 0..4 {
         for number in 0..256 {
             std::fs::write(office.desk.requests.join(format!("nginx@{round:016x}{number:016x}")), "").unwrap();
@@ -191,19 +191,19 @@ async fn answers_do_not_pile_up_and_everybody_may_read_them() {
 
 #[tokio::test]
 async fn a_helper_that_is_not_enabled_or_falls_silent_is_told() {
-    let office = Office::new(DELIVERY);
-    let failure = office.ask("nginx", Span::millis(300)).await.await.unwrap().unwrap_err();
+    let office = HelperFixture::new(DELIVERY);
+    let failure = office.ask("nginx", TimeSpan::millis(300)).await.await.unwrap().unwrap_err();
     assert_eq!(failure.disposition, Disposition::RETRY, "another reload may have held the helper up");
     assert!(failure.message.contains("systemctl status autocertd-reload.path"), "{failure}");
     assert_eq!(office.requests(), [] as [String; 0], "the request was left behind");
 
-    let request = office.ask("nginx", Span::millis(500)).await;
+    let request = office.ask("nginx", TimeSpan::millis(500)).await;
     std::fs::remove_file(office.desk.requests.join(&office.requests()[0])).unwrap();
     let failure = request.await.unwrap().unwrap_err();
     assert!(failure.message.contains("journalctl -u autocertd-reload.service"), "{failure}");
 
     std::fs::remove_dir(&office.desk.requests).unwrap();
-    let failure = office.reload("nginx", Span::seconds(1)).run().await.unwrap_err();
+    let failure = office.reload("nginx", TimeSpan::seconds(1)).run().await.unwrap_err();
     assert_eq!(failure.disposition, Disposition::Operator);
     assert!(failure.message.contains("docs/systemd.md"), "{failure}");
 }
@@ -212,17 +212,17 @@ async fn a_helper_that_is_not_enabled_or_falls_silent_is_told() {
 #[tokio::test]
 async fn a_unit_that_hangs_keeps_no_other_waiting() {
     let hanging = DELIVERY.replace("nginx", "hanging");
-    let office = Office::new(&format!("{hanging}{DELIVERY}"));
+    let office = HelperFixture::new(&format!("{hanging}{DELIVERY}"));
     let (begun, release) = (office.folder().join("begun"), office.folder().join("release"));
     let hang = format!("touch {}; while [ ! -e {} ]; do sleep 0.05; done", begun.display(), release.display());
     let systemctl = format!("#!/bin/sh\ncase \"$*\" in *hanging*) {hang};; esac\n");
     write_script(&office.folder().join("bin/systemctl"), &systemctl);
-    let slow = office.ask("hanging", Span::seconds(30)).await;
-    let first = office.ask("nginx", Span::seconds(30)).await;
+    let slow = office.ask("hanging", TimeSpan::seconds(30)).await;
+    let first = office.ask("nginx", TimeSpan::seconds(30)).await;
     let mut helper = office.command(&mut Command::new(BINARY)).spawn().unwrap();
     first.await.unwrap().unwrap();
-    await_some("the unit that hangs", || begun.exists().then_some(())).await;
-    let second = office.ask("nginx", Span::seconds(30)).await;
+    wait_for_some("the unit that hangs", || begun.exists().then_some(())).await;
+    let second = office.ask("nginx", TimeSpan::seconds(30)).await;
     second.await.unwrap().unwrap();
     assert!(!slow.is_finished() && helper.try_wait().unwrap().is_none());
     std::fs::write(release, "").unwrap();
@@ -232,19 +232,19 @@ async fn a_unit_that_hangs_keeps_no_other_waiting() {
 
 #[tokio::test]
 async fn nothing_asked_is_nothing_done() {
-    let office = Office::new(DELIVERY);
+    let office = HelperFixture::new(DELIVERY);
     let output = office.help();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     assert_eq!(office.calls(), [] as [String; 0]);
 }
 
 /// A desk, settings of root's, and a script in systemctl's place.
-struct Office {
+struct HelperFixture {
     folder: TempDir,
     desk: SpoolPaths,
 }
 
-impl Office {
+impl HelperFixture {
     fn new(settings: &str) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "this test needs root: the helper obeys files of root's alone");
         let folder = tempfile::tempdir().unwrap();
@@ -279,20 +279,20 @@ impl Office {
         chown(path, Some(owner), None).unwrap();
     }
 
-    fn reload(&self, key: &str, timeout: Span) -> Reload {
+    fn reload(&self, key: &str, timeout: TimeSpan) -> Reload {
         let mut entry: ReloadEntry = toml::from_str("unit = 'nginx.service'\nhelper = true").unwrap();
         entry.timeout = timeout;
         let randomness = Randomness::from_system().unwrap();
-        let around = ReloadContext { systemctl: PathBuf::from("/nowhere"), desk: self.desk.clone(), randomness };
+        let around = ReloadContext { systemctl: PathBuf::from("/nowhere"), spool: self.desk.clone(), randomness };
         Reload::new(&entry, &key.parse().unwrap(), &around).unwrap()
     }
 
     /// Asks as the daemon does; the request lies on the desk when this returns.
-    async fn ask(&self, key: &str, timeout: Span) -> JoinHandle<Result<ReloadReached, Failure>> {
+    async fn ask(&self, key: &str, timeout: TimeSpan) -> JoinHandle<Result<ReloadReached, Failure>> {
         let before = self.requests().len();
         let reload = self.reload(key, timeout);
         let task = tokio::spawn(async move { reload.run().await });
-        await_some("the request", || (self.requests().len() > before).then_some(())).await;
+        wait_for_some("the request", || (self.requests().len() > before).then_some(())).await;
         task
     }
 

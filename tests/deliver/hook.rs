@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use autocertd::config::delivery::HookEntry;
-use autocertd::config::span::Span;
-use autocertd::deliver::hook::{Event, Hook, HookEnvironment};
+use autocertd::config::time_span::TimeSpan;
+use autocertd::deliver::hook::{Hook, HookEnvironment, HookEvent};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::fingerprint::Fingerprint;
 
-use crate::stage::{await_end, await_pids, end, runs, some_parcel, write_script};
+use crate::fixture::{any_payload, is_running, kill_process, wait_for_exit, wait_for_pids, write_script};
 
 #[tokio::test]
 async fn the_environment_is_what_is_documented_and_nothing_else() {
@@ -20,10 +20,14 @@ async fn the_environment_is_what_is_documented_and_nothing_else() {
     );
     let folder = tempfile::tempdir().unwrap();
     let seen = folder.path().join("seen");
-    let parcel = some_parcel();
-    let environment =
-        HookEnvironment::of(Event::Deployed, &"nginx".parse().unwrap(), &parcel, Some(Path::new("/srv/certs/shop")))
-            .unwrap();
+    let parcel = any_payload();
+    let environment = HookEnvironment::from_payload(
+        HookEvent::Deployed,
+        &"nginx".parse().unwrap(),
+        &parcel,
+        Some(Path::new("/srv/certs/shop")),
+    )
+    .unwrap();
     let hook = hook(&["/bin/cp", "/proc/self/environ", seen.to_str().unwrap()], LONG);
     hook.run(environment).await.unwrap();
 
@@ -31,7 +35,7 @@ async fn the_environment_is_what_is_documented_and_nothing_else() {
     let seen: BTreeMap<&str, &str> =
         text.split_terminator('\0').map(|variable| variable.split_once('=').unwrap()).collect();
     let own: Vec<(&str, String)> = KEPT.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?))).collect();
-    let fingerprint = Fingerprint::of_pem(&parcel.leaf_pem).unwrap().to_string();
+    let fingerprint = Fingerprint::from_pem(&parcel.leaf_pem).unwrap().to_string();
     let not_after = parcel.leaf.not_after.to_string();
     let mut expected = BTreeMap::from([
         ("AUTOCERTD_EVENT", "deployed"),
@@ -76,11 +80,11 @@ async fn a_flood_is_drained_and_not_kept() {
 async fn a_hook_that_hangs_is_killed_with_all_that_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let pids = folder.path().join("pids");
-    let failure = run(&hanging(&pids), Span::seconds(2)).await.unwrap_err();
+    let failure = run(&hanging(&pids), TimeSpan::seconds(2)).await.unwrap_err();
     let expected = "the hook /bin/sh had not ended after 2s and was killed with all that it started";
     assert!(failure.message.starts_with(expected) && failure.message.ends_with("it said: waiting"), "{failure}");
-    for pid in await_pids(&pids, 3).await {
-        await_end(pid).await;
+    for pid in wait_for_pids(&pids, 3).await {
+        wait_for_exit(pid).await;
     }
 }
 
@@ -90,11 +94,11 @@ async fn a_hook_that_is_given_up_is_killed_with_all_that_it_started() {
     let pids = folder.path().join("pids");
     let script = hanging(&pids);
     let task = tokio::spawn(async move { run(&script, LONG).await });
-    let started = await_pids(&pids, 3).await;
-    assert!(started.iter().all(|pid| runs(*pid)));
+    let started = wait_for_pids(&pids, 3).await;
+    assert!(started.iter().all(|pid| is_running(*pid)));
     task.abort();
     for pid in started {
-        await_end(pid).await;
+        wait_for_exit(pid).await;
     }
 }
 
@@ -106,9 +110,9 @@ async fn what_a_hook_leaves_behind_is_not_waited_for() {
     let begun = Instant::now();
     run(&format!("sleep 1000 & echo $! > {}", pids.display()), LONG).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10));
-    let left = await_pids(&pids, 1).await[0];
-    assert!(runs(left));
-    end(left);
+    let left = wait_for_pids(&pids, 1).await[0];
+    assert!(is_running(left));
+    kill_process(left);
 }
 
 #[tokio::test]
@@ -139,17 +143,17 @@ fn hanging(pids: &Path) -> String {
     )
 }
 
-async fn run(script: &str, timeout: Span) -> Result<(), Failure> {
+async fn run(script: &str, timeout: TimeSpan) -> Result<(), Failure> {
     hook(&["/bin/sh", "-c", script], timeout).run(environment()).await
 }
 
-fn hook(command: &[&str], timeout: Span) -> Hook {
+fn hook(command: &[&str], timeout: TimeSpan) -> Hook {
     let command = command.iter().map(|word| (*word).to_owned()).collect();
     Hook::new(&HookEntry { command, timeout }).unwrap()
 }
 
 fn environment() -> HookEnvironment {
-    HookEnvironment::of(Event::Deployed, &"nginx".parse().unwrap(), &some_parcel(), None).unwrap()
+    HookEnvironment::from_payload(HookEvent::Deployed, &"nginx".parse().unwrap(), &any_payload(), None).unwrap()
 }
 
 fn resident_bytes() -> u64 {
@@ -161,4 +165,4 @@ fn resident_bytes() -> u64 {
 /// What a hook sees of autocertd's own environment.
 const KEPT: [&str; 3] = ["PATH", "HOME", "LANG"];
 
-const LONG: Span = Span::seconds(60);
+const LONG: TimeSpan = TimeSpan::seconds(60);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use autocertd::config::delivery::KubernetesEntry;
 use autocertd::deliver::kubernetes::KubernetesDelivery;
-use autocertd::deliver::{Delivered, Delivery, DeliveryPayload};
+use autocertd::deliver::{Delivery, DeliveryOutcome, DeliveryPayload};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::clock::ManualClock;
 use autocertd_support::kubernetes::{Kubernetes, Refusal};
@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::Duration;
 
-use crate::parcels::{START, parcel};
+use crate::payloads::{START, payload};
 
 #[tokio::test]
 async fn a_secret_is_created_changed_and_left_alone_once_it_is_right() {
-    let bench = Bench::start().await;
-    let first = parcel("www");
+    let bench = KubernetesFixture::start().await;
+    let first = payload("www");
     assert!(!bench.delivery.is_in_place(&first, None).await.unwrap());
-    assert_eq!(bench.delivery.deliver(&first, None).await.unwrap(), Delivered::default());
+    assert_eq!(bench.delivery.deliver(&first, None).await.unwrap(), DeliveryOutcome::default());
 
     let secret = bench.secret("www-tls");
     assert_eq!(secret["type"], "kubernetes.io/tls");
@@ -30,7 +30,7 @@ async fn a_secret_is_created_changed_and_left_alone_once_it_is_right() {
     assert_eq!(
         secret["metadata"]["annotations"],
         json!({
-            "autocertd/auto-certificate": first.addressee.id.to_string(),
+            "autocertd/auto-certificate": first.recipient.id.to_string(),
             "autocertd/label": "www",
             "autocertd/serial-number": first.leaf.serial_number,
             "autocertd/not-after": "2027-02-20T12:00:00Z",
@@ -43,7 +43,7 @@ async fn a_secret_is_created_changed_and_left_alone_once_it_is_right() {
     bench.delivery.deliver(&first, None).await.unwrap();
     assert_eq!(bench.writes(), ["POST fieldManager=autocertd"], "what is right is not written again");
 
-    let second = parcel("www");
+    let second = payload("www");
     assert!(!bench.delivery.is_in_place(&second, None).await.unwrap());
     bench.delivery.deliver(&second, None).await.unwrap();
     assert_eq!(decoded(&bench.secret("www-tls"), "tls.key"), second.private_key.expose_secret());
@@ -52,8 +52,8 @@ async fn a_secret_is_created_changed_and_left_alone_once_it_is_right() {
 
 #[tokio::test]
 async fn drift_is_healed_and_what_others_add_stays() {
-    let bench = Bench::start().await;
-    let parcel = parcel("www");
+    let bench = KubernetesFixture::start().await;
+    let parcel = payload("www");
     bench.delivery.deliver(&parcel, None).await.unwrap();
 
     let mut drifted = bench.secret("www-tls");
@@ -77,8 +77,8 @@ async fn drift_is_healed_and_what_others_add_stays() {
 
 #[tokio::test]
 async fn a_secret_of_somebody_else_is_never_overwritten() {
-    let bench = Bench::start().await;
-    let parcel = parcel("www");
+    let bench = KubernetesFixture::start().await;
+    let parcel = payload("www");
     let foreign = foreign_secret();
     bench.cluster.put(foreign.clone());
     let failure = bench.failure(&parcel).await;
@@ -91,25 +91,25 @@ async fn a_secret_of_somebody_else_is_never_overwritten() {
 
 #[tokio::test]
 async fn somebody_who_is_faster_is_not_overwritten_either() {
-    let bench = Bench::start().await;
-    let parcel = parcel("www");
+    let bench = KubernetesFixture::start().await;
+    let parcel = payload("www");
     bench.cluster.put_before_next_write(foreign_secret());
     let failure = bench.failure(&parcel).await;
     assert_eq!(failure.disposition, Disposition::RETRY);
     assert!(failure.message.contains("was changed by someone else"), "{failure}");
     assert_eq!(bench.secret("www-tls")["data"], foreign_secret()["data"]);
 
-    let bench = Bench::start().await;
+    let bench = KubernetesFixture::start().await;
     bench.delivery.deliver(&parcel, None).await.unwrap();
     bench.cluster.put_before_next_write(foreign_secret());
-    assert_eq!(bench.failure(&self::parcel("www")).await.disposition, Disposition::RETRY);
+    assert_eq!(bench.failure(&self::payload("www")).await.disposition, Disposition::RETRY);
     assert_eq!(bench.secret("www-tls")["data"], foreign_secret()["data"]);
 }
 
 #[tokio::test]
 async fn what_kubernetes_never_lets_change_is_told_before_it_is_tried() {
-    let bench = Bench::start().await;
-    let parcel = parcel("www");
+    let bench = KubernetesFixture::start().await;
+    let parcel = payload("www");
     for (member, value, words) in [
         ("type", json!("Opaque"), "of type \"Opaque\", which can never change"),
         ("immutable", json!(true), "marked immutable"),
@@ -124,7 +124,7 @@ async fn what_kubernetes_never_lets_change_is_told_before_it_is_tried() {
     }
     assert!(bench.writes().is_empty());
 
-    let bench = Bench::start().await;
+    let bench = KubernetesFixture::start().await;
     bench.delivery.deliver(&parcel, None).await.unwrap();
     let mut opaque = bench.secret("www-tls");
     opaque["type"] = "Opaque".into();
@@ -134,8 +134,8 @@ async fn what_kubernetes_never_lets_change_is_told_before_it_is_tried() {
 
 #[tokio::test]
 async fn two_certificates_do_not_share_a_secret() {
-    let bench = Bench::with("secret = 'tls'\n").await;
-    let (one, other) = (parcel("one"), parcel("other"));
+    let bench = KubernetesFixture::with("secret = 'tls'\n").await;
+    let (one, other) = (payload("one"), payload("other"));
     bench.delivery.deliver(&one, None).await.unwrap();
     let failure = bench.failure(&other).await;
     assert_eq!(failure.disposition, Disposition::Operator);
@@ -149,44 +149,44 @@ async fn two_certificates_do_not_share_a_secret() {
 
 #[tokio::test]
 async fn labels_that_are_no_names_become_names() {
-    let bench = Bench::start().await;
+    let bench = KubernetesFixture::start().await;
     for label in ["_.example.com", "*.example.com", "Web_1", &"x".repeat(300)] {
-        bench.delivery.deliver(&parcel(label), None).await.unwrap_or_else(|failure| panic!("{label}: {failure}"));
+        bench.delivery.deliver(&payload(label), None).await.unwrap_or_else(|failure| panic!("{label}: {failure}"));
     }
     assert_eq!(bench.writes().len(), 4);
 }
 
 #[tokio::test]
 async fn the_service_account_is_read_anew_each_time() {
-    let bench = Bench::start().await;
-    bench.delivery.deliver(&parcel("www"), None).await.unwrap();
+    let bench = KubernetesFixture::start().await;
+    bench.delivery.deliver(&payload("www"), None).await.unwrap();
     bench.cluster.exchange_token("service-account-token-2");
-    let failure = bench.failure(&parcel("www")).await;
+    let failure = bench.failure(&payload("www")).await;
     assert_eq!(failure.disposition, Disposition::Operator);
     assert!(failure.message.contains("status 401") && failure.message.contains("token of this cluster"), "{failure}");
     assert!(!failure.message.contains("service-account-token"), "{failure}");
 
     bench.cluster.mount_service_account(bench.folder.path()).unwrap();
-    bench.delivery.deliver(&parcel("www"), None).await.unwrap();
+    bench.delivery.deliver(&payload("www"), None).await.unwrap();
 
     for file in ["token", "ca.crt", "namespace"] {
         let path = bench.folder.path().join(file);
         let content = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        let failure = bench.failure(&parcel("www")).await;
+        let failure = bench.failure(&payload("www")).await;
         assert_eq!(failure.disposition, Disposition::RETRY, "{failure}");
         assert!(failure.message.contains(path.to_str().unwrap()), "{failure}");
         fs::write(path, content).unwrap();
     }
-    bench.delivery.deliver(&parcel("www"), None).await.unwrap();
+    bench.delivery.deliver(&payload("www"), None).await.unwrap();
 }
 
 #[tokio::test]
 async fn only_the_clusters_own_root_is_trusted() {
-    let (bench, other) = (Bench::start().await, Bench::start().await);
+    let (bench, other) = (KubernetesFixture::start().await, KubernetesFixture::start().await);
     let root = other.folder.path().join("ca.crt");
     fs::copy(root, bench.folder.path().join("ca.crt")).unwrap();
-    let failure = bench.failure(&parcel("www")).await;
+    let failure = bench.failure(&payload("www")).await;
     assert_eq!(failure.disposition, Disposition::RETRY);
     assert!(failure.message.contains("got no answer") && failure.message.contains("certificate"), "{failure}");
     assert!(bench.cluster.requests().is_empty(), "no token was shown to a stranger");
@@ -195,12 +195,12 @@ async fn only_the_clusters_own_root_is_trusted() {
 #[tokio::test]
 async fn a_missing_right_is_told_with_the_role_that_gives_it() {
     for (verb, delivered_before) in [("get", false), ("create", false), ("patch", true)] {
-        let bench = Bench::start().await;
+        let bench = KubernetesFixture::start().await;
         if delivered_before {
-            bench.delivery.deliver(&parcel("www"), None).await.unwrap();
+            bench.delivery.deliver(&payload("www"), None).await.unwrap();
         }
         bench.cluster.deny(verb);
-        let failure = bench.failure(&parcel("www")).await;
+        let failure = bench.failure(&payload("www")).await;
         assert_eq!(failure.disposition, Disposition::Operator, "{failure}");
         for words in [
             &format!("cannot {verb} resource \"secrets\"") as &str,
@@ -213,36 +213,36 @@ async fn a_missing_right_is_told_with_the_role_that_gives_it() {
 
 #[tokio::test]
 async fn passing_faults_are_tried_again_when_the_server_says() {
-    let bench = Bench::start().await;
+    let bench = KubernetesFixture::start().await;
     for (status, retry_after, not_before) in [
         (429, Some("20"), Some(START + Duration::seconds(20))),
         (503, Some("Sun, 22 Nov 2026 12:01:00 GMT"), Some(START + Duration::MINUTE)),
         (500, None, None),
     ] {
         bench.cluster.refuse_next(Refusal { status, retry_after: retry_after.map(str::to_owned) });
-        assert_eq!(bench.failure(&parcel("www")).await.disposition, Disposition::Retry { not_before });
+        assert_eq!(bench.failure(&payload("www")).await.disposition, Disposition::Retry { not_before });
         bench.cluster.refuse_next(Refusal { status, retry_after: retry_after.map(str::to_owned) });
-        let failure = bench.delivery.is_in_place(&parcel("www"), None).await.unwrap_err();
+        let failure = bench.delivery.is_in_place(&payload("www"), None).await.unwrap_err();
         assert_eq!(failure.disposition, Disposition::Retry { not_before });
     }
 }
 
 #[tokio::test]
 async fn a_missing_namespace_is_for_a_person() {
-    let bench = Bench::with("namespace = 'shop'\n").await;
-    let failure = bench.failure(&parcel("www")).await;
+    let bench = KubernetesFixture::with("namespace = 'shop'\n").await;
+    let failure = bench.failure(&payload("www")).await;
     assert_eq!(failure.disposition, Disposition::Operator);
     assert!(failure.message.contains("there is no namespace shop"), "{failure}");
 }
 
 /// An API server, a pod's service account, and a delivery.
-struct Bench {
+struct KubernetesFixture {
     cluster: Kubernetes,
     folder: TempDir,
     delivery: KubernetesDelivery,
 }
 
-impl Bench {
+impl KubernetesFixture {
     async fn start() -> Self {
         Self::with("").await
     }

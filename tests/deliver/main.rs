@@ -4,13 +4,13 @@
 
 mod certificate_manager;
 mod files;
+mod fixture;
 mod helper;
 mod hook;
 mod kubernetes;
-mod parcels;
+mod payloads;
 mod post;
 mod roll_back;
 mod signal;
-mod stage;
 mod unit;
 mod verify;

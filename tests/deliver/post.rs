@@ -48,7 +48,7 @@ async fn a_closed_port_is_told() {
 fn an_address_that_cannot_be_asked_is_not_shown() {
     for url in ["unix://user:s3cret@host/?token=s3cret", "http://user:s3cret@host:x", "s3cret"] {
         let entry: ReloadEntry = toml::from_str(&format!("url = '{url}'")).unwrap();
-        let around = ReloadContext::usual(Randomness::from_seed(1));
+        let around = ReloadContext::installed(Randomness::from_seed(1));
         let error = Reload::new(&entry, &"app".parse().unwrap(), &around).unwrap_err();
         assert!(!error.to_string().contains("s3cret") && error.to_string().contains("reload.url"), "{error}");
     }
@@ -77,6 +77,6 @@ async fn service() -> (SocketAddr, Seen) {
 
 async fn reload(entry: &str) -> Result<ReloadReached, Failure> {
     let entry: ReloadEntry = toml::from_str(entry).unwrap();
-    let around = ReloadContext::usual(Randomness::from_seed(1));
+    let around = ReloadContext::installed(Randomness::from_seed(1));
     Reload::new(&entry, &"app".parse().unwrap(), &around).unwrap().run().await
 }

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use autocertd::config::delivery::DeliveryEntry;
-use autocertd::deliver::dispatch::Target;
-use autocertd::deliver::targets::targets;
-use autocertd::deliver::{FilesDelivery, DeliveryPayload};
+use autocertd::deliver::dispatcher::DeliveryTarget;
+use autocertd::deliver::targets::build_targets;
+use autocertd::deliver::{DeliveryPayload, FilesDelivery};
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::{SharedClock, ManualClock};
+use autocertd::runtime::clock::{ManualClock, SharedClock};
 use autocertd::runtime::randomness::Randomness;
 
-use crate::parcels::{START, parcel};
+use crate::payloads::{START, payload};
 
 #[tokio::test]
 async fn only_the_try_that_replaced_another_certificate_takes_it_back() {
@@ -58,12 +58,12 @@ async fn what_is_remembered_of_settings_holds_no_secret() {
     assert!(one.len() == 64 && one.bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
 }
 
-async fn failure(target: &Target, parcel: &DeliveryPayload) -> Failure {
+async fn failure(target: &DeliveryTarget, parcel: &DeliveryPayload) -> Failure {
     target.delivery.deliver(parcel, None).await.unwrap_err()
 }
 
 /// A delivery of files to a service that does not answer.
-fn target(directory: &Path, settings: &str, now: Moment) -> Target {
+fn target(directory: &Path, settings: &str, now: Moment) -> DeliveryTarget {
     let nowhere = autocertd_support::loopback::own_address();
     made(entry(directory, settings, &nowhere.to_string()), now)
 }
@@ -77,9 +77,9 @@ fn entry(directory: &Path, settings: &str, address: &str) -> DeliveryEntry {
     .unwrap()
 }
 
-fn made(entry: DeliveryEntry, now: Moment) -> Target {
+fn made(entry: DeliveryEntry, now: Moment) -> DeliveryTarget {
     let clock: SharedClock = Arc::new(ManualClock::starting_at(now));
-    targets(&[entry], &[], "local", &clock, &Randomness::from_seed(1)).unwrap().remove(0)
+    build_targets(&[entry], &[], "local", &clock, &Randomness::from_seed(1)).unwrap().remove(0)
 }
 
 async fn publish(directory: &Path, parcel: &DeliveryPayload) {
@@ -89,7 +89,7 @@ async fn publish(directory: &Path, parcel: &DeliveryPayload) {
 
 /// One of the same auto-certificate.
 fn certificate() -> DeliveryPayload {
-    DeliveryPayload { certificate: Randomness::from_system().unwrap().uuid().into(), ..parcel("www") }
+    DeliveryPayload { certificate: Randomness::from_system().unwrap().uuid().into(), ..payload("www") }
 }
 
 fn live(directory: &Path) -> String {

@@ -11,7 +11,7 @@ use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 
-use crate::stage::{Own, await_lines, await_some, write_script};
+use crate::fixture::{OwnProcess, wait_for_lines, wait_for_some, write_script};
 
 #[tokio::test]
 async fn the_process_of_a_pid_file_gets_the_signal() {
@@ -21,8 +21,8 @@ async fn the_process_of_a_pid_file_gets_the_signal() {
         .map(|name| format!("trap 'echo {name} >> {}' {name}\n", seen.display()))
         .concat();
     let script = format!("{traps}echo ready > {}\nwhile :; do sleep 0.02; done", seen.display());
-    let service = Own::start(heeding_hangups("/bin/sh").args(["-c", &script]));
-    await_lines(&seen, 1).await;
+    let service = OwnProcess::start(heeding_hangups("/bin/sh").args(["-c", &script]));
+    wait_for_lines(&seen, 1).await;
     let pid_file = folder.path().join("service.pid");
     // As PostgreSQL writes it, with more below; and with blanks, as Postfix does.
     std::fs::write(&pid_file, format!("   {}\n/var/lib/service\n", service.pid())).unwrap();
@@ -34,7 +34,7 @@ async fn the_process_of_a_pid_file_gets_the_signal() {
             .enumerate()
     {
         reload(&format!("{target}\n{setting}")).await.unwrap();
-        assert_eq!(await_lines(&seen, count + 2).await[count + 1], name);
+        assert_eq!(wait_for_lines(&seen, count + 2).await[count + 1], name);
     }
 }
 
@@ -49,13 +49,13 @@ async fn of_a_master_and_its_workers_the_master_gets_the_signal() {
     let worker = format!("( trap 'echo worker >> {0}' HUP; echo ready >> {0}; {rest} ) &\n", seen.display());
     let master = format!("trap 'echo master >> {0}' HUP; echo ready >> {0}; {rest}\n", seen.display());
     write_script(&path, &format!("#!/bin/sh\n{worker}{worker}{worker}{master}"));
-    let service = Own::start(&mut heeding_hangups(path.to_str().unwrap()));
-    await_lines(&seen, 4).await;
+    let service = OwnProcess::start(&mut heeding_hangups(path.to_str().unwrap()));
+    wait_for_lines(&seen, 4).await;
     assert!(await_comm(&service).await.starts_with("ng-"));
 
     for count in 1..=3 {
         reload(&format!("process = '{name}'")).await.unwrap();
-        await_lines(&seen, 4 + count).await;
+        wait_for_lines(&seen, 4 + count).await;
     }
     assert_eq!(std::fs::read_to_string(&seen).unwrap().lines().skip(4).collect::<Vec<_>>(), ["master"; 3]);
 }
@@ -92,13 +92,13 @@ async fn who_need_not_run_is_told_when_he_runs_and_missed_when_not() {
     let folder = tempfile::tempdir().unwrap();
     let pid_file = folder.path().join("app.pid");
     let by_file = format!("pid_file = '{}'\nif_running = true", pid_file.display());
-    assert_eq!(reload(&by_file).await, Ok(ReloadReached::Nobody), "there is no file");
+    assert_eq!(reload(&by_file).await, Ok(ReloadReached::NotRunning), "there is no file");
     std::fs::write(&pid_file, "4194304").unwrap();
-    assert_eq!(reload(&by_file).await, Ok(ReloadReached::Nobody), "there is no process of this number");
-    assert_eq!(reload("process = 'no-such-thing'\nif_running = true").await, Ok(ReloadReached::Nobody));
+    assert_eq!(reload(&by_file).await, Ok(ReloadReached::NotRunning), "there is no process of this number");
+    assert_eq!(reload("process = 'no-such-thing'\nif_running = true").await, Ok(ReloadReached::NotRunning));
     std::fs::write(&pid_file, "no number").unwrap();
     assert!(reload(&by_file).await.is_err(), "what is no pid file is told of");
-    let service = Own::start(Command::new("/bin/sleep").arg("600"));
+    let service = OwnProcess::start(Command::new("/bin/sleep").arg("600"));
     std::fs::write(&pid_file, service.pid().to_string()).unwrap();
     assert_eq!(reload(&format!("{by_file}\nsignal = 'WINCH'")).await, Ok(ReloadReached::Service));
 }
@@ -164,14 +164,14 @@ fn heeding_hangups(program: &str) -> Command {
     command
 }
 
-async fn await_comm(process: &Own) -> String {
+async fn await_comm(process: &OwnProcess) -> String {
     let path = format!("/proc/{}/comm", process.pid());
-    await_some("the start of the script", || std::fs::read_to_string(Path::new(&path)).ok()).await
+    wait_for_some("the start of the script", || std::fs::read_to_string(Path::new(&path)).ok()).await
 }
 
 async fn reload(entry: &str) -> Result<ReloadReached, Failure> {
     let entry: ReloadEntry = toml::from_str(entry).unwrap();
-    let around = ReloadContext::usual(Randomness::from_seed(1));
+    let around = ReloadContext::installed(Randomness::from_seed(1));
     Reload::new(&entry, &"nginx".parse().unwrap(), &around).unwrap().run().await
 }
 

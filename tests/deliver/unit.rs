@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use autocertd::config::delivery::ReloadEntry;
-use autocertd::config::span::Span;
+use autocertd::config::time_span::TimeSpan;
 use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 use tempfile::TempDir;
 
-use crate::stage::{await_end, await_pids, write_script};
+use crate::fixture::{wait_for_exit, wait_for_pids, write_script};
 
 #[tokio::test]
 async fn systemctl_is_asked_for_a_reload_or_a_restart() {
@@ -64,7 +64,7 @@ async fn a_systemctl_that_hangs_is_given_up_and_one_that_is_missing_is_told() {
     let systemctl = stand_in(&folder, &format!("echo $$ > {}; exec sleep 1000", pids.display()));
     let failure = reload("unit = 'x.service'\ntimeout = '2s'", &systemctl).await.unwrap_err();
     assert!(failure.message.contains("had not ended after 2s; systemd may still be at it"), "{failure}");
-    await_end(await_pids(&pids, 1).await[0]).await;
+    wait_for_exit(wait_for_pids(&pids, 1).await[0]).await;
 
     let failure = reload("unit = 'x.service'", Path::new("/nowhere/systemctl")).await.unwrap_err();
     assert_eq!(failure.disposition, Disposition::Operator);
@@ -93,7 +93,7 @@ fn what_cannot_be_reloaded_is_refused_at_the_start() {
         ("process = 'x'\nurl = 'http://127.0.0.1/'", "exactly one of"),
     ] {
         let entry: ReloadEntry = toml::from_str(entry).unwrap();
-        let around = ReloadContext::usual(Randomness::from_seed(1));
+        let around = ReloadContext::installed(Randomness::from_seed(1));
         let error = Reload::new(&entry, &"x".parse().unwrap(), &around).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
@@ -107,8 +107,8 @@ fn stand_in(folder: &TempDir, script: &str) -> std::path::PathBuf {
 
 async fn reload(entry: &str, systemctl: &Path) -> Result<ReloadReached, Failure> {
     let mut entry: ReloadEntry = toml::from_str(entry).unwrap();
-    entry.timeout = entry.timeout.min(Span::seconds(20));
-    let mut around = ReloadContext::usual(Randomness::from_seed(1));
+    entry.timeout = entry.timeout.min(TimeSpan::seconds(20));
+    let mut around = ReloadContext::installed(Randomness::from_seed(1));
     around.systemctl = systemctl.to_owned();
     Reload::new(&entry, &"nginx".parse().unwrap(), &around).unwrap().run().await
 }

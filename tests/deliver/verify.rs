@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use autocertd::config::delivery::VerifyEntry;
-use autocertd::config::span::Span;
+use autocertd::config::time_span::TimeSpan;
 use autocertd::deliver::DeliveryPayload;
-use autocertd::deliver::verify::Verify;
+use autocertd::deliver::verify::TlsVerification;
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::fingerprint::Fingerprint;
 use autocertd_support::tls_server::{TlsServer, answer};
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::stage::{await_some, certificate, parcel};
+use crate::fixture::{certificate, payload, wait_for_some};
 
 const NAMES: [&str; 2] = ["www.example.com", "example.com"];
 
@@ -31,10 +31,10 @@ async fn what_is_served_is_recognised_in_both_versions_of_tls_and_both_of_ip() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for local in ["127.0.0.1:0", "[::1]:0"] {
             let server = Server::start_at(local, &cert, &key, version).await;
-            let parcel = parcel(&cert, &key, &NAMES);
+            let parcel = payload(&cert, &key, &NAMES);
             verify(server.address, LONG).run(&parcel).await.unwrap();
-            let seen = verify(server.address, LONG).served(&parcel.addressee).await.unwrap();
-            assert_eq!(seen.fingerprint, Fingerprint::of_der(cert.der()));
+            let seen = verify(server.address, LONG).probe_once(&parcel.recipient).await.unwrap();
+            assert_eq!(seen.fingerprint, Fingerprint::from_der(cert.der()));
             assert_eq!(server.names(), ["www.example.com"; 2]);
         }
     }
@@ -44,9 +44,9 @@ async fn what_is_served_is_recognised_in_both_versions_of_tls_and_both_of_ip() {
 async fn a_service_may_take_its_time() {
     let ((old, old_key), (new, new_key)) = (certificate(&NAMES), certificate(&NAMES));
     let server = Server::start(&old, &old_key).await;
-    let (verify, parcel) = (verify(server.address, LONG), parcel(&new, &new_key, &NAMES));
+    let (verify, parcel) = (verify(server.address, LONG), payload(&new, &new_key, &NAMES));
     let task = tokio::spawn(async move { verify.run(&parcel).await });
-    await_some("two looks", || (server.names().len() >= 2).then_some(())).await;
+    wait_for_some("two looks", || (server.names().len() >= 2).then_some(())).await;
     assert!(!task.is_finished());
     server.switch_to(&new, &new_key);
     task.await.unwrap().unwrap();
@@ -56,10 +56,11 @@ async fn a_service_may_take_its_time() {
 async fn what_is_served_instead_is_told() {
     let ((old, old_key), (new, new_key)) = (certificate(&["old.example.com"]), certificate(&NAMES));
     let server = Server::start(&old, &old_key).await;
-    let failure = verify(server.address, Span::millis(400)).run(&parcel(&new, &new_key, &NAMES)).await.unwrap_err();
+    let failure =
+        verify(server.address, TimeSpan::millis(400)).run(&payload(&new, &new_key, &NAMES)).await.unwrap_err();
     assert_eq!(failure.disposition, Disposition::RETRY);
-    let shown = Fingerprint::of_der(old.der()).to_string();
-    let wanted = Fingerprint::of_der(new.der()).to_string();
+    let shown = Fingerprint::from_der(old.der()).to_string();
+    let wanted = Fingerprint::from_der(new.der()).to_string();
     let place = format!("{}, asked for www.example.com, still serves another certificate 400ms after", server.address);
     assert!(failure.message.starts_with(&place), "{failure}");
     for words in ["that of \"old.example.com\"", "serial number", "valid until 4096-", &shown, &wanted] {
@@ -72,14 +73,14 @@ async fn what_is_served_instead_is_told() {
 async fn a_wildcard_and_a_set_name_are_asked_for() {
     let (cert, key) = certificate(&["*.example.com"]);
     let server = Server::start(&cert, &key).await;
-    let parcel = parcel(&cert, &key, &["*.example.com"]);
+    let parcel = payload(&cert, &key, &["*.example.com"]);
     verify(server.address, LONG).run(&parcel).await.unwrap();
     let entry = VerifyEntry {
         address: server.address.to_string(),
         server_name: Some("inner.example".to_owned()),
         timeout: LONG,
     };
-    Verify::new(&entry).unwrap().run(&parcel).await.unwrap();
+    TlsVerification::new(&entry).unwrap().run(&parcel).await.unwrap();
     assert_eq!(server.names(), ["autocertd-verify.example.com", "inner.example"]);
 }
 
@@ -103,7 +104,7 @@ async fn a_service_that_wants_a_certificate_of_the_client_is_recognised() {
             let acceptor = acceptor.clone();
             async move { drop(acceptor.accept(stream).await) }
         });
-        verify(address, LONG).run(&parcel(&cert, &key, &NAMES)).await.unwrap();
+        verify(address, LONG).run(&payload(&cert, &key, &NAMES)).await.unwrap();
     }
 }
 
@@ -111,14 +112,14 @@ async fn a_service_that_wants_a_certificate_of_the_client_is_recognised() {
 async fn a_certificate_without_its_key_is_not_taken_for_served() {
     let (cert, key) = certificate(&NAMES);
     let server = Server::start(&cert, &KeyPair::generate().unwrap()).await;
-    let failure = run(server.address, &parcel(&cert, &key, &NAMES)).await.unwrap_err();
+    let failure = run(server.address, &payload(&cert, &key, &NAMES)).await.unwrap_err();
     assert!(failure.message.contains("completes no TLS handshake"), "{failure}");
 }
 
 #[tokio::test]
 async fn what_serves_no_certificate_is_explained() {
     let (cert, key) = certificate(&NAMES);
-    let parcel = parcel(&cert, &key, &NAMES);
+    let parcel = payload(&cert, &key, &NAMES);
 
     let closed = autocertd_support::loopback::own_address();
     assert_told(run(closed, &parcel).await, "refuses the connection");
@@ -139,11 +140,12 @@ async fn what_serves_no_certificate_is_explained() {
     });
     assert_told(run(gone.await, &parcel).await, "ends the connection");
 
-    let unwilling = TlsServer::start("127.0.0.1:0", &rustls::version::TLS13, Arc::new(Nothing)).await.unwrap();
+    let unwilling =
+        TlsServer::start("127.0.0.1:0", &rustls::version::TLS13, Arc::new(NoCertificateResolver)).await.unwrap();
     assert_told(run(unwilling.address, &parcel).await, "refuses the TLS handshake with the alert");
 
     let entry = VerifyEntry { address: "no-such-host.invalid:443".to_owned(), server_name: None, timeout: LONG };
-    let failure = Verify::new(&entry).unwrap().served(&parcel.addressee).await.unwrap_err();
+    let failure = TlsVerification::new(&entry).unwrap().probe_once(&parcel.recipient).await.unwrap_err();
     assert!(failure.message.contains("cannot be reached"), "{failure}");
 }
 
@@ -153,21 +155,21 @@ fn assert_told(outcome: Result<(), Failure>, words: &str) {
 }
 
 async fn run(address: SocketAddr, parcel: &DeliveryPayload) -> Result<(), Failure> {
-    verify(address, Span::millis(500)).run(parcel).await
+    verify(address, TimeSpan::millis(500)).run(parcel).await
 }
 
-fn verify(address: SocketAddr, timeout: Span) -> Verify {
-    Verify::new(&VerifyEntry { address: address.to_string(), server_name: None, timeout }).unwrap()
+fn verify(address: SocketAddr, timeout: TimeSpan) -> TlsVerification {
+    TlsVerification::new(&VerifyEntry { address: address.to_string(), server_name: None, timeout }).unwrap()
 }
 
 /// A TLS server that notes which names it is asked for, and whose certificate can be switched.
 struct Server {
     address: SocketAddr,
-    shop: Arc<Shop>,
+    shop: Arc<SwitchableResolver>,
 }
 
 #[derive(Debug)]
-struct Shop {
+struct SwitchableResolver {
     shown: Mutex<Arc<CertifiedKey>>,
     asked: Mutex<Vec<String>>,
 }
@@ -183,7 +185,7 @@ impl Server {
         key: &KeyPair,
         version: &'static SupportedProtocolVersion,
     ) -> Self {
-        let shop = Arc::new(Shop { shown: Mutex::new(certified(cert, key)), asked: Mutex::default() });
+        let shop = Arc::new(SwitchableResolver { shown: Mutex::new(certified(cert, key)), asked: Mutex::default() });
         let shown = Arc::clone(&shop) as Arc<dyn ResolvesServerCert>;
         let TlsServer { address } = TlsServer::start(local, version, shown).await.unwrap();
         Self { address, shop }
@@ -198,7 +200,7 @@ impl Server {
     }
 }
 
-impl ResolvesServerCert for Shop {
+impl ResolvesServerCert for SwitchableResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.asked.lock().unwrap().push(hello.server_name().unwrap_or_default().to_owned());
         Some(Arc::clone(&self.shown.lock().unwrap()))
@@ -207,9 +209,9 @@ impl ResolvesServerCert for Shop {
 
 /// Has no certificate for anybody.
 #[derive(Debug)]
-struct Nothing;
+struct NoCertificateResolver;
 
-impl ResolvesServerCert for Nothing {
+impl ResolvesServerCert for NoCertificateResolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         None
     }
@@ -234,4 +236,4 @@ async fn respond<A: Future<Output = ()> + Send + 'static>(
     address
 }
 
-const LONG: Span = Span::seconds(30);
+const LONG: TimeSpan = TimeSpan::seconds(30);

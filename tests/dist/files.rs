@@ -1,8 +1,8 @@
 //! Published files on disks that are full or read-only and in folders of others, each in a namespace of its own, and
 //! bundles that Java reads.
 
-#[path = "../deliver/files/parcels.rs"]
-mod parcels;
+#[path = "../deliver/files/payloads.rs"]
+mod payloads;
 
 use autocertd_support::timed::Timed;
 use std::fs::Permissions;
@@ -10,12 +10,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use autocertd::deliver::{FilesDelivery, DeliveryPayload};
+use autocertd::deliver::{DeliveryPayload, FilesDelivery};
 use autocertd::domain::disposition::Disposition;
 use autocertd_support::again;
 use secrecy::ExposeSecret;
 
-use parcels::{LABEL, entry, parcel, parcel_of};
+use payloads::{LABEL, entry, parcel, parcel_of};
 
 #[test]
 fn a_full_disk_leaves_the_old_files_and_heals() {
@@ -66,19 +66,19 @@ async fn on_a_read_only_disk() {
     files.publish(&old).await.unwrap();
     let mounted = Command::new("mount").args(["-o", "remount,ro", certs.to_str().unwrap()]).timed_status().unwrap();
     assert!(mounted.success());
-    let mut other = new.addressee.clone();
+    let mut other = new.recipient.clone();
     other.label = "other".to_owned();
     for failure in [
         files.publish(&new).await.unwrap_err(),
-        files.roll_back(&new.addressee, new.leaf.not_before).await.unwrap_err(),
-        files.place_holder(&other).await.unwrap_err(),
+        files.roll_back(&new.recipient, new.leaf.not_before).await.unwrap_err(),
+        files.publish_placeholder(&other).await.unwrap_err(),
     ] {
         assert!(failure.message.contains("Read-only file system"), "{failure}");
         assert_refused(&failure, &certs);
     }
     assert_serves(&folder, &old);
     assert!(files.is_current(&old).await.unwrap());
-    files.place_holder(&old.addressee).await.expect("a certificate is live, nothing has to be written");
+    files.publish_placeholder(&old.recipient).await.expect("a certificate is live, nothing has to be written");
 }
 
 /// The child keeps the user's number and has no right over files of others.
@@ -150,7 +150,7 @@ fn run(mut command: Command, privilege: &str) {
 }
 
 fn folder() -> PathBuf {
-    std::env::var_os(again::FOLDER).expect("run by its parent").into()
+    std::env::var_os(again::FOLDER_VARIABLE).expect("run by its parent").into()
 }
 
 /// Takes all room but so many bytes.

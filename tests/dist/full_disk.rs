@@ -11,7 +11,7 @@ use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::timed::{Timed, within};
 use reqwest::{Method, StatusCode};
 
-use crate::stage::Stage;
+use crate::fixture::Fixture;
 
 const FULL: &str = "the disk of the database is full";
 
@@ -31,8 +31,8 @@ fn a_disk_that_fills_up_during_an_issuance_ends_nothing_for_good() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the child of another test, on a small disk of its own"]
 async fn on_a_disk_that_fills_up() {
-    let disk: PathBuf = std::env::var_os(again::FOLDER).expect("run by its parent").into();
-    let stage = Stage::start().await;
+    let disk: PathBuf = std::env::var_os(again::FOLDER_VARIABLE).expect("run by its parent").into();
+    let stage = Fixture::start().await;
     stage.dns.add_zone("disk.example");
     // The records take their time, so that the disk is full while the CA is still to be answered.
     stage.dns.delay_records_in_dns(Duration::from_secs(3));
@@ -40,7 +40,7 @@ async fn on_a_disk_that_fills_up() {
     below_a_one_shot(&stage, &disk).await;
 }
 
-async fn below_the_daemon(stage: &Stage, disk: &Path) {
+async fn below_the_daemon(stage: &Fixture, disk: &Path) {
     let setup = setup(stage, disk, &["daemon"]);
     let daemon = Daemon::start(&setup).await.unwrap();
     wait_for_records(stage).await;
@@ -78,7 +78,7 @@ async fn below_the_daemon(stage: &Stage, disk: &Path) {
     assert!(daemon.terminate().await.unwrap().success());
 }
 
-async fn below_a_one_shot(stage: &Stage, disk: &Path) {
+async fn below_a_one_shot(stage: &Fixture, disk: &Path) {
     let setup = setup(stage, disk, &["daemon", "one-shot"]);
     let run = || {
         let mut command = tokio::process::Command::from(setup.command(&["--renew-now"]).unwrap());
@@ -102,7 +102,7 @@ async fn below_a_one_shot(stage: &Stage, disk: &Path) {
 }
 
 /// Settings with an auto-certificate for each of these names; the state lies on the small disk, the log elsewhere.
-fn setup(stage: &Stage, disk: &Path, names: &[&str]) -> Setup {
+fn setup(stage: &Fixture, disk: &Path, names: &[&str]) -> Setup {
     let server = stage.pebble.directory_url();
     let mut more = format!("[[provider]]\nkey = \"pebble\"\nemail = \"ops@example.com\"\nserver = \"{server}\"\n");
     for name in names {
@@ -118,7 +118,7 @@ fn setup(stage: &Stage, disk: &Path, names: &[&str]) -> Setup {
     setup
 }
 
-async fn wait_for_records(stage: &Stage) {
+async fn wait_for_records(stage: &Fixture) {
     let begun = Instant::now();
     while stage.dns.txt_records().is_empty() {
         assert!(begun.elapsed() < Duration::from_mins(1), "nothing is being issued");

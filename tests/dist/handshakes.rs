@@ -91,8 +91,8 @@ pub(crate) fn one(address: SocketAddr, name: &'static str) -> std::io::Result<Ve
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     let client = ClientConnection::new(Arc::new(config), ServerName::try_from(name).unwrap()).unwrap();
-    let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    let socket = TcpStream::connect_timeout(&address, WAIT_TIMEOUT)?;
+    socket.set_read_timeout(Some(WAIT_TIMEOUT))?;
     let mut stream = StreamOwned::new(client, socket);
     stream.write_all(format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
@@ -147,4 +147,4 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use autocertd_support::pebble::{Pebble, PebbleOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
-struct World {
+struct ImportFixture {
     acme: FaultProxy,
     _pebble: Pebble,
     _dns: CloudDns,
@@ -20,7 +20,7 @@ struct World {
     daemon: Daemon,
 }
 
-impl World {
+impl ImportFixture {
     async fn start(zone: &str) -> Self {
         let dns = CloudDns::start().await.unwrap();
         dns.add_zone(zone);
@@ -93,7 +93,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tree_of_certbot_is_taken_over_updated_and_renewed() {
-    let world = World::start("moved.example").await;
+    let world = ImportFixture::start("moved.example").await;
     let names = ["-d", "www.moved.example", "-d", "moved.example"];
     let by_hook = ["--manual", "--preferred-challenges", "dns", "--manual-auth-hook", "/bin/true"];
     world.certbot(&[&["certonly", "-m", "ops@example.com"][..], &by_hook, &names].concat());
@@ -119,7 +119,7 @@ async fn a_tree_of_certbot_is_taken_over_updated_and_renewed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tree_of_lego_is_taken_over_with_its_account_and_renewed() {
-    let world = World::start("moved.example").await;
+    let world = ImportFixture::start("moved.example").await;
     world.lego(&["--domains", "www.moved.example", "--domains", "moved.example", "run"]);
     let accounts = world.acme.count("new-account");
     let directory = world.acme.directory_url();

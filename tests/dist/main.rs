@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod files;
+mod fixture;
 mod full_disk;
 mod handshakes;
 mod import;
-mod stage;
 mod web_servers;

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use autocertd_support::daemon::{Daemon, Setup};
 
+use crate::fixture::Fixture;
 use crate::handshakes::Handshakes;
-use crate::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_serves_through_every_renewal() {
@@ -24,7 +24,7 @@ async fn haproxy_serves_through_every_renewal() {
 
 /// A placeholder lets the server start; the first certificate and each renewed one take its place.
 async fn serves_through_every_renewal(program: &str, signal: &str, start: fn(&Path, &Path, SocketAddr) -> Server) {
-    let stage = Stage::start().await;
+    let stage = Fixture::start().await;
     stage.dns.add_zone("served.example");
     // The placeholder is there before the first certificate: its record takes a while to be seen.
     stage.dns.delay_records_in_dns(std::time::Duration::from_secs(2));
@@ -62,7 +62,7 @@ async fn serves_through_every_renewal(program: &str, signal: &str, start: fn(&Pa
     assert!(tally.answered > 500, "only {} handshakes", tally.answered);
 }
 
-fn setup(stage: &Stage, certificates: &Path, pid_file: &Path, signal: &str, address: SocketAddr) -> Setup {
+fn setup(stage: &Fixture, certificates: &Path, pid_file: &Path, signal: &str, address: SocketAddr) -> Setup {
     let (server, certificates, pid_file) = (stage.pebble.directory_url(), certificates.display(), pid_file.display());
     let more = format!(
         r#"

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use autocertd::dns::DnsError;
-use autocertd::dns::adapter::{Adapter, Registration};
+use autocertd::dns::adapter::{DnsAdapter, Registration};
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd_support::acme_dns::{Account, AcmeDns, Fault};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ const ZONE: &str = "auth.example.test";
 struct Bench {
     server: AcmeDns,
     folder: TempDir,
-    adapter: Arc<dyn Adapter>,
+    adapter: Arc<dyn DnsAdapter>,
 }
 
 impl Bench {
@@ -230,7 +230,7 @@ async fn a_wrong_key_is_for_a_person_and_no_secret_is_told() {
         text.contains("POST /update was refused with status 401 (forbidden); look whether accounts_file"),
         "{text}"
     );
-    let log = Log::of_all_tests().text();
+    let log = Log::shared().text();
     assert!(log.contains("call=POST /update status=401"), "nothing was logged");
     for secret in [&wrong.password, &good.password, &good.username] {
         assert!(!text.contains(secret) && !log.contains(secret.as_str()), "{secret} was told");

@@ -3,7 +3,7 @@
 use autocertd::config::dns::PropagationSection;
 use autocertd::dns::DnsError;
 use autocertd::dns::alias::{Aliases, WildcardAlias};
-use autocertd::dns::lookup::Lookup;
+use autocertd::dns::lookup::DnsLookup;
 use autocertd::domain::disposition::Disposition;
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::cloud_dns::CloudDns;
@@ -24,7 +24,7 @@ async fn with(aliases: &[(&str, &str)]) -> CloudDns {
 
 async fn follow(cloud: &CloudDns, name: &str) -> Result<Aliases, DnsError> {
     let section = PropagationSection { resolvers: vec![cloud.dns_addr().into()], ..PropagationSection::default() };
-    Aliases::from(name, &Lookup::new(&section), &Randomness::from_seed(1)).await
+    Aliases::resolve(name, &DnsLookup::new(&section), &Randomness::from_seed(1)).await
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_resolver_that_fails_or_is_not_there_is_no_answer() {
 
     let gone = autocertd_support::loopback::own_address();
     let section = PropagationSection { resolvers: vec![gone.into()], ..PropagationSection::default() };
-    let error = Aliases::from(NAME, &Lookup::new(&section), &Randomness::from_seed(1)).await.unwrap_err();
+    let error = Aliases::resolve(NAME, &DnsLookup::new(&section), &Randomness::from_seed(1)).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::RETRY);
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.starts_with(&format!("{gone} gives no answer: ")), "{source}");

@@ -9,7 +9,7 @@ use autocertd_support::cloud_dns::CloudDns;
 /// The values of the relevant records for a name, through the local Cloud DNS.
 async fn relevant(cloud: &CloudDns, name: &str) -> Result<Vec<String>, DnsError> {
     let section = PropagationSection { resolvers: vec![cloud.dns_addr().into()], ..PropagationSection::default() };
-    let found = CaaLookup::new(&section).relevant(&name.parse().unwrap()).await?;
+    let found = CaaLookup::new(&section).find_relevant(&name.parse().unwrap()).await?;
     let critical = |critical| if critical { "!" } else { "" };
     let shown = |record: autocertd::domain::caa::CaaRecord| {
         format!("{}{} {}", critical(record.critical), record.tag, record.value)

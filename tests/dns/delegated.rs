@@ -1,21 +1,21 @@
 //! autocertd's own name server, asked by real packets.
 
+mod fixture;
 mod floods;
-mod stand;
 
-use autocertd::dns::adapter::{Adapter, TxtRecord, Zone};
-use autocertd::dns::adapters::delegated::Delegated;
-use autocertd::dns::{DnsError, delegated::SocketError, delegated::Sockets};
+use autocertd::dns::adapter::{DnsAdapter, TxtRecord, Zone};
+use autocertd::dns::adapters::delegated::DelegatedAdapter;
+use autocertd::dns::{DnsError, delegated::DnsSocketError, delegated::DnsSockets};
 use autocertd::domain::disposition::Disposition;
 use hickory_proto::op::{Edns, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, RData, RecordType};
 
-use self::stand::{NAME, Stand, question, section, values};
+use self::fixture::{Fixture, NAME, question, section, values};
 
 #[tokio::test]
 async fn values_are_answered_with_authority_and_under_the_name_as_it_was_asked() {
-    let stand = Stand::start();
-    stand.hold(NAME, &["one", "two"]);
+    let stand = Fixture::start();
+    stand.set_values(NAME, &["one", "two"]);
     let mixed = "_Acme-Challenge.wWw.aCmE.eXaMpLe.NeT.";
     for answer in
         [stand.udp(&question(mixed, RecordType::TXT)).await, stand.tcp(&question(mixed, RecordType::TXT)).await]
@@ -29,10 +29,10 @@ async fn values_are_answered_with_authority_and_under_the_name_as_it_was_asked()
 
 #[tokio::test]
 async fn a_record_is_there_and_gone_at_once() {
-    let stand = Stand::start();
+    let stand = Fixture::start();
     let asked = question(NAME, RecordType::TXT);
     assert_eq!(stand.udp(&asked).await.response_code, ResponseCode::NXDomain);
-    stand.hold(NAME, &["one"]);
+    stand.set_values(NAME, &["one"]);
     assert_eq!(values(&stand.udp(&asked).await), ["one"]);
     stand.clear();
     assert_eq!(stand.udp(&asked).await.response_code, ResponseCode::NXDomain);
@@ -40,16 +40,16 @@ async fn a_record_is_there_and_gone_at_once() {
 
 #[tokio::test]
 async fn a_long_value_comes_in_strings_of_255_bytes() {
-    let stand = Stand::start();
+    let stand = Fixture::start();
     let long = "x".repeat(600);
-    stand.hold(NAME, &[&long]);
+    stand.set_values(NAME, &[&long]);
     assert_eq!(values(&stand.tcp(&question(NAME, RecordType::TXT)).await), [long]);
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_denied_as_resolvers_need_it() {
-    let stand = Stand::start();
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::start();
+    stand.set_values(NAME, &["one"]);
     let cases = [
         (NAME, RecordType::A, ResponseCode::NoError),
         (NAME, RecordType::CNAME, ResponseCode::NoError),
@@ -77,7 +77,7 @@ async fn what_is_not_there_is_denied_as_resolvers_need_it() {
 
 #[tokio::test]
 async fn the_apex_has_authority_of_its_own() {
-    let stand = Stand::start();
+    let stand = Fixture::start();
     let apex = "acme.example.net.";
     let soa = stand.udp(&question(apex, RecordType::SOA)).await;
     let [record] = soa.answers.as_slice() else { panic!("{soa:?}") };
@@ -90,14 +90,14 @@ async fn the_apex_has_authority_of_its_own() {
     let servers: Vec<String> = servers.answers.iter().map(|record| record.data.to_string()).collect();
     assert_eq!(servers, ["ns1.example.net.", "ns2.example.net."]);
     // A CNAME may lead to the apex, too.
-    stand.hold("acme.example.net", &["one"]);
+    stand.set_values("acme.example.net", &["one"]);
     assert_eq!(values(&stand.udp(&question(apex, RecordType::TXT)).await), ["one"]);
 }
 
 #[tokio::test]
 async fn who_asks_for_everything_hears_little() {
-    let stand = Stand::start();
-    stand.hold(NAME, &["one", "two"]);
+    let stand = Fixture::start();
+    stand.set_values(NAME, &["one", "two"]);
     for name in [NAME, "www.acme.example.net.", "acme.example.net."] {
         let answer = stand.udp(&question(name, RecordType::ANY)).await;
         let [record] = answer.answers.as_slice() else { panic!("{answer:?}") };
@@ -109,8 +109,8 @@ async fn who_asks_for_everything_hears_little() {
 
 #[tokio::test]
 async fn what_is_none_of_its_business_is_refused() {
-    let stand = Stand::start();
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::start();
+    stand.set_values(NAME, &["one"]);
     let mut chaos = question(NAME, RecordType::TXT);
     chaos.queries[0].set_query_class(DNSClass::CH);
     let refused = [
@@ -131,7 +131,7 @@ async fn what_is_none_of_its_business_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_question_is_told_so_or_passed_over() {
-    let stand = Stand::start();
+    let stand = Fixture::start();
     for op_code in [OpCode::Update, OpCode::Notify, OpCode::Status] {
         let mut other = question(NAME, RecordType::SOA);
         other.metadata.op_code = op_code;
@@ -151,13 +151,13 @@ async fn what_is_no_question_is_told_so_or_passed_over() {
     for noise in [answer.to_vec().unwrap(), b"short".to_vec(), Vec::new(), asked.to_vec().unwrap()] {
         client.send(&noise).await.unwrap();
     }
-    assert_eq!(stand::receive(&client).await.id, asked.id, "noise was answered");
+    assert_eq!(fixture::receive(&client).await.id, asked.id, "noise was answered");
 }
 
 #[tokio::test]
 async fn edns_is_spoken_in_its_first_version() {
-    let stand = Stand::start();
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::start();
+    stand.set_values(NAME, &["one"]);
     let with = |version, secure| {
         let mut asked = question(NAME, RecordType::TXT);
         let mut edns = Edns::new();
@@ -180,7 +180,7 @@ async fn edns_is_spoken_in_its_first_version() {
 
 #[tokio::test]
 async fn what_does_not_fit_is_to_be_had_over_tcp() {
-    let stand = Stand::start();
+    let stand = Fixture::start();
     let many: Vec<String> = (0..100).map(|number| format!("{number:0>43}")).collect();
     let held = |count: usize| many[..count].iter().map(String::as_str).collect::<Vec<_>>();
     let with_payload = |payload: Option<u16>| {
@@ -195,10 +195,10 @@ async fn what_does_not_fit_is_to_be_had_over_tcp() {
     // How many values of 43 bytes are told in how many bytes.
     for (payload, fits) in [(None, 7), (Some(100), 7), (Some(900), 14), (Some(65_535), 20)] {
         let asked = with_payload(payload);
-        stand.hold(NAME, &held(fits));
+        stand.set_values(NAME, &held(fits));
         let whole = stand.udp(&asked).await;
         assert_eq!((values(&whole).len(), whole.truncation), (fits, false), "{payload:?}");
-        stand.hold(NAME, &held(100));
+        stand.set_values(NAME, &held(100));
         let cut = stand.udp(&asked).await;
         assert_eq!((cut.answers.len(), cut.truncation, cut.authoritative), (0, true, true), "{payload:?}");
         assert_eq!(cut.edns.is_some(), payload.is_some());
@@ -209,13 +209,13 @@ async fn what_does_not_fit_is_to_be_had_over_tcp() {
 
 #[tokio::test]
 async fn a_store_that_cannot_be_read_is_no_denial() {
-    let stand = Stand::start();
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::start();
+    stand.set_values(NAME, &["one"]);
     let asked = question(NAME, RecordType::TXT);
-    stand.break_down();
+    stand.fail_lookups();
     assert_eq!(stand.udp(&asked).await.response_code, ResponseCode::ServFail);
     assert_eq!(stand.udp(&question("acme.example.net.", RecordType::SOA)).await.answers.len(), 1);
-    stand.hang();
+    stand.hang_lookups();
     let begun = std::time::Instant::now();
     assert_eq!(stand.udp(&asked).await.response_code, ResponseCode::ServFail);
     assert!((1..=4).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
@@ -225,29 +225,29 @@ async fn a_store_that_cannot_be_read_is_no_denial() {
 
 #[tokio::test]
 async fn an_answer_leaves_from_the_address_that_was_asked() {
-    let stand = Stand::at("0.0.0.0", "");
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::at("0.0.0.0", "");
+    stand.set_values(NAME, &["one"]);
     for asked in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
         let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         // A connected socket hears nobody else.
         client.connect((asked, stand.port())).await.unwrap();
         client.send(&question(NAME, RecordType::TXT).to_vec().unwrap()).await.unwrap();
-        assert_eq!(values(&stand::receive(&client).await), ["one"], "{asked}");
+        assert_eq!(values(&fixture::receive(&client).await), ["one"], "{asked}");
     }
 }
 
 #[tokio::test]
 async fn ipv6_is_served_beside_ipv4() {
     if std::net::UdpSocket::bind("[::1]:0").is_err() {
-        autocertd_support::skipped::skipped("this machine has no IPv6");
+        autocertd_support::skipped::report_skipped("this machine has no IPv6");
         return;
     }
-    let stand = Stand::at("[::]", "");
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::at("[::]", "");
+    stand.set_values(NAME, &["one"]);
     let client = tokio::net::UdpSocket::bind("[::1]:0").await.unwrap();
     client.connect(("::1", stand.port())).await.unwrap();
     client.send(&question(NAME, RecordType::TXT).to_vec().unwrap()).await.unwrap();
-    assert_eq!(values(&stand::receive(&client).await), ["one"]);
+    assert_eq!(values(&fixture::receive(&client).await), ["one"]);
     std::net::UdpSocket::bind(("0.0.0.0", stand.port())).expect("IPv4 is left to a socket of its own");
 }
 
@@ -255,16 +255,16 @@ async fn ipv6_is_served_beside_ipv4() {
 fn an_address_that_is_taken_is_named_with_the_remedy() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = Sockets::bound(&section(&format!("listen = ['{address}']"))).unwrap_err();
-    assert!(matches!(error, SocketError::Refused { .. }));
+    let error = DnsSockets::bind_all(&section(&format!("listen = ['{address}']"))).unwrap_err();
+    assert!(matches!(error, DnsSocketError::BindFailed { .. }));
     let text = error.to_string();
     assert!(text.starts_with(&format!("cannot answer DNS at {address} over UDP; another program answers")), "{text}");
-    assert!(Sockets::bound(&toml::from_str("").unwrap()).unwrap().is_none(), "without a zone");
+    assert!(DnsSockets::bind_all(&toml::from_str("").unwrap()).unwrap().is_none(), "without a zone");
 }
 
 #[tokio::test]
 async fn the_adapter_has_nothing_to_do() {
-    let adapter = Delegated::of_section(&section("")).unwrap();
+    let adapter = DelegatedAdapter::from_section(&section("")).unwrap();
     let zone = adapter.zone_for("www.acme.example.net").await.unwrap();
     let named = vec!["ns1.example.net".to_owned(), "ns2.example.net".to_owned()];
     let id = "acme.example.net".to_owned();

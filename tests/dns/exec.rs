@@ -7,7 +7,7 @@ use std::path::Path;
 use autocertd::dns::DnsError;
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd_support::cloud_dns::CloudDns;
-use autocertd_support::patience::{await_end, await_lines, lines, write_script};
+use autocertd_support::wait::{read_lines, wait_for_exit, wait_for_lines, write_script};
 use tempfile::TempDir;
 
 use crate::{other, routes, txt, zone_id};
@@ -15,12 +15,12 @@ use crate::{other, routes, txt, zone_id};
 const NAME: &str = "_acme-challenge.www.example.test";
 
 /// A folder with a program in it.
-struct Program {
+struct ExecFixture {
     folder: TempDir,
     path: String,
 }
 
-impl Program {
+impl ExecFixture {
     fn new(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
@@ -44,7 +44,8 @@ impl Program {
 
 #[tokio::test]
 async fn a_program_is_called_as_lego_calls_its_own() {
-    let program = Program::new("printf '%s\\n' \"$@\" >> arguments\ncp /proc/self/environ environment\npwd > folder\n");
+    let program =
+        ExecFixture::new("printf '%s\\n' \"$@\" >> arguments\ncp /proc/self/environ environment\npwd > folder\n");
     let (adapter, zone, record) = (other(&program.section("")), zone_id("example.test"), txt(NAME, "value"));
 
     let id = adapter.present(&zone, &record).await.unwrap();
@@ -55,7 +56,7 @@ async fn a_program_is_called_as_lego_calls_its_own() {
 
     let dotted = format!("{NAME}.");
     let calls = ["present", "cleanup", "cleanup"].map(|action| ["a b", action, &dotted, "value"]);
-    assert_eq!(lines(&program.at("arguments")), calls.concat());
+    assert_eq!(read_lines(&program.at("arguments")), calls.concat());
     let own =
         ["PATH", "HOME", "LANG"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let mut expected: BTreeMap<String, String> = own.collect();
@@ -68,25 +69,25 @@ async fn a_program_is_called_as_lego_calls_its_own() {
 
 #[tokio::test]
 async fn a_program_is_called_as_dehydrated_calls_its_own() {
-    let program = Program::new("printf '%s\\n' \"$@\" >> arguments");
+    let program = ExecFixture::new("printf '%s\\n' \"$@\" >> arguments");
     let adapter = other(&program.section("style = 'dehydrated'"));
     let (zone, record) = (zone_id("example.test"), txt(NAME, "value"));
 
     adapter.present(&zone, &record).await.unwrap();
     adapter.remove(&zone, None, &record).await.unwrap();
     let calls = ["deploy_challenge", "clean_challenge"].map(|action| ["a b", action, "www.example.test", "", "value"]);
-    assert_eq!(lines(&program.at("arguments")), calls.concat());
+    assert_eq!(read_lines(&program.at("arguments")), calls.concat());
 
     let error = adapter.present(&zone, &txt("www.delegated.test", "value")).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Operator);
     let text = error.to_string();
     assert!(text.starts_with("dns.adapter.other.style cannot be used: www.delegated.test does not begin"), "{text}");
-    assert_eq!(lines(&program.at("arguments")).len(), 10, "the program was called");
+    assert_eq!(read_lines(&program.at("arguments")).len(), 10, "the program was called");
 }
 
 #[tokio::test]
 async fn a_program_that_fails_is_quoted_within_bounds() {
-    let program = Program::new("printf '\\033[2Jred\\n'; seq 100; echo two >&2; exit 3");
+    let program = ExecFixture::new("printf '\\033[2Jred\\n'; seq 100; echo two >&2; exit 3");
     let error = program.present("").await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::RETRY);
     let said = "it said: 97 | 98 | 99 | 100 | two";
@@ -98,17 +99,18 @@ async fn a_program_that_fails_is_quoted_within_bounds() {
         )
     );
 
-    let program = Program::new("printf '\\033[2J\\377\\000\\007bell\\n'; head -c 5000 /dev/zero | tr '\\0' x; exit 1");
+    let program =
+        ExecFixture::new("printf '\\033[2J\\377\\000\\007bell\\n'; head -c 5000 /dev/zero | tr '\\0' x; exit 1");
     let text = program.present("").await.unwrap_err().to_string();
     assert!(text.contains("it said: [2J\u{fffd} bell | xxx") && text.len() < 500, "{text:?}");
 
-    let text = Program::new("kill -SEGV $$").present("").await.unwrap_err().to_string();
+    let text = ExecFixture::new("kill -SEGV $$").present("").await.unwrap_err().to_string();
     assert!(text.contains("failed (signal: 11") && text.contains("it said nothing"), "{text}");
 }
 
 #[tokio::test]
 async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
-    let program = Program::new(
+    let program = ExecFixture::new(
         "sleep 1000 & echo $! >> pids; setsid sleep 1000 & echo $! >> pids; echo waiting; echo $$ >> pids; wait",
     );
     let error = program.present("timeout = '2s'").await.unwrap_err();
@@ -116,14 +118,14 @@ async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
     let text = error.to_string();
     let expected = "present had not ended after 2s and was killed with all that it started; it said: waiting;";
     assert!(text.contains(expected), "{text}");
-    for pid in await_lines(&program.at("pids"), 3).await {
-        await_end(pid).await;
+    for pid in wait_for_lines(&program.at("pids"), 3).await {
+        wait_for_exit(pid).await;
     }
 }
 
 #[tokio::test]
 async fn a_program_that_cannot_be_started_waits_for_a_person() {
-    let program = Program::new("");
+    let program = ExecFixture::new("");
     let (closed, torn) = (program.at("closed"), program.at("torn"));
     fs::write(&closed, "#!/bin/sh\n").unwrap();
     write_script(&torn, "#!/nowhere/sh\n");
@@ -157,7 +159,7 @@ async fn settings_that_cannot_be_used_are_refused_before_anything_is_called() {
 /// Two values at one name among them.
 #[tokio::test]
 async fn one_call_runs_at_a_time() {
-    let program = Program::new("mkdir turn || exit 1\necho \"$4\" >> values\nsleep 0.05\nrmdir turn");
+    let program = ExecFixture::new("mkdir turn || exit 1\necho \"$4\" >> values\nsleep 0.05\nrmdir turn");
     let adapter = other(&program.section(""));
     let mut records: Vec<_> =
         (0..6).map(|n| txt(&format!("_acme-challenge.{n}.example.test"), &n.to_string())).collect();
@@ -167,7 +169,7 @@ async fn one_call_runs_at_a_time() {
         result.unwrap();
     }
 
-    let mut values = lines(&program.at("values"));
+    let mut values = read_lines(&program.at("values"));
     values.sort();
     assert_eq!(values, ["0", "1", "2", "3", "4", "5", "6"]);
 }

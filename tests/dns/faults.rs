@@ -1,9 +1,9 @@
 //! What the adapter makes of a service that is slow, overloaded, broken or unwilling.
 
 use autocertd::config::dns::IonosSection;
-use autocertd::config::span::Span;
+use autocertd::config::time_span::TimeSpan;
 use autocertd::dns::DnsError;
-use autocertd::dns::adapter::Adapter;
+use autocertd::dns::adapter::DnsAdapter;
 use autocertd::dns::adapters::ionos::Ionos;
 use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::disposition::{Disposition, Failure};
@@ -102,7 +102,7 @@ async fn faults_that_last_end_after_a_few_tries() {
 
 #[tokio::test]
 async fn a_call_that_hangs_is_given_up_and_repeated() {
-    let bench = Bench::with_timeout(Span::seconds(1)).await;
+    let bench = Bench::with_timeout(TimeSpan::seconds(1)).await;
     bench.cloud.add_zone("example.test");
     bench.cloud.fault(1, "GET", "/zones", Fault::Slow(std::time::Duration::from_hours(1)));
     assert_eq!(bench.adapter.zone_for(NAME).await.unwrap().name, "example.test");
@@ -144,7 +144,7 @@ async fn a_list_that_cannot_be_read_is_never_taken_for_an_empty_one() {
 #[tokio::test]
 async fn a_wrong_token_is_for_a_person_and_is_not_repeated() {
     let bench = Bench::start().await;
-    let wrong = adapter(&bench.cloud, "wrong-secret", Span::seconds(30), &bench.clock);
+    let wrong = adapter(&bench.cloud, "wrong-secret", TimeSpan::seconds(30), &bench.clock);
 
     let error = wrong.zone_for(NAME).await.unwrap_err();
 
@@ -184,7 +184,7 @@ async fn the_token_is_in_no_log() {
     let (zone, record) = bench.present(NAME, "value").await;
     bench.adapter.remove(&zone.id, Some(&record), &txt(NAME, "value")).await.unwrap();
 
-    let text = Log::of_all_tests().text();
+    let text = Log::shared().text();
     assert!(
         text.contains(&format!("call=DELETE /zones/{}/records/{record} status=202", zone.id)),
         "nothing was logged"

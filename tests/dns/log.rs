@@ -10,7 +10,7 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// The one log. It is set up before the first adapter speaks: whether a place in the code logs at all is decided
     /// for the whole process when it is first reached.
-    pub(crate) fn of_all_tests() -> Self {
+    pub(crate) fn shared() -> Self {
         static LOG: LazyLock<Log> = LazyLock::new(|| {
             let log = Log::default();
             let writer = log.clone();

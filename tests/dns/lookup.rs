@@ -2,13 +2,13 @@
 
 use autocertd::config::dns::PropagationSection;
 use autocertd::dns::DnsError;
-use autocertd::dns::lookup::{Delegation, Lookup, Security};
+use autocertd::dns::lookup::{Delegation, DnsLookup, DnssecStatus};
 use autocertd::domain::resolver_address::ResolverAddress;
-use autocertd_support::cloud_dns::{CloudDns, Manner};
-use autocertd_support::resolver::Resolver;
+use autocertd_support::cloud_dns::{AnswerMode, CloudDns};
+use autocertd_support::resolver::CachingResolver;
 
-fn through(resolvers: &[ResolverAddress]) -> Lookup {
-    Lookup::new(&PropagationSection { resolvers: resolvers.to_vec(), ..PropagationSection::default() })
+fn through(resolvers: &[ResolverAddress]) -> DnsLookup {
+    DnsLookup::new(&PropagationSection { resolvers: resolvers.to_vec(), ..PropagationSection::default() })
 }
 
 async fn with_records() -> CloudDns {
@@ -29,10 +29,10 @@ async fn with_records() -> CloudDns {
 #[tokio::test]
 async fn what_is_there_is_found_over_udp_and_over_https() {
     let cloud = with_records().await;
-    let resolver = Resolver::over(cloud.dns_addr()).await.unwrap();
+    let resolver = CachingResolver::start(cloud.dns_addr()).await.unwrap();
     for address in [cloud.dns_addr().into(), resolver.addr().into(), resolver.url().parse().unwrap()] {
         let lookup = through(std::slice::from_ref(&address));
-        assert_eq!(lookup.zone_of("a.b.example.test").await.unwrap(), "example.test", "{address}");
+        assert_eq!(lookup.find_zone("a.b.example.test").await.unwrap(), "example.test", "{address}");
         assert_eq!(lookup.ns("example.test").await.unwrap(), ["ns1.cloud-dns.test", "ns2.cloud-dns.test"]);
         assert_eq!(lookup.soa("example.test").await.unwrap().unwrap().primary, "ns1.cloud-dns.test");
         let addresses = lookup.addresses("alias.example.test").await.unwrap();
@@ -50,8 +50,8 @@ async fn what_is_there_is_found_over_udp_and_over_https() {
 async fn the_next_resolver_is_asked_where_one_fails_or_is_slow() {
     let cloud = with_records().await;
     let (refusing, slow) = (cloud.add_lagging_server().await.unwrap(), cloud.add_lagging_server().await.unwrap());
-    refusing.answer_in(Manner::Refusing);
-    slow.slow_down(std::time::Duration::from_hours(1));
+    refusing.set_answer_mode(AnswerMode::Refusing);
+    slow.delay_answers(std::time::Duration::from_hours(1));
     let lookup = through(&[refusing.addr().into(), slow.addr().into(), cloud.dns_addr().into()]);
     let begun = std::time::Instant::now();
     assert_eq!(lookup.txt("text.example.test").await.unwrap(), ["said"]);
@@ -75,14 +75,14 @@ async fn what_answers_https_but_no_dns_is_named() {
 async fn without_resolvers_the_servers_of_a_split_horizon_are_asked() {
     let cloud = with_records().await;
     let section = PropagationSection { servers: vec![cloud.dns_addr()], ..PropagationSection::default() };
-    assert_eq!(Lookup::new(&section).txt("text.example.test").await.unwrap(), ["said"]);
+    assert_eq!(DnsLookup::new(&section).txt("text.example.test").await.unwrap(), ["said"]);
 }
 
 #[tokio::test]
 async fn the_delegation_is_the_word_of_the_parents_servers() {
     let cloud = with_records().await;
     let section = PropagationSection { servers: vec![cloud.dns_addr()], ..PropagationSection::default() };
-    let lookup = Lookup::new(&section);
+    let lookup = DnsLookup::new(&section);
     let nameservers = ["ns1.cloud-dns.test", "ns2.cloud-dns.test"].map(str::to_owned).to_vec();
     let delegated = lookup.delegation("example.test").await.unwrap();
     assert_eq!(delegated, Delegation { parent: "test".to_owned(), nameservers });
@@ -92,13 +92,13 @@ async fn the_delegation_is_the_word_of_the_parents_servers() {
 #[tokio::test]
 async fn a_forged_zone_is_told_from_one_that_fails() {
     let cloud = with_records().await;
-    let resolver = Resolver::over(cloud.dns_addr()).await.unwrap();
+    let resolver = CachingResolver::start(cloud.dns_addr()).await.unwrap();
     let lookup = through(&[resolver.addr().into()]);
-    assert_eq!(lookup.security("example.test").await.unwrap(), Security::Unvalidated);
-    resolver.judge("example.test.", true);
-    assert_eq!(lookup.security("example.test").await.unwrap(), Security::Validated);
-    resolver.judge("example.test.", false);
-    assert_eq!(lookup.security("example.test").await.unwrap(), Security::Bogus);
+    assert_eq!(lookup.dnssec_status("example.test").await.unwrap(), DnssecStatus::Unvalidated);
+    resolver.set_dnssec_verdict("example.test.", true);
+    assert_eq!(lookup.dnssec_status("example.test").await.unwrap(), DnssecStatus::Validated);
+    resolver.set_dnssec_verdict("example.test.", false);
+    assert_eq!(lookup.dnssec_status("example.test").await.unwrap(), DnssecStatus::Bogus);
     cloud.fail_dns("test");
-    assert!(matches!(lookup.security("test").await.unwrap_err(), DnsError::NoLookup { .. }));
+    assert!(matches!(lookup.dnssec_status("test").await.unwrap_err(), DnsError::NoLookup { .. }));
 }

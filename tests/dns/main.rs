@@ -21,14 +21,14 @@ mod zones;
 use std::sync::Arc;
 
 use autocertd::config::dns::IonosSection;
-use autocertd::config::span::Span;
+use autocertd::config::time_span::TimeSpan;
 use autocertd::dns::DnsError;
-use autocertd::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use autocertd::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use autocertd::dns::adapters::ionos::Ionos;
-use autocertd::dns::routes::Routes;
+use autocertd::dns::routes::DnsRoutes;
 use autocertd::domain::adapter_name::AdapterName;
 use autocertd::domain::moment::Moment;
-use autocertd::runtime::clock::{SharedClock, ManualClock};
+use autocertd::runtime::clock::{ManualClock, SharedClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::cloud_dns::CloudDns;
 use secrecy::SecretString;
@@ -42,11 +42,11 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
-        Self::with_timeout(Span::seconds(30)).await
+        Self::with_timeout(TimeSpan::seconds(30)).await
     }
 
-    async fn with_timeout(timeout: Span) -> Self {
-        log::Log::of_all_tests();
+    async fn with_timeout(timeout: TimeSpan) -> Self {
+        log::Log::shared();
         let cloud = CloudDns::start().await.unwrap();
         let clock = Arc::new(ManualClock::starting_at(START));
         let adapter = adapter(&cloud, cloud.token(), timeout, &clock);
@@ -73,7 +73,7 @@ impl Bench {
     }
 }
 
-fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<ManualClock>) -> Ionos {
+fn adapter(cloud: &CloudDns, token: &str, timeout: TimeSpan, clock: &Arc<ManualClock>) -> Ionos {
     let section = IonosSection { endpoint: cloud.http_url(), timeout, ..IonosSection::default() };
     Ionos::new(
         AdapterName::ionos(),
@@ -86,14 +86,14 @@ fn adapter(cloud: &CloudDns, token: &str, timeout: Span, clock: &Arc<ManualClock
 }
 
 /// The adapters and routes of a `[dns]` section, with a clock that stands still.
-fn routes(section: &str) -> Result<Routes, DnsError> {
-    log::Log::of_all_tests();
+fn routes(section: &str) -> Result<DnsRoutes, DnsError> {
+    log::Log::shared();
     let clock: SharedClock = Arc::new(ManualClock::starting_at(START));
-    Routes::from_config(&toml::from_str(section).unwrap(), None, &clock, &Randomness::from_seed(1))
+    DnsRoutes::from_config(&toml::from_str(section).unwrap(), None, &clock, &Randomness::from_seed(1))
 }
 
 /// The adapter `other` of a `[dns]` section.
-fn other(section: &str) -> Arc<dyn Adapter> {
+fn other(section: &str) -> Arc<dyn DnsAdapter> {
     Arc::clone(routes(section).unwrap().named("other").unwrap())
 }
 

@@ -4,14 +4,14 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use autocertd::config::dns::PropagationSection;
-use autocertd::config::span::Span;
+use autocertd::config::time_span::TimeSpan;
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::Zone;
 use autocertd::dns::propagation::Propagation;
 use autocertd::domain::disposition::Disposition;
-use autocertd_support::cloud_dns::{CloudDns, FurtherServer, Manner};
-use autocertd_support::patience::await_some;
-use autocertd_support::resolver::Resolver;
+use autocertd_support::cloud_dns::{AnswerMode, CloudDns, FurtherServer};
+use autocertd_support::resolver::CachingResolver;
+use autocertd_support::wait::wait_for_some;
 use futures_util::future::join_all;
 
 use crate::zone_id;
@@ -19,19 +19,19 @@ use crate::zone_id;
 const NAME: &str = "_acme-challenge.example.test";
 
 /// Long enough for any machine; what waits so long has failed.
-fn patient(servers: &[SocketAddr]) -> Propagation {
-    Propagation::new(&PropagationSection { timeout: Span::seconds(60), ..section(servers) })
+fn long_timeout(servers: &[SocketAddr]) -> Propagation {
+    Propagation::new(&PropagationSection { timeout: TimeSpan::seconds(60), ..section(servers) })
 }
 
-fn impatient(servers: &[SocketAddr]) -> Propagation {
+fn short_timeout(servers: &[SocketAddr]) -> Propagation {
     Propagation::new(&section(servers))
 }
 
 fn section(servers: &[SocketAddr]) -> PropagationSection {
     PropagationSection {
-        timeout: Span::seconds(1),
-        first_pause: Span::millis(5),
-        longest_pause: Span::millis(20),
+        timeout: TimeSpan::seconds(1),
+        first_pause: TimeSpan::millis(5),
+        longest_pause: TimeSpan::millis(20),
         servers: servers.to_vec(),
         ..PropagationSection::default()
     }
@@ -60,7 +60,7 @@ async fn values_that_all_servers_show_are_visible() {
     let cloud = with_two_values().await;
     let second = cloud.add_lagging_server().await.unwrap();
     second.catch_up();
-    let propagation = patient(&[cloud.dns_addr(), second.addr()]);
+    let propagation = long_timeout(&[cloud.dns_addr(), second.addr()]);
     propagation.await_visible(&zone("example.test", &[]), NAME, &values(&["one", "two"])).await.unwrap();
 }
 
@@ -71,7 +71,7 @@ async fn a_server_that_lags_is_named_with_its_answer_and_waited_for() {
     let servers = [cloud.dns_addr(), second.addr()];
     let (zone, values) = (zone("example.test", &[]), values(&["one", "two"]));
 
-    let error = impatient(&servers).await_visible(&zone, NAME, &values).await.unwrap_err();
+    let error = short_timeout(&servers).await_visible(&zone, NAME, &values).await.unwrap_err();
     let DnsError::NotVisible { lagging, .. } = &error else { panic!("{error:?}") };
     let named: Vec<&str> = lagging.iter().map(|lagging| lagging.server.as_str()).collect();
     assert_eq!(named, [second.addr().to_string()]);
@@ -79,7 +79,7 @@ async fn a_server_that_lags_is_named_with_its_answer_and_waited_for() {
     let text = error.to_string();
     assert!(text.contains("after 1s") && text.contains(NAME) && text.contains("Non-Existent Domain"), "{text}");
 
-    let propagation = patient(&servers);
+    let propagation = long_timeout(&servers);
     let (visible, ()) = tokio::join!(propagation.await_visible(&zone, NAME, &values), async {
         tokio::time::sleep(Duration::from_millis(30)).await;
         second.catch_up();
@@ -90,7 +90,7 @@ async fn a_server_that_lags_is_named_with_its_answer_and_waited_for() {
 #[tokio::test]
 async fn one_of_two_values_is_not_enough() {
     let cloud = with_two_values().await;
-    let error = impatient(&[cloud.dns_addr()])
+    let error = short_timeout(&[cloud.dns_addr()])
         .await_visible(&zone("example.test", &[]), NAME, &values(&["one", "three"]))
         .await
         .unwrap_err();
@@ -103,7 +103,7 @@ async fn records_that_reach_dns_late_are_waited_for() {
     cloud.delay_records_in_dns(Duration::from_millis(50));
     let id = cloud.add_zone("example.test");
     cloud.add_record(&id, "_acme-challenge", "TXT", "one");
-    patient(&[cloud.dns_addr()]).await_visible(&zone("example.test", &[]), NAME, &values(&["one"])).await.unwrap();
+    long_timeout(&[cloud.dns_addr()]).await_visible(&zone("example.test", &[]), NAME, &values(&["one"])).await.unwrap();
 }
 
 #[tokio::test]
@@ -114,14 +114,14 @@ async fn answers_too_long_for_udp_are_fetched_over_tcp() {
     for content in &long {
         cloud.add_record(&id, "_acme-challenge", "TXT", content);
     }
-    patient(&[cloud.dns_addr()]).await_visible(&zone("example.test", &[]), NAME, &long).await.unwrap();
+    long_timeout(&[cloud.dns_addr()]).await_visible(&zone("example.test", &[]), NAME, &long).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_server_that_keeps_silent_is_named() {
     let cloud = with_two_values().await;
-    cloud.slow_dns(Duration::from_hours(1));
-    let error = impatient(&[cloud.dns_addr()])
+    cloud.delay_dns_answers(Duration::from_hours(1));
+    let error = short_timeout(&[cloud.dns_addr()])
         .await_visible(&zone("example.test", &[]), NAME, &values(&["one"]))
         .await
         .unwrap_err();
@@ -173,16 +173,16 @@ async fn three_more(cloud: &CloudDns) -> Vec<FurtherServer> {
 async fn one_of_four_servers_that_lags_is_waited_for_alone() {
     let cloud = with_two_values().await;
     let [second, third, slow] = &three_more(&cloud).await[..] else { unreachable!() };
-    slow.slow_down(Duration::from_millis(200));
+    slow.delay_answers(Duration::from_millis(200));
     let behind = cloud.add_lagging_server().await.unwrap();
     let servers = [second.addr(), third.addr(), slow.addr(), behind.addr()];
-    let propagation = patient(&servers);
+    let propagation = long_timeout(&servers);
     let (zone, values) = (zone("example.test", &[]), values(&["one", "two"]));
     let (visible, ()) = tokio::join!(propagation.await_visible(&zone, NAME, &values), async {
-        await_some("a second look", || (behind.asked() >= 2).then_some(())).await;
+        wait_for_some("a second look", || (behind.asked() >= 2).then_some(())).await;
         // Whoever has shown all may do what he likes.
         for good in [second, third, slow] {
-            good.answer_in(Manner::Refusing);
+            good.set_answer_mode(AnswerMode::Refusing);
         }
         behind.catch_up();
     });
@@ -193,9 +193,9 @@ async fn one_of_four_servers_that_lags_is_waited_for_alone() {
 async fn servers_that_refuse_and_addresses_where_none_listens_are_named() {
     let cloud = with_two_values().await;
     let refusing = cloud.add_lagging_server().await.unwrap();
-    refusing.answer_in(Manner::Refusing);
+    refusing.set_answer_mode(AnswerMode::Refusing);
     let gone = autocertd_support::loopback::own_address();
-    let error = impatient(&[cloud.dns_addr(), refusing.addr(), gone])
+    let error = short_timeout(&[cloud.dns_addr(), refusing.addr(), gone])
         .await_visible(&zone("example.test", &[]), NAME, &values(&["one"]))
         .await
         .unwrap_err();
@@ -211,10 +211,10 @@ async fn servers_are_asked_over_ipv6_beside_ipv4() {
     // A machine without IPv6 has no such address.
     let Ok(sixth) = cloud.add_server(Ipv6Addr::LOCALHOST.into()).await else { return };
     let servers = [cloud.dns_addr(), sixth.addr()];
-    patient(&servers).await_visible(&zone("example.test", &[]), NAME, &values(&["one", "two"])).await.unwrap();
-    sixth.answer_in(Manner::Refusing);
+    long_timeout(&servers).await_visible(&zone("example.test", &[]), NAME, &values(&["one", "two"])).await.unwrap();
+    sixth.set_answer_mode(AnswerMode::Refusing);
     let error =
-        impatient(&servers).await_visible(&zone("example.test", &[]), NAME, &values(&["one"])).await.unwrap_err();
+        short_timeout(&servers).await_visible(&zone("example.test", &[]), NAME, &values(&["one"])).await.unwrap_err();
     assert!(error.to_string().contains(&format!("[::1]:{} (answers Query Refused)", sixth.addr().port())), "{error}");
 }
 
@@ -223,7 +223,7 @@ async fn servers_are_asked_over_ipv6_beside_ipv4() {
 #[tokio::test]
 async fn a_hundred_names_of_a_zone_look_for_its_servers_once() {
     let cloud = with_two_values().await;
-    let resolver = Resolver::over(cloud.dns_addr()).await.unwrap();
+    let resolver = CachingResolver::start(cloud.dns_addr()).await.unwrap();
     // Over HTTP, where no question is sent twice.
     let section = PropagationSection { resolvers: vec![resolver.url().parse().unwrap()], ..section(&[]) };
     let (propagation, zone, values) = (Propagation::new(&section), zone("example.test", &[]), values(&["one"]));
@@ -231,7 +231,7 @@ async fn a_hundred_names_of_a_zone_look_for_its_servers_once() {
     let begun = Instant::now();
     let waits = join_all(names.iter().map(|name| propagation.await_visible(&zone, name, &values))).await;
     assert!(waits.iter().all(|wait| matches!(wait, Err(DnsError::NotVisible { .. }))), "{waits:?}");
-    assert_eq!(resolver.asked_for("example.test."), 1);
-    assert_eq!(resolver.asked_for("ns1.cloud-dns.test."), 2, "A and AAAA");
+    assert_eq!(resolver.query_count("example.test."), 1);
+    assert_eq!(resolver.query_count("ns1.cloud-dns.test."), 2, "A and AAAA");
     assert!(begun.elapsed() < Duration::from_secs(20), "each waited for the others' silence: {:?}", begun.elapsed());
 }

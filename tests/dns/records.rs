@@ -1,9 +1,9 @@
 //! Publishing, adopting and removing TXT records.
 
 use autocertd::config::dns::PropagationSection;
-use autocertd::config::span::Span;
+use autocertd::config::time_span::TimeSpan;
 use autocertd::dns::DnsError;
-use autocertd::dns::adapter::{Adapter, RecordId};
+use autocertd::dns::adapter::{DnsAdapter, RecordId};
 use autocertd::dns::propagation::Propagation;
 use autocertd::domain::disposition::Disposition;
 use autocertd_support::cloud_dns::{Fault, Provisioning};
@@ -16,7 +16,7 @@ const NAME: &str = "_acme-challenge.www.example.test";
 async fn a_record_is_created_with_a_short_life_and_published_later() {
     let bench = Bench::start().await;
     bench.cloud.add_zone("example.test");
-    bench.cloud.provision(Provisioning::Reads(2));
+    bench.cloud.set_provisioning(Provisioning::Reads(2));
 
     let (zone, record) = bench.present(NAME, "value").await;
 
@@ -224,15 +224,15 @@ async fn the_wait_for_a_record_ends_with_its_state_or_its_time() {
     let bench = Bench::start().await;
     bench.cloud.add_zone("example.test");
     let section = PropagationSection {
-        timeout: Span::millis(30),
-        first_pause: Span::millis(2),
-        longest_pause: Span::millis(5),
+        timeout: TimeSpan::millis(30),
+        first_pause: TimeSpan::millis(2),
+        longest_pause: TimeSpan::millis(5),
         ..PropagationSection::default()
     };
 
-    bench.cloud.provision(Provisioning::Reads(2));
+    bench.cloud.set_provisioning(Provisioning::Reads(2));
     let (zone, id) = bench.present(NAME, "soon").await;
-    let patient = Propagation::new(&PropagationSection { timeout: Span::seconds(30), ..section.clone() });
+    let patient = Propagation::new(&PropagationSection { timeout: TimeSpan::seconds(30), ..section.clone() });
     patient.await_published(&bench.adapter, &zone.id, &id).await.unwrap();
 
     bench.cloud.fault(1, "POST", "/zones", Fault::StayProvisioning);

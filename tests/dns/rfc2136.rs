@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use autocertd::config::dns::DnsSection;
 use autocertd::dns::DnsError;
-use autocertd::dns::adapter::{Adapter, TxtRecord};
-use autocertd::dns::routes::Routes;
+use autocertd::dns::adapter::{DnsAdapter, TxtRecord};
+use autocertd::dns::routes::DnsRoutes;
 use autocertd::domain::disposition::Disposition;
-use autocertd::runtime::clock::{SharedClock, SystemClock, ManualClock};
+use autocertd::runtime::clock::{ManualClock, SharedClock, SystemClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::bind::{Bind, BindOptions, BindZone, TsigKey};
 use hickory_proto::op::{Message, MessageType};
@@ -24,13 +24,13 @@ const NAME: &str = "_acme-challenge.www.example.test";
 const APEX: &str = "_acme-challenge.example.test";
 
 /// A BIND, a key that it knows, and that key's file.
-struct Office {
+struct BindFixture {
     bind: Bind,
     key: TsigKey,
     folder: TempDir,
 }
 
-impl Office {
+impl BindFixture {
     /// A primary of these zones, each of which the key may change as far as challenges go.
     async fn serving(zones: &[(&str, &str)]) -> Self {
         let zone = |(name, records): &(&str, &str)| BindZone {
@@ -55,11 +55,11 @@ impl Office {
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     }
 
-    fn adapter(&self) -> Arc<dyn Adapter> {
+    fn adapter(&self) -> Arc<dyn DnsAdapter> {
         self.adapter_with("", &system_clock())
     }
 
-    fn adapter_with(&self, more: &str, clock: &SharedClock) -> Arc<dyn Adapter> {
+    fn adapter_with(&self, more: &str, clock: &SharedClock) -> Arc<dyn DnsAdapter> {
         adapter_of(self.bind.addr(), &self.folder, more, clock)
     }
 
@@ -88,16 +88,16 @@ fn adapter(
     folder: &TempDir,
     more: &str,
     clock: &SharedClock,
-) -> Result<Arc<dyn Adapter>, DnsError> {
-    Log::of_all_tests();
+) -> Result<Arc<dyn DnsAdapter>, DnsError> {
+    Log::shared();
     let key_file = folder.path().join("key").display().to_string();
     let text = format!("[adapter.office]\ntype = 'rfc2136'\nserver = '{server}'\nkey_file = '{key_file}'\n{more}");
     let section: DnsSection = toml::from_str(&text).unwrap();
-    let routes = Routes::from_config(&section, None, clock, &Randomness::from_system().unwrap())?;
+    let routes = DnsRoutes::from_config(&section, None, clock, &Randomness::from_system().unwrap())?;
     routes.named("office").cloned()
 }
 
-fn adapter_of(server: SocketAddr, folder: &TempDir, more: &str, clock: &SharedClock) -> Arc<dyn Adapter> {
+fn adapter_of(server: SocketAddr, folder: &TempDir, more: &str, clock: &SharedClock) -> Arc<dyn DnsAdapter> {
     adapter(server, folder, more, clock).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -107,7 +107,7 @@ fn system_clock() -> SharedClock {
 
 #[tokio::test]
 async fn values_at_one_name_come_and_go_without_each_other() {
-    let office = Office::serving(&[("example.test", "_acme-challenge.www TXT \"stranger\"")]).await;
+    let office = BindFixture::serving(&[("example.test", "_acme-challenge.www TXT \"stranger\"")]).await;
     let adapter = office.adapter();
     let zone = adapter.zone_for(NAME).await.unwrap();
     assert_eq!(
@@ -134,7 +134,7 @@ async fn values_at_one_name_come_and_go_without_each_other() {
 
 #[tokio::test]
 async fn a_value_longer_than_one_string_is_found_again() {
-    let office = Office::serving(&[("example.test", "")]).await;
+    let office = BindFixture::serving(&[("example.test", "")]).await;
     let (adapter, record) = (office.adapter(), txt(NAME, &"v".repeat(700)));
     adapter.present(&zone_id("example.test"), &record).await.unwrap();
     assert_eq!(office.records().await, [format!("{NAME} {}", record.content)]);
@@ -144,7 +144,7 @@ async fn a_value_longer_than_one_string_is_found_again() {
 
 #[tokio::test]
 async fn all_records_of_an_order_are_one_update() {
-    let office = Office::serving(&[("example.test", "")]).await;
+    let office = BindFixture::serving(&[("example.test", "")]).await;
     let records: Vec<TxtRecord> = (0..40)
         .map(|number| txt(&format!("_acme-challenge.host-{}.example.test", number / 2), &format!("{number}")))
         .collect();
@@ -161,7 +161,7 @@ async fn all_records_of_an_order_are_one_update() {
 #[tokio::test]
 async fn a_name_that_the_key_may_not_change_is_named_and_keeps_no_other_back() {
     let policy = format!("grant office name {NAME} TXT;");
-    let office = Office::start("hmac-sha256", vec![BindZone::new("example.test", &policy)]).await;
+    let office = BindFixture::start("hmac-sha256", vec![BindZone::new("example.test", &policy)]).await;
     let adapter = office.adapter();
 
     let presented = adapter.present_all(&zone_id("example.test"), &[txt(NAME, "one"), txt(APEX, "two")]).await;
@@ -180,7 +180,7 @@ async fn a_name_that_the_key_may_not_change_is_named_and_keeps_no_other_back() {
 async fn every_algorithm_with_the_key_as_it_is_printed_and_as_the_bare_secret() {
     for algorithm in ["hmac-sha256", "hmac-sha384", "hmac-sha512"] {
         let zones = vec![BindZone::new("example.test", "grant office zonesub TXT;")];
-        let office = Office::start(algorithm, zones).await;
+        let office = BindFixture::start(algorithm, zones).await;
         office.adapter().present(&zone_id("example.test"), &txt(NAME, "printed")).await.unwrap();
         office.write_key(&format!("{}\n", office.key.secret));
         let settings = format!("key_name = 'Office.'\nalgorithm = '{algorithm}'\nttl = '5m'");
@@ -192,7 +192,7 @@ async fn every_algorithm_with_the_key_as_it_is_printed_and_as_the_bare_secret() 
 
 #[tokio::test]
 async fn a_key_that_the_server_does_not_trust_is_explained_without_its_secret() {
-    let office = Office::serving(&[("example.test", "")]).await;
+    let office = BindFixture::serving(&[("example.test", "")]).await;
     let now = system_clock();
     let other = TsigKey::generate("office", "hmac-sha256").unwrap();
     let statement = office.key.statement().to_owned();
@@ -208,7 +208,7 @@ async fn a_key_that_the_server_does_not_trust_is_explained_without_its_secret() 
     assert!(long_ago.contains("BADTIME (its clock is ") && long_ago.contains(" s ahead of ours"), "{long_ago}");
     assert!(long_ago.contains("clocks"), "{long_ago}");
 
-    let log = Log::of_all_tests().text();
+    let log = Log::shared().text();
     for text in [&wrong_secret, &wrong_name, &wrong_algorithm, &long_ago, &log] {
         assert!(text.contains("office") && !text.contains(&office.key.secret) && !text.contains(&other.secret));
     }
@@ -218,7 +218,7 @@ async fn a_key_that_the_server_does_not_trust_is_explained_without_its_secret() 
 async fn the_nearest_zone_that_the_server_answers_for_is_found() {
     let parent = "in NS ns.in\naway NS ns.elsewhere.test.\ndeep.empty A 127.0.0.1";
     let child = "_acme-challenge.www CNAME nobody.example.test.";
-    let office = Office::serving(&[("example.test", parent), ("in.example.test", child)]).await;
+    let office = BindFixture::serving(&[("example.test", parent), ("in.example.test", child)]).await;
     let adapter = office.adapter();
     for (name, zone) in [
         (APEX, "example.test"),
@@ -242,7 +242,7 @@ async fn the_nearest_zone_that_the_server_answers_for_is_found() {
 
 #[tokio::test]
 async fn a_zone_that_the_settings_name_is_taken_at_their_word() {
-    let office = Office::serving(&[("example.test", ""), ("in.example.test", "")]).await;
+    let office = BindFixture::serving(&[("example.test", ""), ("in.example.test", "")]).await;
     let adapter = office.adapter_with("zone = 'Example.test'", &system_clock());
     let zone = adapter.zone_for("_acme-challenge.in.example.test").await.unwrap();
     assert_eq!(zone.name, "example.test");
@@ -257,7 +257,7 @@ async fn a_zone_that_the_settings_name_is_taken_at_their_word() {
 
 #[tokio::test]
 async fn a_cname_in_the_way_is_for_a_person() {
-    let office = Office::serving(&[("example.test", "_acme-challenge.www CNAME elsewhere.test.")]).await;
+    let office = BindFixture::serving(&[("example.test", "_acme-challenge.www CNAME elsewhere.test.")]).await;
     let presented = office.adapter().present_all(&zone_id("example.test"), &[txt(APEX, "one"), txt(NAME, "two")]).await;
     let [Ok(_), Err(error @ DnsError::Conflict { name, .. })] = presented.as_slice() else { panic!("{presented:?}") };
     assert_eq!((name.as_str(), error.disposition()), (NAME, Disposition::Operator));
@@ -266,7 +266,7 @@ async fn a_cname_in_the_way_is_for_a_person() {
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_tried_again() {
-    let office = Office::serving(&[]).await;
+    let office = BindFixture::serving(&[]).await;
     let gone = autocertd_support::loopback::own_address();
     // The system accepts for it; nobody reads.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -296,7 +296,7 @@ async fn a_server_that_does_not_answer_is_tried_again() {
 
 #[tokio::test]
 async fn a_success_that_the_key_did_not_sign_is_none() {
-    let office = Office::serving(&[]).await;
+    let office = BindFixture::serving(&[]).await;
     let unsigned = server(|request| framed(&answer_to(request))).await;
     // The request's own signature is none of the answer's.
     let borrowed = server(|mut request| {
@@ -315,7 +315,7 @@ async fn a_success_that_the_key_did_not_sign_is_none() {
 
 #[tokio::test]
 async fn settings_that_give_no_key_are_refused_and_an_open_key_file_is_told() {
-    let office = Office::serving(&[]).await;
+    let office = BindFixture::serving(&[]).await;
     let (secret, statement) = (office.key.secret.clone(), office.key.statement().to_owned());
     for (key, more, fault) in [
         (secret.as_str(), "", "dns.adapter.office.key_name cannot be used: it is missing"),

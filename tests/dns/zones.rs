@@ -1,7 +1,7 @@
 //! Which zone serves a name.
 
 use autocertd::dns::DnsError;
-use autocertd::dns::adapter::Adapter;
+use autocertd::dns::adapter::DnsAdapter;
 use autocertd::domain::disposition::Disposition;
 use time::Duration;
 

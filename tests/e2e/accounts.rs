@@ -11,12 +11,12 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
+use crate::fixture::{Fixture, auto_certificate, newest};
 use crate::one_shot::{json_of, run};
-use crate::world::{World, auto_certificate, newest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollover_that_is_killed_on_either_side_of_its_request_leaves_an_account_that_orders() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("rolled.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -63,7 +63,7 @@ async fn a_rollover_that_is_killed_on_either_side_of_its_request_leaves_an_accou
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_account_is_replaced_once_and_told_everywhere() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("lost.example");
     let refused = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&refused);
@@ -93,7 +93,7 @@ async fn a_lost_account_is_replaced_once_and_told_everywhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_is_shown_deactivated_and_registered_again_by_command() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("ended.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -132,7 +132,7 @@ async fn an_account_is_shown_deactivated_and_registered_again_by_command() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_order_that_was_signed_before_a_rollover_is_no_persons_business() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("between.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -157,7 +157,7 @@ fn is_registered(provider: &Value) -> bool {
     provider["metadata"]["message"] == "the ACME account is registered"
 }
 
-async fn shown(world: &World) -> Value {
+async fn shown(world: &Fixture) -> Value {
     json_of(&run(&world.setup(), &["account", "show", "Pebble", "--json"]).await)
 }
 

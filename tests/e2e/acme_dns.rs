@@ -7,11 +7,11 @@ use autocertd_support::acme_dns::AcmeDns;
 use autocertd_support::daemon::{Daemon, Setup};
 use serde_json::{Value, json};
 
-use crate::world::{World, auto_certificate, newest};
+use crate::fixture::{Fixture, auto_certificate, newest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wildcard_and_its_apex_behind_a_cname() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let acme_dns = AcmeDns::start("auth.example.org").await.unwrap();
     world.dns.forward("auth.example.org", acme_dns.dns_addr());
     let zone = world.dns.add_zone("shop.example");
@@ -61,12 +61,12 @@ async fn a_wildcard_and_its_apex_behind_a_cname() {
 
     assert_eq!(acme_dns.values(&target).len(), 2);
     assert_eq!(acme_dns.accounts(), 1);
-    assert!(world.leftovers().is_empty(), "nothing but the CNAME is in Cloud DNS");
+    assert!(world.challenge_records().is_empty(), "nothing but the CNAME is in Cloud DNS");
 }
 
 #[tokio::test]
 async fn what_cannot_be_registered_says_why() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let adapter = |name: &str| {
         let file = world.folder.path().join("accounts.json");
         format!(

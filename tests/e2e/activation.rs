@@ -5,21 +5,21 @@ use std::fs;
 use autocertd::domain::moment::Moment;
 use autocertd::runtime::clock::{Clock, SystemClock};
 use autocertd_support::daemon::Daemon;
-use autocertd_support::patience::{await_some, lines, write_script};
 use autocertd_support::tls_server::{PublishedPair, TlsServer};
+use autocertd_support::wait::{read_lines, wait_for_some, write_script};
 use serde_json::json;
 
 use crate::declared::only;
 use crate::deliveries::{asked, files, hang_up, issued, live};
+use crate::fixture::Fixture;
 use crate::one_shot::{json_of, run};
-use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewed_certificate_waits_for_its_window_and_the_first_does_not() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("window.example");
     let certificates = world.at("certificates");
-    let pair = PublishedPair::of(&certificates.join("www"));
+    let pair = PublishedPair::from_folder(&certificates.join("www"));
     let server = TlsServer::start("127.0.0.1:0", &rustls::version::TLS13, pair).await.unwrap();
     let opens = SystemClock.now() + time::Duration::days(3);
     let usual = world.usual(&["www.window.example"]) + &files("web", &certificates);
@@ -28,7 +28,7 @@ async fn a_renewed_certificate_waits_for_its_window_and_the_first_does_not() {
     let daemon = Daemon::start(&setup).await.unwrap();
     daemon.api.wait_until_available(&only(&daemon, "/auto-certificates").await).await.unwrap();
     let first = issued(&daemon).await;
-    await_some("the first delivery", || (live(&certificates) == first).then_some(())).await;
+    wait_for_some("the first delivery", || (live(&certificates) == first).then_some(())).await;
 
     let renewed = run(&setup, &["--renew-now", "www", "--wait-delivered", "--json"]).await;
     assert_eq!(renewed.status.code(), Some(3), "{renewed:?}\n{}", daemon.log());
@@ -44,18 +44,18 @@ async fn a_renewed_certificate_waits_for_its_window_and_the_first_does_not() {
     // Until then the one in use is looked after.
     fs::remove_dir_all(certificates.join("www")).unwrap();
     hang_up(&daemon, &setup);
-    await_some("the one in use", || (live(&certificates) == first).then_some(())).await;
+    wait_for_some("the one in use", || (live(&certificates) == first).then_some(())).await;
     let (_, shown) = asked(&setup, "deliveries").await;
     assert_ne!(shown[0]["state"], "failed", "{shown:#}");
 
     hang_up(&daemon, &world.declaring(&verified));
-    await_some("the activation", || (live(&certificates) == second).then_some(())).await;
+    wait_for_some("the activation", || (live(&certificates) == second).then_some(())).await;
     assert_eq!(world.acme.count("new-order"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_pass_delivers_mends_and_tells_what_fails() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("cron.example");
     let [certificates, broken, runs, hook] = ["certificates", "broken", "runs", "hook"].map(|name| world.at(name));
     let (is_broken, noted) = (broken.display(), runs.display());
@@ -75,7 +75,7 @@ async fn a_single_pass_delivers_mends_and_tells_what_fails() {
 
     let second = run(&setup, &["--renew-now"]).await;
     assert_eq!((second.status.code(), second.stdout.as_slice()), (Some(0), &b"nothing is due\n"[..]));
-    assert_eq!(lines(&runs).len(), 1);
+    assert_eq!(read_lines(&runs).len(), 1);
 
     fs::remove_dir_all(certificates.join("www")).unwrap();
     fs::write(&broken, "").unwrap();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use autocertd_support::daemon::{Daemon, Setup};
-use autocertd_support::patience::write_script;
 use autocertd_support::timed::Timed;
+use autocertd_support::wait::write_script;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::world::{World, auto_certificate};
+use crate::fixture::{Fixture, auto_certificate};
 
 const CONNECTIONS: usize = 1_500;
 /// What the daemon may have of file descriptors, soft and hard.
@@ -31,7 +31,7 @@ async fn connections_that_send_no_request_stop_neither_renewals_nor_new_clients(
     assert!(hard >= wanted, "this test opens {CONNECTIONS} connections: raise the hard limit of open files ({hard})");
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).unwrap();
 
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("flood.example");
     let notify = world.folder.path().join("notify");
     let watchdog = Watchdog::listen(&notify);
@@ -81,7 +81,7 @@ const MOST_MEMORY: u64 = 100 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_never_read_cost_little_memory() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let daemon = world.daemon().await;
     let reader = fill(&world, &daemon).await;
     let address = daemon.api.base.strip_prefix("http://").unwrap().to_owned();
@@ -113,7 +113,7 @@ async fn readers_that_never_read_cost_little_memory() {
 }
 
 /// Puts certificates into the store of the daemon; gives a token that may only read.
-async fn fill(world: &World, daemon: &Daemon) -> String {
+async fn fill(world: &Fixture, daemon: &Daemon) -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(["www.memory.example".to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{World, newest};
+use crate::fixture::{Fixture, newest};
 
 const NOTHING: &str = "";
 
@@ -28,7 +28,7 @@ pub(crate) fn wish(key: &str, names: &[&str]) -> String {
     )
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn declaring(&self, more: &str) -> Setup {
         Setup { more: more.to_owned(), ..self.setup() }
     }
@@ -69,7 +69,7 @@ fn message(resource: &Value) -> &str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_declared_is_issued_without_any_call_and_a_restart_changes_nothing() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("declared.example");
     let settings = world.usual(&["www.declared.example"]) + "[limits]\nauto_certificates = 1\n";
     let daemon = world.daemon_declaring(&settings).await;
@@ -80,7 +80,7 @@ async fn what_is_declared_is_issued_without_any_call_and_a_restart_changes_nothi
         (Some("www"), Some("autocertd"))
     );
     let provider = only(&daemon, "/providers").await;
-    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
 
     for path in [&path, &provider] {
         let name = json!({ "properties": { "name": "another" } });
@@ -122,7 +122,7 @@ async fn what_is_declared_is_issued_without_any_call_and_a_restart_changes_nothi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_names_order_a_new_certificate_while_the_old_one_serves_on() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("names.example");
     let daemon = world.daemon_declaring(&world.usual(&["a.names.example"])).await;
     let path = only(&daemon, "/auto-certificates").await;
@@ -155,7 +155,7 @@ async fn changed_names_order_a_new_certificate_while_the_old_one_serves_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_contact_reaches_the_account_and_its_failure_holds_nothing_up() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("contact.example");
     let with =
         |email: &str, more: &str| provider(&world.directory(), email) + &wish("www", &["www.contact.example"]) + more;
@@ -197,7 +197,7 @@ async fn a_changed_contact_reaches_the_account_and_its_failure_holds_nothing_up(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_server_makes_a_new_account_and_begins_the_order_anew() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("moved.example");
     let options = PebbleOptions { dns_server: Some(world.dns.dns_addr()), ..PebbleOptions::default() };
     let second = Pebble::start(options).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_changed_server_makes_a_new_account_and_begins_the_order_anew() {
     let daemon = Daemon::start(&at(&world.directory())).await.unwrap();
     let path = only(&daemon, "/auto-certificates").await;
     let provider = only(&daemon, "/providers").await;
-    daemon.api.wait_until(&path, |_| !world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| !world.challenge_records().is_empty()).await.unwrap();
     stop(daemon).await;
 
     world.dns.delay_records_in_dns(Duration::ZERO);
@@ -224,12 +224,12 @@ async fn a_changed_server_makes_a_new_account_and_begins_the_order_anew() {
     assert_eq!((world.acme.count("new-order"), world.acme.count("finalize")), (1, 0));
     let counted = ["new-account", "new-order", "finalize"].map(|kind| elsewhere.count(kind));
     assert_eq!(counted, [1, 1, 1]);
-    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_declared_no_longer_stays_or_goes_by_prune() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("dropped.example");
     let usual = world.usual(&["www.dropped.example"]);
     let daemon = world.daemon_declaring(&usual).await;
@@ -261,7 +261,7 @@ async fn what_is_declared_no_longer_stays_or_goes_by_prune() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_pass_needs_nothing_but_the_settings() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("pass.example");
     let setup = world.declaring(&world.usual(&["www.pass.example"]));
     let pass = || setup.command(&["--renew-now", "--json"]).unwrap().timed_output().unwrap();
@@ -275,7 +275,7 @@ async fn a_single_pass_needs_nothing_but_the_settings() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_used_is_refused_before_anything_is_touched() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let provider = provider(&world.directory(), "ops@example.com");
     let plain = provider.replace("https", "http");
     let secret = "external_account = { key_id = \"kid\", key_secret_file = \"/nowhere/eab\" }\n";

@@ -7,23 +7,23 @@ use std::time::Duration;
 use autocertd_support::daemon::{Daemon, Setup, signal};
 use autocertd_support::fault_proxy::Action;
 use autocertd_support::loopback::own_address;
-use autocertd_support::patience::{await_some, write_script};
 use autocertd_support::postgres::Postgres;
+use autocertd_support::wait::{wait_for_some, write_script};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 
+use crate::fixture::{Fixture, auto_certificate};
 use crate::one_shot::{json_of, run};
-use crate::world::{World, auto_certificate};
 
 /// Settings of an autocertd without a token, which answers for `acme.example.net` at `listen`.
-fn delegating(world: &World, listen: Option<SocketAddr>) -> Setup {
+fn delegating(world: &Fixture, listen: Option<SocketAddr>) -> Setup {
     let zone = "[dns.delegated]\nzone = \"acme.example.net\"\nnameservers = [\"ns.example.net\"]\n";
     let listen = listen.map_or_else(String::new, |address| format!("listen = [\"{address}\"]\n"));
     Setup { cloud_dns_token: String::new(), more: format!("{zone}{listen}"), ..world.setup() }
 }
 
 /// A zone at Cloud DNS whose challenges are aliases into the delegated one.
-fn aliased(world: &World, zone: &str, labels: &[&str]) {
+fn aliased(world: &Fixture, zone: &str, labels: &[&str]) {
     let id = world.dns.add_zone(zone);
     for label in labels {
         let challenge = format!("_acme-challenge.{label}");
@@ -57,7 +57,7 @@ fn values(address: SocketAddr, name: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_apex_and_its_wildcard_are_issued_and_renewed_without_a_token() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     aliased(&world, "own.example", &[""]);
     let own = own_address();
     world.dns.forward("acme.example.net", own);
@@ -67,7 +67,7 @@ async fn an_apex_and_its_wildcard_are_issued_and_renewed_without_a_token() {
     let path = auto_certificate(&daemon, &provider, "secp256r1", &["own.example", "*.own.example"]).await;
     daemon.api.wait_until_available(&path).await.unwrap();
     assert!(daemon.log().contains("\"values\":2"), "{}", daemon.log());
-    await_some("the removal", || {
+    wait_for_some("the removal", || {
         asked(own, "own-example.acme.example.net", RecordType::TXT)
             .filter(|answer| answer.response_code == ResponseCode::NXDomain)
     })
@@ -94,7 +94,7 @@ async fn an_apex_and_its_wildcard_are_issued_and_renewed_without_a_token() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_replica_answers_for_the_one_that_works() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     aliased(&world, "pair.example", &["w0", "w1", "w2"]);
     let database = Postgres::shared().unwrap().fresh_database().unwrap();
     let key = world.folder.path().join("shared.key");
@@ -125,7 +125,7 @@ async fn any_replica_answers_for_the_one_that_works() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_is_answered_again_after_a_crash() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     aliased(&world, "crash.example", &["www"]);
     let own = own_address();
     world.dns.forward("acme.example.net", own);
@@ -161,12 +161,12 @@ async fn a_record_is_answered_again_after_a_crash() {
     daemon.api.wait_until_available(&path).await.unwrap();
     assert_eq!(*after.lock().unwrap(), before);
     assert_eq!(world.acme.count("new-order"), 1);
-    await_some("the removal", || values(own, "www-crash-example.acme.example.net").is_empty().then_some(())).await;
+    wait_for_some("the removal", || values(own, "www-crash-example.acme.example.net").is_empty().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sockets_that_systemd_passes_are_served() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     aliased(&world, "passed.example", &["www"]);
     let setup = delegating(&world, None);
     let activator = world.folder.path().join("activator");
@@ -189,7 +189,7 @@ async fn the_sockets_that_systemd_passes_are_served() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_is_taken_ends_the_start_and_a_changed_one_waits_for_the_next() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let (own, taken) = (own_address(), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let address = taken.local_addr().unwrap();
     let refused = run(&delegating(&world, Some(address)), &["serve"]).await;
@@ -205,7 +205,7 @@ async fn an_address_that_is_taken_ends_the_start_and_a_changed_one_waits_for_the
     let daemon = Daemon::start(&delegating(&world, Some(own))).await.unwrap();
     delegating(&world, Some(address)).write_settings().unwrap();
     signal(daemon.pid(), "HUP").unwrap();
-    await_some("the word on it", || {
+    wait_for_some("the word on it", || {
         let log = daemon.log();
         (log.contains("come into force with the next start") && log.contains("\"section\":\"dns.delegated\""))
             .then_some(())

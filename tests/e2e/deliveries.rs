@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use autocertd_support::daemon::{Daemon, Setup, signal};
-use autocertd_support::patience::{await_lines, await_some, lines, write_script};
 use autocertd_support::tls_server::{PublishedPair, TlsServer};
+use autocertd_support::wait::{read_lines, wait_for_lines, wait_for_some, write_script};
 use serde_json::{Value, json};
 
 use crate::declared::{only, stop};
+use crate::fixture::{Fixture, newest};
 use crate::one_shot::{json_of, run};
-use crate::world::{World, newest};
 
-impl World {
+impl Fixture {
     /// A path in the folder of this world.
     pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -48,12 +48,12 @@ pub(crate) async fn asked(setup: &Setup, command: &str) -> (Option<i32>, Value) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_reaches_its_service_and_goes_back_where_it_is_not_served() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("served.example");
     world.dns.delay_records_in_dns(Duration::from_secs(3));
     let (certificates, told, hook) = (world.at("certificates"), world.at("told"), world.at("hook"));
     write_script(&hook, &format!("#!/bin/sh\necho \"{TOLD}\" >> {}\n", told.display()));
-    let pair = PublishedPair::of(&certificates.join("www"));
+    let pair = PublishedPair::from_folder(&certificates.join("www"));
     let server = TlsServer::start("127.0.0.1:0", &rustls::version::TLS13, pair.clone()).await.unwrap();
     let setup = world.declaring(&format!(
         "{}{}hook.command = [\"{}\"]\nverify = {{ address = \"{}\", timeout = \"2s\" }}\nrollback = true\n",
@@ -65,7 +65,8 @@ async fn a_certificate_reaches_its_service_and_goes_back_where_it_is_not_served(
     let daemon = Daemon::start(&setup).await.unwrap();
 
     // The placeholder is there at once and never counts as issued.
-    let placeholder = await_some("the placeholder", || Some(live(&certificates)).filter(|pem| !pem.is_empty())).await;
+    let placeholder =
+        wait_for_some("the placeholder", || Some(live(&certificates)).filter(|pem| !pem.is_empty())).await;
     let auto = daemon.api.get(&only(&daemon, "/auto-certificates").await).await.unwrap();
     assert_eq!(auto["metadata"]["state"], "PROVISIONING");
     assert_eq!(run(&setup, &["healthcheck", "--issued"]).await.status.code(), Some(1));
@@ -85,7 +86,7 @@ async fn a_certificate_reaches_its_service_and_goes_back_where_it_is_not_served(
     let seen = (&told_of[0]["state"], &told_of[0]["address"]);
     assert_eq!((code, seen), (Some(0), (&json!("newest"), &json!(server.address.to_string()))));
     assert_eq!(run(&setup, &["healthcheck", "--issued"]).await.status.code(), Some(0));
-    let runs = lines(&told);
+    let runs = read_lines(&told);
     let id =
         daemon.api.get(&only(&daemon, "/auto-certificates").await).await.unwrap()["metadata"]["lastIssuedCertificate"]
             .clone();
@@ -101,7 +102,7 @@ async fn a_certificate_reaches_its_service_and_goes_back_where_it_is_not_served(
 
     // A service that takes nothing up: the previous version goes back.
     pair.set_deaf(true);
-    let before = lines(&told).len();
+    let before = read_lines(&told).len();
     let failed = run(&setup, &["--renew-now", "www", "--wait-delivered"]).await;
     let words = String::from_utf8_lossy(&failed.stdout).into_owned();
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
@@ -111,7 +112,7 @@ async fn a_certificate_reaches_its_service_and_goes_back_where_it_is_not_served(
     );
     assert_eq!(live(&certificates), second);
     let events: Vec<String> =
-        lines(&told)[before..].iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+        read_lines(&told)[before..].iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(events, ["deployed", "rolled-back"]);
     let (code, told_of) = asked(&setup, "verify").await;
     assert_eq!((code, &told_of[0]["state"]), (Some(1), &json!("older")));
@@ -127,7 +128,7 @@ async fn a_certificate_reaches_its_service_and_goes_back_where_it_is_not_served(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_declared_and_what_is_on_the_disk_are_brought_together_again() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("changed.example");
     let usual = world.usual(&["www.changed.example"]);
     let (one, other) = (world.at("one"), world.at("other"));
@@ -137,7 +138,7 @@ async fn what_is_declared_and_what_is_on_the_disk_are_brought_together_again() {
     let lives_in = |setup: Setup, directory: PathBuf| {
         let issued = issued.clone();
         async move {
-            await_some("the delivery", || (live(&directory) == issued).then_some(())).await;
+            wait_for_some("the delivery", || (live(&directory) == issued).then_some(())).await;
             let settled = run(&setup, &["--renew-now", "--wait-delivered"]).await;
             assert_eq!(settled.status.code(), Some(0), "{settled:?}");
         }
@@ -163,7 +164,7 @@ async fn what_is_declared_and_what_is_on_the_disk_are_brought_together_again() {
 
     let without = world.declaring(&usual);
     hang_up(&daemon, &without);
-    await_some("the reload", || daemon.log().contains("settings read anew").then_some(())).await;
+    wait_for_some("the reload", || daemon.log().contains("settings read anew").then_some(())).await;
     assert_eq!(asked(&without, "deliveries").await, (Some(0), json!([])));
     assert_eq!(live(&other), issued);
     assert_eq!(world.acme.count("new-order"), 1);
@@ -172,21 +173,21 @@ async fn what_is_declared_and_what_is_on_the_disk_are_brought_together_again() {
 /// SIGKILL between the first line of a hook and its end: the next start delivers, and orders nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_during_a_hook_costs_no_order() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("killed.example");
     let (certificates, runs, go, hook) = (world.at("certificates"), world.at("runs"), world.at("go"), world.at("hook"));
     write_script(&hook, &waiting_hook(&runs, &go));
     let command = format!("hook.command = [\"{}\"]\n", hook.display());
     let setup = world.declaring(&(world.usual(&["www.killed.example"]) + &files("web", &certificates) + &command));
     let daemon = Daemon::start(&setup).await.unwrap();
-    await_lines(&runs, 1).await;
+    wait_for_lines(&runs, 1).await;
     drop(daemon);
     fs::write(&go, "").unwrap();
 
     let daemon = Daemon::start(&setup).await.unwrap();
     let waited = run(&setup, &["--renew-now", "--wait-delivered"]).await;
     assert_eq!(waited.status.code(), Some(0), "{waited:?}\n{}", daemon.log());
-    assert_eq!(lines(&runs).len(), 2);
+    assert_eq!(read_lines(&runs).len(), 2);
     assert_eq!(live(&certificates), issued(&daemon).await);
     assert_eq!(world.acme.count("new-order"), 1);
 }

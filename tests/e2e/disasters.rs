@@ -10,65 +10,65 @@ use axum::http::{HeaderMap, HeaderValue};
 use sqlx::any::AnyPoolOptions;
 use time::Duration;
 
-use crate::clockwork::Clockwork;
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::manual_clock_daemon::ManualClockDaemon;
 
 /// The usual one: every failure is followed by the next try within seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_that_refuses_gets_a_handful_of_requests_a_day() {
-    let clockwork = clockwork(&["storm.example"]).await;
+    let clockwork = start_daemon(&["storm.example"]).await;
     let problem =
         r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates already issued"}"#;
     refuse(&clockwork, "new-order", 429, problem, None);
     let id = clockwork.auto_certificate(&["www.storm.example"]).await;
-    clockwork.pass(Duration::days(1)).await;
+    clockwork.run_for(Duration::days(1)).await;
     let orders = clockwork.world.acme.count("new-order");
     assert!((20..=40).contains(&orders), "{orders} orders in a day without a certificate, where one an hour is meant");
-    assert!(clockwork.look(id).await.standing.newest.is_none());
+    assert!(clockwork.load(id).await.standing.newest.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_permanent_refusal_is_not_retried_but_looked_at_once_a_day() {
-    let clockwork = clockwork(&["never.example"]).await;
+    let clockwork = start_daemon(&["never.example"]).await;
     let problem =
         r#"{"type": "urn:ietf:params:acme:error:rejectedIdentifier", "detail": "we do not issue for that name"}"#;
     refuse(&clockwork, "new-order", 400, problem, None);
     let id = clockwork.auto_certificate(&["www.never.example"]).await;
-    clockwork.pass(Duration::days(10)).await;
+    clockwork.run_for(Duration::days(10)).await;
     let orders = clockwork.world.acme.count("new-order");
     assert!((8..=13).contains(&orders), "{orders} orders in ten days");
-    let trouble = clockwork.look(id).await.standing.trouble.unwrap();
+    let trouble = clockwork.load(id).await.standing.failure_streak.unwrap();
     assert_eq!(trouble.last.disposition, Disposition::Operator);
 }
 
 /// A paused name is a 429 without `Retry-After`: only a person can undo that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_name_stops_hammering() {
-    let clockwork = clockwork(&["paused.example"]).await;
+    let clockwork = start_daemon(&["paused.example"]).await;
     let problem = r#"{"type": "urn:ietf:params:acme:error:rateLimited",
         "detail": "Your account is temporarily prevented from requesting certificates for paused.example. Please visit: https://ca.example/unpause"}"#;
     refuse(&clockwork, "new-order", 429, problem, None);
     let id = clockwork.auto_certificate(&["www.paused.example"]).await;
-    clockwork.pass(Duration::days(3)).await;
+    clockwork.run_for(Duration::days(3)).await;
     assert!(clockwork.world.acme.count("new-order") <= 5);
-    let words = clockwork.look(id).await.standing.trouble.unwrap().last.message;
+    let words = clockwork.load(id).await.standing.failure_streak.unwrap().last.message;
     assert!(words.contains("https://ca.example/unpause") && words.contains("What to do"), "{words}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retry_after_wins() {
-    let clockwork = clockwork(&["later.example"]).await;
+    let clockwork = start_daemon(&["later.example"]).await;
     let problem =
         r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates already issued"}"#;
     refuse(&clockwork, "new-order", 429, problem, Some("36000"));
     let id = clockwork.auto_certificate(&["www.later.example"]).await;
-    clockwork.pass(Duration::minutes(50)).await;
+    clockwork.run_for(Duration::minutes(50)).await;
     assert_eq!(clockwork.world.acme.count("new-order"), 1);
     // Without a certificate there is no slack: hourly, and not more often.
-    clockwork.pass(Duration::hours(9)).await;
+    clockwork.run_for(Duration::hours(9)).await;
     let orders = clockwork.world.acme.count("new-order");
     assert!((9..=10).contains(&orders), "{orders}");
-    let words = clockwork.look(id).await.standing.trouble.unwrap().to_string();
+    let words = clockwork.load(id).await.standing.failure_streak.unwrap().to_string();
     assert!(words.contains("; not before ") && words.ends_with(", sooner than asked for)"), "{words}");
 }
 
@@ -76,105 +76,105 @@ async fn retry_after_wins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_after_of_nonsense_or_a_year_is_no_end() {
     for value in ["99999999999999999999999999999", "1800000000", "31536000"] {
-        let clockwork = clockwork(&["year.example"]).await;
+        let clockwork = start_daemon(&["year.example"]).await;
         refuse(&clockwork, "new-order", 503, "{}", Some(value));
         let id = clockwork.auto_certificate(&["www.year.example"]).await;
-        clockwork.pass(Duration::ZERO).await;
-        let words = clockwork.look(id).await.standing.trouble.unwrap().to_string();
+        clockwork.run_for(Duration::ZERO).await;
+        let words = clockwork.load(id).await.standing.failure_streak.unwrap().to_string();
         let told = if value == "31536000" { "; not before " } else { "makes no sense and is ignored" };
         assert!(words.contains(told), "{words}");
         clockwork.world.acme.set_hook(Box::new(|_| Action::Pass));
-        clockwork.pass(Duration::hours(26)).await;
-        let standing = clockwork.look(id).await.standing;
-        assert!(standing.newest.is_some() && standing.trouble.is_none(), "{value}: {standing:?}");
+        clockwork.run_for(Duration::hours(26)).await;
+        let standing = clockwork.load(id).await.standing;
+        assert!(standing.newest.is_some() && standing.failure_streak.is_none(), "{value}: {standing:?}");
     }
 }
 
 /// Issued, not saved, ordered anew, until the CA's limit on duplicates is reached.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_issued_and_cannot_be_saved_is_not_ordered_again() {
-    let clockwork = clockwork(&["unsaved.example"]).await;
+    let clockwork = start_daemon(&["unsaved.example"]).await;
     let url = format!("sqlite://{}", clockwork.world.folder.path().join("autocertd.db").display());
     let raw = AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
     let trigger =
         "CREATE TRIGGER full BEFORE INSERT ON certificates BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
     sqlx::query(trigger).execute(&raw).await.unwrap();
     let id = clockwork.auto_certificate(&["www.unsaved.example"]).await;
-    clockwork.pass(Duration::hours(12)).await;
+    clockwork.run_for(Duration::hours(12)).await;
     let counts = |kind: &str| clockwork.world.acme.count(kind);
     assert_eq!((counts("new-order"), counts("finalize")), (1, 1));
-    assert!(clockwork.look(id).await.standing.trouble.unwrap().failures > 3);
+    assert!(clockwork.load(id).await.standing.failure_streak.unwrap().failures > 3);
 
     sqlx::query("DROP TRIGGER full").execute(&raw).await.unwrap();
-    clockwork.pass(Duration::hours(2)).await;
-    assert!(clockwork.look(id).await.standing.newest.is_some());
+    clockwork.run_for(Duration::hours(2)).await;
+    assert!(clockwork.load(id).await.standing.newest.is_some());
     assert_eq!((counts("new-order"), counts("finalize")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_name_blocks_nobody_else() {
     let blocked = PebbleOptions { blocked_names: vec!["bad.example".to_owned()], ..PebbleOptions::default() };
-    let world = World::with(blocked).await;
+    let world = Fixture::with(blocked).await;
     for zone in ["bad.example", "good.example"] {
         world.dns.add_zone(zone);
     }
-    let clockwork = Clockwork::over(world).await;
+    let clockwork = ManualClockDaemon::start(world).await;
     let bad = clockwork.auto_certificate(&["first.good.example", "www.bad.example"]).await;
     let mut good = Vec::new();
     for number in 0..5 {
         good.push(clockwork.auto_certificate(&[&format!("h{number}.good.example")]).await);
     }
-    clockwork.pass(Duration::ZERO).await;
+    clockwork.run_for(Duration::ZERO).await;
     for id in good {
-        let standing = clockwork.look(id).await.standing;
+        let standing = clockwork.load(id).await.standing;
         assert!(standing.newest.is_some(), "{standing:?}");
     }
-    let words = clockwork.look(bad).await.standing.trouble.unwrap().last.message;
+    let words = clockwork.load(bad).await.standing.failure_streak.unwrap().last.message;
     assert!(words.contains("bad.example"), "{words}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_jumps_back_a_day_neither_orders_nor_forgets() {
-    let clockwork = clockwork(&["back.example"]).await;
+    let clockwork = start_daemon(&["back.example"]).await;
     let id = clockwork.auto_certificate(&["www.back.example"]).await;
-    clockwork.pass(Duration::hours(30)).await;
-    let issued = clockwork.look(id).await.standing.newest.unwrap().id;
+    clockwork.run_for(Duration::hours(30)).await;
+    let issued = clockwork.load(id).await.standing.newest.unwrap().id;
     clockwork.turn(-Duration::days(1));
-    clockwork.pass(Duration::hours(3)).await;
+    clockwork.run_for(Duration::hours(3)).await;
     assert_eq!(clockwork.world.acme.count("new-order"), 1);
 
     // What failed in the future does not put off what is due now.
     clockwork.turn(Duration::days(1));
     let failing = clockwork.auto_certificate(&["www.nowhere.example"]).await;
-    clockwork.pass(Duration::ZERO).await;
+    clockwork.run_for(Duration::ZERO).await;
     clockwork.turn(-Duration::days(1));
     clockwork.world.dns.add_zone("nowhere.example");
-    clockwork.pass(Duration::hours(2)).await;
-    assert!(clockwork.look(failing).await.standing.newest.is_some());
-    assert_eq!(clockwork.look(id).await.standing.newest.unwrap().id, issued);
+    clockwork.run_for(Duration::hours(2)).await;
+    assert!(clockwork.load(failing).await.standing.newest.is_some());
+    assert_eq!(clockwork.load(id).await.standing.newest.unwrap().id, issued);
 }
 
 /// An outage of five days: a few probes, no storm, and everything is made up for soon after its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_is_down_is_probed_and_its_return_is_noticed() {
-    let clockwork = clockwork(&["outage.example"]).await;
+    let clockwork = start_daemon(&["outage.example"]).await;
     clockwork.auto_certificate(&["first.outage.example"]).await;
-    clockwork.pass(Duration::ZERO).await;
+    clockwork.run_for(Duration::ZERO).await;
     let mut waiting = Vec::new();
     for number in 0..12 {
         waiting.push(clockwork.auto_certificate(&[&format!("h{number}.outage.example")]).await);
     }
     clockwork.world.acme.set_hook(Box::new(|_| Action::Cut));
     let before = clockwork.world.acme.requests().len();
-    clockwork.pass(Duration::days(2)).await;
+    clockwork.run_for(Duration::days(2)).await;
     let requests = clockwork.world.acme.requests().len() - before;
     // Probes at most every 24 minutes once it is open, and the questions when to renew, for one certificate.
     assert!((60..=220).contains(&requests), "{requests} requests in two days");
 
     clockwork.world.acme.set_hook(Box::new(|_| Action::Pass));
-    clockwork.pass(Duration::minutes(75)).await;
+    clockwork.run_for(Duration::minutes(75)).await;
     for id in waiting {
-        assert!(clockwork.look(id).await.standing.newest.is_some(), "{:?}", clockwork.look(id).await.standing);
+        assert!(clockwork.load(id).await.standing.newest.is_some(), "{:?}", clockwork.load(id).await.standing);
     }
 }
 
@@ -193,7 +193,7 @@ async fn every_fault_of_the_wire_ends_in_a_certificate_and_one_order() {
         ("truncated", |_| Action::Truncate),
         ("no problem", |page| Action::Respond(404, HeaderMap::new(), page)),
     ];
-    let clockwork = clockwork(&["faults.example"]).await;
+    let clockwork = start_daemon(&["faults.example"]).await;
     for (number, (what, fault)) in faults.into_iter().enumerate() {
         for kind in ["authz", "challenge", "finalize", "certificate"] {
             let struck = std::sync::atomic::AtomicBool::new(false);
@@ -203,24 +203,24 @@ async fn every_fault_of_the_wire_ends_in_a_certificate_and_one_order() {
             }));
             let before = clockwork.world.acme.count("finalize");
             let id = clockwork.auto_certificate(&[&format!("{kind}{number}.faults.example")]).await;
-            clockwork.pass(Duration::minutes(30)).await;
-            assert!(clockwork.look(id).await.standing.newest.is_some(), "{what} at {kind}");
+            clockwork.run_for(Duration::minutes(30)).await;
+            assert!(clockwork.load(id).await.standing.newest.is_some(), "{what} at {kind}");
             assert!(clockwork.world.acme.count("finalize") - before <= 3, "{what} at {kind}");
         }
     }
 }
 
-async fn clockwork(zones: &[&str]) -> Clockwork {
-    let world = World::start().await;
+async fn start_daemon(zones: &[&str]) -> ManualClockDaemon {
+    let world = Fixture::start().await;
     for zone in zones {
         world.dns.add_zone(zone);
     }
-    Clockwork::over(world).await
+    ManualClockDaemon::start(world).await
 }
 
 /// Every request of this kind is refused from now on.
 fn refuse(
-    clockwork: &Clockwork,
+    clockwork: &ManualClockDaemon,
     kind: &'static str,
     status: u16,
     problem: &'static str,

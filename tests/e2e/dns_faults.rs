@@ -4,14 +4,14 @@
 use std::time::Duration as RealDuration;
 
 use autocertd::config::dns::PropagationSection;
-use autocertd::config::span::Span;
+use autocertd::config::time_span::TimeSpan;
 use autocertd::domain::id::AutoCertificateId;
 use autocertd_support::cloud_dns::{CloudDns, Fault};
 use futures_util::future::join_all;
 use time::Duration;
 
-use crate::clockwork::{Clockwork, patient};
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::manual_clock_daemon::{ManualClockDaemon, propagation_section};
 
 /// What comes of a fault.
 enum End {
@@ -117,12 +117,12 @@ fn too_many(retry_after: &str) -> Fault {
 /// Every zone is on the second page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_of_the_service_ends_well_or_in_words_and_leaves_nothing() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     for number in 0..1_000 {
         world.dns.add_zone(&format!("filler{number}.example"));
     }
-    let impatient = PropagationSection { timeout: Span::seconds(3), ..patient(&world) };
-    let clockwork = Clockwork::with(world, &impatient).await;
+    let impatient = PropagationSection { timeout: TimeSpan::seconds(3), ..propagation_section(&world) };
+    let clockwork = ManualClockDaemon::with_propagation(world, &impatient).await;
     let mut struck = Vec::new();
     for (number, (what, strike, end)) in cases().into_iter().enumerate() {
         let zone = format!("fault{number}.example");
@@ -130,14 +130,14 @@ async fn every_fault_of_the_service_ends_well_or_in_words_and_leaves_nothing() {
         strike(&clockwork.world.dns, &zone, &id);
         struck.push((what, clockwork.auto_certificate(&[&format!("www.{zone}")]).await, end));
     }
-    clockwork.pass(Duration::ZERO).await;
+    clockwork.run_for(Duration::ZERO).await;
     for (what, id, end) in &struck {
         match end {
             End::Certificate => is_issued(&clockwork, what, *id).await,
             End::Later(words) | End::Words(words) => says(&clockwork, what, *id, words).await,
         }
     }
-    clockwork.pass(Duration::hours(3)).await;
+    clockwork.run_for(Duration::hours(3)).await;
     for (what, id, end) in &struck {
         match end {
             End::Certificate | End::Later(_) => is_issued(&clockwork, what, *id).await,
@@ -147,13 +147,13 @@ async fn every_fault_of_the_service_ends_well_or_in_words_and_leaves_nothing() {
             }
         }
     }
-    clockwork.pass(Duration::hours(1)).await;
+    clockwork.run_for(Duration::hours(1)).await;
     nothing_is_left(&clockwork).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_four_servers_that_lags_is_named_and_waited_for() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("lag.example");
     let others = join_all((0..3).map(|_| world.dns.add_lagging_server())).await;
     let [one, two, behind] =
@@ -161,15 +161,15 @@ async fn one_of_four_servers_that_lags_is_named_and_waited_for() {
     one.catch_up();
     two.catch_up();
     let servers = vec![world.dns.dns_addr(), one.addr(), two.addr(), behind.addr()];
-    let propagation = PropagationSection { timeout: Span::seconds(2), servers, ..patient(&world) };
-    let clockwork = Clockwork::with(world, &propagation).await;
+    let propagation = PropagationSection { timeout: TimeSpan::seconds(2), servers, ..propagation_section(&world) };
+    let clockwork = ManualClockDaemon::with_propagation(world, &propagation).await;
     let id = clockwork.auto_certificate(&["www.lag.example"]).await;
-    clockwork.pass(Duration::ZERO).await;
+    clockwork.run_for(Duration::ZERO).await;
     let named = format!("are not visible on {} (", behind.addr());
     says(&clockwork, "one of four", id, &[&named, "Non-Existent Domain", "tried again"]).await;
 
     behind.catch_up();
-    clockwork.pass(Duration::hours(1)).await;
+    clockwork.run_for(Duration::hours(1)).await;
     is_issued(&clockwork, "one of four", id).await;
     assert_eq!(clockwork.world.acme.count("new-order"), 1, "the order is the same");
     nothing_is_left(&clockwork).await;
@@ -177,18 +177,18 @@ async fn one_of_four_servers_that_lags_is_named_and_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_server_is_waited_for_and_one_that_never_answers_is_named() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("slow.example");
-    world.dns.slow_dns(RealDuration::from_millis(300));
-    let propagation = PropagationSection { timeout: Span::seconds(4), ..patient(&world) };
-    let clockwork = Clockwork::with(world, &propagation).await;
+    world.dns.delay_dns_answers(RealDuration::from_millis(300));
+    let propagation = PropagationSection { timeout: TimeSpan::seconds(4), ..propagation_section(&world) };
+    let clockwork = ManualClockDaemon::with_propagation(world, &propagation).await;
     let slow = clockwork.auto_certificate(&["slow.slow.example"]).await;
-    clockwork.pass(Duration::ZERO).await;
+    clockwork.run_for(Duration::ZERO).await;
     is_issued(&clockwork, "a slow server", slow).await;
 
-    clockwork.world.dns.slow_dns(RealDuration::from_hours(1));
+    clockwork.world.dns.delay_dns_answers(RealDuration::from_hours(1));
     let silent = clockwork.auto_certificate(&["silent.slow.example"]).await;
-    clockwork.pass(Duration::ZERO).await;
+    clockwork.run_for(Duration::ZERO).await;
     says(
         &clockwork,
         "a silent server",
@@ -197,24 +197,24 @@ async fn a_slow_server_is_waited_for_and_one_that_never_answers_is_named() {
     )
     .await;
     clockwork.store.delete_auto_certificate(silent).await.unwrap();
-    clockwork.pass(Duration::hours(1)).await;
+    clockwork.run_for(Duration::hours(1)).await;
     nothing_is_left(&clockwork).await;
 }
 
-async fn is_issued(clockwork: &Clockwork, what: &str, id: AutoCertificateId) {
-    let standing = clockwork.look(id).await.standing;
+async fn is_issued(clockwork: &ManualClockDaemon, what: &str, id: AutoCertificateId) {
+    let standing = clockwork.load(id).await.standing;
     assert!(standing.newest.is_some(), "{what}: {standing:?}");
 }
 
-async fn says(clockwork: &Clockwork, what: &str, id: AutoCertificateId, words: &[&str]) {
-    let standing = clockwork.look(id).await.standing;
-    let trouble = standing.trouble.unwrap_or_else(|| panic!("{what}: no trouble"));
+async fn says(clockwork: &ManualClockDaemon, what: &str, id: AutoCertificateId, words: &[&str]) {
+    let standing = clockwork.load(id).await.standing;
+    let trouble = standing.failure_streak.unwrap_or_else(|| panic!("{what}: no trouble"));
     let message = &trouble.last.message;
     assert!(words.iter().all(|word| message.contains(word)), "{what}: {message}");
     assert!(standing.newest.is_none(), "{what}");
 }
 
-async fn nothing_is_left(clockwork: &Clockwork) {
-    assert_eq!(clockwork.world.leftovers(), Vec::<String>::new());
+async fn nothing_is_left(clockwork: &ManualClockDaemon) {
+    assert_eq!(clockwork.world.challenge_records(), Vec::<String>::new());
     assert!(clockwork.store.journal().await.unwrap().is_empty());
 }

@@ -14,7 +14,7 @@ use autocertd::store::Page;
 use autocertd_support::cloud_dns::Fault;
 use autocertd_support::daemon::{Setup, signal};
 use autocertd_support::fault_proxy::Action;
-use autocertd_support::patience::await_some;
+use autocertd_support::wait::wait_for_some;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use bytes::Bytes;
 use http::HeaderValue;
@@ -22,19 +22,19 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::any::AnyPoolOptions;
 
+use crate::fixture::{Fixture, auto_certificate, open_store, store_auto_certificate};
 use crate::one_shot::{json_of, run};
-use crate::world::{World, auto_certificate, open_store, store_wish};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_is_well_beside_a_daemon() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("example");
     world.dns.add_zone("healthy.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &provider, "secp256r1", &["healthy.example", "*.healthy.example"]).await;
     daemon.api.wait_until_available(&path).await.unwrap();
-    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
 
     let (setup, orders) = (world.setup(), world.acme.count("new-order"));
     let looked = run(&setup, &["doctor", "--json"]).await;
@@ -90,7 +90,7 @@ async fn faults_of_tokens_are_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_of_zones_and_aliases_are_named_for_names_without_a_provider() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let before = doctor(&setup, &["www.nowhere.test"], 1).await;
     assert_found(&before, "database", "warning", &["is not there yet"]);
@@ -172,14 +172,14 @@ async fn faults_of_caa_are_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_stays_away_from_the_records_of_an_open_order() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("open.example");
     world.dns.fault(1, "POST", "/zones/", Fault::StayProvisioning);
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
     auto_certificate(&daemon, &provider, "secp256r1", &["www.open.example"]).await;
     let made = || world.dns.requests().iter().filter(|request| request.method == "POST").count();
-    await_some("the record", || (made() == 1).then_some(())).await;
+    wait_for_some("the record", || (made() == 1).then_some(())).await;
     let findings = doctor(&world.setup(), &[], 0).await;
     assert_found(&findings, "canary", "skipped", &["an open order has records there"]);
     assert_eq!(made(), 1);
@@ -221,7 +221,7 @@ async fn faults_on_the_way_to_the_name_servers_are_named_and_the_canary_goes() {
     let mut command = Command::new(&setup.binary);
     command.arg("--config").arg(settings).args(["doctor", "www.canary.test"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    await_some("the canary", || (!world.leftovers().is_empty()).then_some(())).await;
+    wait_for_some("the canary", || (!world.challenge_records().is_empty()).then_some(())).await;
     signal(child.id(), "INT").unwrap();
     let ended = child.timed_output().unwrap();
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -306,7 +306,7 @@ async fn faults_of_files_are_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_makes_no_state_directory() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let more = "[store]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n".to_owned();
     let setup = Setup { more, ..world.setup() };
     let findings = doctor(&setup, &["www.nowhere.test"], 1).await;
@@ -315,19 +315,19 @@ async fn a_look_makes_no_state_directory() {
 }
 
 /// A world, and a store with an auto-certificate for each of these names.
-pub(crate) async fn clinic(names: &[&str]) -> (World, Setup) {
-    let world = World::start().await;
+pub(crate) async fn clinic(names: &[&str]) -> (Fixture, Setup) {
+    let world = Fixture::start().await;
     let setup = world.setup();
     let store = open_store(&setup).await;
     for name in names {
-        store_wish(&store, &world.directory(), name).await;
+        store_auto_certificate(&store, &world.directory(), name).await;
     }
     store.close().await;
     (world, setup)
 }
 
 /// What the CA's directory says for CAA records.
-fn know_itself_as(world: &World, identities: Value) {
+fn know_itself_as(world: &Fixture, identities: Value) {
     world.acme.set_hook(Box::new(move |request| match request.kind {
         "directory" => {
             let identities = identities.clone();
@@ -384,8 +384,8 @@ pub(crate) fn assert_found(findings: &Value, check: &str, verdict: &str, words: 
     assert!(found, "no {verdict} of {check} with {words:?}: {findings:#}");
 }
 
-async fn nothing_stays(world: &World, setup: &Setup) {
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+async fn nothing_stays(world: &Fixture, setup: &Setup) {
+    assert_eq!(world.challenge_records(), Vec::<String>::new());
     assert_eq!(journal(&setup.state().join("autocertd.db")).await, 0);
 }
 
@@ -413,7 +413,7 @@ fn words(output: &Output) -> String {
 }
 
 /// The page with its lines unwrapped, without what differs from run to run.
-fn shown(output: &Output, world: &World, setup: &Setup) -> String {
+fn shown(output: &Output, world: &Fixture, setup: &Setup) -> String {
     let mut page = String::new();
     for line in words(output).lines() {
         match line.strip_prefix("           ") {

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::Action;
 use autocertd_support::loopback;
-use autocertd_support::patience::await_some;
 use autocertd_support::timed::TimedChild;
+use autocertd_support::wait::wait_for_some;
 use serde_json::Value;
 
 use crate::doctor::{assert_found, clinic, doctor_with, journal};
+use crate::fixture::Fixture;
 use crate::one_shot::{json_of, run};
 use crate::thousand::{COUNT, fill};
-use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_declared_is_checked_before_the_first_start_and_beside_what_is_stored() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("declared.test");
     let more = format!(
         "[[provider]]\nkey = \"le\"\nname = \"Declared CA\"\nemail = \"ops@example.com\"\nserver = \"{}\"\n\
@@ -56,7 +56,7 @@ async fn what_is_declared_is_checked_before_the_first_start_and_beside_what_is_s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_are_checked_within_the_minute_and_share_what_is_the_same() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("thousand.example");
     let setup = world.setup();
     fill(&setup, &world).await;
@@ -73,7 +73,7 @@ async fn a_thousand_are_checked_within_the_minute_and_share_what_is_the_same() {
     let made = world.dns.requests().iter().filter(|request| request.method == "POST").count();
     assert!(made <= 1, "one canary for the zone, and not {made}");
     assert!(world.acme.count("directory") <= 3, "{}", world.acme.count("directory"));
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.challenge_records(), Vec::<String>::new());
 
     // Every check of every name is there, and what the limit cuts off is skipped, and said.
     let begun = Instant::now();
@@ -141,7 +141,7 @@ async fn ctrl_c_on_a_terminal_takes_the_canary_and_the_line_away() {
         let mut text = Vec::new();
         screen.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
     });
-    await_some("the canary", || (!world.leftovers().is_empty()).then_some(())).await;
+    wait_for_some("the canary", || (!world.challenge_records().is_empty()).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     keyboard.write_all(b"\x03").unwrap();
     let status = tokio::task::spawn_blocking(move || child.timed_wait()).await.unwrap().unwrap();
@@ -158,13 +158,13 @@ async fn ctrl_c_on_a_terminal_takes_the_canary_and_the_line_away() {
     );
     assert!(!after.contains("waiting until"), "and is not drawn again: {after:?}");
     assert_eq!(text.matches("\x1b[?25l").count(), text.matches("\x1b[?25h").count(), "the cursor is shown");
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.challenge_records(), Vec::<String>::new());
     assert_eq!(journal(&setup.state().join("autocertd.db")).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_without_ionos_is_told_of_its_token() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let declared = format!(
         "[[provider]]\nkey = \"le\"\nemail = \"ops@example.com\"\nserver = \"{}\"\n\
          [[auto_certificate]]\nkey = \"web\"\nprovider = \"le\"\ncommon_name = \"www.office.test\"\n",

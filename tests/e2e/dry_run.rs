@@ -8,12 +8,12 @@ use autocertd_support::pebble::{Pebble, PebbleOptions};
 use serde_json::json;
 
 use crate::declared::{only, provider, wish};
+use crate::fixture::Fixture;
 use crate::one_shot::{json_of, run};
-use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rehearsal_goes_to_the_staging_provider_alone_and_leaves_nothing() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("dry.example");
     let options = PebbleOptions { dns_server: Some(world.dns.dns_addr()), ..PebbleOptions::default() };
     let pebble = Pebble::start(options).await.unwrap();
@@ -38,7 +38,7 @@ async fn a_rehearsal_goes_to_the_staging_provider_alone_and_leaves_nothing() {
     assert_eq!(told["renewals"][0]["outcome"], "renewed", "{told:#}");
     assert_eq!((staging.count("finalize"), world.acme.requests().len()), (1, 0));
     assert!(!setup.state().join("autocertd.db").exists());
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.challenge_records(), Vec::<String>::new());
     let unknown = run(&setup, &["--renew-now", "nobody.example", "--dry-run"]).await;
     assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody.example"));
@@ -47,7 +47,7 @@ async fn a_rehearsal_goes_to_the_staging_provider_alone_and_leaves_nothing() {
     let daemon = Daemon::start(&setup).await.unwrap();
     let path = only(&daemon, "/auto-certificates").await;
     daemon.api.wait_until_available(&path).await.unwrap();
-    let before = daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    let before = daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
     let not_due = run(&setup, &["--renew-now", "--dry-run"]).await;
     let words = String::from_utf8_lossy(&not_due.stdout).into_owned();
     assert!(not_due.status.success() && words.contains("www.dry.example: nothing to do: "), "{not_due:?}");
@@ -62,7 +62,7 @@ async fn a_rehearsal_goes_to_the_staging_provider_alone_and_leaves_nothing() {
     assert_eq!((staging.count("finalize"), world.acme.count("new-order")), (2, 1));
     let after = daemon.api.get(&path).await.unwrap();
     assert_eq!(after["metadata"]["lastIssuedCertificate"], before["metadata"]["lastIssuedCertificate"]);
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.challenge_records(), Vec::<String>::new());
 
     // Without a staging provider there are plans only.
     let plain = Setup { more: format!("{real}{stage}{wish}"), ..setup.clone() };

@@ -2,16 +2,16 @@
 
 use autocertd_support::cloud_dns::Provisioning;
 use autocertd_support::daemon::{Daemon, Setup};
-use autocertd_support::patience::{await_some, lines, write_script};
+use autocertd_support::wait::{read_lines, wait_for_some, write_script};
 
-use crate::world::{World, auto_certificate, newest};
+use crate::fixture::{Fixture, auto_certificate, newest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wildcard_and_its_apex_through_a_script() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("shop.example");
     // Nobody asks for the records of the script but the name server.
-    world.dns.provision(Provisioning::Reads(0));
+    world.dns.set_provisioning(Provisioning::Reads(0));
     let script = world.folder.path().join("script");
     write_script(&script, SCRIPT);
     let (url, token, folder) = (world.dns.http_url(), world.dns.token(), world.folder.path().display().to_string());
@@ -27,8 +27,8 @@ async fn a_wildcard_and_its_apex_through_a_script() {
     let auto = daemon.api.wait_until_available(&path).await.unwrap();
     newest(&daemon, &auto).await;
 
-    await_some("the removal of the records", || world.leftovers().is_empty().then_some(())).await;
-    let calls = lines(&world.folder.path().join("calls"));
+    wait_for_some("the removal of the records", || world.challenge_records().is_empty().then_some(())).await;
+    let calls = read_lines(&world.folder.path().join("calls"));
     let name = "_acme-challenge.shop.example.";
     for action in ["present", "cleanup"] {
         assert_eq!(calls.iter().filter(|call| **call == format!("{action} {name}")).count(), 2, "{calls:?}");

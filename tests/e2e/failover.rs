@@ -11,21 +11,21 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::declared::{only, provider, wish};
+use crate::fixture::{Fixture, newest};
 use crate::one_shot::run;
-use crate::world::{World, newest};
 
 /// Two CAs: that of the world, whose certificates live for seconds, and one that stands by.
-struct Pair {
-    world: World,
+struct TwoCaFixture {
+    fixture: Fixture,
     fallback: FaultProxy,
     setup: Setup,
     _pebble: Pebble,
 }
 
-impl Pair {
+impl TwoCaFixture {
     /// With these CAA records at the zone `failover.example`. The fallback calls itself `fallback.example` there.
     async fn start(caa: &[&str]) -> Self {
-        let world = World::with(PebbleOptions { validity_seconds: 12, ..PebbleOptions::default() }).await;
+        let world = Fixture::with(PebbleOptions { validity_seconds: 12, ..PebbleOptions::default() }).await;
         let zone = world.dns.add_zone("failover.example");
         for content in caa {
             world.dns.add_record(&zone, "", "CAA", content);
@@ -41,7 +41,7 @@ impl Pair {
         let second = provider(&fallback.directory_url(), "ops@example.com").replace("\"pebble\"", "\"second\"");
         let settings = primary + &second + &wish("www", &["failover.example", "*.failover.example"]);
         let setup = Setup { acme_root: roots, ..world.declaring(&settings) };
-        Self { world, fallback, setup, _pebble: pebble }
+        Self { fixture: world, fallback, setup, _pebble: pebble }
     }
 
     /// Starts autocertd and waits for the first certificate, which is the primary one's.
@@ -56,25 +56,25 @@ impl Pair {
     /// From now on the primary CA answers everything with 503.
     fn primary_fails(&self) {
         let overloaded = |_: &_| Action::Respond(503, HeaderMap::new(), Bytes::from_static(b"come back later"));
-        self.world.acme.set_hook(Box::new(overloaded));
+        self.fixture.acme.set_hook(Box::new(overloaded));
     }
 
     fn primary_is_back(&self) {
-        self.world.acme.set_hook(Box::new(|_| Action::Pass));
+        self.fixture.acme.set_hook(Box::new(|_| Action::Pass));
     }
 
     /// Asks for a renewal again and again until `done` says so.
     async fn renew_until(&self, daemon: &Daemon, done: impl Fn() -> bool) {
         let begun = Instant::now();
         while !done() {
-            assert!(begun.elapsed() < PATIENCE, "it does not come to what is awaited:\n{}", daemon.log());
+            assert!(begun.elapsed() < WAIT_TIMEOUT, "it does not come to what is awaited:\n{}", daemon.log());
             run(&self.setup, &["--renew-now", "www"]).await;
         }
     }
 
     /// How many orders each CA has been sent to their end.
     fn finalized(&self) -> [usize; 2] {
-        [self.world.acme.count("finalize"), self.fallback.count("finalize")]
+        [self.fixture.acme.count("finalize"), self.fallback.count("finalize")]
     }
 }
 
@@ -95,7 +95,7 @@ async fn name_itself(proxy: &FaultProxy) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fallback_takes_over_near_the_end_and_the_next_renewal_returns() {
     let caa = [r#"0 issue "primary.example""#, r#"0 issue "fallback.example; validationmethods=dns-01""#];
-    let pair = Pair::start(&caa).await;
+    let pair = TwoCaFixture::start(&caa).await;
     let (daemon, first) = pair.issued().await;
     pair.primary_fails();
     let refused = run(&pair.setup, &["--renew-now", "www"]).await;
@@ -111,7 +111,7 @@ async fn a_fallback_takes_over_near_the_end_and_the_next_renewal_returns() {
     let provider = &renewed["properties"]["provider"];
     let path = format!("/providers/{}", provider.as_str().unwrap());
     let usual = daemon.api.get(&path).await.unwrap();
-    assert_eq!(usual["properties"]["server"], json!(pair.world.directory()), "the wish has not changed");
+    assert_eq!(usual["properties"]["server"], json!(pair.fixture.directory()), "the wish has not changed");
 
     pair.primary_is_back();
     let back = run(&pair.setup, &["--renew-now", "www"]).await;
@@ -121,7 +121,7 @@ async fn a_fallback_takes_over_near_the_end_and_the_next_renewal_returns() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fallback_that_caa_forbids_is_passed_over() {
-    let pair = Pair::start(&[r#"0 issue "primary.example""#, r#"0 issuewild "fallback.example""#]).await;
+    let pair = TwoCaFixture::start(&[r#"0 issue "primary.example""#, r#"0 issuewild "fallback.example""#]).await;
     let (daemon, _) = pair.issued().await;
     pair.primary_fails();
     let words = "a fallback is passed over: CAA forbids a certificate for failover.example: \
@@ -134,4 +134,4 @@ async fn a_fallback_that_caa_forbids_is_passed_over() {
     assert!(daemon.terminate().await.unwrap().success());
 }
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(1);

@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::{FaultProxy, FaultProxyOptions};
-use autocertd_support::patience::await_some;
 use autocertd_support::postgres::Postgres;
+use autocertd_support::wait::wait_for_some;
 use http::Method;
 
 use crate::declared::only;
 use crate::deliveries::{files, issued, live};
+use crate::fixture::Fixture;
 use crate::one_shot::run;
-use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_instance_gets_its_files_and_the_fleet_one_upload() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("fleet.example");
     let elsewhere = Daemon::start(&Setup { folder: world.at("elsewhere"), ..world.setup() }).await.unwrap();
     let options = FaultProxyOptions { upstream: elsewhere.api.base.clone(), upstream_root_pem: None, tls: false };
@@ -56,7 +56,7 @@ async fn each_instance_gets_its_files_and_the_fleet_one_upload() {
         let issued = issued(&one).await;
         for name in ["one", "two"] {
             let directory = certificates(&world, name);
-            await_some(&format!("the files of {name}"), || (live(&directory) == issued).then_some(())).await;
+            wait_for_some(&format!("the files of {name}"), || (live(&directory) == issued).then_some(())).await;
         }
         // The one before goes after its grace period, once whoever uploads knows from a CA that its clock is right.
         let is_there = |list: &serde_json::Value| {
@@ -69,7 +69,7 @@ async fn each_instance_gets_its_files_and_the_fleet_one_upload() {
     assert_eq!(world.acme.count("new-order"), 2);
 }
 
-fn certificates(world: &World, name: &str) -> PathBuf {
+fn certificates(world: &Fixture, name: &str) -> PathBuf {
     world.at(&format!("certificates-{name}"))
 }
 

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyPool, AssertSqlSafe, SqlSafeStr};
 
-use crate::world::{World, auto_certificate};
+use crate::fixture::{Fixture, auto_certificate};
 
 /// A database of a former release, which took and stored texts as they came, with hostile ones wherever it did.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_former_release_stored_raw_is_clean_in_every_output() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     fixture(&setup).await;
 
@@ -90,7 +90,7 @@ async fn what_a_former_release_stored_raw_is_clean_in_every_output() {
 /// A CA whose problem documents are half a megabyte of terminal control.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_ca_fills_no_message_log_or_terminal() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("hostile.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -129,7 +129,7 @@ async fn a_hostile_ca_fills_no_message_log_or_terminal() {
 /// What an API client sends is refused or stored printable, and the refusal is clean itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_requests_are_refused_in_clean_words() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let daemon = world.daemon().await;
     let good = json!({ "name": "CA", "email": "ops@example.com", "server": world.directory() });
     let mut texts = Texts::default();

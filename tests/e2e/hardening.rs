@@ -7,10 +7,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 const NOBODY: u32 = 65_534;
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A command as a user without capabilities; where root runs the tests, as nobody.
 fn as_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -30,7 +30,7 @@ fn refusal(process: &Child, name: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_process_of_the_same_user_reads_nothing_of_it() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     // The checkout may be closed to that user.
     let binary = world.folder.path().join("autocertd-binary");
@@ -50,7 +50,7 @@ async fn another_process_of_the_same_user_reads_nothing_of_it() {
     let open = as_user("sleep").arg("60").spawn().unwrap();
     let begun = Instant::now();
     while refusal(&waiting, "environ").is_none() {
-        assert!(begun.elapsed() < PATIENCE, "its environment stays open");
+        assert!(begun.elapsed() < WAIT_TIMEOUT, "its environment stays open");
     }
     for name in ["environ", "mem", "maps", "root/proc/self/comm", "cwd/etc/hostname"] {
         let refused = refusal(&waiting, name).unwrap_or_default();

@@ -3,17 +3,17 @@
 use std::fs;
 
 use autocertd_support::daemon::Daemon;
-use autocertd_support::patience::{await_lines, await_some, lines, write_script};
+use autocertd_support::wait::{read_lines, wait_for_lines, wait_for_some, write_script};
 use serde_json::{Value, json};
 
 use crate::declared::{only, provider, wish};
 use crate::deliveries::{asked, files, hang_up, issued, live, waiting_hook};
+use crate::fixture::Fixture;
 use crate::one_shot::{json_of, run};
-use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_hook_is_told_of_and_tried_again_without_an_order() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("failing.example");
     let [certificates, mended, runs, hook, late] =
         ["certificates", "mended", "runs", "hook", "late"].map(|name| world.at(name));
@@ -51,19 +51,19 @@ async fn a_failing_hook_is_told_of_and_tried_again_without_an_order() {
     }
     assert_eq!(of(&deliveries, "late")["state"], "delivered", "{deliveries:#}\n{}", daemon.log());
     assert_eq!(of(&deliveries, "web")["state"], "failed", "{deliveries:#}");
-    assert_eq!((world.acme.count("new-order"), lines(&runs).len()), (1, 0));
+    assert_eq!((world.acme.count("new-order"), read_lines(&runs).len()), (1, 0));
 
     fs::write(&mended, "").unwrap();
     let renewed = run(&setup, &["--renew-now", "www", "--wait-delivered"]).await;
     assert_eq!(renewed.status.code(), Some(0), "{renewed:?}");
     assert_eq!(asked(&setup, "deliveries").await.0, Some(0));
-    assert!(!lines(&runs).is_empty());
+    assert!(!read_lines(&runs).is_empty());
     assert_eq!(world.acme.count("new-order"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hooks_that_hang_hold_up_no_other_certificate_and_no_other_delivery() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("hanging.example");
     let [certificates, runs, go, hook] = ["certificates", "runs", "go", "hook"].map(|name| world.at(name));
     write_script(&hook, &waiting_hook(&runs, &go));
@@ -74,18 +74,18 @@ async fn hooks_that_hang_hold_up_no_other_certificate_and_no_other_delivery() {
     }
     let setup = world.declaring(&(settings + &hanging + &files("web", &certificates)));
     let _daemon = Daemon::start(&setup).await.unwrap();
-    await_lines(&runs, AT_ONCE).await;
+    wait_for_lines(&runs, AT_ONCE).await;
     for number in 0..MORE_THAN_AT_ONCE {
         let chain = certificates.join(format!("w{number}/chain.pem"));
         // A placeholder has no chain.
         let is_issued = || fs::read_to_string(&chain).is_ok_and(|pem| pem.contains("BEGIN")).then_some(());
-        await_some(&format!("the delivery of w{number}"), is_issued).await;
+        wait_for_some(&format!("the delivery of w{number}"), is_issued).await;
     }
-    assert_eq!(lines(&runs).len(), AT_ONCE);
+    assert_eq!(read_lines(&runs).len(), AT_ONCE);
     fs::write(&go, "").unwrap();
     let waited = run(&setup, &["--renew-now", "--wait-delivered", "--json"]).await;
     assert_eq!(waited.status.code(), Some(0), "{waited:?}");
-    assert_eq!((lines(&runs).len(), world.acme.count("new-order")), (MORE_THAN_AT_ONCE, MORE_THAN_AT_ONCE));
+    assert_eq!((read_lines(&runs).len(), world.acme.count("new-order")), (MORE_THAN_AT_ONCE, MORE_THAN_AT_ONCE));
 }
 
 fn of(deliveries: &Value, key: &str) -> Value {

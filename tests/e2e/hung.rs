@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use autocertd_support::daemon::{Daemon, Setup, signal};
-use autocertd_support::patience::await_some;
 use autocertd_support::postgres::Postgres;
 use autocertd_support::timed::{Timed, TimedChild};
+use autocertd_support::wait::wait_for_some;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 /// The least grace, what follows it, and time for a busy machine.
 const LONGEST_STOP: Duration = Duration::from_secs(25);
@@ -24,7 +24,7 @@ const SHORT_STOP: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_is_heeded_while_the_database_hangs_under_requests_and_a_reload() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let database = HangingDatabase::start(world.folder.path());
     let setup = database.setup(&world);
     assert!(setup.command(&["keys", "create"]).unwrap().timed_output().unwrap().status.success());
@@ -43,7 +43,7 @@ async fn sigterm_is_heeded_while_the_database_hangs_under_requests_and_a_reload(
     assert_eq!(client.get(healthz).send().await.unwrap().status(), 200);
     let begun = Instant::now();
     signal(daemon.pid(), "TERM").unwrap();
-    await_some("the start of the stop", || daemon.log().contains("SIGTERM: stopping").then_some(())).await;
+    wait_for_some("the start of the stop", || daemon.log().contains("SIGTERM: stopping").then_some(())).await;
     assert!(begun.elapsed() < SHORT_STOP, "SIGTERM was seen after {:?}", begun.elapsed());
     let status = daemon.wait(LONGEST_STOP).await.unwrap();
     assert!(status.success(), "{status}\n{}", daemon.log());
@@ -52,15 +52,15 @@ async fn sigterm_is_heeded_while_the_database_hangs_under_requests_and_a_reload(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_ends_a_start_and_a_single_pass_that_wait_for_the_database() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let database = HangingDatabase::start(world.folder.path());
     let setup = database.setup(&world);
     assert!(setup.command(&["keys", "create"]).unwrap().timed_output().unwrap().status.success());
     database.hang();
     for (arguments, code) in [(&["serve"][..], 0), (&["--renew-now"], 1)] {
         let before = database.connections();
-        let mut child = Killed(setup.command(arguments).unwrap().stderr(Stdio::null()).spawn().unwrap());
-        await_some("a connection", || (database.connections() > before).then_some(())).await;
+        let mut child = KilledOnDrop(setup.command(arguments).unwrap().stderr(Stdio::null()).spawn().unwrap());
+        wait_for_some("a connection", || (database.connections() > before).then_some(())).await;
         let begun = Instant::now();
         signal(child.0.id(), "TERM").unwrap();
         let status = child.end().await;
@@ -71,7 +71,7 @@ async fn sigterm_ends_a_start_and_a_single_pass_that_wait_for_the_database() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_that_hangs_on_a_file_stops_neither_the_api_nor_sigterm() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let mut daemon = Daemon::start(&setup).await.unwrap();
     let token = setup.folder.join("ionos-token");
@@ -119,7 +119,7 @@ impl HangingDatabase {
         Self { url: format!("{address}host={}", folder.display()), hangs, connections }
     }
 
-    fn setup(&self, world: &World) -> Setup {
+    fn setup(&self, world: &Fixture) -> Setup {
         let key = world.folder.path().join("shared.key");
         let more = format!("[store]\nurl = \"{}\"\n[keys]\nfile = \"{}\"\n", self.url, key.display());
         Setup { more, ..world.setup() }
@@ -148,15 +148,15 @@ async fn pass_on(
 }
 
 /// A child that does not outlive its test.
-struct Killed(Child);
+struct KilledOnDrop(Child);
 
-impl Killed {
+impl KilledOnDrop {
     async fn end(&mut self) -> ExitStatus {
-        await_some("the end", || self.0.try_wait().unwrap()).await
+        wait_for_some("the end", || self.0.try_wait().unwrap()).await
     }
 }
 
-impl Drop for Killed {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.timed_wait();

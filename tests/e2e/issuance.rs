@@ -3,11 +3,11 @@
 use autocertd_support::pebble::PebbleOptions;
 use serde_json::json;
 
-use crate::world::{KEY_ID, KEY_SECRET, World, auto_certificate, id_of, newest};
+use crate::fixture::{Fixture, KEY_ID, KEY_SECRET, auto_certificate, id_of, newest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tutorial_with_external_account_binding_a_wildcard_and_its_apex() {
-    let world = World::with_binding().await;
+    let world = Fixture::with_binding().await;
     world.dns.add_zone("shop.example");
     let daemon = world.daemon().await;
     let binding = json!({ "keyId": KEY_ID, "keySecret": KEY_SECRET });
@@ -36,14 +36,14 @@ async fn the_tutorial_with_external_account_binding_a_wildcard_and_its_apex() {
     assert_eq!(world.acme.count("new-order"), 1);
     assert_eq!(world.acme.count("new-account"), 1);
 
-    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
     let provider = daemon.api.get(provider["href"].as_str().unwrap()).await.unwrap();
     assert_eq!(provider["metadata"]["state"], "AVAILABLE");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_key_algorithm() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("keys.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -63,7 +63,7 @@ async fn every_key_algorithm() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_that_refuses_every_second_nonce() {
-    let world = World::with(PebbleOptions { nonce_reject: 50, ..PebbleOptions::default() }).await;
+    let world = Fixture::with(PebbleOptions { nonce_reject: 50, ..PebbleOptions::default() }).await;
     world.dns.add_zone("nonce.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -76,7 +76,7 @@ async fn a_ca_that_refuses_every_second_nonce() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn authorizations_that_are_valid_already_need_no_record() {
-    let world = World::with(PebbleOptions { authz_reuse: 100, ..PebbleOptions::default() }).await;
+    let world = Fixture::with(PebbleOptions { authz_reuse: 100, ..PebbleOptions::default() }).await;
     world.dns.add_zone("reuse.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -90,7 +90,7 @@ async fn authorizations_that_are_valid_already_need_no_record() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chain_of_three() {
-    let world = World::with(PebbleOptions { chain_length: 3, ..PebbleOptions::default() }).await;
+    let world = Fixture::with(PebbleOptions { chain_length: 3, ..PebbleOptions::default() }).await;
     world.dns.add_zone("chain.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -104,7 +104,7 @@ async fn a_chain_of_three() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_international_name_is_ordered_as_its_a_label_and_echoed_as_it_was_sent() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("xn--bcher-kva.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;

@@ -13,8 +13,8 @@ use autocertd_support::daemon::{Setup, signal};
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};
 use futures_util::{StreamExt, stream};
 
+use crate::fixture::{Fixture, KEY_ID, KEY_SECRET, open_store, store_auto_certificate_with};
 use crate::one_shot::{json_of, run as run_to_end};
-use crate::world::{KEY_ID, KEY_SECRET, World, open_store, store_wish_with};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -50,7 +50,7 @@ struct Verdict {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_at_any_request_costs_nothing_but_time() {
-    let world = World::with_binding().await;
+    let world = Fixture::with_binding().await;
     let undisturbed = run(&world, 0, None).await;
     assert!(is_right(&undisturbed), "{undisturbed:#?}");
     for kind in EVERY_KIND {
@@ -75,7 +75,7 @@ async fn a_kill_at_any_request_costs_nothing_but_time() {
     assert!(only_polls, "not every request was met: {missed:#?}");
 }
 
-async fn run(world: &World, number: usize, kill: Option<(Side, Point)>) -> Verdict {
+async fn run(world: &Fixture, number: usize, kill: Option<(Side, Point)>) -> Verdict {
     let zone = format!("kill{number}.example");
     let zone_id = world.dns.add_zone(&zone);
     for content in STRANGERS {
@@ -129,7 +129,7 @@ async fn run(world: &World, number: usize, kill: Option<(Side, Point)>) -> Verdi
     Verdict { kill, killed_at, sent, new_orders, finalizes, certificates, leftovers, lost, swept, resumed }
 }
 
-async fn proxies(world: &World) -> (FaultProxy, FaultProxy) {
+async fn proxies(world: &Fixture) -> (FaultProxy, FaultProxy) {
     let acme = FaultProxy::in_front_of(&world.pebble).await.unwrap();
     let options = FaultProxyOptions { upstream: world.dns.http_url(), upstream_root_pem: None, tls: false };
     (acme, FaultProxy::start(options).await.unwrap())
@@ -139,7 +139,7 @@ async fn proxies(world: &World) -> (FaultProxy, FaultProxy) {
 async fn prepare(setup: &Setup, directory: &str, zone: &str) {
     let store = open_store(setup).await;
     let binding = ExternalAccountBinding { key_id: KEY_ID.into(), key_secret: MacKey::from_stored(KEY_SECRET) };
-    store_wish_with(&store, directory, Some(binding), zone, &format!("*.{zone}")).await;
+    store_auto_certificate_with(&store, directory, Some(binding), zone, &format!("*.{zone}")).await;
     store.close().await;
 }
 
@@ -148,7 +148,7 @@ pub(crate) async fn renew_now(setup: &Setup, victim: &Mutex<Option<u32>>) -> boo
     let mut command = tokio::process::Command::from(setup.command(&["--renew-now", "--json"]).unwrap());
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     *victim.lock().unwrap() = child.id();
-    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("a pass ends").unwrap();
+    let output = tokio::time::timeout(WAIT_TIMEOUT, child.wait_with_output()).await.expect("a pass ends").unwrap();
     output.status.success()
 }
 
@@ -190,7 +190,7 @@ const STRANGERS: [&str; 2] = ["of-somebody-else", "\"in quotes\""];
 const AT_ONCE: usize = 3;
 /// What is asked again until the other side is done, so that its number differs from run to run.
 const POLLED: [&str; 2] = ["order", "dns-get-record"];
-const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
+const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
 /// What an issuance sends, registration included.
 const EVERY_KIND: [&str; 14] = [
     "directory",

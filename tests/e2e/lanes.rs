@@ -4,21 +4,21 @@ use autocertd::domain::auto_certificate::NewAutoCertificate;
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::NewProvider;
 use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttp, ServerUrl};
+use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::store::CreationOutcome;
 use sqlx::any::AnyPoolOptions;
 use time::Duration;
 
-use crate::clockwork::Clockwork;
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::manual_clock_daemon::ManualClockDaemon;
 
 /// What is sealed and cannot be opened stops no certificate for ever: where it is the key of an open order another one is
 /// made, and where it is that of an account people are told, while the others go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_key_is_told_and_that_of_an_order_is_replaced() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("sealed.example");
-    let clockwork = Clockwork::over(world).await;
+    let clockwork = ManualClockDaemon::start(world).await;
     let (sealed, sound) = (
         clockwork.auto_certificate(&["lost.sealed.example"]).await,
         clockwork.auto_certificate(&["sealed.example"]).await,
@@ -30,16 +30,16 @@ async fn a_lost_key_is_told_and_that_of_an_order_is_replaced() {
                    '[\"lost.sealed.example\"]', 'secp256r1', 'test', 0, 'finalizing', 'https://localhost/order', x'0102', x'00' \
                    FROM auto_certificates WHERE name = 'lost.sealed.example'";
     sqlx::query(attempt).execute(&raw).await.unwrap();
-    clockwork.pass(Duration::ZERO).await;
-    assert!(clockwork.look(sound).await.standing.newest.is_some(), "it was held up");
-    assert!(clockwork.look(sealed).await.standing.newest.is_some(), "a new order with another key follows at once");
+    clockwork.run_for(Duration::ZERO).await;
+    assert!(clockwork.load(sound).await.standing.newest.is_some(), "it was held up");
+    assert!(clockwork.load(sealed).await.standing.newest.is_some(), "a new order with another key follows at once");
 
     // Nobody can open the account any more.
     let account = "UPDATE providers SET account_credentials = x'0102'";
     sqlx::query(account).execute(&raw).await.unwrap();
     let late = clockwork.auto_certificate(&["late.sealed.example"]).await;
-    clockwork.pass(Duration::ZERO).await;
-    let trouble = clockwork.look(late).await.standing.trouble.expect("people see what is wrong");
+    clockwork.run_for(Duration::ZERO).await;
+    let trouble = clockwork.load(late).await.standing.failure_streak.expect("people see what is wrong");
     let said = trouble.last.message;
     assert!(said.contains("account_credentials") && said.contains("restore it from a backup"), "{said}");
     raw.close().await;
@@ -47,10 +47,10 @@ async fn a_lost_key_is_told_and_that_of_an_order_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_provider_and_a_failing_lane_hold_up_no_other() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("lanes.example");
-    let clockwork = Clockwork::over(world).await;
-    let server = ServerUrl::parse(&clockwork.world.directory(), PlainHttp::Refused).unwrap();
+    let clockwork = ManualClockDaemon::start(world).await;
+    let server = ServerUrl::parse(&clockwork.world.directory(), PlainHttpPolicy::Refused).unwrap();
     let email: autocertd::domain::email::Email = "ops@example.com".parse().unwrap();
     let mut troubled = Vec::new();
     for name in ["damaged", "down and damaged", "not registered"] {
@@ -93,14 +93,18 @@ async fn a_damaged_provider_and_a_failing_lane_hold_up_no_other() {
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         sqlx::query("ALTER TABLE elsewhere RENAME TO ledger").execute(&raw).await.unwrap();
     };
-    let worked = async { tokio::join!(clockwork.pass(Duration::ZERO), mended) };
+    let worked = async { tokio::join!(clockwork.run_for(Duration::ZERO), mended) };
     tokio::time::timeout(std::time::Duration::from_mins(2), worked).await.expect("the scheduler comes to rest");
-    assert!(clockwork.look(sound).await.standing.newest.is_some(), "it was held up");
+    assert!(clockwork.load(sound).await.standing.newest.is_some(), "it was held up");
     for id in troubled {
-        let trouble = clockwork.look(id).await.standing.trouble.expect("people see what is wrong");
+        let trouble = clockwork.load(id).await.standing.failure_streak.expect("people see what is wrong");
         assert!(trouble.last.message.contains("table providers, column "), "{}", trouble.last.message);
     }
     assert!(clockwork.store.auto_certificate(unreadable).await.is_err());
-    assert_eq!(clockwork.store.due(clockwork.now()).await.unwrap(), [], "what is damaged is not due for ever");
+    assert_eq!(
+        clockwork.store.due_auto_certificates(clockwork.now()).await.unwrap(),
+        [],
+        "what is damaged is not due for ever"
+    );
     raw.close().await;
 }

@@ -7,11 +7,11 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::world::{World, auto_certificate};
+use crate::fixture::{Fixture, auto_certificate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_too_many_is_kept_back_and_the_ca_never_sees_it() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("limits.example");
     let setup = with_limits(&world, "orders = '3 in 1d'");
     let daemon = Daemon::start(&setup).await.unwrap();
@@ -50,7 +50,7 @@ async fn an_order_too_many_is_kept_back_and_the_ca_never_sees_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_failed_waits_and_holds_up_no_other() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("failed.example");
     let setup = with_limits(&world, "failures_of_name = '1 in 1h'");
     let daemon = Daemon::start(&setup).await.unwrap();
@@ -73,7 +73,7 @@ async fn a_name_that_failed_waits_and_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_that_cannot_be_used_are_named_by_check_config() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     for (limits, words) in [
         ("orders = '3 per day'", "is no limit"),
         ("order = '3 in 1d'", "unknown field"),
@@ -87,7 +87,7 @@ async fn limits_that_cannot_be_used_are_named_by_check_config() {
     assert!(code == 0 && told.contains("[[acme.limits]]") && told.contains("orders = \"3 in 1d\""), "{told}");
 }
 
-fn with_limits(world: &World, limits: &str) -> Setup {
+fn with_limits(world: &Fixture, limits: &str) -> Setup {
     let more = format!("[[acme.limits]]\nserver = '{}'\n{limits}\n", world.directory());
     Setup { more, ..world.setup() }
 }

@@ -12,11 +12,11 @@ use serde_json::Value;
 use sqlx::Row;
 use sqlx::any::AnyPoolOptions;
 
-use crate::world::{World, auto_certificate, open_store};
+use crate::fixture::{Fixture, auto_certificate, open_store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_names_in_parallel_over_one_zone() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("hundred.example");
     let dns = in_front_of_dns(&world).await;
     let daemon = Daemon::start(&Setup {
@@ -63,7 +63,7 @@ type Seen = (RequestInfo, Vec<Entry>);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_names_every_record_of_an_order_before_the_first_is_made() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("journal.example");
     let dns = in_front_of_dns(&world).await;
     let setup = Setup { cloud_dns: dns.url(), ..world.setup() };
@@ -83,7 +83,7 @@ async fn the_journal_names_every_record_of_an_order_before_the_first_is_made() {
     let names = ["journal.example", "*.journal.example", "a.b.journal.example", "c.d.journal.example"];
     let path = auto_certificate(&daemon, &provider, "secp256r1", &names).await;
     daemon.api.wait_until_available(&path).await.unwrap();
-    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
 
     let seen = seen.lock().unwrap().clone();
     let of = |kind: &str| seen.iter().filter(|(request, _)| request.kind == kind).cloned().collect::<Vec<_>>();
@@ -102,7 +102,7 @@ async fn the_journal_names_every_record_of_an_order_before_the_first_is_made() {
     assert!(last_post < looks.iter().map(|(request, _)| request.index).min(), "all are made before one is awaited");
 }
 
-async fn in_front_of_dns(world: &World) -> FaultProxy {
+async fn in_front_of_dns(world: &Fixture) -> FaultProxy {
     let options = FaultProxyOptions { upstream: world.dns.http_url(), upstream_root_pem: None, tls: false };
     FaultProxy::start(options).await.unwrap()
 }

@@ -13,7 +13,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::world::{World, auto_certificate, id_of, newest, open_store};
+use crate::fixture::{Fixture, auto_certificate, id_of, newest, open_store};
 
 fn run(setup: &Setup, arguments: &[&str]) -> Output {
     setup.command(arguments).unwrap().timed_output().unwrap()
@@ -53,14 +53,14 @@ fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>, i64, i64)> {
 
 /// A tree as lego would have left it, with a certificate of Pebble's and a living account there: another autocertd, of
 /// which nothing else is left, made them.
-async fn living_tree_of_lego(world: &World, names: &[&str]) -> (PathBuf, Value) {
+async fn living_tree_of_lego(world: &Fixture, names: &[&str]) -> (PathBuf, Value) {
     let setup = Setup { folder: world.folder.path().join("first"), ..world.setup() };
     let daemon = Daemon::start(&setup).await.unwrap();
     let provider = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &provider, "secp256r1", names).await;
     let auto = daemon.api.wait_until_available(&path).await.unwrap();
     let certificate = newest(&daemon, &auto).await;
-    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
     assert!(daemon.terminate().await.unwrap().success());
 
     let store = open_store(&setup).await;
@@ -92,7 +92,7 @@ async fn living_tree_of_lego(world: &World, names: &[&str]) -> (PathBuf, Value) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tree_of_lego_goes_on_here_with_its_account() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("moved.example");
     let (tree, certificate) = living_tree_of_lego(&world, &["www.moved.example", "moved.example"]).await;
     let before = snapshot(&tree);
@@ -135,12 +135,12 @@ async fn a_tree_of_lego_goes_on_here_with_its_account() {
     assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap()["present"], 1, "ours is newer");
     assert_eq!(snapshot(&tree), before, "the tree was only read");
     let href = taken["href"].as_str().unwrap();
-    daemon.api.wait_until(href, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(href, |_| world.challenge_records().is_empty()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_taken_is_told_and_holds_up_no_other() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let daemon = Daemon::start(&setup).await.unwrap();
     let tree = world.folder.path().join("certbot");
@@ -178,7 +178,7 @@ async fn what_cannot_be_taken_is_told_and_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_tells_what_will_be_done() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     succeeded(&run(&setup, &["token", "create", "ops"]));
     let (certbot, dehydrated, lego) = (fixture("certbot"), fixture("dehydrated"), fixture("lego"));
@@ -200,7 +200,7 @@ async fn a_plan_tells_what_will_be_done() {
 /// A tree in which there is more than its tool put there: all of it is named, and none of it steers the terminal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_names_what_it_leaves_out() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     succeeded(&run(&setup, &["token", "create", "ops"]));
     let folder = world.folder.path().join("tree");
@@ -244,7 +244,7 @@ async fn told(daemon: &Daemon) -> Vec<Value> {
 }
 
 /// Another place with the master key of `from`, on a database of its own.
-fn place(world: &World, from: &Setup, name: &str, database: &str) -> Setup {
+fn place(world: &Fixture, from: &Setup, name: &str, database: &str) -> Setup {
     let more = if database.is_empty() { String::new() } else { format!("[store]\nurl = {database:?}\n") };
     let setup = Setup { folder: world.folder.path().join(name), more, ..world.setup() };
     fs::create_dir_all(setup.state()).unwrap();
@@ -256,14 +256,14 @@ fn place(world: &World, from: &Setup, name: &str, database: &str) -> Setup {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_comes_back_on_either_database() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("kept.example");
     let setup = world.setup();
     let daemon = Daemon::start(&setup).await.unwrap();
     let provider = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &provider, "secp256r1", &["www.kept.example"]).await;
     daemon.api.wait_until_available(&path).await.unwrap();
-    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
     succeeded(&run(&setup, &["import", "acme.sh", &fixture("acme.sh"), "--yes"]));
     let before = told(&daemon).await;
     assert_eq!(before.iter().map(|items| items.as_array().unwrap().len()).collect::<Vec<_>>(), [2, 3, 3]);
@@ -308,7 +308,7 @@ async fn an_export_comes_back_on_either_database() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_without_its_key_or_beside_a_daemon_is_refused() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let daemon = Daemon::start(&setup).await.unwrap();
     world.provider(&daemon).await;
@@ -339,7 +339,7 @@ async fn a_restore_without_its_key_or_beside_a_daemon_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_leaves_takes_plain_files_along_and_they_read_back() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let daemon = Daemon::start(&setup).await.unwrap();
     let directory = "https://localhost:14000/dir";
@@ -377,7 +377,7 @@ async fn who_leaves_takes_plain_files_along_and_they_read_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn root_reads_and_writes_its_files_and_the_owner_the_store() {
     const NOBODY: u32 = 65_534;
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let settings = setup.write_settings().unwrap();
     fs::create_dir(setup.state()).unwrap();

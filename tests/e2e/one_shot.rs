@@ -10,9 +10,9 @@ use autocertd_support::daemon::Setup;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use crate::world::{World, auto_certificate, newest, open_store, store_wish};
+use crate::fixture::{Fixture, auto_certificate, newest, open_store, store_auto_certificate};
 
-async fn renew_now(world: &World, arguments: &[&str]) -> Output {
+async fn renew_now(world: &Fixture, arguments: &[&str]) -> Output {
     renew_now_with(&world.setup(), arguments).await
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn json_of(output: &Output) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_a_daemon_it_asks_the_daemon_and_without_one_it_works_by_itself() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("one.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -59,14 +59,14 @@ async fn beside_a_daemon_it_asks_the_daemon_and_without_one_it_works_by_itself()
     let summary = json_of(&alone);
     assert_eq!((&summary["renewed"], &summary["failed"]), (&1.into(), &0.into()));
     assert_ne!(summary["renewals"][0]["serialNumber"], second);
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.challenge_records(), Vec::<String>::new());
     assert_eq!(world.acme.count("finalize"), 3);
 }
 
 /// `NO_PROXY` leads around a proxy that lets nothing through; without it the failure names variable and remedy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_proxy_of_the_environment_is_asked_and_a_dead_one_is_named() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("proxied.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -104,7 +104,7 @@ async fn the_proxy_of_the_environment_is_asked_and_a_dead_one_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_tell_each_stage_where_there_is_no_terminal() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("lines.example");
     world.dns.delay_records_in_dns(Duration::from_millis(500));
     let daemon = world.daemon().await;
@@ -123,7 +123,7 @@ async fn lines_tell_each_stage_where_there_is_no_terminal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewal_that_is_under_way_is_followed_and_not_done_twice() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("twice.example");
     world.dns.delay_records_in_dns(Duration::from_millis(700));
     let daemon = world.daemon().await;
@@ -137,12 +137,12 @@ async fn a_renewal_that_is_under_way_is_followed_and_not_done_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alone_it_works_off_more_than_it_may_do_at_once() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("many.example");
     let setup = Setup { more: "[scheduler]\nconcurrency = 1\n".to_owned(), ..world.setup() };
     let store = open_store(&setup).await;
     for number in 0..4 {
-        store_wish(&store, &world.directory(), &format!("w{number}.many.example")).await;
+        store_auto_certificate(&store, &world.directory(), &format!("w{number}.many.example")).await;
     }
     store.close().await;
     let output = renew_now_with(&setup, &["--json"]).await;
@@ -153,7 +153,7 @@ async fn alone_it_works_off_more_than_it_may_do_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_exit_1_and_misuse_exits_2() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
     auto_certificate(&daemon, &provider, "secp256r1", &["www.unserved.example"]).await;

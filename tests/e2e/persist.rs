@@ -1,19 +1,19 @@
 //! dns-persist-01 end to end: one record stands, and renewals ask nothing of the DNS.
 
 use autocertd_support::daemon::{Daemon, Setup};
-use autocertd_support::patience::await_some;
 use autocertd_support::timed::{Timed, http_client};
+use autocertd_support::wait::wait_for_some;
 use serde_json::Value;
 
-use crate::world::{World, auto_certificate};
+use crate::fixture::{Fixture, auto_certificate};
 
-fn setup(world: &World, mode: &str) -> Setup {
+fn setup(world: &Fixture, mode: &str) -> Setup {
     Setup { more: format!("[experimental]\ndns_persist_01 = {mode:?}\n"), ..world.setup() }
 }
 
 /// All records, sorted.
-fn standing(world: &World) -> Vec<String> {
-    let mut records = world.leftovers();
+fn persist_records(world: &Fixture) -> Vec<String> {
+    let mut records = world.challenge_records();
     records.sort();
     records
 }
@@ -28,7 +28,7 @@ async fn renewed(setup: &Setup, daemon: &Daemon, path: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_published_record_stands_and_renewals_need_no_dns() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("stand.example");
     let setup = setup(&world, "publish");
     let daemon = Daemon::start(&setup).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_published_record_stands_and_renewals_need_no_dns() {
     let path = auto_certificate(&daemon, &provider, "secp256r1", &names).await;
     let first = daemon.api.wait_until_available(&path).await.unwrap()["metadata"]["lastIssuedCertificate"].clone();
 
-    let stands = standing(&world);
+    let stands = persist_records(&world);
     assert_eq!(stands.len(), 2, "{stands:#?}");
     let issuer = " pebble.letsencrypt.org; accounturi=https://";
     assert!(stands.iter().all(|record| record.starts_with("_validation-persist.") && record.contains(issuer)));
@@ -46,7 +46,7 @@ async fn a_published_record_stands_and_renewals_need_no_dns() {
 
     let asked = world.dns.requests().len();
     assert_ne!(renewed(&setup, &daemon, &path).await, first);
-    assert_eq!((world.dns.requests().len(), standing(&world)), (asked, stands.clone()));
+    assert_eq!((world.dns.requests().len(), persist_records(&world)), (asked, stands.clone()));
 
     // The CA tells when it is gone; it is made again.
     for record in world.dns.records(&zone) {
@@ -54,17 +54,17 @@ async fn a_published_record_stands_and_renewals_need_no_dns() {
         let removed = http_client().delete(url).bearer_auth(world.dns.token()).send().await.unwrap();
         assert_eq!(removed.status(), 202);
     }
-    await_some("the removal", || world.leftovers().is_empty().then_some(())).await;
+    wait_for_some("the removal", || world.challenge_records().is_empty().then_some(())).await;
     let mut renew = setup.command(&["--renew-now", "for www.stand.example"]).unwrap();
     let failed = tokio::task::spawn_blocking(move || renew.timed_output().unwrap()).await.unwrap();
     assert_eq!(failed.status.code(), Some(1), "{}", String::from_utf8_lossy(&failed.stdout));
     assert_ne!(renewed(&setup, &daemon, &path).await, first);
-    assert_eq!(standing(&world), stands);
+    assert_eq!(persist_records(&world), stands);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_made_by_hand_is_asked_for_and_then_relied_on() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("stand.example");
     let setup = setup(&world, "by-hand");
     let daemon = Daemon::start(&setup).await.unwrap();
@@ -81,5 +81,5 @@ async fn a_record_made_by_hand_is_asked_for_and_then_relied_on() {
     let first = renewed(&setup, &daemon, &path).await;
     assert_ne!(renewed(&setup, &daemon, &path).await, first);
     assert_eq!(world.dns.requests().len(), asked);
-    assert_eq!(world.leftovers().len(), 1);
+    assert_eq!(world.challenge_records().len(), 1);
 }

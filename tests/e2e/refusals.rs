@@ -9,11 +9,11 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use serde_json::json;
 
-use crate::world::{KEY_SECRET, World, auto_certificate};
+use crate::fixture::{Fixture, KEY_SECRET, auto_certificate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_external_account_turns_the_provider_failed_in_the_cas_own_words() {
-    let world = World::with_binding().await;
+    let world = Fixture::with_binding().await;
     let daemon = world.daemon().await;
     let binding = json!({ "keyId": "somebody-else", "keySecret": KEY_SECRET });
     let properties = json!({ "name": "Pebble", "email": "ops@example.com", "server": world.directory(), "externalAccountBinding": binding });
@@ -28,7 +28,7 @@ async fn an_unknown_external_account_turns_the_provider_failed_in_the_cas_own_wo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terms_that_nobody_accepted_are_refused_with_the_line_to_set() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let settings = std::fs::read_to_string(setup.write_settings().unwrap()).unwrap();
     let path = world.folder.path().join("no-terms.toml");
@@ -42,7 +42,7 @@ async fn terms_that_nobody_accepted_are_refused_with_the_line_to_set() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_ca_leaves_the_provider_available_with_a_message() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let daemon = world.daemon().await;
     let properties =
         json!({ "name": "Nowhere", "email": "ops@example.com", "server": "https://127.0.0.1:9/directory" });
@@ -55,7 +55,7 @@ async fn an_unreachable_ca_leaves_the_provider_available_with_a_message() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_no_zone_serves_costs_no_order_and_says_so() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("served.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -77,7 +77,7 @@ async fn a_name_that_no_zone_serves_costs_no_order_and_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_the_ca_blocks_asks_for_a_person() {
     let options = PebbleOptions { blocked_names: vec!["blocked.example".to_owned()], ..PebbleOptions::default() };
-    let world = World::with(options).await;
+    let world = Fixture::with(options).await;
     world.dns.add_zone("blocked.example");
     let daemon = world.daemon().await;
     let provider = world.provider(&daemon).await;
@@ -89,7 +89,7 @@ async fn a_name_that_the_ca_blocks_asks_for_a_person() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleting_while_an_order_runs_abandons_it_and_removes_its_records() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("gone.example");
     world.dns.delay_records_in_dns(std::time::Duration::from_mins(1));
     let daemon = world.daemon().await;
@@ -101,13 +101,13 @@ async fn deleting_while_an_order_runs_abandons_it_and_removes_its_records() {
     let (status, _) = daemon.api.send(reqwest::Method::GET, &path, None).await.unwrap();
     assert_eq!(status, 404);
     daemon.api.delete(&format!("/providers/{provider}")).await.unwrap();
-    daemon.api.wait_until("/auto-certificates", |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until("/auto-certificates", |_| world.challenge_records().is_empty()).await.unwrap();
     assert_eq!(world.acme.count("finalize"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_that_stumbles_at_the_answer_finds_the_records_still_there_at_the_next_try() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("stumble.example");
     world.acme.set_hook(Box::new({
         let stumbled = AtomicBool::new(false);
@@ -127,10 +127,10 @@ async fn a_ca_that_stumbles_at_the_answer_finds_the_records_still_there_at_the_n
         .await
         .unwrap();
     assert_eq!(told["metadata"]["state"], "PROVISIONING", "{told:#}");
-    assert_eq!(world.leftovers().len(), 2, "the CA may be looking at them");
+    assert_eq!(world.challenge_records().len(), 2, "the CA may be looking at them");
 
     let output = world.setup().command(&["--renew-now", "stumble.example"]).unwrap().timed_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!((world.acme.count("new-order"), world.acme.count("finalize")), (1, 1));
-    daemon.api.wait_until(&path, |_| world.leftovers().is_empty()).await.unwrap();
+    daemon.api.wait_until(&path, |_| world.challenge_records().is_empty()).await.unwrap();
 }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use autocertd_support::daemon::{Setup, signal};
 
-use crate::world::{World, auto_certificate};
+use crate::fixture::{Fixture, auto_certificate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exchanged_token_is_taken_up_and_what_waited_for_it_goes_on() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("token.example");
     let wrong = Setup { cloud_dns_token: "expired".to_owned(), ..world.setup() };
     let daemon = autocertd_support::daemon::Daemon::start(&wrong).await.unwrap();
@@ -27,7 +27,7 @@ async fn an_exchanged_token_is_taken_up_and_what_waited_for_it_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_cannot_be_used_change_nothing() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("kept.example");
     let daemon = world.daemon().await;
     let broken = Setup { more: "[scheduler]\nconcurrency = 0\n".to_owned(), ..world.setup() };
@@ -47,13 +47,13 @@ async fn settings_that_cannot_be_used_change_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn systemd_hears_of_readiness_life_reloads_and_the_end() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let path = world.folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut command = world.setup().command(&["serve"]).unwrap();
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000").stderr(Stdio::null());
-    let mut daemon = Killed(command.spawn().unwrap());
+    let mut daemon = KilledOnDrop(command.spawn().unwrap());
 
     hear(&socket, "READY=1");
     for _ in 0..3 {
@@ -84,9 +84,9 @@ fn hear(socket: &UnixDatagram, line: &str) -> String {
 }
 
 /// A child that does not outlive its test.
-struct Killed(Child);
+struct KilledOnDrop(Child);
 
-impl Drop for Killed {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.timed_wait();

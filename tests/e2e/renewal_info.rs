@@ -17,12 +17,12 @@ use sqlx::{AnyPool, Row};
 use time::Duration;
 
 use crate::declared::{only, provider, stop, wish};
+use crate::fixture::{Fixture, auto_certificate, newest, open_store, store_auto_certificate};
 use crate::kill::{kill_process, renew_now};
-use crate::world::{World, auto_certificate, newest, open_store, store_wish};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_moved_into_the_past_renews_a_young_certificate_and_a_far_one_keeps_it() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("ari.example");
     let daemon = world.daemon().await;
     let ca = world.provider(&daemon).await;
@@ -32,13 +32,13 @@ async fn a_window_moved_into_the_past_renews_a_young_certificate_and_a_far_one_k
     ];
     let [of_revoked, of_kept] = [planned(&daemon, &revoked).await, planned(&daemon, &kept).await];
     let ([revoked_pem, kept_pem], database) =
-        ([&of_revoked, &of_kept].map(|it| pem_of(&it.certificate)), Database::of(&world.setup()));
+        ([&of_revoked, &of_kept].map(|it| pem_of(&it.certificate)), DaemonDatabase::of(&world.setup()));
     stop(daemon).await;
 
     let why = json!("https://ca.example/incident\u{1b}[31m");
     world.pebble.set_renewal_info(&revoked_pem, &suggestion(-48, -24, &why)).await.unwrap();
     world.pebble.set_renewal_info(&kept_pem, &suggestion(24 * 70, 24 * 71, &why)).await.unwrap();
-    database.let_pass(Duration::hours(2)).await;
+    database.shift_times(Duration::hours(2)).await;
     let daemon = world.daemon().await;
     let renewed = daemon.api.wait_until(&revoked, |seen| issued(seen) != issued(&of_revoked.auto)).await.unwrap();
     assert_ne!(newest(&daemon, &renewed).await["id"], of_revoked.certificate["id"]);
@@ -49,12 +49,12 @@ async fn a_window_moved_into_the_past_renews_a_young_certificate_and_a_far_one_k
     let log = daemon.log();
     assert!(log.contains("the CA wants the certificate replaced now (its window was "), "{log}");
     assert!(log.contains("https://ca.example/incident%1B[31m") && !log.contains("incident\\u001b"), "{log}");
-    assert_eq!(replaced(&world.acme), [None, None, CertId::of_pem(&revoked_pem)]);
+    assert_eq!(replaced(&world.acme), [None, None, CertId::from_pem(&revoked_pem)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_picked_moment_is_that_of_all_replicas_and_of_their_next_life() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("agreed.example");
     let url = Postgres::shared().unwrap().fresh_database().unwrap();
     let key = world.folder.path().join("shared.key");
@@ -74,10 +74,10 @@ async fn the_picked_moment_is_that_of_all_replicas_and_of_their_next_life() {
     stop(one).await;
     stop(two).await;
 
-    let database = Database(url);
+    let database = DaemonDatabase(url);
     for name in ["one", "two"] {
         let asked = world.acme.count("renewal-info");
-        database.let_pass(Duration::ZERO).await;
+        database.shift_times(Duration::ZERO).await;
         let daemon = Daemon::start(&setup(name)).await.unwrap();
         daemon.api.wait_until(&path, |_| world.acme.count("renewal-info") > asked).await.unwrap();
         database.await_answer().await;
@@ -89,19 +89,19 @@ async fn the_picked_moment_is_that_of_all_replicas_and_of_their_next_life() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_left_behind_by_a_crash_is_made_again_without_what_it_replaces() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("crash.example");
     let setup = world.setup();
     let store = open_store(&setup).await;
-    store_wish(&store, &world.directory(), "www.crash.example").await;
+    store_auto_certificate(&store, &world.directory(), "www.crash.example").await;
     store.close().await;
     let victim = Arc::new(Mutex::new(None));
     assert!(renew_now(&setup, &victim).await);
 
-    let database = Database::of(&setup);
+    let database = DaemonDatabase::of(&setup);
     let first = database.newest_certificate().await;
     world.pebble.set_renewal_info(&first, &suggestion(-48, -24, &Value::Null)).await.unwrap();
-    database.let_pass(Duration::hours(2)).await;
+    database.shift_times(Duration::hours(2)).await;
     let killer = Arc::clone(&victim);
     world.acme.set_hook(Box::new(move |request| {
         let victim = Arc::clone(&killer);
@@ -118,17 +118,17 @@ async fn an_order_left_behind_by_a_crash_is_made_again_without_what_it_replaces(
         _ => Action::Pass,
     }));
     assert!(renew_now(&setup, &victim).await);
-    let of_first = CertId::of_pem(&first);
+    let of_first = CertId::from_pem(&first);
     assert_eq!(replaced(&world.acme), [None, of_first.clone(), of_first, None]);
     assert_ne!(database.newest_certificate().await, first);
     assert_eq!(world.acme.count("finalize"), 2);
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.challenge_records(), Vec::<String>::new());
 }
 
 /// Known from other clients: five certificates in ten seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_that_always_wants_a_renewal_now_gets_one_order_an_hour() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("loop.example");
     world.acme.set_hook(Box::new(|request| match request.kind {
         "renewal-info" => Action::Respond(200, HeaderMap::new(), suggestion(-48, -24, &Value::Null).into()),
@@ -138,7 +138,7 @@ async fn a_ca_that_always_wants_a_renewal_now_gets_one_order_an_hour() {
     let daemon = world.daemon().await;
     let ca = world.provider(&daemon).await;
     let path = auto_certificate(&daemon, &ca, "secp256r1", &["www.loop.example"]).await;
-    let database = Database::of(&setup);
+    let database = DaemonDatabase::of(&setup);
     let mut daemon = Some(daemon);
     for hour in 1..=2 {
         for look in 1..=5 {
@@ -151,15 +151,15 @@ async fn a_ca_that_always_wants_a_renewal_now_gets_one_order_an_hour() {
             running.api.wait_until(&path, |seen| message(seen).contains("less than an hour ago")).await.unwrap();
             assert_eq!(world.acme.count("new-order"), hour, "hour {hour}, look {look}");
             stop(running).await;
-            database.let_pass(Duration::ZERO).await;
+            database.shift_times(Duration::ZERO).await;
         }
-        database.let_pass(Duration::minutes(61)).await;
+        database.shift_times(Duration::minutes(61)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_ca_is_told_of_no_replacement() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("moved.example");
     let declaring = |server: &str, roots: &Setup| Setup {
         more: provider(server, "ops@example.com") + &wish("www", &["www.moved.example"]),
@@ -180,21 +180,21 @@ async fn another_ca_is_told_of_no_replacement() {
 }
 
 /// An auto-certificate whose CA has said when it would like the renewal.
-struct Planned {
+struct PlannedFixture {
     auto: Value,
     certificate: Value,
 }
 
-async fn planned(daemon: &Daemon, path: &str) -> Planned {
+async fn planned(daemon: &Daemon, path: &str) -> PlannedFixture {
     let told = |seen: &Value| message(seen).contains("in the window that the CA suggests (");
     let auto = daemon.api.wait_until(path, told).await.unwrap();
-    Planned { certificate: newest(daemon, &auto).await, auto }
+    PlannedFixture { certificate: newest(daemon, &auto).await, auto }
 }
 
 /// The database beneath a daemon, in which time can be made to have passed.
-struct Database(String);
+struct DaemonDatabase(String);
 
-impl Database {
+impl DaemonDatabase {
     fn of(setup: &Setup) -> Self {
         Self(format!("sqlite://{}", setup.state().join("autocertd.db").display()))
     }
@@ -205,7 +205,7 @@ impl Database {
     }
 
     /// Puts what was issued so much further into the past, and makes the next question due. Nobody may be at work.
-    async fn let_pass(&self, span: Duration) {
+    async fn shift_times(&self, span: Duration) {
         let database = self.open().await;
         let span = i64::try_from(span.whole_microseconds()).unwrap();
         sqlx::query("UPDATE auto_certificates SET last_issued = last_issued - $1, next_look = 0")

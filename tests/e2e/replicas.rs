@@ -4,11 +4,11 @@ use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::postgres::Postgres;
 use autocertd_support::timed::Timed;
 
-use crate::world::{World, auto_certificate};
+use crate::fixture::{Fixture, auto_certificate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_share_the_work_and_never_do_it_twice() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("replica.example");
     let database = Postgres::shared().unwrap().fresh_database().unwrap();
     let key = world.folder.path().join("shared.key");
@@ -33,7 +33,7 @@ async fn two_replicas_share_the_work_and_never_do_it_twice() {
 
     let provider = world.provider(&one).await;
     let mut wishes = Vec::new();
-    for number in 0..WISHES {
+    for number in 0..AUTO_CERTIFICATES {
         let maker = if number % 2 == 0 { &one } else { &two };
         wishes.push(auto_certificate(maker, &provider, "secp256r1", &[&format!("w{number}.replica.example")]).await);
     }
@@ -42,9 +42,9 @@ async fn two_replicas_share_the_work_and_never_do_it_twice() {
         reader.api.wait_until_available(path).await.unwrap();
     }
     assert_eq!(world.acme.count("new-account"), 1);
-    assert_eq!(world.acme.count("new-order"), WISHES);
-    assert_eq!(world.acme.count("finalize"), WISHES);
-    one.api.wait_until("/auto-certificates", |_| world.leftovers().is_empty()).await.unwrap();
+    assert_eq!(world.acme.count("new-order"), AUTO_CERTIFICATES);
+    assert_eq!(world.acme.count("finalize"), AUTO_CERTIFICATES);
+    one.api.wait_until("/auto-certificates", |_| world.challenge_records().is_empty()).await.unwrap();
 }
 
-const WISHES: usize = 8;
+const AUTO_CERTIFICATES: usize = 8;

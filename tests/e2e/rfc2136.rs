@@ -8,18 +8,18 @@ use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::FaultProxy;
 use autocertd_support::pebble::{Pebble, PebbleOptions};
 
-use crate::world::{World, auto_certificate, newest};
+use crate::fixture::{Fixture, auto_certificate, newest};
 
 const ZONE: &str = "office.test";
 
 /// A BIND that holds [`ZONE`], and asks the Cloud DNS for everything else.
-struct Office {
+struct BindFixture {
     bind: Bind,
     key: TsigKey,
 }
 
-impl Office {
-    async fn beside(cloud: &CloudDns) -> Self {
+impl BindFixture {
+    async fn start(cloud: &CloudDns) -> Self {
         let key = TsigKey::generate("autocertd", "hmac-sha384").unwrap();
         let stranger = "_acme-challenge TXT \"stranger\"".to_owned();
         let zone = BindZone { records: stranger, ..BindZone::new(ZONE, "grant autocertd zonesub TXT;") };
@@ -33,7 +33,7 @@ impl Office {
     }
 
     /// The daemon's settings with this BIND as the adapter of its zone, and as the server to look at.
-    fn setup(&self, world: &World) -> Setup {
+    fn setup(&self, world: &Fixture) -> Setup {
         let key_file = world.folder.path().join("autocertd.key");
         std::fs::write(&key_file, self.key.statement()).unwrap();
         std::fs::set_permissions(&key_file, PermissionsExt::from_mode(0o600)).unwrap();
@@ -61,28 +61,28 @@ impl Office {
     }
 
     async fn await_no_leftovers(&self, daemon: &Daemon) {
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_POLLS {
             if self.leftovers().await.is_empty() {
                 return;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         panic!("left over: {:?}; the log:\n{}", self.leftovers().await, daemon.log());
     }
 }
 
 /// A world in which the CA asks this BIND.
-async fn world(bind: &Bind, dns: CloudDns) -> World {
+async fn world(bind: &Bind, dns: CloudDns) -> Fixture {
     let options = PebbleOptions { dns_server: Some(bind.addr()), ..PebbleOptions::default() };
     let pebble = Pebble::start(options).await.unwrap();
     let acme = FaultProxy::in_front_of(&pebble).await.unwrap();
-    World { pebble, dns, acme, folder: tempfile::tempdir().unwrap() }
+    Fixture { pebble, dns, acme, folder: tempfile::tempdir().unwrap() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_apex_its_wildcard_and_a_name_below_are_proven_in_a_bind_zone() {
     let dns = CloudDns::start().await.unwrap();
-    let office = Office::beside(&dns).await;
+    let office = BindFixture::start(&dns).await;
     let world = world(&office.bind, dns).await;
     let daemon = Daemon::start(&office.setup(&world)).await.unwrap();
     let provider = world.provider(&daemon).await;
@@ -95,14 +95,14 @@ async fn an_apex_its_wildcard_and_a_name_below_are_proven_in_a_bind_zone() {
     newest(&daemon, &auto).await;
     assert_eq!(office.additions(), 3, "{}", office.bind.log());
     office.await_no_leftovers(&daemon).await;
-    assert!(world.leftovers().is_empty());
+    assert!(world.challenge_records().is_empty());
     assert!(!daemon.log().contains(&office.key.secret));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cname_in_the_cloud_dns_leads_into_a_bind_zone() {
     let dns = CloudDns::start().await.unwrap();
-    let office = Office::beside(&dns).await;
+    let office = BindFixture::start(&dns).await;
     let zone = dns.add_zone("a.example");
     dns.add_record(&zone, "_acme-challenge.www", "CNAME", "www-a-example.office.test");
     let world = world(&office.bind, dns).await;
@@ -116,14 +116,14 @@ async fn a_cname_in_the_cloud_dns_leads_into_a_bind_zone() {
     newest(&daemon, &auto).await;
     assert!(office.bind.log().contains("adding an RR at 'www-a-example.office.test' TXT"), "{}", office.bind.log());
     office.await_no_leftovers(&daemon).await;
-    assert!(world.leftovers().is_empty());
+    assert!(world.challenge_records().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_records_of_a_challenge_that_failed_are_removed() {
     // Its CA asks the Cloud DNS, which knows nothing of the BIND zone.
-    let world = World::start().await;
-    let office = Office::beside(&world.dns).await;
+    let world = Fixture::start().await;
+    let office = BindFixture::start(&world.dns).await;
     let daemon = Daemon::start(&office.setup(&world)).await.unwrap();
     let provider = world.provider(&daemon).await;
 
@@ -136,5 +136,5 @@ async fn the_records_of_a_challenge_that_failed_are_removed() {
     office.await_no_leftovers(&daemon).await;
 }
 
-const LOOKS: u32 = 1_000;
-const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+const MAX_POLLS: u32 = 1_000;
+const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(20);

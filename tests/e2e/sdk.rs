@@ -3,13 +3,13 @@
 use autocertd_support::timed::within;
 use std::path::Path;
 
-use crate::world::{KEY_ID, KEY_SECRET, World};
+use crate::fixture::{Fixture, KEY_ID, KEY_SECRET};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_sdk_uses_every_operation() {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sdk/bin/python");
     assert!(python.exists(), "the Python SDK is missing; run tools/install-python-sdk");
-    let world = World::with_binding().await;
+    let world = Fixture::with_binding().await;
     world.dns.add_zone("sdk.example");
     let daemon = world.daemon().await;
     let folder = world.folder.path();

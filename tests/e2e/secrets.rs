@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::world::{KEY_ID, KEY_SECRET, World, auto_certificate, id_of, open_store};
+use crate::fixture::{Fixture, KEY_ID, KEY_SECRET, auto_certificate, id_of, open_store};
 
 /// Something that must be nowhere, with all its forms.
 struct Secret {
@@ -57,7 +57,7 @@ fn of_private_key(what: &'static str, pem: &str) -> Vec<Secret> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_leaves_its_place() {
-    let world = World::with_binding().await;
+    let world = Fixture::with_binding().await;
     world.dns.add_zone("secret.example");
     let mut setup = world.setup();
     setup.log = "trace".to_owned();

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use autocertd_support::daemon::{Daemon, Setup, signal};
-use autocertd_support::patience::{await_lines, await_some, lines, write_script};
+use autocertd_support::wait::{read_lines, wait_for_lines, wait_for_some, write_script};
 use serde_json::json;
 
 use crate::declared::stop;
 use crate::deliveries::asked;
+use crate::fixture::{Fixture, id_of};
 use crate::one_shot::run;
-use crate::world::{World, id_of};
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -36,7 +36,7 @@ async fn await_delivered(setup: &Setup) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_the_api_gives_run_no_hook_of_a_declared_delivery() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     for zone in ["steered.example", "attack.example"] {
         world.dns.add_zone(zone);
     }
@@ -49,7 +49,7 @@ async fn names_that_the_api_gives_run_no_hook_of_a_declared_delivery() {
     ];
     let setup = world.declaring(&format!("{}{}", world.usual(&["www.steered.example"]), deliveries.concat()));
     let daemon = Daemon::start(&setup).await.unwrap();
-    await_lines(&told, 3).await;
+    wait_for_lines(&told, 3).await;
 
     let provider = world.provider(&daemon).await;
     let names = ["evil.attack.example", "shop.steered.example"];
@@ -62,8 +62,8 @@ async fn names_that_the_api_gives_run_no_hook_of_a_declared_delivery() {
         daemon.api.wait_until_available(&format!("/auto-certificates/{}", id_of(&made))).await.unwrap();
     }
     // Those that one delivery takes in whole have been delivered: the others would have, too.
-    await_lines(&told, 5).await;
-    let mut told = lines(&told);
+    wait_for_lines(&told, 5).await;
+    let mut told = read_lines(&told);
     told.sort();
     let expected = [
         "both evil.attack.example",
@@ -80,7 +80,7 @@ async fn names_that_the_api_gives_run_no_hook_of_a_declared_delivery() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_can_read_is_warned_of_and_a_token_is_cleaned_or_refused() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.declaring("[[delivery]]\nkey = \"web\"\nmatch = [\"nowhere\"]\nhook.command = [\"/bin/true\"]\n");
     let settings = setup.write_settings().unwrap();
     let token = setup.folder.join("ionos-token");
@@ -136,7 +136,7 @@ async fn what_others_can_read_is_warned_of_and_a_token_is_cleaned_or_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dangling_link_in_conf_d_deletes_nothing_and_refuses_a_reload() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("parted.example");
     let setup = world.declaring("[declared]\nprune = true\n");
     let fragments = setup.folder.join("conf.d");
@@ -158,7 +158,7 @@ async fn a_dangling_link_in_conf_d_deletes_nothing_and_refuses_a_reload() {
     dangle();
     signal(daemon.pid(), "HUP").unwrap();
     let refused = || Some(daemon.log()).filter(|log| log.contains("the settings were not taken"));
-    let log = await_some("the refusal", refused).await;
+    let log = wait_for_some("the refusal", refused).await;
     assert!(log.contains("10-shop.toml is a link to a file that does not exist"), "{log}");
     stop(daemon).await;
 
@@ -173,7 +173,7 @@ async fn a_dangling_link_in_conf_d_deletes_nothing_and_refuses_a_reload() {
     fs::write(&shop, &text).unwrap();
     let daemon = Daemon::start(&setup).await.unwrap();
     await_delivered(&setup).await;
-    assert_eq!(lines(&told), ["www"], "what was delivered is remembered");
+    assert_eq!(read_lines(&told), ["www"], "what was delivered is remembered");
     stop(daemon).await;
 
     // A file that is gone on purpose is pruned.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use autocertd_support::daemon::Daemon;
 
-use crate::world::{World, auto_certificate};
+use crate::fixture::{Fixture, auto_certificate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_parks_the_attempt_and_the_next_start_resumes_it() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("park.example");
     world.dns.delay_records_in_dns(Duration::from_secs(2));
     let daemon = world.daemon().await;
@@ -27,7 +27,7 @@ async fn a_stop_parks_the_attempt_and_the_next_start_resumes_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_or_another_master_key_is_a_refusal_and_never_replaced() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let daemon = world.daemon().await;
     world.provider(&daemon).await;
     assert!(daemon.terminate().await.unwrap().success());
@@ -40,7 +40,7 @@ async fn a_missing_or_another_master_key_is_a_refusal_and_never_replaced() {
     assert!(String::from_utf8_lossy(&missing.stderr).contains("master.key"), "{missing:?}");
     assert!(!key.exists(), "a key was made beside an existing database");
 
-    let other = World::start().await;
+    let other = Fixture::start().await;
     drop(other.daemon().await);
     std::fs::copy(other.setup().state().join("master.key"), &key).unwrap();
     let wrong = setup.command(&["serve"]).unwrap().timed_output().unwrap();
@@ -52,7 +52,7 @@ async fn a_missing_or_another_master_key_is_a_refusal_and_never_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_daemon_is_refused_and_health_is_told() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let down = setup.command(&["healthcheck"]).unwrap().timed_output().unwrap();
     assert_eq!(down.status.code(), Some(1));
@@ -66,7 +66,7 @@ async fn a_second_daemon_is_refused_and_health_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_up_probe_waits_for_every_certificate() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("probe.example");
     world.dns.delay_records_in_dns(Duration::from_secs(2));
     let setup = world.setup();
@@ -95,7 +95,7 @@ async fn a_start_up_probe_waits_for_every_certificate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_made_listed_and_revoked_and_keys_rotated_beside_a_running_daemon() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let daemon = world.daemon().await;
     let setup = world.setup();
     let run = |arguments: &[&str]| {
@@ -123,7 +123,7 @@ async fn tokens_are_made_listed_and_revoked_and_keys_rotated_beside_a_running_da
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_are_checked_and_printed() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     for arguments in [&["--renew-now"][..], &["token", "list"], &["keys", "rotate"]] {
         let nowhere = setup.command(arguments).unwrap().timed_output().unwrap();
@@ -160,7 +160,7 @@ async fn settings_are_checked_and_printed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_token_for_cloud_dns_the_api_serves_and_the_message_says_what_is_missing() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let settings = std::fs::read_to_string(setup.write_settings().unwrap()).unwrap();
     let path = world.folder.path().join("no-token.toml");
@@ -177,7 +177,7 @@ async fn without_a_token_for_cloud_dns_the_api_serves_and_the_message_says_what_
 /// change either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_leave_every_file_to_the_owner_of_the_state_directory() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let setup = world.setup();
     let settings = setup.write_settings().unwrap();
     std::fs::create_dir(setup.state()).unwrap();

@@ -1,62 +1,62 @@
 //! Orders that can never succeed, or that the CA no longer shows: each has an end, and a new order follows without a storm.
 
-use autocertd_support::fault_proxy::{Action, Alteration, RequestInfo};
+use autocertd_support::fault_proxy::{Action, RequestInfo, ResponseAlteration};
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use time::Duration;
 
-use crate::clockwork::Clockwork;
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::manual_clock_daemon::ManualClockDaemon;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deactivated_authorization_is_followed_by_a_new_order() {
-    let clockwork = clockwork("final.example").await;
+    let clockwork = start_daemon("final.example").await;
     clockwork.world.acme.set_hook(Box::new(|request: &RequestInfo| match request.kind {
         "authz" => Action::Alter(changed(|document| document["status"] = json!("deactivated"))),
         _ => Action::Pass,
     }));
     let id = clockwork.auto_certificate(&["www.final.example"]).await;
-    clockwork.pass(Duration::seconds(1)).await;
-    let trouble = clockwork.look(id).await.standing.trouble.unwrap();
+    clockwork.run_for(Duration::seconds(1)).await;
+    let trouble = clockwork.load(id).await.standing.failure_streak.unwrap();
     assert!(trouble.last.to_string().contains("www.final.example as deactivated"), "{}", trouble.last);
-    assert!(clockwork.look(id).await.standing.open_attempt.is_none());
-    clockwork.pass(Duration::hours(5)).await;
+    assert!(clockwork.load(id).await.standing.open_attempt.is_none());
+    clockwork.run_for(Duration::hours(5)).await;
     let orders = clockwork.world.acme.count("new-order");
     assert!((3..=9).contains(&orders), "{orders} orders in five hours: a storm, or none");
 
     clockwork.world.acme.set_hook(Box::new(|_| Action::Pass));
-    clockwork.pass(Duration::hours(2)).await;
-    assert!(clockwork.look(id).await.standing.newest.is_some());
-    clockwork.pass(Duration::hours(1)).await;
-    assert_eq!(clockwork.world.leftovers(), [""; 0]);
+    clockwork.run_for(Duration::hours(2)).await;
+    assert!(clockwork.load(id).await.standing.newest.is_some());
+    clockwork.run_for(Duration::hours(1)).await;
+    assert_eq!(clockwork.world.challenge_records(), [""; 0]);
 }
 
 /// The count is kept with the attempt, in the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_cannot_be_read_is_given_up_after_some_looks() {
-    let clockwork = clockwork("lost.example").await;
+    let clockwork = start_daemon("lost.example").await;
     clockwork.world.acme.set_hook(Box::new(|request: &RequestInfo| match request.kind {
         "order" => Action::Respond(200, HeaderMap::new(), Bytes::from_static(b"<html>welcome</html>")),
         _ => Action::Pass,
     }));
     let id = clockwork.auto_certificate(&["www.lost.example"]).await;
-    clockwork.pass(Duration::minutes(1)).await;
+    clockwork.run_for(Duration::minutes(1)).await;
     assert_eq!(clockwork.world.acme.count("new-order"), 1);
-    clockwork.pass(Duration::hours(12)).await;
+    clockwork.run_for(Duration::hours(12)).await;
     let orders = clockwork.world.acme.count("new-order");
     assert!((2..=8).contains(&orders), "{orders} orders in twelve hours");
     clockwork.world.acme.set_hook(Box::new(|_| Action::Pass));
-    clockwork.pass(Duration::hours(3)).await;
-    assert!(clockwork.look(id).await.standing.newest.is_some());
-    clockwork.pass(Duration::hours(1)).await;
-    assert_eq!(clockwork.world.leftovers(), [""; 0]);
+    clockwork.run_for(Duration::hours(3)).await;
+    assert!(clockwork.load(id).await.standing.newest.is_some());
+    clockwork.run_for(Duration::hours(1)).await;
+    assert_eq!(clockwork.world.challenge_records(), [""; 0]);
 }
 
 /// A CA that loses its answers to `finalize`: valid orders whose certificate is nowhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_gets_a_new_order_in_place_of_a_stuck_one() {
-    let clockwork = clockwork("stuck.example").await;
+    let clockwork = start_daemon("stuck.example").await;
     clockwork.world.acme.set_hook(Box::new(|request: &RequestInfo| match request.kind {
         "order" | "finalize" => Action::Alter(changed(|document| {
             if document["status"] == "valid" {
@@ -66,9 +66,9 @@ async fn a_person_gets_a_new_order_in_place_of_a_stuck_one() {
         _ => Action::Pass,
     }));
     let id = clockwork.auto_certificate(&["www.stuck.example"]).await;
-    clockwork.pass(Duration::seconds(1)).await;
-    let stuck = clockwork.look(id).await.standing;
-    assert!(stuck.open_attempt.is_some() && stuck.trouble.is_some(), "{stuck:?}");
+    clockwork.run_for(Duration::seconds(1)).await;
+    let stuck = clockwork.load(id).await.standing;
+    assert!(stuck.open_attempt.is_some() && stuck.failure_streak.is_some(), "{stuck:?}");
     assert_eq!(clockwork.world.acme.count("new-order"), 1);
 
     // The old order stays as it is at the CA: only another one helps.
@@ -88,8 +88,8 @@ async fn a_person_gets_a_new_order_in_place_of_a_stuck_one() {
         _ => Action::Pass,
     }));
     clockwork.store.request_renewal(id).await.unwrap();
-    clockwork.pass(Duration::seconds(1)).await;
-    let standing = clockwork.look(id).await.standing;
+    clockwork.run_for(Duration::seconds(1)).await;
+    let standing = clockwork.load(id).await.standing;
     assert!(standing.newest.is_some(), "{standing:?}");
     assert_eq!(clockwork.world.acme.count("new-order"), 2, "one new order, at once");
 }
@@ -97,7 +97,7 @@ async fn a_person_gets_a_new_order_in_place_of_a_stuck_one() {
 /// As some CAs leave orders: processing for days.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_is_never_done_has_an_end() {
-    let clockwork = clockwork("slow.example").await;
+    let clockwork = start_daemon("slow.example").await;
     clockwork.world.acme.set_hook(Box::new(|request: &RequestInfo| match request.kind {
         "order" | "finalize" => Action::Alter(changed(|document| {
             if matches!(document["status"].as_str(), Some("valid" | "processing")) {
@@ -108,21 +108,21 @@ async fn an_order_that_is_never_done_has_an_end() {
         _ => Action::Pass,
     }));
     let id = clockwork.auto_certificate(&["www.slow.example"]).await;
-    clockwork.pass(Duration::hours(3)).await;
+    clockwork.run_for(Duration::hours(3)).await;
     assert_eq!(clockwork.world.acme.count("new-order"), 1, "an order is not given up lightly");
     clockwork.turn(Duration::hours(22));
-    clockwork.pass(Duration::hours(2)).await;
+    clockwork.run_for(Duration::hours(2)).await;
     assert_eq!(clockwork.world.acme.count("new-order"), 2);
-    assert!(clockwork.look(id).await.standing.newest.is_none());
+    assert!(clockwork.load(id).await.standing.newest.is_none());
 }
 
-async fn clockwork(zone: &str) -> Clockwork {
-    let world = World::start().await;
+async fn start_daemon(zone: &str) -> ManualClockDaemon {
+    let world = Fixture::start().await;
     world.dns.add_zone(zone);
-    Clockwork::impatient(world).await
+    ManualClockDaemon::with_short_poll_timeout(world).await
 }
 
-fn changed(change: impl Fn(&mut Value) + Send + 'static) -> Alteration {
+fn changed(change: impl Fn(&mut Value) + Send + 'static) -> ResponseAlteration {
     Box::new(move |answer| {
         let Ok(mut document) = serde_json::from_slice::<Value>(answer.body()) else { return };
         change(&mut document);

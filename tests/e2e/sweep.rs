@@ -11,13 +11,13 @@ use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions};
 use serde_json::{Value, json};
 use time::Duration;
 
-use crate::clockwork::Clockwork;
+use crate::fixture::{Fixture, open_store, store_auto_certificate};
 use crate::kill::{kill_process, renew_now};
+use crate::manual_clock_daemon::ManualClockDaemon;
 use crate::one_shot::{json_of, run};
-use crate::world::{World, open_store, store_wish};
 
 /// Where a record is in its life when its maker is killed: before or after this request, the how-many-th of its kind.
-const LIFE_OF_A_RECORD: [(&str, Side); 7] = [
+const RECORD_LIFETIME: [(&str, Side); 7] = [
     ("dns-list-records", Side::Before),
     ("dns-create-record", Side::Before),
     ("dns-create-record", Side::After),
@@ -36,15 +36,15 @@ enum Side {
 /// Here nobody goes on with the order: its auto-certificate is deleted, and the sweep alone cleans up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_crash_at_any_point_of_a_records_life_a_sweep_leaves_nothing_but_what_is_of_others() {
-    let world = World::start().await;
-    for (number, (kind, side)) in LIFE_OF_A_RECORD.into_iter().enumerate() {
+    let world = Fixture::start().await;
+    for (number, (kind, side)) in RECORD_LIFETIME.into_iter().enumerate() {
         let at = format!("{side:?} {kind}");
         let name = format!("crash{number}.example");
         let zone = world.dns.add_zone(&name);
         world.dns.add_record(&zone, "_acme-challenge", "TXT", "of-somebody-else");
         let (setup, acme, dns) = behind_proxies(&world, &name).await;
         let store = open_store(&setup).await;
-        store_wish(&store, &acme.directory_url(), &name).await;
+        store_auto_certificate(&store, &acme.directory_url(), &name).await;
         store.close().await;
         let victim = Arc::new(Mutex::new(None));
         for proxy in [&acme, &dns] {
@@ -67,7 +67,7 @@ async fn after_a_crash_at_any_point_of_a_records_life_a_sweep_leaves_nothing_but
         let store = open_store(&setup).await;
         let [noted] = store.journal().await.unwrap().try_into().unwrap();
         let over = kind == "dns-delete-record";
-        assert_eq!(noted.needed, !over, "{at}");
+        assert_eq!(noted.is_needed, !over, "{at}");
         if !over {
             let looked = run(&setup, &["dns", "sweep", "--json"]).await;
             assert_eq!(states(&looked.stdout), ["inUse"], "{at}: the open order goes on after a restart");
@@ -91,11 +91,11 @@ async fn after_a_crash_at_any_point_of_a_records_life_a_sweep_leaves_nothing_but
 /// The value proves control of the name to the CA, so that nobody else has a use for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_of_equal_value_that_a_person_made_is_adopted_and_goes_with_the_order() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("adopted.example");
     let (setup, acme, dns) = behind_proxies(&world, "adopted").await;
     let store = open_store(&setup).await;
-    store_wish(&store, &acme.directory_url(), "adopted.example").await;
+    store_auto_certificate(&store, &acme.directory_url(), "adopted.example").await;
     let victim = Arc::new(Mutex::new(None));
     dns.set_hook(Box::new({
         let victim = Arc::clone(&victim);
@@ -118,7 +118,7 @@ async fn a_record_of_equal_value_that_a_person_made_is_adopted_and_goes_with_the
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_says_what_became_of_each_record() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("sweep.example");
     let setup = world.setup();
     let store = open_store(&setup).await;
@@ -133,7 +133,7 @@ async fn a_sweep_says_what_became_of_each_record() {
     canary(&store, "ionos", &zone, "_acme-challenge.young.sweep.example").await;
     let gone = canary(&store, "office", "z", "_acme-challenge.gone.example").await;
     for id in [left, gone] {
-        store.removal_failed(id, SystemClock.now() + Duration::hours(1)).await.unwrap();
+        store.record_removal_failure(id, SystemClock.now() + Duration::hours(1)).await.unwrap();
     }
 
     let looked = sweep(&["--dry-run"]).await;
@@ -177,12 +177,12 @@ async fn a_sweep_says_what_became_of_each_record() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_somebody_else_is_at_work_on_is_left_to_them() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("busy.example");
     world.dns.fault(1_000, "DELETE", "/zones", Fault::Status(503));
     let setup = world.setup();
     let store = open_store(&setup).await;
-    store_wish(&store, &world.directory(), "busy.example").await;
+    store_auto_certificate(&store, &world.directory(), "busy.example").await;
     run(&setup, &["--renew-now"]).await;
     let id = only(&store).await;
     let claim = store.claim(id).await.unwrap().unwrap();
@@ -191,7 +191,7 @@ async fn what_somebody_else_is_at_work_on_is_left_to_them() {
     assert_eq!(busy.status.code(), Some(0), "{shown}");
     assert!(shown.contains(": a running renewal is at work on it\n1 in use\n"), "{shown}");
 
-    store.release(&claim.lease, SystemClock.now(), RunOutcome::Interrupted).await.unwrap();
+    store.release_auto_certificate(&claim.lease, SystemClock.now(), RunOutcome::Interrupted).await.unwrap();
     let refused = run(&setup, &["dns", "sweep"]).await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(text(&refused.stdout).contains("status 503"), "{refused:?}");
@@ -200,38 +200,38 @@ async fn what_somebody_else_is_at_work_on_is_left_to_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_daemon_removes_strays_and_keeps_what_it_cannot_remove() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("stray.example");
     world.dns.add_record(&zone, "_acme-challenge.left", "TXT", "canary");
     world.dns.add_record(&zone, "_acme-challenge.left", "TXT", "of-somebody-else");
-    let clockwork = Clockwork::over(world).await;
+    let clockwork = ManualClockDaemon::start(world).await;
     canary(&clockwork.store, "ionos", &zone, "_acme-challenge.left.stray.example").await;
     canary(&clockwork.store, "office", "z", "_acme-challenge.gone.example").await;
 
-    clockwork.pass(Duration::minutes(9)).await;
+    clockwork.run_for(Duration::minutes(9)).await;
     assert_eq!(clockwork.world.dns.records(&zone).len(), 2, "whoever made it may still need it");
-    clockwork.pass(Duration::minutes(2)).await;
+    clockwork.run_for(Duration::minutes(2)).await;
     let left: Vec<String> = clockwork.world.dns.records(&zone).into_iter().map(|record| record.content).collect();
     assert_eq!(left, ["of-somebody-else"]);
 
-    clockwork.pass(Duration::days(3)).await;
+    clockwork.run_for(Duration::days(3)).await;
     let [kept] = clockwork.store.journal().await.unwrap().try_into().unwrap();
     assert_eq!(kept.adapter, "office");
-    assert!((3..=4).contains(&kept.removal_tries), "{} warnings in three days", kept.removal_tries);
+    assert!((3..=4).contains(&kept.failed_removals), "{} warnings in three days", kept.failed_removals);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_ahead_takes_no_record_of_a_running_check_for_orphaned() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let zone = world.dns.add_zone("clock.example");
     for name in ["young", "ahead"] {
         world.dns.add_record(&zone, &format!("_acme-challenge.{name}"), "TXT", "canary");
     }
-    let clockwork = Clockwork::over(world).await;
+    let clockwork = ManualClockDaemon::start(world).await;
     canary(&clockwork.store, "ionos", &zone, "_acme-challenge.young.clock.example").await;
     let ahead = Duration::days(400);
-    clockwork.set_clock(ahead);
-    let clockwork = clockwork.restarted().await;
+    clockwork.step_clock(ahead);
+    let clockwork = clockwork.restart().await;
     clockwork.scan().await;
     assert_eq!(clockwork.world.dns.records(&zone).len(), 2, "a check may still wait for it");
     assert!(clockwork.world.acme.count("directory") > 0, "a CA was asked for the time");
@@ -239,13 +239,13 @@ async fn a_clock_that_is_ahead_takes_no_record_of_a_running_check_for_orphaned()
     // What the wrong clock notes is forgotten with it.
     canary(&clockwork.store, "ionos", &zone, "_acme-challenge.ahead.clock.example").await;
     clockwork.turn(Duration::minutes(1));
-    clockwork.set_clock(-ahead);
-    clockwork.pass(Duration::minutes(25)).await;
+    clockwork.step_clock(-ahead);
+    clockwork.run_for(Duration::minutes(25)).await;
     assert!(clockwork.world.dns.records(&zone).is_empty(), "{:?}", clockwork.world.dns.records(&zone));
     assert!(clockwork.store.journal().await.unwrap().is_empty());
 }
 
-async fn behind_proxies(world: &World, folder: &str) -> (Setup, FaultProxy, FaultProxy) {
+async fn behind_proxies(world: &Fixture, folder: &str) -> (Setup, FaultProxy, FaultProxy) {
     let acme = FaultProxy::in_front_of(&world.pebble).await.unwrap();
     let options = FaultProxyOptions { upstream: world.dns.http_url(), upstream_root_pem: None, tls: false };
     let dns = FaultProxy::start(options).await.unwrap();
@@ -260,7 +260,7 @@ async fn behind_proxies(world: &World, folder: &str) -> (Setup, FaultProxy, Faul
 
 /// Notes a canary of this name.
 async fn canary(store: &Store, adapter: &str, zone_id: &str, name: &str) -> ChallengeRecordId {
-    store.intend_canary(&IntendedCanary { adapter, zone_id, name, content: "canary" }).await.unwrap()
+    store.journal_canary(&IntendedCanary { adapter, zone_id, name, content: "canary" }).await.unwrap()
 }
 
 fn states(stdout: &[u8]) -> Vec<String> {

@@ -9,20 +9,20 @@ use autocertd::domain::auto_certificate::NewAutoCertificate;
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::NewProvider;
 use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttp, ServerUrl};
+use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::store::CreationOutcome;
 use autocertd_support::daemon::{Daemon, Setup};
 
+use crate::fixture::{Fixture, open_store};
 use crate::one_shot::json_of;
-use crate::world::{World, open_store};
 
 pub(crate) const COUNT: usize = 1_000;
 /// Far more than it takes; a busy machine may need some of it.
-const PATIENCE: Duration = Duration::from_mins(8);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_one_shot_obtains_a_thousand_certificates() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("thousand.example");
     let setup = setup(&world);
     fill(&setup, &world).await;
@@ -40,7 +40,7 @@ async fn the_one_shot_obtains_a_thousand_certificates() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_daemon_obtains_a_thousand_certificates_and_every_command_bears_them() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     world.dns.add_zone("thousand.example");
     let setup = setup(&world);
     fill(&setup, &world).await;
@@ -125,24 +125,24 @@ async fn await_all_in_service(setup: &Setup) {
         }
         let said = text(&health.stderr);
         assert!(said.lines().count() < 100, "a thousand that wait are no thousand lines");
-        assert!(begun.elapsed() < PATIENCE, "{said}");
+        assert!(begun.elapsed() < WAIT_TIMEOUT, "{said}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-fn setup(world: &World) -> Setup {
+fn setup(world: &Fixture) -> Setup {
     let files = world.folder.path().join("certificates");
     let more = format!("[[delivery]]\nkey = \"web\"\nfiles = {{ directory = \"{}\" }}\n", files.display());
     Setup { more, log: "info".to_owned(), ..world.setup() }
 }
 
 /// Puts a thousand auto-certificates into a store that nobody works on.
-pub(crate) async fn fill(setup: &Setup, world: &World) {
+pub(crate) async fn fill(setup: &Setup, world: &Fixture) {
     let store = open_store(setup).await;
     let provider = NewProvider {
         name: "Pebble".parse().unwrap(),
         email: "ops@example.com".parse().unwrap(),
-        server: ServerUrl::parse(&world.directory(), PlainHttp::Refused).unwrap(),
+        server: ServerUrl::parse(&world.directory(), PlainHttpPolicy::Refused).unwrap(),
         external_account: None,
         profile: None,
     };
@@ -170,7 +170,7 @@ pub(crate) async fn fill(setup: &Setup, world: &World) {
 async fn run(setup: &Setup, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(setup.command(arguments).unwrap());
     command.kill_on_drop(true);
-    let pass = tokio::time::timeout(PATIENCE, command.output()).await;
+    let pass = tokio::time::timeout(WAIT_TIMEOUT, command.output()).await;
     pass.unwrap_or_else(|_| panic!("{arguments:?} hangs")).unwrap()
 }
 

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use autocertd_support::daemon::Setup;
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions};
 
+use crate::fixture::{Fixture, open_store, store_auto_certificate_with};
 use crate::one_shot::{json_of, run};
-use crate::world::{World, open_store, store_wish_with};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_message_says_which_adapter_is_down_and_nothing_is_left_over() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let (first, second) = (world.dns.add_zone("first.example"), world.dns.add_zone("second.example"));
     let options = FaultProxyOptions { upstream: world.dns.http_url(), upstream_root_pem: None, tls: false };
     let other = FaultProxy::start(options).await.unwrap();
@@ -25,7 +25,7 @@ async fn the_message_says_which_adapter_is_down_and_nothing_is_left_over() {
     );
     let setup = Setup { more, ..world.setup() };
     let store = open_store(&setup).await;
-    store_wish_with(&store, &world.directory(), None, "www.first.example", "www.second.example").await;
+    store_auto_certificate_with(&store, &world.directory(), None, "www.first.example", "www.second.example").await;
     store.close().await;
     let message = async || {
         let failed = run(&setup, &["--renew-now", "www.first.example", "--json"]).await;
@@ -37,7 +37,7 @@ async fn the_message_says_which_adapter_is_down_and_nothing_is_left_over() {
     other.set_hook(Box::new(|_| Action::Cut));
     let told = message().await;
     assert!(told.starts_with("second: GET /zones got no answer"), "{told}");
-    assert_eq!((world.acme.count("new-order"), world.leftovers().len()), (0, 0));
+    assert_eq!((world.acme.count("new-order"), world.challenge_records().len()), (0, 0));
 
     // Down in the middle: what the other made waits in the journal.
     let down = Arc::new(AtomicBool::new(true));
@@ -56,5 +56,5 @@ async fn the_message_says_which_adapter_is_down_and_nothing_is_left_over() {
     let renewed = run(&setup, &["--renew-now", "www.first.example"]).await;
     assert!(renewed.status.success(), "{renewed:?}");
     assert_eq!(other.count("dns-delete-record"), 1, "each record is removed by the adapter that made it");
-    assert_eq!((world.acme.count("new-order"), world.leftovers().len()), (1, 0));
+    assert_eq!((world.acme.count("new-order"), world.challenge_records().len()), (1, 0));
 }

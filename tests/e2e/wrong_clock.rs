@@ -4,32 +4,32 @@
 use std::collections::BTreeMap;
 
 use autocertd::domain::id::CertificateId;
-use autocertd::domain::plan::{RenewalAction, plan};
+use autocertd::domain::plan::{RenewalAction, plan_renewal};
 use autocertd::store::Page;
 use autocertd_support::timed::Timed;
 use secrecy::ExposeSecret;
 use time::Duration;
 
-use crate::clockwork::Clockwork;
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::manual_clock_daemon::ManualClockDaemon;
 
 const AHEAD: Duration = Duration::days(400);
 
 /// Three auto-certificates with certificates, renewed once, and one that cannot be issued.
-async fn fleet() -> Clockwork {
-    let world = World::start().await;
+async fn fleet() -> ManualClockDaemon {
+    let world = Fixture::start().await;
     world.dns.add_zone("clock.example");
-    let clockwork = Clockwork::over(world).await;
+    let clockwork = ManualClockDaemon::start(world).await;
     for number in 0..3 {
         clockwork.auto_certificate(&[&format!("h{number}.clock.example")]).await;
     }
-    clockwork.pass(Duration::ZERO).await;
+    clockwork.run_for(Duration::ZERO).await;
     clockwork.auto_certificate(&["www.nowhere.example"]).await;
-    clockwork.pass(Duration::minutes(30)).await;
+    clockwork.run_for(Duration::minutes(30)).await;
     clockwork
 }
 
-async fn keys(clockwork: &Clockwork) -> BTreeMap<CertificateId, String> {
+async fn keys(clockwork: &ManualClockDaemon) -> BTreeMap<CertificateId, String> {
     let all = clockwork.store.certificates(Page { offset: 0, limit: 100 }, None, None).await.unwrap();
     let mut keys = BTreeMap::new();
     for certificate in all.items {
@@ -40,7 +40,7 @@ async fn keys(clockwork: &Clockwork) -> BTreeMap<CertificateId, String> {
 }
 
 /// Whatever the clock wrote, all is as it should be.
-async fn assert_recovered(clockwork: &Clockwork, before: &BTreeMap<CertificateId, String>) {
+async fn assert_recovered(clockwork: &ManualClockDaemon, before: &BTreeMap<CertificateId, String>) {
     let now = clockwork.now();
     let after = keys(clockwork).await;
     assert!(before.iter().all(|(id, key)| after.get(id) == Some(key)), "{before:?} {after:?}");
@@ -49,19 +49,19 @@ async fn assert_recovered(clockwork: &Clockwork, before: &BTreeMap<CertificateId
     for one in all.items {
         let standing = &one.standing;
         assert!(standing.last_issued.is_none_or(|issued| issued <= now), "{standing:?}");
-        assert!(standing.trouble.as_ref().is_none_or(|trouble| trouble.at <= now), "{standing:?}");
-        assert!(standing.trouble.as_ref().is_none_or(|trouble| trouble.next_try <= now + Duration::days(2)));
-        assert!(standing.hold.as_ref().is_none_or(|hold| hold.until <= now + Duration::DAY), "{standing:?}");
+        assert!(standing.failure_streak.as_ref().is_none_or(|trouble| trouble.at <= now), "{standing:?}");
+        assert!(standing.failure_streak.as_ref().is_none_or(|trouble| trouble.next_try <= now + Duration::days(2)));
+        assert!(standing.deferral.as_ref().is_none_or(|hold| hold.until <= now + Duration::DAY), "{standing:?}");
         if one.name.to_string().contains("nowhere") {
             continue;
         }
-        assert!(standing.trouble.is_none() && standing.open_attempt.is_none(), "{standing:?}");
+        assert!(standing.failure_streak.is_none() && standing.open_attempt.is_none(), "{standing:?}");
         assert!(standing.newest.is_some_and(|newest| newest.not_after > now), "{standing:?}");
-        assert_eq!(plan(standing, now).action, RenewalAction::Idle, "{standing:?}");
+        assert_eq!(plan_renewal(standing, now).action, RenewalAction::Idle, "{standing:?}");
     }
     let provider = clockwork.store.provider(clockwork.provider).await.unwrap().unwrap();
-    assert!(provider.trouble.is_none());
-    assert!(clockwork.store.turnstile(clockwork.provider).await.unwrap().breaker.is_none());
+    assert!(provider.failure_streak.is_none());
+    assert!(clockwork.store.provider_load(clockwork.provider).await.unwrap().breaker.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +69,7 @@ async fn a_clock_that_runs_ahead_for_a_few_scans_deletes_nothing_and_is_forgotte
     let clockwork = fleet().await;
     let before = keys(&clockwork).await;
     assert_eq!(before.len(), 3);
-    clockwork.set_clock(AHEAD);
+    clockwork.step_clock(AHEAD);
     for _ in 0..3 {
         clockwork.scan().await;
         clockwork.turn(Duration::minutes(5));
@@ -79,7 +79,7 @@ async fn a_clock_that_runs_ahead_for_a_few_scans_deletes_nothing_and_is_forgotte
     // What was ordered meanwhile is not given up, and nothing is ordered over and over.
     assert!(clockwork.world.acme.count("new-order") <= 3 + 3, "{}", clockwork.world.acme.count("new-order"));
 
-    clockwork.set_clock(-AHEAD);
+    clockwork.step_clock(-AHEAD);
     clockwork.scan().await;
     assert_recovered(&clockwork, &before).await;
 }
@@ -88,14 +88,14 @@ async fn a_clock_that_runs_ahead_for_a_few_scans_deletes_nothing_and_is_forgotte
 async fn a_restart_in_between_changes_nothing_of_that() {
     let clockwork = fleet().await;
     let before = keys(&clockwork).await;
-    clockwork.set_clock(AHEAD);
-    let clockwork = clockwork.restarted().await;
+    clockwork.step_clock(AHEAD);
+    let clockwork = clockwork.restart().await;
     for _ in 0..3 {
         clockwork.scan().await;
         clockwork.turn(Duration::minutes(5));
     }
-    clockwork.set_clock(-AHEAD);
-    let clockwork = clockwork.restarted().await;
+    clockwork.step_clock(-AHEAD);
+    let clockwork = clockwork.restart().await;
     clockwork.scan().await;
     assert_recovered(&clockwork, &before).await;
 }
@@ -105,12 +105,12 @@ async fn a_clock_that_falls_behind_and_comes_back_loses_nothing() {
     let clockwork = fleet().await;
     let before = keys(&clockwork).await;
     for behind in [Duration::HOUR * 2, AHEAD] {
-        clockwork.set_clock(-behind);
+        clockwork.step_clock(-behind);
         for _ in 0..2 {
             clockwork.scan().await;
             clockwork.turn(Duration::minutes(5));
         }
-        clockwork.set_clock(behind);
+        clockwork.step_clock(behind);
         clockwork.scan().await;
         assert_recovered(&clockwork, &before).await;
     }
@@ -119,7 +119,7 @@ async fn a_clock_that_falls_behind_and_comes_back_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_start_outside_of_the_years_2000_to_9999_is_refused() {
-    let world = World::start().await;
+    let world = Fixture::start().await;
     let (setup, file) = (world.setup(), world.folder.path().join("clock"));
     // To 1970 or before, to 1999, and to the year 10000 and far beyond.
     for seconds in ["-1900000000", "-99999999999", "-900000000", "260000000000", "9000000000000", "-9000000000000"] {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use autocertd::config::Config;
-use autocertd::dns::routes::Routes;
+use autocertd::dns::routes::DnsRoutes;
 use autocertd::runtime::clock::SystemClock;
 use autocertd::runtime::randomness::Randomness;
 
@@ -54,7 +54,7 @@ fn every_example_can_be_used() {
     let randomness = Randomness::from_seed(1);
     for Block { text, .. } in examples {
         let config = Config::parse(&text, Path::new("docs/dns-adapters.md")).unwrap_or_else(|error| panic!("{error}"));
-        let made = Routes::from_config(&config.dns, None, &(std::sync::Arc::new(SystemClock) as _), &randomness);
+        let made = DnsRoutes::from_config(&config.dns, None, &(std::sync::Arc::new(SystemClock) as _), &randomness);
         // Files of secrets are not there.
         let error = made.err().map(|error| error.to_string()).filter(|error| !error.contains("_file cannot be used"));
         assert_eq!(error, None, "{text}");

@@ -22,7 +22,7 @@ fn seed() -> u64 {
 }
 
 /// A fleet that meets an outage of five days, names that fail for twelve and a mass revocation.
-fn troubled(certificates: u32, seed: u64) -> Scenario {
+fn scenario_with_faults(certificates: u32, seed: u64) -> Scenario {
     Scenario {
         outages: vec![Outage { day: 30, span: Duration::days(5) }],
         failing_names: vec![FailingNames { day: 50, span: Duration::days(12), percent: 10 }],
@@ -55,27 +55,27 @@ fn twenty_thousand_certificates_survive_a_year_with_an_outage_and_a_mass_revocat
 
 #[test]
 fn a_troubled_fleet_survives_without_a_refusal() {
-    let report = simulation::run(&troubled(1_000, seed()));
+    let report = simulation::run(&scenario_with_faults(1_000, seed()));
     assert_eq!((report.lapses, report.refused.total), (0, 0), "{report}");
     assert!(report.failed_validations > 0 && report.unanswered > 0, "{report}");
 }
 
 #[test]
 fn renewed_at_midnight_without_asking_the_ca_it_lapses() {
-    let report = with(Control::Midnight, troubled(1_000, seed()));
+    let report = with(Control::Midnight, scenario_with_faults(1_000, seed()));
     assert!(report.lapses > 500, "{report}");
 }
 
 #[test]
 fn without_a_ledger_orders_are_refused() {
-    let report = with(Control::NoLedger, troubled(1_000, seed()));
+    let report = with(Control::NoLedger, scenario_with_faults(1_000, seed()));
     assert!(report.refused.orders > 100, "{report}");
 }
 
 #[test]
 fn without_back_off_names_are_paused_and_the_ca_is_stormed() {
     let seed = seed();
-    let scenario = Scenario { days: 70, mass_revocations: Vec::new(), ..troubled(400, seed) };
+    let scenario = Scenario { days: 70, mass_revocations: Vec::new(), ..scenario_with_faults(400, seed) };
     let real = simulation::run(&scenario);
     assert_eq!((real.lapses, real.refused.total), (0, 0), "{real}");
     let report = with(Control::NoBackOff, scenario);
@@ -96,7 +96,7 @@ fn an_outage_in_which_everything_is_revoked_costs_no_refusal() {
 
 #[test]
 fn a_ca_that_asks_for_nonsense_or_a_year_while_it_is_down_ends_no_certificate() {
-    let scenario = Scenario { careless_retry_after: true, ..troubled(1_000, seed()) };
+    let scenario = Scenario { careless_retry_after: true, ..scenario_with_faults(1_000, seed()) };
     let report = simulation::run(&scenario);
     assert_eq!((report.lapses, report.refused.total), (0, 0), "{report}");
     assert!(report.unanswered > 0 && report.smallest_slack.as_ref().unwrap().seconds > 0, "{report}");

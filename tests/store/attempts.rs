@@ -5,11 +5,11 @@ use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::renewal_info::CertId;
 use autocertd::domain::server_url::OrderUrl;
-use autocertd::store::{Lease, RunOutcome, StoreError};
+use autocertd::store::{AutoCertificateLease, RunOutcome, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
-use crate::house::{House, new_certificate, on_both, trouble_of};
+use crate::fixture::{Fixture, first_failure_streak, new_certificate, on_both};
 
 on_both! {
     every_stage_reads_back_with_its_data
@@ -21,7 +21,7 @@ on_both! {
     a_stale_epoch_stores_no_stage
 }
 
-async fn open(house: &House, lease: &Lease) -> Attempt {
+async fn open(house: &Fixture, lease: &AutoCertificateLease) -> Attempt {
     house.store.open_attempt(lease.id).await.unwrap().expect("an attempt is open")
 }
 
@@ -37,7 +37,7 @@ fn request() -> SigningRequest {
     SigningRequest { private_key: SecretString::from("a private key"), csr: vec![0, 1, 255] }
 }
 
-async fn every_stage_reads_back_with_its_data(house: House) {
+async fn every_stage_reads_back_with_its_data(house: Fixture) {
     let claim = house.claimed().await;
     let begun = Attempt { replaces: Some(replaced()), ..house.attempt(&claim) };
     house.store.begin_attempt(&claim.lease, &begun).await.unwrap();
@@ -66,29 +66,29 @@ async fn every_stage_reads_back_with_its_data(house: House) {
             }
             Stage::Stored(_) => unreachable!("it was not stored"),
         };
-        house.store.advance(&claim.lease, begun.id, &next).await.unwrap();
+        house.store.store_stage(&claim.lease, begun.id, &next).await.unwrap();
     }
     assert_eq!(walked, StageKind::ALL[..7]);
 }
 
-async fn what_an_order_replaces_is_forgotten_where_it_is_not_taken_so(house: House) {
+async fn what_an_order_replaces_is_forgotten_where_it_is_not_taken_so(house: Fixture) {
     let claim = house.claimed().await;
     let begun = Attempt { replaces: Some(replaced()), ..house.attempt(&claim) };
     house.store.begin_attempt(&claim.lease, &begun).await.unwrap();
-    house.store.replace_nothing(&claim.lease, begun.id).await.unwrap();
+    house.store.clear_replaces(&claim.lease, begun.id).await.unwrap();
     assert_eq!(open(&house, &claim.lease).await.replaces, None);
-    let stale = Lease { epoch: claim.lease.epoch - 1, ..claim.lease };
-    assert!(matches!(house.store.replace_nothing(&stale, begun.id).await, Err(StoreError::LostLease)));
+    let stale = AutoCertificateLease { epoch: claim.lease.epoch - 1, ..claim.lease };
+    assert!(matches!(house.store.clear_replaces(&stale, begun.id).await, Err(StoreError::LostLease)));
 }
 
-async fn what_was_issued_is_stored_in_one_step_and_once(house: House) {
+async fn what_was_issued_is_stored_in_one_step_and_once(house: Fixture) {
     let claim = house.claimed().await;
     let attempt = house.attempt(&claim);
     let (store, lease) = (&house.store, &claim.lease);
     store.begin_attempt(lease, &attempt).await.unwrap();
-    store.advance(lease, attempt.id, &Planned.ordered(order())).await.unwrap();
+    store.store_stage(lease, attempt.id, &Planned.ordered(order())).await.unwrap();
     let trouble = FailureStreak::after(None, Failure::retry("earlier"), house.now(), None, 0.5);
-    store.record_trouble(lease, &trouble).await.unwrap();
+    store.record_failure_streak(lease, &trouble).await.unwrap();
 
     house.turn(Duration::minutes(2));
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
@@ -97,26 +97,26 @@ async fn what_was_issued_is_stored_in_one_step_and_once(house: House) {
     assert_eq!(again, id, "asked again it is the same certificate");
 
     let standing = house.reload(lease.id).await.standing;
-    assert_eq!((standing.last_issued, standing.trouble, standing.open_attempt), (Some(house.now()), None, None));
+    assert_eq!((standing.last_issued, standing.failure_streak, standing.open_attempt), (Some(house.now()), None, None));
     assert_eq!(standing.newest.map(|newest| newest.id), Some(id));
     assert!(store.open_attempt(lease.id).await.unwrap().is_none());
     let key = store.certificate_private_key(id).await.unwrap().unwrap();
     assert_eq!(key.expose_secret(), new.private_key.expose_secret());
 }
 
-async fn a_failed_attempt_leaves_no_key_and_room_for_the_next(house: House) {
+async fn a_failed_attempt_leaves_no_key_and_room_for_the_next(house: Fixture) {
     let claim = house.claimed().await;
     let (store, lease) = (&house.store, &claim.lease);
     let first = house.attempt(&claim);
     store.begin_attempt(lease, &first).await.unwrap();
-    store.advance(lease, first.id, &Planned.ordered(order())).await.unwrap();
+    store.store_stage(lease, first.id, &Planned.ordered(order())).await.unwrap();
     let ready = autocertd::domain::attempt::Ready { order: order() };
-    store.advance(lease, first.id, &ready.finalizing(request())).await.unwrap();
+    store.store_stage(lease, first.id, &ready.finalizing(request())).await.unwrap();
     let second = house.attempt(&claim);
     assert!(store.begin_attempt(lease, &second).await.is_err(), "only one attempt is open");
     assert_eq!(open(&house, lease).await.id, first.id);
 
-    store.end_attempt(lease, first.id, &trouble_of(Failure::restart("the order expired"))).await.unwrap();
+    store.end_attempt(lease, first.id, &first_failure_streak(Failure::restart("the order expired"))).await.unwrap();
     assert!(store.open_attempt(lease.id).await.unwrap().is_none());
     let kept =
         sqlx::query("SELECT id FROM attempts WHERE private_key IS NOT NULL").fetch_all(&house.raw).await.unwrap();
@@ -128,34 +128,34 @@ async fn a_failed_attempt_leaves_no_key_and_room_for_the_next(house: House) {
     assert_eq!(all.len(), 1, "attempts pile up");
 }
 
-async fn an_attempt_that_is_over_takes_no_stage(house: House) {
+async fn an_attempt_that_is_over_takes_no_stage(house: Fixture) {
     let claim = house.claimed().await;
     let (store, lease) = (&house.store, &claim.lease);
     let attempt = house.attempt(&claim);
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
     let stage = Planned.ordered(order());
     let over = |result: Result<(), StoreError>| matches!(result, Err(StoreError::AttemptOver(id)) if id == attempt.id);
-    assert!(over(store.advance(lease, attempt.id, &stage).await), "never begun");
+    assert!(over(store.store_stage(lease, attempt.id, &stage).await), "never begun");
     assert!(over(store.store_issued(lease, &attempt, &new, None, house.now()).await.map(|_| ())));
 
     store.begin_attempt(lease, &attempt).await.unwrap();
-    store.end_attempt(lease, attempt.id, &trouble_of(Failure::restart("gone"))).await.unwrap();
-    assert!(over(store.advance(lease, attempt.id, &stage).await));
-    assert!(over(store.end_attempt(lease, attempt.id, &trouble_of(Failure::restart("twice"))).await));
+    store.end_attempt(lease, attempt.id, &first_failure_streak(Failure::restart("gone"))).await.unwrap();
+    assert!(over(store.store_stage(lease, attempt.id, &stage).await));
+    assert!(over(store.end_attempt(lease, attempt.id, &first_failure_streak(Failure::restart("twice"))).await));
     assert!(over(store.store_issued(lease, &attempt, &new, None, house.now()).await.map(|_| ())));
-    assert!(store.certificates(crate::house::ALL, None, None).await.unwrap().items.is_empty(), "half a step stayed");
+    assert!(store.certificates(crate::fixture::ALL, None, None).await.unwrap().items.is_empty(), "half a step stayed");
 }
 
-async fn who_was_asked_last_and_who_issued_is_kept(house: House) {
+async fn who_was_asked_last_and_who_issued_is_kept(house: Fixture) {
     let claim = house.claimed().await;
     let (store, lease) = (&house.store, &claim.lease);
     let (primary, fallback) = (claim.auto_certificate.provider, house.provider().await.id);
     let (first, mut second) = (house.attempt(&claim), house.attempt(&claim));
     second.provider = fallback;
     store.begin_attempt(lease, &first).await.unwrap();
-    assert_eq!(store.provider_tried_last(lease.id).await.unwrap(), None, "it is still tried");
-    store.end_attempt(lease, first.id, &trouble_of(Failure::restart("over"))).await.unwrap();
-    assert_eq!(store.provider_tried_last(lease.id).await.unwrap(), Some(primary));
+    assert_eq!(store.last_tried_provider(lease.id).await.unwrap(), None, "it is still tried");
+    store.end_attempt(lease, first.id, &first_failure_streak(Failure::restart("over"))).await.unwrap();
+    assert_eq!(store.last_tried_provider(lease.id).await.unwrap(), Some(primary));
 
     house.turn(Duration::minutes(1));
     store.begin_attempt(lease, &second).await.unwrap();
@@ -165,23 +165,23 @@ async fn who_was_asked_last_and_who_issued_is_kept(house: House) {
     let auto_certificate = house.reload(lease.id).await;
     assert_eq!(auto_certificate.standing.newest.unwrap().issuer, Some(fallback));
     assert_eq!(auto_certificate.provider, primary, "the wish has not changed");
-    assert_eq!(store.provider_tried_last(lease.id).await.unwrap(), Some(fallback));
+    assert_eq!(store.last_tried_provider(lease.id).await.unwrap(), Some(fallback));
 }
 
-async fn a_stale_epoch_stores_no_stage(house: House) {
+async fn a_stale_epoch_stores_no_stage(house: Fixture) {
     let claim = house.claimed().await;
     let (store, stale) = (&house.store, claim.lease);
     let attempt = house.attempt(&claim);
     store.begin_attempt(&stale, &attempt).await.unwrap();
-    store.release(&stale, house.now(), RunOutcome::Interrupted).await.unwrap();
+    store.release_auto_certificate(&stale, house.now(), RunOutcome::Interrupted).await.unwrap();
     let current = house.claim(stale.id).await;
     let new = new_certificate("issued", None, house.now(), Duration::days(90));
     let stored = Stage::Stored(Stored { certificate: uuid::Uuid::nil().into() });
     for refused in [
         store.begin_attempt(&stale, &house.attempt(&current)).await,
-        store.advance(&stale, attempt.id, &Planned.ordered(order())).await,
-        store.advance(&stale, attempt.id, &stored).await,
-        store.end_attempt(&stale, attempt.id, &trouble_of(Failure::retry("late"))).await,
+        store.store_stage(&stale, attempt.id, &Planned.ordered(order())).await,
+        store.store_stage(&stale, attempt.id, &stored).await,
+        store.end_attempt(&stale, attempt.id, &first_failure_streak(Failure::retry("late"))).await,
         store.store_issued(&stale, &attempt, &new, None, house.now()).await.map(|_| ()),
     ] {
         assert!(matches!(refused, Err(StoreError::LostLease)), "{refused:?}");

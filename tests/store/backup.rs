@@ -1,15 +1,15 @@
 //! Backups: from either database into either.
 
 use autocertd::domain::token::TokenScope;
-use autocertd::store::{Backup, BackupError, BackupContents, KeyRing, Store, StoreSettings, StoreUrl};
+use autocertd::store::{Backup, BackupContents, BackupError, KeyRing, Store, StoreSettings, StoreUrl};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::AnyPool;
 use sqlx::any::AnyPoolOptions;
 use time::Duration;
 
-use crate::house::{
-    ALL, EAB_SECRET, House, actor, claim_due, fresh_postgres, name, new_certificate, on_both, randomness,
+use crate::fixture::{
+    ALL, EAB_SECRET, Fixture, actor, claim_due, fresh_postgres, name, new_certificate, on_both, randomness,
 };
 
 on_both! {
@@ -22,7 +22,7 @@ on_both! {
 }
 
 /// A provider with an account, an auto-certificate with a certificate, an upload and a token, whose text this gives.
-async fn fill(house: &House) -> String {
+async fn fill(house: &Fixture) -> String {
     let provider = house.provider().await;
     let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
     let credentials = "{\"key\": \"of the account\"}".to_owned().into();
@@ -47,7 +47,7 @@ fn rows(export: &[u8]) -> Value {
 }
 
 /// A store of the other kind than the house's, under the same keys, and a way into it beside that.
-async fn other_kind(house: &House) -> (Store, AnyPool) {
+async fn other_kind(house: &Fixture) -> (Store, AnyPool) {
     let (url, raw) = if house.is_sqlite() {
         let url = fresh_postgres().await;
         (StoreUrl::parse(&url).unwrap(), url)
@@ -61,7 +61,7 @@ async fn other_kind(house: &House) -> (Store, AnyPool) {
     (store, AnyPoolOptions::new().connect(&raw).await.unwrap())
 }
 
-async fn everything_moves_to_the_other_database_and_back(house: House) {
+async fn everything_moves_to_the_other_database_and_back(house: Fixture) {
     let token = fill(&house).await;
     let first = exported(&house.store).await;
     assert!(!String::from_utf8_lossy(&first).contains("PRIVATE KEY"), "keys stay sealed");
@@ -100,7 +100,7 @@ async fn everything_moves_to_the_other_database_and_back(house: House) {
     assert_eq!(rows(&first), rows(&exported(&again).await));
 }
 
-async fn only_an_empty_store_takes_a_backup(house: House) {
+async fn only_an_empty_store_takes_a_backup(house: Fixture) {
     fill(&house).await;
     let before = exported(&house.store).await;
     let error = house.store.restore(&Backup::from_json(&before).unwrap()).await.unwrap_err();
@@ -110,7 +110,7 @@ async fn only_an_empty_store_takes_a_backup(house: House) {
     assert_eq!(rows(&before), rows(&exported(&house.store).await));
 }
 
-async fn a_backup_is_checked_before_anything_is_written(house: House) {
+async fn a_backup_is_checked_before_anything_is_written(house: Fixture) {
     fill(&house).await;
     let good: Value = serde_json::from_slice(&exported(&house.store).await).unwrap();
     let (other, _) = other_kind(&house).await;
@@ -121,7 +121,7 @@ async fn a_backup_is_checked_before_anything_is_written(house: House) {
         let result = match Backup::from_json(&serde_json::to_vec(&changed).unwrap()) {
             Ok(backup) => {
                 assert!(matches!(other.restore(&backup).await, Err(BackupError::Altered)), "the change is not noticed");
-                other.restore(&backup.authenticated_by(&keys).unwrap()).await
+                other.restore(&backup.reauthenticate(&keys).unwrap()).await
             }
             Err(error) => Err(error),
         };
@@ -154,7 +154,7 @@ async fn a_backup_is_checked_before_anything_is_written(house: House) {
 }
 
 /// Who can write to a backup, and has no master key, cannot have a token or another server come back with it.
-async fn a_changed_backup_is_refused(house: House) {
+async fn a_changed_backup_is_refused(house: Fixture) {
     fill(&house).await;
     let good: Value = serde_json::from_slice(&exported(&house.store).await).unwrap();
     let (other, _) = other_kind(&house).await;
@@ -180,13 +180,13 @@ async fn a_changed_backup_is_refused(house: House) {
         restored(&|export| export["authentication"]["tag"] = json!("AAAA")).await,
         Err(BackupError::Altered)
     ));
-    let foreign = Backup::from_json(&serde_json::to_vec(&good).unwrap()).unwrap().authenticated_by(&keys).unwrap();
+    let foreign = Backup::from_json(&serde_json::to_vec(&good).unwrap()).unwrap().reauthenticate(&keys).unwrap();
     assert!(matches!(other.restore(&foreign).await, Err(BackupError::Sealed(_))));
     assert_eq!(other.contents().await.unwrap(), BackupContents::default());
     restored(&|_| {}).await.unwrap();
 }
 
-async fn columns_of_other_versions_are_carried_or_take_their_defaults(house: House) {
+async fn columns_of_other_versions_are_carried_or_take_their_defaults(house: Fixture) {
     const LATER: &str = "ALTER TABLE providers ADD COLUMN later SMALLINT NOT NULL DEFAULT 7";
     const LATER_TEXT: &str = "ALTER TABLE auto_certificates ADD COLUMN later_text TEXT";
     const LOOK: &str = "SELECT id FROM providers WHERE later = 7";
@@ -195,13 +195,13 @@ async fn columns_of_other_versions_are_carried_or_take_their_defaults(house: Hou
     let (other, raw) = other_kind(&house).await;
     for statement in [LATER, LATER_TEXT] {
         sqlx::query(statement).execute(&raw).await.unwrap();
-        house.tamper(statement).await;
+        house.execute_sql(statement).await;
     }
     other.restore(&Backup::from_json(&older).unwrap()).await.unwrap();
     assert_eq!(sqlx::query(LOOK).fetch_all(&raw).await.unwrap().len(), 1);
 
-    house.tamper("UPDATE providers SET later = 8").await;
-    house.tamper("UPDATE auto_certificates SET later_text = 'kept'").await;
+    house.execute_sql("UPDATE providers SET later = 8").await;
+    house.execute_sql("UPDATE auto_certificates SET later_text = 'kept'").await;
     let newer = exported(&house.store).await;
     for table in ["tokens", "certificates", "auto_certificates", "providers"] {
         let delete = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
@@ -214,7 +214,7 @@ async fn columns_of_other_versions_are_carried_or_take_their_defaults(house: Hou
     assert_eq!(kept.fetch_all(&raw).await.unwrap().len(), 1);
 }
 
-async fn what_is_deleted_or_under_way_stays_behind(house: House) {
+async fn what_is_deleted_or_under_way_stays_behind(house: Fixture) {
     let claim = house.claimed().await;
     house.store.begin_attempt(&claim.lease, &house.attempt(&claim)).await.unwrap();
     let provider = claim.auto_certificate.provider;
@@ -222,7 +222,7 @@ async fn what_is_deleted_or_under_way_stays_behind(house: House) {
     assert!(house.store.delete_auto_certificate(deleted.id).await.unwrap());
     let backup = house.store.export().await.unwrap();
     assert_eq!(backup.contents().auto_certificates, 1);
-    assert_eq!((backup.left_out().open_attempts, backup.left_out().challenge_records), (1, 0));
+    assert_eq!((backup.omitted_work().open_attempts, backup.omitted_work().challenge_records), (1, 0));
     let (other, _) = other_kind(&house).await;
     other.restore(&backup).await.unwrap();
     let due = claim_due(&other, house.now(), 10).await;

@@ -1,12 +1,12 @@
 //! Certificates, uploaded and issued.
 
-use autocertd::domain::certificate::Origin;
+use autocertd::domain::certificate::CertificateOrigin;
 use autocertd::domain::moment::Moment;
 use autocertd::store::{Page, StoreError};
 use secrecy::ExposeSecret;
 use time::Duration;
 
-use crate::house::{ALL, House, actor, name, new_certificate, on_both};
+use crate::fixture::{ALL, Fixture, actor, name, new_certificate, on_both};
 
 on_both! {
     an_upload_reads_back_as_it_was_given
@@ -17,12 +17,12 @@ on_both! {
     a_listing_of_many_gives_its_last_page
 }
 
-async fn an_upload_reads_back_as_it_was_given(house: House) {
+async fn an_upload_reads_back_as_it_was_given(house: Fixture) {
     let new = new_certificate("mine", Some("My Own CA"), house.now(), Duration::days(90));
     let uploaded = house.store.upload_certificate(&new, &actor()).await.unwrap();
     let read = house.store.certificate(uploaded.id).await.unwrap().unwrap();
     assert_eq!((&read.certificate, &read.chain, &read.leaf), (&new.certificate, &new.chain, &new.leaf));
-    assert_eq!((read.origin, read.common_name.as_str()), (Origin::Uploaded, "My Own CA"));
+    assert_eq!((read.origin, read.common_name.as_str()), (CertificateOrigin::Uploaded, "My Own CA"));
     assert_eq!((read.audit.created, read.audit.created_by), (house.now(), actor()));
     let key = house.store.certificate_private_key(uploaded.id).await.unwrap().unwrap();
     assert_eq!(key.expose_secret(), new.private_key.expose_secret());
@@ -37,34 +37,38 @@ async fn an_upload_reads_back_as_it_was_given(house: House) {
     assert!(house.store.rename_certificate(uploaded.id, &name("x"), &actor()).await.unwrap().is_none());
 }
 
-async fn what_is_issued_points_to_the_newest(house: House) {
+async fn what_is_issued_points_to_the_newest(house: Fixture) {
     let provider = house.provider().await;
     let id = house.auto_certificate(provider.id, "Bücher.example.com").await.id;
     let older = house.issue(id, Duration::days(90)).await;
     house.turn(Duration::days(60));
     let newer = house.issue(id, Duration::days(90)).await;
-    assert!(house.store.due(house.now()).await.unwrap().is_empty());
+    assert!(house.store.due_auto_certificates(house.now()).await.unwrap().is_empty());
 
     let superseded = house.store.certificate(older).await.unwrap().unwrap();
-    assert_eq!(superseded.origin, Origin::Issued { auto_certificate: id, newest: newer });
+    assert_eq!(superseded.origin, CertificateOrigin::Issued { auto_certificate: id, newest: newer });
     assert_eq!(superseded.common_name, "Bücher.example.com");
     assert_eq!(superseded.audit.created_by.name, "autocertd");
     assert_eq!(house.reload(id).await.standing.newest.unwrap().id, newer);
 
     assert!(house.store.delete_certificate(newer).await.unwrap());
     let left = house.store.certificate(older).await.unwrap().unwrap();
-    assert_eq!(left.origin, Origin::Issued { auto_certificate: id, newest: older });
+    assert_eq!(left.origin, CertificateOrigin::Issued { auto_certificate: id, newest: older });
     let newest = house.reload(id).await.standing.newest.unwrap();
     assert_eq!((newest.id, newest.not_after), (older, left.leaf.not_after));
-    assert_eq!(house.store.due(house.now()).await.unwrap(), [id], "an older one serves now: look again");
+    assert_eq!(
+        house.store.due_auto_certificates(house.now()).await.unwrap(),
+        [id],
+        "an older one serves now: look again"
+    );
 
     assert!(house.store.delete_certificate(older).await.unwrap());
     let standing = house.reload(id).await.standing;
     assert_eq!((standing.newest, standing.last_issued), (None, Some(house.now())));
-    assert_eq!(house.store.due(house.now()).await.unwrap(), [id]);
+    assert_eq!(house.store.due_auto_certificates(house.now()).await.unwrap(), [id]);
 }
 
-async fn filters_narrow_the_listing(house: House) {
+async fn filters_narrow_the_listing(house: Fixture) {
     let provider = house.provider().await;
     let id = house.auto_certificate(provider.id, "www.example.com").await.id;
     let upload = new_certificate("up", Some("WWW.example.com"), house.now(), Duration::days(9));
@@ -87,10 +91,10 @@ async fn filters_narrow_the_listing(house: House) {
         assert_eq!(found, expected, "{common_name:?} {auto_certificate:?}");
     }
     let page = house.store.certificates(Page { offset: 1, limit: 1 }, None, None).await.unwrap();
-    assert_eq!((page.items[0].id, page.more), (issued, true));
+    assert_eq!((page.items[0].id, page.has_more), (issued, true));
 }
 
-async fn only_what_was_issued_is_removed_after_its_time(house: House) {
+async fn only_what_was_issued_is_removed_after_its_time(house: Fixture) {
     let provider = house.provider().await;
     let (kept, gone) = (
         house.auto_certificate(provider.id, "kept.example.com").await.id,
@@ -101,7 +105,7 @@ async fn only_what_was_issued_is_removed_after_its_time(house: House) {
     let (issued, orphan) = (house.issue(kept, Duration::days(10)).await, house.issue(gone, Duration::days(10)).await);
     house.store.delete_auto_certificate(gone).await.unwrap();
     let claim = house.claim(gone).await;
-    house.store.purge(&claim.lease).await.unwrap();
+    house.store.purge_auto_certificate(&claim.lease).await.unwrap();
 
     let newest = house.issue(kept, Duration::days(10)).await;
 
@@ -118,10 +122,10 @@ async fn only_what_was_issued_is_removed_after_its_time(house: House) {
     }
 }
 
-async fn a_damaged_certificate_is_named(house: House) {
+async fn a_damaged_certificate_is_named(house: Fixture) {
     let new = new_certificate("mine", None, house.now(), Duration::days(90));
     let id = house.store.upload_certificate(&new, &actor()).await.unwrap().id;
-    house.tamper("UPDATE certificates SET certificate = 'no certificate'").await;
+    house.execute_sql("UPDATE certificates SET certificate = 'no certificate'").await;
     let sound = house.store.upload_certificate(&new, &actor()).await.unwrap().id;
     let listed = house.store.certificates(ALL, None, None).await.unwrap().items;
     assert_eq!(listed.iter().map(|one| one.id).collect::<Vec<_>>(), [sound], "one damaged row hides no other");
@@ -132,12 +136,12 @@ async fn a_damaged_certificate_is_named(house: House) {
 }
 
 /// 20,000 rows, written beside the store; that an index is used is seen by the plans in `src/store/tests.rs`.
-async fn a_listing_of_many_gives_its_last_page(house: House) {
+async fn a_listing_of_many_gives_its_last_page(house: Fixture) {
     let new = new_certificate("mine", None, house.now(), Duration::days(90));
     house.store.upload_certificate(&new, &actor()).await.unwrap();
     // Ids only have to sort and to read as UUIDs.
     let copied = house
-        .tamper(
+        .execute_sql(
             "INSERT INTO certificates (id, name, common_name, common_name_form, certificate, chain, private_key, \
              not_before, not_after, created_at, created_by, created_by_id, modified_at, modified_by, modified_by_id) \
              WITH RECURSIVE counter(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counter WHERE n < 20000) \
@@ -148,6 +152,6 @@ async fn a_listing_of_many_gives_its_last_page(house: House) {
         .await;
     assert_eq!(copied, 20_000);
     let page = house.store.certificates(Page { offset: 19_999, limit: 10 }, None, None).await.unwrap();
-    assert_eq!((page.items.len(), page.more), (2, false));
+    assert_eq!((page.items.len(), page.has_more), (2, false));
     assert_eq!(page.items[1].id.to_string(), "00000000-0000-4000-8000-000000030000");
 }

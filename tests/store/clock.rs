@@ -3,15 +3,17 @@
 use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::clock_evidence::{ClockReading, ClockRecord};
 use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::ledger::{RateLimitExemption, CaLimits, OrderFacts, RateLimit};
 use autocertd::domain::provider::AccountNote;
+use autocertd::domain::rate_limit_ledger::{CaLimits, OrderFacts, RateLimit, RateLimitExemption};
 use autocertd::domain::revocation::RevocationReason;
-use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::{OrderCharge, LedgerAccount, LeaseState, RevocationRequest, AssignmentTarget, RunOutcome, Undeclared};
+use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::store::{
+    AssignmentTarget, LeaseState, LedgerAccount, OrderCharge, RevocationRequestOutcome, RunOutcome, Undeclared,
+};
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use time::Duration;
 
-use crate::house::{House, new_provider, on_both};
+use crate::fixture::{Fixture, new_provider, on_both};
 
 on_both! {
     what_a_clock_ahead_wrote_is_mended
@@ -22,82 +24,89 @@ on_both! {
 
 const AHEAD: Duration = Duration::days(400);
 
-async fn number(house: &House, question: &'static str) -> Option<i64> {
+async fn number(house: &Fixture, question: &'static str) -> Option<i64> {
     sqlx::query(question).fetch_one(&house.raw).await.unwrap().get::<Option<i64>, _>(0)
 }
 
-fn booking() -> OrderCharge {
-    let server = ServerUrl::parse("https://ca.example/directory", PlainHttp::Refused).unwrap();
-    let limits = CaLimits { orders: RateLimit::new(2, Duration::HOUR), ..CaLimits::NONE };
+fn charge() -> OrderCharge {
+    let server = ServerUrl::parse("https://ca.example/directory", PlainHttpPolicy::Refused).unwrap();
+    let limits = CaLimits { orders_per_account: RateLimit::new(2, Duration::HOUR), ..CaLimits::NONE };
     let books = LedgerAccount { account: Some("https://ca.example/acct/1".to_owned()), server, limits };
-    OrderCharge { books, order: OrderFacts::new(&["www.example.com".parse().unwrap()], RateLimitExemption::None) }
+    OrderCharge {
+        account: books,
+        order: OrderFacts::new(&["www.example.com".parse().unwrap()], RateLimitExemption::None),
+    }
 }
 
-fn trouble(house: &House) -> FailureStreak {
+fn failure_streak(house: &Fixture) -> FailureStreak {
     FailureStreak::after(None, Failure::retry("no answer"), house.now(), None, 0.5)
 }
 
-async fn deliver_to_one_target(house: &House) {
+async fn deliver_to_one_target(house: &Fixture) {
     let key = "web".parse().unwrap();
-    let target = AssignmentTarget { key: &key, instance: "here", place: None, wants: &|_| true };
+    let target = AssignmentTarget { key: &key, instance: "here", place: None, accepts: &|_| true };
     house.store.sync_deliveries("here", &[target], Undeclared::Remove).await.unwrap();
 }
 
-async fn what_a_clock_ahead_wrote_is_mended(house: House) {
+async fn what_a_clock_ahead_wrote_is_mended(house: Fixture) {
     let provider = house.provider().await.id;
     let id = house.auto_certificate(provider, "www.example.com").await.id;
     let before = house.issue(id, Duration::days(900)).await;
     let right = house.now();
-    house.clock.set(AHEAD);
-    house.clock.set(Duration::MINUTE);
+    house.clock.step(AHEAD);
+    house.clock.step(Duration::MINUTE);
     deliver_to_one_target(&house).await;
     let during = house.issue(id, Duration::days(90)).await;
     let claim = house.claim(id).await;
     for _ in 0..2 {
-        house.store.take_order(&claim.lease, &booking()).await.unwrap().unwrap();
+        house.store.charge_order(&claim.lease, &charge()).await.unwrap().unwrap();
     }
-    assert!(house.store.take_order(&claim.lease, &booking()).await.unwrap().is_err());
-    house.store.record_trouble(&claim.lease, &trouble(&house)).await.unwrap();
-    house.store.release(&claim.lease, house.now() + Duration::HOUR, RunOutcome::Finished).await.unwrap();
+    assert!(house.store.charge_order(&claim.lease, &charge()).await.unwrap().is_err());
+    house.store.record_failure_streak(&claim.lease, &failure_streak(&house)).await.unwrap();
+    house
+        .store
+        .release_auto_certificate(&claim.lease, house.now() + Duration::HOUR, RunOutcome::Finished)
+        .await
+        .unwrap();
     let disposition = Disposition::ProviderDown { not_before: Some(house.now() + Duration::HOUR) };
     let failure = Failure { disposition, message: "HTTP 503".into() };
-    house.store.provider_failed(provider, Some(id), &failure, 0.5).await.unwrap();
+    house.store.record_provider_failure(provider, Some(id), &failure, 0.5).await.unwrap();
     let lease = house.store.claim_provider(provider).await.unwrap().unwrap();
     let note = AccountNote::Lost { account: "https://ca.example/acct/1".to_owned(), at: house.now() };
-    house.store.note_account(&lease, Some(&note)).await.unwrap();
-    house.store.record_provider_trouble(&lease, &trouble(&house)).await.unwrap();
+    house.store.store_account_note(&lease, Some(&note)).await.unwrap();
+    house.store.record_account_failure_streak(&lease, &failure_streak(&house)).await.unwrap();
     house.store.release_provider(&lease).await.unwrap();
-    let RevocationRequest::Wished(_) =
+    let RevocationRequestOutcome::Stored(_) =
         house.store.request_revocation(before, RevocationReason::Superseded).await.unwrap()
     else {
         panic!("it is not revoked yet")
     };
-    house.store.put_rehearsal_off(id, house.now() + Duration::DAY).await.unwrap();
+    house.store.postpone_preflight(id, house.now() + Duration::DAY).await.unwrap();
     let web = "web".parse().unwrap();
     let [delivery] = house.store.claim_due_deliveries(&web, "here", house.now(), 9).await.unwrap().try_into().unwrap();
-    house.store.record_delivery_trouble(&delivery.lease, Some(&trouble(&house))).await.unwrap();
+    house.store.record_delivery_failure_streak(&delivery.lease, Some(&failure_streak(&house))).await.unwrap();
     house.store.release_delivery(&delivery.lease, house.now() + Duration::HOUR).await.unwrap();
 
-    house.clock.set(-AHEAD);
+    house.clock.step(-AHEAD);
     let now = house.now();
-    assert!(house.store.mend_looks(now, true).await.unwrap() > 0);
-    assert!(house.store.forget_what_lies_ahead(now, AHEAD).await.unwrap() > 0);
+    assert!(house.store.repair_next_checks(now, true).await.unwrap() > 0);
+    assert!(house.store.repair_after_clock_ahead(now, AHEAD).await.unwrap() > 0);
 
     let standing = house.reload(id).await.standing;
     assert_eq!(standing.newest.unwrap().id, during, "what is newer stays newer, and nothing is deleted");
     assert!(house.store.certificate_private_key(during).await.unwrap().is_some());
     assert!(standing.last_issued.unwrap() <= now && standing.last_issued.unwrap() > right);
-    assert_eq!((standing.trouble, standing.hold), (None, None));
-    assert_eq!(house.store.due(now).await.unwrap(), [id]);
+    assert_eq!((standing.failure_streak, standing.deferral), (None, None));
+    assert_eq!(house.store.due_auto_certificates(now).await.unwrap(), [id]);
     let mended = house.store.provider(provider).await.unwrap().unwrap();
-    assert_eq!((mended.trouble, mended.down_since), (None, None));
-    assert_eq!(house.store.turnstile(provider).await.unwrap().breaker, None);
+    assert_eq!((mended.failure_streak, mended.down_since), (None, None));
+    assert_eq!(house.store.provider_load(provider).await.unwrap().breaker, None);
     assert!(matches!(mended.account_note, Some(AccountNote::Lost { at, .. }) if at == now), "the fact stays");
-    assert!(house.store.earliest_provider_look().await.unwrap().unwrap() <= now);
+    assert!(house.store.earliest_provider_check().await.unwrap().unwrap() <= now);
     let revoked = house.store.certificate(before).await.unwrap().unwrap().revocation.unwrap();
-    assert!(revoked.requested <= now && revoked.done.is_none());
+    assert!(revoked.requested_at <= now && revoked.done_at.is_none());
     assert_eq!(house.store.claim_due_revocations(now, 9).await.unwrap().len(), 1);
-    assert!(house.store.earliest_rehearsal_look().await.unwrap().unwrap() <= now);
+    assert!(house.store.earliest_preflight_check().await.unwrap().unwrap() <= now);
     assert_eq!(house.store.claim_due_deliveries(&web, "here", now, 9).await.unwrap().len(), 1);
     for question in [
         "SELECT MAX(created_at) FROM certificates",
@@ -109,31 +118,31 @@ async fn what_a_clock_ahead_wrote_is_mended(house: House) {
     }
     // The orders count, and no longer than they would have: the next is due within the hour.
     let full = house.claim(id).await;
-    let full = house.store.take_order(&full.lease, &booking()).await.unwrap().unwrap_err();
+    let full = house.store.charge_order(&full.lease, &charge()).await.unwrap().unwrap_err();
     assert!(full.until <= now + Duration::HOUR, "{full:?}");
-    assert_eq!(house.store.forget_what_lies_ahead(now, AHEAD).await.unwrap(), 0, "done again it changes nothing");
+    assert_eq!(house.store.repair_after_clock_ahead(now, AHEAD).await.unwrap(), 0, "done again it changes nothing");
 }
 
-async fn what_was_right_stays_as_it_is(house: House) {
+async fn what_was_right_stays_as_it_is(house: Fixture) {
     let provider = house.provider().await.id;
     let id = house.auto_certificate(provider, "www.example.com").await.id;
     deliver_to_one_target(&house).await;
     house.issue(id, Duration::days(90)).await;
     let claim = house.claim(id).await;
-    house.store.take_order(&claim.lease, &booking()).await.unwrap().unwrap();
-    house.store.record_trouble(&claim.lease, &trouble(&house)).await.unwrap();
+    house.store.charge_order(&claim.lease, &charge()).await.unwrap().unwrap();
+    house.store.record_failure_streak(&claim.lease, &failure_streak(&house)).await.unwrap();
     let failure = Failure { disposition: Disposition::ProviderDown { not_before: None }, message: "HTTP 503".into() };
-    house.store.provider_failed(provider, None, &failure, 0.5).await.unwrap();
-    house.store.put_rehearsal_off(id, house.now()).await.unwrap();
-    house.clock.set(Duration::MINUTE);
+    house.store.record_provider_failure(provider, None, &failure, 0.5).await.unwrap();
+    house.store.postpone_preflight(id, house.now()).await.unwrap();
+    house.clock.step(Duration::MINUTE);
     let tables = ["auto_certificates", "providers", "certificates", "deliveries", "ledger", "challenge_records"];
     let before = everything(&house, &tables).await;
-    assert_eq!(house.store.forget_what_lies_ahead(house.now(), AHEAD).await.unwrap(), 0);
+    assert_eq!(house.store.repair_after_clock_ahead(house.now(), AHEAD).await.unwrap(), 0);
     assert_eq!(everything(&house, &tables).await, before);
 }
 
 /// All rows of these tables as text, in the order of their ids.
-async fn everything(house: &House, tables: &[&str]) -> Vec<String> {
+async fn everything(house: &Fixture, tables: &[&str]) -> Vec<String> {
     let mut all = Vec::new();
     for table in tables {
         let question = if house.is_sqlite() {
@@ -151,36 +160,44 @@ async fn everything(house: &House, tables: &[&str]) -> Vec<String> {
     all
 }
 
-async fn another_instance_whose_clock_was_ahead_is_told_of_once(house: House) {
+async fn another_instance_whose_clock_was_ahead_is_told_of_once(house: Fixture) {
     let now = house.now();
-    let record =
-        |latest| ClockRecord { readings: vec![ClockReading { running: Duration::HOUR, shown: latest }], latest };
-    house.store.keep_clock_record("there", &record(now + AHEAD)).await.unwrap();
-    house.store.keep_clock_record("elsewhere", &record(now + Duration::minutes(40))).await.unwrap();
-    house.store.keep_clock_record("here", &record(now + AHEAD)).await.unwrap();
+    let record = |latest| ClockRecord {
+        readings: vec![ClockReading { uptime: Duration::HOUR, shown: latest }],
+        latest_moment: latest,
+    };
+    house.store.store_clock_record("there", &record(now + AHEAD)).await.unwrap();
+    house.store.store_clock_record("elsewhere", &record(now + Duration::minutes(40))).await.unwrap();
+    house.store.store_clock_record("here", &record(now + AHEAD)).await.unwrap();
     let kept = house.store.clock_record("there").await.unwrap().unwrap();
-    assert_eq!((kept.latest, kept.readings.len()), (now + AHEAD, 1));
+    assert_eq!((kept.latest_moment, kept.readings.len()), (now + AHEAD, 1));
     assert_eq!(house.store.acknowledge_clock_ahead("here", now).await.unwrap(), None, "it mends that by itself");
 
-    house.tamper("UPDATE clock_records SET written_at = written_at - 7200000000").await;
+    house.execute_sql("UPDATE clock_records SET written_at = written_at - 7200000000").await;
     assert_eq!(
         house.store.acknowledge_clock_ahead("here", now).await.unwrap(),
         Some(AHEAD),
         "it is heard of no longer"
     );
     assert_eq!(house.store.acknowledge_clock_ahead("here", now).await.unwrap(), None, "once");
-    assert_eq!(house.store.clock_record("here").await.unwrap().unwrap().latest, now + AHEAD, "one's own is left alone");
+    assert_eq!(
+        house.store.clock_record("here").await.unwrap().unwrap().latest_moment,
+        now + AHEAD,
+        "one's own is left alone"
+    );
 
-    house.tamper("UPDATE clock_records SET written_at = written_at - 2592000000000 WHERE instance = 'there'").await;
-    house.store.keep_clock_record("here", &record(now)).await.unwrap();
+    house
+        .execute_sql("UPDATE clock_records SET written_at = written_at - 2592000000000 WHERE instance = 'there'")
+        .await;
+    house.store.store_clock_record("here", &record(now)).await.unwrap();
     assert!(house.store.clock_record("there").await.unwrap().is_none(), "after a month it is forgotten");
     assert!(house.store.clock_record("elsewhere").await.unwrap().is_some());
-    house.tamper("UPDATE clock_records SET readings = 'damaged'").await;
+    house.execute_sql("UPDATE clock_records SET readings = 'damaged'").await;
     assert!(house.store.clock_record("here").await.unwrap().unwrap().readings.is_empty());
 }
 
-async fn own_leases_run_anew(house: House) {
-    let provider = house.store.create_provider(&new_provider("a CA"), &crate::house::actor()).await.unwrap().id;
+async fn own_leases_run_anew(house: Fixture) {
+    let provider = house.store.create_provider(&new_provider("a CA"), &crate::fixture::actor()).await.unwrap().id;
     let own = house.auto_certificate(provider, "own.example.com").await.id;
     let others = house.auto_certificate(provider, "others.example.com").await.id;
     deliver_to_one_target(&house).await;

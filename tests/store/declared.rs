@@ -2,21 +2,21 @@
 
 use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::declared::{
-    Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference,
+    DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
 };
 use autocertd::domain::disposition::{Disposition, Failure};
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
 use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::mac_key::MacKey;
-use autocertd::domain::plan::{RenewalAction, RenewalReason, plan};
+use autocertd::domain::plan::{RenewalAction, RenewalReason, plan_renewal};
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding};
 use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttp, ServerUrl};
-use autocertd::store::{CreationOutcome, DeletionOutcome, LeaseState, IntendedRecord, StoreError};
+use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::store::{CreationOutcome, DeletionOutcome, IntendedRecord, LeaseState, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
-use crate::house::{ALL, EAB_SECRET, House, actor, claim_due, name, new_auto_certificate, new_provider, on_both};
+use crate::fixture::{ALL, EAB_SECRET, Fixture, actor, claim_due, name, new_auto_certificate, new_provider, on_both};
 
 on_both! {
     what_is_declared_is_made_once_and_what_is_aligned_wakes_nobody
@@ -48,7 +48,7 @@ fn provider(text: &str) -> DeclaredProvider {
     DeclaredProvider { key: key(text), provider: new_provider(text), fallbacks: Vec::new(), staging: None }
 }
 
-fn wish(text: &str, provider: ProviderReference) -> DeclaredAutoCertificate {
+fn declared_auto_certificate(text: &str, provider: ProviderReference) -> DeclaredAutoCertificate {
     DeclaredAutoCertificate {
         key: key(text),
         name: name(text),
@@ -61,9 +61,9 @@ fn wish(text: &str, provider: ProviderReference) -> DeclaredAutoCertificate {
 }
 
 /// `le`, and `www` that uses it.
-fn usual() -> Declared {
-    let www = wish("www", ProviderReference::Key(key("le")));
-    Declared {
+fn usual() -> DeclaredResources {
+    let www = declared_auto_certificate("www", ProviderReference::Key(key("le")));
+    DeclaredResources {
         instance: "here".to_owned(),
         prune: false,
         complete: true,
@@ -72,12 +72,12 @@ fn usual() -> Declared {
     }
 }
 
-fn nothing() -> Declared {
-    Declared { providers: Vec::new(), auto_certificates: Vec::new(), ..usual() }
+fn nothing() -> DeclaredResources {
+    DeclaredResources { providers: Vec::new(), auto_certificates: Vec::new(), ..usual() }
 }
 
 /// Brings it into the store; says how many changes that took. Done again, it takes none.
-async fn reconcile(house: &House, declared: &Declared) -> usize {
+async fn reconcile(house: &Fixture, declared: &DeclaredResources) -> usize {
     let count = house.store.reconcile(declared).await.unwrap().words().count();
     let again: Vec<String> = house.store.reconcile(declared).await.unwrap().words().collect();
     assert!(again.is_empty(), "{again:?}");
@@ -85,7 +85,7 @@ async fn reconcile(house: &House, declared: &Declared) -> usize {
 }
 
 /// A house in which `le` and `www` are declared.
-async fn declared(house: &House) -> (ProviderId, AutoCertificateId) {
+async fn declared(house: &Fixture) -> (ProviderId, AutoCertificateId) {
     assert_eq!(reconcile(house, &usual()).await, 2);
     let providers = house.store.providers(ALL).await.unwrap().items;
     let wishes = house.store.auto_certificates(ALL, None).await.unwrap().items;
@@ -93,19 +93,19 @@ async fn declared(house: &House) -> (ProviderId, AutoCertificateId) {
     (providers[0].id, wishes[0].id)
 }
 
-async fn register(house: &House, id: ProviderId) {
+async fn register(house: &Fixture, id: ProviderId) {
     let lease = house.store.claim_provider(id).await.unwrap().unwrap();
     house.store.store_account(&lease, "https://ca.example/acct/1", &SecretString::from("k")).await.unwrap();
     house.store.release_provider(&lease).await.unwrap();
 }
 
-fn with_email(email: &str) -> Declared {
+fn with_email(email: &str) -> DeclaredResources {
     let mut declared = usual();
     declared.providers[0].provider.email = email.parse().unwrap();
     declared
 }
 
-async fn what_is_declared_is_made_once_and_what_is_aligned_wakes_nobody(house: House) {
+async fn what_is_declared_is_made_once_and_what_is_aligned_wakes_nobody(house: Fixture) {
     let (provider, id) = declared(&house).await;
     let made = house.reload(id).await;
     assert_eq!((made.name.as_str(), made.provider, made.key_algorithm), ("www", provider, KeyAlgorithm::Secp256r1));
@@ -113,14 +113,14 @@ async fn what_is_declared_is_made_once_and_what_is_aligned_wakes_nobody(house: H
     assert!(!made.standing.intent_changed);
     let account = house.store.account(provider).await.unwrap().unwrap();
     assert_eq!(account.external_account.unwrap().key_secret.expose_secret(), EAB_SECRET);
-    assert_eq!(house.store.due(house.now()).await.unwrap(), [id]);
+    assert_eq!(house.store.due_auto_certificates(house.now()).await.unwrap(), [id]);
 
     register(&house, provider).await;
     house.issue(id, Duration::days(90)).await;
     house.turn(Duration::hours(2));
     assert_eq!(reconcile(&house, &usual()).await, 0);
-    assert!(house.store.due(house.now()).await.unwrap().is_empty());
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+    assert!(house.store.due_auto_certificates(house.now()).await.unwrap().is_empty());
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), None);
 
     let mut renamed = usual();
     renamed.auto_certificates[0].name = name("the shop");
@@ -128,12 +128,12 @@ async fn what_is_declared_is_made_once_and_what_is_aligned_wakes_nobody(house: H
     assert_eq!(reconcile(&house, &renamed).await, 2);
     let by_now = house.reload(id).await;
     assert_eq!((by_now.name.as_str(), by_now.audit.modified), ("the shop", house.now()));
-    assert!(house.store.due(house.now()).await.unwrap().is_empty(), "another name is no other wish");
+    assert!(house.store.due_auto_certificates(house.now()).await.unwrap().is_empty(), "another name is no other wish");
     let provider = house.store.provider(provider).await.unwrap().unwrap();
     assert_eq!((provider.name.as_str(), provider.account_url.is_some()), ("the CA", true));
 }
 
-async fn names_that_the_api_gave_are_no_conflict(house: House) {
+async fn names_that_the_api_gave_are_no_conflict(house: Fixture) {
     let other = house.store.create_provider(&new_provider("le"), &actor()).await.unwrap();
     assert_eq!(reconcile(&house, &usual()).await, 2);
     let providers = house.store.providers(ALL).await.unwrap().items;
@@ -146,13 +146,13 @@ async fn names_that_the_api_gave_are_no_conflict(house: House) {
     assert_eq!((wishes[0].provider, wishes[0].standing.intent_changed), (other.id, true));
 }
 
-async fn a_changed_contact_is_due_where_there_is_an_account(house: House) {
+async fn a_changed_contact_is_due_where_there_is_an_account(house: Fixture) {
     let (provider, _) = declared(&house).await;
     assert_eq!(reconcile(&house, &with_email("first@example.com")).await, 1);
     assert!(!house.store.account(provider).await.unwrap().unwrap().contact_changed, "nobody knows the old one");
 
     register(&house, provider).await;
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), None);
     house.turn(Duration::hours(1));
     assert_eq!(reconcile(&house, &with_email("second@example.com")).await, 1);
     let account = house.store.account(provider).await.unwrap().unwrap();
@@ -162,19 +162,19 @@ async fn a_changed_contact_is_due_where_there_is_an_account(house: House) {
 
     let lease = house.store.claim_due_providers(house.now(), 5).await.unwrap().pop().expect("it is due");
     let trouble = FailureStreak::after(None, Failure::retry("the CA is down"), house.now(), None, 0.5);
-    house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
+    house.store.record_account_failure_streak(&lease, &trouble).await.unwrap();
     house.store.release_provider(&lease).await.unwrap();
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(trouble.next_try));
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), Some(trouble.next_try));
 
     let lease = house.store.claim_due_providers(trouble.next_try, 5).await.unwrap().pop().expect("it is due again");
-    house.store.contact_told(&lease).await.unwrap();
+    house.store.record_contact_updated(&lease).await.unwrap();
     house.store.release_provider(&lease).await.unwrap();
     assert!(!house.store.account(provider).await.unwrap().unwrap().contact_changed);
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
-    assert!(house.store.provider(provider).await.unwrap().unwrap().trouble.is_none());
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), None);
+    assert!(house.store.provider(provider).await.unwrap().unwrap().failure_streak.is_none());
 }
 
-async fn a_contact_that_changes_during_the_registration_is_told_after_it(house: House) {
+async fn a_contact_that_changes_during_the_registration_is_told_after_it(house: Fixture) {
     let (provider, _) = declared(&house).await;
     let stale = house.store.claim_provider(provider).await.unwrap().unwrap();
     let secret = SecretString::from("k");
@@ -188,10 +188,10 @@ async fn a_contact_that_changes_during_the_registration_is_told_after_it(house: 
     house.store.store_account(&lease, "https://ca.example/acct/1", &secret).await.unwrap();
     house.store.release_provider(&lease).await.unwrap();
     assert!(house.store.account(provider).await.unwrap().unwrap().contact_changed);
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), Some(house.now()));
 }
 
-async fn a_changed_server_forgets_the_account_and_ends_its_orders(house: House) {
+async fn a_changed_server_forgets_the_account_and_ends_its_orders(house: Fixture) {
     let (provider, id) = declared(&house).await;
     register(&house, provider).await;
     let other = house.auto_certificate(provider, "other.example.com").await.id;
@@ -200,23 +200,23 @@ async fn a_changed_server_forgets_the_account_and_ends_its_orders(house: House) 
 
     let mut elsewhere = usual();
     elsewhere.providers[0].provider.server =
-        ServerUrl::parse("https://other.example/directory", PlainHttp::Refused).unwrap();
+        ServerUrl::parse("https://other.example/directory", PlainHttpPolicy::Refused).unwrap();
     assert_eq!(reconcile(&house, &elsewhere).await, 1);
     let account = house.store.account(provider).await.unwrap().unwrap();
     assert!(account.registered.is_none() && account.pending.is_none() && !account.contact_changed);
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), Some(house.now()));
     assert!(house.store.open_attempt(id).await.unwrap().is_none());
     assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Lost);
     assert!(!house.reload(id).await.standing.intent_changed, "its certificate is still what is asked for");
-    assert_eq!(house.store.due(house.now()).await.unwrap(), [id]);
+    assert_eq!(house.store.due_auto_certificates(house.now()).await.unwrap(), [id]);
     assert_eq!(house.store.renew_lease(&idle.lease).await.unwrap(), LeaseState::Held, "it has no order there");
 }
 
-async fn a_changed_external_account_matters_for_the_next_registration_only(house: House) {
+async fn a_changed_external_account_matters_for_the_next_registration_only(house: Fixture) {
     let (provider, _) = declared(&house).await;
     let lease = house.store.claim_provider(provider).await.unwrap().unwrap();
     let refused = FailureStreak::after(None, Failure::operator("EAB refused"), house.now(), None, 0.5);
-    house.store.record_provider_trouble(&lease, &refused).await.unwrap();
+    house.store.record_account_failure_streak(&lease, &refused).await.unwrap();
     house.store.release_provider(&lease).await.unwrap();
     let bound = |key_secret: &str| {
         let mut declared = usual();
@@ -226,18 +226,18 @@ async fn a_changed_external_account_matters_for_the_next_registration_only(house
         declared
     };
     assert_eq!(reconcile(&house, &bound("one")).await, 1);
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()), "worth another try at once");
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), Some(house.now()), "worth another try at once");
     let account = house.store.account(provider).await.unwrap().unwrap();
     let binding = account.external_account.unwrap();
     assert_eq!((binding.key_id.as_str(), binding.key_secret.expose_secret()), ("kid-2", "one"));
 
     register(&house, provider).await;
     assert_eq!(reconcile(&house, &bound("two")).await, 1);
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), None);
     assert!(house.store.account(provider).await.unwrap().unwrap().registered.is_some());
 }
 
-async fn a_changed_intent_ends_the_open_attempt_and_fences_its_holder_off(house: House) {
+async fn a_changed_intent_ends_the_open_attempt_and_fences_its_holder_off(house: Fixture) {
     let (_, id) = declared(&house).await;
     let issued = house.issue(id, Duration::days(90)).await;
     let claim = house.claim(id).await;
@@ -250,31 +250,35 @@ async fn a_changed_intent_ends_the_open_attempt_and_fences_its_holder_off(house:
         name: "_acme-challenge.www.example.com",
         content: "proof",
     };
-    house.store.intend_records(&claim.lease, &[record]).await.unwrap();
+    house.store.journal_records(&claim.lease, &[record]).await.unwrap();
     let trouble = FailureStreak::after(None, Failure::operator("CAA forbids"), house.now(), None, 0.5);
-    house.store.record_trouble(&claim.lease, &trouble).await.unwrap();
+    house.store.record_failure_streak(&claim.lease, &trouble).await.unwrap();
 
     let mut changed = usual();
     changed.auto_certificates[0].common_name = "new.example.com".parse().unwrap();
     house.turn(Duration::minutes(1));
     assert_eq!(reconcile(&house, &changed).await, 1);
     assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Lost);
-    let late = house.store.advance(&claim.lease, attempt.id, &attempt.stage).await;
+    let late = house.store.store_stage(&claim.lease, attempt.id, &attempt.stage).await;
     assert!(matches!(late, Err(StoreError::LostLease)), "{late:?}");
 
     let standing = house.reload(id).await.standing;
-    assert!(standing.intent_changed && standing.open_attempt.is_none() && standing.trouble.is_none());
+    assert!(standing.intent_changed && standing.open_attempt.is_none() && standing.failure_streak.is_none());
     assert_eq!(standing.newest.unwrap().id, issued);
     assert_eq!(standing.clean_up_at, Some(house.now()));
-    let next = plan(&standing, house.now());
-    assert_eq!((next.action, next.reason), (RenewalAction::Start, RenewalReason::IntentChanged), "an hour has not passed");
+    let next = plan_renewal(&standing, house.now());
+    assert_eq!(
+        (next.action, next.reason),
+        (RenewalAction::Start, RenewalReason::IntentChanged),
+        "an hour has not passed"
+    );
     let claim = claim_due(&house.store, house.now(), 5).await.pop().expect("it is due and free");
     assert_eq!(claim.auto_certificate.names_to_order()[0].to_string(), "new.example.com");
     let found = house.store.auto_certificates(ALL, Some("new.example.com")).await.unwrap().items;
     assert_eq!(found.iter().map(|found| found.id).collect::<Vec<_>>(), [id]);
 }
 
-async fn the_new_certificate_fulfils_the_changed_intent(house: House) {
+async fn the_new_certificate_fulfils_the_changed_intent(house: Fixture) {
     let (_, id) = declared(&house).await;
     house.issue(id, Duration::days(90)).await;
     let mut changed = usual();
@@ -286,7 +290,7 @@ async fn the_new_certificate_fulfils_the_changed_intent(house: House) {
     assert_eq!((standing.intent_changed, standing.newest.unwrap().id), (false, issued));
 }
 
-async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) {
+async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: Fixture) {
     let (provider, id) = declared(&house).await;
     register(&house, provider).await;
     house.issue(id, Duration::days(90)).await;
@@ -301,10 +305,10 @@ async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) 
     let named: Vec<_> = kept.fallbacks.iter().map(|id| all.iter().find(|other| other.id == *id).unwrap()).collect();
     assert_eq!(named.iter().map(|other| other.name.as_str()).collect::<Vec<_>>(), ["second", "third"]);
     for fallback in &kept.fallbacks {
-        let found = house.store.providers_that_fall_back_on(*fallback).await.unwrap();
+        let found = house.store.providers_with_fallback(*fallback).await.unwrap();
         assert_eq!(found, [(provider, name("le"))]);
     }
-    assert!(house.store.providers_that_fall_back_on(provider).await.unwrap().is_empty());
+    assert!(house.store.providers_with_fallback(provider).await.unwrap().is_empty());
     assert_eq!(kept.profile, more.providers[0].provider.profile);
     assert!(kept.account_url.is_some() && kept.down_since.is_none());
     assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Held, "nobody is disturbed");
@@ -312,14 +316,14 @@ async fn fallbacks_and_the_profile_of_a_provider_change_rows_only(house: House) 
 
     let down = Disposition::ProviderDown { not_before: Some(house.now() + Duration::HOUR) };
     let failure = Failure { disposition: down, message: "HTTP 503".into() };
-    house.store.provider_failed(provider, None, &failure, 0.5).await.unwrap();
+    house.store.record_provider_failure(provider, None, &failure, 0.5).await.unwrap();
     let down = house.store.provider(provider).await.unwrap().unwrap();
     assert_eq!(down.down_since, Some(house.now()));
     assert_eq!(reconcile(&house, &usual()).await, 3, "the others are declared no longer");
     assert!(house.store.provider(provider).await.unwrap().unwrap().fallbacks.is_empty());
 }
 
-async fn the_profile_of_an_auto_certificate_is_an_intent(house: House) {
+async fn the_profile_of_an_auto_certificate_is_an_intent(house: Fixture) {
     let (_, id) = declared(&house).await;
     house.issue(id, Duration::days(90)).await;
     let mut changed = usual();
@@ -333,7 +337,7 @@ async fn the_profile_of_an_auto_certificate_is_an_intent(house: House) {
     assert_eq!(begun.profile, kept.profile);
 }
 
-async fn what_is_declared_is_not_changed_otherwise_until_it_no_longer_is(house: House) {
+async fn what_is_declared_is_not_changed_otherwise_until_it_no_longer_is(house: Fixture) {
     let (provider, id) = declared(&house).await;
     let by = actor();
     let (other, x) = (name("other"), &house.store);
@@ -360,7 +364,7 @@ async fn what_is_declared_is_not_changed_otherwise_until_it_no_longer_is(house: 
     assert_ne!(house.store.auto_certificates(ALL, None).await.unwrap().items[0].id, id);
 }
 
-async fn declared_ones_do_not_count(house: House) {
+async fn declared_ones_do_not_count(house: Fixture) {
     let (provider, _) = declared(&house).await;
     let create = async |name: &str| {
         let new = new_auto_certificate(provider, name);
@@ -377,7 +381,7 @@ async fn declared_ones_do_not_count(house: House) {
     assert!(matches!(create("c.example.com").await, CreationOutcome::LimitReached), "declared no longer, it counts");
 }
 
-async fn prune_deletes_what_nothing_uses(house: House) {
+async fn prune_deletes_what_nothing_uses(house: Fixture) {
     let (provider, id) = declared(&house).await;
     let issued = house.issue(id, Duration::days(90)).await;
     let mut two = usual();
@@ -385,7 +389,7 @@ async fn prune_deletes_what_nothing_uses(house: House) {
     assert_eq!(reconcile(&house, &two).await, 1);
     let user = house.auto_certificate(provider, "user.example.com").await;
 
-    assert_eq!(reconcile(&house, &Declared { prune: true, ..nothing() }).await, 3);
+    assert_eq!(reconcile(&house, &DeclaredResources { prune: true, ..nothing() }).await, 3);
     assert!(house.store.auto_certificate(id).await.unwrap().is_none());
     assert!(house.store.certificate(issued).await.unwrap().is_some(), "its certificates stay");
     let left = house.store.providers(ALL).await.unwrap().items;
@@ -397,35 +401,36 @@ async fn prune_deletes_what_nothing_uses(house: House) {
     assert_eq!(reconcile(&house, &usual()).await, 2);
 }
 
-async fn instances_leave_each_other_alone_until_they_declare_the_same_key(house: House) {
+async fn instances_leave_each_other_alone_until_they_declare_the_same_key(house: Fixture) {
     let (_, id) = declared(&house).await;
-    let there = |declared: Declared| Declared { instance: "there".to_owned(), prune: true, ..declared };
+    let there =
+        |declared: DeclaredResources| DeclaredResources { instance: "there".to_owned(), prune: true, ..declared };
     assert_eq!(reconcile(&house, &there(nothing())).await, 0);
     house.turn(Duration::hours(1));
     assert_eq!(reconcile(&house, &there(usual())).await, 2);
     let taken = house.reload(id).await;
     assert_ne!(taken.audit.modified, house.now(), "nothing of it has changed");
-    assert_eq!(reconcile(&house, &Declared { prune: true, ..nothing() }).await, 0);
+    assert_eq!(reconcile(&house, &DeclaredResources { prune: true, ..nothing() }).await, 0);
     assert_eq!(reconcile(&house, &there(nothing())).await, 2);
     assert!(house.store.auto_certificate(id).await.unwrap().is_none());
 }
 
-async fn a_changed_declaration_has_a_deactivated_account_replaced(house: House) {
+async fn a_changed_declaration_has_a_deactivated_account_replaced(house: Fixture) {
     let (provider, _) = declared(&house).await;
     for email in ["new@example.com", "newer@example.com"] {
         let lease = house.store.claim_provider(provider).await.unwrap().unwrap();
         let note = AccountNote::Deactivated { account: "https://ca.example/acct/1".to_owned(), at: house.now() };
         house.store.forget_account(&lease, &note, None).await.unwrap();
         house.store.release_provider(&lease).await.unwrap();
-        assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+        assert_eq!(house.store.earliest_provider_check().await.unwrap(), None);
 
         assert_eq!(reconcile(&house, &with_email(email)).await, 1);
         assert_eq!(house.store.account(provider).await.unwrap().unwrap().note, None);
-        assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
+        assert_eq!(house.store.earliest_provider_check().await.unwrap(), Some(house.now()));
     }
 }
 
-async fn that_an_account_was_lost_outlives_a_changed_declaration(house: House) {
+async fn that_an_account_was_lost_outlives_a_changed_declaration(house: Fixture) {
     let (provider, _) = declared(&house).await;
     let lease = house.store.claim_provider(provider).await.unwrap().unwrap();
     let note = AccountNote::Lost { account: "https://ca.example/acct/1".to_owned(), at: house.now() };
@@ -437,7 +442,7 @@ async fn that_an_account_was_lost_outlives_a_changed_declaration(house: House) {
     assert_eq!(house.store.account(provider).await.unwrap().unwrap().note, Some(note));
 }
 
-async fn a_provider_is_found_by_its_key(house: House) {
+async fn a_provider_is_found_by_its_key(house: Fixture) {
     let mut declared = usual();
     let spare = DeclaredProvider {
         key: key("spare"),
@@ -451,10 +456,10 @@ async fn a_provider_is_found_by_its_key(house: House) {
     assert_eq!(found.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>(), ["another CA"]);
 }
 
-async fn an_unknown_provider_changes_nothing(house: House) {
+async fn an_unknown_provider_changes_nothing(house: Fixture) {
     let mut unknown = usual();
     let nobody = ProviderId::from(uuid::Uuid::nil());
-    unknown.auto_certificates.push(wish("lost", ProviderReference::Id(nobody)));
+    unknown.auto_certificates.push(declared_auto_certificate("lost", ProviderReference::Id(nobody)));
     let error = house.store.reconcile(&unknown).await.unwrap_err();
     assert!(matches!(error, StoreError::UnknownProvider { .. }), "{error:?}");
     assert!(error.to_string().contains("lost") && error.to_string().contains(&nobody.to_string()), "{error}");
@@ -463,23 +468,23 @@ async fn an_unknown_provider_changes_nothing(house: House) {
     assert!(house.store.providers(ALL).await.unwrap().items.is_empty());
 }
 
-async fn what_is_damaged_is_left_as_it_is_and_holds_up_no_other(house: House) {
-    let wishes = |first: &str| Declared {
+async fn what_is_damaged_is_left_as_it_is_and_holds_up_no_other(house: Fixture) {
+    let wishes = |first: &str| DeclaredResources {
         complete: true,
         providers: vec![provider("first"), provider("second")],
         auto_certificates: vec![
             DeclaredAutoCertificate {
                 common_name: first.parse().unwrap(),
-                ..wish("a", ProviderReference::Key(key("first")))
+                ..declared_auto_certificate("a", ProviderReference::Key(key("first")))
             },
-            wish("b", ProviderReference::Key(key("second"))),
+            declared_auto_certificate("b", ProviderReference::Key(key("second"))),
         ],
         instance: "here".to_owned(),
         prune: true,
     };
     house.store.reconcile(&wishes("www.example.com")).await.unwrap();
-    house.tamper("UPDATE providers SET email = 'nobody' WHERE declared_key = 'first'").await;
-    house.tamper("UPDATE auto_certificates SET key_algorithm = 'none' WHERE declared_key = 'b'").await;
+    house.execute_sql("UPDATE providers SET email = 'nobody' WHERE declared_key = 'first'").await;
+    house.execute_sql("UPDATE auto_certificates SET key_algorithm = 'none' WHERE declared_key = 'b'").await;
     let declared = wishes("other.example.com");
     let changes = house.store.reconcile(&declared).await.unwrap();
     assert_eq!((changes.providers.len(), changes.auto_certificates.len()), (0, 1), "{changes:?}");

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use autocertd::domain::hold::{Deferral, DeferralCause};
-use autocertd::domain::ledger::LimitKind;
+use autocertd::domain::deferral::{Deferral, DeferralCause};
+use autocertd::domain::rate_limit_ledger::LimitKind;
 use autocertd::runtime::clock::SystemClock;
-use autocertd::store::{FaultCause, KeyRing, AssignmentTarget, Store, StoreError, StoreSettings, StoreUrl, Undeclared};
+use autocertd::store::{AssignmentTarget, FaultCause, KeyRing, Store, StoreError, StoreSettings, StoreUrl, Undeclared};
 use autocertd_support::pgbouncer::Pgbouncer;
 use autocertd_support::stalling_proxy::StallingProxy;
 
-use crate::house::{ALL, House, actor, fresh_postgres, new_provider, randomness};
+use crate::fixture::{ALL, Fixture, actor, fresh_postgres, new_provider, randomness};
 
 /// The folder of the server's socket, and the name of the database.
 fn parts(url: &str) -> (&str, &str) {
@@ -37,13 +37,13 @@ fn cause(error: &StoreError) -> FaultCause {
 async fn a_server_that_vanishes_holds_up_nothing() {
     let url = fresh_postgres().await;
     let (socket_folder, database) = parts(&url);
-    let proxy = StallingProxy::before(Path::new(socket_folder).join(".s.PGSQL.5432")).await.unwrap();
+    let proxy = StallingProxy::in_front_of(Path::new(socket_folder).join(".s.PGSQL.5432")).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let through = format!("postgres://postgres@{}/{database}?sslmode=disable", proxy.address());
     let store = open(&through, folder.path(), Duration::from_secs(3)).await.unwrap();
     store.create_provider(&new_provider("a CA"), &actor()).await.unwrap();
 
-    proxy.stall(true);
+    proxy.set_stalled(true);
     let begun = Instant::now();
     for _ in 0..3 {
         let error = store.providers(ALL).await.unwrap_err();
@@ -54,7 +54,7 @@ async fn a_server_that_vanishes_holds_up_nothing() {
     assert!(store.check_writable().await.is_err());
     assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
 
-    proxy.stall(false);
+    proxy.set_stalled(false);
     let begun = Instant::now();
     while store.check_writable().await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(30), "it does not recover");
@@ -62,7 +62,7 @@ async fn a_server_that_vanishes_holds_up_nothing() {
     }
     assert!(store.providers(ALL).await.unwrap().items.iter().any(|provider| provider.name.to_string() == "a CA"));
 
-    proxy.stall(true);
+    proxy.set_stalled(true);
     let begun = Instant::now();
     store.close().await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
@@ -70,7 +70,7 @@ async fn a_server_that_vanishes_holds_up_nothing() {
 
 #[tokio::test]
 async fn rows_that_are_locked_from_both_ends_end_in_no_deadlock() {
-    let house = House::on_postgres().await;
+    let house = Fixture::on_postgres().await;
     let other = house.open_again().await.unwrap();
     let provider = house.provider().await;
     let mut ids = Vec::new();
@@ -80,22 +80,22 @@ async fn rows_that_are_locked_from_both_ends_end_in_no_deadlock() {
     let now = house.now();
     let hold = Deferral {
         until: now + time::Duration::HOUR,
-        cause: DeferralCause::Limit { kind: LimitKind::Orders, description: "a limit".to_owned() },
+        cause: DeferralCause::RateLimit { kind: LimitKind::Orders, description: "a limit".to_owned() },
     };
     let web = "web".parse().unwrap();
-    let target = AssignmentTarget { key: &web, instance: "here", place: None, wants: &|_| true };
+    let target = AssignmentTarget { key: &web, instance: "here", place: None, accepts: &|_| true };
     house.store.sync_deliveries("here", &[target], Undeclared::Remove).await.unwrap();
     let backwards_ids: Vec<_> = ids.iter().rev().copied().collect();
     for _ in 0..20 {
-        let due = house.store.queue_of(&ids, now).await.unwrap();
+        let due = house.store.queue_for_ids(&ids, now).await.unwrap();
         assert_eq!(due.len(), ids.len());
         let forwards: Vec<_> = due.into_iter().map(|due| (due, hold.clone())).collect();
         let backwards: Vec<_> = forwards.iter().rev().cloned().collect();
         let (one, two, three, four, five, six) = tokio::join!(
-            house.store.keep_back(&forwards, now),
-            other.keep_back(&backwards, now),
-            other.end_limit_holds(),
-            house.store.wake_deliveries_of(&web, "here"),
+            house.store.defer_due(&forwards, now),
+            other.defer_due(&backwards, now),
+            other.end_limit_deferrals(),
+            house.store.wake_target_deliveries(&web, "here"),
             other.claim_due_deliveries(&web, "here", now, 30),
             house.store.request_renewals(&backwards_ids),
         );
@@ -115,7 +115,7 @@ async fn rows_that_are_locked_from_both_ends_end_in_no_deadlock() {
         );
         woken.unwrap();
         let () = freed;
-        house.tamper("UPDATE deliveries SET lease_until = NULL, lease_owner = NULL").await;
+        house.execute_sql("UPDATE deliveries SET lease_until = NULL, lease_owner = NULL").await;
     }
     let deadlocks =
         "SELECT CAST(deadlocks AS BIGINT) AS deadlocks FROM pg_stat_database WHERE datname = current_database()";
@@ -128,7 +128,7 @@ async fn each_way_not_to_reach_postgres_has_its_words() {
     let url = fresh_postgres().await;
     let (socket_folder, database) = parts(&url);
     let folder = tempfile::tempdir().unwrap();
-    let proxy = StallingProxy::before(Path::new(socket_folder).join(".s.PGSQL.5432")).await.unwrap();
+    let proxy = StallingProxy::in_front_of(Path::new(socket_folder).join(".s.PGSQL.5432")).await.unwrap();
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = taken.local_addr().unwrap();
     drop(taken);

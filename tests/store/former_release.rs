@@ -5,23 +5,23 @@ use std::os::unix::fs::PermissionsExt;
 
 use autocertd::domain::attempt::StageKind;
 use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
-use autocertd::domain::certificate::{Certificate, Origin};
+use autocertd::domain::certificate::{Certificate, CertificateOrigin};
 use autocertd::domain::declared::{
-    Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference,
+    DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
 };
 use autocertd::domain::disposition::Disposition;
 use autocertd::domain::key_algorithm::KeyAlgorithm;
-use autocertd::domain::ledger::{RateLimitBucket, CaLimits};
 use autocertd::domain::mac_key::MacKey;
 use autocertd::domain::moment::Moment;
 use autocertd::domain::name::RequestedName;
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding, NewProvider, Provider};
+use autocertd::domain::rate_limit_ledger::{CaLimits, RateLimitBucket};
 use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttp, ServerUrl};
+use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::domain::standing::PersistRecord;
 use autocertd::domain::token::TokenScope;
 use autocertd::runtime::clock::ManualClock;
-use autocertd::store::{LedgerAccount, KeyRing, Store, StoreSettings, StoreUrl};
+use autocertd::store::{KeyRing, LedgerAccount, Store, StoreSettings, StoreUrl};
 use secrecy::ExposeSecret;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -29,7 +29,7 @@ use sqlx::{AnyPool, AssertSqlSafe, SqlSafeStr};
 use std::sync::Arc;
 use time::Duration;
 
-use crate::house::{ALL, EAB_SECRET, House, on_both, randomness};
+use crate::fixture::{ALL, EAB_SECRET, Fixture, on_both, randomness};
 
 on_both! {
     everything_is_found
@@ -44,17 +44,17 @@ const ROWS: &str = include_str!("../fixtures/release-191bd97/rows.sql");
 const TABLES: &str = include_str!("../fixtures/release-191bd97/tables.sql");
 
 /// A copy of the database of the former release.
-pub(crate) struct Former {
+pub(crate) struct FormerRelease {
     pub(crate) settings: StoreSettings,
     /// A way into it beside the store.
     pub(crate) raw: AnyPool,
     pub(crate) clock: Arc<ManualClock>,
-    house: House,
+    fixture: Fixture,
 }
 
-impl Former {
+impl FormerRelease {
     /// A copy that this release has not opened.
-    pub(crate) async fn copied(house: House) -> Self {
+    pub(crate) async fn copied(house: Fixture) -> Self {
         let settings = house.another_database().await;
         let url = match &settings.url {
             StoreUrl::Sqlite(path) => format!("sqlite://{}?mode=rwc", path.display()),
@@ -73,11 +73,11 @@ impl Former {
         let key = house.folder.path().join("former.key");
         std::fs::write(&key, include_str!("../fixtures/release-191bd97/master.key")).unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-        Self { settings, raw, clock: Arc::new(ManualClock::starting_at(MADE)), house }
+        Self { settings, raw, clock: Arc::new(ManualClock::starting_at(MADE)), fixture: house }
     }
 
     pub(crate) async fn open(&self) -> Store {
-        let keys = KeyRing::load(&self.house.folder.path().join("former.key")).unwrap();
+        let keys = KeyRing::load(&self.fixture.folder.path().join("former.key")).unwrap();
         Store::open(&self.settings, keys, self.clock.clone(), randomness()).await.unwrap()
     }
 
@@ -103,8 +103,8 @@ async fn make_tables(raw: &AnyPool) {
     Migrator::with_migrations(migrations.collect()).run(raw).await.unwrap();
 }
 
-async fn everything_is_found(house: House) {
-    let former = Former::copied(house).await;
+async fn everything_is_found(house: Fixture) {
+    let former = FormerRelease::copied(house).await;
     let store = former.open().await;
     let providers: BTreeMap<String, Provider> =
         store.providers(ALL).await.unwrap().items.into_iter().map(|found| (found.name.to_string(), found)).collect();
@@ -120,8 +120,8 @@ async fn everything_is_found(house: House) {
         .map(|found| (found.name.to_string(), found))
         .collect();
     assert_eq!(wishes.len() + 1, former.rows("auto_certificates").await, "all but the tombstone");
-    check_holds(&store, &wishes, &providers).await;
-    check_troubles(&wishes);
+    check_deferrals(&store, &wishes, &providers).await;
+    check_failure_streaks(&wishes);
     check_attempts(&store, &wishes).await;
     check_issued(&store, &wishes).await;
     check_certificates(&store, &former).await;
@@ -134,18 +134,18 @@ async fn check_providers(store: &Store, providers: &BTreeMap<String, Provider>) 
     assert_eq!(pebble.external_account_key_id.as_deref(), Some("kid-1"));
     assert_eq!(pebble.profile.as_ref().map(ToString::to_string).as_deref(), Some("default"));
     assert_eq!(pebble.fallbacks, [providers["second"].id]);
-    assert_eq!(store.providers_that_fall_back_on(providers["second"].id).await.unwrap()[0].0, pebble.id);
-    assert!(providers["Unreachable"].trouble.is_some());
-    assert_eq!(providers["Pending"].trouble.as_ref().unwrap().last.disposition, Disposition::Operator);
+    assert_eq!(store.providers_with_fallback(providers["second"].id).await.unwrap()[0].0, pebble.id);
+    assert!(providers["Unreachable"].failure_streak.is_some());
+    assert_eq!(providers["Pending"].failure_streak.as_ref().unwrap().last.disposition, Disposition::Operator);
     assert_eq!(store.matching_providers("second").await.unwrap().len(), 1);
 
     assert!(providers["Down"].down_since.is_some() && providers["Stumbled"].down_since.is_none());
-    let stumbled = store.turnstile(providers["Stumbled"].id).await.unwrap().breaker.unwrap();
+    let stumbled = store.provider_load(providers["Stumbled"].id).await.unwrap().breaker.unwrap();
     assert_eq!((stumbled.failures, stumbled.open_until()), (2, None));
     let [(down, server, breaker)] = store.providers_down().await.unwrap().try_into().unwrap();
     assert_eq!((down, server.as_str()), (providers["Down"].id, "https://down.example/dir"));
     assert_eq!((breaker.failures, breaker.last.message.as_str()), (4, "503 Service Unavailable"));
-    assert!(store.is_waited_for(down).await.unwrap());
+    assert!(store.has_deferred_work(down).await.unwrap());
 }
 
 async fn check_accounts(store: &Store, providers: &BTreeMap<String, Provider>) {
@@ -170,7 +170,7 @@ async fn check_accounts(store: &Store, providers: &BTreeMap<String, Provider>) {
     assert!(providers["Deactivated"].is_deactivated());
 }
 
-async fn check_holds(
+async fn check_deferrals(
     store: &Store,
     wishes: &BTreeMap<String, AutoCertificate>,
     providers: &BTreeMap<String, Provider>,
@@ -184,16 +184,20 @@ async fn check_holds(
         ("held-failures", "failed validations of held-failures.states.example (300 in 3 h)"),
         ("held-down", "the provider is down"),
     ] {
-        let hold = wishes[name].standing.hold.as_ref().unwrap();
+        let hold = wishes[name].standing.deferral.as_ref().unwrap();
         assert!(hold.to_string().contains(cause), "{name}: {hold}");
         assert_eq!(hold.until - MADE + Duration::milliseconds(300), Duration::HOUR + Duration::microseconds(9_504));
     }
-    assert_eq!(wishes.values().filter(|wish| wish.standing.hold.is_some()).count(), 7);
-    assert_eq!(store.turnstile(providers["States"].id).await.unwrap().line, 3, "held by the limit of orders");
-    assert_eq!(store.turnstile(providers["Down"].id).await.unwrap().line, 0);
+    assert_eq!(wishes.values().filter(|wish| wish.standing.deferral.is_some()).count(), 7);
+    assert_eq!(
+        store.provider_load(providers["States"].id).await.unwrap().deferred_by_limit,
+        3,
+        "held by the limit of orders"
+    );
+    assert_eq!(store.provider_load(providers["Down"].id).await.unwrap().deferred_by_limit, 0);
 }
 
-fn check_troubles(wishes: &BTreeMap<String, AutoCertificate>) {
+fn check_failure_streaks(wishes: &BTreeMap<String, AutoCertificate>) {
     let asked = Some(MADE + Duration::minutes(90) - Duration::microseconds(290_496));
     for (name, disposition) in [
         ("troubled-retry", Disposition::RETRY),
@@ -205,7 +209,7 @@ fn check_troubles(wishes: &BTreeMap<String, AutoCertificate>) {
         ("troubled-tricky", Disposition::Restart),
         ("ended", Disposition::Restart),
     ] {
-        assert_eq!(wishes[name].standing.trouble.as_ref().unwrap().last.disposition, disposition, "{name}");
+        assert_eq!(wishes[name].standing.failure_streak.as_ref().unwrap().last.disposition, disposition, "{name}");
     }
 }
 
@@ -224,13 +228,13 @@ async fn check_attempts(store: &Store, wishes: &BTreeMap<String, AutoCertificate
         let attempt = store.open_attempt(wish.id).await.unwrap().unwrap();
         assert_eq!((attempt.stage.kind(), attempt.names.len()), (stage, 2));
         let [record] = store.challenge_records(wish.id).await.unwrap().try_into().unwrap();
-        assert!(record.needed && record.attempt == Some(attempt.id), "{record:?}");
+        assert!(record.is_needed && record.attempt == Some(attempt.id), "{record:?}");
     }
     assert!(wishes["ended"].standing.clean_up_at.is_some());
     assert!(wishes["asked-for"].standing.renewal_requested);
     let journal = store.journal().await.unwrap();
-    assert_eq!((journal.len(), journal.iter().filter(|record| record.needed).count()), (10, 7));
-    let strays = store.strays(MADE + Duration::HOUR).await.unwrap();
+    assert_eq!((journal.len(), journal.iter().filter(|record| record.is_needed).count()), (10, 7));
+    let strays = store.orphaned_records(MADE + Duration::HOUR).await.unwrap();
     assert_eq!(strays.iter().map(|stray| stray.content.as_str()).collect::<Vec<_>>(), ["canary"]);
 }
 
@@ -248,10 +252,10 @@ async fn check_issued(store: &Store, wishes: &BTreeMap<String, AutoCertificate>)
     assert_eq!((info.failures, info.problem.as_deref()), (1, Some("the last question failed")));
     assert!(info.suggestion.as_ref().unwrap().explanation_url.is_some());
     assert!(wishes["www"].standing.renewal_info.is_some(), "a real CA suggested something");
-    assert_eq!(standing.rehearsal.as_ref().unwrap().faults().count(), 1);
+    assert_eq!(standing.preflight.as_ref().unwrap().faults().count(), 1);
 }
 
-async fn check_certificates(store: &Store, former: &Former) {
+async fn check_certificates(store: &Store, former: &FormerRelease) {
     let found: Vec<Certificate> = store.certificates(ALL, None, None).await.unwrap().items;
     assert_eq!(found.len(), former.rows("certificates").await);
     let mut by_name = BTreeMap::new();
@@ -262,28 +266,28 @@ async fn check_certificates(store: &Store, former: &Former) {
         assert!(store.certificates_with_serial(&serial).await.unwrap().contains(&certificate.id));
         by_name.insert(certificate.name.to_string(), certificate);
     }
-    assert_eq!(by_name["uploaded"].origin, Origin::Uploaded);
+    assert_eq!(by_name["uploaded"].origin, CertificateOrigin::Uploaded);
     let revoked = |name: &str| by_name[name].revocation.clone().unwrap();
-    assert!(revoked("revoke-done").done.is_some() && revoked("rsa 2026-11-30T22:45:15Z").done.is_some());
-    assert!(revoked("revoke-asked").done.is_none() && revoked("revoke-asked").trouble.is_none());
-    assert_eq!(revoked("revoke-troubled").trouble.unwrap().last.disposition, Disposition::Operator);
+    assert!(revoked("revoke-done").done_at.is_some() && revoked("rsa 2026-11-30T22:45:15Z").done_at.is_some());
+    assert!(revoked("revoke-asked").done_at.is_none() && revoked("revoke-asked").failure_streak.is_none());
+    assert_eq!(revoked("revoke-troubled").failure_streak.unwrap().last.disposition, Disposition::Operator);
     let due = store.claim_due_revocations(MADE + Duration::hours(30), 10).await.unwrap();
     assert_eq!(due.len(), 2, "what the CA has not carried out");
     assert_eq!(former.rows("compromised_keys").await, 1);
 }
 
-async fn check_the_rest(store: &Store, former: &Former) {
+async fn check_the_rest(store: &Store, former: &FormerRelease) {
     let (deliveries, _) = store.deliveries_after(None, "fixture", 1_000).await.unwrap();
     assert_eq!(deliveries.len(), former.rows("deliveries").await);
     let at = |target: &str| deliveries.iter().find(|row| row.target.as_str() == target).unwrap();
-    assert!(at("web").standing.delivered.is_some() && at("web").standing.trouble.is_none());
-    assert!(at("hooked").standing.trouble.as_ref().unwrap().last.message.contains("the hook /srv/hook failed"));
+    assert!(at("web").standing.delivered.is_some() && at("web").standing.failure_streak.is_none());
+    assert!(at("hooked").standing.failure_streak.as_ref().unwrap().last.message.contains("the hook /srv/hook failed"));
 
     let tokens = store.tokens().await.unwrap();
     assert_eq!(tokens.iter().map(|token| token.scope).collect::<Vec<_>>(), [TokenScope::Full, TokenScope::ReadOnly]);
     assert_eq!(store.authenticate(TOKEN).await.unwrap().unwrap().id, tokens[0].id);
 
-    let server = ServerUrl::parse("https://ca.example/dir", PlainHttp::Refused).unwrap();
+    let server = ServerUrl::parse("https://ca.example/dir", PlainHttpPolicy::Refused).unwrap();
     let account = Some("https://ca.example/acct/7".to_owned());
     let books = LedgerAccount { account, server, limits: CaLimits::LETS_ENCRYPT };
     let levels = store.ledger(&books, MADE).await.unwrap().levels(MADE);
@@ -298,16 +302,16 @@ async fn check_the_rest(store: &Store, former: &Former) {
     assert_eq!(former.rows("standing_records").await, 2);
 }
 
-async fn its_secrets_can_be_sealed_anew(house: House) {
-    let former = Former::copied(house).await;
+async fn its_secrets_can_be_sealed_anew(house: Fixture) {
+    let former = FormerRelease::copied(house).await;
     let store = former.open().await;
     let resealed = store.rotate_master_key(|_| {}).await.unwrap();
     assert!(resealed.total > 20 && resealed.done == resealed.total, "{resealed:?}");
     store.close().await;
 }
 
-async fn what_it_declared_is_still_the_same(house: House) {
-    let former = Former::copied(house).await;
+async fn what_it_declared_is_still_the_same(house: Fixture) {
+    let former = FormerRelease::copied(house).await;
     let store = former.open().await;
     let key = |text: &str| text.parse::<DeclaredKey>().unwrap();
     let provider = |text: &str, server: &str, fallbacks: Vec<DeclaredKey>, first: bool| DeclaredProvider {
@@ -315,7 +319,7 @@ async fn what_it_declared_is_still_the_same(house: House) {
         provider: NewProvider {
             name: text.parse().unwrap(),
             email: "ops@example.com".parse().unwrap(),
-            server: ServerUrl::parse(server, PlainHttp::Refused).unwrap(),
+            server: ServerUrl::parse(server, PlainHttpPolicy::Refused).unwrap(),
             external_account: first.then(|| ExternalAccountBinding {
                 key_id: "kid-1".to_owned(),
                 key_secret: MacKey::from_stored(EAB_SECRET),
@@ -334,7 +338,7 @@ async fn what_it_declared_is_still_the_same(house: House) {
         subject_alternative_names: further,
         profile: None,
     };
-    let declared = Declared {
+    let declared = DeclaredResources {
         providers: vec![
             provider("pebble", "https://127.0.0.1:37997/dir", vec![key("second")], true),
             provider("second", "https://127.0.0.1:41341/dir", Vec::new(), false),

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use autocertd::domain::id::{AutoCertificateId, ProviderId};
-use autocertd::domain::state::{State, of_auto_certificate, of_provider};
+use autocertd::domain::state::{ResourceState, auto_certificate_state, provider_state};
 use autocertd::store::{AutoCertificateFilter, Page, ProviderFilter, Store};
 use serde_json::json;
 use sqlx::{AnyPool, AssertSqlSafe, Row};
 use time::Duration;
 
-use crate::former_release::Former;
-use crate::house::{ALL, House, START, actor, new_certificate, new_provider, on_both};
+use crate::fixture::{ALL, Fixture, START, actor, new_certificate, new_provider, on_both};
+use crate::former_release::FormerRelease;
 
 on_both! {
     a_list_by_state_has_those_that_say_they_are_in_it
@@ -21,7 +21,7 @@ on_both! {
 
 /// Every combination of what the state of an auto-certificate depends on. It is written beside the store, as another
 /// release would.
-async fn a_list_by_state_has_those_that_say_they_are_in_it(house: House) {
+async fn a_list_by_state_has_those_that_say_they_are_in_it(house: Fixture) {
     let provider = house.provider().await;
     let template = house.auto_certificate(provider.id, "www.example.com").await.id;
     let trouble = |disposition: &str| {
@@ -94,14 +94,17 @@ async fn check_states(store: &Store) {
     let mut seen = BTreeSet::new();
     for at in [-5, -1, 0, 1, 5].map(|seconds| START + Duration::seconds(seconds)) {
         for chosen in 1u8..8 {
-            let states: Vec<State> =
-                (0..3).zip(State::ALL).filter(|(bit, _)| chosen & (1 << bit) != 0).map(|(_, state)| state).collect();
+            let states: Vec<ResourceState> = (0..3)
+                .zip(ResourceState::ALL)
+                .filter(|(bit, _)| chosen & (1 << bit) != 0)
+                .map(|(_, state)| state)
+                .collect();
             let filter = AutoCertificateFilter { states: states.clone(), ..AutoCertificateFilter::default() };
             let found = store.auto_certificate_page(ALL, &filter, at).await.unwrap().ids();
             let said = |state| states.contains(&state);
             let expected: Vec<AutoCertificateId> = everything
                 .iter()
-                .filter(|one| said(of_auto_certificate(&one.standing, at).state))
+                .filter(|one| said(auto_certificate_state(&one.standing, at).state))
                 .map(|one| one.id)
                 .collect();
             assert_eq!(found, expected, "{states:?} {at}");
@@ -113,7 +116,7 @@ async fn check_states(store: &Store) {
     assert_eq!(seen.len(), 3, "every state is there: {seen:?}");
 }
 
-async fn providers_by_state_are_those_that_say_so(house: House) {
+async fn providers_by_state_are_those_that_say_so(house: Fixture) {
     for url in ["NULL", "'https://ca.example/1'"] {
         for disposition in [None, Some("retry"), Some("operator")] {
             for fate in [None, Some("lost"), Some("deactivated")] {
@@ -140,17 +143,22 @@ async fn providers_by_state_are_those_that_say_so(house: House) {
 
 async fn check_providers(store: &Store) {
     let everything = store.providers(ALL).await.unwrap().items;
-    for states in [vec![State::Available], vec![State::Failed], vec![State::Provisioning], State::ALL.to_vec()] {
+    for states in [
+        vec![ResourceState::Available],
+        vec![ResourceState::Failed],
+        vec![ResourceState::Provisioning],
+        ResourceState::ALL.to_vec(),
+    ] {
         let filter = ProviderFilter { states: states.clone(), ..ProviderFilter::default() };
         let found = store.provider_page(ALL, &filter).await.unwrap().ids();
         let expected: Vec<ProviderId> =
-            everything.iter().filter(|one| states.contains(&of_provider(one).state)).map(|one| one.id).collect();
+            everything.iter().filter(|one| states.contains(&provider_state(one).state)).map(|one| one.id).collect();
         assert_eq!(found, expected, "{states:?}");
-        assert!(!found.is_empty() || states == [State::Provisioning] || everything.len() < 18);
+        assert!(!found.is_empty() || states == [ResourceState::Provisioning] || everything.len() < 18);
     }
 }
 
-async fn the_limits_hold_against_many_at_once(house: House) {
+async fn the_limits_hold_against_many_at_once(house: Fixture) {
     let other = house.open_again().await.unwrap();
     let new = new_certificate("up", None, house.now(), Duration::days(9));
     let mut making = Vec::new();
@@ -178,17 +186,20 @@ async fn the_limits_hold_against_many_at_once(house: House) {
     other.close().await;
 }
 
-async fn what_a_former_release_wrote_is_counted_and_in_its_state(house: House) {
-    let former = Former::copied(house).await;
+async fn what_a_former_release_wrote_is_counted_and_in_its_state(house: Fixture) {
+    let former = FormerRelease::copied(house).await;
     let store = former.open().await;
     check_totals(&store, &former.raw).await;
     let all = store.auto_certificates(ALL, None).await.unwrap().items;
     let now = crate::former_release::MADE;
-    for state in State::ALL {
+    for state in ResourceState::ALL {
         let filter = AutoCertificateFilter { states: vec![state], ..AutoCertificateFilter::default() };
         let found = store.auto_certificate_page(ALL, &filter, now).await.unwrap().ids();
-        let expected: Vec<_> =
-            all.iter().filter(|one| of_auto_certificate(&one.standing, now).state == state).map(|one| one.id).collect();
+        let expected: Vec<_> = all
+            .iter()
+            .filter(|one| auto_certificate_state(&one.standing, now).state == state)
+            .map(|one| one.id)
+            .collect();
         assert_eq!(found, expected, "{state:?}");
     }
     check_providers(&store).await;

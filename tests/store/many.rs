@@ -11,7 +11,7 @@ use autocertd::runtime::randomness::Randomness;
 use autocertd::store::{KeyRing, Store};
 use time::Duration;
 
-use crate::house::{House, on_both};
+use crate::fixture::{Fixture, on_both};
 
 on_both! {
     a_queue_of_hundreds_is_ordered_whatever_the_clock_does
@@ -19,7 +19,7 @@ on_both! {
     what_may_be_overdue_is_found_a_page_at_a_time
 }
 
-async fn a_queue_of_hundreds_is_ordered_whatever_the_clock_does(house: House) {
+async fn a_queue_of_hundreds_is_ordered_whatever_the_clock_does(house: Fixture) {
     let provider = house.provider().await;
     let mut ids = Vec::new();
     for number in 0..100 {
@@ -33,16 +33,16 @@ async fn a_queue_of_hundreds_is_ordered_whatever_the_clock_does(house: House) {
     let later = house.now() + Duration::HOUR;
     let keys = KeyRing::load(&house.key_file()).unwrap();
     let jumping = Store::open(&house.settings, keys, Arc::new(JumpingClock::new()), Randomness::from_seed(5)).await;
-    let queue = jumping.unwrap().queue_of(&ids, later).await.unwrap();
+    let queue = jumping.unwrap().queue_for_ids(&ids, later).await.unwrap();
     let queue: Vec<AutoCertificateId> = queue.iter().map(|due| due.auto_certificate.id).collect();
     assert_eq!((queue.len(), queue[0], queue[101]), (102, urgent, relaxed));
-    house.tamper("UPDATE auto_certificates SET next_look = 0").await;
+    house.execute_sql("UPDATE auto_certificates SET next_look = 0").await;
     let at_provider = house.store.queue_at(provider.id, later, 200).await.unwrap();
     let at_provider: Vec<AutoCertificateId> = at_provider.iter().map(|due| due.auto_certificate.id).collect();
-    let again = house.store.queue_of(&ids, later).await.unwrap();
+    let again = house.store.queue_for_ids(&ids, later).await.unwrap();
     assert_eq!(again.iter().map(|due| due.auto_certificate.id).collect::<Vec<_>>(), at_provider, "one order for both");
     house.claim(urgent).await;
-    assert!(house.store.queue_of(&[urgent], later).await.unwrap().is_empty(), "somebody works on it");
+    assert!(house.store.queue_for_ids(&[urgent], later).await.unwrap().is_empty(), "somebody works on it");
 }
 
 /// A clock that shows another moment at each look, now later and now earlier.
@@ -58,7 +58,7 @@ impl JumpingClock {
 }
 
 impl Clock for JumpingClock {
-    fn running(&self) -> Duration {
+    fn uptime(&self) -> Duration {
         Duration::ZERO
     }
 
@@ -72,7 +72,7 @@ impl Clock for JumpingClock {
     }
 }
 
-async fn many_are_looked_at_and_asked_for_in_one_query(house: House) {
+async fn many_are_looked_at_and_asked_for_in_one_query(house: Fixture) {
     let provider = house.provider().await;
     let mut ids = Vec::new();
     for number in 0..60 {
@@ -87,7 +87,7 @@ async fn many_are_looked_at_and_asked_for_in_one_query(house: House) {
 
     let claim = house.claim(ids[0]).await;
     house.store.begin_attempt(&claim.lease, &house.attempt(&claim)).await.unwrap();
-    assert_eq!(house.store.at_work().await.unwrap(), [ids[0]]);
+    assert_eq!(house.store.auto_certificates_at_work().await.unwrap(), [ids[0]]);
     house.store.request_renewals(&asked).await.unwrap();
     let requested = house.store.progress(&ids).await.unwrap();
     assert_eq!(requested.iter().filter(|one| one.renewal_requested).count(), 59, "what is under way is the answer");
@@ -98,7 +98,7 @@ async fn many_are_looked_at_and_asked_for_in_one_query(house: House) {
     let matching = house.store.matching_auto_certificates(&names).await.unwrap();
     assert_eq!(matching[..60].concat(), ids);
     assert_eq!(matching[60..], [vec![ids[7]], vec![]]);
-    let found = house.store.auto_certificates_of(&asked).await.unwrap();
+    let found = house.store.auto_certificates_with_ids(&asked).await.unwrap();
     assert_eq!(found.iter().map(|one| one.id).collect::<Vec<_>>(), asked[..60]);
     let (mut last, mut all) = (None, Vec::new());
     while let Some(page) =
@@ -110,7 +110,7 @@ async fn many_are_looked_at_and_asked_for_in_one_query(house: House) {
     assert_eq!(all.len(), 60);
 }
 
-async fn what_may_be_overdue_is_found_a_page_at_a_time(house: House) {
+async fn what_may_be_overdue_is_found_a_page_at_a_time(house: Fixture) {
     let provider = house.provider().await;
     let mut lacking = Vec::new();
     for number in 0..7 {
@@ -129,6 +129,6 @@ async fn what_may_be_overdue_is_found_a_page_at_a_time(house: House) {
         }
     }
     assert_eq!(found, lacking);
-    let unserved = house.store.unserved("here", house.now(), 3).await.unwrap();
-    assert_eq!((unserved.total, unserved.lacking_total, unserved.lacking.len()), (8, 7, 3));
+    let unserved = house.store.not_in_service("here", house.now(), 3).await.unwrap();
+    assert_eq!((unserved.total, unserved.affected_total, unserved.affected.len()), (8, 7, 3));
 }

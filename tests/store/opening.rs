@@ -11,7 +11,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyPool, AssertSqlSafe, SqlSafeStr};
 
-use crate::house::{House, actor, new_provider, on_both, randomness};
+use crate::fixture::{Fixture, actor, new_provider, on_both, randomness};
 
 on_both! {
     opening_again_changes_nothing
@@ -23,7 +23,7 @@ on_both! {
     a_journal_of_an_earlier_version_is_taken_over
 }
 
-async fn opening_again_changes_nothing(house: House) {
+async fn opening_again_changes_nothing(house: Fixture) {
     let provider = house.provider().await;
     let versions = "SELECT version FROM _sqlx_migrations";
     let applied = sqlx::query(versions).fetch_all(&house.raw).await.unwrap().len();
@@ -36,8 +36,8 @@ async fn opening_again_changes_nothing(house: House) {
     assert_eq!(sqlx::query(versions).fetch_all(&house.raw).await.unwrap().len(), applied);
 }
 
-async fn a_store_has_one_identity_for_all_replicas(house: House) {
-    house.tamper("DELETE FROM store_identity").await;
+async fn a_store_has_one_identity_for_all_replicas(house: Fixture) {
+    house.execute_sql("DELETE FROM store_identity").await;
     let other = house.open_again().await.unwrap();
     let (one, two) = tokio::join!(house.store.identity(), other.identity());
     let identity = one.unwrap();
@@ -48,11 +48,11 @@ async fn a_store_has_one_identity_for_all_replicas(house: House) {
     let elsewhere = house.another_database().await;
     let elsewhere = Store::open(&elsewhere, keys, house.clock.clone(), randomness()).await.unwrap();
     assert_ne!(elsewhere.identity().await.unwrap(), identity, "another database is another store");
-    house.tamper("UPDATE store_identity SET identity = 'damaged'").await;
+    house.execute_sql("UPDATE store_identity SET identity = 'damaged'").await;
     assert!(matches!(house.store.identity().await, Err(StoreError::CorruptRow { .. })), "it never becomes another one");
 }
 
-async fn many_open_at_once(house: House) {
+async fn many_open_at_once(house: Fixture) {
     let settings = house.another_database().await;
     let mut opening = tokio::task::JoinSet::new();
     for _ in 0..4 {
@@ -63,10 +63,10 @@ async fn many_open_at_once(house: House) {
     for (number, store) in stores.iter().enumerate() {
         store.create_provider(&new_provider(&format!("number {number}")), &actor()).await.unwrap();
     }
-    assert_eq!(stores[0].providers(crate::house::ALL).await.unwrap().items.len(), 4);
+    assert_eq!(stores[0].providers(crate::fixture::ALL).await.unwrap().items.len(), 4);
 }
 
-async fn a_wrong_key_is_refused_and_nothing_overwritten(house: House) {
+async fn a_wrong_key_is_refused_and_nothing_overwritten(house: Fixture) {
     let provider = house.provider().await;
     let file = std::fs::read_to_string(house.key_file()).unwrap();
     let id = file.lines().last().unwrap().split(' ').next().unwrap();
@@ -80,7 +80,7 @@ async fn a_wrong_key_is_refused_and_nothing_overwritten(house: House) {
     assert!(again.account(provider.id).await.unwrap().unwrap().external_account.is_some());
 }
 
-async fn a_key_under_another_id_is_missed_by_its_id(house: House) {
+async fn a_key_under_another_id_is_missed_by_its_id(house: Fixture) {
     let own = house.folder.path().join("other.key");
     let keys = KeyRing::generate(&own).unwrap();
     let opened = Store::open(&house.settings, keys, Arc::new(SystemClock), randomness()).await;
@@ -90,14 +90,14 @@ async fn a_key_under_another_id_is_missed_by_its_id(house: House) {
     house.open_again().await.unwrap();
 }
 
-async fn a_store_from_the_future_is_refused(house: House) {
-    house.tamper("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 1").await;
+async fn a_store_from_the_future_is_refused(house: Fixture) {
+    house.execute_sql("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 1").await;
     assert!(matches!(house.open_again().await, Err(StoreError::NewerTables { found: 9999, .. })));
 }
 
 #[tokio::test]
 async fn the_files_of_sqlite_are_for_their_owner_alone() {
-    let house = House::on_sqlite().await;
+    let house = Fixture::on_sqlite().await;
     house.provider().await;
     let mode = |name: &str| house.folder.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
     for name in ["store.db", "store.db-wal", "store.db-shm", "master.key"] {
@@ -126,15 +126,19 @@ fn a_key_file_is_made_only_beside_a_new_sqlite_file() {
     let folder = tempfile::tempdir().unwrap();
     let (keys, database) = (folder.path().join("master.key"), folder.path().join("store.db"));
     let postgres = StoreUrl::parse("postgres://db.example/certs").unwrap();
-    assert!(matches!(KeyRing::of_store(&keys, &postgres), Err(KeyError::Missing { .. })));
+    assert!(matches!(KeyRing::load_or_generate(&keys, &postgres), Err(KeyError::Missing { .. })));
     std::fs::write(&database, "").unwrap();
     let sqlite = StoreUrl::sqlite(&database);
-    assert!(matches!(KeyRing::of_store(&keys, &sqlite), Err(KeyError::Missing { .. })));
+    assert!(matches!(KeyRing::load_or_generate(&keys, &sqlite), Err(KeyError::Missing { .. })));
     assert!(!keys.exists());
 
     std::fs::remove_file(&database).unwrap();
-    let made = format!("{:?}", KeyRing::of_store(&keys, &sqlite).unwrap());
-    assert_eq!(format!("{:?}", KeyRing::of_store(&keys, &sqlite).unwrap()), made, "the same file is read again");
+    let made = format!("{:?}", KeyRing::load_or_generate(&keys, &sqlite).unwrap());
+    assert_eq!(
+        format!("{:?}", KeyRing::load_or_generate(&keys, &sqlite).unwrap()),
+        made,
+        "the same file is read again"
+    );
     assert_eq!(keys.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -185,7 +189,7 @@ fn write_private(path: &Path, text: &str) {
 }
 
 /// What an earlier version noted in the DNS is still to be removed by this one.
-async fn a_journal_of_an_earlier_version_is_taken_over(house: House) {
+async fn a_journal_of_an_earlier_version_is_taken_over(house: Fixture) {
     let settings = house.another_database().await;
     let earlier = earlier_database(&settings).await;
     for statement in EARLIER_ROWS {
@@ -204,14 +208,14 @@ async fn a_journal_of_an_earlier_version_is_taken_over(house: House) {
         assert_eq!((record.adapter.as_str(), record.zone_id.as_str()), ("ionos", "zone-1"));
     }
     assert_eq!((open.name.as_str(), open.content.as_str()), ("_acme-challenge.b.example", "digest-b"));
-    assert_eq!((&open.record_id, open.removal_tries, open.needed), (&None, 0, true));
-    assert_eq!((ended.record_id.as_deref(), ended.removal_tries, ended.needed), (Some("record-7"), 3, false));
+    assert_eq!((&open.record_id, open.failed_removals, open.is_needed), (&None, 0, true));
+    assert_eq!((ended.record_id.as_deref(), ended.failed_removals, ended.is_needed), (Some("record-7"), 3, false));
     assert_eq!(ended.next_try.micros(), 5);
 
     let owner = ended.auto_certificate.unwrap();
     assert_eq!(store.auto_certificate(owner).await.unwrap().unwrap().standing.clean_up_at, Some(ended.next_try));
-    assert_eq!(store.begin_removal(ended.id, std::time::Duration::from_mins(1)).await.unwrap(), RemovalStart::Begun);
-    store.record_removed(ended.id).await.unwrap();
+    assert_eq!(store.begin_removal(ended.id, std::time::Duration::from_mins(1)).await.unwrap(), RemovalStart::Started);
+    store.delete_record_entry(ended.id).await.unwrap();
     assert_eq!(store.journal().await.unwrap().len(), 1);
     store.close().await;
 }

@@ -3,11 +3,11 @@
 use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::disposition::Failure;
 use autocertd::domain::provider::AccountNote;
-use autocertd::store::{CreationOutcome, DeletionOutcome, LeaseState, Page, StoreError, ProviderUsers};
+use autocertd::store::{CreationOutcome, DeletionOutcome, LeaseState, Page, ProviderUsers, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
-use crate::house::{ALL, EAB_SECRET, House, actor, name, new_auto_certificate, new_provider, on_both};
+use crate::fixture::{ALL, EAB_SECRET, Fixture, actor, name, new_auto_certificate, new_provider, on_both};
 
 on_both! {
     a_provider_reads_back_as_it_was_given
@@ -22,7 +22,7 @@ on_both! {
     accounts_are_due_until_they_are_registered
 }
 
-async fn a_provider_reads_back_as_it_was_given(house: House) {
+async fn a_provider_reads_back_as_it_was_given(house: Fixture) {
     let created = house.provider().await;
     house.turn(Duration::seconds(1));
     let second = house.store.create_provider(&new_provider("second"), &actor()).await.unwrap();
@@ -34,9 +34,9 @@ async fn a_provider_reads_back_as_it_was_given(house: House) {
     assert_eq!(read.audit, created.audit);
 
     let listed = house.store.providers(Page { offset: 0, limit: 1 }).await.unwrap();
-    assert_eq!((listed.items[0].id, listed.items.len(), listed.more), (created.id, 1, true));
+    assert_eq!((listed.items[0].id, listed.items.len(), listed.has_more), (created.id, 1, true));
     let rest = house.store.providers(Page { offset: 1, limit: 1 }).await.unwrap();
-    assert_eq!((rest.items[0].id, rest.more), (second.id, false));
+    assert_eq!((rest.items[0].id, rest.has_more), (second.id, false));
 
     let renamed = house.store.rename_provider(created.id, &name("other"), &actor()).await.unwrap().unwrap();
     assert_eq!((renamed.name.as_str(), renamed.audit.modified), ("other", house.now()));
@@ -48,13 +48,13 @@ async fn a_provider_reads_back_as_it_was_given(house: House) {
     assert!(house.store.rename_provider(created.id, &name("x"), &actor()).await.unwrap().is_none());
 }
 
-async fn a_provider_in_use_stays_and_names_its_users(house: House) {
+async fn a_provider_in_use_stays_and_names_its_users(house: Fixture) {
     let provider = house.provider().await;
     let user = house.auto_certificate(provider.id, "www.example.com").await;
     let claim = house.claim(user.id).await;
     assert_eq!(
         house.store.delete_provider(provider.id).await.unwrap(),
-        DeletionOutcome::InUse(ProviderUsers { first: vec![(user.id, user.name.clone())], more: false })
+        DeletionOutcome::InUse(ProviderUsers { first: vec![(user.id, user.name.clone())], has_more: false })
     );
     assert!(house.store.provider(provider.id).await.unwrap().is_some());
 
@@ -62,10 +62,10 @@ async fn a_provider_in_use_stays_and_names_its_users(house: House) {
     assert_eq!(house.store.delete_provider(provider.id).await.unwrap(), DeletionOutcome::Deleted);
     // What still cleans up goes on without its provider.
     assert_eq!(house.store.renew_lease(&claim.lease).await.unwrap(), LeaseState::Deleted);
-    house.store.purge(&claim.lease).await.unwrap();
+    house.store.purge_auto_certificate(&claim.lease).await.unwrap();
 }
 
-async fn of_a_deletion_and_a_new_user_only_one_succeeds(house: House) {
+async fn of_a_deletion_and_a_new_user_only_one_succeeds(house: Fixture) {
     for round in 0..10 {
         let provider = house.provider().await;
         let new = new_auto_certificate(provider.id, &format!("r{round}.example.com"));
@@ -82,7 +82,7 @@ async fn of_a_deletion_and_a_new_user_only_one_succeeds(house: House) {
     }
 }
 
-async fn an_account_is_kept_step_by_step(house: House) {
+async fn an_account_is_kept_step_by_step(house: Fixture) {
     let provider = house.provider().await;
     let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
     let account = house.store.account(provider.id).await.unwrap().unwrap();
@@ -91,8 +91,8 @@ async fn an_account_is_kept_step_by_step(house: House) {
     assert_eq!((external.key_id.as_str(), external.key_secret.expose_secret()), ("kid-1", EAB_SECRET));
 
     let trouble = FailureStreak::after(None, Failure::operator("EAB refused"), house.now(), None, 0.5);
-    house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
-    assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().trouble, Some(trouble));
+    house.store.record_account_failure_streak(&lease, &trouble).await.unwrap();
+    assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().failure_streak, Some(trouble));
 
     let credentials = SecretString::from("the account's key");
     house.store.store_pending_account(&lease, &credentials).await.unwrap();
@@ -106,10 +106,10 @@ async fn an_account_is_kept_step_by_step(house: House) {
     assert_eq!(registered.credentials.expose_secret(), credentials.expose_secret());
     assert!(account.pending.is_none());
     let provider = house.store.provider(provider.id).await.unwrap().unwrap();
-    assert_eq!((provider.account_url.as_deref(), provider.trouble), (Some("https://ca.example/acct/1"), None));
+    assert_eq!((provider.account_url.as_deref(), provider.failure_streak), (Some("https://ca.example/acct/1"), None));
 }
 
-async fn a_new_key_waits_beside_the_old_one(house: House) {
+async fn a_new_key_waits_beside_the_old_one(house: Fixture) {
     let provider = house.provider().await;
     let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
     let (old, new) = (SecretString::from("the old key"), SecretString::from("the new key"));
@@ -122,22 +122,22 @@ async fn a_new_key_waits_beside_the_old_one(house: House) {
     house.store.store_key_change(&lease, &new).await.unwrap();
     assert_eq!(keys().await, (Some("the old key".to_owned()), Some("the new key".to_owned())));
     let trouble = FailureStreak::after(None, Failure::retry("the CA is silent"), house.now(), None, 0.5);
-    house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
+    house.store.record_account_failure_streak(&lease, &trouble).await.unwrap();
     house.store.forget_key_change(&lease).await.unwrap();
     assert_eq!(keys().await, (Some("the old key".to_owned()), None));
-    assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().trouble, None);
+    assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().failure_streak, None);
 
     house.store.store_key_change(&lease, &new).await.unwrap();
-    house.store.record_provider_trouble(&lease, &trouble).await.unwrap();
+    house.store.record_account_failure_streak(&lease, &trouble).await.unwrap();
     house.store.replace_key(&lease, &new).await.unwrap();
     assert_eq!(keys().await, (Some("the new key".to_owned()), None));
     let provider = house.store.provider(provider.id).await.unwrap().unwrap();
-    assert_eq!((provider.account_url.as_deref(), provider.trouble), (Some("https://ca.example/acct/1"), None));
+    assert_eq!((provider.account_url.as_deref(), provider.failure_streak), (Some("https://ca.example/acct/1"), None));
     house.store.release_provider(&lease).await.unwrap();
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), None);
 }
 
-async fn an_account_that_ends_leaves_a_note(house: House) {
+async fn an_account_that_ends_leaves_a_note(house: Fixture) {
     let provider = house.provider().await;
     let account = || "https://ca.example/acct/1".to_owned();
     let notes = [
@@ -154,14 +154,14 @@ async fn an_account_that_ends_leaves_a_note(house: House) {
         assert!(forgotten.registered.is_none() && forgotten.key_change.is_none());
         assert_eq!(forgotten.note, Some(note.clone()));
         assert_eq!(house.store.provider(provider.id).await.unwrap().unwrap().account_note, Some(note));
-        assert_eq!(house.store.earliest_provider_look().await.unwrap(), next_look);
+        assert_eq!(house.store.earliest_provider_check().await.unwrap(), next_look);
     }
     let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
-    house.store.note_account(&lease, None).await.unwrap();
+    house.store.store_account_note(&lease, None).await.unwrap();
     assert_eq!(house.store.account(provider.id).await.unwrap().unwrap().note, None);
 }
 
-async fn an_adopted_account_takes_the_place_of_all_before_it(house: House) {
+async fn an_adopted_account_takes_the_place_of_all_before_it(house: Fixture) {
     let provider = house.provider().await;
     let lease = house.store.claim_provider(provider.id).await.unwrap().unwrap();
     let note = AccountNote::Deactivated { account: "https://ca.example/acct/1".to_owned(), at: house.now() };
@@ -175,7 +175,7 @@ async fn an_adopted_account_takes_the_place_of_all_before_it(house: House) {
     assert!(account.pending.is_none() && account.key_change.is_none() && account.note.is_none());
 }
 
-async fn a_provider_is_found_by_id_and_name(house: House) {
+async fn a_provider_is_found_by_id_and_name(house: Fixture) {
     let (one, other) = (house.provider().await, house.provider().await);
     let found = async |text: &str| {
         let found = house.store.matching_providers(text).await.unwrap();
@@ -194,7 +194,7 @@ async fn a_provider_is_found_by_id_and_name(house: House) {
     assert!(house.store.users_of_provider(other.id).await.unwrap().is_empty());
 }
 
-async fn without_the_lease_no_account_is_written(house: House) {
+async fn without_the_lease_no_account_is_written(house: Fixture) {
     let provider = house.provider().await;
     let stale = house.store.claim_provider(provider.id).await.unwrap().unwrap();
     house.store.release_provider(&stale).await.unwrap();
@@ -209,10 +209,10 @@ async fn without_the_lease_no_account_is_written(house: House) {
     assert!(matches!(house.store.store_key_change(&stale, &secret).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.forget_key_change(&stale).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.replace_key(&stale, &secret).await, Err(StoreError::LostLease)));
-    assert!(matches!(house.store.note_account(&stale, None).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.store_account_note(&stale, None).await, Err(StoreError::LostLease)));
     let note = AccountNote::Lost { account: "url".to_owned(), at: house.now() };
     assert!(matches!(house.store.forget_account(&stale, &note, None).await, Err(StoreError::LostLease)));
-    assert!(matches!(house.store.record_provider_trouble(&stale, &trouble).await, Err(StoreError::LostLease)));
+    assert!(matches!(house.store.record_account_failure_streak(&stale, &trouble).await, Err(StoreError::LostLease)));
     assert!(matches!(house.store.release_provider(&stale).await, Err(StoreError::LostLease)));
     assert_eq!(house.store.renew_provider_lease(&stale).await.unwrap(), LeaseState::Lost);
     assert_eq!(house.store.renew_provider_lease(&current).await.unwrap(), LeaseState::Held);
@@ -222,24 +222,24 @@ async fn without_the_lease_no_account_is_written(house: House) {
     assert!(house.store.account(provider.id).await.unwrap().is_none());
 }
 
-async fn accounts_are_due_until_they_are_registered(house: House) {
+async fn accounts_are_due_until_they_are_registered(house: Fixture) {
     let provider = house.provider().await;
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(house.now()));
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), Some(house.now()));
     let claimed = house.store.claim_due_providers(house.now(), 10).await.unwrap();
     assert_eq!(claimed.iter().map(|lease| lease.id).collect::<Vec<_>>(), [provider.id]);
     assert!(house.store.claim_due_providers(house.now(), 10).await.unwrap().is_empty());
     assert!(house.store.claim_provider(provider.id).await.unwrap().is_none());
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), None);
 
     let trouble = FailureStreak::after(None, Failure::retry("down"), house.now(), None, 0.5);
-    house.store.record_provider_trouble(&claimed[0], &trouble).await.unwrap();
+    house.store.record_account_failure_streak(&claimed[0], &trouble).await.unwrap();
     house.store.release_provider(&claimed[0]).await.unwrap();
     assert!(house.store.claim_due_providers(house.now(), 10).await.unwrap().is_empty());
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), Some(trouble.next_try));
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), Some(trouble.next_try));
 
     let claimed = house.store.claim_due_providers(trouble.next_try, 10).await.unwrap();
     house.store.store_account(&claimed[0], "https://ca.example/acct/1", &SecretString::from("k")).await.unwrap();
     house.store.release_provider(&claimed[0]).await.unwrap();
-    assert_eq!(house.store.earliest_provider_look().await.unwrap(), None);
+    assert_eq!(house.store.earliest_provider_check().await.unwrap(), None);
     assert_eq!(house.store.providers(ALL).await.unwrap().items.len(), 1);
 }

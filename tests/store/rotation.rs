@@ -7,7 +7,7 @@ use autocertd::store::{KeyError, RotationProgress, StoreError};
 use secrecy::ExposeSecret;
 use time::Duration;
 
-use crate::house::{EAB_SECRET, House, actor, new_certificate, new_provider, on_both};
+use crate::fixture::{EAB_SECRET, Fixture, actor, new_certificate, new_provider, on_both};
 
 on_both! {
     a_rotation_seals_everything_anew
@@ -21,19 +21,19 @@ on_both! {
 }
 
 /// The ids of the keys in the file, the active one first.
-fn keys(house: &House) -> Vec<String> {
+fn keys(house: &Fixture) -> Vec<String> {
     let text = std::fs::read_to_string(house.key_file()).unwrap();
     text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
 /// The ids of the keys under which the providers' secrets are sealed.
-async fn used(house: &House) -> HashSet<String> {
+async fn used(house: &Fixture) -> HashSet<String> {
     let rows = sqlx::query("SELECT eab_key_secret FROM providers").fetch_all(&house.raw).await.unwrap();
     let sealed = rows.iter().map(|row| sqlx::Row::get::<Vec<u8>, _>(row, 0));
     sealed.map(|sealed| String::from_utf8(sealed[2..2 + usize::from(sealed[1])].to_vec()).unwrap()).collect()
 }
 
-async fn a_rotation_seals_everything_anew(house: House) {
+async fn a_rotation_seals_everything_anew(house: Fixture) {
     let provider = house.provider().await;
     let upload = new_certificate("mine", None, house.now(), Duration::days(90));
     let certificate = house.store.upload_certificate(&upload, &actor()).await.unwrap().id;
@@ -60,7 +60,7 @@ async fn a_rotation_seals_everything_anew(house: House) {
     assert_eq!(key.expose_secret(), upload.private_key.expose_secret());
 }
 
-async fn an_interrupted_rotation_is_finished_first(house: House) {
+async fn an_interrupted_rotation_is_finished_first(house: Fixture) {
     for number in 0..120 {
         house.store.create_provider(&new_provider(&format!("number {number}")), &actor()).await.unwrap();
     }
@@ -73,7 +73,7 @@ async fn an_interrupted_rotation_is_finished_first(house: House) {
 
     // Both keys are in the file: all goes on meanwhile.
     let store = house.open_again().await.unwrap();
-    let listed = store.providers(crate::house::ALL).await.unwrap();
+    let listed = store.providers(crate::fixture::ALL).await.unwrap();
     for provider in &listed.items {
         assert!(store.account(provider.id).await.unwrap().unwrap().external_account.is_some());
     }
@@ -83,7 +83,7 @@ async fn an_interrupted_rotation_is_finished_first(house: House) {
     assert_eq!(used(&house).await, HashSet::from([half[0].clone()]));
 }
 
-async fn a_running_daemon_learns_the_new_key_by_itself(house: House) {
+async fn a_running_daemon_learns_the_new_key_by_itself(house: Fixture) {
     let provider = house.provider().await;
     let daemon = house.open_again().await.unwrap();
     house.store.rotate_master_key(|_| ()).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_running_daemon_learns_the_new_key_by_itself(house: House) {
     assert_eq!((rotated.done, used(&house).await.len()), (4, 1));
 }
 
-async fn keys_that_nothing_needs_any_more_go(house: House) {
+async fn keys_that_nothing_needs_any_more_go(house: Fixture) {
     house.provider().await;
     let mut seen = keys(&house);
     for _ in 0..3 {
@@ -110,28 +110,28 @@ async fn keys_that_nothing_needs_any_more_go(house: House) {
     house.open_again().await.unwrap();
 }
 
-async fn what_cannot_be_opened_stops_a_rotation(house: House) {
+async fn what_cannot_be_opened_stops_a_rotation(house: Fixture) {
     let provider = house.provider().await;
-    house.tamper("UPDATE providers SET pending_credentials = eab_key_secret").await;
+    house.execute_sql("UPDATE providers SET pending_credentials = eab_key_secret").await;
     let error = house.store.rotate_master_key(|_| ()).await.unwrap_err();
     let expected = format!("providers/pending_credentials/{}", provider.id);
     assert!(matches!(&error, StoreError::Key(KeyError::Unreadable { place }) if *place == expected), "{error:?}");
     let half = keys(&house);
-    house.tamper("UPDATE providers SET pending_credentials = NULL").await;
+    house.execute_sql("UPDATE providers SET pending_credentials = NULL").await;
     house.store.rotate_master_key(|_| ()).await.unwrap();
     assert_eq!(keys(&house), half);
 }
 
-async fn two_rotations_do_not_run_at_once(house: House) {
+async fn two_rotations_do_not_run_at_once(house: Fixture) {
     let held = std::fs::File::open(house.folder.path()).unwrap();
     held.lock().unwrap();
     let error = house.store.rotate_master_key(|_| ()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Key(KeyError::RotationRuns { .. })), "{error:?}");
+    assert!(matches!(error, StoreError::Key(KeyError::RotationRunning { .. })), "{error:?}");
     drop(held);
     house.store.rotate_master_key(|_| ()).await.unwrap();
 }
 
-async fn the_key_file_keeps_its_owner_and_mode(house: House) {
+async fn the_key_file_keeps_its_owner_and_mode(house: Fixture) {
     // Only root can give a file away; others keep their own.
     let _given = std::os::unix::fs::chown(house.key_file(), Some(65534), Some(65534));
     let owner = || {
@@ -143,7 +143,7 @@ async fn the_key_file_keeps_its_owner_and_mode(house: House) {
     assert_eq!((owner(), before.2), (before, 0o600));
 }
 
-async fn two_rotations_beside_a_running_daemon_lose_nothing(house: House) {
+async fn two_rotations_beside_a_running_daemon_lose_nothing(house: Fixture) {
     let daemon = house.open_again().await.unwrap();
     for round in ["first", "second", "third"] {
         house.store.rotate_master_key(|_| ()).await.unwrap();

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
 
-use crate::house::{EAB_SECRET, House, actor, new_certificate, new_provider, on_both};
+use crate::fixture::{EAB_SECRET, Fixture, actor, new_certificate, new_provider, on_both};
 
 on_both! {
     no_secret_lies_open_in_the_database
@@ -21,7 +21,7 @@ const REGISTERED: &str = "registered-credentials-of-the-account-0123456789";
 const ATTEMPT_KEY: &str = "private-key-of-an-open-attempt-0123456789";
 
 /// Fills every sealed column and gives what must not be found.
-async fn fill(house: &House) -> Vec<String> {
+async fn fill(house: &Fixture) -> Vec<String> {
     let claim = house.claimed().await;
     let provider = house.store.claim_provider(claim.auto_certificate.provider).await.unwrap().unwrap();
     house.store.store_account(&provider, "https://ca.example/acct/1", &SecretString::from(REGISTERED)).await.unwrap();
@@ -30,14 +30,14 @@ async fn fill(house: &House) -> Vec<String> {
     house.store.begin_attempt(&claim.lease, &attempt).await.unwrap();
     let request = SigningRequest { private_key: SecretString::from(ATTEMPT_KEY), csr: vec![1] };
     let stage = Ready { order: OrderUrl::from("https://ca.example/order/1".to_owned()) }.finalizing(request);
-    house.store.advance(&claim.lease, attempt.id, &stage).await.unwrap();
+    house.store.store_stage(&claim.lease, attempt.id, &stage).await.unwrap();
     let upload = new_certificate("mine", None, house.now(), Duration::days(90));
     house.store.upload_certificate(&upload, &actor()).await.unwrap();
     let pem_line = upload.private_key.expose_secret().lines().nth(1).unwrap().to_owned();
     vec![EAB_SECRET.to_owned(), PENDING.to_owned(), REGISTERED.to_owned(), ATTEMPT_KEY.to_owned(), pem_line]
 }
 
-async fn no_secret_lies_open_in_the_database(house: House) {
+async fn no_secret_lies_open_in_the_database(house: Fixture) {
     let secrets = fill(&house).await;
     let haystack = if house.is_sqlite() { files_of_sqlite(&house) } else { rows_of_postgres(&house).await };
     assert!(contains(&haystack, b"https://ca.example/order/1"), "what is no secret is not found: the search is blind");
@@ -52,13 +52,13 @@ async fn no_secret_lies_open_in_the_database(house: House) {
     }
 }
 
-fn files_of_sqlite(house: &House) -> Vec<u8> {
+fn files_of_sqlite(house: &Fixture) -> Vec<u8> {
     let files = ["store.db", "store.db-wal"];
     files.iter().flat_map(|name| std::fs::read(house.folder.path().join(name)).unwrap()).collect()
 }
 
 /// Every row as text, with bytes in hex and as they are.
-async fn rows_of_postgres(house: &House) -> Vec<u8> {
+async fn rows_of_postgres(house: &Fixture) -> Vec<u8> {
     let mut haystack = Vec::new();
     for statement in [
         "SELECT CAST(t AS TEXT) FROM providers t",
@@ -80,7 +80,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-async fn a_sealed_value_opens_only_at_its_place(house: House) {
+async fn a_sealed_value_opens_only_at_its_place(house: Fixture) {
     let provider = house.provider().await;
     let other = house.store.create_provider(&new_provider("other"), &actor()).await.unwrap();
     let moved = sqlx::query(
@@ -93,7 +93,7 @@ async fn a_sealed_value_opens_only_at_its_place(house: House) {
     house.store.account(provider.id).await.unwrap();
 
     // Nor in another column of the same row.
-    house.tamper("UPDATE providers SET pending_credentials = eab_key_secret").await;
+    house.execute_sql("UPDATE providers SET pending_credentials = eab_key_secret").await;
     let error = house.store.account(provider.id).await.unwrap_err();
     assert!(error.to_string().contains("providers/pending_credentials/"), "{error}");
 
@@ -110,7 +110,7 @@ async fn a_sealed_value_opens_only_at_its_place(house: House) {
     assert!(house.store.certificate_private_key(two).await.is_err());
 }
 
-async fn a_damaged_value_is_named_and_not_opened(house: House) {
+async fn a_damaged_value_is_named_and_not_opened(house: Fixture) {
     let new = new_certificate("mine", None, house.now(), Duration::days(90));
     let id = house.store.upload_certificate(&new, &actor()).await.unwrap().id;
     let row = sqlx::query("SELECT private_key FROM certificates").fetch_one(&house.raw).await.unwrap();

@@ -4,7 +4,7 @@ use autocertd::domain::token::TokenScope;
 use secrecy::ExposeSecret;
 use time::Duration;
 
-use crate::house::{House, name, on_both};
+use crate::fixture::{Fixture, name, on_both};
 
 on_both! {
     a_token_opens_the_door_until_it_is_revoked
@@ -12,7 +12,7 @@ on_both! {
     the_secret_itself_is_not_stored
 }
 
-async fn a_token_opens_the_door_until_it_is_revoked(house: House) {
+async fn a_token_opens_the_door_until_it_is_revoked(house: Fixture) {
     let (token, text) = house.store.create_token(&name("ci"), TokenScope::ReadOnly).await.unwrap();
     house.turn(Duration::seconds(1));
     let (other, other_text) = house.store.create_token(&name("terraform"), TokenScope::Full).await.unwrap();
@@ -29,7 +29,7 @@ async fn a_token_opens_the_door_until_it_is_revoked(house: House) {
     assert_eq!(house.store.tokens().await.unwrap(), [other]);
 }
 
-async fn what_is_not_quite_a_token_opens_nothing(house: House) {
+async fn what_is_not_quite_a_token_opens_nothing(house: Fixture) {
     let (token, text) = house.store.create_token(&name("ci"), TokenScope::Full).await.unwrap();
     let (_, other) = house.store.create_token(&name("other"), TokenScope::Full).await.unwrap();
     let text = text.expose_secret();
@@ -48,7 +48,7 @@ async fn what_is_not_quite_a_token_opens_nothing(house: House) {
     }
 }
 
-async fn the_secret_itself_is_not_stored(house: House) {
+async fn the_secret_itself_is_not_stored(house: Fixture) {
     let (_, text) = house.store.create_token(&name("ci"), TokenScope::Full).await.unwrap();
     let secret = text.expose_secret().splitn(3, '_').nth(2).unwrap();
     let row = sqlx::query("SELECT secret_hash FROM tokens").fetch_one(&house.raw).await.unwrap();

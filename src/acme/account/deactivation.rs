@@ -4,8 +4,8 @@
 use serde_json::json;
 
 use crate::acme::account::AccountCredentials;
-use crate::acme::account::key_change::status;
-use crate::acme::account::signed::Signer;
+use crate::acme::account::jws::Signer;
+use crate::acme::account::key_change::account_status;
 use crate::acme::client::AcmeClient;
 use crate::acme::error::AcmeError;
 use crate::acme::problem::AcmeStep;
@@ -21,12 +21,12 @@ impl AcmeClient {
             .map_err(|_| AcmeError::UnusableServer(credentials.server().to_owned()))?;
         let account = credentials.account_url();
         let url = account.parse().map_err(|_| AcmeError::UnusableServer(account.to_owned()))?;
-        let (exchange, key) = (self.exchange(&server)?, credentials.key()?);
-        let new_nonce = exchange.endpoints().await?.new_nonce;
-        let signer = Signer { key: &key, account: Some(account) };
+        let (exchange, key) = (self.connection(&server)?, credentials.key()?);
+        let new_nonce = exchange.load_endpoints().await?.new_nonce;
+        let signer = Signer { key: &key, account_url: Some(account) };
         let wish = json!({ "status": "deactivated" }).to_string();
         let answer = exchange.post_signed(AcmeStep::Deactivation, &new_nonce, &url, signer, &wish).await?;
-        match status(&answer).filter(|status| status != "deactivated") {
+        match account_status(&answer).filter(|status| status != "deactivated") {
             Some(status) => Err(AcmeError::Unreadable {
                 step: AcmeStep::Deactivation,
                 cause: format!("it says that the account is {status}").into(),

@@ -22,9 +22,9 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::domain::leaf::is_encrypted_key;
 
 /// The private key of an ACME account.
-pub struct AccountKey(Pair);
+pub struct AccountKey(AccountKeyPair);
 
-enum Pair {
+enum AccountKeyPair {
     P256(EcdsaKeyPair),
     P384(EcdsaKeyPair),
     Rsa(RsaKeyPair),
@@ -43,7 +43,7 @@ pub enum UnusableAccountKey {
     Encrypted,
     /// It is a key of another kind.
     #[error("it is neither an RSA key of 2048 to 8192 bits nor one on the curve P-256 or P-384")]
-    OtherKind,
+    UnsupportedKind,
 }
 
 impl AccountKey {
@@ -51,32 +51,32 @@ impl AccountKey {
     ///
     /// # Errors
     /// Where it is neither, or of another kind.
-    pub fn read(text: &str) -> Result<Self, UnusableAccountKey> {
-        if text.trim_start().starts_with('{') { Self::of_jwk(text) } else { Self::of_pem(text) }
+    pub fn parse(text: &str) -> Result<Self, UnusableAccountKey> {
+        if text.trim_start().starts_with('{') { Self::from_jwk(text) } else { Self::from_pem(text) }
     }
 
     /// The key as PKCS#8 DER, where it is on P-256, so that an account can go on with it.
     pub fn p256_pkcs8(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let Pair::P256(pair) = &self.0 else { return None };
+        let AccountKeyPair::P256(pair) = &self.0 else { return None };
         pair.to_pkcs8v1().ok().map(|document| Zeroizing::new(document.as_ref().to_vec()))
     }
 
     /// Whether it is an RSA key.
     pub const fn is_rsa(&self) -> bool {
-        matches!(self.0, Pair::Rsa(_))
+        matches!(self.0, AccountKeyPair::Rsa(_))
     }
 
-    pub(super) fn of_p256(pkcs8: &[u8]) -> Result<Self, UnusableAccountKey> {
+    pub(super) fn from_p256_pkcs8(pkcs8: &[u8]) -> Result<Self, UnusableAccountKey> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8);
-        pair.map(|pair| Self(Pair::P256(pair))).map_err(|_| UnusableAccountKey::Unreadable)
+        pair.map(|pair| Self(AccountKeyPair::P256(pair))).map_err(|_| UnusableAccountKey::Unreadable)
     }
 
     /// The algorithm that signatures with it name, RFC 7518 section 3.1.
     pub(super) const fn algorithm(&self) -> &'static str {
         match self.0 {
-            Pair::P256(_) => "ES256",
-            Pair::P384(_) => "ES384",
-            Pair::Rsa(_) => "RS256",
+            AccountKeyPair::P256(_) => "ES256",
+            AccountKeyPair::P384(_) => "ES384",
+            AccountKeyPair::Rsa(_) => "RS256",
         }
     }
 
@@ -84,17 +84,19 @@ impl AccountKey {
     pub(super) fn public_jwk(&self) -> Option<Value> {
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         match &self.0 {
-            Pair::P256(pair) | Pair::P384(pair) => {
+            AccountKeyPair::P256(pair) | AccountKeyPair::P384(pair) => {
                 let (_, point) = pair.public_key().as_ref().split_first()?;
                 let (x, y) = point.split_at(point.len() / 2);
-                let curve = if matches!(self.0, Pair::P256(_)) { P256 } else { P384 };
+                let curve = if matches!(self.0, AccountKeyPair::P256(_)) { P256 } else { P384 };
                 Some(json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) }))
             }
-            Pair::Rsa(pair) => {
+            AccountKeyPair::Rsa(pair) => {
                 let der = pair.public_key().as_der().ok()?;
                 let (_, info) = SubjectPublicKeyInfo::from_der(der.as_ref()).ok()?;
                 let Ok(PublicKey::RSA(public)) = info.parsed() else { return None };
-                Some(json!({ "kty": "RSA", "n": text(shortest(public.modulus)), "e": text(shortest(public.exponent)) }))
+                Some(
+                    json!({ "kty": "RSA", "n": text(strip_leading_zeros(public.modulus)), "e": text(strip_leading_zeros(public.exponent)) }),
+                )
             }
         }
     }
@@ -103,10 +105,10 @@ impl AccountKey {
     pub(super) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         let random = SystemRandom::new();
         match &self.0 {
-            Pair::P256(pair) | Pair::P384(pair) => {
+            AccountKeyPair::P256(pair) | AccountKeyPair::P384(pair) => {
                 pair.sign(&random, message).ok().map(|signature| signature.as_ref().to_vec())
             }
-            Pair::Rsa(pair) => {
+            AccountKeyPair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).ok()?;
                 Some(signature)
@@ -114,7 +116,7 @@ impl AccountKey {
         }
     }
 
-    fn of_pem(text: &str) -> Result<Self, UnusableAccountKey> {
+    fn from_pem(text: &str) -> Result<Self, UnusableAccountKey> {
         if is_encrypted_key(text) {
             return Err(UnusableAccountKey::Encrypted);
         }
@@ -125,22 +127,22 @@ impl AccountKey {
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok(),
             der => RsaKeyPair::from_pkcs8(der.secret_der()).ok(),
         };
-        let pair = on(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Pair::P256);
-        let pair = pair.or_else(|| on(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Pair::P384));
-        match pair.or_else(|| rsa().map(Pair::Rsa)) {
+        let pair = on(&ECDSA_P256_SHA256_FIXED_SIGNING).map(AccountKeyPair::P256);
+        let pair = pair.or_else(|| on(&ECDSA_P384_SHA384_FIXED_SIGNING).map(AccountKeyPair::P384));
+        match pair.or_else(|| rsa().map(AccountKeyPair::Rsa)) {
             Some(pair) => Ok(Self(pair)),
-            None if rcgen::KeyPair::try_from(&*der).is_ok() => Err(UnusableAccountKey::OtherKind),
+            None if rcgen::KeyPair::try_from(&*der).is_ok() => Err(UnusableAccountKey::UnsupportedKind),
             None => Err(UnusableAccountKey::Unreadable),
         }
     }
 
-    fn of_jwk(text: &str) -> Result<Self, UnusableAccountKey> {
+    fn from_jwk(text: &str) -> Result<Self, UnusableAccountKey> {
         let jwk: Jwk = serde_json::from_str(text).map_err(|_| UnusableAccountKey::Unreadable)?;
         let pair = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-            ("EC", Some(P256)) => jwk.on(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Pair::P256),
-            ("EC", Some(P384)) => jwk.on(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Pair::P384),
-            ("RSA", _) => jwk.rsa().map(Pair::Rsa),
-            _ => return Err(UnusableAccountKey::OtherKind),
+            ("EC", Some(P256)) => jwk.to_ecdsa_key_pair(&ECDSA_P256_SHA256_FIXED_SIGNING).map(AccountKeyPair::P256),
+            ("EC", Some(P384)) => jwk.to_ecdsa_key_pair(&ECDSA_P384_SHA384_FIXED_SIGNING).map(AccountKeyPair::P384),
+            ("RSA", _) => jwk.to_rsa_key_pair().map(AccountKeyPair::Rsa),
+            _ => return Err(UnusableAccountKey::UnsupportedKind),
         };
         pair.map(Self).ok_or(UnusableAccountKey::Unreadable)
     }
@@ -182,22 +184,22 @@ struct Jwk {
 }
 
 impl Jwk {
-    fn on(&self, curve: &'static EcdsaSigningAlgorithm) -> Option<EcdsaKeyPair> {
-        let secret = secret(&self.d)?;
-        let public = [vec![UNCOMPRESSED_POINT], decoded(&self.x)?, decoded(&self.y)?].concat();
+    fn to_ecdsa_key_pair(&self, curve: &'static EcdsaSigningAlgorithm) -> Option<EcdsaKeyPair> {
+        let secret = decode_secret(&self.d)?;
+        let public = [vec![UNCOMPRESSED_POINT], decode(&self.x)?, decode(&self.y)?].concat();
         EcdsaKeyPair::from_private_key_and_public_key(curve, &secret, &public).ok()
     }
 
-    fn rsa(&self) -> Option<RsaKeyPair> {
-        let (n, e) = (decoded(&self.n)?, decoded(&self.e)?);
+    fn to_rsa_key_pair(&self) -> Option<RsaKeyPair> {
+        let (n, e) = (decode(&self.n)?, decode(&self.e)?);
         let components = KeyPairComponents {
-            public_key: PublicKeyComponents { n: shortest(&n), e: shortest(&e) },
-            d: &secret(&self.d)?[..],
-            p: &secret(&self.p)?[..],
-            q: &secret(&self.q)?[..],
-            dP: &secret(&self.dp)?[..],
-            dQ: &secret(&self.dq)?[..],
-            qInv: &secret(&self.qi)?[..],
+            public_key: PublicKeyComponents { n: strip_leading_zeros(&n), e: strip_leading_zeros(&e) },
+            d: &decode_secret(&self.d)?[..],
+            p: &decode_secret(&self.p)?[..],
+            q: &decode_secret(&self.q)?[..],
+            dP: &decode_secret(&self.dp)?[..],
+            dQ: &decode_secret(&self.dq)?[..],
+            qInv: &decode_secret(&self.qi)?[..],
         };
         RsaKeyPair::from_components(&components).ok()
     }
@@ -211,16 +213,16 @@ impl Drop for Jwk {
     }
 }
 
-fn secret(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    decoded(text).map(Zeroizing::new)
+fn decode_secret(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    decode(text).map(Zeroizing::new)
 }
 
-fn decoded(text: &str) -> Option<Vec<u8>> {
+fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// A number without the zeros that DER puts before it (RFC 7518 section 2 has none).
-fn shortest(number: &[u8]) -> &[u8] {
+fn strip_leading_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]
 }
@@ -253,12 +255,12 @@ mod tests {
             (&PKCS_RSA_SHA256, "RS256", &RSA_PKCS1_2048_8192_SHA256),
         ];
         for (algorithm, name, verification) in kinds {
-            let key = AccountKey::read(&pem(algorithm)).unwrap();
+            let key = AccountKey::parse(&pem(algorithm)).unwrap();
             assert_eq!((key.algorithm(), key.p256_pkcs8().is_some()), (name, name == "ES256"));
             let signature = key.sign(b"message").unwrap();
             let public = match &key.0 {
-                Pair::P256(pair) | Pair::P384(pair) => pair.public_key().as_ref().to_vec(),
-                Pair::Rsa(pair) => pair.public_key().as_ref().to_vec(),
+                AccountKeyPair::P256(pair) | AccountKeyPair::P384(pair) => pair.public_key().as_ref().to_vec(),
+                AccountKeyPair::Rsa(pair) => pair.public_key().as_ref().to_vec(),
             };
             UnparsedPublicKey::new(verification, public).verify(b"message", &signature).unwrap();
         }
@@ -268,32 +270,32 @@ mod tests {
     fn a_web_key_on_a_curve_is_read() {
         let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
         let d = BASE64_URL_SAFE_NO_PAD.encode(pair.private_key().as_be_bytes().unwrap().as_ref());
-        let mut jwk = AccountKey(Pair::P384(pair)).public_jwk().unwrap();
+        let mut jwk = AccountKey(AccountKeyPair::P384(pair)).public_jwk().unwrap();
         jwk["d"] = d.into();
-        let read = AccountKey::read(&jwk.to_string()).unwrap();
+        let read = AccountKey::parse(&jwk.to_string()).unwrap();
         jwk["d"].take();
         assert_eq!(read.algorithm(), "ES384");
         jwk["x"] = jwk["y"].clone();
-        assert_eq!(AccountKey::read(&jwk.to_string()).unwrap_err(), UnusableAccountKey::Unreadable);
+        assert_eq!(AccountKey::parse(&jwk.to_string()).unwrap_err(), UnusableAccountKey::Unreadable);
     }
 
     #[test]
     fn what_is_no_account_key_is_told_apart() {
         let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
-        assert_eq!(AccountKey::read(encrypted).unwrap_err(), UnusableAccountKey::Encrypted);
-        let public_only = AccountKey::read(&pem(&PKCS_RSA_SHA256)).unwrap().public_jwk().unwrap().to_string();
+        assert_eq!(AccountKey::parse(encrypted).unwrap_err(), UnusableAccountKey::Encrypted);
+        let public_only = AccountKey::parse(&pem(&PKCS_RSA_SHA256)).unwrap().public_jwk().unwrap().to_string();
         for text in
             ["", "no key", "{}", "{", "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n", &public_only]
         {
-            assert_eq!(AccountKey::read(text).unwrap_err(), UnusableAccountKey::Unreadable, "{text}");
+            assert_eq!(AccountKey::parse(text).unwrap_err(), UnusableAccountKey::Unreadable, "{text}");
         }
         for text in [pem(&PKCS_ED25519), r#"{"kty": "OKP", "crv": "Ed25519"}"#.to_owned()] {
-            assert_eq!(AccountKey::read(&text).unwrap_err(), UnusableAccountKey::OtherKind);
+            assert_eq!(AccountKey::parse(&text).unwrap_err(), UnusableAccountKey::UnsupportedKind);
         }
     }
 
     #[test]
     fn a_key_shows_only_its_kind() {
-        assert_eq!(format!("{:?}", AccountKey::read(&pem(&PKCS_ECDSA_P256_SHA256)).unwrap()), "AccountKey(ES256)");
+        assert_eq!(format!("{:?}", AccountKey::parse(&pem(&PKCS_ECDSA_P256_SHA256)).unwrap()), "AccountKey(ES256)");
     }
 }

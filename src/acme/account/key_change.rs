@@ -11,23 +11,23 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::acme::account::signed::Signer;
-use crate::acme::account::{AccountCredentials, AccountKey, StoredAccount, serialized};
+use crate::acme::account::jws::Signer;
+use crate::acme::account::{AccountCredentials, AccountKey, StoredAccount, serialize};
 use crate::acme::client::AcmeClient;
-use crate::acme::error::{AcmeError, host_of};
-use crate::acme::problem::{ProblemKind, AcmeStep};
-use crate::acme::transport::Exchange;
+use crate::acme::error::{AcmeError, host_and_port};
+use crate::acme::problem::{AcmeStep, ProblemKind};
+use crate::acme::transport::CaConnection;
 use crate::domain::server_url::ServerUrl;
 
 /// A change of an account's key that was not sent yet.
 pub struct PreparedKeyChange {
-    exchange: Exchange,
-    new_nonce: Uri,
-    key_change: Uri,
-    account: String,
-    old: AccountKey,
-    new: AccountKey,
-    pending: SecretString,
+    connection: CaConnection,
+    new_nonce_url: Uri,
+    key_change_url: Uri,
+    account_url: String,
+    old_key: AccountKey,
+    new_key: AccountKey,
+    pending_credentials: SecretString,
 }
 
 impl AcmeClient {
@@ -42,8 +42,8 @@ impl AcmeClient {
         key: &AccountKey,
         known: Option<&str>,
     ) -> Result<Option<String>, AcmeError> {
-        let exchange = self.exchange(server)?;
-        let endpoints = exchange.endpoints().await?;
+        let exchange = self.connection(server)?;
+        let endpoints = exchange.load_endpoints().await?;
         let (url, payload) = match known {
             // POST-as-GET, section 6.3.
             Some(account) => {
@@ -51,7 +51,7 @@ impl AcmeClient {
             }
             None => (endpoints.new_account, json!({ "onlyReturnExisting": true }).to_string()),
         };
-        let signer = Signer { key, account: known };
+        let signer = Signer { key, account_url: known };
         let answer = match exchange.post_signed(AcmeStep::Account, &endpoints.new_nonce, &url, signer, &payload).await {
             Err(error) if error.kind() == Some(ProblemKind::AccountDoesNotExist) => return Ok(None),
             answer => answer?,
@@ -61,7 +61,7 @@ impl AcmeClient {
             step: AcmeStep::Account,
             cause: "it does not say where the account is".into(),
         })?;
-        match status(&answer).filter(|status| status != "valid") {
+        match account_status(&answer).filter(|status| status != "valid") {
             Some(status) => Err(AcmeError::AccountNotValid { url: url.to_owned(), status: status.into() }),
             None => Ok(Some(url.to_owned())),
         }
@@ -82,20 +82,28 @@ impl AcmeClient {
         old: AccountKey,
     ) -> Result<PreparedKeyChange, AcmeError> {
         let unusable = || AcmeError::UnusableCredentials("no new key can be made");
-        let exchange = self.exchange(server)?;
-        let endpoints = exchange.endpoints().await?;
-        let no_key_change = || AcmeError::NoKeyChange(host_of(server.as_str()).to_owned());
+        let exchange = self.connection(server)?;
+        let endpoints = exchange.load_endpoints().await?;
+        let no_key_change = || AcmeError::NoKeyChange(host_and_port(server.as_str()).to_owned());
         let key_change = endpoints.key_change.ok_or_else(no_key_change)?;
         let (_, der) = Key::generate_pkcs8().map_err(|_| unusable())?;
         let der = Zeroizing::new(der);
-        let new = AccountKey::of_p256(der.secret_pkcs8_der()).map_err(|_| unusable())?;
+        let new = AccountKey::from_p256_pkcs8(der.secret_pkcs8_der()).map_err(|_| unusable())?;
         let stored = StoredAccount {
             id: account.to_owned(),
             key_pkcs8: BASE64_URL_SAFE_NO_PAD.encode(der.secret_pkcs8_der()),
             directory: server.to_string(),
         };
         let (account, new_nonce) = (account.to_owned(), endpoints.new_nonce);
-        Ok(PreparedKeyChange { exchange, new_nonce, key_change, account, old, new, pending: serialized(&stored)? })
+        Ok(PreparedKeyChange {
+            connection: exchange,
+            new_nonce_url: new_nonce,
+            key_change_url: key_change,
+            account_url: account,
+            old_key: old,
+            new_key: new,
+            pending_credentials: serialize(&stored)?,
+        })
     }
 
     /// Asks the CA for a change of key whose credentials are stored.
@@ -103,12 +111,20 @@ impl AcmeClient {
     /// # Errors
     /// Where the CA refuses or cannot be reached. Unless [`AcmeError::is_certain`], the CA may know the new key.
     pub async fn send_key_change(&self, prepared: &PreparedKeyChange) -> Result<AccountCredentials, AcmeError> {
-        let PreparedKeyChange { exchange, new_nonce, key_change, account, old, new, pending } = prepared;
+        let PreparedKeyChange {
+            connection: exchange,
+            new_nonce_url: new_nonce,
+            key_change_url: key_change,
+            account_url: account,
+            old_key: old,
+            new_key: new,
+            pending_credentials: pending,
+        } = prepared;
         let old_key = old.public_jwk().ok_or(AcmeError::UnusableCredentials("its key cannot be shown"))?;
         // The inner signature has no nonce, and shows the new key.
         let consent = json!({ "account": account, "oldKey": old_key }).to_string();
-        let inner = Signer { key: new, account: None }.sign(key_change, None, &consent)?.to_string();
-        let signer = Signer { key: old, account: Some(account) };
+        let inner = Signer { key: new, account_url: None }.sign(key_change, None, &consent)?.to_string();
+        let signer = Signer { key: old, account_url: Some(account) };
         exchange.post_signed(AcmeStep::KeyChange, new_nonce, key_change, signer, &inner).await?;
         AccountCredentials::from_stored(pending.clone())
     }
@@ -132,18 +148,18 @@ impl AcmeClient {
 impl PreparedKeyChange {
     /// The account with its new key, to be stored before the change is sent.
     pub const fn credentials(&self) -> &SecretString {
-        &self.pending
+        &self.pending_credentials
     }
 }
 
 impl fmt::Debug for PreparedKeyChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PreparedKeyChange").field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("PreparedKeyChange").field("account", &self.account_url).finish_non_exhaustive()
     }
 }
 
 /// The status that an account object shows, RFC 8555 section 7.1.2.
-pub(super) fn status(answer: &Response<bytes::Bytes>) -> Option<String> {
+pub(super) fn account_status(answer: &Response<bytes::Bytes>) -> Option<String> {
     let account: Value = serde_json::from_slice(answer.body()).ok()?;
     account.get("status")?.as_str().map(ToOwned::to_owned)
 }

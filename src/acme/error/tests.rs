@@ -5,7 +5,7 @@ use super::*;
 const LATER: Moment = Moment::from_micros(1_700_000_000_000_000);
 
 fn refusal(status: u16, body: &str, retry_after: Option<Moment>) -> Box<Refusal> {
-    let problem = Problem::read(body.as_bytes());
+    let problem = Problem::parse(body.as_bytes());
     let excerpt = if problem.is_some() { RemoteMessage::default() } else { body.into() };
     let retry_after = retry_after.into();
     Box::new(Refusal { url: "https://ca.example/acme/x".to_owned(), status, problem, retry_after, excerpt })
@@ -18,7 +18,7 @@ fn refused(step: AcmeStep, status: u16, kind: &str, retry_after: Option<Moment>)
 
 fn failed(kind: &str) -> AcmeError {
     let body = format!(r#"{{"type": "urn:ietf:params:acme:error:{kind}", "detail": "words of the CA"}}"#);
-    let problem = Problem::read(body.as_bytes()).unwrap();
+    let problem = Problem::parse(body.as_bytes()).unwrap();
     AcmeError::OrderFailed(vec![NameProblem { name: Some("*.example.com".into()), problem }])
 }
 
@@ -51,7 +51,8 @@ fn the_status_decides_before_the_type() {
 fn a_paused_name_needs_a_person_and_a_rate_limit_does_not() {
     let body = r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail":
         "Your account is temporarily prevented from requesting certificates for example.com. Please visit: https://portal.example/unpause"}"#;
-    let paused = |retry_after| AcmeError::Refused { step: AcmeStep::NewOrder, refusal: refusal(429, body, retry_after) };
+    let paused =
+        |retry_after| AcmeError::Refused { step: AcmeStep::NewOrder, refusal: refusal(429, body, retry_after) };
     assert_eq!(paused(None).disposition(), Disposition::Operator);
     assert_eq!(paused(Some(LATER)).disposition(), Disposition::Retry { not_before: Some(LATER) });
     assert!(paused(None).to_string().contains("https://portal.example/unpause"));
@@ -88,7 +89,8 @@ fn a_limit_of_the_account_or_the_service_is_the_providers_and_one_of_names_the_c
                 );
             }
         }
-        let page = AcmeError::Refused { step: AcmeStep::Finalize, refusal: refusal(429, "<html>busy</html>", not_before) };
+        let page =
+            AcmeError::Refused { step: AcmeStep::Finalize, refusal: refusal(429, "<html>busy</html>", not_before) };
         assert_eq!(page.disposition(), Disposition::ProviderDown { not_before });
     }
 }
@@ -148,8 +150,8 @@ fn every_other_case_has_its_disposition() {
         (AcmeError::BadNonce, Disposition::RETRY),
         (AcmeError::Cancelled, Disposition::RETRY),
         (
-            AcmeError::TooSlow {
-                waiting: Waiting::Ready,
+            AcmeError::PollTimedOut {
+                waiting: AwaitedState::Ready,
                 not_before: Some(LATER + Duration::HOUR),
                 problems: Vec::new(),
             },

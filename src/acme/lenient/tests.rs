@@ -2,27 +2,27 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::acme::directory::Directories;
+use crate::acme::directory::DirectoryCache;
 use crate::domain::moment::Moment;
 
 const ORDER_URL: &str = "https://ca.example/acme/order/1";
 
 fn read(document: &Value) -> Value {
-    serde_json::from_slice(&readable(document.to_string().as_bytes(), ORDER_URL)).unwrap()
+    serde_json::from_slice(&normalize_body(document.to_string().as_bytes(), ORDER_URL)).unwrap()
 }
 
 fn order_of(document: &Value) -> instant_acme::OrderState {
-    let text = readable(document.to_string().as_bytes(), ORDER_URL);
+    let text = normalize_body(document.to_string().as_bytes(), ORDER_URL);
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 
 fn authorization_of(document: &Value) -> instant_acme::AuthorizationState {
-    let text = readable(document.to_string().as_bytes(), ORDER_URL);
+    let text = normalize_body(document.to_string().as_bytes(), ORDER_URL);
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 
 fn challenge_of(document: &Value) -> instant_acme::Challenge {
-    let text = readable(document.to_string().as_bytes(), ORDER_URL);
+    let text = normalize_body(document.to_string().as_bytes(), ORDER_URL);
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 
@@ -126,7 +126,7 @@ fn every_member_of_a_problem_may_be_odd() {
         let document = json!({ "status": "invalid", "authorizations": [], "error": problem });
         let error = order_of(&document).error.unwrap();
         assert_eq!(error.r#type.as_deref(), whole["type"].as_str(), "{document}");
-        let read = crate::acme::Problem::read(document["error"].to_string().as_bytes()).unwrap();
+        let read = crate::acme::Problem::parse(document["error"].to_string().as_bytes()).unwrap();
         assert_eq!(read.kind, crate::acme::ProblemKind::BadNonce, "{document}");
     }
     for sub in variations(&whole["subproblems"][0], &[]) {
@@ -146,15 +146,15 @@ fn every_member_of_a_directory_may_be_odd() {
             "caaIdentities": ["ca.example"], "profiles": { "classic": "words", "odd": null, "other": 7 } },
     });
     let read = |document: &Value| -> Value {
-        let body = readable_directory(document.to_string().as_bytes(), "https://ca.example/acme/directory");
+        let body = normalize_directory_body(document.to_string().as_bytes(), "https://ca.example/acme/directory");
         let read: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(read["newOrder"], "https://ca.example/o", "{document}");
         // As instant-acme reads it, and as it is read here.
         let credentials = json!({ "id": "i", "key_pkcs8": "", "urls": read });
         let strict = serde_json::from_value::<instant_acme::AccountCredentials>(credentials);
         assert!(strict.is_ok(), "{document}");
-        let (directories, url) = (Directories::default(), http::Uri::from_static("https://ca.example/directory"));
-        directories.keep(&url, Moment::from_micros(0), body.into()).unwrap();
+        let (directories, url) = (DirectoryCache::default(), http::Uri::from_static("https://ca.example/directory"));
+        directories.check_and_store(&url, Moment::from_micros(0), body.into()).unwrap();
         read
     };
     assert_eq!(read(&whole)["revokeCert"], "https://ca.example/acme/revoke");
@@ -217,7 +217,7 @@ fn urls_are_resolved_against_the_request_and_absolute_ones_stay() {
         ("/a\nb", None),
         ("https://", None),
     ] {
-        assert_eq!(absolute(given, Some(&base)).as_deref(), expected, "{given:?}");
+        assert_eq!(resolve_url(given, Some(&base)).as_deref(), expected, "{given:?}");
     }
     let order = read(&json!({ "status": "valid", "authorizations": ["/z/1", 7, null, "z/2"], "finalize": "f",
         "certificate": "/c" }));
@@ -239,20 +239,20 @@ fn a_wildcard_in_the_identifier_is_the_wildcard_of_its_name() {
 
 #[test]
 fn a_text_that_is_no_document_stays_but_for_its_damage() {
-    assert_eq!(readable(b"\xef\xbb\xbf-----BEGIN", ORDER_URL), b"-----BEGIN");
-    assert_eq!(readable(b"Aussteller: M\xfcller\n", ORDER_URL), "Aussteller: M\u{fffd}ller\n".as_bytes());
-    assert_eq!(readable(b"", ORDER_URL), b"");
+    assert_eq!(normalize_body(b"\xef\xbb\xbf-----BEGIN", ORDER_URL), b"-----BEGIN");
+    assert_eq!(normalize_body(b"Aussteller: M\xfcller\n", ORDER_URL), "Aussteller: M\u{fffd}ller\n".as_bytes());
+    assert_eq!(normalize_body(b"", ORDER_URL), b"");
     let damaged =
         b"\xef\xbb\xbf{\"status\": \"invalid\", \"authorizations\": [], \"error\": {\"detail\": \"M\xfcller\"}}";
-    let read: instant_acme::OrderState = serde_json::from_slice(&readable(damaged, ORDER_URL)).unwrap();
+    let read: instant_acme::OrderState = serde_json::from_slice(&normalize_body(damaged, ORDER_URL)).unwrap();
     assert_eq!(read.error.unwrap().detail.as_deref(), Some("M\u{fffd}ller"));
     let deep = "[".repeat(100_000);
-    assert_eq!(readable(deep.as_bytes(), ORDER_URL), deep.as_bytes());
+    assert_eq!(normalize_body(deep.as_bytes(), ORDER_URL), deep.as_bytes());
 }
 
 proptest! {
     #[test]
     fn no_answer_brings_it_down(body in proptest::collection::vec(any::<u8>(), 0..200), url in any::<String>()) {
-        let _ = (readable(&body, &url), readable_directory(&body, &url));
+        let _ = (normalize_body(&body, &url), normalize_directory_body(&body, &url));
     }
 }

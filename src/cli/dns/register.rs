@@ -2,14 +2,14 @@
 
 use clap::Args;
 
-use crate::app::{Integrations, Registered};
-use crate::cli::{Ending, log, owner, runtime};
+use crate::app::{ChallengeRegistration, Integrations};
+use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
 
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Arguments {
+pub(in crate::cli) struct RegisterCommand {
     /// The name that a certificate is to be for, such as www.example.com; it serves *.www.example.com too
     name: String,
     /// The adapter, NAME of [dns.adapter.NAME]; may be left out where only one is of the type acme-dns
@@ -20,15 +20,15 @@ pub(in crate::cli) struct Arguments {
     json: bool,
 }
 
-pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, arguments: &RegisterCommand) -> anyhow::Result<CommandOutcome> {
     let name: DnsName = match arguments.name.parse() {
         Ok(name) => name,
         Err(error) => {
             eprintln!("autocertd: {error}");
-            return Ok(Ending::Misused);
+            return Ok(CommandOutcome::UsageError);
         }
     };
-    let Some(adapter) = chosen(config, arguments) else { return Ok(Ending::Misused) };
+    let Some(adapter) = select_adapter(config, arguments) else { return Ok(CommandOutcome::UsageError) };
     // Who renews must be able to read the file of accounts.
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
@@ -39,11 +39,11 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Endi
     } else {
         print(adapter, &registered);
     }
-    Ok(Ending::Well)
+    Ok(CommandOutcome::Success)
 }
 
 /// The one adapter that is meant; says so where there is none, or several.
-fn chosen<'a>(config: &'a Config, arguments: &'a Arguments) -> Option<&'a AdapterName> {
+fn select_adapter<'a>(config: &'a Config, arguments: &'a RegisterCommand) -> Option<&'a AdapterName> {
     let adapters = &config.dns.adapters;
     if let Some(name) = &arguments.adapter {
         let known = adapters.contains_key(name);
@@ -67,8 +67,8 @@ fn chosen<'a>(config: &'a Config, arguments: &'a Arguments) -> Option<&'a Adapte
     None
 }
 
-fn print(adapter: &AdapterName, registered: &Registered) {
-    let Registered { challenge, target, is_new, leads_there, is_routed } = registered;
+fn print(adapter: &AdapterName, registered: &ChallengeRegistration) {
+    let ChallengeRegistration { challenge, target, is_new, leads_there, is_routed } = registered;
     let state = match leads_there {
         Some(true) => "it is there",
         Some(false) => "it is not there yet; make it in the zone of that name",
@@ -84,8 +84,8 @@ fn print(adapter: &AdapterName, registered: &Registered) {
     }
 }
 
-fn print_json(adapter: &AdapterName, registered: &Registered) -> anyhow::Result<()> {
-    let Registered { challenge, target, is_new, leads_there, is_routed } = registered;
+fn print_json(adapter: &AdapterName, registered: &ChallengeRegistration) -> anyhow::Result<()> {
+    let ChallengeRegistration { challenge, target, is_new, leads_there, is_routed } = registered;
     let shown = serde_json::json!({
         "adapter": adapter,
         "name": challenge,

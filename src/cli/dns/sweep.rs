@@ -3,15 +3,15 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::app::{App, Integrations, MissingStore};
-use crate::cli::{Ending, log, owner, runtime};
+use crate::app::{App, IfStoreMissing, Integrations};
+use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::text::printable;
-use crate::scheduler::{CleanupOutcome, SweepMode, Cleanup};
+use crate::scheduler::{Cleanup, CleanupOutcome, SweepMode};
 
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub(crate) struct SweepCommand {
     /// Only print what would be removed
     #[arg(long)]
     dry_run: bool,
@@ -26,28 +26,28 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Ending> {
+pub(super) fn run(config: &Config, arguments: &SweepCommand) -> anyhow::Result<CommandOutcome> {
     owner::become_owner_of(&config.state_directory())?;
     log::start_quietly(&config.log)?;
     runtime()?.block_on(async {
         let outside = Integrations::from_config(config)?;
-        let app = App::open(config, MissingStore::MustExist).await?;
+        let app = App::open(config, IfStoreMissing::Fail).await?;
         let swept = sweep(&app, outside, arguments).await;
         app.stop().await;
-        let Some(swept) = swept? else { return Ok(Ending::Misused) };
+        let Some(swept) = swept? else { return Ok(CommandOutcome::UsageError) };
         if arguments.json {
-            let rows: Vec<Value> = swept.iter().map(json_of).collect();
+            let rows: Vec<Value> = swept.iter().map(to_json).collect();
             crate::cli::output::print_json(&rows)?;
         } else {
             print(&swept);
         }
-        let failed = swept.iter().any(|removed| matches!(removed.fate, CleanupOutcome::Failed(_)));
-        Ok(if failed { Ending::Failed } else { Ending::Well })
+        let failed = swept.iter().any(|removed| matches!(removed.outcome, CleanupOutcome::Failed(_)));
+        Ok(if failed { CommandOutcome::Failed } else { CommandOutcome::Success })
     })
 }
 
 /// Nothing where it cannot be meant so.
-async fn sweep(app: &App, outside: Integrations, arguments: &Arguments) -> anyhow::Result<Option<Vec<Cleanup>>> {
+async fn sweep(app: &App, outside: Integrations, arguments: &SweepCommand) -> anyhow::Result<Option<Vec<Cleanup>>> {
     let scheduler = app.scheduler(outside);
     let sweep = match &arguments.forget {
         Some(adapter) if scheduler.has_adapter(adapter.as_str()) => {
@@ -57,7 +57,7 @@ async fn sweep(app: &App, outside: Integrations, arguments: &Arguments) -> anyho
             return Ok(None);
         }
         Some(adapter) => SweepMode::Forget(adapter.to_string()),
-        None if arguments.dry_run => SweepMode::Look,
+        None if arguments.dry_run => SweepMode::DryRun,
         None => SweepMode::Remove,
     };
     Ok(Some(scheduler.sweep(&sweep).await?))
@@ -65,44 +65,46 @@ async fn sweep(app: &App, outside: Integrations, arguments: &Arguments) -> anyho
 
 fn print(swept: &[Cleanup]) {
     for removed in swept {
-        println!("{}", printable(&line(removed)));
+        println!("{}", printable(&format_line(removed)));
     }
     println!("{}", summary(swept));
 }
 
-fn line(Cleanup { record, fate }: &Cleanup) -> String {
+fn format_line(Cleanup { record, outcome: fate }: &Cleanup) -> String {
     let what = format!("TXT {} {:?} ({})", record.name, record.content, record.adapter);
     match fate {
-        CleanupOutcome::Removed | CleanupOutcome::WouldGo | CleanupOutcome::Forgotten => format!("{}: {what}", word(fate)),
-        CleanupOutcome::InUse(why) => format!("{}: {what}: {why}", word(fate)),
-        CleanupOutcome::Failed(why) => format!("{}: {what}: {why}", word(fate)),
+        CleanupOutcome::Removed | CleanupOutcome::WouldBeRemoved | CleanupOutcome::Forgotten => {
+            format!("{}: {what}", outcome_label(fate))
+        }
+        CleanupOutcome::InUse(why) => format!("{}: {what}: {why}", outcome_label(fate)),
+        CleanupOutcome::Failed(why) => format!("{}: {what}: {why}", outcome_label(fate)),
     }
 }
 
 fn summary(swept: &[Cleanup]) -> String {
-    let counts: Vec<String> = EVERY_WORD
+    let counts: Vec<String> = OUTCOME_LABELS
         .iter()
-        .map(|each| (each, swept.iter().filter(|removed| word(&removed.fate) == *each).count()))
+        .map(|each| (each, swept.iter().filter(|removed| outcome_label(&removed.outcome) == *each).count()))
         .filter(|(_, count)| *count > 0)
         .map(|(word, count)| format!("{count} {word}"))
         .collect();
     if counts.is_empty() { "nothing is left over".to_owned() } else { counts.join(", ") }
 }
 
-fn word(fate: &CleanupOutcome) -> &'static str {
+fn outcome_label(fate: &CleanupOutcome) -> &'static str {
     match fate {
         CleanupOutcome::Removed => "removed",
-        CleanupOutcome::WouldGo => "would be removed",
+        CleanupOutcome::WouldBeRemoved => "would be removed",
         CleanupOutcome::Forgotten => "forgotten",
         CleanupOutcome::InUse(_) => "in use",
         CleanupOutcome::Failed(_) => "not removed",
     }
 }
 
-fn json_of(Cleanup { record, fate }: &Cleanup) -> Value {
+fn to_json(Cleanup { record, outcome: fate }: &Cleanup) -> Value {
     let (state, message) = match fate {
         CleanupOutcome::Removed => ("removed", None),
-        CleanupOutcome::WouldGo => ("wouldBeRemoved", None),
+        CleanupOutcome::WouldBeRemoved => ("wouldBeRemoved", None),
         CleanupOutcome::Forgotten => ("forgotten", None),
         CleanupOutcome::InUse(why) => ("inUse", Some(*why)),
         CleanupOutcome::Failed(why) => ("notRemoved", Some(why.as_str())),
@@ -119,4 +121,4 @@ fn json_of(Cleanup { record, fate }: &Cleanup) -> Value {
     })
 }
 
-const EVERY_WORD: [&str; 5] = ["removed", "would be removed", "forgotten", "not removed", "in use"];
+const OUTCOME_LABELS: [&str; 5] = ["removed", "would be removed", "forgotten", "not removed", "in use"];

@@ -4,16 +4,16 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use crate::cli::plan::page::{put, wrapped};
+use crate::cli::plan::page::{push_line, wrap};
 use crate::doctor::OUT_OF_TIME;
-use crate::domain::finding::{Check, CheckResult, CheckSubject, CheckVerdict};
+use crate::domain::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
 use crate::domain::text::printable;
 
 /// What a page shows.
-pub(super) struct Page<'a> {
+pub(super) struct DoctorPage<'a> {
     pub(super) findings: &'a [CheckResult],
     /// Of all findings, shown or not.
-    pub(super) counts: Counts,
+    pub(super) counts: VerdictCounts,
     /// Whether any name was looked at.
     pub(super) has_names: bool,
     pub(super) only_problems: bool,
@@ -23,7 +23,7 @@ pub(super) struct Page<'a> {
 
 /// How many findings there are of each verdict.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct VerdictCounts {
     ok: usize,
     skipped: usize,
     warnings: usize,
@@ -31,7 +31,7 @@ pub(super) struct Counts {
 }
 
 /// Findings of several names that differ in the name alone.
-struct Group<'a> {
+struct ResultGroup<'a> {
     check: Check,
     verdict: CheckVerdict,
     detail: String,
@@ -39,8 +39,8 @@ struct Group<'a> {
     names: Vec<&'a str>,
 }
 
-impl Counts {
-    pub(super) fn of(findings: &[CheckResult]) -> Self {
+impl VerdictCounts {
+    pub(super) fn from_results(findings: &[CheckResult]) -> Self {
         let mut counts = Self::default();
         for finding in findings {
             match finding.verdict {
@@ -55,43 +55,44 @@ impl Counts {
 }
 
 /// The page, of 80 columns.
-pub(super) fn page(shown: &Page<'_>, colour: bool) -> String {
+pub(super) fn render_page(shown: &DoctorPage<'_>, colour: bool) -> String {
     let mut page = String::new();
-    let (others, names): (Vec<_>, Vec<_>) =
-        by_subject(shown.findings).into_iter().partition(|(subject, _)| !matches!(subject, CheckSubject::Name(_)));
+    let (others, names): (Vec<_>, Vec<_>) = group_by_subject(shown.findings)
+        .into_iter()
+        .partition(|(subject, _)| !matches!(subject, CheckSubject::Name(_)));
     for (subject, findings) in &others {
-        section(&mut page, subject, findings, colour);
+        write_section(&mut page, subject, findings, colour);
     }
-    if names.len() > FEW {
-        of_many(&mut page, &names, colour);
+    if names.len() > MAX_SINGLE_NAMES {
+        write_grouped(&mut page, &names, colour);
     } else {
         for (subject, findings) in &names {
-            section(&mut page, subject, findings, colour);
+            write_section(&mut page, subject, findings, colour);
         }
     }
     if !page.is_empty() {
         page.push('\n');
     }
     if !shown.has_names {
-        put(&mut page, "No name was looked at. Give one, such as: autocertd doctor www.example.com");
+        push_line(&mut page, "No name was looked at. Give one, such as: autocertd doctor www.example.com");
         page.push('\n');
     }
     if shown.only_problems && shown.findings.is_empty() {
-        put(&mut page, "No problem was found.");
+        push_line(&mut page, "No problem was found.");
     }
     if let Some((checks, reason)) = shown.cut_off {
         let more = if reason == OUT_OF_TIME { "; --timeout 10m gives more time" } else { "" };
-        put(&mut page, &format!("Checks that were cut off, {reason}: {checks}{more}"));
+        push_line(&mut page, &format!("Checks that were cut off, {reason}: {checks}{more}"));
     }
     let plural = |count: usize, word: &str| if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") };
-    let Counts { ok, skipped, warnings, faults } = shown.counts;
+    let VerdictCounts { ok, skipped, warnings, faults } = shown.counts;
     let (warnings, faults) = (plural(warnings, "warning"), plural(faults, "fault"));
-    put(&mut page, &format!("{ok} ok, {skipped} skipped, {warnings}, {faults}"));
+    push_line(&mut page, &format!("{ok} ok, {skipped} skipped, {warnings}, {faults}"));
     page
 }
 
 /// Each subject once, in the order in which they come first, with its findings; autocertd itself at the beginning.
-fn by_subject(findings: &[CheckResult]) -> Vec<(&CheckSubject, Vec<&CheckResult>)> {
+fn group_by_subject(findings: &[CheckResult]) -> Vec<(&CheckSubject, Vec<&CheckResult>)> {
     let (mut subjects, mut places) = (Vec::new(), HashMap::new());
     for finding in findings {
         let at = *places.entry(&finding.about).or_insert(subjects.len());
@@ -103,33 +104,33 @@ fn by_subject(findings: &[CheckResult]) -> Vec<(&CheckSubject, Vec<&CheckResult>
     subjects
 }
 
-fn section(page: &mut String, subject: &CheckSubject, findings: &[&CheckResult], colour: bool) {
-    heading(page, &printable(&subject.to_string()));
+fn write_section(page: &mut String, subject: &CheckSubject, findings: &[&CheckResult], colour: bool) {
+    write_heading(page, &printable(&subject.to_string()));
     for finding in findings {
         let text = format!("{}: {}", finding.check, finding.detail);
-        in_lines(page, finding.verdict, (&text, finding.remedy.as_deref()), colour);
+        write_lines(page, finding.verdict, (&text, finding.remedy.as_deref()), colour);
     }
 }
 
-fn heading(page: &mut String, text: &str) {
+fn write_heading(page: &mut String, text: &str) {
     if !page.is_empty() {
         page.push('\n');
     }
-    put(page, text);
+    push_line(page, text);
 }
 
 /// The gravest first.
-fn of_many(page: &mut String, names: &[(&CheckSubject, Vec<&CheckResult>)], colour: bool) {
-    heading(page, &format!("{} names", names.len()));
-    let mut groups = groups(names);
+fn write_grouped(page: &mut String, names: &[(&CheckSubject, Vec<&CheckResult>)], colour: bool) {
+    write_heading(page, &format!("{} names", names.len()));
+    let mut groups = group_results(names);
     groups.sort_by_key(|group| std::cmp::Reverse(group.verdict));
     for of_verdict in groups.chunk_by(|one, other| one.verdict == other.verdict) {
         let verdict = of_verdict[0].verdict;
         let is_problem = matches!(verdict, CheckVerdict::Warning | CheckVerdict::Fault);
         if is_problem {
-            of_verdict.iter().take(MOST_PROBLEMS).for_each(|group| in_group(page, group, names.len(), colour));
-            if let more @ 1.. = of_verdict.len().saturating_sub(MOST_PROBLEMS) {
-                in_lines(page, verdict, (&format!("and {more} others, see --json"), None), colour);
+            of_verdict.iter().take(MAX_PROBLEMS).for_each(|group| write_group(page, group, names.len(), colour));
+            if let more @ 1.. = of_verdict.len().saturating_sub(MAX_PROBLEMS) {
+                write_lines(page, verdict, (&format!("and {more} others, see --json"), None), colour);
             }
             continue;
         }
@@ -141,41 +142,41 @@ fn of_many(page: &mut String, names: &[(&CheckSubject, Vec<&CheckResult>)], colo
         }
         for check in checks {
             let alike: Vec<_> = of_verdict.iter().filter(|group| group.check == check).collect();
-            if alike.len() <= MOST_ALIKE {
+            if alike.len() <= MAX_ALIKE {
                 for group in alike {
-                    in_group(page, group, names.len(), colour);
+                    write_group(page, group, names.len(), colour);
                 }
             } else {
                 let count: usize = alike.iter().map(|group| group.names.len()).sum();
                 let text = format!("{check}: another answer for each of {count} names, see --json");
-                in_lines(page, verdict, (&text, None), colour);
+                write_lines(page, verdict, (&text, None), colour);
             }
         }
     }
 }
 
-fn in_group(page: &mut String, group: &Group<'_>, all: usize, colour: bool) {
-    let Group { check, verdict, detail, remedy, names } = group;
+fn write_group(page: &mut String, group: &ResultGroup<'_>, all: usize, colour: bool) {
+    let ResultGroup { check, verdict, detail, remedy, names } = group;
     let text = match (names.len(), verdict) {
         (count, _) if count == all => format!("{check}: {detail} (every NAME)"),
         (count, CheckVerdict::Ok) => format!("{check}: {detail} ({count} names)"),
-        (count, _) => format!("{check}: {detail} ({count} names: {})", listed(names)),
+        (count, _) => format!("{check}: {detail} ({count} names: {})", list_names(names)),
     };
-    in_lines(page, *verdict, (&text, remedy.as_deref()), colour);
+    write_lines(page, *verdict, (&text, remedy.as_deref()), colour);
 }
 
-fn groups<'a>(names: &[(&'a CheckSubject, Vec<&CheckResult>)]) -> Vec<Group<'a>> {
-    let (mut groups, mut places): (Vec<Group<'a>>, HashMap<_, usize>) = (Vec::new(), HashMap::new());
+fn group_results<'a>(names: &[(&'a CheckSubject, Vec<&CheckResult>)]) -> Vec<ResultGroup<'a>> {
+    let (mut groups, mut places): (Vec<ResultGroup<'a>>, HashMap<_, usize>) = (Vec::new(), HashMap::new());
     for (subject, findings) in names {
         let CheckSubject::Name(name) = subject else { continue };
         for finding in findings {
-            let (detail, remedy) = (nameless(&finding.detail, name), finding.remedy.as_ref());
-            let remedy = remedy.map(|remedy| nameless(remedy, name));
+            let (detail, remedy) = (replace_name(&finding.detail, name), finding.remedy.as_ref());
+            let remedy = remedy.map(|remedy| replace_name(remedy, name));
             let key = (finding.check.as_str(), finding.verdict.as_str(), detail.clone(), remedy.clone());
             let at = *places.entry(key).or_insert(groups.len());
             if at == groups.len() {
                 let (check, verdict) = (finding.check, finding.verdict);
-                groups.push(Group { check, verdict, detail, remedy, names: Vec::new() });
+                groups.push(ResultGroup { check, verdict, detail, remedy, names: Vec::new() });
             }
             groups[at].names.push(name);
         }
@@ -183,33 +184,33 @@ fn groups<'a>(names: &[(&'a CheckSubject, Vec<&CheckResult>)]) -> Vec<Group<'a>>
     groups
 }
 
-fn nameless(text: &str, name: &str) -> String {
+fn replace_name(text: &str, name: &str) -> String {
     let bare = name.strip_prefix("*.").unwrap_or(name);
     text.replace(name, "NAME").replace(bare, "NAME")
 }
 
-fn listed(names: &[&str]) -> String {
-    let first = names[..names.len().min(MOST_LISTED)].join(", ");
-    match names.len().saturating_sub(MOST_LISTED) {
+fn list_names(names: &[&str]) -> String {
+    let first = names[..names.len().min(MAX_NAMES_LISTED)].join(", ");
+    match names.len().saturating_sub(MAX_NAMES_LISTED) {
         0 => first,
         more => format!("{first} and {more} more"),
     }
 }
 
-fn in_lines(page: &mut String, verdict: CheckVerdict, (text, remedy): (&str, Option<&str>), colour: bool) {
-    let mut lines = wrapped(&printable(text), WIDTH - INDENT).into_iter();
+fn write_lines(page: &mut String, verdict: CheckVerdict, (text, remedy): (&str, Option<&str>), colour: bool) {
+    let mut lines = wrap(&printable(text), WIDTH - INDENT).into_iter();
     // Writing to a text never fails.
-    let _infallible = write!(page, "  {}  ", painted(verdict, colour));
-    put(page, &lines.next().unwrap_or_default());
+    let _infallible = write!(page, "  {}  ", colour_verdict(verdict, colour));
+    push_line(page, &lines.next().unwrap_or_default());
     for line in lines {
-        put(page, &format!("{:INDENT$}{line}", ""));
+        push_line(page, &format!("{:INDENT$}{line}", ""));
     }
-    for line in remedy.iter().flat_map(|remedy| wrapped(&format!("-> {}", printable(remedy)), WIDTH - INDENT)) {
-        put(page, &format!("{:INDENT$}{line}", ""));
+    for line in remedy.iter().flat_map(|remedy| wrap(&format!("-> {}", printable(remedy)), WIDTH - INDENT)) {
+        push_line(page, &format!("{:INDENT$}{line}", ""));
     }
 }
 
-fn painted(verdict: CheckVerdict, colour: bool) -> String {
+fn colour_verdict(verdict: CheckVerdict, colour: bool) -> String {
     let word = format!("{:VERDICT$}", verdict.as_str());
     let code = match verdict {
         CheckVerdict::Ok => "32",
@@ -224,16 +225,16 @@ const WIDTH: usize = 80;
 const VERDICT: usize = "warning".len();
 const INDENT: usize = VERDICT + 4;
 /// More names than that are grouped by what was found.
-const FEW: usize = 10;
-const MOST_LISTED: usize = 5;
+const MAX_SINGLE_NAMES: usize = 10;
+const MAX_NAMES_LISTED: usize = 5;
 /// Findings of one verdict that differ in more than the name.
-const MOST_PROBLEMS: usize = 50;
-const MOST_ALIKE: usize = 5;
+const MAX_PROBLEMS: usize = 50;
+const MAX_ALIKE: usize = 5;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::finding::Check;
+    use crate::domain::check_result::Check;
 
     fn findings() -> Vec<CheckResult> {
         let (set_up, name) = (CheckSubject::SetUp, CheckSubject::Name("www.example.com".to_owned()));
@@ -241,14 +242,25 @@ mod tests {
         vec![
             CheckResult::ok(&set_up, Check::Settings, "they can be used"),
             CheckResult::ok(&name, Check::Aliases, "_acme-challenge.www.example.com is no alias"),
-            CheckResult::fault(&name, Check::Zone, "ionos: no enabled zone holds _acme-challenge.www.example.com", remedy),
+            CheckResult::fault(
+                &name,
+                Check::Zone,
+                "ionos: no enabled zone holds _acme-challenge.www.example.com",
+                remedy,
+            ),
             CheckResult::skipped(&name, Check::Canary, "there is no zone"),
             CheckResult::warning(&set_up, Check::DiskSpace, "150 MiB are free at /\x1b[31mvar", "make room"),
         ]
     }
 
-    fn shown(findings: &[CheckResult], has_names: bool) -> Page<'_> {
-        Page { findings, counts: Counts::of(findings), has_names, only_problems: false, cut_off: None }
+    fn shown(findings: &[CheckResult], has_names: bool) -> DoctorPage<'_> {
+        DoctorPage {
+            findings,
+            counts: VerdictCounts::from_results(findings),
+            has_names,
+            only_problems: false,
+            cut_off: None,
+        }
     }
 
     #[test]
@@ -265,7 +277,7 @@ mod tests {
             [CheckResult::ok(&about, Check::Aliases, format!("_acme-challenge.{name} is no alias")), zone]
         });
         let findings: Vec<CheckResult> = names.collect();
-        let page = page(&Page { cut_off: Some((3, OUT_OF_TIME)), ..shown(&findings, true) }, false);
+        let page = render_page(&DoctorPage { cut_off: Some((3, OUT_OF_TIME)), ..shown(&findings, true) }, false);
         insta::assert_snapshot!(page, @r"
         40 names
           fault    zone: no zone holds _acme-challenge.NAME (7 names: www0.example.com,
@@ -286,11 +298,16 @@ mod tests {
             let about = CheckSubject::Name(format!("www.shop{number}.example"));
             [
                 CheckResult::ok(&about, Check::Zone, format!("shop{number}.example at ionos")),
-                CheckResult::fault(&about, Check::Canary, format!("record {number} failed"), "ask the service's support"),
+                CheckResult::fault(
+                    &about,
+                    Check::Canary,
+                    format!("record {number} failed"),
+                    "ask the service's support",
+                ),
             ]
         });
         let findings: Vec<CheckResult> = names.collect();
-        let page = page(&shown(&findings, true), false);
+        let page = render_page(&shown(&findings, true), false);
         assert!(page.lines().count() < 250, "{page}");
         assert!(page.contains("  ok       zone: another answer for each of 1000 names, see --json\n"), "{page}");
         assert!(page.contains("  fault    and 950 others, see --json\n"), "{page}");
@@ -298,7 +315,7 @@ mod tests {
 
     #[test]
     fn it_reads_well_in_80_columns() {
-        insta::assert_snapshot!(page(&shown(&findings(), true), false), @r"
+        insta::assert_snapshot!(render_page(&shown(&findings(), true), false), @r"
         Set-up
           ok       settings: they can be used
           warning  disk space: 150 MiB are free at / [31mvar
@@ -318,7 +335,7 @@ mod tests {
     #[test]
     fn colour_is_for_the_verdict_alone() {
         let findings = findings();
-        let page = page(&shown(&findings[2..3], false), true);
+        let page = render_page(&shown(&findings[2..3], false), true);
         assert!(page.contains("  \x1b[1;31mfault  \x1b[0m  zone: "), "{page:?}");
         assert!(page.contains("autocertd doctor www.example.com\n\n0 ok, 0 skipped, 0 warnings, 1 fault\n"), "{page}");
     }

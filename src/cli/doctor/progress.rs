@@ -10,9 +10,9 @@ use crate::domain::text::printable;
 
 /// The line.
 #[derive(Clone)]
-pub(super) struct Progress(ProgressBar);
+pub(super) struct CheckSpinner(ProgressBar);
 
-impl Progress {
+impl CheckSpinner {
     pub(super) fn start() -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
@@ -26,25 +26,25 @@ impl Progress {
         Self(line)
     }
 
-    pub(super) fn tell(&self, words: &str) {
+    pub(super) fn set_message(&self, words: &str) {
         if !self.0.is_finished() {
             self.0.set_message(printable(words));
         }
     }
 
     /// The line goes: what was found follows.
-    pub(super) fn end(&self) {
+    pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }
 
     /// At a signal the line goes at once, and a plain one says what is still waited for: a second signal may end the
     /// program at any time.
-    pub(super) fn end_at(&self, stopping: CancellationToken) {
+    pub(super) fn finish_on_stop(&self, stopping: CancellationToken) {
         let line = self.clone();
         tokio::spawn(async move {
             stopping.cancelled().await;
             if !line.0.is_finished() {
-                line.end();
+                line.finish();
                 if std::io::stderr().is_terminal() {
                     eprintln!("interrupted; removing canary records, Ctrl-C again ends at once");
                 }

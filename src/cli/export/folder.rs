@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::certificate::{Certificate, Origin};
+use crate::domain::certificate::{Certificate, CertificateOrigin};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::name::RequestedName;
 use crate::domain::provider::Provider;
-use crate::runtime::draft::{AtomicFile, private_folder, sync_folder_of};
+use crate::runtime::atomic_file::{AtomicFile, create_private_folder, sync_parent_folder};
 use crate::store::{Listing, Page, Store, StoreError};
 
 /// Files by their paths, two parts each.
 #[derive(Default, Deserialize, Serialize)]
-pub(super) struct Folder {
+pub(super) struct ExportFolder {
     files: BTreeMap<String, String>,
 }
 
@@ -46,9 +46,9 @@ struct ExportRequest<'a> {
     not_after: Option<String>,
 }
 
-impl Folder {
+impl ExportFolder {
     /// Reads it out of the store.
-    pub(super) async fn of(store: &Store) -> anyhow::Result<Self> {
+    pub(super) async fn from_store(store: &Store) -> anyhow::Result<Self> {
         let providers: Vec<Provider> = all(async |page| store.providers(page).await).await?;
         let providers: HashMap<ProviderId, Provider> =
             providers.into_iter().map(|provider| (provider.id, provider)).collect();
@@ -93,35 +93,35 @@ impl Folder {
 
     /// Reads what a process of another user handed over; root writes it, and so it takes no other names than are made
     /// here.
-    pub(super) fn handed_over(content: &[u8]) -> anyhow::Result<Self> {
+    pub(super) fn from_owner_process(content: &[u8]) -> anyhow::Result<Self> {
         let folder: Self = serde_json::from_slice(content).context("what was handed over cannot be read")?;
         anyhow::ensure!(
-            folder.files.keys().all(|path| is_ours(path)),
+            folder.files.keys().all(|path| is_exported_path(path)),
             "what was handed over names files that no export has; nothing was written"
         );
         Ok(folder)
     }
 
     /// How many certificates are in it.
-    pub(super) fn count(&self) -> usize {
+    pub(super) fn certificate_count(&self) -> usize {
         self.files.keys().filter(|path| path.ends_with("/privkey.pem")).count()
     }
 
     /// Writes it as a new folder, of its owner's alone, down to the disk; it takes no name that is taken.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
-        let draft = AtomicFile::folder(directory)?;
+        let draft = AtomicFile::new_folder(directory)?;
         for (path, text) in &self.files {
             let path = draft.path().join(path);
             if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-                private_folder(folder)?;
+                create_private_folder(folder)?;
             }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            sync_folder_of(&path)?;
+            sync_parent_folder(&path)?;
         }
         File::open(draft.path())?.sync_all()?;
-        draft.put()
+        draft.persist_noclobber()
     }
 
     async fn add(
@@ -148,35 +148,37 @@ impl Folder {
     fn free_name(&self, text: &str, id: &str) -> String {
         let plain =
             |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c.to_ascii_lowercase() } else { '_' };
-        let name: String = text.chars().map(plain).take(LONGEST_NAME).collect();
+        let name: String = text.chars().map(plain).take(MAX_NAME_LENGTH).collect();
         let name = if name.trim_matches('.').is_empty() { "certificate".to_owned() } else { name };
         let is_taken = self.files.contains_key(&format!("{name}/{WISH}"));
         if is_taken || name.starts_with('.') { format!("{}-{id}", name.trim_start_matches('.')) } else { name }
     }
 }
 
-impl Drop for Folder {
+impl Drop for ExportFolder {
     fn drop(&mut self) {
         self.files.values_mut().for_each(Zeroize::zeroize);
     }
 }
 
 /// Whether it is a folder's name as [`Folder::free_name`] makes it, and in it a file that [`Folder::add`] adds.
-fn is_ours(path: &str) -> bool {
+fn is_exported_path(path: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     path.split_once('/').is_some_and(|(folder, file)| {
-        (1..=LONGEST_FILE_NAME).contains(&folder.len())
+        (1..=MAX_FILE_NAME_LENGTH).contains(&folder.len())
             && !folder.starts_with('.')
             && folder.bytes().all(plain)
-            && FILES.contains(&file)
+            && FILE_NAMES.contains(&file)
     })
 }
 
 /// Whether no auto-certificate has it: it was uploaded, or what it was issued for is deleted and it was the newest.
 fn stands_alone(certificate: &Certificate, living: &HashSet<AutoCertificateId>) -> bool {
     match certificate.origin {
-        Origin::Uploaded => true,
-        Origin::Issued { auto_certificate, newest } => !living.contains(&auto_certificate) && newest == certificate.id,
+        CertificateOrigin::Uploaded => true,
+        CertificateOrigin::Issued { auto_certificate, newest } => {
+            !living.contains(&auto_certificate) && newest == certificate.id
+        }
     }
 }
 
@@ -185,20 +187,20 @@ async fn all<T>(page: impl AsyncFn(Page) -> Result<Listing<T>, StoreError>) -> R
     let mut items = Vec::new();
     loop {
         let offset = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        let listing = page(Page { offset, limit: PAGE }).await?;
+        let listing = page(Page { offset, limit: PAGE_SIZE }).await?;
         items.extend(listing.items);
-        if !listing.more {
+        if !listing.has_more {
             return Ok(items);
         }
     }
 }
 
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 /// With the id behind it a name stays within the 255 bytes of a file's.
-const LONGEST_NAME: usize = 200;
-const LONGEST_FILE_NAME: usize = 255;
+const MAX_NAME_LENGTH: usize = 200;
+const MAX_FILE_NAME_LENGTH: usize = 255;
 const WISH: &str = "certificate.json";
-const FILES: [&str; 5] = [WISH, "cert.pem", "chain.pem", "fullchain.pem", "privkey.pem"];
+const FILE_NAMES: [&str; 5] = [WISH, "cert.pem", "chain.pem", "fullchain.pem", "privkey.pem"];
 
 #[cfg(test)]
 mod tests {
@@ -210,7 +212,7 @@ mod tests {
     fn only_names_that_an_export_makes_are_taken_over() {
         let handed_over = |path: &str| {
             let content = json!({"files": {"www.example.com/cert.pem": "", path: ""}});
-            Folder::handed_over(&serde_json::to_vec(&content).unwrap())
+            ExportFolder::from_owner_process(&serde_json::to_vec(&content).unwrap())
         };
         for sound in ["www.example.com/privkey.pem", "_.example.net-0b1c/certificate.json"] {
             assert!(handed_over(sound).is_ok(), "{sound}");

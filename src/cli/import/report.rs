@@ -5,13 +5,13 @@ use serde::Serialize;
 
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::text::{RemoteMessage, printable};
-use crate::import::{Leftover, Lineage, Tool, TreeAccount, PlannedImport};
-use crate::store::{TakeoverProvider, TakeoverOutcome};
+use crate::import::{Leftover, Lineage, PlannedImport, SourceTool, TreeAccount};
+use crate::store::{TakeoverOutcome, TakeoverProvider};
 
 /// What becomes of a lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum Outcome {
+enum LineageOutcome {
     /// It is taken over.
     TakenOver,
     /// It was there, and gets the newer certificate.
@@ -25,7 +25,7 @@ enum Outcome {
 /// Where the account comes from with which a lineage is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum Account {
+enum AccountSource {
     /// From the tree.
     CarriedOver,
     /// It is registered anew.
@@ -36,19 +36,19 @@ enum Account {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Line {
+struct LineageEntry {
     name: String,
-    outcome: Outcome,
+    outcome: LineageOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(flatten)]
-    facts: Option<Facts>,
+    facts: Option<LineageDetails>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auto_certificate: Option<AutoCertificateId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<ProviderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<Account>,
+    account: Option<AccountSource>,
     notes: Vec<String>,
     /// What the tree says of the account, for the words about it.
     #[serde(skip)]
@@ -58,7 +58,7 @@ struct Line {
 /// What a lineage says, where it can be read.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Facts {
+struct LineageDetails {
     common_name: String,
     subject_alternative_names: Vec<String>,
     key_algorithm: &'static str,
@@ -69,63 +69,63 @@ struct Facts {
 }
 
 /// Tells what becomes of the lineages.
-pub(super) struct Report {
-    tool: Tool,
-    lines: Vec<Line>,
+pub(super) struct ImportReport {
+    tool: SourceTool,
+    entries: Vec<LineageEntry>,
     leftovers: Vec<Leftover>,
     limit: u32,
 }
 
 /// What the plan leaves out, in lines for people: as many as can be read.
-pub(super) fn described(leftovers: &[Leftover]) -> impl Iterator<Item = String> {
+pub(super) fn describe_leftovers(leftovers: &[Leftover]) -> impl Iterator<Item = String> {
     let line = |leftover: &Leftover| match leftover.count {
         1 => format!("left out: {}: {}", leftover.path, leftover.reason),
         count => format!("left out: {} ({count} files): {}", leftover.path, leftover.reason),
     };
-    let more = leftovers.len().saturating_sub(MOST_DESCRIBED);
+    let more = leftovers.len().saturating_sub(MAX_DESCRIBED);
     let more = (more > 0).then(|| format!("left out: {more} other places; --json lists them"));
-    leftovers.iter().take(MOST_DESCRIBED).map(line).chain(more)
+    leftovers.iter().take(MAX_DESCRIBED).map(line).chain(more)
 }
 
-impl Report {
+impl ImportReport {
     pub(super) fn new(
-        tool: Tool,
+        tool: SourceTool,
         lineages: &[Lineage],
         leftovers: Vec<Leftover>,
         planned: &[Option<TakeoverOutcome>],
         limit: u32,
     ) -> Self {
-        let lines = lineages.iter().map(Line::of).collect();
-        let mut report = Self { tool, lines, leftovers, limit };
+        let lines = lineages.iter().map(LineageEntry::from_lineage).collect();
+        let mut report = Self { tool, entries: lines, leftovers, limit };
         for (number, planned) in planned.iter().enumerate() {
             if let Some(planned) = planned {
-                report.taken(number, planned);
+                report.record_takeover(number, planned);
             }
         }
         // A rehearsal makes ids that nobody will see again.
-        for line in report.lines.iter_mut().filter(|line| line.outcome == Outcome::TakenOver) {
+        for line in report.entries.iter_mut().filter(|line| line.outcome == LineageOutcome::TakenOver) {
             (line.auto_certificate, line.provider) = (None, None);
         }
         report
     }
 
     /// Notes what became, or will become, of one.
-    pub(super) fn taken(&mut self, number: usize, taken: &TakeoverOutcome) {
-        if let Some(line) = self.lines.get_mut(number) {
-            line.take(taken, self.limit);
+    pub(super) fn record_takeover(&mut self, number: usize, taken: &TakeoverOutcome) {
+        if let Some(line) = self.entries.get_mut(number) {
+            line.apply_takeover(taken, self.limit);
         }
     }
 
     pub(super) fn has_refused(&self) -> bool {
-        self.count(Outcome::Refused) > 0
+        self.count(LineageOutcome::Refused) > 0
     }
 
     pub(super) fn print_plan(&self) {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
         table.set_header(["NAME", "NAMES", "KEY", "VALID UNTIL", "SERVER", "ACCOUNT", "PLAN"]);
-        for line in &self.lines {
-            let of = |text: fn(&Facts) -> String| line.facts.as_ref().map(text).unwrap_or_default();
+        for line in &self.entries {
+            let of = |text: fn(&LineageDetails) -> String| line.facts.as_ref().map(text).unwrap_or_default();
             table.add_row([
                 line.name.clone(),
                 of(|facts| match facts.subject_alternative_names.len() {
@@ -135,17 +135,17 @@ impl Report {
                 of(|facts| facts.key_algorithm.to_owned()),
                 of(|facts| facts.not_after.clone()),
                 of(|facts| facts.server.clone()),
-                line.account.map_or("", Account::words).to_owned(),
-                line.outcome.plan().to_owned(),
+                line.account.map_or("", AccountSource::describe).to_owned(),
+                line.outcome.plan_text().to_owned(),
             ]);
         }
         println!("{table}");
-        for line in &self.lines {
+        for line in &self.entries {
             for text in line.reason.iter().chain(&line.notes) {
                 println!("{}: {text}", line.name);
             }
         }
-        for leftover in described(&self.leftovers) {
+        for leftover in describe_leftovers(&self.leftovers) {
             println!("{leftover}");
         }
     }
@@ -153,7 +153,7 @@ impl Report {
     /// Says what is done, or how to do it.
     pub(super) fn finish(&self, applied: bool, json: bool) -> anyhow::Result<()> {
         let [taken, updated, present, refused] =
-            [Outcome::TakenOver, Outcome::Updated, Outcome::Present, Outcome::Refused]
+            [LineageOutcome::TakenOver, LineageOutcome::Updated, LineageOutcome::Present, LineageOutcome::Refused]
                 .map(|outcome| self.count(outcome));
         if json {
             let document = serde_json::json!({
@@ -162,13 +162,13 @@ impl Report {
                 "updated": updated,
                 "present": present,
                 "refused": refused,
-                "lineages": self.lines,
-                "leftOut": self.leftovers.iter().take(MOST_LISTED).map(|leftover| serde_json::json!({
+                "lineages": self.entries,
+                "leftOut": self.leftovers.iter().take(MAX_LISTED).map(|leftover| serde_json::json!({
                     "path": leftover.path,
                     "count": leftover.count,
                     "reason": leftover.reason,
                 })).collect::<Vec<_>>(),
-                "leftOutMore": self.leftovers.len().saturating_sub(MOST_LISTED),
+                "leftOutMore": self.leftovers.len().saturating_sub(MAX_LISTED),
             });
             crate::cli::output::print_json(&document)?;
             return Ok(());
@@ -180,31 +180,31 @@ impl Report {
             println!("nothing was changed; the same command with --yes carries this out");
             return Ok(());
         }
-        for line in &self.lines {
-            println!("{}: {}", line.name, line.outcome.done());
+        for line in &self.entries {
+            println!("{}: {}", line.name, line.outcome.done_text());
         }
         println!("{taken} taken over, {updated} updated, {present} here already, {refused} not taken");
-        if taken > 0 && self.tool != Tool::Pem {
+        if taken > 0 && self.tool != SourceTool::Pem {
             println!("autocertd renews these from now on, by DNS-01; end the renewals of {} now", self.tool.as_str());
         }
         Ok(())
     }
 
-    fn count(&self, outcome: Outcome) -> usize {
-        self.lines.iter().filter(|line| line.outcome == outcome).count()
+    fn count(&self, outcome: LineageOutcome) -> usize {
+        self.entries.iter().filter(|line| line.outcome == outcome).count()
     }
 }
 
-impl Line {
-    fn of(lineage: &Lineage) -> Self {
+impl LineageEntry {
+    fn from_lineage(lineage: &Lineage) -> Self {
         let (outcome, reason, notes, account) = match &lineage.wish {
             Ok(wish) => {
                 let notes = wish.notes.iter().map(|note| printable(&note.to_string())).collect();
-                (Outcome::Present, None, notes, wish.account.clone())
+                (LineageOutcome::Present, None, notes, wish.account.clone())
             }
             Err(fault) => (
-                Outcome::Refused,
-                Some(RemoteMessage::paragraph(&fault.to_string()).to_string()),
+                LineageOutcome::Refused,
+                Some(RemoteMessage::from_paragraph(&fault.to_string()).to_string()),
                 Vec::new(),
                 TreeAccount::Unknown,
             ),
@@ -213,7 +213,7 @@ impl Line {
             name: printable(&lineage.name),
             outcome,
             reason,
-            facts: lineage.wish.as_ref().ok().map(|wish| Facts::of(wish)),
+            facts: lineage.wish.as_ref().ok().map(|wish| LineageDetails::from_planned(wish)),
             auto_certificate: None,
             provider: None,
             account: None,
@@ -222,15 +222,15 @@ impl Line {
         }
     }
 
-    fn take(&mut self, taken: &TakeoverOutcome, limit: u32) {
-        let refused = |reason: String| (Outcome::Refused, None, Some(reason));
+    fn apply_takeover(&mut self, taken: &TakeoverOutcome, limit: u32) {
+        let refused = |reason: String| (LineageOutcome::Refused, None, Some(reason));
         let (outcome, id, reason) = match taken {
-            TakeoverOutcome::New { auto_certificate, provider } => {
-                self.provide(provider);
-                (Outcome::TakenOver, Some(*auto_certificate), None)
+            TakeoverOutcome::Created { auto_certificate, provider } => {
+                self.apply_provider(provider);
+                (LineageOutcome::TakenOver, Some(*auto_certificate), None)
             }
-            TakeoverOutcome::Newer(id) => (Outcome::Updated, Some(*id), None),
-            TakeoverOutcome::Present(id) => (Outcome::Present, Some(*id), None),
+            TakeoverOutcome::Newer(id) => (LineageOutcome::Updated, Some(*id), None),
+            TakeoverOutcome::AlreadyPresent(id) => (LineageOutcome::Present, Some(*id), None),
             TakeoverOutcome::OtherNames(id) => refused(format!(
                 "an auto-certificate of this name is here for other names ({id}); rename or delete it first"
             )),
@@ -247,7 +247,7 @@ impl Line {
         (self.outcome, self.auto_certificate, self.reason) = (outcome, id, reason);
     }
 
-    fn provide(&mut self, provider: &TakeoverProvider) {
+    fn apply_provider(&mut self, provider: &TakeoverProvider) {
         if self.account.is_some() {
             // The plan has said it.
             self.provider = Some(provider.id);
@@ -255,16 +255,16 @@ impl Line {
         }
         let in_tree = self.account_in_tree.url();
         let (account, note) = match (&self.account_in_tree, provider.account_url.as_deref()) {
-            (_, Some(url)) if in_tree == Some(url) => (Account::CarriedOver, None),
-            (_, Some(_)) => (Account::OfProvider, Some("its provider has another ACME account".to_owned())),
+            (_, Some(url)) if in_tree == Some(url) => (AccountSource::CarriedOver, None),
+            (_, Some(_)) => (AccountSource::OfProvider, Some("its provider has another ACME account".to_owned())),
             (TreeAccount::Foreign { reason, .. }, None) => {
-                (Account::New, Some(format!("a new ACME account is registered, since {reason}")))
+                (AccountSource::New, Some(format!("a new ACME account is registered, since {reason}")))
             }
             (TreeAccount::Unknown, None) => {
-                (Account::New, Some("a new ACME account is registered, since the files have none".to_owned()))
+                (AccountSource::New, Some("a new ACME account is registered, since the files have none".to_owned()))
             }
             (TreeAccount::Usable(_), None) => (
-                Account::New,
+                AccountSource::New,
                 Some("its provider is here already, and registers an ACME account of its own".to_owned()),
             ),
         };
@@ -276,8 +276,8 @@ impl Line {
     }
 }
 
-impl Facts {
-    fn of(wish: &PlannedImport) -> Self {
+impl LineageDetails {
+    fn from_planned(wish: &PlannedImport) -> Self {
         Self {
             common_name: wish.common_name.sent().to_owned(),
             subject_alternative_names: wish
@@ -294,8 +294,8 @@ impl Facts {
     }
 }
 
-impl Outcome {
-    const fn plan(self) -> &'static str {
+impl LineageOutcome {
+    const fn plan_text(self) -> &'static str {
         match self {
             Self::TakenOver => "take over",
             Self::Updated => "update",
@@ -304,7 +304,7 @@ impl Outcome {
         }
     }
 
-    const fn done(self) -> &'static str {
+    const fn done_text(self) -> &'static str {
         match self {
             Self::TakenOver => "taken over",
             Self::Updated => "updated with its newer certificate",
@@ -314,8 +314,8 @@ impl Outcome {
     }
 }
 
-impl Account {
-    const fn words(self) -> &'static str {
+impl AccountSource {
+    const fn describe(self) -> &'static str {
         match self {
             Self::CarriedOver => "carried over",
             Self::New => "new",
@@ -325,7 +325,7 @@ impl Account {
 }
 
 /// In places, in the text for people.
-const MOST_DESCRIBED: usize = 50;
+const MAX_DESCRIBED: usize = 50;
 
 /// In places, in JSON.
-const MOST_LISTED: usize = 10_000;
+const MAX_LISTED: usize = 10_000;

@@ -13,9 +13,9 @@ use crate::domain::text::{escaped_json, escaped_line};
 
 /// Writes fields as tracing-subscriber does: the message, then `key=value`.
 #[derive(Debug)]
-pub(super) struct SafeFields;
+pub(super) struct EscapedFields;
 
-impl<'w> FormatFields<'w> for SafeFields {
+impl<'w> FormatFields<'w> for EscapedFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
         let mut visitor = FieldWriter { writer, is_first: true, result: Ok(()) };
         fields.record(&mut visitor);
@@ -31,7 +31,7 @@ struct FieldWriter<'w> {
 
 impl Visit for FieldWriter<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == MESSAGE {
+        if field.name() == MESSAGE_FIELD {
             self.record_debug(field, &format_args!("{value}"));
         } else {
             self.record_debug(field, &value);
@@ -56,7 +56,7 @@ impl FieldWriter<'_> {
             self.writer.write_char(' ')?;
         }
         match (name, self.writer.has_ansi_escapes()) {
-            (MESSAGE, _) => {}
+            (MESSAGE_FIELD, _) => {}
             (name, true) => write!(self.writer, "\x1b[3m{}\x1b[0m\x1b[2m=\x1b[0m", name.trim_start_matches("r#"))?,
             (name, false) => write!(self.writer, "{}=", name.trim_start_matches("r#"))?,
         }
@@ -82,7 +82,7 @@ impl BoundedText {
 
 impl fmt::Write for BoundedText {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        let room = LONGEST_FIELD - self.text.len();
+        let room = MAX_FIELD_LENGTH - self.text.len();
         let end = more.floor_char_boundary(room);
         self.text.push_str(&more[..end]);
         self.is_cut |= end < more.len();
@@ -92,9 +92,9 @@ impl fmt::Write for BoundedText {
 
 /// Standard error for lines of JSON, in whose strings what is not printable is escaped.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SafeJson;
+pub(super) struct EscapedJsonWriter;
 
-impl MakeWriter<'_> for SafeJson {
+impl MakeWriter<'_> for EscapedJsonWriter {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -102,7 +102,7 @@ impl MakeWriter<'_> for SafeJson {
     }
 }
 
-impl io::Write for SafeJson {
+impl io::Write for EscapedJsonWriter {
     /// Gets whole events.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
@@ -115,10 +115,10 @@ impl io::Write for SafeJson {
     }
 }
 
-const MESSAGE: &str = "message";
+const MESSAGE_FIELD: &str = "message";
 
 /// In bytes: more than the longest message of a failure.
-const LONGEST_FIELD: usize = 20_000;
+const MAX_FIELD_LENGTH: usize = 20_000;
 
 #[cfg(test)]
 mod tests {
@@ -146,7 +146,7 @@ mod tests {
     fn logged(ansi: bool, log: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let layer = tracing_subscriber::fmt::layer().with_ansi(ansi).fmt_fields(SafeFields);
+        let layer = tracing_subscriber::fmt::layer().with_ansi(ansi).fmt_fields(EscapedFields);
         let subscriber = tracing_subscriber::registry().with(layer.with_writer(move || writer.clone()));
         tracing::subscriber::with_default(subscriber, log);
         let bytes = kept.0.lock().unwrap().clone();
@@ -174,6 +174,6 @@ mod tests {
     fn a_field_of_any_length_is_cut() {
         let long = "ü".repeat(500_000);
         let line = logged(false, || tracing::error!(detail = %long, "short"));
-        assert!(line.len() < LONGEST_FIELD + 200 && line.contains("short detail=üü") && line.ends_with("…\n"));
+        assert!(line.len() < MAX_FIELD_LENGTH + 200 && line.contains("short detail=üü") && line.ends_with("…\n"));
     }
 }

@@ -2,72 +2,82 @@
 
 use std::fmt::Write;
 
-use crate::cli::plan::Planned;
+use crate::cli::plan::PlannedAutoCertificate;
+use crate::domain::forecast::{Forecast, NextStep};
+use crate::domain::human_duration::{HumanDuration, format_relative};
 use crate::domain::moment::Moment;
-use crate::domain::outlook::{NextStep, Forecast};
 use crate::domain::plan::RenewalReason;
-use crate::domain::spoken::{HumanDuration, seen_from};
 
 /// The page, so many columns wide, with what else is to be said below it.
-pub(super) fn page(planned: &[Planned], cautions: &[String], now: Moment, width: usize) -> String {
+pub(super) fn render_page(
+    planned: &[PlannedAutoCertificate],
+    cautions: &[String],
+    now: Moment,
+    width: usize,
+) -> String {
     let mut page = String::new();
     if planned.is_empty() {
-        put(&mut page, "there are no auto-certificates");
+        push_line(&mut page, "there are no auto-certificates");
     }
     for (next, foreseen, heading) in SECTIONS {
-        let belongs = |outlook: &Forecast| outlook.next == next && outlook.foreseen.is_some() == foreseen;
-        let section: Vec<&Planned> = planned.iter().filter(|planned| belongs(&planned.outlook)).collect();
+        let belongs = |outlook: &Forecast| outlook.next_step == next && outlook.predicted_failure.is_some() == foreseen;
+        let section: Vec<&PlannedAutoCertificate> =
+            planned.iter().filter(|planned| belongs(&planned.forecast)).collect();
         if section.is_empty() {
             continue;
         }
         if !page.is_empty() {
             page.push('\n');
         }
-        put(&mut page, &format!("{} {heading}", section.len()));
+        push_line(&mut page, &format!("{} {heading}", section.len()));
         match next {
-            _ if foreseen => in_full(&mut page, &section, now, width),
-            NextStep::Person | NextStep::Retry | NextStep::Wait => in_full(&mut page, &section, now, width),
-            NextStep::Running | NextStep::Issue | NextStep::Renew | NextStep::Remove => in_lines(&mut page, &section, now, width),
+            _ if foreseen => write_full_section(&mut page, &section, now, width),
+            NextStep::NeedsPerson | NextStep::Retry | NextStep::Wait => {
+                write_full_section(&mut page, &section, now, width)
+            }
+            NextStep::Running | NextStep::Issue | NextStep::Renew | NextStep::Remove => {
+                write_table_section(&mut page, &section, now, width)
+            }
         }
     }
     for caution in cautions {
         page.push('\n');
-        for line in wrapped(caution, width) {
-            put(&mut page, &line);
+        for line in wrap(caution, width) {
+            push_line(&mut page, &line);
         }
     }
     page
 }
 
 /// A heading each, and below it what holds it up.
-fn in_full(page: &mut String, section: &[&Planned], now: Moment, width: usize) {
-    for Planned { subject, outlook } in section {
+fn write_full_section(page: &mut String, section: &[&PlannedAutoCertificate], now: Moment, width: usize) {
+    for PlannedAutoCertificate { auto_certificate: subject, forecast: outlook } in section {
         let slack = match outlook.slack {
             Some(slack) if slack.is_negative() => format!(", {} behind the last safe moment", HumanDuration(-slack)),
             Some(slack) => format!(", {} before the last safe moment", HumanDuration(slack)),
             None => ", no certificate in service".to_owned(),
         };
-        put(page, &cut(&format!("  {}: {}{slack}", subject.name, seen_from(now, outlook.at)), width));
-        for line in wrapped(outlook.foreseen.as_ref().unwrap_or(&outlook.why), width - INDENT) {
-            put(page, &format!("{:INDENT$}{line}", ""));
+        push_line(page, &truncate(&format!("  {}: {}{slack}", subject.name, format_relative(now, outlook.at)), width));
+        for line in wrap(outlook.predicted_failure.as_ref().unwrap_or(&outlook.explanation), width - INDENT) {
+            push_line(page, &format!("{:INDENT$}{line}", ""));
         }
     }
 }
 
-fn in_lines(page: &mut String, section: &[&Planned], now: Moment, width: usize) {
-    let longest = section.iter().map(|planned| planned.subject.name.to_string().chars().count()).max();
+fn write_table_section(page: &mut String, section: &[&PlannedAutoCertificate], now: Moment, width: usize) {
+    let longest = section.iter().map(|planned| planned.auto_certificate.name.to_string().chars().count()).max();
     let name_width = longest.unwrap_or_default().clamp(NAME.len(), width / 2 - INDENT);
-    put(page, &cut(&format!("  {NAME:name_width$}  {:>WHEN$}  {:>SLACK$}  WHY", "WHEN", "SLACK"), width));
-    for Planned { subject, outlook } in section {
-        let name = cut(&subject.name.to_string(), name_width);
+    push_line(page, &truncate(&format!("  {NAME:name_width$}  {:>WHEN$}  {:>SLACK$}  WHY", "WHEN", "SLACK"), width));
+    for PlannedAutoCertificate { auto_certificate: subject, forecast: outlook } in section {
+        let name = truncate(&subject.name.to_string(), name_width);
         let slack = outlook.slack.map_or_else(|| "-".to_owned(), |slack| HumanDuration(slack).to_string());
-        let when = seen_from(now, outlook.at);
-        let why = shortly(outlook.next, outlook.reason, &outlook.why);
-        put(page, &cut(&format!("  {name:name_width$}  {when:>WHEN$}  {slack:>SLACK$}  {why}"), width));
+        let when = format_relative(now, outlook.at);
+        let why = short_reason(outlook.next_step, outlook.reason, &outlook.explanation);
+        push_line(page, &truncate(&format!("  {name:name_width$}  {when:>WHEN$}  {slack:>SLACK$}  {why}"), width));
     }
 }
 
-fn shortly(next: NextStep, reason: RenewalReason, why: &str) -> String {
+fn short_reason(next: NextStep, reason: RenewalReason, why: &str) -> String {
     if next == NextStep::Running {
         return why.to_owned();
     }
@@ -81,13 +91,13 @@ fn shortly(next: NextStep, reason: RenewalReason, why: &str) -> String {
     }
 }
 
-pub(in crate::cli) fn put(page: &mut String, line: &str) {
+pub(in crate::cli) fn push_line(page: &mut String, line: &str) {
     // Writing to a text never fails.
     let _infallible = writeln!(page, "{}", line.trim_end());
 }
 
 /// The beginning of a line that is too long.
-fn cut(line: &str, width: usize) -> String {
+fn truncate(line: &str, width: usize) -> String {
     if line.chars().count() <= width {
         return line.to_owned();
     }
@@ -95,7 +105,7 @@ fn cut(line: &str, width: usize) -> String {
 }
 
 /// A text in lines of at most so many columns; what has no blanks is longer.
-pub(in crate::cli) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(in crate::cli) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -111,7 +121,7 @@ pub(in crate::cli) fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 /// What comes next, whether its rehearsal has found a fault, and how that is headed.
 const SECTIONS: [(NextStep, bool, &str); 8] = [
-    (NextStep::Person, false, "wait for a person"),
+    (NextStep::NeedsPerson, false, "wait for a person"),
     (NextStep::Retry, false, "failed and are tried again"),
     (NextStep::Renew, true, "planned, but would fail as things are"),
     (NextStep::Wait, false, "wait for their provider"),

@@ -11,64 +11,64 @@ use crate::domain::id::AutoCertificateId;
 use crate::http::control::{RenewalProgress, RenewalTarget};
 
 /// Shows how far renewals are.
-pub(super) struct Progress {
+pub(super) struct ProgressDisplay {
     /// What each one was last seen doing.
-    doing: HashMap<AutoCertificateId, String>,
+    last_activity: HashMap<AutoCertificateId, String>,
     /// The moving lines of those under way; none without a terminal, or of many.
     bars: HashMap<AutoCertificateId, ProgressBar>,
     /// The moving line of many.
-    of_all: Option<ProgressBar>,
+    total_bar: Option<ProgressBar>,
     terminal: MultiProgress,
     /// How many there are, and how many have come to their end.
-    all: usize,
+    total: usize,
     done: usize,
-    told: Instant,
+    last_printed: Instant,
     json: bool,
-    moving: bool,
+    is_interactive: bool,
 }
 
-impl Progress {
+impl ProgressDisplay {
     pub(super) fn new(json: bool) -> Self {
         Self {
-            doing: HashMap::new(),
+            last_activity: HashMap::new(),
             bars: HashMap::new(),
-            of_all: None,
+            total_bar: None,
             terminal: MultiProgress::new(),
-            all: 0,
+            total: 0,
             done: 0,
-            told: Instant::now(),
+            last_printed: Instant::now(),
             json,
-            moving: !json && std::io::stderr().is_terminal(),
+            is_interactive: !json && std::io::stderr().is_terminal(),
         }
     }
 
     /// Whether there are too many to tell of each.
-    pub(super) const fn is_of_many(&self) -> bool {
-        self.all > MANY
+    pub(super) const fn is_summarized(&self) -> bool {
+        self.total > MAX_SINGLE_LINES
     }
 
-    pub(super) fn begin(&mut self, targets: &[RenewalTarget]) {
-        self.all += targets.len();
-        if self.moving && self.is_of_many() {
-            let style = style("{spinner} {pos} of {len} have come to their end; {msg}");
-            let bar = self.terminal.add(ProgressBar::new(self.all as u64).with_style(style));
+    pub(super) fn add_targets(&mut self, targets: &[RenewalTarget]) {
+        self.total += targets.len();
+        if self.is_interactive && self.is_summarized() {
+            let style = bar_style("{spinner} {pos} of {len} have come to their end; {msg}");
+            let bar = self.terminal.add(ProgressBar::new(self.total as u64).with_style(style));
             bar.enable_steady_tick(TICK);
-            self.of_all = Some(bar);
-        } else if self.moving {
-            self.bars = bars(&self.terminal, targets);
+            self.total_bar = Some(bar);
+        } else if self.is_interactive {
+            self.bars = create_bars(&self.terminal, targets);
         }
     }
 
     /// One has moved on, or not; says which.
-    pub(super) fn moved(&mut self, target: &RenewalTarget, progress: &RenewalProgress) -> bool {
-        let idle = if progress.running { "at work" } else { WAITING };
+    pub(super) fn update(&mut self, target: &RenewalTarget, progress: &RenewalProgress) -> bool {
+        let idle = if progress.running { "at work" } else { WAITING_MESSAGE };
         let doing = progress.doing.as_deref().unwrap_or(idle);
-        let has_moved = self.doing.get(&target.id).is_none_or(|before| before != doing);
+        let has_moved = self.last_activity.get(&target.id).is_none_or(|before| before != doing);
         if has_moved {
-            self.doing.insert(target.id, doing.to_owned());
+            self.last_activity.insert(target.id, doing.to_owned());
         }
-        if self.is_of_many() {
-            self.tell_of_all();
+        if self.is_summarized() {
+            self.print_summary();
         } else if let Some(bar) = self.bars.get(&target.id) {
             bar.set_message(doing.to_owned());
         } else if !self.json && has_moved {
@@ -78,13 +78,13 @@ impl Progress {
     }
 
     /// One has come to its end; `line` tells how.
-    pub(super) fn ended(&mut self, target: &RenewalTarget, line: Option<String>) {
+    pub(super) fn finish_target(&mut self, target: &RenewalTarget, line: Option<String>) {
         self.done += 1;
-        self.doing.remove(&target.id);
+        self.last_activity.remove(&target.id);
         if let Some(bar) = self.bars.remove(&target.id) {
             bar.finish_and_clear();
         }
-        if let Some(bar) = &self.of_all {
+        if let Some(bar) = &self.total_bar {
             bar.set_position(self.done as u64);
         }
         if let Some(line) = line.filter(|_| !self.json) {
@@ -93,28 +93,28 @@ impl Progress {
     }
 
     /// Leaves the terminal clean.
-    pub(super) fn end(&self) {
-        if let Some(bar) = &self.of_all {
+    pub(super) fn clear(&self) {
+        if let Some(bar) = &self.total_bar {
             bar.finish_and_clear();
         }
     }
 
-    fn tell_of_all(&mut self) {
-        if self.json || self.told.elapsed() < if self.moving { TICK } else { BETWEEN_LINES } {
+    fn print_summary(&mut self) {
+        if self.json || self.last_printed.elapsed() < if self.is_interactive { TICK } else { PRINT_INTERVAL } {
             return;
         }
-        self.told = Instant::now();
-        let at_work = self.doing.values().filter(|doing| *doing != WAITING).count();
-        match &self.of_all {
+        self.last_printed = Instant::now();
+        let at_work = self.last_activity.values().filter(|doing| *doing != WAITING_MESSAGE).count();
+        match &self.total_bar {
             Some(bar) => bar.set_message(format!("{at_work} at work")),
-            None => eprintln!("{} of {} have come to their end; {at_work} at work", self.done, self.all),
+            None => eprintln!("{} of {} have come to their end; {at_work} at work", self.done, self.total),
         }
     }
 }
 
 /// One line with a spinner for each.
-fn bars(terminal: &MultiProgress, targets: &[RenewalTarget]) -> HashMap<AutoCertificateId, ProgressBar> {
-    let style = style("{spinner} {prefix}: {wide_msg}");
+fn create_bars(terminal: &MultiProgress, targets: &[RenewalTarget]) -> HashMap<AutoCertificateId, ProgressBar> {
+    let style = bar_style("{spinner} {prefix}: {wide_msg}");
     let bar_of = |target: &RenewalTarget| {
         let bar =
             terminal.add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(target.common_name.clone()));
@@ -124,12 +124,12 @@ fn bars(terminal: &MultiProgress, targets: &[RenewalTarget]) -> HashMap<AutoCert
     targets.iter().map(bar_of).collect()
 }
 
-fn style(template: &str) -> ProgressStyle {
+fn bar_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// More than fit on a screen.
-const MANY: usize = 20;
-const WAITING: &str = "waiting for its turn";
+const MAX_SINGLE_LINES: usize = 20;
+const WAITING_MESSAGE: &str = "waiting for its turn";
 const TICK: Duration = Duration::from_millis(120);
-const BETWEEN_LINES: Duration = Duration::from_secs(10);
+const PRINT_INTERVAL: Duration = Duration::from_secs(10);

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use crate::cli::Ending;
-use crate::cli::renew_now::causes::{Cause, grouped};
-use crate::cli::renew_now::progress::Progress;
-use crate::cli::renew_now::rehearsal::PlannedRenewal;
+use crate::cli::CommandOutcome;
+use crate::cli::renew_now::causes::{FailureCause, summarize_causes};
+use crate::cli::renew_now::dry_run::PlannedRenewal;
+use crate::cli::renew_now::progress::ProgressDisplay;
 use crate::domain::id::AutoCertificateId;
 use crate::domain::text::printable;
 use crate::http::control::{
@@ -18,7 +18,7 @@ use crate::http::control::{
 /// How one renewal ended.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub(super) enum Outcome {
+pub(super) enum RenewalOutcome {
     /// There is a new certificate.
     Renewed {
         /// Its serial number.
@@ -46,9 +46,9 @@ pub(super) enum Outcome {
     Deleted,
 }
 
-impl Outcome {
+impl RenewalOutcome {
     /// How a run that has ended ended.
-    pub(super) fn of(target: &RenewalTarget, progress: &RenewalProgress, named: bool) -> Self {
+    pub(super) fn from_progress(target: &RenewalTarget, progress: &RenewalProgress, named: bool) -> Self {
         let is_new = progress.newest.as_ref().is_some_and(|newest| target.newest != Some(newest.id));
         if let Some(hold) = progress.hold.as_ref().filter(|_| !is_new && !progress.deleted) {
             let (message, next_try) = (hold.message.clone(), hold.next_try.clone());
@@ -72,9 +72,9 @@ impl Outcome {
     }
 }
 
-impl Outcome {
+impl RenewalOutcome {
     /// What keeps it from a certificate, and when that is tried again.
-    fn cause(&self) -> Option<(String, Option<String>)> {
+    fn failure_cause(&self) -> Option<(String, Option<String>)> {
         match self {
             Self::Failed { message, next_try } => Some((format!("failed: {message}"), next_try.clone())),
             Self::Waiting { message, next_try } => Some((format!("waits: {message}"), Some(next_try.clone()))),
@@ -82,7 +82,7 @@ impl Outcome {
         }
     }
 
-    fn words(&self) -> String {
+    fn describe(&self) -> String {
         match self {
             Self::Renewed { serial_number, not_after } => {
                 format!("renewed, valid until {not_after}, serial {serial_number}")
@@ -97,60 +97,67 @@ impl Outcome {
 }
 
 #[derive(Serialize)]
-struct Line {
+struct RenewalEntry {
     id: AutoCertificateId,
     name: String,
     #[serde(rename = "commonName")]
     common_name: String,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: RenewalOutcome,
 }
 
 /// Tells how the renewals go.
-pub(in crate::cli) struct Report {
-    lines: Vec<Line>,
+pub(in crate::cli) struct RenewalReport {
+    entries: Vec<RenewalEntry>,
     /// What a dry run said before.
     plans: Vec<PlannedRenewal>,
     deliveries: Vec<DeliveryProgress>,
     /// What should be in service and is not; not asked for where auto-certificates were named.
     overdue: Option<OverdueAnswer>,
-    progress: Progress,
+    progress: ProgressDisplay,
     json: bool,
 }
 
-impl Report {
+impl RenewalReport {
     pub(super) fn new(plans: Vec<PlannedRenewal>, json: bool) -> Self {
-        Self { lines: Vec::new(), plans, deliveries: Vec::new(), overdue: None, progress: Progress::new(json), json }
+        Self {
+            entries: Vec::new(),
+            plans,
+            deliveries: Vec::new(),
+            overdue: None,
+            progress: ProgressDisplay::new(json),
+            json,
+        }
     }
 
     /// These are followed from now on.
-    pub(super) fn begin(&mut self, targets: &[RenewalTarget]) {
-        self.progress.begin(targets);
+    pub(super) fn add_targets(&mut self, targets: &[RenewalTarget]) {
+        self.progress.add_targets(targets);
     }
 
     /// One has moved on, or not; says which.
-    pub(super) fn moved(&mut self, target: &RenewalTarget, progress: &RenewalProgress) -> bool {
-        self.progress.moved(target, progress)
+    pub(super) fn update_progress(&mut self, target: &RenewalTarget, progress: &RenewalProgress) -> bool {
+        self.progress.update(target, progress)
     }
 
     /// One has come to its end.
-    pub(super) fn ended(&mut self, target: &RenewalTarget, outcome: Outcome) {
+    pub(super) fn record_outcome(&mut self, target: &RenewalTarget, outcome: RenewalOutcome) {
         // Of many, failures are told together at the end.
-        let is_told_later = self.progress.is_of_many() && outcome.cause().is_some();
-        let line = (!is_told_later).then(|| printable(&format!("{}: {}", target.common_name, outcome.words())));
-        self.progress.ended(target, line);
+        let is_told_later = self.progress.is_summarized() && outcome.failure_cause().is_some();
+        let line = (!is_told_later).then(|| printable(&format!("{}: {}", target.common_name, outcome.describe())));
+        self.progress.finish_target(target, line);
         let (id, name, common_name) = (target.id, target.name.clone(), target.common_name.clone());
-        self.lines.push(Line { id, name, common_name, outcome });
+        self.entries.push(RenewalEntry { id, name, common_name, outcome });
     }
 
     /// What should be in service and is not, at the end of the pass.
-    pub(super) fn overdue(&mut self, overdue: OverdueAnswer) {
+    pub(super) fn set_overdue(&mut self, overdue: OverdueAnswer) {
         self.overdue = Some(overdue);
     }
 
     /// So the deliveries stand at the end. What was delivered is told of what was worked on now, trouble of all.
-    pub(super) fn delivered(&mut self, deliveries: Vec<DeliveryProgress>) {
-        let worked_on: HashSet<AutoCertificateId> = self.lines.iter().map(|line| line.id).collect();
+    pub(super) fn report_deliveries(&mut self, deliveries: Vec<DeliveryProgress>) {
+        let worked_on: HashSet<AutoCertificateId> = self.entries.iter().map(|line| line.id).collect();
         for delivery in deliveries.iter().filter(|_| !self.json) {
             let (name, place) = (&delivery.name, &delivery.delivery);
             let worked_on = worked_on.contains(&delivery.id);
@@ -169,37 +176,37 @@ impl Report {
     }
 
     /// Sums up.
-    pub(super) fn finish(self) -> anyhow::Result<Ending> {
-        let (renewed, failed) = (self.renewed(), self.failed());
-        self.progress.end();
+    pub(super) fn finish(self) -> anyhow::Result<CommandOutcome> {
+        let (renewed, failed) = (self.renewed_count(), self.failed_count());
+        self.progress.clear();
         if self.json {
-            crate::cli::output::print_json(&self.summary())?;
-            return Ok(self.ending());
+            crate::cli::output::print_json(&self.to_json())?;
+            return Ok(self.command_outcome());
         }
-        if self.progress.is_of_many() {
-            let causes: Vec<Cause> = self.lines.iter().filter_map(Line::cause).collect();
-            for line in grouped(&causes) {
+        if self.progress.is_summarized() {
+            let causes: Vec<FailureCause> = self.entries.iter().filter_map(RenewalEntry::failure_cause).collect();
+            for line in summarize_causes(&causes) {
                 println!("{line}");
             }
         }
         if !self.plans.is_empty() {
             println!("{renewed} rehearsed, {failed} failed; nothing real was changed");
-        } else if self.lines.is_empty() {
+        } else if self.entries.is_empty() {
             println!("nothing is due");
         } else {
             println!("{renewed} renewed, {failed} failed");
         }
-        self.tell_overdue();
-        Ok(self.ending())
+        self.print_overdue();
+        Ok(self.command_outcome())
     }
 
     /// What failed in this pass was told already.
-    fn tell_overdue(&self) {
+    fn print_overdue(&self) {
         let Some(overdue) = self.overdue.as_ref().filter(|overdue| overdue.total > 0) else { return };
         let told: HashSet<AutoCertificateId> =
-            self.lines.iter().filter(|line| line.outcome.cause().is_some()).map(|line| line.id).collect();
-        let untold: Vec<Cause> =
-            overdue.listed.iter().filter(|entry| !told.contains(&entry.id)).map(Cause::from).collect();
+            self.entries.iter().filter(|line| line.outcome.failure_cause().is_some()).map(|line| line.id).collect();
+        let untold: Vec<FailureCause> =
+            overdue.listed.iter().filter(|entry| !told.contains(&entry.id)).map(FailureCause::from).collect();
         let (total, least) = (overdue.total, if overdue.more { "at least " } else { "" });
         let are = if total == 1 {
             "auto-certificate that should be in service is not"
@@ -207,17 +214,17 @@ impl Report {
             "auto-certificates that should be in service are not"
         };
         println!("{least}{total} {are}{}", if untold.is_empty() { "" } else { ":" });
-        for line in grouped(&untold) {
+        for line in summarize_causes(&untold) {
             println!("{line}");
         }
         println!("`autocertd --renew-now NAME ...` tries again now, due or not");
     }
 
     /// All of it, for scripts.
-    pub(in crate::cli) fn summary(&self) -> serde_json::Value {
+    pub(in crate::cli) fn to_json(&self) -> serde_json::Value {
         let mut summary = serde_json::json!({
-            "renewed": self.renewed(), "failed": self.failed(),
-            "renewals": self.lines, "deliveries": self.deliveries,
+            "renewed": self.renewed_count(), "failed": self.failed_count(),
+            "renewals": self.entries, "deliveries": self.deliveries,
         });
         if !self.plans.is_empty() {
             summary["plans"] = serde_json::json!(self.plans);
@@ -229,42 +236,42 @@ impl Report {
     }
 
     /// What the exit code is to say.
-    pub(in crate::cli) fn ending(&self) -> Ending {
+    pub(in crate::cli) fn command_outcome(&self) -> CommandOutcome {
         let stand = |is: fn(&DeliveryState) -> bool| self.deliveries.iter().any(|delivery| is(&delivery.state));
         let undelivered = stand(|state| matches!(state, DeliveryState::Failed { .. }));
         let waiting = stand(|state| matches!(state, DeliveryState::Planned { .. }));
         let overdue = self.overdue.as_ref().is_some_and(|overdue| overdue.total > 0);
-        match (self.failed() > 0 || undelivered || overdue, waiting) {
-            (true, _) => Ending::Failed,
-            (false, true) => Ending::Waiting,
-            (false, false) => Ending::Well,
+        match (self.failed_count() > 0 || undelivered || overdue, waiting) {
+            (true, _) => CommandOutcome::Failed,
+            (false, true) => CommandOutcome::DeliveryWaiting,
+            (false, false) => CommandOutcome::Success,
         }
     }
 
     /// How many certificates are new.
-    pub(in crate::cli) fn renewed(&self) -> usize {
-        self.count(|outcome| matches!(outcome, Outcome::Renewed { .. }))
+    pub(in crate::cli) fn renewed_count(&self) -> usize {
+        self.count(|outcome| matches!(outcome, RenewalOutcome::Renewed { .. }))
     }
 
-    fn failed(&self) -> usize {
-        self.count(|outcome| matches!(outcome, Outcome::Failed { .. }))
+    fn failed_count(&self) -> usize {
+        self.count(|outcome| matches!(outcome, RenewalOutcome::Failed { .. }))
     }
 
-    fn count(&self, is: fn(&Outcome) -> bool) -> usize {
-        self.lines.iter().filter(|line| is(&line.outcome)).count()
-    }
-}
-
-impl Line {
-    fn cause(&self) -> Option<Cause> {
-        let (words, next_try) = self.outcome.cause()?;
-        Some(Cause { name: self.common_name.clone(), words, next_try })
+    fn count(&self, is: fn(&RenewalOutcome) -> bool) -> usize {
+        self.entries.iter().filter(|line| is(&line.outcome)).count()
     }
 }
 
-impl From<&OverdueEntry> for Cause {
+impl RenewalEntry {
+    fn failure_cause(&self) -> Option<FailureCause> {
+        let (words, next_try) = self.outcome.failure_cause()?;
+        Some(FailureCause { name: self.common_name.clone(), message: words, next_try })
+    }
+}
+
+impl From<&OverdueEntry> for FailureCause {
     fn from(entry: &OverdueEntry) -> Self {
         let words = format!("{}: {}", entry.lacks, entry.message);
-        Self { name: entry.common_name.clone(), words, next_try: entry.next_try.clone() }
+        Self { name: entry.common_name.clone(), message: words, next_try: entry.next_try.clone() }
     }
 }

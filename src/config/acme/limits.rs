@@ -10,8 +10,8 @@ use url::Url;
 
 use crate::config::ConfigError;
 use crate::config::acme::AcmeSection;
-use crate::config::span::Span;
-use crate::domain::ledger::{CaLimits, RateLimit};
+use crate::config::time_span::TimeSpan;
+use crate::domain::rate_limit_ledger::{CaLimits, RateLimit};
 use crate::domain::server_url::ServerUrl;
 
 /// The limits of one CA. What is left out is as it is known of that CA, which is without limit but for Let's Encrypt.
@@ -22,41 +22,41 @@ pub struct LimitsEntry {
     pub server: String,
     /// Orders of an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub orders: Option<Limit>,
+    pub orders: Option<LimitSetting>,
     /// New certificates of a registered domain, from all accounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificates_of_domain: Option<Limit>,
+    pub certificates_of_domain: Option<LimitSetting>,
     /// Certificates for exactly the same names, from all accounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificates_of_name_set: Option<Limit>,
+    pub certificates_of_name_set: Option<LimitSetting>,
     /// Failed validations of a name by an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failures_of_name: Option<Limit>,
+    pub failures_of_name: Option<LimitSetting>,
 }
 
 /// A limit as the settings write it: `300 in 3h`, or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit(Option<RateLimit>);
+pub struct LimitSetting(Option<RateLimit>);
 
 /// A text that is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no limit; write a count and a span between 1s and 366d, such as \"300 in 3h\", or \"none\"")]
-pub struct InvalidLimit(String);
+pub struct InvalidLimitSetting(String);
 
 impl AcmeSection {
     /// The limits of the CA with this directory.
-    pub fn limits_of(&self, server: &ServerUrl) -> CaLimits {
+    pub fn limits_for(&self, server: &ServerUrl) -> CaLimits {
         let url = Url::parse(server.as_str()).ok();
         let known = url.as_ref().and_then(Url::host_str).map_or(CaLimits::NONE, known_limits);
         let entry = self.limits.iter().find(|entry| url.is_some() && Url::parse(&entry.server).ok() == url);
-        entry.map_or(known, |entry| entry.over(known))
+        entry.map_or(known, |entry| entry.merge_over(known))
     }
 
     /// Looks whether each entry is about a CA of its own.
     pub(in crate::config) fn check_limits(&self) -> Result<(), ConfigError> {
         let mut seen = Vec::with_capacity(self.limits.len());
         for entry in &self.limits {
-            let fault = |fault| Err(ConfigError::Limits { server: entry.server.clone(), fault });
+            let fault = |fault| Err(ConfigError::InvalidLimits { server: entry.server.clone(), fault });
             if let Err(error) = ServerUrl::parse(&entry.server, self.plain_http()) {
                 return fault(error.to_string());
             }
@@ -71,13 +71,13 @@ impl AcmeSection {
 }
 
 impl LimitsEntry {
-    fn over(&self, known: CaLimits) -> CaLimits {
-        let chosen = |own: Option<Limit>, known| own.map_or(known, |limit| limit.0);
+    fn merge_over(&self, known: CaLimits) -> CaLimits {
+        let chosen = |own: Option<LimitSetting>, known| own.map_or(known, |limit| limit.0);
         CaLimits {
-            orders: chosen(self.orders, known.orders),
-            certificates_of_domain: chosen(self.certificates_of_domain, known.certificates_of_domain),
-            certificates_of_name_set: chosen(self.certificates_of_name_set, known.certificates_of_name_set),
-            failures_of_name: chosen(self.failures_of_name, known.failures_of_name),
+            orders_per_account: chosen(self.orders, known.orders_per_account),
+            certificates_per_domain: chosen(self.certificates_of_domain, known.certificates_per_domain),
+            certificates_per_name_set: chosen(self.certificates_of_name_set, known.certificates_per_name_set),
+            failed_validations_per_name: chosen(self.failures_of_name, known.failed_validations_per_name),
         }
     }
 }
@@ -90,57 +90,57 @@ fn known_limits(host: &str) -> CaLimits {
     }
 }
 
-impl FromStr for Limit {
-    type Err = InvalidLimit;
+impl FromStr for LimitSetting {
+    type Err = InvalidLimitSetting;
 
-    fn from_str(text: &str) -> Result<Self, InvalidLimit> {
-        if text == NONE {
+    fn from_str(text: &str) -> Result<Self, InvalidLimitSetting> {
+        if text == UNLIMITED {
             return Ok(Self(None));
         }
         let rate = || {
             let (count, span) = text.split_once(" in ")?;
-            let span = Duration::try_from(span.parse::<Span>().ok()?.duration()).ok()?;
-            let sensible = (Duration::SECOND..=LONGEST_SPAN).contains(&span);
+            let span = Duration::try_from(span.parse::<TimeSpan>().ok()?.duration()).ok()?;
+            let sensible = (Duration::SECOND..=MAX_SPAN).contains(&span);
             RateLimit::new(count.parse().ok()?, span).filter(|_| sensible)
         };
-        rate().map(|rate| Self(Some(rate))).ok_or_else(|| InvalidLimit(text.to_owned()))
+        rate().map(|rate| Self(Some(rate))).ok_or_else(|| InvalidLimitSetting(text.to_owned()))
     }
 }
 
-impl fmt::Display for Limit {
+impl fmt::Display for LimitSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(rate) = self.0 else { return f.write_str(NONE) };
+        let Some(rate) = self.0 else { return f.write_str(UNLIMITED) };
         let millis = u64::try_from(rate.span().whole_milliseconds()).unwrap_or_default();
-        write!(f, "{} in {}", rate.count(), Span::millis(millis))
+        write!(f, "{} in {}", rate.count(), TimeSpan::millis(millis))
     }
 }
 
-impl<'de> Deserialize<'de> for Limit {
+impl<'de> Deserialize<'de> for LimitSetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
-impl Serialize for Limit {
+impl Serialize for LimitSetting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-const NONE: &str = "none";
-const LONGEST_SPAN: Duration = Duration::days(366);
+const UNLIMITED: &str = "none";
+const MAX_SPAN: Duration = Duration::days(366);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::server_url::PlainHttp;
+    use crate::domain::server_url::PlainHttpPolicy;
 
     fn section(text: &str) -> AcmeSection {
         toml::from_str(text).unwrap()
     }
 
     fn limits(section: &AcmeSection, server: &str) -> CaLimits {
-        section.limits_of(&ServerUrl::parse(server, PlainHttp::Allowed).unwrap())
+        section.limits_for(&ServerUrl::parse(server, PlainHttpPolicy::Allowed).unwrap())
     }
 
     #[test]
@@ -162,20 +162,20 @@ mod tests {
              certificates_of_domain = 'none'\n",
         );
         let of_ca = limits(&section, "https://ca.example/dir");
-        assert_eq!(of_ca, CaLimits { orders: RateLimit::new(3, Duration::minutes(10)), ..CaLimits::NONE });
+        assert_eq!(of_ca, CaLimits { orders_per_account: RateLimit::new(3, Duration::minutes(10)), ..CaLimits::NONE });
         let raised = limits(&section, "https://acme-v02.api.letsencrypt.org/directory");
         let orders = RateLimit::new(900, Duration::hours(3));
-        assert_eq!(raised, CaLimits { orders, certificates_of_domain: None, ..CaLimits::LETS_ENCRYPT });
+        assert_eq!(raised, CaLimits { orders_per_account: orders, certificates_per_domain: None, ..CaLimits::LETS_ENCRYPT });
         assert_eq!(limits(&section, "https://other.example/dir"), CaLimits::NONE);
     }
 
     #[test]
     fn limits_read_and_print() {
-        for text in ["300 in 3h", "1 in 1s", "30000 in 7d", "5 in 90s", NONE] {
-            assert_eq!(text.parse::<Limit>().unwrap().to_string(), text);
+        for text in ["300 in 3h", "1 in 1s", "30000 in 7d", "5 in 90s", UNLIMITED] {
+            assert_eq!(text.parse::<LimitSetting>().unwrap().to_string(), text);
         }
         for text in ["", "300", "0 in 3h", "-1 in 3h", "300 in", "300 in 3", "300 in 10ms", "1 in 367d", "None", "3h"] {
-            assert!(text.parse::<Limit>().is_err(), "{text}");
+            assert!(text.parse::<LimitSetting>().is_err(), "{text}");
         }
     }
 

@@ -35,7 +35,7 @@ impl DelegatedSection {
     /// Whether the settings fit together.
     pub(in crate::config) fn check(&self) -> Result<(), ConfigError> {
         let out_of_range = |key, value: String, rule| Err(ConfigError::OutOfRange { key, value, rule });
-        if !(1..=MOST_QUESTIONS).contains(&self.questions_per_second) {
+        if !(1..=MAX_QUESTIONS_PER_SECOND).contains(&self.questions_per_second) {
             let value = self.questions_per_second.to_string();
             return out_of_range("dns.delegated.questions_per_second", value, "between 1 and 100000");
         }
@@ -51,7 +51,7 @@ impl DelegatedSection {
             return out_of_range("dns.delegated.nameservers", "[]".to_owned(), rule);
         }
         // Its address would be asked for here, where there are TXT records only.
-        match self.nameservers.iter().find(|server| zone.holds(server.as_str())) {
+        match self.nameservers.iter().find(|server| zone.contains(server.as_str())) {
             Some(inside) => {
                 let rule = "a name outside of dns.delegated.zone, with address records in its own zone";
                 out_of_range("dns.delegated.nameservers", inside.to_string(), rule)
@@ -61,7 +61,7 @@ impl DelegatedSection {
     }
 }
 
-const MOST_QUESTIONS: u32 = 100_000;
+const MAX_QUESTIONS_PER_SECOND: u32 = 100_000;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::domain::resolver_address::ResolverAddress;
 
 /// `[dns.propagation]`.
@@ -16,13 +16,13 @@ pub struct PropagationSection {
     pub look: PropagationCheck,
     /// How long until a record must be available at its DNS service, and again until it must be visible wherever it is
     /// looked for. Default `5m`.
-    pub timeout: Span,
+    pub timeout: TimeSpan,
     /// The pause after the first look. Each further pause is twice as long. Default `1s`.
-    pub first_pause: Span,
+    pub first_pause: TimeSpan,
     /// The longest pause between two looks. Default `10s`.
-    pub longest_pause: Span,
+    pub longest_pause: TimeSpan,
     /// With `look = "wait"`: how long, at most an hour. Default `2m`.
-    pub wait: Span,
+    pub wait: TimeSpan,
     /// Name servers to ask, as `ip:port`, instead of the zone's own authoritative ones. Default none.
     pub servers: Vec<SocketAddr>,
     /// Recursive resolvers, as `ip:port` or the URL of DNS over HTTPS, through which aliases, zones, CAA records and the
@@ -49,7 +49,7 @@ impl PropagationSection {
     /// # Errors
     /// Where a value is out of its range.
     pub(in crate::config) fn check(&self) -> Result<(), ConfigError> {
-        if self.wait > LONGEST_WAIT {
+        if self.wait > MAX_WAIT {
             let (key, value) = ("dns.propagation.wait", self.wait.to_string());
             return Err(ConfigError::OutOfRange { key, value, rule: "at most 1h" });
         }
@@ -61,14 +61,14 @@ impl Default for PropagationSection {
     fn default() -> Self {
         Self {
             look: PropagationCheck::Authoritative,
-            timeout: Span::seconds(300),
-            first_pause: Span::seconds(1),
-            longest_pause: Span::seconds(10),
-            wait: Span::seconds(120),
+            timeout: TimeSpan::seconds(300),
+            first_pause: TimeSpan::seconds(1),
+            longest_pause: TimeSpan::seconds(10),
+            wait: TimeSpan::seconds(120),
             servers: Vec::new(),
             resolvers: Vec::new(),
         }
     }
 }
 
-const LONGEST_WAIT: Span = Span::seconds(3_600);
+const MAX_WAIT: TimeSpan = TimeSpan::seconds(3_600);

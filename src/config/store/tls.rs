@@ -44,17 +44,17 @@ pub enum InvalidTls {
 
 /// Refuses what sqlx would stumble over when it connects.
 pub(super) fn check(url: &str) -> Result<(), InvalidTls> {
-    let Some(mode) = parameter(url, &["sslmode", "ssl-mode"]) else { return check_files(url) };
-    if !MODES.contains(&mode.to_ascii_lowercase().as_str()) {
+    let Some(mode) = url_parameter(url, &["sslmode", "ssl-mode"]) else { return check_files(url) };
+    if !SSL_MODES.contains(&mode.to_ascii_lowercase().as_str()) {
         return Err(InvalidTls::Mode);
     }
     check_files(url)
 }
 
 /// Over the network without a check of the server anybody in between can read and change everything.
-pub(super) fn caution(url: &str) -> Option<String> {
+pub(super) fn insecure_connection_warning(url: &str) -> Option<String> {
     let parsed = Url::parse(url).ok()?;
-    let socket = parameter(url, &["host"]).is_some_and(|host| host.starts_with('/'));
+    let socket = url_parameter(url, &["host"]).is_some_and(|host| host.starts_with('/'));
     let local = match parsed.host()? {
         // Of this scheme IPv4 addresses pass for names.
         Host::Domain(name) => {
@@ -65,8 +65,8 @@ pub(super) fn caution(url: &str) -> Option<String> {
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => address.is_loopback(),
     };
-    let mode = parameter(url, &["sslmode", "ssl-mode"]).unwrap_or_else(|| "prefer".to_owned()).to_ascii_lowercase();
-    if !mode.starts_with("verify-") && parameter(url, &ROOTS).is_some() {
+    let mode = url_parameter(url, &["sslmode", "ssl-mode"]).unwrap_or_else(|| "prefer".to_owned()).to_ascii_lowercase();
+    if !mode.starts_with("verify-") && url_parameter(url, &ROOT_PARAMETERS).is_some() {
         return Some(format!(
             "sslrootcert in the store's URL is not looked at with sslmode={mode}; set sslmode=verify-full there"
         ));
@@ -82,11 +82,11 @@ pub(super) fn caution(url: &str) -> Option<String> {
 
 fn check_files(url: &str) -> Result<(), InvalidTls> {
     for (name, spellings, is_certificate) in [
-        ("sslrootcert", ROOTS, true),
+        ("sslrootcert", ROOT_PARAMETERS, true),
         ("sslcert", ["sslcert", "ssl-cert", ""], true),
         ("sslkey", ["sslkey", "ssl-key", ""], false),
     ] {
-        let Some(path) = parameter(url, &spellings).map(PathBuf::from) else { continue };
+        let Some(path) = url_parameter(url, &spellings).map(PathBuf::from) else { continue };
         let content =
             std::fs::read(&path).map_err(|source| InvalidTls::File { parameter: name, path: path.clone(), source })?;
         let mut certificates = CertificateDer::pem_slice_iter(&content);
@@ -100,15 +100,15 @@ fn check_files(url: &str) -> Result<(), InvalidTls> {
     Ok(())
 }
 
-fn parameter(url: &str, spellings: &[&str]) -> Option<String> {
+fn url_parameter(url: &str, spellings: &[&str]) -> Option<String> {
     let url = Url::parse(url).ok()?;
     let found = url.query_pairs().filter(|(name, _)| spellings.contains(&name.as_ref())).last();
     found.map(|(_, value)| value.into_owned())
 }
 
 /// As sqlx spells it.
-const ROOTS: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
-const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const ROOT_PARAMETERS: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
 #[cfg(test)]
 mod tests {
@@ -129,7 +129,7 @@ mod tests {
         check(&url("verify-full")).unwrap();
         assert!(matches!(check(&url("verify_full")), Err(InvalidTls::Mode)));
         check(&url("require")).unwrap();
-        assert!(caution(&url("require")).is_some_and(|words| words.contains("sslrootcert")));
+        assert!(insecure_connection_warning(&url("require")).is_some_and(|words| words.contains("sslrootcert")));
         check("postgres://me@db.example/certs").unwrap();
     }
 
@@ -138,7 +138,7 @@ mod tests {
         for url in
             ["postgres://db.example/c", "postgres://10.0.0.1/c?sslmode=allow", "postgres://db.example/c?sslmode=prefer"]
         {
-            assert!(caution(url).is_some_and(|words| words.contains("verify-full")), "{url}");
+            assert!(insecure_connection_warning(url).is_some_and(|words| words.contains("verify-full")), "{url}");
         }
         for url in [
             "postgres://localhost/c",
@@ -148,7 +148,7 @@ mod tests {
             "postgres://db.example/c?sslmode=verify-full",
             "postgres:///c?host=/run/postgresql",
         ] {
-            assert_eq!(caution(url), None, "{url}");
+            assert_eq!(insecure_connection_warning(url), None, "{url}");
         }
     }
 }

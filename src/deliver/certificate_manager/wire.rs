@@ -11,14 +11,14 @@ use crate::deliver::DeliveryPayload;
 /// One page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page {
-    pub(super) items: Vec<Remote>,
+    pub(super) items: Vec<UploadedCertificate>,
     /// The limit that the server applied, which may be lower than the one asked for.
     pub(super) limit: Option<usize>,
 }
 
 /// A certificate there.
 #[derive(Deserialize)]
-pub(super) struct Remote {
+pub(super) struct UploadedCertificate {
     pub(super) id: String,
     #[serde(default)]
     pub(super) metadata: Metadata,
@@ -37,9 +37,9 @@ pub(super) struct Properties {
     certificate: String,
 }
 
-impl Remote {
+impl UploadedCertificate {
     /// Whether this is exactly that certificate, however its PEM is wrapped.
-    pub(super) fn is(&self, pem: &str) -> bool {
+    pub(super) fn matches_pem(&self, pem: &str) -> bool {
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).ok();
         der(&self.properties.certificate).is_some_and(|found| der(pem) == Some(found))
     }
@@ -50,7 +50,7 @@ impl Remote {
 }
 
 /// The body of an upload. A chain must be given: a certificate without one is its own.
-pub(super) fn body(parcel: &DeliveryPayload, name: &str) -> Value {
+pub(super) fn upload_body(parcel: &DeliveryPayload, name: &str) -> Value {
     let chain = if parcel.chain_pem.trim().is_empty() { &parcel.leaf_pem } else { &parcel.chain_pem };
     json!({ "properties": {
         "name": name,

@@ -11,7 +11,7 @@ use crate::deliver::files::error::FilesError;
 
 /// Owner, group and modes, with names looked up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Access {
+pub(super) struct FileAccess {
     pub(super) uid: u32,
     gid: u32,
     /// The mode of files without a private key.
@@ -20,17 +20,19 @@ pub(super) struct Access {
     pub(super) key_mode: u32,
 }
 
-impl Access {
+impl FileAccess {
     /// As the settings ask for it.
-    pub(super) fn of(entry: &FilesEntry) -> Result<Self, FilesError> {
+    pub(super) fn from_entry(entry: &FilesEntry) -> Result<Self, FilesError> {
         let uid = match &entry.owner {
             None => geteuid().as_raw(),
-            Some(owner) => number_or(owner, "user", "owner", || Ok(User::from_name(owner)?.map(|it| it.uid.as_raw())))?,
+            Some(owner) => {
+                resolve_id(owner, "user", "owner", || Ok(User::from_name(owner)?.map(|it| it.uid.as_raw())))?
+            }
         };
         let gid = match &entry.group {
             None => getegid().as_raw(),
             Some(group) => {
-                number_or(group, "group", "group", || Ok(Group::from_name(group)?.map(|it| it.gid.as_raw())))?
+                resolve_id(group, "group", "group", || Ok(Group::from_name(group)?.map(|it| it.gid.as_raw())))?
             }
         };
         let usual_key_mode = if entry.group.is_some() { 0o640 } else { 0o600 };
@@ -56,19 +58,19 @@ impl Access {
                 source,
             })?;
         }
-        if metadata.mode() & PERMISSIONS != mode {
+        if metadata.mode() & PERMISSION_BITS != mode {
             file.set_permissions(Permissions::from_mode(mode)).map_err(failed("set the mode of"))?;
         }
         Ok(())
     }
 
     /// Whether a file or folder has its owner, its group and this mode.
-    pub(super) fn is_on(&self, metadata: &Metadata, mode: u32) -> bool {
-        (metadata.uid(), metadata.gid(), metadata.mode() & PERMISSIONS) == (self.uid, self.gid, mode)
+    pub(super) fn matches(&self, metadata: &Metadata, mode: u32) -> bool {
+        (metadata.uid(), metadata.gid(), metadata.mode() & PERMISSION_BITS) == (self.uid, self.gid, mode)
     }
 }
 
-fn number_or(
+fn resolve_id(
     name: &str,
     kind: &'static str,
     setting: &'static str,
@@ -78,11 +80,11 @@ fn number_or(
         return Ok(number);
     }
     let found = look_up().map_err(|source| FilesError::Lookup { kind, name: name.to_owned(), source })?;
-    found.ok_or_else(|| FilesError::Nobody { kind, setting, name: name.to_owned() })
+    found.ok_or_else(|| FilesError::NoSuchAccount { kind, setting, name: name.to_owned() })
 }
 
 /// Without the bits for set-user-id, set-group-id and sticky, which a folder may have inherited.
-const PERMISSIONS: u32 = 0o777;
+const PERMISSION_BITS: u32 = 0o777;
 
 #[cfg(test)]
 mod tests {
@@ -93,7 +95,7 @@ mod tests {
         for (public_mode, key_mode, folder) in
             [(0o644, 0o600, 0o755), (0o640, 0o640, 0o750), (0o600, 0o600, 0o700), (0o600, 0o640, 0o750)]
         {
-            let access = Access { uid: 0, gid: 0, public_mode, key_mode };
+            let access = FileAccess { uid: 0, gid: 0, public_mode, key_mode };
             assert_eq!(access.folder_mode(), folder, "{public_mode:o} and {key_mode:o}");
         }
     }

@@ -5,41 +5,46 @@ use zeroize::Zeroizing;
 
 use crate::config::delivery::FilesEntry;
 use crate::config::secret;
-use crate::deliver::files::access::Access;
-use crate::deliver::files::bundle;
+use crate::deliver::files::access::FileAccess;
 use crate::deliver::files::error::FilesError;
-use crate::deliver::parcel::{DeliveryPayload, lines};
+use crate::deliver::files::pkcs12;
+use crate::deliver::payload::{DeliveryPayload, with_final_newline};
 
 /// One file.
-pub(super) struct Content {
+pub(super) struct PublishedFile {
     pub(super) name: &'static str,
     pub(super) mode: u32,
     pub(super) bytes: Zeroizing<Vec<u8>>,
 }
 
 /// The files of a certificate, as the settings ask for them.
-pub(super) fn of(entry: &FilesEntry, access: &Access, parcel: &DeliveryPayload) -> Result<Vec<Content>, FilesError> {
+pub(super) fn build_contents(
+    entry: &FilesEntry,
+    access: &FileAccess,
+    parcel: &DeliveryPayload,
+) -> Result<Vec<PublishedFile>, FilesError> {
     let full_chain = parcel.full_chain_pem();
-    let leaf = lines(&parcel.leaf_pem);
-    let chain = lines(&parcel.chain_pem);
-    let key = joined(&[], parcel.private_key.expose_secret().trim_end());
-    let public = |name, text: String| Content { name, mode: access.public_mode, bytes: text.into_bytes().into() };
-    let private = |name, bytes| Content { name, mode: access.key_mode, bytes };
+    let leaf = with_final_newline(&parcel.leaf_pem);
+    let chain = with_final_newline(&parcel.chain_pem);
+    let key = concatenate(&[], parcel.private_key.expose_secret().trim_end());
+    let public = |name, text: String| PublishedFile { name, mode: access.public_mode, bytes: text.into_bytes().into() };
+    let private = |name, bytes| PublishedFile { name, mode: access.key_mode, bytes };
     let mut contents = vec![public(CERT, leaf), public(CHAIN, chain)];
     if entry.combined {
-        contents.push(private(COMBINED, joined(full_chain.as_bytes(), parcel.private_key.expose_secret().trim_end())));
+        contents
+            .push(private(COMBINED, concatenate(full_chain.as_bytes(), parcel.private_key.expose_secret().trim_end())));
     }
     contents.extend([public(FULL_CHAIN, full_chain), private(PRIVATE_KEY, key)]);
     if let Some(path) = &entry.pkcs12_password_file {
         let password = secret::password("files.pkcs12_password_file", path)?;
-        let bundle = bundle::of(parcel, &password).ok_or(FilesError::Bundle { name: BUNDLE })?;
+        let bundle = pkcs12::encode(parcel, &password).ok_or(FilesError::Pkcs12 { name: BUNDLE })?;
         contents.push(private(BUNDLE, bundle));
     }
     Ok(contents)
 }
 
 /// Without a copy of the key left behind by a text that grows.
-fn joined(certificates: &[u8], key: &str) -> Zeroizing<Vec<u8>> {
+fn concatenate(certificates: &[u8], key: &str) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(certificates.len() + key.len() + 1));
     bytes.extend_from_slice(certificates);
     bytes.extend_from_slice(key.as_bytes());

@@ -22,10 +22,10 @@ pub(super) enum FilesError {
     Owner { path: PathBuf, uid: u32, gid: u32, source: io::Error },
     /// A file or a link stands where a folder should be.
     #[error("{} is no folder but a file or a link; move it away, or give the delivery another directory", path.display())]
-    NoFolder { path: PathBuf },
+    NotAFolder { path: PathBuf },
     /// Something of another program stands in the way.
     #[error("{} was not made by autocertd; move it away, or give the delivery another directory", path.display())]
-    Stranger { path: PathBuf },
+    ForeignFile { path: PathBuf },
     /// The label of a certificate is no name of a folder.
     #[error("{0:?} cannot be the name of a folder; rename the auto-certificate")]
     Label(String),
@@ -34,7 +34,7 @@ pub(super) enum FilesError {
     Busy { path: PathBuf },
     /// There is no such user or group.
     #[error("there is no {kind} {name} on this machine; correct files.{setting}, or give a number")]
-    Nobody { kind: &'static str, setting: &'static str, name: String },
+    NoSuchAccount { kind: &'static str, setting: &'static str, name: String },
     /// Users or groups cannot be looked up.
     #[error("the {kind} {name} cannot be looked up; it is tried again, a number needs no look-up")]
     Lookup { kind: &'static str, name: String, source: Errno },
@@ -43,10 +43,10 @@ pub(super) enum FilesError {
     Password(#[from] ConfigError),
     /// The certificate, its chain or its key has a form that PKCS#12 cannot hold.
     #[error("the certificate, its chain or its key cannot be put into {name}; leave out files.pkcs12_password_file")]
-    Bundle { name: &'static str },
+    Pkcs12 { name: &'static str },
     /// The placeholder's pair cannot be made.
     #[error("the placeholder cannot be made; check the names of the auto-certificate")]
-    Pair(#[from] rcgen::Error),
+    PlaceholderPair(#[from] rcgen::Error),
     /// The placeholder's certificate cannot be read back.
     #[error("the placeholder cannot be read back; this is a defect of autocertd")]
     Unreadable(#[from] LeafError),
@@ -62,13 +62,13 @@ impl FilesError {
             message.push_str(&cause.to_string());
             source = cause.source();
         }
-        let (disposition, advice) = self.judge(directory);
+        let (disposition, advice) = self.disposition_and_advice(directory);
         message.push_str(&advice);
         message.push_str(". What was published before stays in place");
         Failure { disposition, message: message.into() }
     }
 
-    fn judge(&self, directory: &Path) -> (Disposition, String) {
+    fn disposition_and_advice(&self, directory: &Path) -> (Disposition, String) {
         let directory = directory.display();
         match self {
             Self::Io { source, .. } => match source.kind() {
@@ -76,7 +76,7 @@ impl FilesError {
                     let advice = format!(
                         "; let {} write in {directory}, and where systemd runs autocertd let the sandbox: \
                          `systemctl edit autocertd` with the lines `[Service]` and `ReadWritePaths={directory}`",
-                        own_user(),
+                        describe_own_user(),
                     );
                     (Disposition::Operator, advice)
                 }
@@ -91,25 +91,25 @@ impl FilesError {
             Self::Owner { .. } => {
                 let advice = format!(
                     "; run autocertd as root, or leave out files.owner and name a group that {} belongs to",
-                    own_user()
+                    describe_own_user()
                 );
                 (Disposition::Operator, advice)
             }
             Self::Busy { .. } | Self::Lookup { .. } => (Disposition::RETRY, String::new()),
-            Self::NoFolder { .. }
-            | Self::Stranger { .. }
+            Self::NotAFolder { .. }
+            | Self::ForeignFile { .. }
             | Self::Label(_)
-            | Self::Nobody { .. }
+            | Self::NoSuchAccount { .. }
             | Self::Password(_)
-            | Self::Bundle { .. }
-            | Self::Pair(_)
+            | Self::Pkcs12 { .. }
+            | Self::PlaceholderPair(_)
             | Self::Unreadable(_) => (Disposition::Operator, String::new()),
         }
     }
 }
 
 /// The user as whom this process writes.
-fn own_user() -> String {
+fn describe_own_user() -> String {
     let uid: Uid = geteuid();
     let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
     name.map_or_else(|| format!("user {uid}"), |name| format!("user {name} ({uid})"))

@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use zeroize::Zeroizing;
 
-use crate::deliver::files::access::Access;
+use crate::deliver::files::access::FileAccess;
 use crate::deliver::files::error::FilesError;
 
 type Result<T> = std::result::Result<T, FilesError>;
@@ -32,38 +32,38 @@ impl Folder {
     /// none.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
         let options = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Self::opened(nix::fcntl::open(path, options, Mode::empty()), path.to_owned())
+        Self::from_opened(nix::fcntl::open(path, options, Mode::empty()), path.to_owned())
     }
 
     /// Opens a folder in this one. Nothing where there is none.
-    pub(super) fn child(&self, name: impl AsRef<OsStr>) -> Result<Option<Self>> {
+    pub(super) fn open_child(&self, name: impl AsRef<OsStr>) -> Result<Option<Self>> {
         let name = name.as_ref();
         let options = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Self::opened(openat(&self.handle, name, options, Mode::empty()), self.path.join(name))
+        Self::from_opened(openat(&self.handle, name, options, Mode::empty()), self.path.join(name))
     }
 
-    fn opened(opened: nix::Result<std::os::fd::OwnedFd>, path: PathBuf) -> Result<Option<Self>> {
+    fn from_opened(opened: nix::Result<std::os::fd::OwnedFd>, path: PathBuf) -> Result<Option<Self>> {
         match opened {
             Ok(handle) => Ok(Some(Self { handle: handle.into(), path })),
             Err(Errno::ENOENT) => Ok(None),
-            Err(Errno::ENOTDIR | Errno::ELOOP) => Err(FilesError::NoFolder { path }),
+            Err(Errno::ENOTDIR | Errno::ELOOP) => Err(FilesError::NotAFolder { path }),
             Err(error) => Err(FilesError::Io { doing: "open", path, source: error.into() }),
         }
     }
 
     /// Makes a folder in this one, for nobody but this process's user yet. One that somebody else makes at the same moment
     /// will do.
-    pub(super) fn make_child(&self, name: impl AsRef<OsStr>) -> Result<Self> {
+    pub(super) fn create_child(&self, name: impl AsRef<OsStr>) -> Result<Self> {
         let name = name.as_ref();
         match mkdirat(&self.handle, name, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
-            Err(error) => return Err(self.failed("make the folder", name, error)),
+            Err(error) => return Err(self.io_error("make the folder", name, error)),
         }
-        self.child(name)?.ok_or_else(|| self.failed("open", name, Errno::ENOENT))
+        self.open_child(name)?.ok_or_else(|| self.io_error("open", name, Errno::ENOENT))
     }
 
     /// Gives the folder to whom it is for.
-    pub(super) fn give(&self, access: &Access) -> Result<()> {
+    pub(super) fn apply_access(&self, access: &FileAccess) -> Result<()> {
         access.apply(&self.handle, access.folder_mode(), &self.path)
     }
 
@@ -73,8 +73,8 @@ impl Folder {
     }
 
     /// Whether it is with whom it is for.
-    pub(super) fn is_given(&self, access: &Access) -> Result<bool> {
-        Ok(access.is_on(&self.metadata()?, access.folder_mode()))
+    pub(super) fn has_access(&self, access: &FileAccess) -> Result<bool> {
+        Ok(access.matches(&self.metadata()?, access.folder_mode()))
     }
 
     /// The number of its owner.
@@ -88,21 +88,22 @@ impl Folder {
     }
 
     /// The names in it.
-    pub(super) fn names(&self) -> Result<Vec<OsString>> {
+    pub(super) fn list_names(&self) -> Result<Vec<OsString>> {
         let options = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut entries =
-            Dir::openat(&self.handle, ".", options, Mode::empty()).map_err(|error| self.failed("list", "", error))?;
+            Dir::openat(&self.handle, ".", options, Mode::empty()).map_err(|error| self.io_error("list", "", error))?;
         let names = entries.iter().map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned()));
         let names: nix::Result<Vec<OsString>> = names.collect();
-        let names = names.map_err(|error| self.failed("list", "", error))?;
+        let names = names.map_err(|error| self.io_error("list", "", error))?;
         Ok(names.into_iter().filter(|name| name != "." && name != "..").collect())
     }
 
     /// Writes a file that is not there yet, down to the disk.
-    pub(super) fn write(&self, name: &str, bytes: &[u8], access: &Access, mode: u32) -> Result<()> {
+    pub(super) fn write(&self, name: &str, bytes: &[u8], access: &FileAccess, mode: u32) -> Result<()> {
         let options = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let narrow = Mode::from_bits_truncate(mode & 0o600);
-        let created = openat(&self.handle, name, options, narrow).map_err(|error| self.failed("make", name, error))?;
+        let created =
+            openat(&self.handle, name, options, narrow).map_err(|error| self.io_error("make", name, error))?;
         let mut file = File::from(created);
         let failed = |source| FilesError::Io { doing: "write", path: self.path.join(name), source };
         file.write_all(bytes).map_err(failed)?;
@@ -131,7 +132,7 @@ impl Folder {
         let file = match openat(&self.handle, name, options, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
-            Err(error) => return Err(self.failed("open", name, error)),
+            Err(error) => return Err(self.io_error("open", name, error)),
         };
         let failed = |source| FilesError::Io { doing: "look at", path: self.path.join(name), source };
         let metadata = file.metadata().map_err(failed)?;
@@ -139,13 +140,13 @@ impl Folder {
     }
 
     /// Keeps other processes from doing the same, as long as the lock that it gives is held.
-    pub(super) fn lock(&self, name: &str) -> Result<Lock> {
+    pub(super) fn lock(&self, name: &str) -> Result<FolderLock> {
         let options = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&self.handle, name, options, Mode::S_IRUSR | Mode::S_IWUSR)
             .map(File::from)
-            .map_err(|error| self.failed("make", name, error))?;
+            .map_err(|error| self.io_error("make", name, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock(file)),
+            Ok(()) => Ok(FolderLock(file)),
             Err(TryLockError::WouldBlock) => Err(FilesError::Busy { path: self.path.clone() }),
             Err(TryLockError::Error(source)) => {
                 Err(FilesError::Io { doing: "lock", path: self.path.join(name), source })
@@ -154,23 +155,23 @@ impl Folder {
     }
 
     /// Where the link of this name leads. Nothing where there is none.
-    pub(super) fn link(&self, name: &str) -> Result<Option<OsString>> {
+    pub(super) fn read_link(&self, name: &str) -> Result<Option<OsString>> {
         match readlinkat(&self.handle, name) {
             Ok(target) => Ok(Some(target)),
             Err(Errno::ENOENT) => Ok(None),
-            Err(Errno::EINVAL) => Err(FilesError::Stranger { path: self.path.join(name) }),
-            Err(error) => Err(self.failed("read", name, error)),
+            Err(Errno::EINVAL) => Err(FilesError::ForeignFile { path: self.path.join(name) }),
+            Err(error) => Err(self.io_error("read", name, error)),
         }
     }
 
     /// Makes a link where there is nothing yet.
-    pub(super) fn make_link(&self, name: &str, target: &str) -> Result<()> {
-        symlinkat(target, &self.handle, name).map_err(|error| self.failed("make the link", name, error))
+    pub(super) fn create_link(&self, name: &str, target: &str) -> Result<()> {
+        symlinkat(target, &self.handle, name).map_err(|error| self.io_error("make the link", name, error))
     }
 
     /// Gives something in it another name; what had that name is gone in the same instant.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
-        renameat(&self.handle, from, &self.handle, to).map_err(|error| self.failed("make", to, error))
+        renameat(&self.handle, from, &self.handle, to).map_err(|error| self.io_error("make", to, error))
     }
 
     /// Removes a file or a link, where it is there.
@@ -186,7 +187,7 @@ impl Folder {
     fn unlink(&self, name: &str, flag: UnlinkatFlags) -> Result<()> {
         match unlinkat(&self.handle, name, flag) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(self.failed("remove", name, error)),
+            Err(error) => Err(self.io_error("remove", name, error)),
         }
     }
 
@@ -196,16 +197,16 @@ impl Folder {
         self.handle.sync_all().map_err(failed)
     }
 
-    fn failed(&self, doing: &'static str, name: impl AsRef<Path>, error: Errno) -> FilesError {
+    fn io_error(&self, doing: &'static str, name: impl AsRef<Path>, error: Errno) -> FilesError {
         FilesError::Io { doing, path: self.path.join(name), source: error.into() }
     }
 }
 
 /// A lock that is held.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(super) struct FolderLock(File);
 
-impl Drop for Lock {
+impl Drop for FolderLock {
     /// Closing the file is not enough: a process that is just being started holds it too, until its program begins.
     fn drop(&mut self) {
         let _unlocked = self.0.unlock();

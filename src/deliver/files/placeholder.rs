@@ -8,11 +8,11 @@ use rcgen::{
 use uuid::Uuid;
 
 use crate::deliver::files::error::FilesError;
-use crate::deliver::parcel::{DeliveryRecipient, DeliveryPayload};
+use crate::deliver::payload::{DeliveryPayload, DeliveryRecipient};
 use crate::domain::leaf::Leaf;
 
 /// A fresh pair for the names of an auto-certificate.
-pub(super) fn parcel(addressee: &DeliveryRecipient) -> Result<DeliveryPayload, FilesError> {
+pub(super) fn make_placeholder(addressee: &DeliveryRecipient) -> Result<DeliveryPayload, FilesError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::new(addressee.names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     params.distinguished_name = DistinguishedName::new();
@@ -23,7 +23,7 @@ pub(super) fn parcel(addressee: &DeliveryRecipient) -> Result<DeliveryPayload, F
     (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2099, 12, 31));
     let leaf_pem = params.self_signed(&key)?.pem();
     Ok(DeliveryPayload {
-        addressee: addressee.clone(),
+        recipient: addressee.clone(),
         certificate: Uuid::nil().into(),
         leaf: Leaf::from_pem(&leaf_pem)?,
         leaf_pem,

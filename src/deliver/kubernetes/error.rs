@@ -29,23 +29,23 @@ pub(super) enum KubernetesError {
     #[error(
         "kubernetes: Secret {secret} holds the certificate {label:?}, and two would overwrite each other; write {{name}} into kubernetes.secret or narrow match; where {label:?} is gone, delete the Secret"
     )]
-    Shared { secret: String, label: String },
+    HoldsOtherLabel { secret: String, label: String },
     #[error("kubernetes: Secret {secret} is of type {kind:?}, which can never change; delete it, and it is made anew")]
     OtherType { secret: String, kind: String },
     #[error("kubernetes: Secret {0} is marked immutable; delete it, and it is made anew")]
     Immutable(String),
     #[error("kubernetes: Secret {0} was changed by someone else at the same moment; it is looked at again")]
-    Changed(String),
+    Conflict(String),
 }
 
 impl KubernetesError {
     const fn disposition(&self) -> Disposition {
         match self {
             Self::Service(error) => error.disposition(),
-            Self::Unreadable { .. } | Self::NoRoot(_) | Self::Client(_) | Self::Changed(_) => Disposition::RETRY,
+            Self::Unreadable { .. } | Self::NoRoot(_) | Self::Client(_) | Self::Conflict(_) => Disposition::RETRY,
             Self::NoNamespace(_)
             | Self::Foreign(_)
-            | Self::Shared { .. }
+            | Self::HoldsOtherLabel { .. }
             | Self::OtherType { .. }
             | Self::Immutable(_) => Disposition::Operator,
         }
@@ -54,6 +54,6 @@ impl KubernetesError {
 
 impl From<KubernetesError> for Failure {
     fn from(error: KubernetesError) -> Self {
-        Self::of(&error, error.disposition())
+        Self::from_error(&error, error.disposition())
     }
 }

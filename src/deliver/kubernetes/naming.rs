@@ -8,41 +8,41 @@ pub(super) struct NamePattern(String);
 impl NamePattern {
     /// Reads a pattern; nothing where no label would make a name of it.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        is_subdomain(&text.replace(PLACEHOLDER, "x")).then(|| Self(text.to_owned()))
+        is_subdomain(&text.replace(NAME_VARIABLE, "x")).then(|| Self(text.to_owned()))
     }
 
     /// The name for a label. A label that fits is taken as it is; one that does not is made to fit and ends with a digest
     /// of itself, so that no two labels come to one name.
     pub(super) fn name_for(&self, label: &str) -> String {
-        let name = self.0.replace(PLACEHOLDER, label);
+        let name = self.0.replace(NAME_VARIABLE, label);
         if is_subdomain(&name) {
             return name;
         }
-        let places = self.0.matches(PLACEHOLDER).count().max(1);
-        let fixed = self.0.replace(PLACEHOLDER, "").len();
-        self.0.replace(PLACEHOLDER, &fitted(label, LONGEST_NAME.saturating_sub(fixed) / places))
+        let places = self.0.matches(NAME_VARIABLE).count().max(1);
+        let fixed = self.0.replace(NAME_VARIABLE, "").len();
+        self.0.replace(NAME_VARIABLE, &fit_with_digest(label, MAX_NAME_LENGTH.saturating_sub(fixed) / places))
     }
 }
 
 /// RFC 1123 as Kubernetes reads it: labels joined by dots, of any length each.
 fn is_subdomain(name: &str) -> bool {
-    name.len() <= LONGEST_NAME && name.split('.').all(is_word)
+    name.len() <= MAX_NAME_LENGTH && name.split('.').all(is_label_text)
 }
 
 /// The name of a namespace.
 pub(super) fn is_label(name: &str) -> bool {
-    name.len() <= LONGEST_LABEL && is_word(name)
+    name.len() <= MAX_LABEL_LENGTH && is_label_text(name)
 }
 
-fn is_word(text: &str) -> bool {
+fn is_label_text(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.is_empty()
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
-fn fitted(label: &str, room: usize) -> String {
-    let words: Vec<String> = label.split('.').map(word).filter(|word| !word.is_empty()).collect();
+fn fit_with_digest(label: &str, room: usize) -> String {
+    let words: Vec<String> = label.split('.').map(fit_part).filter(|word| !word.is_empty()).collect();
     let digest = digest(&SHA256, label.as_bytes())
         .as_ref()
         .iter()
@@ -58,7 +58,7 @@ fn fitted(label: &str, room: usize) -> String {
 }
 
 /// The part of a label between two dots, as far as it can be kept.
-fn word(part: &str) -> String {
+fn fit_part(part: &str) -> String {
     if part == "*" || part == "_" {
         return "wildcard".to_owned();
     }
@@ -67,9 +67,9 @@ fn word(part: &str) -> String {
     kept.trim_matches('-').to_owned()
 }
 
-const PLACEHOLDER: &str = "{name}";
-const LONGEST_NAME: usize = 253;
-const LONGEST_LABEL: usize = 63;
+const NAME_VARIABLE: &str = "{name}";
+const MAX_NAME_LENGTH: usize = 253;
+const MAX_LABEL_LENGTH: usize = 63;
 /// Enough that two labels never share them by chance.
 const DIGEST_BYTES: usize = 5;
 

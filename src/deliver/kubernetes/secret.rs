@@ -13,7 +13,7 @@ use crate::deliver::DeliveryPayload;
 use crate::domain::text::RemoteMessage;
 
 /// The Secret as it should be.
-pub(super) struct Wanted {
+pub(super) struct DesiredSecret {
     pub(super) name: String,
     namespace: String,
     annotations: BTreeMap<&'static str, String>,
@@ -23,7 +23,7 @@ pub(super) struct Wanted {
 
 /// The Secret as it was found; it holds a private key and is never printed.
 #[derive(Deserialize)]
-pub(super) struct Found {
+pub(super) struct ExistingSecret {
     metadata: Metadata,
     #[serde(rename = "type", default)]
     kind: String,
@@ -43,11 +43,11 @@ struct Metadata {
     resource_version: Option<String>,
 }
 
-impl Wanted {
-    pub(super) fn of(parcel: &DeliveryPayload, name: String, namespace: String) -> Self {
+impl DesiredSecret {
+    pub(super) fn from_payload(parcel: &DeliveryPayload, name: String, namespace: String) -> Self {
         let annotations = [
-            ("autocertd/auto-certificate", parcel.addressee.id.to_string()),
-            (LABEL, parcel.addressee.label.clone()),
+            ("autocertd/auto-certificate", parcel.recipient.id.to_string()),
+            (LABEL_ANNOTATION, parcel.recipient.label.clone()),
             ("autocertd/serial-number", parcel.leaf.serial_number.clone()),
             ("autocertd/not-after", parcel.leaf.not_after.to_string()),
         ];
@@ -66,10 +66,10 @@ impl Wanted {
             "metadata": {
                 "name": self.name,
                 "namespace": self.namespace,
-                "labels": { MANAGED_BY: OURSELVES },
+                "labels": { MANAGED_BY: OWNER },
                 "annotations": self.annotations,
             },
-            "type": TLS,
+            "type": SECRET_TYPE,
             "data": self.data,
         });
         if let Some(version) = version {
@@ -79,38 +79,40 @@ impl Wanted {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for DesiredSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 
-impl Found {
+impl ExistingSecret {
     /// Whether it is ours, and for this very certificate. The label counts and not the id: an auto-certificate that is
     /// made anew, as after the loss of a pod with its store, finds its Secret again.
-    pub(super) fn check_ours(&self, wanted: &Wanted) -> Result<(), KubernetesError> {
-        if self.metadata.labels.get(MANAGED_BY).is_none_or(|owner| owner != OURSELVES) {
+    pub(super) fn check_ours(&self, wanted: &DesiredSecret) -> Result<(), KubernetesError> {
+        if self.metadata.labels.get(MANAGED_BY).is_none_or(|owner| owner != OWNER) {
             return Err(KubernetesError::Foreign(wanted.to_string()));
         }
-        match self.metadata.annotations.get(LABEL) {
-            Some(label) if wanted.annotations.get(LABEL) != Some(label) => {
-                Err(KubernetesError::Shared { secret: wanted.to_string(), label: label.clone() })
+        match self.metadata.annotations.get(LABEL_ANNOTATION) {
+            Some(label) if wanted.annotations.get(LABEL_ANNOTATION) != Some(label) => {
+                Err(KubernetesError::HoldsOtherLabel { secret: wanted.to_string(), label: label.clone() })
             }
             _ => Ok(()),
         }
     }
 
     /// Whether it is as it should be; what others added does no harm.
-    pub(super) fn holds(&self, wanted: &Wanted) -> bool {
+    pub(super) fn contains(&self, wanted: &DesiredSecret) -> bool {
         let held = |all: &BTreeMap<String, String>, part: &BTreeMap<&str, String>| {
             part.iter().all(|(key, value)| all.get(*key) == Some(value))
         };
-        self.kind == TLS && held(&self.data, &wanted.data) && held(&self.metadata.annotations, &wanted.annotations)
+        self.kind == SECRET_TYPE
+            && held(&self.data, &wanted.data)
+            && held(&self.metadata.annotations, &wanted.annotations)
     }
 
     /// Whether Kubernetes lets it be changed at all.
-    pub(super) fn check_changeable(&self, wanted: &Wanted) -> Result<(), KubernetesError> {
-        if self.kind != TLS {
+    pub(super) fn check_changeable(&self, wanted: &DesiredSecret) -> Result<(), KubernetesError> {
+        if self.kind != SECRET_TYPE {
             return Err(KubernetesError::OtherType { secret: wanted.to_string(), kind: self.kind.clone() });
         }
         if self.immutable { Err(KubernetesError::Immutable(wanted.to_string())) } else { Ok(()) }
@@ -122,7 +124,7 @@ impl Found {
 }
 
 /// The words of a `Status`. Those about a body that cannot be read may quote it, and with it a private key.
-pub(super) fn said(body: &[u8]) -> RemoteMessage {
+pub(super) fn status_message(body: &[u8]) -> RemoteMessage {
     match serde_json::from_slice(body) {
         Ok(Status { reason: Some(reason), .. }) if reason == "BadRequest" => RemoteMessage::new(&reason),
         Ok(Status { message: Some(message), .. }) => RemoteMessage::new(&message),
@@ -136,11 +138,11 @@ struct Status {
     message: Option<String>,
 }
 
-const TLS: &str = "kubernetes.io/tls";
+const SECRET_TYPE: &str = "kubernetes.io/tls";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-const OURSELVES: &str = "autocertd";
+const OWNER: &str = "autocertd";
 /// The annotation with the label for which the Secret was made.
-const LABEL: &str = "autocertd/label";
+const LABEL_ANNOTATION: &str = "autocertd/label";
 
 #[cfg(test)]
 mod tests {
@@ -149,8 +151,11 @@ mod tests {
     #[test]
     fn words_that_may_quote_a_key_are_not_passed_on() {
         let status = |reason: &str, message: &str| json!({ "reason": reason, "message": message }).to_string();
-        assert_eq!(said(status("Forbidden", "cannot patch").as_bytes()).to_string(), "cannot patch");
-        assert_eq!(said(status("BadRequest", "...|LS0tLS1CRUdJTiB|...").as_bytes()).to_string(), "BadRequest");
-        assert_eq!(said(b"<html>").to_string(), "");
+        assert_eq!(status_message(status("Forbidden", "cannot patch").as_bytes()).to_string(), "cannot patch");
+        assert_eq!(
+            status_message(status("BadRequest", "...|LS0tLS1CRUdJTiB|...").as_bytes()).to_string(),
+            "BadRequest"
+        );
+        assert_eq!(status_message(b"<html>").to_string(), "");
     }
 }

@@ -4,7 +4,7 @@ use reqwest::header::CONTENT_LENGTH;
 use reqwest::redirect::Policy;
 use url::Url;
 
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::deliver::reload::InvalidReload;
 use crate::domain::disposition::Failure;
 use crate::domain::text::RemoteMessage;
@@ -15,11 +15,11 @@ use crate::domain::url_text::parse_url;
 pub(super) struct ReloadPost {
     http: reqwest::Client,
     url: Url,
-    timeout: Span,
+    timeout: TimeSpan,
 }
 
 impl ReloadPost {
-    pub(super) fn new(url: &str, timeout: Span) -> Result<Self, InvalidReload> {
+    pub(super) fn new(url: &str, timeout: TimeSpan) -> Result<Self, InvalidReload> {
         let parsed = parse_url(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let http = reqwest::Client::builder()
             .user_agent(concat!("autocertd/", env!("CARGO_PKG_VERSION")))
@@ -32,12 +32,12 @@ impl ReloadPost {
     }
 
     pub(super) async fn run(&self) -> Result<(), Failure> {
-        let place = self.place();
+        let place = self.shown_address();
         // RFC 9110 section 8.6: some refuse a POST that does not tell its length.
         let request = self.http.post(self.url.clone()).header(CONTENT_LENGTH, 0);
         let mut answer = request.send().await.map_err(|error| {
             let timed_out = error.is_timeout();
-            let cause = innermost(&error.without_url());
+            let cause = root_cause(&error.without_url());
             if timed_out {
                 Failure::retry(format!("POST {place} got no answer within {}", self.timeout))
             } else {
@@ -49,7 +49,7 @@ impl ReloadPost {
             return Ok(());
         }
         let said = match answer.chunk().await {
-            Ok(Some(chunk)) => RemoteMessage::last_lines(&chunk[..chunk.len().min(LONGEST_EXCERPT)]),
+            Ok(Some(chunk)) => RemoteMessage::last_lines(&chunk[..chunk.len().min(MAX_EXCERPT)]),
             _ => RemoteMessage::default(),
         };
         let advice = if status.is_redirection() { "; name the final address, redirects are not followed" } else { "" };
@@ -58,17 +58,17 @@ impl ReloadPost {
     }
 
     /// The address without user, password and query, which may be secret.
-    fn place(&self) -> String {
+    fn shown_address(&self) -> String {
         let url = &self.url;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
     }
 }
 
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     chain.last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Bytes of an answer that may end in a message.
-const LONGEST_EXCERPT: usize = 1_024;
+const MAX_EXCERPT: usize = 1_024;

@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::deliver::reload::{InvalidReload, ReloadReached};
 use crate::domain::disposition::Failure;
 use crate::runtime::processes::{Process, Processes};
@@ -19,7 +19,7 @@ use crate::runtime::processes::{Process, Processes};
 /// A signal on its way.
 #[derive(Clone, Debug)]
 pub(super) struct SignalJob {
-    pub(super) receiver: SignalTarget,
+    pub(super) target: SignalTarget,
     pub(super) signal: Signal,
     /// Whether the receiver may be absent.
     pub(super) if_running: bool,
@@ -46,7 +46,7 @@ enum TargetAbsence {
 struct NamedProcess<'a>(&'a Process);
 
 /// Reads the name of a signal by which services are reloaded, with or without `SIG`.
-pub(super) fn parse(name: &str) -> Result<Signal, InvalidReload> {
+pub(super) fn parse_signal(name: &str) -> Result<Signal, InvalidReload> {
     let upper = name.to_ascii_uppercase();
     match upper.strip_prefix("SIG").unwrap_or(&upper) {
         "HUP" => Ok(Signal::SIGHUP),
@@ -61,7 +61,7 @@ pub(super) fn parse(name: &str) -> Result<Signal, InvalidReload> {
 }
 
 impl SignalJob {
-    pub(super) async fn run(&self, timeout: Span) -> Result<ReloadReached, Failure> {
+    pub(super) async fn run(&self, timeout: TimeSpan) -> Result<ReloadReached, Failure> {
         let errand = self.clone();
         // A file may lie on a slow disk, and thousands of processes take a while to look through.
         let sent = tokio::task::spawn_blocking(move || errand.run_blocking());
@@ -75,15 +75,15 @@ impl SignalJob {
     }
 
     fn run_blocking(&self) -> Result<ReloadReached, Failure> {
-        let found = match &self.receiver {
-            SignalTarget::PidFile(path) => process_in(path),
-            SignalTarget::Name(name) => process_called(name),
+        let found = match &self.target {
+            SignalTarget::PidFile(path) => process_from_pid_file(path),
+            SignalTarget::Name(name) => process_by_name(name),
         };
         let process = match found {
             Ok(process) => process,
             Err(TargetAbsence::NotRunning(failure)) if self.if_running => {
                 tracing::info!("nobody is told: {failure}");
-                return Ok(ReloadReached::Nobody);
+                return Ok(ReloadReached::NotRunning);
             }
             Err(TargetAbsence::NotRunning(failure) | TargetAbsence::Unclear(failure)) => return Err(failure),
         };
@@ -115,13 +115,17 @@ impl fmt::Display for NamedProcess<'_> {
     }
 }
 
-fn process_in(path: &Path) -> Result<Process, TargetAbsence> {
+fn process_from_pid_file(path: &Path) -> Result<Process, TargetAbsence> {
     let shown = path.display();
     let mut text = String::new();
-    read(path, &mut text).map_err(|error| {
+    read_plain_file(path, &mut text).map_err(|error| {
         let advice = "is the service running, and may autocertd read the file?";
         let failure = Failure::retry(format!("the pid file {shown} cannot be read: {error}; {advice}"));
-        if error.kind() == ErrorKind::NotFound { TargetAbsence::NotRunning(failure) } else { TargetAbsence::Unclear(failure) }
+        if error.kind() == ErrorKind::NotFound {
+            TargetAbsence::NotRunning(failure)
+        } else {
+            TargetAbsence::Unclear(failure)
+        }
     })?;
     // Some write more lines behind it.
     let number = text.split_whitespace().next().and_then(|word| word.parse().ok()).filter(|number: &i32| *number > 0);
@@ -137,16 +141,16 @@ fn process_in(path: &Path) -> Result<Process, TargetAbsence> {
 }
 
 /// Reads a plain file. Not to wait for the other end of a pipe that somebody put there.
-fn read(path: &Path, text: &mut String) -> std::io::Result<usize> {
+fn read_plain_file(path: &Path, text: &mut String) -> std::io::Result<usize> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "it is no plain file"));
     }
-    file.take(LONGEST_PID_FILE).read_to_string(text)
+    file.take(MAX_PID_FILE_SIZE).read_to_string(text)
 }
 
-fn process_called(name: &str) -> Result<Process, TargetAbsence> {
-    let mut first = Processes::now().first_of_name(name).into_iter();
+fn process_by_name(name: &str) -> Result<Process, TargetAbsence> {
+    let mut first = Processes::snapshot().roots_named(name).into_iter();
     let oldest = first.next().ok_or_else(|| {
         TargetAbsence::NotRunning(Failure::retry(format!(
             "no process called {name:?} is seen; is it running, and does autocertd share its pid namespace (Compose: pid, \
@@ -160,7 +164,7 @@ fn process_called(name: &str) -> Result<Process, TargetAbsence> {
 }
 
 /// In bytes; the longest that is known, `PostgreSQL`'s, has a dozen short lines.
-const LONGEST_PID_FILE: u64 = 4_096;
+const MAX_PID_FILE_SIZE: u64 = 4_096;
 
 #[cfg(test)]
 mod tests {
@@ -169,10 +173,10 @@ mod tests {
     #[test]
     fn signals_are_read_with_and_without_sig() {
         for (text, signal) in [("HUP", Signal::SIGHUP), ("SIGUSR2", Signal::SIGUSR2), ("sigwinch", Signal::SIGWINCH)] {
-            assert_eq!(parse(text).unwrap(), signal);
+            assert_eq!(parse_signal(text).unwrap(), signal);
         }
         for text in ["", "KILL", "SIGSTOP", "SIGSIGHUP", "1"] {
-            assert!(parse(text).is_err(), "{text} was taken");
+            assert!(parse_signal(text).is_err(), "{text} was taken");
         }
     }
 }

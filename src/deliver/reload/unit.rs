@@ -7,7 +7,7 @@ use std::str::FromStr;
 use tokio::process::Command;
 
 use crate::config::delivery::ReloadEntry;
-use crate::config::span::Span;
+use crate::config::time_span::TimeSpan;
 use crate::deliver::reload::InvalidReload;
 use crate::domain::disposition::Failure;
 use crate::runtime::program;
@@ -21,11 +21,11 @@ impl FromStr for UnitName {
 
     fn from_str(text: &str) -> Result<Self, InvalidReload> {
         let fits = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-        let name = text.rsplit_once('.').filter(|(_, kind)| KINDS.contains(kind)).map(|(name, _)| name);
+        let name = text.rsplit_once('.').filter(|(_, kind)| UNIT_TYPES.contains(kind)).map(|(name, _)| name);
         // Without its instance a template is no unit.
         let whole =
             name.is_some_and(|name| !name.is_empty() && !name.starts_with(['-', '.', '@']) && !name.ends_with('@'));
-        if whole && text.len() <= LONGEST && text.chars().all(fits) {
+        if whole && text.len() <= MAX_UNIT_NAME && text.chars().all(fits) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidReload::Unit(text.to_owned()))
@@ -64,7 +64,7 @@ impl UnitJob {
     ///
     /// # Errors
     /// What systemctl said, and what to do.
-    pub async fn run(&self, timeout: Span) -> Result<(), Failure> {
+    pub async fn run(&self, timeout: TimeSpan) -> Result<(), Failure> {
         let mut command = Command::new(&self.systemctl);
         command.args(["--system", "--no-ask-password", "--no-pager", "--quiet", self.verb, "--", &self.unit.0]);
         command.env_clear().env("LC_ALL", "C.UTF-8").current_dir("/");
@@ -75,10 +75,10 @@ impl UnitJob {
             Failure::operator(format!("{call} cannot be started: {error}; {advice}"))
         })?;
         match ended.status {
-            Some(status) if status.success() && !ended.said.as_str().contains(IGNORED) => Ok(()),
+            Some(status) if status.success() && !ended.output.as_str().contains(CHROOT_MESSAGE) => Ok(()),
             Some(status) => {
                 let said = ended.words();
-                Err(match advice(ended.said.as_str()) {
+                Err(match advice_for(ended.output.as_str()) {
                     Some(advice) => Failure::operator(format!("{call} failed ({status}); {said}; {advice}")),
                     None => Failure::retry(format!("{call} failed ({status}); {said}")),
                 })
@@ -93,20 +93,20 @@ impl UnitJob {
 }
 
 /// What a person can do about what systemctl says, where it is known.
-fn advice(said: &str) -> Option<&'static str> {
+fn advice_for(said: &str) -> Option<&'static str> {
     ADVICE.iter().find(|(words, _)| words.iter().any(|words| said.contains(words))).map(|(_, advice)| *advice)
 }
 
 /// The program that speaks to systemd.
 pub const SYSTEMCTL: &str = "systemctl";
 
-const KINDS: [&str; 5] = ["service", "socket", "target", "timer", "path"];
+const UNIT_TYPES: [&str; 5] = ["service", "socket", "target", "timer", "path"];
 
 /// `UNIT_NAME_MAX` of systemd.
-const LONGEST: usize = 255;
+const MAX_UNIT_NAME: usize = 255;
 
 /// In a chroot systemctl does nothing and calls that a success.
-const IGNORED: &str = "Running in chroot, ignoring";
+const CHROOT_MESSAGE: &str = "Running in chroot, ignoring";
 
 const ADVICE: [(&[&str], &str); 4] = [
     (
@@ -116,7 +116,7 @@ const ADVICE: [(&[&str], &str); 4] = [
     (&["not found", "not loaded", "Invalid unit name"], "is reload.unit the name that systemctl list-units shows?"),
     (&["is masked"], "unmask the unit, or take it out of the delivery"),
     (
-        &["not been booted with systemd", "Failed to connect to bus", IGNORED],
+        &["not been booted with systemd", "Failed to connect to bus", CHROOT_MESSAGE],
         "systemd does not answer here; use reload.pid_file, reload.process or reload.url instead",
     ),
 ];
@@ -130,7 +130,7 @@ mod tests {
         for text in ["nginx.service", "haproxy@edge-1.service", "a\\x2db.socket", "web.target"] {
             assert_eq!(text.parse::<UnitName>().unwrap().to_string(), text);
         }
-        let long = format!("{}.service", "x".repeat(LONGEST));
+        let long = format!("{}.service", "x".repeat(MAX_UNIT_NAME));
         for text in [
             "",
             "nginx",
@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn what_systemctl_says_is_explained() {
-        let denied = advice("Failed to reload nginx.service: Interactive authentication required.").unwrap();
+        let denied = advice_for("Failed to reload nginx.service: Interactive authentication required.").unwrap();
         assert!(denied.contains("reload.helper = true"), "{denied}");
-        assert!(advice("Failed to restart x.service: Unit x.service not found.").unwrap().contains("reload.unit"));
-        assert_eq!(advice("Job for nginx.service failed because the control process exited."), None);
+        assert!(advice_for("Failed to restart x.service: Unit x.service not found.").unwrap().contains("reload.unit"));
+        assert_eq!(advice_for("Job for nginx.service failed because the control process exited."), None);
     }
 }

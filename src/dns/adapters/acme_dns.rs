@@ -16,14 +16,14 @@ use serde::Deserialize;
 use serde::de::Error;
 use serde_json::{Map, Value, json};
 
-use self::accounts::{Account, Accounts};
-use crate::config::span::Span;
-use crate::dns::adapter::{AT_A_TIME, Adapter, RecordId, Registration, TxtRecord, Zone, ZoneId};
+use self::accounts::{AccountsFile, AcmeDnsAccount};
+use crate::config::time_span::TimeSpan;
+use crate::dns::adapter::{DnsAdapter, MAX_CONCURRENT_CALLS, RecordId, Registration, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
-use crate::dns::http::{ServiceBehaviour, DnsService};
-use crate::dns::lookup::Lookup;
-use crate::dns::zones::ZoneFinder;
+use crate::dns::http::{DnsService, ServiceBehaviour};
+use crate::dns::lookup::DnsLookup;
+use crate::dns::zone_finder::ZoneFinder;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
 use crate::domain::text::RemoteMessage;
@@ -39,7 +39,7 @@ struct Section {
     accounts_file: PathBuf,
     /// How long one call may take. Default `30s`.
     #[serde(default = "usual_timeout")]
-    timeout: Span,
+    timeout: TimeSpan,
     /// The zone of all accounts' names. Default what the DNS says.
     zone: Option<ZoneName>,
 }
@@ -48,24 +48,24 @@ struct Section {
 ///
 /// # Errors
 /// [`DnsError::Setting`] where one of them cannot be used.
-pub fn make(given: AdapterContext) -> Result<Arc<dyn Adapter>, DnsError> {
+pub fn make(given: AdapterContext) -> Result<Arc<dyn DnsAdapter>, DnsError> {
     let section: Section = given.settings()?;
-    let zones = given.zones(section.zone);
-    let accounts = Accounts::new(given.name.clone(), section.accounts_file);
+    let zones = given.zone_finder(section.zone);
+    let accounts = AccountsFile::new(given.name.clone(), section.accounts_file);
     let address = (section.endpoint.as_str(), section.timeout);
-    let service = DnsService::new(given.name, MANNER, address, given.clock, given.randomness)?;
+    let service = DnsService::new(given.name, BEHAVIOUR, address, given.clock, given.randomness)?;
     Ok(Arc::new(AcmeDns { service, accounts, zones, lookup: given.lookup }))
 }
 
 struct AcmeDns {
     service: DnsService,
-    accounts: Accounts,
+    accounts: AccountsFile,
     zones: ZoneFinder,
-    lookup: Lookup,
+    lookup: DnsLookup,
 }
 
 #[async_trait]
-impl Adapter for AcmeDns {
+impl DnsAdapter for AcmeDns {
     fn name(&self) -> &AdapterName {
         self.service.name()
     }
@@ -75,10 +75,10 @@ impl Adapter for AcmeDns {
     }
 
     async fn present(&self, _zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
-        if !self.shows(&[record]).await {
+        if !self.are_visible(&[record]).await {
             self.send(record).await?;
         }
-        Ok(id_of(record))
+        Ok(record_id(record))
     }
 
     async fn present_all(&self, _zone: &ZoneId, records: &[TxtRecord]) -> Vec<Result<RecordId, DnsError>> {
@@ -86,8 +86,8 @@ impl Adapter for AcmeDns {
         for (place, record) in records.iter().enumerate() {
             names.entry(&record.name).or_default().push((place, record));
         }
-        let names: Vec<_> = names.into_values().map(|at_one_name| self.present_at_one_name(at_one_name)).collect();
-        let mut presented = stream::iter(names).buffered(AT_A_TIME).concat().await;
+        let names: Vec<_> = names.into_values().map(|at_one_name| self.present_at_name(at_one_name)).collect();
+        let mut presented = stream::iter(names).buffered(MAX_CONCURRENT_CALLS).concat().await;
         presented.sort_by_key(|(place, _)| *place);
         presented.into_iter().map(|(_, result)| result).collect()
     }
@@ -98,39 +98,39 @@ impl Adapter for AcmeDns {
     }
 
     async fn register(&self, name: &DnsName) -> Result<Option<Registration>, DnsError> {
-        let (account, is_new) = self.accounts.make(name.base(), || self.make_account()).await?;
+        let (account, is_new) = self.accounts.find_or_register(name.base(), || self.register_account()).await?;
         Ok(Some(Registration { target: account.name, is_new }))
     }
 }
 
 /// A result, and where it belongs.
-type Placed = (usize, Result<RecordId, DnsError>);
+type IndexedResult = (usize, Result<RecordId, DnsError>);
 
 impl AcmeDns {
     /// Values that are to stand at one name together, each with its place.
-    async fn present_at_one_name(&self, wanted: Vec<(usize, &TxtRecord)>) -> Vec<Placed> {
+    async fn present_at_name(&self, wanted: Vec<(usize, &TxtRecord)>) -> Vec<IndexedResult> {
         let (places, records): (Vec<usize>, Vec<&TxtRecord>) = wanted.into_iter().unzip();
-        let sent: Vec<Result<u32, DnsError>> = if records.len() > KEPT {
-            records.iter().map(|record| Err(self.too_many(record, records.len()))).collect()
-        } else if self.shows(&records).await {
+        let sent: Vec<Result<u32, DnsError>> = if records.len() > VALUES_PER_NAME {
+            records.iter().map(|record| Err(self.too_many_values(record, records.len()))).collect()
+        } else if self.are_visible(&records).await {
             records.iter().map(|_| Ok(0)).collect()
         } else {
-            self.send_together(&records).await
+            self.send_all(&records).await
         };
-        let results = sent.into_iter().zip(records).map(|(sent, record)| sent.map(|_| id_of(record)));
+        let results = sent.into_iter().zip(records).map(|(sent, record)| sent.map(|_| record_id(record)));
         places.into_iter().zip(results).collect()
     }
 
     /// Sends values one after the other. Where one was sent again, both of its calls may have counted, and the second
     /// may have taken the place of another value: then all are sent once more.
-    async fn send_together(&self, records: &[&TxtRecord]) -> Vec<Result<u32, DnsError>> {
+    async fn send_all(&self, records: &[&TxtRecord]) -> Vec<Result<u32, DnsError>> {
         let mut sent = self.send_each(records).await;
-        for _ in 1..PASSES {
+        for _ in 1..MAX_PASSES {
             let is_sure = sent.iter().all(|sent| matches!(sent, Ok(1) | Err(_)));
             if is_sure || records.len() == 1 {
                 break;
             }
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(UPDATE_INTERVAL).await;
             sent = self.send_each(records).await;
         }
         sent
@@ -146,17 +146,17 @@ impl AcmeDns {
 
     /// Sends a value, and says how many calls that took.
     async fn send(&self, record: &TxtRecord) -> Result<u32, DnsError> {
-        let account = self.accounts.of_record(&record.name).await?;
+        let account = self.accounts.account_for_record(&record.name).await?;
         let mut calls = 0;
         let attempt = || {
             calls += 1;
             self.update(&account, &record.content)
         };
-        self.service.retried(attempt).await?;
+        self.service.with_retries(attempt).await?;
         Ok(calls)
     }
 
-    async fn update(&self, account: &Account, value: &str) -> Result<(), DnsError> {
+    async fn update(&self, account: &AcmeDnsAccount, value: &str) -> Result<(), DnsError> {
         let body = json!({ "subdomain": account.subdomain, "txt": value });
         let complete = |request: RequestBuilder| request.headers(account.credentials.clone()).json(&body);
         self.service.call(Method::POST, &["update"], complete).await?;
@@ -164,55 +164,61 @@ impl AcmeDns {
     }
 
     /// Whether the values stand there already, as after a crash. What cannot be seen does not.
-    async fn shows(&self, at_one_name: &[&TxtRecord]) -> bool {
+    async fn are_visible(&self, at_one_name: &[&TxtRecord]) -> bool {
         let Some(first) = at_one_name.first() else { return true };
         let shown = self.lookup.txt(&first.name).await.unwrap_or_default();
         at_one_name.iter().all(|record| shown.contains(&record.content))
     }
 
     /// Has the server make an account; what it said of it is to be kept.
-    async fn make_account(&self) -> Result<(Account, Map<String, Value>), DnsError> {
+    async fn register_account(&self) -> Result<(AcmeDnsAccount, Map<String, Value>), DnsError> {
         let complete = |request: RequestBuilder| request.json(&json!({}));
         let (call, body) = self.service.call(Method::POST, &["register"], complete).await?;
         let read = serde_json::from_slice(&body).and_then(|mut described: Map<String, Value>| {
             described.insert("server_url".to_owned(), self.service.endpoint().to_string().into());
-            let account = Account::read(&described).ok_or_else(|| Error::custom("it describes no account"))?;
+            let account =
+                AcmeDnsAccount::from_json(&described).ok_or_else(|| Error::custom("it describes no account"))?;
             Ok((account, described))
         });
         read.map_err(|source| DnsError::Unreadable { adapter: self.name().clone(), call, source })
     }
 
-    fn too_many(&self, record: &TxtRecord, wanted: usize) -> DnsError {
-        DnsError::TooManyValues { adapter: self.name().clone(), name: record.name.clone(), wanted, kept: KEPT }
+    fn too_many_values(&self, record: &TxtRecord, wanted: usize) -> DnsError {
+        DnsError::TooManyValues {
+            adapter: self.name().clone(),
+            name: record.name.clone(),
+            wanted,
+            kept: VALUES_PER_NAME,
+        }
     }
 }
 
 /// The service gives no ids.
-fn id_of(record: &TxtRecord) -> RecordId {
+fn record_id(record: &TxtRecord) -> RecordId {
     record.name.clone().into()
 }
 
 /// The words of `{"error": "forbidden"}`.
-fn said(body: &[u8]) -> RemoteMessage {
+fn error_message(body: &[u8]) -> RemoteMessage {
     let words = serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|body| Some(RemoteMessage::new(body.get("error")?.as_str()?)));
     words.unwrap_or_default()
 }
 
-const fn usual_timeout() -> Span {
-    Span::seconds(30)
+const fn usual_timeout() -> TimeSpan {
+    TimeSpan::seconds(30)
 }
 
-const MANNER: ServiceBehaviour = ServiceBehaviour {
-    said,
-    unauthorized: "look whether accounts_file has the account as the server gave it, and whether the server lets this \
+const BEHAVIOUR: ServiceBehaviour = ServiceBehaviour {
+    read_message: error_message,
+    unauthorized_remedy: "look whether accounts_file has the account as the server gave it, and whether the server lets this \
                    machine's address update it (allowfrom)",
-    first_pause: TICK,
+    first_pause: UPDATE_INTERVAL,
 };
 
 /// Values that stand at one name.
-const KEPT: usize = 2;
+const VALUES_PER_NAME: usize = 2;
 /// acme-dns tells the older of two values by the second in which each came; of the same second it may take either.
-const TICK: Duration = Duration::from_millis(1_100);
-const PASSES: usize = 3;
+const UPDATE_INTERVAL: Duration = Duration::from_millis(1_100);
+const MAX_PASSES: usize = 3;

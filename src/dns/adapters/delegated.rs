@@ -4,21 +4,21 @@
 use async_trait::async_trait;
 
 use crate::config::dns::DelegatedSection;
-use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use crate::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
 
 /// The zone of `[dns.delegated]`.
-pub struct Delegated {
+pub struct DelegatedAdapter {
     name: AdapterName,
     zone: ZoneName,
     nameservers: Vec<String>,
 }
 
-impl Delegated {
+impl DelegatedAdapter {
     /// The adapter of the section, where it names a zone.
-    pub fn of_section(section: &DelegatedSection) -> Option<Self> {
+    pub fn from_section(section: &DelegatedSection) -> Option<Self> {
         let zone = section.zone.clone()?;
         let nameservers = section.nameservers.iter().map(ToString::to_string).collect();
         Some(Self { name: AdapterName::delegated(), zone, nameservers })
@@ -26,13 +26,13 @@ impl Delegated {
 }
 
 #[async_trait]
-impl Adapter for Delegated {
+impl DnsAdapter for DelegatedAdapter {
     fn name(&self) -> &AdapterName {
         &self.name
     }
 
     async fn zone_for(&self, name: &str) -> Result<Zone, DnsError> {
-        if !self.zone.holds(name) {
+        if !self.zone.contains(name) {
             let reason = format!("{} does not hold {name}; correct the [[dns.zone]] that leads here", self.zone);
             return Err(DnsError::Setting { setting: "dns.delegated.zone".to_owned(), reason });
         }

@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use crate::config::span::Span;
-use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use crate::config::time_span::TimeSpan;
+use crate::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
-use crate::dns::zones::ZoneFinder;
+use crate::dns::zone_finder::ZoneFinder;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::zone_name::ZoneName;
 use crate::runtime::program;
@@ -29,7 +29,7 @@ struct Section {
     style: Style,
     /// How long a call may take before it is killed with all that it started. Default `2m`.
     #[serde(default = "usual_timeout")]
-    timeout: Span,
+    timeout: TimeSpan,
     /// The zone of all names. Default what the DNS says.
     zone: Option<ZoneName>,
 }
@@ -49,19 +49,21 @@ enum Style {
 ///
 /// # Errors
 /// [`DnsError::Setting`] where one of them cannot be used.
-pub fn make(given: AdapterContext) -> Result<Arc<dyn Adapter>, DnsError> {
+pub fn make(given: AdapterContext) -> Result<Arc<dyn DnsAdapter>, DnsError> {
     let section: Section = given.settings()?;
     let Some((program, arguments)) = section.command.split_first().filter(|(program, _)| program.starts_with('/'))
     else {
-        return Err(given.unusable("command", "name a program by its full path, such as /usr/local/bin/dns".to_owned()));
+        return Err(
+            given.setting_error("command", "name a program by its full path, such as /usr/local/bin/dns".to_owned())
+        );
     };
     Ok(Arc::new(Exec {
         program: program.clone(),
         arguments: arguments.to_vec(),
         style: section.style,
         timeout: section.timeout,
-        zones: given.zones(section.zone),
-        turn: Mutex::default(),
+        zones: given.zone_finder(section.zone),
+        running: Mutex::default(),
         name: given.name,
     }))
 }
@@ -71,14 +73,14 @@ struct Exec {
     program: String,
     arguments: Vec<String>,
     style: Style,
-    timeout: Span,
+    timeout: TimeSpan,
     zones: ZoneFinder,
     /// Held by the call that runs.
-    turn: Mutex<()>,
+    running: Mutex<()>,
 }
 
 #[async_trait]
-impl Adapter for Exec {
+impl DnsAdapter for Exec {
     fn name(&self) -> &AdapterName {
         &self.name
     }
@@ -88,13 +90,13 @@ impl Adapter for Exec {
     }
 
     async fn present(&self, zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
-        self.call("present", zone, record).await?;
+        self.run_program("present", zone, record).await?;
         // The program tells no id: what removes the record are its name and its content.
         Ok(record.name.clone().into())
     }
 
     async fn remove(&self, zone: &ZoneId, _id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError> {
-        self.call("cleanup", zone, record).await
+        self.run_program("cleanup", zone, record).await
     }
 
     // Hooks are written for one call before and one after.
@@ -103,39 +105,39 @@ impl Adapter for Exec {
     }
 
     // Others may have their turn before.
-    fn removal_patience(&self) -> Duration {
+    fn removal_timeout(&self) -> Duration {
         self.timeout.duration() * 3
     }
 }
 
 impl Exec {
     /// Runs the program to its end; exit code 0 is success.
-    async fn call(&self, action: &'static str, zone: &ZoneId, record: &TxtRecord) -> Result<(), DnsError> {
-        let mut command = program::apart(&self.program);
-        command.args(&self.arguments).args(self.further_arguments(action, record)?);
+    async fn run_program(&self, action: &'static str, zone: &ZoneId, record: &TxtRecord) -> Result<(), DnsError> {
+        let mut command = program::isolated_command(&self.program);
+        command.args(&self.arguments).args(self.style_arguments(action, record)?);
         command.env("AUTOCERTD_ACTION", action).env("AUTOCERTD_ZONE", zone.as_str());
         command.env("AUTOCERTD_NAME", &record.name).env("AUTOCERTD_VALUE", &record.content);
 
-        let turn = self.turn.lock().await;
+        let turn = self.running.lock().await;
         let ended = program::run(command, self.timeout.duration()).await;
         drop(turn);
 
-        let ended = ended.map_err(|error| self.cannot_start(action, error))?;
+        let ended = ended.map_err(|error| self.start_error(action, error))?;
         let how = match ended.status {
             Some(status) if status.success() => return Ok(()),
             Some(status) => format!("failed ({status})"),
             None => format!("had not ended after {} and was killed with all that it started", self.timeout),
         };
-        Err(self.failed(action, format!("{how}; {}", ended.words())))
+        Err(self.failed_error(action, format!("{how}; {}", ended.words())))
     }
 
-    fn further_arguments(&self, action: &str, record: &TxtRecord) -> Result<Vec<String>, DnsError> {
+    fn style_arguments(&self, action: &str, record: &TxtRecord) -> Result<Vec<String>, DnsError> {
         let TxtRecord { name, content } = record;
         match self.style {
             Style::Lego => Ok(vec![action.to_owned(), format!("{name}."), content.clone()]),
             Style::Dehydrated => {
                 let action = if action == "present" { "deploy_challenge" } else { "clean_challenge" };
-                let domain = name.strip_prefix("_acme-challenge.").ok_or_else(|| self.not_for_dehydrated(name))?;
+                let domain = name.strip_prefix("_acme-challenge.").ok_or_else(|| self.style_error(name))?;
                 // The empty one is the file of HTTP-01, which DNS-01 has no use for.
                 Ok([action, domain, "", content].map(str::to_owned).into())
             }
@@ -143,28 +145,28 @@ impl Exec {
     }
 
     /// Programs of this style put `_acme-challenge.` before the name by themselves.
-    fn not_for_dehydrated(&self, name: &str) -> DnsError {
+    fn style_error(&self, name: &str) -> DnsError {
         DnsError::Setting {
             setting: format!("{}.style", self.name.section()),
             reason: format!("{name} does not begin with _acme-challenge; point the CNAME at a name that does"),
         }
     }
 
-    fn cannot_start(&self, action: &'static str, source: Error) -> DnsError {
+    fn start_error(&self, action: &'static str, source: Error) -> DnsError {
         match source.kind() {
             ErrorKind::NotFound | ErrorKind::PermissionDenied => {
                 DnsError::NoProgram { adapter: self.name.clone(), program: self.program.clone(), source }
             }
             // Passing: no memory, too many processes, the file is being written.
-            _ => self.failed(action, format!("cannot be started ({source})")),
+            _ => self.failed_error(action, format!("cannot be started ({source})")),
         }
     }
 
-    fn failed(&self, action: &'static str, ended: String) -> DnsError {
+    fn failed_error(&self, action: &'static str, ended: String) -> DnsError {
         DnsError::ProgramFailed { adapter: self.name.clone(), program: self.program.clone(), action, ended }
     }
 }
 
-const fn usual_timeout() -> Span {
-    Span::seconds(120)
+const fn usual_timeout() -> TimeSpan {
+    TimeSpan::seconds(120)
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-use self::client::Client;
+use self::client::IonosClient;
 use self::wire::{RecordResource, TXT, txt_body};
-use self::zones::{ZoneCache, all_pages};
+use self::zones::{ZoneCache, fetch_all_pages};
 use crate::config::dns::IonosSection;
 use crate::config::secret;
-use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use crate::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
@@ -28,20 +28,21 @@ use crate::runtime::randomness::Randomness;
 ///
 /// # Errors
 /// [`DnsError::Setting`] where a setting or the token cannot be used.
-pub fn make(given: AdapterContext) -> Result<Arc<dyn Adapter>, DnsError> {
+pub fn make(given: AdapterContext) -> Result<Arc<dyn DnsAdapter>, DnsError> {
     let section: IonosSection = given.settings()?;
     let Some(file) = &section.token_file else {
         return Err(
-            given.unusable("token_file", "it is missing; only [dns.ionos] reads its token elsewhere".to_owned())
+            given.setting_error("token_file", "it is missing; only [dns.ionos] reads its token elsewhere".to_owned())
         );
     };
-    let token = secret::token("token_file", file).map_err(|error| given.unusable("token_file", error.to_string()))?;
+    let token =
+        secret::token("token_file", file).map_err(|error| given.setting_error("token_file", error.to_string()))?;
     Ok(Arc::new(Ionos::new(given.name, &section, Some(&token), given.clock, given.randomness)?))
 }
 
 /// The zones of one IONOS contract, as far as a token sees them.
 pub struct Ionos {
-    client: Client,
+    client: IonosClient,
     zones: ZoneCache,
     /// The token, where it tells its end.
     credential: Option<Credential>,
@@ -60,8 +61,12 @@ impl Ionos {
         randomness: Randomness,
     ) -> Result<Self, DnsError> {
         let what = format!("the token of {}", name.section());
-        let credential = token.and_then(|token| Credential::of_token(what, token.expose_secret()));
-        Ok(Self { client: Client::new(name, section, token, clock, randomness)?, zones: ZoneCache::default(), credential })
+        let credential = token.and_then(|token| Credential::from_token(what, token.expose_secret()));
+        Ok(Self {
+            client: IonosClient::new(name, section, token, clock, randomness)?,
+            zones: ZoneCache::default(),
+            credential,
+        })
     }
 
     /// Looks before it creates, so that it can be repeated whatever became of an earlier try.
@@ -71,7 +76,7 @@ impl Ionos {
         relative_name: &str,
         record: &TxtRecord,
     ) -> Result<RecordId, DnsError> {
-        if let Some(id) = self.adoptable(zone, relative_name, record).await? {
+        if let Some(id) = self.find_adoptable(zone, relative_name, record).await? {
             return Ok(id);
         }
         let body = txt_body(relative_name, &record.content);
@@ -84,7 +89,7 @@ impl Ionos {
             }
             Err(error) => return Err(error),
         };
-        let equal = self.equal_records(zone, relative_name, record).await?;
+        let equal = self.find_equal_records(zone, relative_name, record).await?;
         match equal.iter().find(|found| is_adoptable(found)) {
             Some(found) => Ok(found.id.clone().into()),
             None if equal.is_empty() => Err(nothing_found),
@@ -95,18 +100,18 @@ impl Ionos {
 
     /// A record of equal content that is not on its way out. A failed one is adopted too: so it is journaled, and
     /// removed with the attempt.
-    async fn adoptable(
+    async fn find_adoptable(
         &self,
         zone: &ZoneId,
         relative_name: &str,
         record: &TxtRecord,
     ) -> Result<Option<RecordId>, DnsError> {
-        let equal = self.equal_records(zone, relative_name, record).await?;
+        let equal = self.find_equal_records(zone, relative_name, record).await?;
         Ok(equal.into_iter().find(is_adoptable).map(|found| found.id.into()))
     }
 
     /// All records of exactly this zone, name and content.
-    async fn equal_records(
+    async fn find_equal_records(
         &self,
         zone: &ZoneId,
         relative_name: &str,
@@ -116,8 +121,8 @@ impl Ionos {
         if !relative_name.is_empty() {
             filters.push(("filter.name", relative_name.to_owned()));
         }
-        let mut records: Vec<RecordResource> = all_pages(&self.client, &["records"], &filters).await?;
-        records.retain(|found| found.is(zone.as_str(), relative_name, &record.content));
+        let mut records: Vec<RecordResource> = fetch_all_pages(&self.client, &["records"], &filters).await?;
+        records.retain(|found| found.matches(zone.as_str(), relative_name, &record.content));
         Ok(records)
     }
 
@@ -127,7 +132,7 @@ impl Ionos {
         relative_name: &str,
         record: &TxtRecord,
     ) -> Result<(), DnsError> {
-        for found in self.equal_records(zone, relative_name, record).await? {
+        for found in self.find_equal_records(zone, relative_name, record).await? {
             self.client.delete(&["zones", zone.as_str(), "records", &found.id]).await?;
         }
         Ok(())
@@ -139,13 +144,13 @@ fn is_adoptable(found: &RecordResource) -> bool {
 }
 
 #[async_trait]
-impl Adapter for Ionos {
+impl DnsAdapter for Ionos {
     fn name(&self) -> &AdapterName {
         self.client.name()
     }
 
     async fn zone_for(&self, name: &str) -> Result<Zone, DnsError> {
-        self.zones.serving(&self.client, name).await
+        self.zones.find_zone(&self.client, name).await
     }
 
     fn asks_service_for_zones(&self) -> bool {
@@ -153,7 +158,7 @@ impl Adapter for Ionos {
     }
 
     async fn present(&self, zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
-        let zone_name = self.zones.name_of(&self.client, zone).await?;
+        let zone_name = self.zones.zone_name(&self.client, zone).await?;
         let relative = zone_name.as_deref().and_then(|zone_name| relative_name(&record.name, zone_name));
         let Some(relative) = relative else {
             return Err(DnsError::ZoneChanged {
@@ -162,12 +167,12 @@ impl Adapter for Ionos {
                 zone: zone.to_string(),
             });
         };
-        self.client.retried(|| self.adopt_or_create(zone, relative, record)).await
+        self.client.with_retries(|| self.adopt_or_create(zone, relative, record)).await
     }
 
     async fn is_published(&self, zone: &ZoneId, record: &RecordId) -> Result<bool, DnsError> {
         let path = ["zones", zone.as_str(), "records", record.as_str()];
-        let found = self.client.retried(|| self.client.get::<RecordResource>(&path, &[])).await;
+        let found = self.client.with_retries(|| self.client.get::<RecordResource>(&path, &[])).await;
         let gone = || DnsError::RecordGone { adapter: self.name().clone(), record: record.to_string() };
         let found = found.map_err(|error| match error {
             DnsError::Rejected { status: 404, .. } => gone(),
@@ -185,14 +190,14 @@ impl Adapter for Ionos {
     async fn remove(&self, zone: &ZoneId, id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError> {
         if let Some(id) = id {
             let path = ["zones", zone.as_str(), "records", id.as_str()];
-            return self.client.retried(|| self.client.delete(&path)).await;
+            return self.client.with_retries(|| self.client.delete(&path)).await;
         }
-        let zone_name = self.zones.name_of(&self.client, zone).await?;
+        let zone_name = self.zones.zone_name(&self.client, zone).await?;
         let Some(relative) = zone_name.as_deref().and_then(|zone_name| relative_name(&record.name, zone_name)) else {
             tracing::warn!(adapter = %self.name(), %zone, name = record.name, "the zone is gone, and the TXT record with it");
             return Ok(());
         };
-        self.client.retried(|| self.remove_equal_records(zone, relative, record)).await
+        self.client.with_retries(|| self.remove_equal_records(zone, relative, record)).await
     }
 
     fn credential(&self) -> Option<Credential> {

@@ -15,13 +15,13 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use serde::Deserialize;
 
-use self::client::Client;
-use self::wire::Values;
-use crate::config::span::Span;
-use crate::dns::adapter::{Adapter, RecordId, TxtRecord, Zone, ZoneId};
+use self::client::Rfc2136Client;
+use self::wire::ZoneValues;
+use crate::config::time_span::TimeSpan;
+use crate::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
-use crate::dns::question::absolute;
+use crate::dns::question::to_fqdn;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::text::RemoteMessage;
 use crate::domain::zone_name::ZoneName;
@@ -40,10 +40,10 @@ struct Section {
     algorithm: Option<String>,
     /// How long resolvers may keep a record. Default `60s`.
     #[serde(default = "usual_ttl")]
-    ttl: Span,
+    ttl: TimeSpan,
     /// How long one request may take. Default `10s`.
     #[serde(default = "usual_timeout")]
-    timeout: Span,
+    timeout: TimeSpan,
     /// The zone, for servers that hide its SOA record from us. Default none: it is asked for.
     zone: Option<ZoneName>,
 }
@@ -52,21 +52,21 @@ struct Section {
 ///
 /// # Errors
 /// [`DnsError::Setting`] where a setting or the key cannot be used.
-pub fn make(given: AdapterContext) -> Result<Arc<dyn Adapter>, DnsError> {
+pub fn make(given: AdapterContext) -> Result<Arc<dyn DnsAdapter>, DnsError> {
     let section: Section = given.settings()?;
     let server = with_port(&section.server).ok_or_else(|| {
-        given.unusable("server", format!("{:?} is no server; give host or host:port", section.server))
+        given.setting_error("server", format!("{:?} is no server; give host or host:port", section.server))
     })?;
-    let seconds = u32::try_from(section.ttl.duration().as_secs()).ok().filter(|seconds| *seconds <= LONGEST_TTL);
-    let ttl = seconds.ok_or_else(|| given.unusable("ttl", format!("{} is too long", section.ttl)))?;
-    let signer = key::signer(&given, &section)?;
-    let client = Client::new(given, server, signer, section.timeout.duration());
+    let seconds = u32::try_from(section.ttl.duration().as_secs()).ok().filter(|seconds| *seconds <= MAX_TTL);
+    let ttl = seconds.ok_or_else(|| given.setting_error("ttl", format!("{} is too long", section.ttl)))?;
+    let signer = key::load_signer(&given, &section)?;
+    let client = Rfc2136Client::new(given, server, signer, section.timeout.duration());
     Ok(Arc::new(Rfc2136 { client, ttl, zone: section.zone }))
 }
 
 /// The zones of one primary name server, as far as a key may change them.
 struct Rfc2136 {
-    client: Client,
+    client: Rfc2136Client,
     /// In seconds.
     ttl: u32,
     zone: Option<ZoneName>,
@@ -78,13 +78,13 @@ impl Rfc2136 {
     async fn find_zone(&self, name: &str) -> Result<Option<Name>, DnsError> {
         let mut place = absolute_name(name);
         while let Some(at) = place.filter(|at| !at.is_root()) {
-            let answer = self.ask(&at, RecordType::SOA).await?;
+            let answer = self.query(&at, RecordType::SOA).await?;
             match answer.response_code {
                 ResponseCode::NoError | ResponseCode::NXDomain if answer.authoritative => {}
                 ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::Refused => return Ok(None),
-                code => return Err(self.client.failure(&asking(&at, RecordType::SOA), code)),
+                code => return Err(self.client.error_for_code(&describe_question(&at, RecordType::SOA), code)),
             }
-            if let Some(zone) = wire::zone_told(&answer, &at) {
+            if let Some(zone) = wire::zone_from_soa(&answer, &at) {
                 return Ok(Some(zone));
             }
             place = Some(at.base_name());
@@ -93,38 +93,45 @@ impl Rfc2136 {
     }
 
     /// None where the server hides them; the wait for name servers finds them elsewhere.
-    async fn nameservers(&self, zone: &Name) -> Result<Vec<String>, DnsError> {
-        let answer = self.ask(zone, RecordType::NS).await?;
+    async fn find_nameservers(&self, zone: &Name) -> Result<Vec<String>, DnsError> {
+        let answer = self.query(zone, RecordType::NS).await?;
         match answer.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::Refused => {
-                Ok(wire::nameservers_told(&answer).map(plain).collect())
+                Ok(wire::ns_targets(&answer).map(normalized_name).collect())
             }
-            code => Err(self.client.failure(&asking(zone, RecordType::NS), code)),
+            code => Err(self.client.error_for_code(&describe_question(zone, RecordType::NS), code)),
         }
     }
 
-    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
-        self.client.ask(&asking(name, kind), wire::question(self.client.fresh_id(), name, kind)).await
+    async fn query(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
+        self.client
+            .send_signed(&describe_question(name, kind), wire::build_question(self.client.fresh_id(), name, kind))
+            .await
     }
 
     /// One update that adds all records, or none.
-    async fn add(&self, zone: &ZoneId, records: &[TxtRecord]) -> Result<(), DnsError> {
-        let values = self.within(zone, records)?;
+    async fn add_records(&self, zone: &ZoneId, records: &[TxtRecord]) -> Result<(), DnsError> {
+        let values = self.to_zone_values(zone, records)?;
         let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
         let call = format!("the update of {zone} that adds {}", names.join(", "));
-        match self.client.ask(&call, values.addition(self.client.fresh_id(), self.ttl)).await?.response_code {
+        match self
+            .client
+            .send_signed(&call, values.build_addition(self.client.fresh_id(), self.ttl))
+            .await?
+            .response_code
+        {
             // All that the update requires is that no CNAME stands there.
             ResponseCode::YXRRSet => Err(DnsError::Conflict {
                 adapter: self.name().clone(),
                 name: names.join(", "),
                 said: RemoteMessage::default(),
             }),
-            code => self.client.settle(&call, code),
+            code => self.client.check_code(&call, code),
         }
     }
 
     /// The records as values of the zone, which must hold their names.
-    fn within<'a>(&self, zone: &ZoneId, records: &'a [TxtRecord]) -> Result<Values<'a>, DnsError> {
+    fn to_zone_values<'a>(&self, zone: &ZoneId, records: &'a [TxtRecord]) -> Result<ZoneValues<'a>, DnsError> {
         let changed = |name: &str| DnsError::ZoneChanged {
             adapter: self.name().clone(),
             name: name.to_owned(),
@@ -136,28 +143,28 @@ impl Rfc2136 {
             Ok((name.ok_or_else(|| changed(&record.name))?, record.content.as_str()))
         });
         let values = placed.collect::<Result<_, _>>()?;
-        Ok(Values { zone: apex, values })
+        Ok(ZoneValues { zone: apex, values })
     }
 
-    fn no_zone(&self, name: &str) -> DnsError {
+    fn no_zone_error(&self, name: &str) -> DnsError {
         let zones = usize::from(self.zone.is_some());
         DnsError::NoZone { adapter: self.name().clone(), name: name.to_owned(), zones }
     }
 }
 
 #[async_trait]
-impl Adapter for Rfc2136 {
+impl DnsAdapter for Rfc2136 {
     fn name(&self) -> &AdapterName {
         self.client.name()
     }
 
     async fn zone_for(&self, name: &str) -> Result<Zone, DnsError> {
         let found = match &self.zone {
-            Some(zone) => absolute_name(zone.as_str()).filter(|_| zone.holds(name)),
+            Some(zone) => absolute_name(zone.as_str()).filter(|_| zone.contains(name)),
             None => self.find_zone(name).await?,
         };
-        let zone = found.ok_or_else(|| self.no_zone(name))?;
-        let (name, nameservers) = (plain(&zone), self.nameservers(&zone).await?);
+        let zone = found.ok_or_else(|| self.no_zone_error(name))?;
+        let (name, nameservers) = (normalized_name(&zone), self.find_nameservers(&zone).await?);
         Ok(Zone { id: name.clone().into(), name, nameservers })
     }
 
@@ -166,47 +173,47 @@ impl Adapter for Rfc2136 {
     }
 
     async fn present(&self, zone: &ZoneId, record: &TxtRecord) -> Result<RecordId, DnsError> {
-        self.add(zone, std::slice::from_ref(record)).await?;
-        Ok(id_of(record))
+        self.add_records(zone, std::slice::from_ref(record)).await?;
+        Ok(record_id(record))
     }
 
     /// One update for all. Where it fails, each is tried by itself: one name that the key may not change must not hide
     /// which it is.
     async fn present_all(&self, zone: &ZoneId, records: &[TxtRecord]) -> Vec<Result<RecordId, DnsError>> {
         if records.len() > 1 {
-            match self.add(zone, records).await {
-                Ok(()) => return records.iter().map(|record| Ok(id_of(record))).collect(),
+            match self.add_records(zone, records).await {
+                Ok(()) => return records.iter().map(|record| Ok(record_id(record))).collect(),
                 Err(error) => tracing::debug!(adapter = %self.name(), %error, "one update for each record instead"),
             }
         }
         let presented: Vec<_> = records.iter().map(|record| self.present(zone, record)).collect();
-        stream::iter(presented).buffered(AT_A_TIME).collect().await
+        stream::iter(presented).buffered(MAX_CONCURRENT_UPDATES).collect().await
     }
 
     async fn remove(&self, zone: &ZoneId, _id: Option<&RecordId>, record: &TxtRecord) -> Result<(), DnsError> {
-        let values = self.within(zone, std::slice::from_ref(record))?;
+        let values = self.to_zone_values(zone, std::slice::from_ref(record))?;
         let call = format!("the update of {zone} that removes {}", record.name);
-        let answer = self.client.ask(&call, values.removal(self.client.fresh_id())).await?;
-        self.client.settle(&call, answer.response_code)
+        let answer = self.client.send_signed(&call, values.build_removal(self.client.fresh_id())).await?;
+        self.client.check_code(&call, answer.response_code)
     }
 }
 
-fn asking(name: &Name, kind: RecordType) -> String {
-    format!("the question for {} {kind}", plain(name))
+fn describe_question(name: &Name, kind: RecordType) -> String {
+    format!("the question for {} {kind}", normalized_name(name))
 }
 
 /// A record is known by what it is: the server gives it no id.
-fn id_of(record: &TxtRecord) -> RecordId {
+fn record_id(record: &TxtRecord) -> RecordId {
     format!("{} TXT {}", record.name, record.content).into()
 }
 
 /// `None` where the name is longer than DNS allows.
 fn absolute_name(name: &str) -> Option<Name> {
-    Name::from_ascii(absolute(name)).ok()
+    Name::from_ascii(to_fqdn(name)).ok()
 }
 
 /// In lower case, without the final dot.
-fn plain(name: &Name) -> String {
+fn normalized_name(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_lowercase()
 }
 
@@ -226,19 +233,19 @@ fn with_port(server: &str) -> Option<String> {
     Some(format!("{host}:{port}"))
 }
 
-const fn usual_ttl() -> Span {
-    Span::seconds(60)
+const fn usual_ttl() -> TimeSpan {
+    TimeSpan::seconds(60)
 }
 
-const fn usual_timeout() -> Span {
-    Span::seconds(10)
+const fn usual_timeout() -> TimeSpan {
+    TimeSpan::seconds(10)
 }
 
 const DNS_PORT: u16 = 53;
 /// RFC 2181 section 8.
-const LONGEST_TTL: u32 = 0x7fff_ffff;
+const MAX_TTL: u32 = 0x7fff_ffff;
 /// Updates to one server at a time.
-const AT_A_TIME: usize = 8;
+const MAX_CONCURRENT_UPDATES: usize = 8;
 
 #[cfg(test)]
 mod tests {

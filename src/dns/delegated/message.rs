@@ -15,9 +15,9 @@ pub(super) enum Packet {
     /// A question.
     Question(Box<ReceivedQuestion>),
     /// Something that is answered with an error, here in full.
-    Faulty(Vec<u8>),
+    Malformed(Vec<u8>),
     /// No request at all. An answer to it might go round for ever.
-    Noise,
+    Ignored,
 }
 
 /// A message with exactly one question.
@@ -27,16 +27,16 @@ pub(super) struct ReceivedQuestion {
 }
 
 /// Reads a packet.
-pub(super) fn read(bytes: Vec<u8>, from: SocketAddr, protocol: Protocol) -> Packet {
-    let Some(header) = bytes.first_chunk::<HEADER>() else { return Packet::Noise };
+pub(super) fn parse_packet(bytes: Vec<u8>, from: SocketAddr, protocol: Protocol) -> Packet {
+    let Some(header) = bytes.first_chunk::<HEADER_LENGTH>() else { return Packet::Ignored };
     let (id, flags, questions) = ([header[0], header[1]], header[2], [header[4], header[5]]);
-    if flags & IS_RESPONSE != 0 || from.port() == 0 {
-        return Packet::Noise;
+    if flags & RESPONSE_FLAG != 0 || from.port() == 0 {
+        return Packet::Ignored;
     }
     let op_code = OpCode::from_u8(flags >> 3 & 0x0f);
     let fault = |code| {
         let message = Message::error_msg(u16::from_be_bytes(id), op_code, code);
-        message.to_vec().map_or(Packet::Noise, Packet::Faulty)
+        message.to_vec().map_or(Packet::Ignored, Packet::Malformed)
     };
     if op_code != OpCode::Query {
         return fault(ResponseCode::NotImp);
@@ -59,55 +59,57 @@ impl ReceivedQuestion {
     }
 
     /// Whether it speaks a version of EDNS that we know (RFC 6891 section 6.1.3).
-    pub(super) fn is_of_known_version(&self) -> bool {
+    pub(super) fn has_known_edns_version(&self) -> bool {
         self.request.version() == 0
     }
 
     /// The answer as a message; one that does not fit is left to TCP. None where it cannot be written at all.
-    pub(super) fn answer(&self, answer: &ZoneAnswer) -> Option<Vec<u8>> {
-        let whole = self.write(answer).filter(|(_, truncated)| *truncated == answer.truncated);
-        whole.or_else(|| self.write(&ZoneAnswer { code: answer.code, ..ZoneAnswer::elsewhere() })).map(|(bytes, _)| bytes)
+    pub(super) fn encode_answer(&self, answer: &ZoneAnswer) -> Option<Vec<u8>> {
+        let whole = self.encode(answer).filter(|(_, truncated)| *truncated == answer.truncated);
+        whole
+            .or_else(|| self.encode(&ZoneAnswer { code: answer.code, ..ZoneAnswer::retry_over_tcp() }))
+            .map(|(bytes, _)| bytes)
     }
 
     /// The message, and whether it is not the whole answer.
-    fn write(&self, answer: &ZoneAnswer) -> Option<(Vec<u8>, bool)> {
+    fn encode(&self, answer: &ZoneAnswer) -> Option<(Vec<u8>, bool)> {
         let mut metadata = Metadata::response_from_request(&self.request.metadata);
         metadata.response_code = answer.code;
         metadata.authoritative = answer.authoritative;
         metadata.truncation = answer.truncated;
-        let edns = self.request.edns.as_ref().map(answering);
+        let edns = self.request.edns.as_ref().map(answer_edns);
         let mut builder = MessageResponseBuilder::from_message_request(&self.request);
         if let Some(edns) = &edns {
             builder.edns(edns);
         }
-        let mut bytes = Vec::with_capacity(usize::from(SMALLEST_PAYLOAD));
+        let mut bytes = Vec::with_capacity(usize::from(MIN_PAYLOAD));
         let mut encoder = BinEncoder::new(&mut bytes);
-        encoder.set_max_size(self.room());
+        encoder.set_max_size(self.max_answer_size());
         let response = builder.build(metadata, &answer.answers, &answer.authorities, [], []);
         let truncated = response.destructive_emit(&mut encoder).ok()?.truncation;
         Some((bytes, truncated))
     }
 
-    fn room(&self) -> u16 {
+    fn max_answer_size(&self) -> u16 {
         match self.request.protocol() {
-            Protocol::Udp if self.request.edns.is_none() => SMALLEST_PAYLOAD,
-            Protocol::Udp => self.request.max_payload().min(LARGEST_PAYLOAD),
+            Protocol::Udp if self.request.edns.is_none() => MIN_PAYLOAD,
+            Protocol::Udp => self.request.max_payload().min(MAX_PAYLOAD),
             _ => u16::MAX,
         }
     }
 }
 
 /// A question with EDNS has an answer with EDNS, of our version and without options.
-fn answering(asked: &Edns) -> Edns {
+fn answer_edns(asked: &Edns) -> Edns {
     let mut edns = Edns::new();
-    edns.set_version(0).set_max_payload(LARGEST_PAYLOAD).set_dnssec_ok(asked.flags().dnssec_ok);
+    edns.set_version(0).set_max_payload(MAX_PAYLOAD).set_dnssec_ok(asked.flags().dnssec_ok);
     edns
 }
 
 /// Bytes (RFC 1035 section 4.1.1).
-const HEADER: usize = 12;
-const IS_RESPONSE: u8 = 0x80;
+const HEADER_LENGTH: usize = 12;
+const RESPONSE_FLAG: u8 = 0x80;
 /// Bytes that everybody takes (RFC 1035 section 4.2.1).
-const SMALLEST_PAYLOAD: u16 = 512;
+const MIN_PAYLOAD: u16 = 512;
 /// Bytes that pass every usual network in one piece (DNS flag day 2020).
-const LARGEST_PAYLOAD: u16 = 1_232;
+const MAX_PAYLOAD: u16 = 1_232;

@@ -14,17 +14,17 @@ use crate::config::dns::DelegatedSection;
 
 /// Sockets that are bound and not served yet. The kernel keeps what comes meanwhile.
 #[derive(Debug, Default)]
-pub struct Sockets {
+pub struct DnsSockets {
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
 }
 
 /// Why the name server cannot answer.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketError {
+pub enum DnsSocketError {
     /// An address cannot be bound.
     #[error("cannot answer DNS at {address} over {transport}; {}", remedy(.source))]
-    Refused {
+    BindFailed {
         /// The address.
         address: SocketAddr,
         /// `UDP` or `TCP`.
@@ -36,18 +36,18 @@ pub enum SocketError {
     #[error(
         "the sockets that systemd passes cannot be used for DNS; autocertd-dns.socket shows how they are to be, or set dns.delegated.listen"
     )]
-    Passed(#[source] io::Error),
+    SystemdSockets(#[source] io::Error),
 }
 
-impl Sockets {
+impl DnsSockets {
     /// The sockets of the section: what systemd passed, where the section has no addresses. None without a zone. To be
     /// called once, and before any thread is started: what systemd passed is struck out of the environment.
     ///
     /// # Errors
     /// Where an address cannot be bound, or what systemd passes cannot be used.
-    pub fn passed_or_bound(section: &DelegatedSection) -> Result<Option<Self>, SocketError> {
+    pub fn from_systemd_or_bind(section: &DelegatedSection) -> Result<Option<Self>, DnsSocketError> {
         // Also where they are not used: they must not be left to the programs that are started from here.
-        let passed = passed().map_err(SocketError::Passed)?;
+        let passed = take_from_systemd().map_err(DnsSocketError::SystemdSockets)?;
         let wanted = section.zone.is_some() && section.listen.is_empty();
         match passed {
             Some(passed) if wanted => Ok(Some(passed)),
@@ -55,9 +55,9 @@ impl Sockets {
                 tracing::warn!(
                     "the sockets of autocertd-dns.socket are not used: dns.delegated has no zone, or addresses of its own"
                 );
-                Self::bound(section)
+                Self::bind_all(section)
             }
-            None => Self::bound(section),
+            None => Self::bind_all(section),
         }
     }
 
@@ -65,7 +65,7 @@ impl Sockets {
     ///
     /// # Errors
     /// Where an address cannot be bound.
-    pub fn bound(section: &DelegatedSection) -> Result<Option<Self>, SocketError> {
+    pub fn bind_all(section: &DelegatedSection) -> Result<Option<Self>, DnsSocketError> {
         if section.zone.is_none() {
             return Ok(None);
         }
@@ -76,7 +76,7 @@ impl Sockets {
         if section.listen.is_empty() {
             sockets.bind((Ipv4Addr::UNSPECIFIED, DNS_PORT).into())?;
             match sockets.bind((Ipv6Addr::UNSPECIFIED, DNS_PORT).into()) {
-                Err(SocketError::Refused { source, .. }) if is_without_ipv6(&source) => {}
+                Err(DnsSocketError::BindFailed { source, .. }) if is_ipv6_unavailable(&source) => {}
                 bound => bound?,
             }
         }
@@ -101,8 +101,8 @@ impl Sockets {
         Ok((udp.collect::<io::Result<_>>()?, tcp.collect::<io::Result<_>>()?))
     }
 
-    fn bind(&mut self, address: SocketAddr) -> Result<(), SocketError> {
-        let refused = |transport| move |source| SocketError::Refused { address, transport, source };
+    fn bind(&mut self, address: SocketAddr) -> Result<(), DnsSocketError> {
+        let refused = |transport| move |source| DnsSocketError::BindFailed { address, transport, source };
         self.udp.push(bind_udp(address).map_err(refused("UDP"))?);
         self.tcp.push(bind_tcp(address).map_err(refused("TCP"))?);
         Ok(())
@@ -110,16 +110,16 @@ impl Sockets {
 }
 
 /// The sockets of autocertd-dns.socket; none where systemd passes none of its name.
-fn passed() -> io::Result<Option<Sockets>> {
+fn take_from_systemd() -> io::Result<Option<DnsSockets>> {
     let names: Vec<String> = sd_notify::listen_fds_with_names()?.map(|(_, name)| name).collect();
     let mut given = ListenFd::from_env();
-    let mut sockets = Sockets::default();
-    for (index, _) in names.iter().enumerate().filter(|(_, name)| *name == PASSED_NAME) {
+    let mut sockets = DnsSockets::default();
+    for (index, _) in names.iter().enumerate().filter(|(_, name)| *name == SYSTEMD_SOCKET_NAME) {
         // Taken for the wrong kind, a socket stays where it is.
         if let Ok(Some(listener)) = given.take_tcp_listener(index) {
             sockets.tcp.push(listener);
         } else if let Some(socket) = given.take_udp_socket(index)? {
-            tell_asked_address(&socket, socket.local_addr()?)?;
+            enable_packet_info(&socket, socket.local_addr()?)?;
             sockets.udp.push(socket);
         }
     }
@@ -132,18 +132,18 @@ fn passed() -> io::Result<Option<Sockets>> {
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::from(bound(address, SockType::Datagram)?);
-    tell_asked_address(&socket, address)?;
+    let socket = UdpSocket::from(bind_socket(address, SockType::Datagram)?);
+    enable_packet_info(&socket, address)?;
     Ok(socket)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = bound(address, SockType::Stream)?;
+    let socket = bind_socket(address, SockType::Stream)?;
     listen(&socket, Backlog::MAXCONN)?;
     Ok(TcpListener::from(socket))
 }
 
-fn bound(address: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
+fn bind_socket(address: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
     if kind == SockType::Stream {
@@ -159,7 +159,7 @@ fn bound(address: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
 }
 
 /// Has each packet tell which address it was sent to.
-fn tell_asked_address(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+fn enable_packet_info(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
     match address {
         SocketAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &true)?,
         SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvPacketInfo, &true)?,
@@ -167,7 +167,7 @@ fn tell_asked_address(socket: &UdpSocket, address: SocketAddr) -> io::Result<()>
     Ok(())
 }
 
-fn is_without_ipv6(error: &io::Error) -> bool {
+fn is_ipv6_unavailable(error: &io::Error) -> bool {
     let without = [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].map(|errno| errno as i32);
     error.raw_os_error().is_some_and(|code| without.contains(&code))
 }
@@ -186,4 +186,4 @@ fn remedy(error: &io::Error) -> &'static str {
 
 const DNS_PORT: u16 = 53;
 /// `FileDescriptorName=` of autocertd-dns.socket.
-const PASSED_NAME: &str = "dns";
+const SYSTEMD_SOCKET_NAME: &str = "dns";

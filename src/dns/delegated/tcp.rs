@@ -13,14 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::dns::delegated::ZoneContents;
-use crate::dns::delegated::limit::ClientThrottle;
+use crate::dns::delegated::client_throttle::ClientThrottle;
 use crate::dns::delegated::responder::Responder;
 use crate::domain::client_network::ClientNetwork;
 use crate::runtime::descriptors;
 
 /// Serves connections for ever.
 pub(super) async fn serve<C: ZoneContents>(listener: &TcpListener, responder: &Responder<C>, limit: &ClientThrottle) {
-    let most_connections = descriptors::share(4, MOST_CONNECTIONS);
+    let most_connections = descriptors::connection_share(4, MAX_CONNECTIONS);
     let mut open = FuturesUnordered::new();
     let mut of_network: HashMap<ClientNetwork, usize> = HashMap::new();
     loop {
@@ -30,10 +30,10 @@ pub(super) async fn serve<C: ZoneContents>(listener: &TcpListener, responder: &R
                     let network = ClientNetwork::from_address(from.ip());
                     let taken = of_network.get(&network).copied().unwrap_or(0);
                     // Else the connection closes here.
-                    if open.len() < most_connections && taken < MOST_OF_NETWORK {
+                    if open.len() < most_connections && taken < MAX_CONNECTIONS_PER_NETWORK {
                         of_network.insert(network, taken + 1);
                         open.push(async move {
-                            let ended = timeout(LONGEST_LIFE, converse(stream, from, responder, limit)).await;
+                            let ended = timeout(MAX_CONNECTION_AGE, serve_connection(stream, from, responder, limit)).await;
                             tracing::trace!(%from, ?ended, "connection closed");
                             network
                         });
@@ -41,7 +41,7 @@ pub(super) async fn serve<C: ZoneContents>(listener: &TcpListener, responder: &R
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no connection could be accepted");
-                    tokio::time::sleep(AFTER_ERROR).await;
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 }
             },
             Some(network) = open.next() => {
@@ -53,19 +53,19 @@ pub(super) async fn serve<C: ZoneContents>(listener: &TcpListener, responder: &R
 }
 
 /// Answers the questions of one connection, one after the other, until it ends or lingers.
-async fn converse<C: ZoneContents>(
+async fn serve_connection<C: ZoneContents>(
     mut stream: TcpStream,
     from: SocketAddr,
     responder: &Responder<C>,
     limit: &ClientThrottle,
 ) -> io::Result<()> {
     loop {
-        let packet = timeout(LONGEST_PAUSE, receive(&mut stream)).await??;
+        let packet = timeout(IDLE_TIMEOUT, receive(&mut stream)).await??;
         if !limit.admits(ClientNetwork::from_address(from.ip())) {
             return Ok(());
         }
         let Some(reply) = responder.reply(packet, from, Protocol::Tcp).await else { return Ok(()) };
-        timeout(LONGEST_PAUSE, send(&mut stream, &reply)).await??;
+        timeout(IDLE_TIMEOUT, send(&mut stream, &reply)).await??;
     }
 }
 
@@ -81,11 +81,11 @@ async fn send(stream: &mut TcpStream, reply: &[u8]) -> io::Result<()> {
     stream.write_all(&[&length.to_be_bytes(), reply].concat()).await
 }
 
-const MOST_CONNECTIONS: usize = 512;
-const MOST_OF_NETWORK: usize = 16;
+const MAX_CONNECTIONS: usize = 512;
+const MAX_CONNECTIONS_PER_NETWORK: usize = 16;
 /// How long the other side may take for a question, or for reading an answer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Resolvers come back; who holds connections for their own sake must make them anew.
-const LONGEST_LIFE: Duration = Duration::from_secs(30);
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30);
 /// Such as too many open files.
-const AFTER_ERROR: Duration = Duration::from_millis(100);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
 
-use super::evidence::{Evidence, shortfall};
+use super::expected_values::{ExpectedValues, describe_shortfall};
 use crate::dns::error::LaggingNameserver;
 use crate::dns::question::DnsReply;
 use crate::dns::server::Server;
@@ -26,25 +26,25 @@ impl Nameserver {
     }
 
     /// The server at an address.
-    pub(super) fn at(address: SocketAddr) -> Self {
+    pub(super) fn from_address(address: SocketAddr) -> Self {
         Self { name: None, addresses: vec![Server::at(address)] }
     }
 
     /// How this server lags behind the values; `None` where one address shows them all and none answers otherwise.
     /// An address that does not answer counts only where no other does: not every host reaches IPv6.
-    pub(super) async fn lag(&self, evidence: &Evidence, patience: Duration) -> Option<LaggingNameserver> {
+    pub(super) async fn check(&self, evidence: &ExpectedValues, patience: Duration) -> Option<LaggingNameserver> {
         let mut asked: Vec<&Server> = self.addresses.iter().filter(|address| !address.is_silent()).collect();
         if asked.is_empty() {
             asked = self.addresses.iter().collect();
         }
-        let looks = join_all(asked.iter().map(|address| self.look(address, evidence, patience))).await;
-        let wrong = looks.iter().position(|seen| matches!(seen, AddressAnswer::Otherwise(_)));
-        if wrong.is_none() && looks.iter().any(|seen| matches!(seen, AddressAnswer::All)) {
+        let looks = join_all(asked.iter().map(|address| self.check_address(address, evidence, patience))).await;
+        let wrong = looks.iter().position(|seen| matches!(seen, AddressAnswer::ShowsOther(_)));
+        if wrong.is_none() && looks.iter().any(|seen| matches!(seen, AddressAnswer::ShowsAll)) {
             return None;
         }
         let place = wrong.unwrap_or(0);
         let answered = match looks.get(place) {
-            Some(AddressAnswer::Otherwise(words) | AddressAnswer::Silence(words)) => words.clone(),
+            Some(AddressAnswer::ShowsOther(words) | AddressAnswer::NoAnswer(words)) => words.clone(),
             _ => "has no address".to_owned(),
         };
         let server = match (&self.name, asked.get(place)) {
@@ -55,19 +55,19 @@ impl Nameserver {
         Some(LaggingNameserver { server, answered })
     }
 
-    async fn look(&self, address: &Server, evidence: &Evidence, patience: Duration) -> AddressAnswer {
+    async fn check_address(&self, address: &Server, evidence: &ExpectedValues, patience: Duration) -> AddressAnswer {
         match address.ask(&evidence.question, patience).await {
-            Err(fault) => AddressAnswer::Silence(fault.to_string()),
-            Ok(reply) => match shortfall(&reply, evidence) {
+            Err(fault) => AddressAnswer::NoAnswer(fault.to_string()),
+            Ok(reply) => match describe_shortfall(&reply, evidence) {
                 // Whoever shows it shows it, be it a proxy on the way.
-                None => AddressAnswer::All,
-                Some(words) => AddressAnswer::Otherwise(self.refusal(&reply).unwrap_or(words)),
+                None => AddressAnswer::ShowsAll,
+                Some(words) => AddressAnswer::ShowsOther(self.refusal_reason(&reply).unwrap_or(words)),
             },
         }
     }
 
     /// Why an answer of a server that must serve the zone shows that it does not. What the settings name may be anything.
-    fn refusal(&self, reply: &DnsReply) -> Option<String> {
+    fn refusal_reason(&self, reply: &DnsReply) -> Option<String> {
         if let Some(zone) = reply.referred_to() {
             return Some(format!("refers to the servers of {zone}"));
         }
@@ -82,7 +82,7 @@ impl Nameserver {
     }
 
     /// Whether this is the same server, in another look.
-    pub(super) fn key(&self) -> String {
+    pub(super) fn identity(&self) -> String {
         let address = || self.addresses.first().map(ToString::to_string).unwrap_or_default();
         self.name.clone().unwrap_or_else(address)
     }
@@ -90,16 +90,16 @@ impl Nameserver {
 
 /// What one address shows.
 enum AddressAnswer {
-    All,
-    Otherwise(String),
-    Silence(String),
+    ShowsAll,
+    ShowsOther(String),
+    NoAnswer(String),
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
-    use autocertd_support::cloud_dns::{CloudDns, Manner};
+    use autocertd_support::cloud_dns::{AnswerMode, CloudDns};
 
     use super::*;
 
@@ -112,7 +112,7 @@ mod tests {
     }
 
     async fn lag_of(server: &Nameserver) -> Option<LaggingNameserver> {
-        server.lag(&Evidence::at_authority(NAME, &["value".to_owned()]).unwrap(), PATIENCE).await
+        server.check(&ExpectedValues::for_authority(NAME, &["value".to_owned()]).unwrap(), PATIENCE).await
     }
 
     async fn with_the_value() -> CloudDns {
@@ -145,7 +145,7 @@ mod tests {
         let (first, second) = (cloud.add_lagging_server().await.unwrap(), cloud.add_lagging_server().await.unwrap());
         let server = Nameserver::named("ns.example.test".to_owned(), [first.addr(), second.addr()]);
         second.catch_up();
-        first.slow_down(Duration::from_hours(1));
+        first.delay_answers(Duration::from_hours(1));
         assert_eq!(lag_of(&server).await, None);
         let asked = first.asked();
         assert_eq!(lag_of(&server).await, None);
@@ -156,11 +156,11 @@ mod tests {
     async fn a_named_server_must_serve_the_zone_or_show_the_value() {
         let cloud = with_the_value().await;
         let lame = cloud.add_lagging_server().await.unwrap();
-        lame.answer_in(Manner::Lame);
+        lame.set_answer_mode(AnswerMode::Lame);
         let words = lag(&[lame.addr()]).await.unwrap().answered;
         assert_eq!(words, "does not serve the zone: its answer is not authoritative");
         // An address of the settings may be a resolver's, and a proxy may stand before a server.
-        let words = lag_of(&Nameserver::at(lame.addr())).await.unwrap().answered;
+        let words = lag_of(&Nameserver::from_address(lame.addr())).await.unwrap().answered;
         assert!(words.starts_with("answers"), "{words}");
         lame.catch_up();
         assert_eq!(lag(&[lame.addr()]).await, None);

@@ -9,8 +9,8 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use tokio::time::{Instant, sleep_until};
 
-use super::evidence::{Evidence, shortfall};
-use crate::config::span::Span;
+use super::expected_values::{ExpectedValues, describe_shortfall};
+use crate::config::time_span::TimeSpan;
 use crate::dns::error::LaggingNameserver;
 use crate::dns::question::DnsReply;
 use crate::dns::server::Server;
@@ -21,69 +21,69 @@ pub(super) struct LaggingResolver {
     /// What it answered when it was last asked.
     answered: String,
     /// Until then it may go on giving the same answer.
-    remembers_until: Instant,
+    cached_until: Instant,
 }
 
 impl LaggingResolver {
     /// A resolver that was not asked yet.
     pub(super) fn for_resolver(server: Arc<Server>) -> Self {
-        Self { server, answered: "was not asked".to_owned(), remembers_until: Instant::now() }
+        Self { server, answered: "was not asked".to_owned(), cached_until: Instant::now() }
     }
 
     /// How it lags.
-    pub(super) fn lag(&self) -> LaggingNameserver {
-        let left = self.remembers_until.saturating_duration_since(Instant::now()).as_secs();
+    pub(super) fn to_lagging(&self) -> LaggingNameserver {
+        let left = self.cached_until.saturating_duration_since(Instant::now()).as_secs();
         let may_go_on =
-            if left == 0 { String::new() } else { format!(", and may go on so for {}", Span::seconds(left)) };
+            if left == 0 { String::new() } else { format!(", and may go on so for {}", TimeSpan::seconds(left)) };
         LaggingNameserver { server: self.server.to_string(), answered: format!("{}{may_go_on}", self.answered) }
     }
 
     /// Asks it where it can have something new to say; `None` where it shows all.
-    async fn ask(self, evidence: &Evidence) -> Option<Self> {
-        if Instant::now() < self.remembers_until {
+    async fn recheck(self, evidence: &ExpectedValues) -> Option<Self> {
+        if Instant::now() < self.cached_until {
             return Some(self);
         }
-        let (answered, memory) = match self.server.ask(&evidence.question, LONGEST_ANSWER).await {
+        let (answered, memory) = match self.server.ask(&evidence.question, ANSWER_TIMEOUT).await {
             Err(fault) => (fault.to_string(), Duration::ZERO),
-            Ok(reply) => (shortfall(&reply, evidence)?, memory(&reply)),
+            Ok(reply) => (describe_shortfall(&reply, evidence)?, cache_lifetime(&reply)),
         };
-        Some(Self { answered, remembers_until: Instant::now() + memory, ..self })
+        Some(Self { answered, cached_until: Instant::now() + memory, ..self })
     }
 }
 
 /// One look at those that are due; gives those that lag still.
-pub(super) async fn look(waiting: Vec<LaggingResolver>, evidence: &Evidence) -> Vec<LaggingResolver> {
-    join_all(waiting.into_iter().map(|resolver| resolver.ask(evidence))).await.into_iter().flatten().collect()
+pub(super) async fn check_due(waiting: Vec<LaggingResolver>, evidence: &ExpectedValues) -> Vec<LaggingResolver> {
+    join_all(waiting.into_iter().map(|resolver| resolver.recheck(evidence))).await.into_iter().flatten().collect()
 }
 
 /// The moment after which the last of these answers may be another one.
-pub(super) fn last_memory(waiting: &[LaggingResolver]) -> Option<Instant> {
-    waiting.iter().map(|resolver| resolver.remembers_until).max()
+pub(super) fn latest_cached_until(waiting: &[LaggingResolver]) -> Option<Instant> {
+    waiting.iter().map(|resolver| resolver.cached_until).max()
 }
 
 /// Waits until `pause` is over and one of them may have something new to say, but not beyond `end`.
-pub(super) async fn rest(waiting: &[LaggingResolver], pause: Duration, end: Instant) {
-    let news = waiting.iter().map(|resolver| resolver.remembers_until).min();
+pub(super) async fn sleep_until_due(waiting: &[LaggingResolver], pause: Duration, end: Instant) {
+    let news = waiting.iter().map(|resolver| resolver.cached_until).min();
     let next = news.unwrap_or(end).max(Instant::now() + pause);
     sleep_until(next.min(end)).await;
 }
 
 /// How long the resolver keeps what it answered. A failure is looked at again soon.
-fn memory(reply: &DnsReply) -> Duration {
+fn cache_lifetime(reply: &DnsReply) -> Duration {
     match reply.code() {
         ResponseCode::NoError | ResponseCode::NXDomain => match reply.time_to_live(RecordType::TXT) {
             Duration::ZERO => Duration::ZERO,
             // A TTL is in whole seconds, and what is left of one is cut.
-            left => left.min(LONGEST_MEMORY) + Duration::from_secs(1),
+            left => left.min(MAX_CACHE_LIFETIME) + Duration::from_secs(1),
         },
         _ => Duration::ZERO,
     }
 }
 
 /// Nothing is remembered so long that an attempt should wait for it any longer.
-const LONGEST_MEMORY: Duration = Duration::from_hours(1);
+const MAX_CACHE_LIFETIME: Duration = Duration::from_hours(1);
 /// How long a resolver may take over one transport: it may have to find the answer first.
-const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +102,7 @@ mod tests {
         message.metadata.response_code = code;
         message.insert_answers(answers.iter().map(record).collect());
         message.insert_authorities(authorities.iter().map(record).collect());
-        DnsReply::to(&question, message).unwrap()
+        DnsReply::from_message(&question, message).unwrap()
     }
 
     fn soa(minimum: u32) -> RData {
@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_no_is_remembered_as_long_as_the_soa_says_and_an_hour_at_most() {
-        let seconds = |code, answers: &[_], authorities: &[_]| memory(&answer(code, answers, authorities)).as_secs();
+        let seconds =
+            |code, answers: &[_], authorities: &[_]| cache_lifetime(&answer(code, answers, authorities)).as_secs();
         assert_eq!(seconds(ResponseCode::NXDomain, &[], &[(300, soa(60))]), 61);
         assert_eq!(seconds(ResponseCode::NoError, &[], &[(30, soa(60))]), 31);
         assert_eq!(seconds(ResponseCode::NXDomain, &[], &[(86_400, soa(86_400))]), 3_601);

@@ -3,13 +3,13 @@
 use crate::dns::adapter::Registration;
 use crate::dns::alias::Aliases;
 use crate::dns::error::DnsError;
-use crate::dns::routes::Routes;
+use crate::dns::routes::DnsRoutes;
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::name::DnsName;
 
 /// An account for the challenges of one name, and the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
+pub struct ChallengeRegistration {
     /// The name of the challenge.
     pub challenge: String,
     /// Where its CNAME must lead.
@@ -22,24 +22,28 @@ pub struct Registered {
     pub is_routed: bool,
 }
 
-impl Routes {
+impl DnsRoutes {
     /// Makes the account that the service of `adapter` wants for the challenges of `name`; `None` where it wants none.
     ///
     /// # Errors
     /// [`DnsError::NoSuchAdapter`], or what the adapter reports.
-    pub async fn register(&self, adapter: &AdapterName, name: &DnsName) -> Result<Option<Registered>, DnsError> {
+    pub async fn register(
+        &self,
+        adapter: &AdapterName,
+        name: &DnsName,
+    ) -> Result<Option<ChallengeRegistration>, DnsError> {
         let Some(Registration { target, is_new }) = self.named(adapter.as_str())?.register(name).await? else {
             return Ok(None);
         };
         let challenge = name.challenge_name();
-        let leads_there = match Aliases::from(&challenge, &self.lookup, &self.randomness).await {
+        let leads_there = match Aliases::resolve(&challenge, &self.lookup, &self.randomness).await {
             Ok(aliases) => Some(aliases.chain.contains(&target)),
             Err(error) => {
                 tracing::debug!(name = challenge, "its aliases are not seen: {error}");
                 None
             }
         };
-        let is_routed = self.adapter_of(&target)?.name() == adapter;
-        Ok(Some(Registered { challenge, target, is_new, leads_there, is_routed }))
+        let is_routed = self.adapter_for(&target)?.name() == adapter;
+        Ok(Some(ChallengeRegistration { challenge, target, is_new, leads_there, is_routed }))
     }
 }

@@ -17,7 +17,7 @@ fn verdict(set: &[(u8, &str, &str)], name: &str, identity: &str) -> Result<(), C
     let identities = [identity.to_owned()];
     let (name, account) = (name.parse().unwrap(), Some("https://ca.example/acct/1"));
     let request = CaaRequest { name: &name, identities: &identities, account, method: "dns-01" };
-    permits(&records(set), &request).map_err(|forbidden| forbidden.why)
+    check_issuance(&records(set), &request).map_err(|forbidden| forbidden.why)
 }
 
 fn may(set: &[(u8, &str, &str)], name: &str, identity: &str) -> bool {
@@ -33,9 +33,9 @@ fn the_examples_of_rfc_8659_for_issue() {
     assert!(may(&two, CERTS, "ca1.example.net") && may(&two, CERTS, "CA2.example.ORG"));
     assert!(!may(&two, CERTS, "ca3.example.org") && !may(&two, CERTS, "example.net"));
     let nobody = [(0, "issue", ";")];
-    assert_eq!(verdict(&nobody, CERTS, "ca1.example.net"), Err(CaaDenialReason::Nobody));
+    assert_eq!(verdict(&nobody, CERTS, "ca1.example.net"), Err(CaaDenialReason::NoCaAllowed));
     let malformed = [(0, "issue", "%%%%%")];
-    assert_eq!(verdict(&malformed, CERTS, "ca1.example.net"), Err(CaaDenialReason::Nobody));
+    assert_eq!(verdict(&malformed, CERTS, "ca1.example.net"), Err(CaaDenialReason::NoCaAllowed));
     // A set that permits nobody takes nothing away from one that permits somebody.
     assert!(may(&[nobody[0], malformed[0], two[0]], CERTS, "ca1.example.net"));
     let parameter = [(0, "issue", "ca1.example.net; account=230123")];
@@ -48,7 +48,7 @@ fn the_examples_of_rfc_8659_for_wildcards() {
     assert!(may(&both, WILD, "ca2.example.org") && !may(&both, WILD, "ca1.example.net"));
     assert!(may(&both, CERTS, "ca1.example.net") && !may(&both, CERTS, "ca2.example.org"));
     let no_wildcards = [(0, "issue", "ca1.example.net"), (0, "issuewild", ";")];
-    assert_eq!(verdict(&no_wildcards, WILD, "ca1.example.net"), Err(CaaDenialReason::Nobody));
+    assert_eq!(verdict(&no_wildcards, WILD, "ca1.example.net"), Err(CaaDenialReason::NoCaAllowed));
     assert!(may(&no_wildcards, CERTS, "ca1.example.net"));
     let only_wild = [(0, "issuewild", "ca1.example.net")];
     assert!(may(&only_wild, CERTS, "ca9.example.net") && !may(&only_wild, WILD, "ca9.example.net"));
@@ -59,7 +59,7 @@ fn the_examples_of_rfc_8659_for_wildcards() {
 #[test]
 fn critical_properties_are_known_or_forbid() {
     let future = [(0, "issue", "ca1.example.net"), (128, "tbs", "Unknown")];
-    assert_eq!(verdict(&future, CERTS, "ca1.example.net"), Err(CaaDenialReason::UnknownCritical("tbs".to_owned())));
+    assert_eq!(verdict(&future, CERTS, "ca1.example.net"), Err(CaaDenialReason::UnknownCriticalTag("tbs".to_owned())));
     assert!(may(&[(0, "tbs", "Unknown")], CERTS, "ca1.example.net"), "it is not critical");
     assert!(may(&[(1, "tbs", "Unknown")], CERTS, "ca1.example.net"), "a reserved flag");
     let reported = [(128, "iodef", "mailto:security@example.com"), (128, "ISSUE", "ca1.example.net")];
@@ -97,7 +97,7 @@ fn rfc_8657_binds_to_an_account_and_a_method() {
         method: "dns-01",
     };
     let pinned = records(&[(0, "issue", "ca.example; accounturi=https://ca.example/acct/1")]);
-    assert!(permits(&pinned, &unregistered).is_err());
+    assert!(check_issuance(&pinned, &unregistered).is_err());
     // One property that fits is enough.
     let both = [(0, "issue", "ca.example; validationmethods=http-01"), (0, "issue", "ca.example")];
     assert!(may(&both, CERTS, "ca.example"));
@@ -109,7 +109,7 @@ fn what_is_forbidden_is_said_in_words() {
         let identities: Vec<String> = identities.iter().map(ToString::to_string).collect();
         let name = CERTS.parse().unwrap();
         let request = CaaRequest { name: &name, identities: &identities, account: None, method: "dns-01" };
-        permits(&records(set), &request).unwrap_err().to_string()
+        check_issuance(&records(set), &request).unwrap_err().to_string()
     };
     assert_eq!(
         words(&[(0, "issue", "a.example"), (0, "issue", "b.example")], &["c.example"]),
@@ -124,7 +124,7 @@ fn what_is_forbidden_is_said_in_words() {
 
 #[test]
 fn the_climb_ends_below_the_root() {
-    let places = |name: &str| climb(&name.parse().unwrap()).map(ToOwned::to_owned).collect::<Vec<_>>();
+    let places = |name: &str| climb_tree(&name.parse().unwrap()).map(ToOwned::to_owned).collect::<Vec<_>>();
     assert_eq!(places("x.y.example.com"), ["x.y.example.com", "y.example.com", "example.com", "com"]);
     assert_eq!(places("*.example.com"), ["example.com", "com"]);
 }

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::domain::auto_certificate::NewAutoCertificate;
-use crate::domain::declared::{Declared, DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, ProviderReference};
+use crate::domain::declared::{
+    DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
+};
 use crate::domain::id::{AutoCertificateId, ProviderId};
 use crate::domain::name::{DnsName, RequestedName, names_to_order};
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
@@ -57,30 +59,30 @@ pub struct StoredProvider {
 
 /// What is to be done, in this order. [`Display`](fmt::Display) of each tells it to people.
 #[derive(Clone, Debug)]
-pub struct Changes<'a> {
+pub struct DeclaredChanges<'a> {
     /// About providers.
-    pub providers: Vec<Change<'a, ProviderId, DeclaredProvider>>,
+    pub providers: Vec<DeclaredChange<'a, ProviderId, DeclaredProvider>>,
     /// About auto-certificates.
-    pub auto_certificates: Vec<Change<'a, AutoCertificateId, DeclaredAutoCertificate>>,
+    pub auto_certificates: Vec<DeclaredChange<'a, AutoCertificateId, DeclaredAutoCertificate>>,
 }
 
 /// What is to be done about one resource.
 #[derive(Clone, Debug)]
-pub enum Change<'a, I, W> {
+pub enum DeclaredChange<'a, I, W> {
     /// It is made.
     Create(&'a W),
     /// It becomes what is declared, in place.
-    Align {
+    Update {
         /// Which one.
         id: I,
         /// What it becomes.
-        to: &'a W,
+        declared: &'a W,
         /// What differs; nothing where it only has to be noted whose it is.
-        changed: Vec<Property>,
+        changed: Vec<DeclaredProperty>,
         /// What follows.
-        consequence: Consequence,
+        consequence: ChangeConsequence,
         /// The other instance that declared it until now.
-        taken_from: Option<String>,
+        previous_instance: Option<String>,
     },
     /// It is declared no longer, and stays.
     Undeclare {
@@ -102,7 +104,7 @@ pub enum Change<'a, I, W> {
 
 /// A property in which what is declared and what is stored may differ, by its name in the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Property {
+pub enum DeclaredProperty {
     /// The name for people.
     Name,
     /// The contact of the account.
@@ -127,7 +129,7 @@ pub enum Property {
 
 /// What follows of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consequence {
+pub enum ChangeConsequence {
     /// Nothing.
     Nothing,
     /// The account, where there is one, gets another contact.
@@ -141,7 +143,7 @@ pub enum Consequence {
 }
 
 /// Compares. What other instances declare is left alone, unless these settings have its key: then they take it over.
-pub fn compare<'a>(declared: &'a Declared, stored: &StoredResources) -> Changes<'a> {
+pub fn compare<'a>(declared: &'a DeclaredResources, stored: &StoredResources) -> DeclaredChanges<'a> {
     let ids: HashMap<&DeclaredKey, ProviderId> = stored.provider_ids().collect();
     let provider_of = |wish: &DeclaredAutoCertificate| match &wish.provider {
         ProviderReference::Key(key) => ids.get(key).copied(),
@@ -152,7 +154,7 @@ pub fn compare<'a>(declared: &'a Declared, stored: &StoredResources) -> Changes<
     };
     let damaged: HashSet<&DeclaredKey> = stored.damaged_auto_certificates.iter().collect();
     let auto_certificates =
-        changes(declared, &declared.auto_certificates, &stored.auto_certificates, &damaged, differ, |_| false);
+        compute_changes(declared, &declared.auto_certificates, &stored.auto_certificates, &damaged, differ, |_| false);
 
     let mut in_use: HashSet<ProviderId> = stored.in_use.clone();
     in_use.extend(declared.auto_certificates.iter().filter_map(provider_of));
@@ -166,11 +168,11 @@ pub fn compare<'a>(declared: &'a Declared, stored: &StoredResources) -> Changes<
     };
     let damaged: HashSet<&DeclaredKey> = stored.damaged_providers.iter().map(|(key, _)| key).collect();
     let providers =
-        changes(declared, &declared.providers, &stored.providers, &damaged, differ, |id| in_use.contains(&id));
-    Changes { providers, auto_certificates }
+        compute_changes(declared, &declared.providers, &stored.providers, &damaged, differ, |id| in_use.contains(&id));
+    DeclaredChanges { providers, auto_certificates }
 }
 
-impl Changes<'_> {
+impl DeclaredChanges<'_> {
     /// Whether there is nothing to do.
     pub const fn is_empty(&self) -> bool {
         self.providers.is_empty() && self.auto_certificates.is_empty()
@@ -183,35 +185,48 @@ impl Changes<'_> {
     }
 }
 
-fn changes<'a, I: Copy, P, W: Declaration>(
-    declared: &Declared,
+fn compute_changes<'a, I: Copy, P, W: Declaration>(
+    declared: &DeclaredResources,
     wishes: &'a [W],
     stored: &[StoredResource<I, P>],
     damaged: &HashSet<&DeclaredKey>,
-    differ: impl Fn(&W, &P) -> (Vec<Property>, Consequence),
+    differ: impl Fn(&W, &P) -> (Vec<DeclaredProperty>, ChangeConsequence),
     in_use: impl Fn(I) -> bool,
-) -> Vec<Change<'a, I, W>> {
+) -> Vec<DeclaredChange<'a, I, W>> {
     let kept: HashMap<&DeclaredKey, &StoredResource<I, P>> = stored.iter().map(|kept| (&kept.key, kept)).collect();
     let named: HashSet<&DeclaredKey> = wishes.iter().map(Declaration::key).collect();
     let made_or_aligned = wishes.iter().filter(|wish| !damaged.contains(wish.key())).filter_map(|wish| {
-        let Some(kept) = kept.get(wish.key()) else { return Some(Change::Create(wish)) };
+        let Some(kept) = kept.get(wish.key()) else { return Some(DeclaredChange::Create(wish)) };
         let (changed, consequence) = differ(wish, &kept.properties);
         let taken_from = kept.declared_by.clone().filter(|instance| *instance != declared.instance);
         let is_noted = kept.declared_by.as_ref() == Some(&declared.instance);
         let aligned = changed.is_empty() && is_noted;
-        (!aligned).then_some(Change::Align { id: kept.id, to: wish, changed, consequence, taken_from })
+        (!aligned).then_some(DeclaredChange::Update {
+            id: kept.id,
+            declared: wish,
+            changed,
+            consequence,
+            previous_instance: taken_from,
+        })
     });
     let own = |kept: &&StoredResource<I, P>| declared.complete && kept.declared_by.as_ref() == Some(&declared.instance);
     let dropped = stored.iter().filter(own).filter(|kept| !named.contains(&kept.key)).map(|kept| {
         let (id, key, in_use) = (kept.id, kept.key.clone(), declared.prune && in_use(kept.id));
-        if declared.prune && !in_use { Change::Delete { id, key } } else { Change::Undeclare { id, key, in_use } }
+        if declared.prune && !in_use {
+            DeclaredChange::Delete { id, key }
+        } else {
+            DeclaredChange::Undeclare { id, key, in_use }
+        }
     });
     made_or_aligned.chain(dropped).collect()
 }
 
 /// Whether an auto-certificate is there also after these changes.
-fn stays<W>(kept: &StoredResource<AutoCertificateId, NewAutoCertificate>, changes: &[Change<'_, AutoCertificateId, W>]) -> bool {
-    !changes.iter().any(|change| matches!(change, Change::Delete { id, .. } if *id == kept.id))
+fn stays<W>(
+    kept: &StoredResource<AutoCertificateId, NewAutoCertificate>,
+    changes: &[DeclaredChange<'_, AutoCertificateId, W>],
+) -> bool {
+    !changes.iter().any(|change| matches!(change, DeclaredChange::Delete { id, .. } if *id == kept.id))
 }
 
 /// `fallbacks` are those that the wish names, where they are stored already.
@@ -219,26 +234,26 @@ fn differing_provider(
     wish: &NewProvider,
     fallbacks: &[Option<ProviderId>],
     kept: &StoredProvider,
-) -> (Vec<Property>, Consequence) {
+) -> (Vec<DeclaredProperty>, ChangeConsequence) {
     let same_fallbacks = fallbacks.iter().copied().eq(kept.fallbacks.iter().copied().map(Some));
     let kept = &kept.provider;
     let bound_alike = same_binding(wish.external_account.as_ref(), kept.external_account.as_ref());
-    let changed = only_true([
-        (Property::Name, wish.name != kept.name),
-        (Property::Email, wish.email != kept.email),
-        (Property::Server, wish.server != kept.server),
-        (Property::ExternalAccount, !bound_alike),
-        (Property::Fallback, !same_fallbacks),
-        (Property::Profile, wish.profile != kept.profile),
+    let changed = collect_changed([
+        (DeclaredProperty::Name, wish.name != kept.name),
+        (DeclaredProperty::Email, wish.email != kept.email),
+        (DeclaredProperty::Server, wish.server != kept.server),
+        (DeclaredProperty::ExternalAccount, !bound_alike),
+        (DeclaredProperty::Fallback, !same_fallbacks),
+        (DeclaredProperty::Profile, wish.profile != kept.profile),
     ]);
-    let consequence = if changed.contains(&Property::Server) {
-        Consequence::NewAccount
-    } else if changed.contains(&Property::Email) {
-        Consequence::NewContact
-    } else if changed.contains(&Property::ExternalAccount) {
-        Consequence::NewBinding
+    let consequence = if changed.contains(&DeclaredProperty::Server) {
+        ChangeConsequence::NewAccount
+    } else if changed.contains(&DeclaredProperty::Email) {
+        ChangeConsequence::NewContact
+    } else if changed.contains(&DeclaredProperty::ExternalAccount) {
+        ChangeConsequence::NewBinding
     } else {
-        Consequence::Nothing
+        ChangeConsequence::Nothing
     };
     (changed, consequence)
 }
@@ -248,25 +263,25 @@ fn differing_auto_certificate(
     wish: &DeclaredAutoCertificate,
     provider: Option<ProviderId>,
     kept: &NewAutoCertificate,
-) -> (Vec<Property>, Consequence) {
-    let changed = only_true([
-        (Property::Name, wish.name != kept.name),
-        (Property::Provider, provider != Some(kept.provider)),
-        (Property::CommonName, wish.common_name != kept.common_name),
-        (Property::SubjectAlternativeNames, wish.subject_alternative_names != kept.subject_alternative_names),
-        (Property::KeyAlgorithm, wish.key_algorithm != kept.key_algorithm),
-        (Property::Profile, wish.profile != kept.profile),
+) -> (Vec<DeclaredProperty>, ChangeConsequence) {
+    let changed = collect_changed([
+        (DeclaredProperty::Name, wish.name != kept.name),
+        (DeclaredProperty::Provider, provider != Some(kept.provider)),
+        (DeclaredProperty::CommonName, wish.common_name != kept.common_name),
+        (DeclaredProperty::SubjectAlternativeNames, wish.subject_alternative_names != kept.subject_alternative_names),
+        (DeclaredProperty::KeyAlgorithm, wish.key_algorithm != kept.key_algorithm),
+        (DeclaredProperty::Profile, wish.profile != kept.profile),
     ]);
     // Another way to write the same names is stored, and costs no certificate.
     let same_names = wish.common_name.name() == kept.common_name.name()
-        && ordered(&wish.common_name, &wish.subject_alternative_names)
-            == ordered(&kept.common_name, &kept.subject_alternative_names);
-    let costly = [Property::Provider, Property::KeyAlgorithm, Property::Profile];
+        && names_to_compare(&wish.common_name, &wish.subject_alternative_names)
+            == names_to_compare(&kept.common_name, &kept.subject_alternative_names);
+    let costly = [DeclaredProperty::Provider, DeclaredProperty::KeyAlgorithm, DeclaredProperty::Profile];
     let same_intent = same_names && !changed.iter().any(|property| costly.contains(property));
-    (changed, if same_intent { Consequence::Nothing } else { Consequence::NewCertificate })
+    (changed, if same_intent { ChangeConsequence::Nothing } else { ChangeConsequence::NewCertificate })
 }
 
-fn ordered(common_name: &RequestedName, others: &[RequestedName]) -> HashSet<DnsName> {
+fn names_to_compare(common_name: &RequestedName, others: &[RequestedName]) -> HashSet<DnsName> {
     names_to_order(std::iter::once(common_name).chain(others).map(RequestedName::name)).into_iter().collect()
 }
 
@@ -278,7 +293,7 @@ fn same_binding(one: Option<&ExternalAccountBinding>, other: Option<&ExternalAcc
     }
 }
 
-fn only_true<const N: usize>(properties: [(Property, bool); N]) -> Vec<Property> {
+fn collect_changed<const N: usize>(properties: [(DeclaredProperty, bool); N]) -> Vec<DeclaredProperty> {
     properties.into_iter().filter_map(|(property, differs)| differs.then_some(property)).collect()
 }
 
@@ -306,19 +321,19 @@ impl Declaration for DeclaredAutoCertificate {
     }
 }
 
-impl<I, W: Declaration> fmt::Display for Change<'_, I, W> {
+impl<I, W: Declaration> fmt::Display for DeclaredChange<'_, I, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = W::KIND;
         match self {
             Self::Create(wish) => write!(f, "declared {kind} {}: made", wish.key()),
-            Self::Align { to, changed, consequence, taken_from, .. } => {
+            Self::Update { declared: to, changed, consequence, previous_instance: taken_from, .. } => {
                 write!(f, "declared {kind} {}: ", to.key())?;
                 match (changed.as_slice(), taken_from) {
                     ([], None) => f.write_str("declared again")?,
                     ([], Some(_)) => {}
                     (changed, _) => {
                         let names: Vec<&str> = changed.iter().map(|property| property.as_str()).collect();
-                        write!(f, "{} changed{}", names.join(", "), consequence.words())?;
+                        write!(f, "{} changed{}", names.join(", "), consequence.describe())?;
                     }
                 }
                 let parted = if changed.is_empty() { "" } else { "; " };
@@ -338,7 +353,7 @@ impl<I, W: Declaration> fmt::Display for Change<'_, I, W> {
     }
 }
 
-impl Property {
+impl DeclaredProperty {
     /// Its name in the settings.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -356,8 +371,8 @@ impl Property {
     }
 }
 
-impl Consequence {
-    const fn words(self) -> &'static str {
+impl ChangeConsequence {
+    const fn describe(self) -> &'static str {
         match self {
             Self::Nothing => "",
             Self::NewContact => "; its CA is told the new contact",

@@ -8,13 +8,13 @@ use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::domain::text::RemoteMessage;
 use crate::http::Api;
-use crate::http::body::{Body, Wire};
-use crate::http::control::listed::{ListedIds, QueriedIds};
+use crate::http::body::{Body, FieldValue};
+use crate::http::control::id_list::{IdList, QueryIds};
 use crate::http::errors::ApiError;
 use crate::store::{DeliveryCursor, DeliveryRow, Store, StoreError};
 
 /// The path of deliveries.
-pub const DELIVERIES: &str = "/control/deliveries";
+pub const DELIVERIES_PATH: &str = "/control/deliveries";
 
 /// How one delivery goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub enum DeliveryState {
 pub struct DeliveriesRequest {
     /// Of which auto-certificates, at most [`MOST_IDS`](super::MOST_IDS); of all where there are none, a page at a time.
     #[serde(flatten)]
-    pub of: ListedIds,
+    pub of: IdList,
     /// Where the page before ended.
     #[serde(default)]
     pub after: Option<DeliveryCursor>,
@@ -90,7 +90,7 @@ pub struct DeliveryPage {
 ///
 /// # Errors
 /// Where the store fails.
-pub async fn rows_of(
+pub async fn load_page(
     store: &Store,
     instance: &str,
     ids: &[AutoCertificateId],
@@ -99,7 +99,7 @@ pub async fn rows_of(
     if !ids.is_empty() {
         return Ok(DeliveryPage { rows: store.deliveries(ids, instance).await?, next: None });
     }
-    let (rows, next) = store.deliveries_after(after, instance, PAGE).await?;
+    let (rows, next) = store.deliveries_after(after, instance, PAGE_SIZE).await?;
     Ok(DeliveryPage { rows, next })
 }
 
@@ -107,15 +107,15 @@ pub async fn rows_of(
 ///
 /// # Errors
 /// Where the store fails.
-pub async fn page_of(
+pub async fn load_progress_page(
     store: &Store,
     instance: &str,
     ids: &[AutoCertificateId],
     after: Option<&DeliveryCursor>,
     now: Moment,
 ) -> Result<DeliveriesAnswer, StoreError> {
-    let page = rows_of(store, instance, ids, after).await?;
-    let progress = |row: &DeliveryRow| DeliveryProgress::of(row, now);
+    let page = load_page(store, instance, ids, after).await?;
+    let progress = |row: &DeliveryRow| DeliveryProgress::from_row(row, now);
     Ok(DeliveriesAnswer { deliveries: page.rows.iter().map(progress).collect(), next: page.next })
 }
 
@@ -124,18 +124,18 @@ pub(super) async fn progress(
     Body(request): Body<DeliveriesRequest>,
 ) -> Result<Json<DeliveriesAnswer>, ApiError> {
     let (ids, after) = (request.of.ids()?, request.after.as_ref());
-    Ok(Json(page_of(&api.store, &api.instance, &ids, after, api.clock.now()).await?))
+    Ok(Json(load_progress_page(&api.store, &api.instance, &ids, after, api.clock.now()).await?))
 }
 
 /// As commands of the former release ask; they know no pages.
 pub(super) async fn progress_by_query(
     State(api): State<Api>,
-    QueriedIds(ids): QueriedIds,
+    QueryIds(ids): QueryIds,
 ) -> Result<Json<Vec<DeliveryProgress>>, ApiError> {
     let (now, mut all) = (api.clock.now(), Vec::new());
     let mut after = None;
     loop {
-        let page = page_of(&api.store, &api.instance, &ids, after.as_ref(), now).await?;
+        let page = load_progress_page(&api.store, &api.instance, &ids, after.as_ref(), now).await?;
         all.extend(page.deliveries);
         after = page.next;
         if after.is_none() {
@@ -144,29 +144,29 @@ pub(super) async fn progress_by_query(
     }
 }
 
-impl Wire for DeliveriesRequest {
-    const KIND: &'static str = ListedIds::KIND;
+impl FieldValue for DeliveriesRequest {
+    const KIND: &'static str = IdList::KIND;
 }
 
 impl DeliveryProgress {
     /// How a delivery stands at `now`.
-    pub fn of(row: &DeliveryRow, now: Moment) -> Self {
+    pub fn from_row(row: &DeliveryRow, now: Moment) -> Self {
         Self {
             id: row.auto_certificate,
             name: row.name.to_string(),
             delivery: row.target.to_string(),
-            state: DeliveryState::of(row, now),
+            state: DeliveryState::from_row(row, now),
         }
     }
 }
 
 impl DeliveryState {
-    fn of(row: &DeliveryRow, now: Moment) -> Self {
+    fn from_row(row: &DeliveryRow, now: Moment) -> Self {
         let standing = &row.standing;
         if row.running {
             return Self::Running;
         }
-        if let Some(trouble) = standing.hindrance() {
+        if let Some(trouble) = standing.current_failure_streak() {
             let (message, next_try) = (trouble.last.message.clone(), trouble.next_try.to_string());
             return Self::Failed { message, next_try };
         }
@@ -177,16 +177,16 @@ impl DeliveryState {
             return Self::Delivered;
         }
         // One of the fleet that is declared nowhere any more, or only on hosts that are down.
-        if row.instance.is_empty() && row.next_look + PATIENCE < now {
-            return Self::Failed { message: UNSERVED.into(), next_try: row.next_look.to_string() };
+        if row.instance.is_empty() && row.next_check + OVERDUE_AFTER < now {
+            return Self::Failed { message: NO_INSTANCE_MESSAGE.into(), next_try: row.next_check.to_string() };
         }
-        Self::Planned { at: row.next_look.to_string(), later: row.next_look > now }
+        Self::Planned { at: row.next_check.to_string(), later: row.next_check > now }
     }
 }
 
 /// As many deliveries are answered at once.
-const PAGE: u32 = 1_000;
+const PAGE_SIZE: u32 = 1_000;
 /// How long one who serves a delivery may take to look at it.
-const PATIENCE: time::Duration = time::Duration::minutes(5);
-const UNSERVED: &str =
+const OVERDUE_AFTER: time::Duration = time::Duration::minutes(5);
+const NO_INSTANCE_MESSAGE: &str =
     "no instance that declares this delivery is there to carry it out; start one, or declare it no longer";

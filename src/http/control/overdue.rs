@@ -5,16 +5,16 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::auto_certificate::AutoCertificate;
+use crate::domain::forecast::{Forecast, NextStep};
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
-use crate::domain::outlook::{NextStep, Forecast};
-use crate::domain::overdue::Overdue;
+use crate::domain::overdue::OverdueReason;
 use crate::http::Api;
 use crate::http::errors::ApiError;
 use crate::store::{Store, StoreError};
 
 /// The path of the question what is overdue.
-pub const OVERDUE: &str = "/control/overdue";
+pub const OVERDUE_PATH: &str = "/control/overdue";
 
 /// The auto-certificates that should be in service and are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,14 +46,14 @@ pub struct OverdueEntry {
 }
 
 impl OverdueEntry {
-    fn of(subject: &AutoCertificate, now: Moment) -> Option<Self> {
-        let lacks = Overdue::of(&subject.standing, now)?;
-        let outlook = Forecast::of(&subject.standing, now);
+    fn from_auto_certificate(subject: &AutoCertificate, now: Moment) -> Option<Self> {
+        let lacks = OverdueReason::from_facts(&subject.standing, now)?;
+        let outlook = Forecast::from_facts(&subject.standing, now);
         let standing = &subject.standing;
-        let message = match (outlook.next, &standing.trouble, &standing.hold) {
-            (NextStep::Person | NextStep::Retry, Some(trouble), _) => trouble.last.to_string(),
+        let message = match (outlook.next_step, &standing.failure_streak, &standing.deferral) {
+            (NextStep::NeedsPerson | NextStep::Retry, Some(trouble), _) => trouble.last.to_string(),
             (NextStep::Wait, _, Some(hold)) => hold.to_string(),
-            _ => outlook.why,
+            _ => outlook.explanation,
         };
         Some(Self {
             id: subject.id,
@@ -61,7 +61,7 @@ impl OverdueEntry {
             common_name: subject.common_name.sent().to_owned(),
             lacks: lacks.as_str().to_owned(),
             message,
-            next_try: (outlook.next != NextStep::Running).then(|| outlook.at.to_string()),
+            next_try: (outlook.next_step != NextStep::Running).then(|| outlook.at.to_string()),
         })
     }
 }
@@ -70,32 +70,32 @@ impl OverdueEntry {
 ///
 /// # Errors
 /// Where the store fails.
-pub async fn overdue(store: &Store, now: Moment) -> Result<OverdueAnswer, StoreError> {
+pub async fn find_overdue(store: &Store, now: Moment) -> Result<OverdueAnswer, StoreError> {
     let (mut answer, mut cursor) = (OverdueAnswer::default(), None);
     loop {
-        let page = store.overdue_candidates(cursor, now, PAGE).await?;
+        let page = store.overdue_candidates(cursor, now, PAGE_SIZE).await?;
         cursor = page.last().map(|last| last.id);
-        for entry in page.iter().filter_map(|subject| OverdueEntry::of(subject, now)) {
+        for entry in page.iter().filter_map(|subject| OverdueEntry::from_auto_certificate(subject, now)) {
             answer.total += 1;
-            if answer.listed.len() < MOST_LISTED {
+            if answer.listed.len() < MAX_LISTED {
                 answer.listed.push(entry);
             }
         }
-        if page.len() < PAGE as usize {
+        if page.len() < PAGE_SIZE as usize {
             return Ok(answer);
         }
-        if answer.total >= ENOUGH {
+        if answer.total >= MAX_COUNTED {
             return Ok(OverdueAnswer { more: true, ..answer });
         }
     }
 }
 
 pub(super) async fn answer(State(api): State<Api>) -> Result<Json<OverdueAnswer>, ApiError> {
-    Ok(Json(overdue(&api.store, api.clock.now()).await?))
+    Ok(Json(find_overdue(&api.store, api.clock.now()).await?))
 }
 
 /// As many are told one by one.
-const MOST_LISTED: usize = 1_000;
-const PAGE: u32 = 500;
+const MAX_LISTED: usize = 1_000;
+const PAGE_SIZE: u32 = 500;
 /// Nobody needs to know more exactly how many, and each costs a look.
-const ENOUGH: u64 = 10_000;
+const MAX_COUNTED: u64 = 10_000;

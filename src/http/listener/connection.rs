@@ -21,28 +21,28 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::errors::ApiError;
-use crate::http::listener::Client;
-use crate::http::listener::activity::{Activity, ConnectionVerdict};
-use crate::http::listener::connections::{Connections, ConnectionSlot};
-use crate::http::listener::request::TimedBody;
-use crate::http::listener::response::{PacedBody, Running};
-use crate::http::listener::stream::Observed;
+use crate::http::listener::ConnectedClient;
+use crate::http::listener::activity::{ConnectionActivity, ConnectionVerdict};
+use crate::http::listener::connections::{ConnectionSlot, Connections};
+use crate::http::listener::observed_stream::ObservedStream;
+use crate::http::listener::paced_body::{PacedBody, RunningRequest};
+use crate::http::listener::timed_body::TimedBody;
 
 /// Serves a connection until it ends, takes too long, makes room for another one, or the program stops.
-pub(super) async fn serve<S>(stream: S, client: Client, router: Router, place: ConnectionSlot)
+pub(super) async fn serve<S>(stream: S, client: ConnectedClient, router: Router, place: ConnectionSlot)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let activity = &place.activity;
     let limits = place.connections.limits;
-    let builder = builder(&activity.evicted);
-    let stream = TokioIo::new(Observed { stream, activity: Arc::clone(activity) });
+    let builder = connection_builder(&activity.evicted);
+    let stream = TokioIo::new(ObservedStream { stream, activity: Arc::clone(activity) });
     let (activity_of_requests, connections) = (Arc::clone(activity), Arc::clone(&place.connections));
     let service = service_fn(move |request| {
-        answer(request, client, router.clone(), Arc::clone(&activity_of_requests), Arc::clone(&connections))
+        handle_request(request, client, router.clone(), Arc::clone(&activity_of_requests), Arc::clone(&connections))
     });
     let mut conversation = pin!(builder.serve_connection(stream, service));
-    let mut looks = interval(limits.look_every());
+    let mut looks = interval(limits.check_interval());
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut finishing: Option<Instant> = None;
     loop {
@@ -58,9 +58,9 @@ where
             () = place.connections.stopping.cancelled(), if finishing.is_none() => {
                 conversation.as_mut().graceful_shutdown();
                 finishing = Some(Instant::now());
-                looks = interval(FAREWELL / 2);
+                looks = interval(LINGER / 2);
             }
-            now = looks.tick() => match activity.judge(&limits, now) {
+            now = looks.tick() => match activity.check_limits(&limits, now) {
                 ConnectionVerdict::Close(reason) => {
                     tracing::debug!(?client, "connection closed: {reason}");
                     return;
@@ -71,52 +71,52 @@ where
                     finishing = Some(now);
                 }
                 // It has had the time to say goodbye, and has nothing to wait for.
-                _ if finishing.is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL) && activity.is_quiet() => return,
+                _ if finishing.is_some_and(|since| now.saturating_duration_since(since) >= LINGER) && activity.is_idle() => return,
                 ConnectionVerdict::Finish(_) | ConnectionVerdict::Keep => {}
             },
         }
     }
 }
 
-async fn answer(
+async fn handle_request(
     request: Request<Incoming>,
-    client: Client,
+    client: ConnectedClient,
     router: Router,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     connections: Arc<Connections>,
 ) -> Result<Response<PacedBody>, Infallible> {
-    let mut running = Running::begin(&activity, request.version() == Version::HTTP_2);
+    let mut running = RunningRequest::begin(&activity, request.version() == Version::HTTP_2);
     if *request.method() == Method::HEAD {
         running.expect_no_body();
     }
-    let Some(turn) = connections.turn().await else {
+    let Some(turn) = connections.acquire_request_slot().await else {
         return Ok(ApiError::Busy.into_response().map(|body| PacedBody::new(body, running)));
     };
-    running.take_turn(turn);
+    running.set_request_slot(turn);
     let limits = connections.limits;
     let mut request = request.map(|body| Body::new(TimedBody::new(body, limits)));
     let extensions = request.extensions_mut();
     extensions.insert(activity);
     match client {
-        Client::Remote(address) => extensions.insert(ConnectInfo(address)).map(drop),
-        Client::Local(peer) => extensions.insert(ConnectInfo(peer)).map(drop),
+        ConnectedClient::Remote(address) => extensions.insert(ConnectInfo(address)).map(drop),
+        ConnectedClient::Local(peer) => extensions.insert(ConnectInfo(peer)).map(drop),
     };
     let response = TowerToHyperService::new(router).call(request).await?;
     Ok(response.map(|body| PacedBody::new(body, running)))
 }
 
-fn builder(evicted: &CancellationToken) -> Builder<StreamExecutor> {
+fn connection_builder(evicted: &CancellationToken) -> Builder<StreamExecutor> {
     let mut builder = Builder::new(StreamExecutor(evicted.clone()));
     // The time for a head is ours: hyper's runs between requests as well.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(LONGEST_HEAD);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD_SIZE);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS)
-        .max_pending_accept_reset_streams(MOST_RESETS)
-        .max_local_error_reset_streams(MOST_ERRORS)
-        .max_header_list_size(LONGEST_HEADER_LIST)
-        .max_send_buf_size(MOST_UNSENT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .max_header_list_size(MAX_HEADER_LIST_SIZE)
+        .max_send_buf_size(MAX_SEND_BUFFER)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     builder
@@ -133,18 +133,18 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for StreamExecutor {
 }
 
 /// Bytes of an HTTP/1.1 head; also the most of a response that is held for the socket.
-const LONGEST_HEAD: usize = 64 * 1024;
+const MAX_HEAD_SIZE: usize = 64 * 1024;
 /// Bytes of an HTTP/2 header list.
-const LONGEST_HEADER_LIST: u32 = 32 * 1024;
-const MOST_STREAMS: u32 = 32;
+const MAX_HEADER_LIST_SIZE: u32 = 32 * 1024;
+const MAX_STREAMS: u32 = 32;
 /// Streams that were reset before they were looked at.
-const MOST_RESETS: usize = 20;
+const MAX_PENDING_RESETS: usize = 20;
 /// Streams that were reset by us because of what the client did.
-const MOST_ERRORS: usize = 64;
+const MAX_LOCAL_RESETS: usize = 64;
 /// Bytes of a response that are held for a stream.
-const MOST_UNSENT: usize = 32 * 1024;
+const MAX_SEND_BUFFER: usize = 32 * 1024;
 /// Bytes of request bodies that may come before they are read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 /// For the last frames of a connection.
-const FAREWELL: Duration = Duration::from_millis(100);
+const LINGER: Duration = Duration::from_millis(100);

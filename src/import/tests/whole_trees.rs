@@ -2,18 +2,18 @@
 
 use super::*;
 
-fn left_out(tool: Tool, path: &Path, server: Option<&str>) -> Vec<String> {
-    let tree = Tree::read(tool, path).unwrap();
-    lineages(tool, &tree, &overrides(server, None), NOW);
-    leftovers(tool, &tree).iter().map(|one| format!("{} ({}): {}", one.path, one.count, one.reason)).collect()
+fn left_out(tool: SourceTool, path: &Path, server: Option<&str>) -> Vec<String> {
+    let tree = FileTree::read(tool, path).unwrap();
+    find_lineages(tool, &tree, &overrides(server, None), NOW);
+    find_leftovers(tool, &tree).iter().map(|one| format!("{} ({}): {}", one.path, one.count, one.reason)).collect()
 }
 
 #[test]
 fn a_tree_of_lego_5_says_its_server_and_brings_its_account() {
-    let found = all_shown(&lineages_at(Tool::Lego, &fixture("lego5"), None));
-    assert_eq!(found, all_shown(&lineages_at(Tool::Lego, &fixture("lego"), Some(SERVER))));
+    let found = all_shown(&lineages_at(SourceTool::Lego, &fixture("lego5"), None));
+    assert_eq!(found, all_shown(&lineages_at(SourceTool::Lego, &fixture("lego"), Some(SERVER))));
     assert!(found.len() == 2 && found[0].ends_with("ops@example.com account usable true"), "{found:?}");
-    assert!(left_out(Tool::Lego, &fixture("lego5"), None).is_empty());
+    assert!(left_out(SourceTool::Lego, &fixture("lego5"), None).is_empty());
 
     // An id may be any word, and an account may be without a contact or registration.
     let tree = copy_of("lego5");
@@ -27,13 +27,13 @@ fn a_tree_of_lego_5_says_its_server_and_brings_its_account() {
         fs::rename(host.join(from), host.join(id)).unwrap();
     };
     move_to("ops@example.com", "main", "ops@example.com");
-    assert_eq!(all_shown(&lineages_at(Tool::Lego, tree.path(), None)), found);
+    assert_eq!(all_shown(&lineages_at(SourceTool::Lego, tree.path(), None)), found);
     move_to("main", "noemail@example.com", "");
-    let found = lineages_at(Tool::Lego, tree.path(), None);
+    let found = lineages_at(SourceTool::Lego, tree.path(), None);
     assert!(shown(&found[0]).ends_with("nobody account usable true"), "{found:?}");
     let text = r#"{"id": "x", "email": "", "keyType": "EC256", "server": "https://localhost:14000/dir", "registration": null}"#;
     fs::write(host.join("noemail@example.com/account.json"), text).unwrap();
-    let found = lineages_at(Tool::Lego, tree.path(), None);
+    let found = lineages_at(SourceTool::Lego, tree.path(), None);
     assert!(shown(&found[0]).ends_with("nobody account the URL of the old one is not written down"), "{found:?}");
 }
 
@@ -43,7 +43,7 @@ fn accounts_of_lego_5_that_cannot_be_told_apart_are_named() {
     let host = tree.path().join("accounts/localhost_14000");
     fs::create_dir(host.join("second")).unwrap();
     copy(&host.join("ops@example.com"), &host.join("second"));
-    let found = lineages_at(Tool::Lego, tree.path(), None);
+    let found = lineages_at(SourceTool::Lego, tree.path(), None);
     let reason = "account several old ones have this contact (ops@example.com, second)";
     assert!(shown(&found[0]).ends_with(reason), "{found:?}");
 
@@ -53,10 +53,10 @@ fn accounts_of_lego_5_that_cannot_be_told_apart_are_named() {
     let text = fs::read_to_string(other.join("second/account.json")).unwrap();
     fs::write(other.join("second/account.json"), text.replace("https://localhost:14000/dir", "https://ca.example/dir"))
         .unwrap();
-    let found = lineages_at(Tool::Lego, tree.path(), None);
+    let found = lineages_at(SourceTool::Lego, tree.path(), None);
     assert!(shown(&found[0]).ends_with("ops@example.com account usable true"), "{found:?}");
     assert_eq!(
-        left_out(Tool::Lego, tree.path(), None),
+        left_out(SourceTool::Lego, tree.path(), None),
         ["accounts/ (2): of an ACME account that orders none of these certificates"]
     );
 }
@@ -79,7 +79,7 @@ fn addresses_that_are_gone_become_those_of_today() {
         accounts.join("acme-v01.api.letsencrypt.org/directory"),
     )
     .unwrap();
-    let found = all_shown(&lineages_at(Tool::Certbot, tree.path(), None));
+    let found = all_shown(&lineages_at(SourceTool::Certbot, tree.path(), None));
     assert!(
         found.iter().all(|line| line.contains(new) && line.contains(&note) && line.contains("RSA key")),
         "{found:?}"
@@ -88,7 +88,7 @@ fn addresses_that_are_gone_become_those_of_today() {
     fs::create_dir(accounts.join("acme-v02.api.letsencrypt.org")).unwrap();
     symlink("../acme-v01.api.letsencrypt.org/directory", accounts.join("acme-v02.api.letsencrypt.org/directory"))
         .unwrap();
-    assert_eq!(all_shown(&lineages_at(Tool::Certbot, tree.path(), None)), found);
+    assert_eq!(all_shown(&lineages_at(SourceTool::Certbot, tree.path(), None)), found);
 
     let tree = copy_of("acme.sh");
     let ca = tree.path().join("ca");
@@ -101,7 +101,7 @@ fn addresses_that_are_gone_become_those_of_today() {
     let text = fs::read_to_string(&settings).unwrap();
     let account = "https://acme-v01.api.letsencrypt.org/acme/reg";
     fs::write(&settings, text.replace("https://localhost:14000/my-account", account)).unwrap();
-    let found = all_shown(&lineages_at(Tool::AcmeSh, tree.path(), None));
+    let found = all_shown(&lineages_at(SourceTool::AcmeSh, tree.path(), None));
     let reason = "the URL of the old one is of ACMEv1";
     assert!(found.iter().all(|line| line.contains(&note) && line.contains(reason)), "{found:?}");
 
@@ -110,7 +110,7 @@ fn addresses_that_are_gone_become_those_of_today() {
     let folder = fs::read_dir(&accounts).unwrap().next().unwrap().unwrap().path();
     // `echo` ends the line, and dehydrated encodes that too.
     fs::rename(folder, accounts.join("aHR0cHM6Ly9hY21lLXYwMS5hcGkubGV0c2VuY3J5cHQub3JnL2RpcmVjdG9yeQo")).unwrap();
-    let found = all_shown(&lineages_at(Tool::Dehydrated, tree.path(), None));
+    let found = all_shown(&lineages_at(SourceTool::Dehydrated, tree.path(), None));
     assert!(
         found.iter().all(|line| line.contains(new) && line.contains(&note) && line.contains("RSA key")),
         "{found:?}"
@@ -122,11 +122,11 @@ fn an_encrypted_key_says_so_in_every_tool() {
     let encrypted = LeafError::EncryptedKey.to_string();
     assert!(encrypted.contains("passphrase") && encrypted.contains("openssl pkey"), "{encrypted}");
     for (tool, tree, key, name) in [
-        (Tool::Certbot, "certbot", "archive/rsa-one/privkey1.pem", "rsa-one"),
-        (Tool::Lego, "lego5", "certificates/_.example.net.key", "_.example.net"),
-        (Tool::AcmeSh, "acme.sh", "*.example.net/*.example.net.key", "*.example.net"),
-        (Tool::Dehydrated, "dehydrated", "certs/star/privkey.pem", "star"),
-        (Tool::Pem, "lego5", "certificates/_.example.net.key", "_.example.net"),
+        (SourceTool::Certbot, "certbot", "archive/rsa-one/privkey1.pem", "rsa-one"),
+        (SourceTool::Lego, "lego5", "certificates/_.example.net.key", "_.example.net"),
+        (SourceTool::AcmeSh, "acme.sh", "*.example.net/*.example.net.key", "*.example.net"),
+        (SourceTool::Dehydrated, "dehydrated", "certs/star/privkey.pem", "star"),
+        (SourceTool::Pem, "lego5", "certificates/_.example.net.key", "_.example.net"),
     ] {
         for text in [
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n",
@@ -140,18 +140,19 @@ fn an_encrypted_key_says_so_in_every_tool() {
     let tree = copy_of("lego5");
     let key = tree.path().join("accounts/localhost_14000/ops@example.com/ops@example.com.key");
     fs::write(key, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n").unwrap();
-    let found = lineages_at(Tool::Lego, tree.path(), None);
+    let found = lineages_at(SourceTool::Lego, tree.path(), None);
     assert!(shown(&found[0]).ends_with("account the key of the old one is encrypted"), "{found:?}");
 }
 
 /// Every file of a tree is in a lineage or in the list of what was left out.
 #[test]
 fn nothing_of_a_tree_vanishes() {
-    for (tool, name) in [(Tool::Certbot, "certbot"), (Tool::Lego, "lego"), (Tool::AcmeSh, "acme.sh")] {
+    for (tool, name) in [(SourceTool::Certbot, "certbot"), (SourceTool::Lego, "lego"), (SourceTool::AcmeSh, "acme.sh")]
+    {
         assert_eq!(left_out(tool, &fixture(name), Some(SERVER)), Vec::<String>::new(), "{tool:?}");
     }
     // The files with the time in their names are those that links lead to.
-    assert_eq!(left_out(Tool::Dehydrated, &fixture("dehydrated"), None), Vec::<String>::new());
+    assert_eq!(left_out(SourceTool::Dehydrated, &fixture("dehydrated"), None), Vec::<String>::new());
 
     let tree = copy_of("certbot");
     fs::create_dir_all(tree.path().join("renewal-hooks/pre")).unwrap();
@@ -165,7 +166,7 @@ fn nothing_of_a_tree_vanishes() {
     fs::write(tree.path().join("renewal/binary.conf"), [0xff]).unwrap();
     symlink("nowhere", tree.path().join("live/rsa-one/dangling.pem")).unwrap();
     assert_eq!(
-        left_out(Tool::Certbot, tree.path(), None),
+        left_out(SourceTool::Certbot, tree.path(), None),
         [
             "live/rsa-one/dangling.pem (1): No such file or directory (os error 2)",
             "renewal/binary.conf (1): it is not text",
@@ -177,7 +178,7 @@ fn nothing_of_a_tree_vanishes() {
         ]
     );
     assert_eq!(
-        fault(&lineages_at(Tool::Certbot, tree.path(), None), "binary"),
+        fault(&lineages_at(SourceTool::Certbot, tree.path(), None), "binary"),
         "renewal/binary.conf cannot be read: it is not text"
     );
 }
@@ -209,11 +210,11 @@ fn a_thousand_lineages_with_all_that_was_before_them_are_read() {
         }
     }
     let begun = std::time::Instant::now();
-    let found = lineages_at(Tool::Certbot, tree.path(), None);
+    let found = lineages_at(SourceTool::Certbot, tree.path(), None);
     assert_eq!(found.iter().filter(|lineage| lineage.wish.is_ok()).count(), LINEAGES);
     let former = 4 * (FORMER - 1) * LINEAGES;
     assert_eq!(
-        left_out(Tool::Certbot, tree.path(), None),
+        left_out(SourceTool::Certbot, tree.path(), None),
         [format!("archive/ ({former}): former certificates and keys, to which nothing in live/ links")]
     );
     assert!(begun.elapsed() < std::time::Duration::from_mins(1), "{:?}", begun.elapsed());

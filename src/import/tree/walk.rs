@@ -12,21 +12,21 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
-use crate::import::Tool;
-use crate::import::tree::{Content, EMPTY, FileNumber, Tree};
+use crate::import::SourceTool;
+use crate::import::tree::{EMPTY_FOLDER_REASON, FileContent, FileNumber, FileTree};
 
 /// Reads the folder or the file; inside, what there is too much of.
-pub(super) fn read(tool: Tool, path: &Path) -> io::Result<Result<Tree, Bound>> {
+pub(super) fn read(tool: SourceTool, path: &Path) -> io::Result<Result<FileTree, ExceededBound>> {
     let full = fs::canonicalize(path)?;
     let metadata = fs::metadata(&full)?;
-    let mut walk = Walk::from(tool, full.clone(), &metadata);
+    let mut walk = TreeWalk::from(tool, full.clone(), &metadata);
     if metadata.is_dir() {
-        walk.tree.name = text_of(full.file_name());
+        walk.tree.name = lossy_text(full.file_name());
         let entries = fs::read_dir(&full)?;
         walk.add_folder("", entries);
     } else {
-        walk.tree.name = text_of(full.file_stem());
-        walk.add_file(text_of(full.file_name()), &full);
+        walk.tree.name = lossy_text(full.file_stem());
+        walk.add_file(lossy_text(full.file_name()), &full);
         if let Some(reason) = walk.tree.unreadable.values().next() {
             return Err(io::Error::other(reason.clone()));
         }
@@ -34,42 +34,42 @@ pub(super) fn read(tool: Tool, path: &Path) -> io::Result<Result<Tree, Bound>> {
     Ok(walk.exceeded.map_or(Ok(walk.tree), Err))
 }
 
-struct Walk {
-    tool: Tool,
-    tree: Tree,
+struct TreeWalk {
+    tool: SourceTool,
+    tree: FileTree,
     /// The folder or file that is read, without links.
     top: PathBuf,
     /// Whose it is.
     owner: u32,
     /// The folders in which this one is, so that links in a circle come to an end.
-    above: Vec<Identity>,
+    ancestors: Vec<Identity>,
     /// How many links to each folder were followed.
-    links: HashMap<Identity, u8>,
-    numbers: HashMap<Identity, FileNumber>,
+    link_counts: HashMap<Identity, u8>,
+    file_numbers: HashMap<Identity, FileNumber>,
     /// Whatever was looked at.
     entries: usize,
     bytes: u64,
-    exceeded: Option<Bound>,
+    exceeded: Option<ExceededBound>,
 }
 
 type Identity = (u64, u64);
 
 #[derive(Clone, Copy)]
-pub(super) enum Bound {
+pub(super) enum ExceededBound {
     Entries,
     Bytes,
 }
 
-impl Walk {
-    fn from(tool: Tool, top: PathBuf, metadata: &Metadata) -> Self {
+impl TreeWalk {
+    fn from(tool: SourceTool, top: PathBuf, metadata: &Metadata) -> Self {
         Self {
             tool,
-            tree: Tree::default(),
+            tree: FileTree::default(),
             top,
             owner: metadata.uid(),
-            above: vec![identity(metadata)],
-            links: HashMap::new(),
-            numbers: HashMap::new(),
+            ancestors: vec![file_identity(metadata)],
+            link_counts: HashMap::new(),
+            file_numbers: HashMap::new(),
             entries: 0,
             bytes: 0,
             exceeded: None,
@@ -81,18 +81,18 @@ impl Walk {
         for entry in entries {
             self.entries += 1;
             if self.entries > MOST_ENTRIES {
-                self.exceeded = Some(Bound::Entries);
+                self.exceeded = Some(ExceededBound::Entries);
             }
             if self.exceeded.is_some() {
                 return;
             }
             match entry {
                 Ok(entry) => self.add_entry(path, &entry),
-                Err(error) => self.skip(path.to_owned(), error.to_string()),
+                Err(error) => self.record_unreadable(path.to_owned(), error.to_string()),
             }
         }
         if self.entries == before && !path.is_empty() {
-            self.skip(path.to_owned(), EMPTY.to_owned());
+            self.record_unreadable(path.to_owned(), EMPTY_FOLDER_REASON.to_owned());
         }
     }
 
@@ -102,79 +102,80 @@ impl Walk {
             Ok(name) => in_folder(name),
             Err(name) => {
                 let shown = name.as_encoded_bytes().escape_ascii().to_string();
-                return self.skip(in_folder(shown), "its name is not UTF-8".to_owned());
+                return self.record_unreadable(in_folder(shown), "its name is not UTF-8".to_owned());
             }
         };
-        self.count(path.len());
+        self.count_bytes(path.len());
         match fs::metadata(entry.path()) {
-            Ok(metadata) if metadata.is_dir() => self.enter(path, entry, &metadata),
-            Ok(metadata) if !metadata.is_file() => self.skip(path, irregular().to_string()),
+            Ok(metadata) if metadata.is_dir() => self.add_subfolder(path, entry, &metadata),
+            Ok(metadata) if !metadata.is_file() => self.record_unreadable(path, irregular_file_error().to_string()),
             Ok(metadata) if !self.tool.needs(&path) => {
-                let file = self.number(&metadata);
+                let file = self.file_number(&metadata);
                 self.tree.unneeded.insert(path, file);
             }
             Ok(_) => self.add_file(path, &entry.path()),
-            Err(error) => self.skip(path, error.to_string()),
+            Err(error) => self.record_unreadable(path, error.to_string()),
         }
     }
 
     /// A folder below; certbot links whole folders of accounts, so that one may have several names.
-    fn enter(&mut self, path: String, entry: &fs::DirEntry, metadata: &Metadata) {
-        let identity = identity(metadata);
-        if self.above.contains(&identity) {
-            return self.skip(path, "it links back to a folder in which it is".to_owned());
+    fn add_subfolder(&mut self, path: String, entry: &fs::DirEntry, metadata: &Metadata) {
+        let identity = file_identity(metadata);
+        if self.ancestors.contains(&identity) {
+            return self.record_unreadable(path, "it links back to a folder in which it is".to_owned());
         }
-        if self.above.len() > DEEPEST {
-            return self.skip(path, format!("it is more than {DEEPEST} folders deep"));
+        if self.ancestors.len() > DEEPEST {
+            return self.record_unreadable(path, format!("it is more than {DEEPEST} folders deep"));
         }
         if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-            let links = self.links.entry(identity).or_default();
+            let links = self.link_counts.entry(identity).or_default();
             if *links == MOST_LINKS {
-                return self.skip(path, format!("{MOST_LINKS} other links to its folder were followed already"));
+                return self
+                    .record_unreadable(path, format!("{MOST_LINKS} other links to its folder were followed already"));
             }
             *links += 1;
         }
-        match self.entries_of(&entry.path()) {
+        match self.read_entries(&entry.path()) {
             Ok(entries) => {
-                self.above.push(identity);
+                self.ancestors.push(identity);
                 self.add_folder(&path, entries);
-                self.above.pop();
+                self.ancestors.pop();
             }
-            Err(error) => self.skip(path, error.to_string()),
+            Err(error) => self.record_unreadable(path, error.to_string()),
         }
     }
 
-    fn entries_of(&self, folder: &Path) -> io::Result<fs::ReadDir> {
-        self.judge(&open(folder)?)?;
+    fn read_entries(&self, folder: &Path) -> io::Result<fs::ReadDir> {
+        self.check_access(&open(folder)?)?;
         fs::read_dir(folder)
     }
 
     fn add_file(&mut self, path: String, place: &Path) {
         match self.read_text(place) {
             Ok(content) => _ = self.tree.files.insert(path, content),
-            Err(error) => self.skip(path, error.to_string()),
+            Err(error) => self.record_unreadable(path, error.to_string()),
         }
     }
 
-    fn read_text(&mut self, path: &Path) -> io::Result<Content> {
+    fn read_text(&mut self, path: &Path) -> io::Result<FileContent> {
         let file = open(path)?;
-        let metadata = self.judge(&file)?;
+        let metadata = self.check_access(&file)?;
         if !metadata.is_file() {
-            return Err(irregular());
+            return Err(irregular_file_error());
         }
         let mut bytes = Zeroizing::new(Vec::new());
         file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-        self.count(bytes.len());
+        self.count_bytes(bytes.len());
         if bytes.len() as u64 > LARGEST_FILE {
             return Err(io::Error::other(format!("it has more than {LARGEST_FILE} bytes")));
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| io::Error::other("it is not text"))?.to_owned();
-        Ok(Content { text, file: self.number(&metadata) })
+        Ok(FileContent { text, file: self.file_number(&metadata) })
     }
 
     /// Looks at what is open, since its name may lead elsewhere by now: it is below the top, or its owner's. Root must
     /// not fetch for somebody what that one cannot read.
-    fn judge(&self, file: &File) -> io::Result<Metadata> {
+    fn check_access(&self, file: &File) -> io::Result<Metadata> {
         let metadata = file.metadata()?;
         if metadata.uid() == self.owner {
             return Ok(metadata);
@@ -183,19 +184,19 @@ impl Walk {
         if place.starts_with(&self.top) { Ok(metadata) } else { Err(io::Error::other(ASTRAY)) }
     }
 
-    fn number(&mut self, metadata: &Metadata) -> FileNumber {
-        let next = FileNumber::try_from(self.numbers.len()).unwrap_or(FileNumber::MAX);
-        *self.numbers.entry(identity(metadata)).or_insert(next)
+    fn file_number(&mut self, metadata: &Metadata) -> FileNumber {
+        let next = FileNumber::try_from(self.file_numbers.len()).unwrap_or(FileNumber::MAX);
+        *self.file_numbers.entry(file_identity(metadata)).or_insert(next)
     }
 
-    fn count(&mut self, bytes: usize) {
+    fn count_bytes(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         if self.bytes > MOST_BYTES {
-            self.exceeded = Some(Bound::Bytes);
+            self.exceeded = Some(ExceededBound::Bytes);
         }
     }
 
-    fn skip(&mut self, path: String, reason: String) {
+    fn record_unreadable(&mut self, path: String, reason: String) {
         self.tree.unreadable.insert(path, reason);
     }
 }
@@ -206,15 +207,15 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
-fn irregular() -> io::Error {
+fn irregular_file_error() -> io::Error {
     io::Error::other("it is no regular file")
 }
 
-fn identity(metadata: &Metadata) -> Identity {
+fn file_identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
-fn text_of(name: Option<&std::ffi::OsStr>) -> String {
+fn lossy_text(name: Option<&std::ffi::OsStr>) -> String {
     name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -255,15 +256,18 @@ mod tests {
         symlink("/dev/zero", inside.join("a/endless")).unwrap();
         fs::write(inside.join("a/binary"), [0xff, 0xfe]).unwrap();
         fs::write(inside.join("large"), vec![b'a'; 600 * 1024]).unwrap();
-        let tree = Tree::read(Tool::Pem, &inside).unwrap();
+        let tree = FileTree::read(SourceTool::Pem, &inside).unwrap();
         assert_eq!(tree.name(), "inside");
         assert_eq!(tree.files().collect::<Vec<_>>(), [("a/b/link.pem", "elsewhere")]);
         let reasons: Vec<_> = tree.unreadable().map(|(path, _)| path).collect();
         assert_eq!(reasons, ["a/binary", "a/circle", "a/dangling", "a/endless", "large"]);
         assert_eq!((tree.folders_in(""), tree.folders_in("a")), (vec!["a"], vec!["b"]));
-        assert!(matches!(tree.text("large"), Err(Fault::Unreadable { .. })));
-        assert!(matches!(tree.text("a/none"), Err(Fault::Missing(_))));
-        assert!(matches!(Tree::read(Tool::Pem, &folder.path().join("none")), Err(UnreadableTree::Refused { .. })));
+        assert!(matches!(tree.required_text("large"), Err(Fault::Unreadable { .. })));
+        assert!(matches!(tree.required_text("a/none"), Err(Fault::Missing(_))));
+        assert!(matches!(
+            FileTree::read(SourceTool::Pem, &folder.path().join("none")),
+            Err(UnreadableTree::Refused { .. })
+        ));
     }
 
     /// Root reads a tree of somebody's: links must not make it fetch what that one cannot read.
@@ -279,7 +283,7 @@ mod tests {
         symlink("../outside", inside.join("folder")).unwrap();
         symlink("key.pem", inside.join("sibling.pem")).unwrap();
         let read = || {
-            let tree = Tree::read(Tool::Pem, &inside).unwrap();
+            let tree = FileTree::read(SourceTool::Pem, &inside).unwrap();
             let files: Vec<String> = tree.files().map(|(path, _)| path.to_owned()).collect();
             let reasons: Vec<String> = tree.unreadable().map(|(path, reason)| format!("{path}: {reason}")).collect();
             (files, reasons)
@@ -300,16 +304,16 @@ mod tests {
         for number in 0..=MOST_BYTES / LARGEST_FILE {
             fs::write(folder.path().join(number.to_string()), &large).unwrap();
         }
-        assert!(matches!(Tree::read(Tool::Pem, folder.path()), Err(UnreadableTree::TooLarge(_))));
+        assert!(matches!(FileTree::read(SourceTool::Pem, folder.path()), Err(UnreadableTree::TooLarge(_))));
 
         let folder = tempfile::tempdir().unwrap();
         for number in 0..3 {
             symlink("nowhere", folder.path().join(number.to_string())).unwrap();
         }
-        let mut walk = Walk::from(Tool::Pem, folder.path().to_owned(), &fs::metadata(folder.path()).unwrap());
+        let mut walk = TreeWalk::from(SourceTool::Pem, folder.path().to_owned(), &fs::metadata(folder.path()).unwrap());
         walk.entries = MOST_ENTRIES - 2;
         walk.add_folder("", fs::read_dir(folder.path()).unwrap());
-        assert!(matches!(walk.exceeded, Some(Bound::Entries)));
+        assert!(matches!(walk.exceeded, Some(ExceededBound::Entries)));
     }
 
     /// Whatever is in a tree is read or named, and no pipe, device, sparse giant or knot of links holds the reader up.
@@ -332,7 +336,7 @@ mod tests {
                 .for_each(|other| symlink(at(&format!("knot/{other}")), at(&format!("knot/{one}/to{other}"))).unwrap());
         }
         let begun = Instant::now();
-        let tree = Tree::read(Tool::Pem, folder.path()).unwrap();
+        let tree = FileTree::read(SourceTool::Pem, folder.path()).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         let reason = |wanted: &str| tree.unreadable().find(|(path, _)| *path == wanted).map(|(_, reason)| reason);
         assert_eq!(reason("pipe.pem"), Some("it is no regular file"));
@@ -340,11 +344,15 @@ mod tests {
         assert_eq!(reason("sparse.pem"), Some("it has more than 524288 bytes"));
         assert_eq!(reason("odd\\xff.pem"), Some("its name is not UTF-8"));
         assert_eq!(reason("1/2/3/4/5/6/7"), Some("it is more than 6 folders deep"));
-        assert_eq!(reason("empty"), Some(EMPTY));
+        assert_eq!(reason("empty"), Some(EMPTY_FOLDER_REASON));
         assert_eq!(reason("knot/1/to1"), Some("it links back to a folder in which it is"));
-        assert!((0..6).all(|one| tree.get(&format!("knot/{one}/own.pem")).is_some()), "{:?}", tree.paths_in("knot"));
+        assert!(
+            (0..6).all(|one| tree.optional_text(&format!("knot/{one}/own.pem")).is_some()),
+            "{:?}",
+            tree.paths_in("knot")
+        );
         assert!(tree.files().count() <= 1 + 6 * usize::from(MOST_LINKS + 1));
-        assert!(tree.get("line\nend\u{1b}[2J.pem").is_some());
+        assert!(tree.optional_text("line\nend\u{1b}[2J.pem").is_some());
     }
 
     #[test]
@@ -357,7 +365,7 @@ mod tests {
         for (name, mode) in [("two.pem", 0), ("closed", 0)] {
             fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
-        let tree = Tree::read(Tool::Pem, folder.path()).unwrap();
+        let tree = FileTree::read(SourceTool::Pem, folder.path()).unwrap();
         let named = tree.unreadable().map(|(path, _)| path).collect::<Vec<_>>();
         // Nothing is closed to root.
         let expected = if nix::unistd::geteuid().is_root() { vec![] } else { vec!["closed", "two.pem"] };
@@ -370,8 +378,8 @@ mod tests {
     fn a_tree_survives_its_way_through_a_pipe() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("one.pem"), "text\n").unwrap();
-        let tree = Tree::read(Tool::Pem, &folder.path().join("one.pem")).unwrap();
-        let again: Tree = serde_json::from_str(&serde_json::to_string(&tree).unwrap()).unwrap();
-        assert_eq!((again.name(), again.text("one.pem").unwrap()), ("one", "text\n"));
+        let tree = FileTree::read(SourceTool::Pem, &folder.path().join("one.pem")).unwrap();
+        let again: FileTree = serde_json::from_str(&serde_json::to_string(&tree).unwrap()).unwrap();
+        assert_eq!((again.name(), again.required_text("one.pem").unwrap()), ("one", "text\n"));
     }
 }

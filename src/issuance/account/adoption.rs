@@ -6,20 +6,20 @@ use secrecy::ExposeSecret;
 use crate::acme::{AccountCredentials, AccountKey};
 use crate::domain::disposition::Failure;
 use crate::domain::id::ProviderId;
-use crate::domain::provider::{AdoptionOutcome, CarriedAccount};
+use crate::domain::provider::{AdoptionOutcome, ImportedAccount};
 use crate::issuance::AttemptError;
-use crate::issuance::account::Registrar;
+use crate::issuance::account::AccountRegistrar;
 
-impl Registrar {
+impl AccountRegistrar {
     /// Makes an account of another ACME client the provider's own.
     ///
     /// # Errors
     /// Where the key is of no use, the CA knows no account with it, the provider has another account, or the CA refuses
     /// or cannot be reached.
-    pub async fn adopt(&self, id: ProviderId, carried: &CarriedAccount) -> Result<AdoptionOutcome, AttemptError> {
-        let key = AccountKey::read(carried.key.expose_secret())
+    pub async fn adopt(&self, id: ProviderId, carried: &ImportedAccount) -> Result<AdoptionOutcome, AttemptError> {
+        let key = AccountKey::parse(carried.key.expose_secret())
             .map_err(|error| Failure::operator(format!("the file holds no key that an account could have: {error}")))?;
-        self.at_request(id, async |request| {
+        self.run_on_request(id, async |request| {
             let server = &request.provider.server;
             let Some(url) = self.acme.find_account(server, &key, carried.url.as_deref()).await? else {
                 return Err(Failure::operator(format!("{server} knows no account with this key")).into());
@@ -46,8 +46,8 @@ impl Registrar {
                 }
                 return Ok(AdoptionOutcome { url, has_new_key: true });
             };
-            let credentials = AccountCredentials::of_registered(&url, server, &pkcs8)?;
-            self.store.adopt_account(request.lease, &url, credentials.sealable()).await?;
+            let credentials = AccountCredentials::from_registered(&url, server, &pkcs8)?;
+            self.store.adopt_account(request.lease, &url, credentials.as_json()).await?;
             tracing::info!(provider = %id, account = url, "account carried in");
             Ok(AdoptionOutcome { url, has_new_key: false })
         })

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use super::removal::{CleanupOutcome, Cleanup};
+use super::removal::{Cleanup, CleanupOutcome};
 use crate::domain::id::AutoCertificateId;
 use crate::domain::moment::Moment;
 use crate::issuance::confirmed_clock::ConfirmedBy;
-use crate::issuance::{Issuance, AttemptError, HeldLease};
+use crate::issuance::{AttemptError, HeldLease, Issuance};
 use crate::store::{JournalledRecord, RunOutcome, StoreError};
 
 /// What a sweep does.
@@ -19,7 +19,7 @@ pub enum SweepMode {
     /// It removes what nobody needs.
     Remove,
     /// It only looks.
-    Look,
+    DryRun,
     /// It forgets the records of this adapter, which a person removed.
     Forget(String),
 }
@@ -32,7 +32,7 @@ impl Issuance {
     pub async fn sweep(&self, sweep: &SweepMode, stopping: &CancellationToken) -> Result<Vec<Cleanup>, StoreError> {
         self.store.free_dead_leases().await?;
         let mut by_owner: BTreeMap<Option<AutoCertificateId>, Vec<JournalledRecord>> = BTreeMap::new();
-        for record in self.store.journal().await?.into_iter().filter(|record| sweep.concerns(record)) {
+        for record in self.store.journal().await?.into_iter().filter(|record| sweep.includes(record)) {
             by_owner.entry(record.auto_certificate).or_default().push(record);
         }
         let has_canaries = by_owner.get(&None).is_some_and(|canaries| canaries.iter().any(is_untried));
@@ -45,11 +45,11 @@ impl Issuance {
         let mut all = Vec::new();
         for (owner, records) in by_owner {
             let (needed, left): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| is_needed(record, until));
-            all.extend(needed.into_iter().map(|record| in_use(record, until)));
+            all.extend(needed.into_iter().map(|record| cleanup_in_use(record, until)));
             all.extend(match owner {
                 _ if left.is_empty() => Vec::new(),
-                Some(id) if *sweep != SweepMode::Look => self.sweep_claimed(sweep, id, left, stopping).await?,
-                _ => self.sweep_these(sweep, left).await?,
+                Some(id) if *sweep != SweepMode::DryRun => self.sweep_claimed(sweep, id, left, stopping).await?,
+                _ => self.sweep_records(sweep, left).await?,
             });
         }
         Ok(all)
@@ -63,17 +63,17 @@ impl Issuance {
         left: Vec<JournalledRecord>,
         stopping: &CancellationToken,
     ) -> Result<Vec<Cleanup>, StoreError> {
-        let at_work = |record| Cleanup { record, fate: CleanupOutcome::InUse("a running renewal is at work on it") };
+        let at_work = |record| Cleanup { record, outcome: CleanupOutcome::InUse("a running renewal is at work on it") };
         let Some(claim) = self.store.claim(id).await? else {
             return Ok(left.into_iter().map(at_work).collect());
         };
         // What was removed before the claim is nobody's business any more.
         let mut present = self.store.challenge_records(id).await?;
-        present.retain(|record| !record.needed && sweep.concerns(record));
+        present.retain(|record| !record.is_needed && sweep.includes(record));
         let tenure = HeldLease::new(self.store.clone(), &claim, stopping);
         let swept = tokio::select! {
-            swept = tenure.during(async { Ok::<_, AttemptError>(self.sweep_these(sweep, present.clone()).await?) }) => swept,
-            never = tenure.keep() => match never {},
+            swept = tenure.run_while_held(async { Ok::<_, AttemptError>(self.sweep_records(sweep, present.clone()).await?) }) => swept,
+            never = tenure.keep_renewed() => match never {},
         };
         let swept = match swept {
             Ok(swept) => swept,
@@ -82,33 +82,37 @@ impl Issuance {
             Err(_) => return Ok(present.into_iter().map(at_work).collect()),
         };
         // What a deletion waited for may be done now.
-        match self.store.release(tenure.lease(), self.clock.now(), RunOutcome::Interrupted).await {
+        match self.store.release_auto_certificate(tenure.lease(), self.clock.now(), RunOutcome::Interrupted).await {
             Ok(()) | Err(StoreError::LostLease) => Ok(swept),
             Err(error) => Err(error),
         }
     }
 
-    async fn sweep_these(&self, sweep: &SweepMode, records: Vec<JournalledRecord>) -> Result<Vec<Cleanup>, StoreError> {
+    async fn sweep_records(
+        &self,
+        sweep: &SweepMode,
+        records: Vec<JournalledRecord>,
+    ) -> Result<Vec<Cleanup>, StoreError> {
         let fate = match sweep {
-            SweepMode::Remove => return self.remove_all(records).await,
-            SweepMode::Look => CleanupOutcome::WouldGo,
+            SweepMode::Remove => return self.remove_records(records).await,
+            SweepMode::DryRun => CleanupOutcome::WouldBeRemoved,
             SweepMode::Forget(_) => CleanupOutcome::Forgotten,
         };
         let mut swept = Vec::with_capacity(records.len());
         for record in records {
             if fate == CleanupOutcome::Forgotten {
-                self.store.record_removed(record.id).await?;
+                self.store.delete_record_entry(record.id).await?;
             }
-            swept.push(Cleanup { record, fate: fate.clone() });
+            swept.push(Cleanup { record, outcome: fate.clone() });
         }
         Ok(swept)
     }
 }
 
 impl SweepMode {
-    fn concerns(&self, record: &JournalledRecord) -> bool {
+    fn includes(&self, record: &JournalledRecord) -> bool {
         match self {
-            Self::Remove | Self::Look => true,
+            Self::Remove | Self::DryRun => true,
             Self::Forget(adapter) => record.adapter == *adapter,
         }
     }
@@ -118,22 +122,22 @@ impl SweepMode {
 /// time than [`LONGEST_CANARY`]: whoever gave it more had a clock that was ahead.
 fn is_needed(record: &JournalledRecord, until: Option<Moment>) -> bool {
     let may_be_in_use = |until: Moment| record.next_try > until && record.next_try <= until + LONGEST_CANARY;
-    record.needed || (is_untried(record) && until.is_none_or(may_be_in_use))
+    record.is_needed || (is_untried(record) && until.is_none_or(may_be_in_use))
 }
 
 fn is_untried(record: &JournalledRecord) -> bool {
-    record.auto_certificate.is_none() && record.removal_tries == 0
+    record.auto_certificate.is_none() && record.failed_removals == 0
 }
 
-fn in_use(record: JournalledRecord, until: Option<Moment>) -> Cleanup {
+fn cleanup_in_use(record: JournalledRecord, until: Option<Moment>) -> Cleanup {
     let why = match until {
-        _ if record.needed => "an open order needs it",
+        _ if record.is_needed => "an open order needs it",
         Some(_) => "a check made it a few minutes ago",
         None => {
             "a check may still use it: no CA confirms this machine's clock; set the clock, or try again when a CA answers"
         }
     };
-    Cleanup { record, fate: CleanupOutcome::InUse(why) }
+    Cleanup { record, outcome: CleanupOutcome::InUse(why) }
 }
 
 /// The ten minutes that it gets, and the hour by which the clocks of a fleet may differ.
@@ -155,9 +159,9 @@ mod tests {
             record_id: None,
             name: "_acme-challenge.a.example".to_owned(),
             content: "canary".to_owned(),
-            removal_tries: 0,
+            failed_removals: 0,
             next_try,
-            needed: false,
+            is_needed: false,
         }
     }
 
@@ -167,6 +171,6 @@ mod tests {
             (canary(NOW + Duration::minutes(5)), canary(NOW - Duration::minutes(5)), canary(NOW + Duration::days(400)));
         assert!(is_needed(&young, Some(NOW)) && !is_needed(&over, Some(NOW)) && !is_needed(&of_wrong_clock, Some(NOW)));
         assert!([&young, &over, &of_wrong_clock].iter().all(|canary| is_needed(canary, None)), "nobody knows");
-        assert!(!is_needed(&JournalledRecord { removal_tries: 1, ..young }, None), "its maker tried that");
+        assert!(!is_needed(&JournalledRecord { failed_removals: 1, ..young }, None), "its maker tried that");
     }
 }

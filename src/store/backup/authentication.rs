@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::store::backup::{BackupError, Document};
+use crate::store::backup::{BackupDocument, BackupError};
 use crate::store::key_ring::{KeyError, KeyRing};
 
 /// The tag of a document, and the id of the master key behind it.
@@ -20,24 +20,24 @@ pub(super) struct Authentication {
 
 impl Authentication {
     /// Under the active key.
-    pub(super) fn of(document: &Document, keys: &KeyRing) -> Result<Self, KeyError> {
+    pub(super) fn sign(document: &BackupDocument, keys: &KeyRing) -> Result<Self, KeyError> {
         let master = keys.active();
-        let tag = hmac::sign(&master.authenticator(PURPOSE)?, &text_of(document)?);
+        let tag = hmac::sign(&master.derive_hmac_key(PURPOSE)?, &signed_bytes(document)?);
         Ok(Self { key: master.id.clone(), tag: STANDARD.encode(tag) })
     }
 
     /// Compares in constant time.
-    pub(super) fn check(&self, document: &Document, keys: &KeyRing) -> Result<(), BackupError> {
+    pub(super) fn check(&self, document: &BackupDocument, keys: &KeyRing) -> Result<(), BackupError> {
         let master = keys.key(&self.key).map_err(BackupError::Sealed)?;
-        let authenticator = master.authenticator(PURPOSE).map_err(BackupError::Sealed)?;
+        let authenticator = master.derive_hmac_key(PURPOSE).map_err(BackupError::Sealed)?;
         let tag = STANDARD.decode(&self.tag).map_err(|_| BackupError::Altered)?;
-        let text = text_of(document).map_err(BackupError::Sealed)?;
+        let text = signed_bytes(document).map_err(BackupError::Sealed)?;
         hmac::verify(&authenticator, &text, &tag).map_err(|_| BackupError::Altered)
     }
 }
 
 /// What was understood is proven, however it was written down.
-fn text_of(document: &Document) -> Result<Vec<u8>, KeyError> {
+fn signed_bytes(document: &BackupDocument) -> Result<Vec<u8>, KeyError> {
     // There are only numbers and texts in it.
     serde_json::to_vec(document).map_err(|_| KeyError::Cipher)
 }

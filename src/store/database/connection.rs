@@ -12,7 +12,7 @@ use sqlx::any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, Either, Error, Execute, Executor, SqlStr};
 
-use crate::store::database::Shared;
+use crate::store::database::DatabaseState;
 use crate::store::database::fault::{FaultCause, StoreFault};
 
 /// A connection that is lent; it goes back when it is dropped.
@@ -20,17 +20,17 @@ use crate::store::database::fault::{FaultCause, StoreFault};
 pub(in crate::store) struct Connection {
     /// There until the drop.
     raw: Option<PoolConnection<Any>>,
-    shared: Arc<Shared>,
-    condition: Condition,
+    state: Arc<DatabaseState>,
+    condition: ConnectionCondition,
 }
 
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
+enum ConnectionCondition {
     /// Between two calls.
     Sound,
     /// In the middle of one: whoever asked has gone away if it is dropped so.
-    Calling,
+    InCall,
     /// It is never lent again.
     Broken,
     /// A transaction is still to be rolled back, which may fail.
@@ -45,8 +45,8 @@ pub(in crate::store) struct Transaction {
 }
 
 impl Connection {
-    pub(super) const fn new(raw: PoolConnection<Any>, shared: Arc<Shared>) -> Self {
-        Self { raw: Some(raw), shared, condition: Condition::Sound }
+    pub(super) const fn new(raw: PoolConnection<Any>, state: Arc<DatabaseState>) -> Self {
+        Self { raw: Some(raw), state, condition: ConnectionCondition::Sound }
     }
 
     /// Begins a transaction by this statement. sqlx is not told: it counts transactions, and goes on counting one that
@@ -56,40 +56,40 @@ impl Connection {
         Ok(Transaction { connection: self, is_open: true })
     }
 
-    fn start(&mut self) -> Result<(&mut AnyConnection, Running<'_>), Error> {
-        let Self { raw, shared, condition } = self;
+    fn start_call(&mut self) -> Result<(&mut AnyConnection, RunningCall<'_>), Error> {
+        let Self { raw, state: shared, condition } = self;
         let raw = raw.as_deref_mut().ok_or(Error::PoolClosed)?;
-        *condition = Condition::Calling;
-        Ok((raw, Running { shared, condition }))
+        *condition = ConnectionCondition::InCall;
+        Ok((raw, RunningCall { state: shared, condition }))
     }
 }
 
 /// A call that is under way.
-struct Running<'c> {
-    shared: &'c Shared,
-    condition: &'c mut Condition,
+struct RunningCall<'c> {
+    state: &'c DatabaseState,
+    condition: &'c mut ConnectionCondition,
 }
 
-impl Running<'_> {
-    fn ended(&mut self) {
-        *self.condition = Condition::Sound;
-        self.shared.outage.read();
+impl RunningCall<'_> {
+    fn finish(&mut self) {
+        *self.condition = ConnectionCondition::Sound;
+        self.state.outage.record_read();
     }
 
-    fn failed(&mut self, error: Error) -> Error {
-        let (error, fault) = self.shared.explain(error);
+    fn fail(&mut self, error: Error) -> Error {
+        let (error, fault) = self.state.record_error(error);
         *self.condition = match fault {
-            Some(fault) if fault.cause.spoils_connection() => Condition::Broken,
-            _ => Condition::Sound,
+            Some(fault) if fault.cause.breaks_connection() => ConnectionCondition::Broken,
+            _ => ConnectionCondition::Sound,
         };
         error
     }
 
-    fn timed_out(&mut self) -> Error {
-        *self.condition = Condition::Broken;
-        let detail = format!("no answer within {} s", self.shared.limit.as_secs());
+    fn time_out(&mut self) -> Error {
+        *self.condition = ConnectionCondition::Broken;
+        let detail = format!("no answer within {} s", self.state.limit.as_secs());
         let fault = StoreFault::new(FaultCause::NoAnswer, detail);
-        self.shared.failed(&fault);
+        self.state.record_fault(&fault);
         fault.into_sqlx()
     }
 }
@@ -102,20 +102,20 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
         E: 'q + Execute<'q, Any>,
     {
-        let (raw, running) = match self.start() {
+        let (raw, running) = match self.start_call() {
             Ok(started) => started,
             Err(error) => return stream::once(std::future::ready(Err(error))).boxed(),
         };
         let steps = raw.fetch_many(query);
         stream::try_unfold((steps, running), |(mut steps, mut running)| async move {
-            match tokio::time::timeout(running.shared.limit, steps.try_next()).await {
+            match tokio::time::timeout(running.state.limit, steps.try_next()).await {
                 Ok(Ok(Some(step))) => Ok(Some((step, (steps, running)))),
                 Ok(Ok(None)) => {
-                    running.ended();
+                    running.finish();
                     Ok(None)
                 }
-                Ok(Err(error)) => Err(running.failed(error)),
-                Err(_) => Err(running.timed_out()),
+                Ok(Err(error)) => Err(running.fail(error)),
+                Err(_) => Err(running.time_out()),
             }
         })
         .boxed()
@@ -127,14 +127,14 @@ impl<'c> Executor<'c> for &'c mut Connection {
         E: 'q + Execute<'q, Any>,
     {
         Box::pin(async move {
-            let (raw, mut running) = self.start()?;
-            match tokio::time::timeout(running.shared.limit, raw.fetch_optional(query)).await {
+            let (raw, mut running) = self.start_call()?;
+            match tokio::time::timeout(running.state.limit, raw.fetch_optional(query)).await {
                 Ok(Ok(row)) => {
-                    running.ended();
+                    running.finish();
                     Ok(row)
                 }
-                Ok(Err(error)) => Err(running.failed(error)),
-                Err(_) => Err(running.timed_out()),
+                Ok(Err(error)) => Err(running.fail(error)),
+                Err(_) => Err(running.time_out()),
             }
         })
     }
@@ -144,9 +144,9 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
     {
         Box::pin(async move {
-            let (raw, mut running) = self.start()?;
-            let prepared = raw.prepare_with(sql, parameters).await.map_err(|error| running.failed(error))?;
-            running.ended();
+            let (raw, mut running) = self.start_call()?;
+            let prepared = raw.prepare_with(sql, parameters).await.map_err(|error| running.fail(error))?;
+            running.finish();
             Ok(prepared)
         })
     }
@@ -157,7 +157,7 @@ impl Transaction {
     pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
         self.connection.execute("COMMIT").await?;
         self.is_open = false;
-        self.connection.shared.outage.wrote();
+        self.connection.state.outage.record_write();
         Ok(())
     }
 
@@ -185,8 +185,8 @@ impl DerefMut for Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if self.is_open && self.connection.condition == Condition::Sound {
-            self.connection.condition = Condition::InTransaction;
+        if self.is_open && self.connection.condition == ConnectionCondition::Sound {
+            self.connection.condition = ConnectionCondition::InTransaction;
         }
     }
 }
@@ -195,17 +195,17 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let Some(mut raw) = self.raw.take() else { return };
         match self.condition {
-            Condition::Sound => {
+            ConnectionCondition::Sound => {
                 let back = raw.return_to_pool();
-                tokio::spawn(tokio::time::timeout(TO_GIVE_BACK, back));
+                tokio::spawn(tokio::time::timeout(RETURN_TIMEOUT, back));
             }
-            Condition::Calling | Condition::Broken => raw.close_on_drop(),
-            Condition::InTransaction => {
+            ConnectionCondition::InCall | ConnectionCondition::Broken => raw.close_on_drop(),
+            ConnectionCondition::InTransaction => {
                 tokio::spawn(async move {
-                    match tokio::time::timeout(TO_GIVE_BACK, roll_back(&mut raw)).await {
+                    match tokio::time::timeout(RETURN_TIMEOUT, roll_back(&mut raw)).await {
                         Ok(Ok(())) => {
                             let back = raw.return_to_pool();
-                            let _in_time = tokio::time::timeout(TO_GIVE_BACK, back).await;
+                            let _in_time = tokio::time::timeout(RETURN_TIMEOUT, back).await;
                         }
                         Ok(Err(_)) | Err(_) => raw.close_on_drop(),
                     }
@@ -225,4 +225,4 @@ async fn roll_back(raw: &mut AnyConnection) -> Result<(), Error> {
 }
 
 /// How long a connection may take to go back. What takes longer is dropped.
-const TO_GIVE_BACK: Duration = Duration::from_secs(5);
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);

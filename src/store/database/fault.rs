@@ -128,13 +128,13 @@ impl StoreFault {
     }
 
     /// The fault behind an error, unless the statement itself was refused.
-    pub(in crate::store) fn of(error: &sqlx::Error) -> Option<Self> {
+    pub(in crate::store) fn from_sqlx(error: &sqlx::Error) -> Option<Self> {
         if let sqlx::Error::AnyDriverError(inner) = error
             && let Some(fault) = inner.downcast_ref::<Self>()
         {
             return Some(fault.clone());
         }
-        cause_of(error).map(|cause| Self::new(cause, describe(error)))
+        cause_from_sqlx(error).map(|cause| Self::new(cause, describe(error)))
     }
 
     /// As an error of sqlx, for what passes through its traits.
@@ -145,17 +145,17 @@ impl StoreFault {
 
 impl FaultCause {
     /// Whether reading may go on although writing fails.
-    pub(super) const fn concerns_writing(self) -> bool {
+    pub(super) const fn affects_only_writes(self) -> bool {
         matches!(self, Self::DiskFull | Self::ReadOnly | Self::Permission | Self::DiskError | Self::FileMoved)
     }
 
     /// Whether one call alone may have met it, so that it is no outage of the database.
-    pub const fn is_brief(self) -> bool {
+    pub const fn is_transient(self) -> bool {
         matches!(self, Self::Locked | Self::Deadlock | Self::StatementTimeout | Self::Closed)
     }
 
     /// Whether a connection that met it may be in a state that nobody knows.
-    pub(super) const fn spoils_connection(self) -> bool {
+    pub(super) const fn breaks_connection(self) -> bool {
         !matches!(self, Self::DiskFull | Self::Locked | Self::Deadlock | Self::StatementTimeout)
     }
 }
@@ -174,12 +174,12 @@ pub(in crate::store) fn describe(error: &sqlx::Error) -> String {
     RemoteMessage::new(&text).to_string()
 }
 
-fn cause_of(error: &sqlx::Error) -> Option<FaultCause> {
+fn cause_from_sqlx(error: &sqlx::Error) -> Option<FaultCause> {
     use sqlx::Error as E;
     match error {
-        E::Io(error) => Some(cause_of_io(error)),
+        E::Io(error) => Some(cause_from_io(error)),
         E::Tls(error) => Some(match error.downcast_ref::<TlsError>() {
-            Some(error) => cause_of_tls(error),
+            Some(error) => cause_from_tls(error),
             None => FaultCause::Tls,
         }),
         E::PoolTimedOut => Some(FaultCause::PoolExhausted),
@@ -188,9 +188,9 @@ fn cause_of(error: &sqlx::Error) -> Option<FaultCause> {
         E::Database(error) => {
             let code = error.code()?;
             if code.len() == 5 {
-                cause_of_sql_state(&code, error.message())
+                cause_from_sql_state(&code, error.message())
             } else {
-                cause_of_sqlite(code.parse().ok()?)
+                cause_from_sqlite(code.parse().ok()?)
             }
         }
         _ => None,
@@ -198,10 +198,10 @@ fn cause_of(error: &sqlx::Error) -> Option<FaultCause> {
 }
 
 /// The cause behind an error of the system.
-pub(super) fn cause_of_io(error: &io::Error) -> FaultCause {
+pub(super) fn cause_from_io(error: &io::Error) -> FaultCause {
     use io::ErrorKind as K;
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-        return cause_of_tls(error);
+        return cause_from_tls(error);
     }
     match error.kind() {
         K::StorageFull | K::QuotaExceeded | K::FileTooLarge => FaultCause::DiskFull,
@@ -215,7 +215,7 @@ pub(super) fn cause_of_io(error: &io::Error) -> FaultCause {
     }
 }
 
-fn cause_of_tls(error: &TlsError) -> FaultCause {
+fn cause_from_tls(error: &TlsError) -> FaultCause {
     use CertificateError as C;
     match error {
         TlsError::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => FaultCause::TlsName,
@@ -228,7 +228,7 @@ fn cause_of_tls(error: &TlsError) -> FaultCause {
 }
 
 /// SQLSTATEs, PostgreSQL's appendix A.
-fn cause_of_sql_state(code: &str, message: &str) -> Option<FaultCause> {
+fn cause_from_sql_state(code: &str, message: &str) -> Option<FaultCause> {
     Some(match code {
         "53100" => FaultCause::DiskFull,
         "53200" => FaultCause::OutOfMemory,
@@ -255,7 +255,7 @@ fn cause_of_sql_state(code: &str, message: &str) -> Option<FaultCause> {
 }
 
 /// Result codes of SQLite: the lowest byte is the primary one.
-fn cause_of_sqlite(code: u32) -> Option<FaultCause> {
+fn cause_from_sqlite(code: u32) -> Option<FaultCause> {
     Some(match (code, code & 0xff) {
         (READONLY_DBMOVED, _) => FaultCause::FileMoved,
         // The shared memory beside the file could not grow.
@@ -299,7 +299,7 @@ mod tests {
             ("23505", None),
             ("42601", None),
         ] {
-            assert_eq!(cause_of_sql_state(code, ""), cause, "{code}");
+            assert_eq!(cause_from_sql_state(code, ""), cause, "{code}");
         }
         for (code, cause) in [
             (13, Some(FaultCause::DiskFull)),
@@ -315,7 +315,7 @@ mod tests {
             (1, None),
             (2_067, None),
         ] {
-            assert_eq!(cause_of_sqlite(code), cause, "{code}");
+            assert_eq!(cause_from_sqlite(code), cause, "{code}");
         }
     }
 
@@ -331,20 +331,20 @@ mod tests {
             (104, FaultCause::Unreachable),
             (110, FaultCause::NoAnswer),
         ] {
-            assert_eq!(cause_of_io(&io::Error::from_raw_os_error(number)), cause, "{number}");
+            assert_eq!(cause_from_io(&io::Error::from_raw_os_error(number)), cause, "{number}");
         }
         let wrapped = io::Error::other(TlsError::InvalidCertificate(CertificateError::UnknownIssuer));
-        assert_eq!(cause_of_io(&wrapped), FaultCause::TlsIssuer);
+        assert_eq!(cause_from_io(&wrapped), FaultCause::TlsIssuer);
     }
 
     #[test]
     fn what_the_database_said_stands_once_and_on_one_line() {
         let error = sqlx::Error::Io(io::Error::other(format!("broken\n\x1b[31m{}", "x".repeat(10_000))));
-        let fault = StoreFault::of(&error).expect("it is a fault");
+        let fault = StoreFault::from_sqlx(&error).expect("it is a fault");
         let text = fault.to_string();
         assert!(text.starts_with("broken [31mx") && text.chars().count() < 1_000, "{text}");
         assert!(std::error::Error::source(&fault).is_none());
-        assert_eq!(StoreFault::of(&fault.clone().into_sqlx()), Some(fault));
-        assert_eq!(StoreFault::of(&sqlx::Error::RowNotFound), None);
+        assert_eq!(StoreFault::from_sqlx(&fault.clone().into_sqlx()), Some(fault));
+        assert_eq!(StoreFault::from_sqlx(&sqlx::Error::RowNotFound), None);
     }
 }

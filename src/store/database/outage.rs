@@ -14,41 +14,45 @@ use crate::store::database::fault::{FaultCause, StoreFault};
 pub(super) struct Outage {
     /// Spares the lock where all is well.
     is_out: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<OutageState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    current: Option<Current>,
+struct OutageState {
+    current: Option<OngoingOutage>,
     /// When and of what the log was told last.
-    told: Option<(FaultCause, Instant)>,
+    last_logged: Option<(FaultCause, Instant)>,
 }
 
 #[derive(Debug)]
-struct Current {
+struct OngoingOutage {
     fault: StoreFault,
     since: Instant,
     calls: u64,
-    is_told: bool,
+    is_logged: bool,
 }
 
 impl Outage {
     /// Notes that a call failed.
-    pub(super) fn failed(&self, fault: &StoreFault) {
-        if fault.cause.is_brief() {
+    pub(super) fn record_fault(&self, fault: &StoreFault) {
+        if fault.cause.is_transient() {
             return;
         }
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { current, told } = &mut *state;
-        let outage =
-            current.get_or_insert_with(|| Current { fault: fault.clone(), since: now, calls: 0, is_told: false });
+        let OutageState { current, last_logged: told } = &mut *state;
+        let outage = current.get_or_insert_with(|| OngoingOutage {
+            fault: fault.clone(),
+            since: now,
+            calls: 0,
+            is_logged: false,
+        });
         outage.calls += 1;
         outage.fault = fault.clone();
-        let is_new = told.is_none_or(|(cause, at)| cause != fault.cause || now - at >= BETWEEN_LINES);
+        let is_new = told.is_none_or(|(cause, at)| cause != fault.cause || now - at >= LOG_INTERVAL);
         if is_new {
             *told = Some((fault.cause, now));
-            outage.is_told = true;
+            outage.is_logged = true;
             let (calls, seconds) = (outage.calls, (now - outage.since).as_secs());
             tracing::error!(detail = %fault, calls, seconds, "{}", fault.cause);
         }
@@ -56,13 +60,13 @@ impl Outage {
     }
 
     /// Notes that something was read.
-    pub(super) fn read(&self) {
-        self.ended(|fault| !fault.cause.concerns_writing());
+    pub(super) fn record_read(&self) {
+        self.end_if(|fault| !fault.cause.affects_only_writes());
     }
 
     /// Notes that something was written.
-    pub(super) fn wrote(&self) {
-        self.ended(|_| true);
+    pub(super) fn record_write(&self) {
+        self.end_if(|_| true);
     }
 
     /// What is wrong, as far as the calls of this process know.
@@ -74,7 +78,7 @@ impl Outage {
         state.current.as_ref().map(|outage| outage.fault.clone())
     }
 
-    fn ended(&self, disproves: impl Fn(&StoreFault) -> bool) {
+    fn end_if(&self, disproves: impl Fn(&StoreFault) -> bool) {
         if !self.is_out.load(Ordering::Acquire) {
             return;
         }
@@ -82,7 +86,7 @@ impl Outage {
         if !state.current.as_ref().is_some_and(|outage| disproves(&outage.fault)) {
             return;
         }
-        if let Some(outage) = state.current.take().filter(|outage| outage.is_told) {
+        if let Some(outage) = state.current.take().filter(|outage| outage.is_logged) {
             let (calls, seconds) = (outage.calls, outage.since.elapsed().as_secs());
             tracing::info!(calls, seconds, "the database can be used again");
         }
@@ -91,4 +95,4 @@ impl Outage {
 }
 
 /// How often the log hears of one cause, at most.
-const BETWEEN_LINES: Duration = Duration::from_mins(10);
+const LOG_INTERVAL: Duration = Duration::from_mins(10);

@@ -5,40 +5,40 @@ use serde::{Deserialize, Serialize};
 use crate::domain::moment::Moment;
 use crate::domain::provider::AccountNote;
 use crate::store::StoreError;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 
 /// A note on an account as a document.
-pub(in crate::store) fn of_account_note(note: &AccountNote) -> String {
+pub(in crate::store) fn account_note_to_json(note: &AccountNote) -> String {
     let (fate, account, at) = match note {
-        AccountNote::Lost { account, at } => (Fate::Lost, account, at),
-        AccountNote::Deactivated { account, at } => (Fate::Deactivated, account, at),
+        AccountNote::Lost { account, at } => (AccountNoteKind::Lost, account, at),
+        AccountNote::Deactivated { account, at } => (AccountNoteKind::Deactivated, account, at),
     };
     serde_json::json!(NoteDocument { fate, account: account.clone(), at: at.micros() }).to_string()
 }
 
-impl Record<'_> {
+impl RowReader<'_> {
     /// Reads a note on an account.
     pub(in crate::store) fn account_note(&self, column: &'static str) -> Result<Option<AccountNote>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
         let document: NoteDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
         let (account, at) = (document.account, Moment::from_micros(document.at));
         Ok(Some(match document.fate {
-            Fate::Lost => AccountNote::Lost { account, at },
-            Fate::Deactivated => AccountNote::Deactivated { account, at },
+            AccountNoteKind::Lost => AccountNote::Lost { account, at },
+            AccountNoteKind::Deactivated => AccountNote::Deactivated { account, at },
         }))
     }
 }
 
 #[derive(Deserialize, Serialize)]
 struct NoteDocument {
-    fate: Fate,
+    fate: AccountNoteKind,
     account: String,
     at: i64,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Fate {
+enum AccountNoteKind {
     Lost,
     Deactivated,
 }

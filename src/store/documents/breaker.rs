@@ -6,22 +6,22 @@ use crate::domain::breaker::Breaker;
 use crate::domain::moment::Moment;
 use crate::store::StoreError;
 use crate::store::documents::FailureDocument;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 
 /// A breaker as a document.
-pub(in crate::store) fn of_breaker(breaker: &Breaker) -> String {
+pub(in crate::store) fn breaker_to_json(breaker: &Breaker) -> String {
     let document = BreakerDocument {
         since: breaker.since.micros(),
         failures: breaker.failures,
         first: breaker.first.map(|id| id.to_string()),
-        shared: breaker.shared,
+        shared: breaker.affects_several,
         probe_at: breaker.probe_at.map(Moment::micros),
         last: FailureDocument::from(&breaker.last),
     };
     serde_json::json!(document).to_string()
 }
 
-impl Record<'_> {
+impl RowReader<'_> {
     /// Reads a breaker.
     pub(in crate::store) fn breaker(&self, column: &'static str) -> Result<Option<Breaker>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
@@ -31,9 +31,9 @@ impl Record<'_> {
             since: Moment::from_micros(document.since),
             failures: document.failures,
             first,
-            shared: document.shared,
+            affects_several: document.shared,
             probe_at: document.probe_at.map(Moment::from_micros),
-            last: self.known(column, document.last.into_failure())?,
+            last: self.require_known(column, document.last.into_failure())?,
         }))
     }
 }

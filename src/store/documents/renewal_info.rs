@@ -6,10 +6,10 @@ use crate::domain::moment::Moment;
 use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 use crate::domain::text::RemoteMessage;
 use crate::store::StoreError;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 
 /// What a CA says about a renewal, as a document.
-pub(in crate::store) fn of_renewal_info(info: &RenewalInfo) -> String {
+pub(in crate::store) fn renewal_info_to_json(info: &RenewalInfo) -> String {
     let suggestion = info.suggestion.as_ref().map(|suggestion| SuggestionDocument {
         start: suggestion.window.start().micros(),
         end: suggestion.window.end().micros(),
@@ -25,25 +25,25 @@ pub(in crate::store) fn of_renewal_info(info: &RenewalInfo) -> String {
     serde_json::json!(document).to_string()
 }
 
-impl Record<'_> {
+impl RowReader<'_> {
     /// Reads what a CA says about a renewal.
     pub(in crate::store) fn renewal_info(&self, column: &'static str) -> Result<Option<RenewalInfo>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
         let document: RenewalInfoDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
         let suggestion = |known: SuggestionDocument| {
             let window = RenewalWindow::new(Moment::from_micros(known.start), Moment::from_micros(known.end));
-            let (window, moment) = (self.known(column, window)?, Moment::from_micros(known.moment));
+            let (window, moment) = (self.require_known(column, window)?, Moment::from_micros(known.moment));
             Ok::<_, StoreError>(RenewalSuggestion {
                 window,
                 moment,
-                explanation_url: known.explanation_url.map(|url| RemoteMessage::paragraph(&url).to_string()),
+                explanation_url: known.explanation_url.map(|url| RemoteMessage::from_paragraph(&url).to_string()),
             })
         };
         Ok(Some(RenewalInfo {
             suggestion: document.suggestion.map(suggestion).transpose()?,
             ask_at: Moment::from_micros(document.ask_at),
             failures: document.failures,
-            problem: document.problem.map(|words| RemoteMessage::several(&words).to_string()),
+            problem: document.problem.map(|words| RemoteMessage::from_statements(&words).to_string()),
         }))
     }
 }

@@ -6,28 +6,29 @@ use crate::domain::moment::Moment;
 use crate::domain::revocation::{Revocation, UnknownRevocationReason};
 use crate::store::StoreError;
 use crate::store::documents::FailureStreakDocument;
-use crate::store::row::Record;
+use crate::store::row::RowReader;
 
 /// A revocation as a document.
-pub(in crate::store) fn of_revocation(revocation: &Revocation) -> String {
+pub(in crate::store) fn revocation_to_json(revocation: &Revocation) -> String {
     let document = RevocationDocument {
         reason: revocation.reason.as_str().to_owned(),
-        requested_at: revocation.requested.micros(),
-        done_at: revocation.done.map(Moment::micros),
-        trouble: revocation.trouble.as_ref().map(FailureStreakDocument::from),
+        requested_at: revocation.requested_at.micros(),
+        done_at: revocation.done_at.map(Moment::micros),
+        trouble: revocation.failure_streak.as_ref().map(FailureStreakDocument::from),
     };
     serde_json::json!(document).to_string()
 }
 
-impl Record<'_> {
+impl RowReader<'_> {
     /// Reads a revocation.
     pub(in crate::store) fn revocation(&self, column: &'static str) -> Result<Option<Revocation>, StoreError> {
         let Some(text) = self.optional_text(column)? else { return Ok(None) };
         let document: RevocationDocument = serde_json::from_str(&text).map_err(|error| self.corrupt(column, error))?;
         let reason = document.reason.parse().map_err(|error: UnknownRevocationReason| self.corrupt(column, error))?;
-        let trouble = document.trouble.map(|trouble| self.known(column, trouble.into_trouble())).transpose()?;
+        let trouble =
+            document.trouble.map(|trouble| self.require_known(column, trouble.into_failure_streak())).transpose()?;
         let (requested, done) = (Moment::from_micros(document.requested_at), document.done_at.map(Moment::from_micros));
-        Ok(Some(Revocation { reason, requested, done, trouble }))
+        Ok(Some(Revocation { reason, requested_at: requested, done_at: done, failure_streak: trouble }))
     }
 }
 

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use secrecy::ExposeSecret;
 
-use crate::files::parcels::{parcel, parcel_of};
-use crate::files::stand::Stand;
+use crate::files::fixture::Fixture;
+use crate::files::payloads::{payload, payload_from};
 
 #[tokio::test]
 async fn openssl_reads_the_bundle_with_each_form_of_key() {
@@ -26,7 +26,7 @@ async fn openssl_reads_the_bundle_with_each_form_of_key() {
         let certificate =
             openssl(&["req", "-x509", "-key", "key.pem", "-subj", "/CN=www", "-days", "1"], folder.path());
         let stand = with_password("pässwörd");
-        let parcel = parcel_of(certificate, key);
+        let parcel = payload_from(certificate, key);
         stand.files().publish(&parcel).await.unwrap();
 
         let bundle = stand.path("bundle.p12");
@@ -45,7 +45,7 @@ async fn openssl_reads_the_bundle_with_each_form_of_key() {
 #[tokio::test]
 async fn the_bundle_is_encrypted_as_it_is_today_and_bound_to_its_password() {
     let stand = with_password("first");
-    let parcel = parcel();
+    let parcel = payload();
     stand.files().publish(&parcel).await.unwrap();
     let bundle = stand.path("bundle.p12");
     let about = Command::new("openssl")
@@ -75,20 +75,20 @@ async fn the_bundle_is_encrypted_as_it_is_today_and_bound_to_its_password() {
 async fn a_password_that_cannot_be_read_is_named() {
     let stand = with_password("x");
     std::fs::remove_file(stand.folder.path().join("password")).unwrap();
-    let failure = stand.files().publish(&parcel()).await.unwrap_err();
+    let failure = stand.files().publish(&payload()).await.unwrap_err();
     assert!(failure.message.contains("files.pkcs12_password_file: cannot read"), "{failure}");
-    assert!(!failure.message.contains(parcel().private_key.expose_secret()));
+    assert!(!failure.message.contains(payload().private_key.expose_secret()));
 }
 
-fn with_password(password: &str) -> Stand {
-    let mut stand = Stand::new();
+fn with_password(password: &str) -> Fixture {
+    let mut stand = Fixture::new();
     let file = stand.folder.path().join("password");
     std::fs::write(&file, format!("{password}\n")).unwrap();
     stand.entry.pkcs12_password_file = Some(file);
     stand
 }
 
-fn password(stand: &Stand) -> String {
+fn password(stand: &Fixture) -> String {
     format!("file:{}", stand.folder.path().join("password").display())
 }
 

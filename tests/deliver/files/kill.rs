@@ -6,20 +6,20 @@ use autocertd_support::timed::Timed;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use autocertd::deliver::{FilesDelivery, DeliveryPayload};
+use autocertd::deliver::{DeliveryPayload, FilesDelivery};
 use autocertd_support::again;
 use secrecy::ExposeSecret;
 
-use crate::files::parcels::{entry, parcel, parcel_of};
-use crate::files::stand::Stand;
+use crate::files::fixture::Fixture;
+use crate::files::payloads::{entry, payload, payload_from};
 
 #[tokio::test]
 async fn a_kill_between_any_two_steps_leaves_the_old_or_the_new_whole() {
     let undisturbed = Case::prepare(Before::Certificates).await;
-    let log = undisturbed.stand.folder.path().join("strace.log");
+    let log = undisturbed.fixture.folder.path().join("strace.log");
     let status = undisturbed.publish_under(&["-e", &format!("trace={STEPS}"), "-o", log.to_str().unwrap()]);
     assert!(status.success(), "strace cannot run the publication; it needs the right to ptrace");
-    undisturbed.stand.assert_serves(&undisturbed.new);
+    undisturbed.fixture.assert_serves(&undisturbed.new);
     let steps = steps_in(&std::fs::read_to_string(&log).unwrap());
     for step in ["mkdirat", "fchmod", "fsync", "renameat", "symlinkat", "unlinkat"] {
         assert!(steps.contains_key(step), "no {step} among {steps:?}");
@@ -34,7 +34,7 @@ async fn a_kill_between_any_two_steps_leaves_the_old_or_the_new_whole() {
                 let status = case.publish_under(&["-e", &format!("trace={step}"), "-e", &kill, "-o", "/dev/null"]);
                 // What replaces a placeholder takes fewer steps.
                 assert!(!status.success() || before == Before::Placeholder, "{step} {number} was not met");
-                let is_new = case.stand.link(".current") == Some(Stand::version(&case.new));
+                let is_new = case.fixture.link(".current") == Some(Fixture::version(&case.new));
                 *if is_new { &mut new } else { &mut old } += 1;
                 case.check_whole(is_new, &format!("{before:?}, {step} {number}")).await;
             }
@@ -51,7 +51,7 @@ enum Before {
 }
 
 struct Case {
-    stand: Stand,
+    fixture: Fixture,
     before: Before,
     old: DeliveryPayload,
     new: DeliveryPayload,
@@ -59,45 +59,45 @@ struct Case {
 
 impl Case {
     async fn prepare(before: Before) -> Self {
-        let mut stand = Stand::new();
+        let mut stand = Fixture::new();
         stand.entry = settings(stand.folder.path());
-        let [older, old, new] = [parcel(), parcel(), parcel()];
+        let [older, old, new] = [payload(), payload(), payload()];
         match before {
             Before::Certificates => {
                 stand.files().publish(&older).await.unwrap();
                 stand.files().publish(&old).await.unwrap();
             }
-            Before::Placeholder => stand.files().place_holder(&old.addressee).await.unwrap(),
+            Before::Placeholder => stand.files().publish_placeholder(&old.recipient).await.unwrap(),
         }
         std::fs::write(stand.folder.path().join("id"), new.certificate.to_string()).unwrap();
         std::fs::write(stand.folder.path().join("leaf"), &new.leaf_pem).unwrap();
         std::fs::write(stand.folder.path().join("chain"), &new.chain_pem).unwrap();
         std::fs::write(stand.folder.path().join("key"), new.private_key.expose_secret()).unwrap();
-        Self { stand, before, old, new }
+        Self { fixture: stand, before, old, new }
     }
 
     fn publish_under(&self, options: &[&str]) -> std::process::ExitStatus {
         let wrapper = [&["strace", "-f", "-qqq"], options].concat();
         let mut command =
-            again::command(&wrapper, "files::kill::the_child_publishes", self.stand.folder.path()).unwrap();
+            again::command(&wrapper, "files::kill::the_child_publishes", self.fixture.folder.path()).unwrap();
         command.timed_output().expect("the program strace; tools/install-strace installs it").status
     }
 
     async fn check_whole(&self, is_new: bool, kill: &str) {
-        let live = self.stand.text("fullchain.pem");
+        let live = self.fixture.text("fullchain.pem");
         match self.before {
-            _ if is_new => self.stand.assert_serves(&self.new),
-            Before::Certificates => self.stand.assert_serves(&self.old),
+            _ if is_new => self.fixture.assert_serves(&self.new),
+            Before::Certificates => self.fixture.assert_serves(&self.old),
             Before::Placeholder => assert!(live != self.new.full_chain_pem(), "{kill}"),
         }
-        let files = self.stand.files();
+        let files = self.fixture.files();
         files.publish(&self.new).await.unwrap_or_else(|failure| panic!("{kill}: {failure}"));
         assert!(files.is_current(&self.new).await.unwrap(), "{kill}");
-        self.stand.assert_serves(&self.new);
-        let versions = self.stand.assert_tidy().len();
-        let previous = self.stand.link(".previous");
+        self.fixture.assert_serves(&self.new);
+        let versions = self.fixture.assert_tidy().len();
+        let previous = self.fixture.link(".previous");
         match self.before {
-            Before::Certificates => assert_eq!((versions, previous), (2, Some(Stand::version(&self.old))), "{kill}"),
+            Before::Certificates => assert_eq!((versions, previous), (2, Some(Fixture::version(&self.old))), "{kill}"),
             Before::Placeholder => assert_eq!((versions, previous), (1, None), "{kill}"),
         }
     }
@@ -106,10 +106,10 @@ impl Case {
 #[tokio::test]
 #[ignore = "the child of another test, which kills it"]
 async fn the_child_publishes() {
-    let folder = std::env::var_os(again::FOLDER).expect("run by its parent");
+    let folder = std::env::var_os(again::FOLDER_VARIABLE).expect("run by its parent");
     let folder = Path::new(&folder);
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    let mut parcel = parcel_of(text("leaf"), text("key"));
+    let mut parcel = payload_from(text("leaf"), text("key"));
     parcel.certificate = text("id").parse().unwrap();
     parcel.chain_pem = text("chain");
     FilesDelivery::new(&settings(folder)).publish(&parcel).await.unwrap();
@@ -118,7 +118,7 @@ async fn the_child_publishes() {
 /// Each file needs its mode set, which is one more step.
 fn settings(folder: &Path) -> autocertd::config::delivery::FilesEntry {
     let mut entry = entry(&folder.join("certs"));
-    entry.key_mode = Some(autocertd::config::delivery::Mode(0o640));
+    entry.key_mode = Some(autocertd::config::delivery::FileMode(0o640));
     entry
 }
 

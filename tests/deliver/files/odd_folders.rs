@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use autocertd::domain::disposition::Disposition;
 
-use crate::files::parcels::parcel;
-use crate::files::stand::Stand;
-use crate::parcels::START;
+use crate::files::fixture::Fixture;
+use crate::files::payloads::payload;
+use crate::payloads::START;
 
 /// Whatever stands in the way is named, and everything stays as it was.
 #[tokio::test]
 async fn what_stands_in_the_way_is_named_and_stays() {
-    type Preparation = fn(&Stand) -> PathBuf;
+    type Preparation = fn(&Fixture) -> PathBuf;
     let preparations: [(Preparation, &str); 7] = [
         (file_as_folder, "is no folder but a file or a link"),
         (link_out, "is no folder but a file or a link"),
@@ -23,15 +23,15 @@ async fn what_stands_in_the_way_is_named_and_stays() {
         (current_leads_out, "was not made by autocertd"),
     ];
     for (number, (prepare, message)) in preparations.into_iter().enumerate() {
-        let stand = Stand::new();
+        let stand = Fixture::new();
         std::fs::create_dir_all(stand.folder.path().join("elsewhere")).unwrap();
         std::fs::create_dir(&stand.entry.directory).unwrap();
         let named = prepare(&stand);
         let before = stand.snapshot();
-        let parcel = parcel();
+        let parcel = payload();
         for failure in [
             stand.files().publish(&parcel).await.unwrap_err(),
-            stand.files().place_holder(&parcel.addressee).await.unwrap_err(),
+            stand.files().publish_placeholder(&parcel.recipient).await.unwrap_err(),
         ] {
             let start = format!("{} {message}", named.display());
             assert!(failure.message.starts_with(&start), "{number}: {failure}");
@@ -41,44 +41,44 @@ async fn what_stands_in_the_way_is_named_and_stays() {
         let mut after = stand.snapshot();
         after.retain(|path, _| !path.starts_with(stand.path(".versions")) || before.contains_key(path));
         assert_eq!(after, before, "{number}");
-        assert!(crate::files::stand::names(&stand.folder.path().join("elsewhere")).is_empty());
+        assert!(crate::files::fixture::names(&stand.folder.path().join("elsewhere")).is_empty());
     }
 }
 
-fn file_as_folder(stand: &Stand) -> PathBuf {
+fn file_as_folder(stand: &Fixture) -> PathBuf {
     std::fs::write(stand.certificate_folder(), "mine").unwrap();
     stand.certificate_folder()
 }
 
-fn link_out(stand: &Stand) -> PathBuf {
+fn link_out(stand: &Fixture) -> PathBuf {
     symlink("../elsewhere", stand.certificate_folder()).unwrap();
     stand.certificate_folder()
 }
 
-fn versions_lead_out(stand: &Stand) -> PathBuf {
+fn versions_lead_out(stand: &Fixture) -> PathBuf {
     std::fs::create_dir(stand.certificate_folder()).unwrap();
     symlink("../../elsewhere", stand.path(".versions")).unwrap();
     stand.path(".versions")
 }
 
-fn file_of_another_tool(stand: &Stand) -> PathBuf {
+fn file_of_another_tool(stand: &Fixture) -> PathBuf {
     std::fs::create_dir(stand.certificate_folder()).unwrap();
     std::fs::write(stand.path("privkey.pem"), "a key").unwrap();
     stand.path("privkey.pem")
 }
 
-fn link_of_another_tool(stand: &Stand) -> PathBuf {
+fn link_of_another_tool(stand: &Fixture) -> PathBuf {
     std::fs::create_dir(stand.certificate_folder()).unwrap();
     symlink("../../archive/www/fullchain1.pem", stand.path("fullchain.pem")).unwrap();
     stand.path("fullchain.pem")
 }
 
-fn current_of_another_tool(stand: &Stand) -> PathBuf {
+fn current_of_another_tool(stand: &Fixture) -> PathBuf {
     std::fs::create_dir_all(stand.path(".current")).unwrap();
     stand.path(".current")
 }
 
-fn current_leads_out(stand: &Stand) -> PathBuf {
+fn current_leads_out(stand: &Fixture) -> PathBuf {
     std::fs::create_dir_all(stand.certificate_folder()).unwrap();
     symlink("../../elsewhere", stand.path(".current")).unwrap();
     stand.path(".current")
@@ -87,14 +87,14 @@ fn current_leads_out(stand: &Stand) -> PathBuf {
 /// The previous version may have other files than the present one.
 #[tokio::test]
 async fn what_stands_in_the_way_of_a_roll_back_is_named_before_anything_changes() {
-    let mut stand = Stand::with(|entry| entry.combined = true);
-    stand.files().publish(&parcel()).await.unwrap();
+    let mut stand = Fixture::with(|entry| entry.combined = true);
+    stand.files().publish(&payload()).await.unwrap();
     stand.entry.combined = false;
-    let second = parcel();
+    let second = payload();
     stand.files().publish(&second).await.unwrap();
     std::fs::write(stand.path("combined.pem"), "mine").unwrap();
     let before = stand.snapshot();
-    let failure = stand.files().roll_back(&second.addressee, START).await.unwrap_err();
+    let failure = stand.files().roll_back(&second.recipient, START).await.unwrap_err();
     assert!(
         failure.message.starts_with(&format!("{} was not made by", stand.path("combined.pem").display())),
         "{failure}"
@@ -105,8 +105,8 @@ async fn what_stands_in_the_way_of_a_roll_back_is_named_before_anything_changes(
 
 #[tokio::test]
 async fn files_of_others_in_the_folder_are_never_touched() {
-    let stand = Stand::new();
-    let [first, second, third] = [parcel(), parcel(), parcel()];
+    let stand = Fixture::new();
+    let [first, second, third] = [payload(), payload(), payload()];
     stand.files().publish(&first).await.unwrap();
     std::fs::write(stand.path("dhparam.pem"), "somebody's").unwrap();
     std::fs::create_dir(stand.path(".versions/notes")).unwrap();
@@ -124,10 +124,10 @@ async fn files_of_others_in_the_folder_are_never_touched() {
 
 #[tokio::test]
 async fn a_label_does_not_lead_out_of_the_directory() {
-    let stand = Stand::new();
+    let stand = Fixture::new();
     for label in ["", ".", "..", "../elsewhere", "/etc", "a/b", "a/", "nul\0"] {
-        let mut parcel = parcel();
-        parcel.addressee.label = label.to_owned();
+        let mut parcel = payload();
+        parcel.recipient.label = label.to_owned();
         let failure = stand.files().publish(&parcel).await.unwrap_err();
         assert!(failure.message.contains("cannot be the name of a folder"), "{label:?}: {failure}");
         assert!(!stand.entry.directory.exists());
@@ -136,9 +136,9 @@ async fn a_label_does_not_lead_out_of_the_directory() {
 
 #[tokio::test]
 async fn a_directory_in_nowhere_is_not_made() {
-    let mut stand = Stand::new();
+    let mut stand = Fixture::new();
     stand.entry.directory = stand.folder.path().join("no/such/certs");
-    let failure = stand.files().publish(&parcel()).await.unwrap_err();
+    let failure = stand.files().publish(&payload()).await.unwrap_err();
     assert!(failure.message.contains("make the folder in which"), "{failure}");
     assert!(!stand.folder.path().join("no").exists());
 }

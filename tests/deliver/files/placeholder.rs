@@ -3,15 +3,15 @@
 use autocertd::deliver::{PublishOutcome, RollBackOutcome};
 use autocertd::domain::leaf::Leaf;
 
-use crate::files::parcels::parcel;
-use crate::files::stand::Stand;
-use crate::parcels::START;
+use crate::files::fixture::Fixture;
+use crate::files::payloads::payload;
+use crate::payloads::START;
 
 #[tokio::test]
 async fn a_placeholder_is_readable_as_one_and_serves_the_names() {
-    let stand = Stand::with(|entry| entry.combined = true);
-    let parcel = parcel();
-    stand.files().place_holder(&parcel.addressee).await.unwrap();
+    let stand = Fixture::with(|entry| entry.combined = true);
+    let parcel = payload();
+    stand.files().publish_placeholder(&parcel.recipient).await.unwrap();
     let leaf = Leaf::from_pem(&stand.text("fullchain.pem")).unwrap();
     assert_eq!(
         (leaf.common_name.as_str(), leaf.issuer.as_str()),
@@ -28,31 +28,31 @@ async fn a_placeholder_is_readable_as_one_and_serves_the_names() {
 
 #[tokio::test]
 async fn a_placeholder_is_replaced_and_never_comes_back() {
-    let stand = Stand::new();
-    let (files, first, second) = (stand.files(), parcel(), parcel());
-    files.place_holder(&first.addressee).await.unwrap();
+    let stand = Fixture::new();
+    let (files, first, second) = (stand.files(), payload(), payload());
+    files.publish_placeholder(&first.recipient).await.unwrap();
     let placed = stand.snapshot();
-    files.place_holder(&first.addressee).await.unwrap();
+    files.publish_placeholder(&first.recipient).await.unwrap();
     assert_eq!(stand.snapshot(), placed, "what is live stays");
 
     assert_eq!(files.publish(&first).await.unwrap(), PublishOutcome::Changed);
     stand.assert_serves(&first);
-    assert_eq!(files.roll_back(&first.addressee, START).await.unwrap(), RollBackOutcome::Nothing);
+    assert_eq!(files.roll_back(&first.recipient, START).await.unwrap(), RollBackOutcome::NoPrevious);
     assert_eq!(stand.assert_tidy().len(), 1);
-    files.place_holder(&first.addressee).await.unwrap();
+    files.publish_placeholder(&first.recipient).await.unwrap();
     stand.assert_serves(&first);
     files.publish(&second).await.unwrap();
-    assert_eq!(files.roll_back(&first.addressee, START).await.unwrap(), RollBackOutcome::Done);
+    assert_eq!(files.roll_back(&first.recipient, START).await.unwrap(), RollBackOutcome::Done);
     stand.assert_serves(&first);
 }
 
 #[tokio::test]
 async fn a_placeholder_follows_the_settings() {
-    let mut stand = Stand::new();
-    let parcel = parcel();
-    stand.files().place_holder(&parcel.addressee).await.unwrap();
-    stand.entry.key_mode = Some(autocertd::config::delivery::Mode(0o640));
-    stand.files().place_holder(&parcel.addressee).await.unwrap();
+    let mut stand = Fixture::new();
+    let parcel = payload();
+    stand.files().publish_placeholder(&parcel.recipient).await.unwrap();
+    stand.entry.key_mode = Some(autocertd::config::delivery::FileMode(0o640));
+    stand.files().publish_placeholder(&parcel.recipient).await.unwrap();
     assert_eq!(stand.mode("privkey.pem"), 0o640);
     assert_eq!(stand.assert_tidy(), ["placeholder.2"]);
     assert_eq!(stand.link(".previous"), None);

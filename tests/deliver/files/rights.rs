@@ -3,21 +3,21 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use autocertd::config::delivery::Mode;
+use autocertd::config::delivery::FileMode;
 use autocertd::domain::disposition::Disposition;
 
-use crate::files::parcels::parcel;
-use crate::files::stand::Stand;
+use crate::files::fixture::Fixture;
+use crate::files::payloads::payload;
 
 #[tokio::test]
 async fn modes_are_those_of_the_settings_and_folders_open_no_wider() {
     for (mode, key_mode, folder) in [(0o644, None, 0o755), (0o640, Some(0o400), 0o750), (0o600, Some(0o600), 0o700)] {
-        let stand = Stand::with(|entry| {
-            entry.mode = Mode(mode);
-            entry.key_mode = key_mode.map(Mode);
+        let stand = Fixture::with(|entry| {
+            entry.mode = FileMode(mode);
+            entry.key_mode = key_mode.map(FileMode);
             entry.combined = true;
         });
-        stand.files().publish(&parcel()).await.unwrap();
+        stand.files().publish(&payload()).await.unwrap();
         for name in ["fullchain.pem", "cert.pem", "chain.pem"] {
             assert_eq!(stand.mode(name), mode, "{name}");
         }
@@ -32,9 +32,9 @@ async fn modes_are_those_of_the_settings_and_folders_open_no_wider() {
 
 #[tokio::test]
 async fn owner_and_group_are_given_by_root_and_refused_with_advice_to_others() {
-    let mut stand = Stand::with(|entry| entry.owner = Some("12345".to_owned()));
+    let mut stand = Fixture::with(|entry| entry.owner = Some("12345".to_owned()));
     stand.entry.group = Some("daemon".to_owned());
-    let parcel = parcel();
+    let parcel = payload();
     let published = stand.files().publish(&parcel).await;
     if own_uid() != 0 {
         let failure = published.unwrap_err();
@@ -61,13 +61,13 @@ async fn owner_and_group_are_given_by_root_and_refused_with_advice_to_others() {
 #[tokio::test]
 async fn root_publishes_in_a_folder_of_somebody_else_and_leaves_it_theirs() {
     if own_uid() != 0 {
-        autocertd_support::skipped::skipped("only root can publish in a folder of somebody else");
+        autocertd_support::skipped::report_skipped("only root can publish in a folder of somebody else");
         return;
     }
-    let stand = Stand::new();
+    let stand = Fixture::new();
     std::fs::create_dir_all(stand.certificate_folder()).unwrap();
     std::os::unix::fs::chown(stand.certificate_folder(), Some(12345), Some(12345)).unwrap();
-    let parcel = parcel();
+    let parcel = payload();
     stand.files().publish(&parcel).await.unwrap();
     assert_eq!(stand.path(".").metadata().unwrap().uid(), 12345);
     assert_eq!(stand.path("privkey.pem").metadata().unwrap().uid(), 0);
@@ -80,11 +80,11 @@ async fn who_does_not_exist_is_named() {
         ("owner", "there is no user no-such-one on this machine; correct files.owner, or give a number"),
         ("group", "there is no group no-such-one on this machine; correct files.group, or give a number"),
     ] {
-        let stand = Stand::with(|entry| {
+        let stand = Fixture::with(|entry| {
             let nobody = Some("no-such-one".to_owned());
             if setting == "owner" { entry.owner = nobody } else { entry.group = nobody }
         });
-        let failure = stand.files().publish(&parcel()).await.unwrap_err();
+        let failure = stand.files().publish(&payload()).await.unwrap_err();
         assert!(failure.message.starts_with(message), "{failure}");
         assert_eq!(failure.disposition, Disposition::Operator);
         assert!(!stand.entry.directory.exists());

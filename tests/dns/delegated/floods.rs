@@ -7,12 +7,12 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use tokio::io::AsyncReadExt;
 
-use super::stand::{NAME, Stand, ask, question, receive, values};
+use super::fixture::{Fixture, NAME, ask, question, receive, values};
 
 #[tokio::test]
 async fn who_asks_too_often_is_put_off_and_nobody_else() {
-    let stand = Stand::at("127.0.0.1", "questions_per_second = 5");
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::at("127.0.0.1", "questions_per_second = 5");
+    stand.set_values(NAME, &["one"]);
     let flooder = stand.client("127.0.0.1").await;
     let mut kinds = BTreeMap::from([("answered", 0), ("put off", 0)]);
     for _ in 0..45 {
@@ -41,8 +41,8 @@ async fn who_asks_too_often_is_put_off_and_nobody_else() {
 
 #[tokio::test]
 async fn a_connection_that_asks_too_often_is_closed() {
-    let stand = Stand::at("127.0.0.1", "questions_per_second = 5");
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::at("127.0.0.1", "questions_per_second = 5");
+    stand.set_values(NAME, &["one"]);
     let mut connection = stand.connect().await;
     let mut answered = 0;
     while ask(&mut connection, &question(NAME, RecordType::TXT)).await.is_ok() {
@@ -54,7 +54,7 @@ async fn a_connection_that_asks_too_often_is_closed() {
 
 #[tokio::test]
 async fn a_flood_leaves_the_database_to_others() {
-    let stand = Stand::at("127.0.0.1", "questions_per_second = 1000");
+    let stand = Fixture::at("127.0.0.1", "questions_per_second = 1000");
     let client = stand.client("127.0.0.1").await;
     for _ in 0..100 {
         client.send(&question(NAME, RecordType::TXT).to_vec().unwrap()).await.unwrap();
@@ -62,13 +62,13 @@ async fn a_flood_leaves_the_database_to_others() {
     for _ in 0..100 {
         assert_eq!(receive(&client).await.response_code, ResponseCode::NXDomain);
     }
-    assert!(stand.most_looking() <= 2, "{}", stand.most_looking());
+    assert!(stand.max_active_lookups() <= 2, "{}", stand.max_active_lookups());
 }
 
 #[tokio::test]
 async fn connections_are_few_and_none_lingers() {
-    let stand = Stand::start();
-    stand.hold(NAME, &["one"]);
+    let stand = Fixture::start();
+    stand.set_values(NAME, &["one"]);
     let mut open = Vec::new();
     for _ in 0..16 {
         let mut connection = stand.connect().await;

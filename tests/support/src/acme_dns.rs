@@ -14,7 +14,7 @@ use hickory_server::Server;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use self::nameserver::Answerer;
+use self::nameserver::AcmeDnsHandler;
 use self::state::State;
 pub use self::state::{Account, Fault};
 use crate::cloud_dns::bind_both;
@@ -25,7 +25,7 @@ pub struct AcmeDns {
     http: SocketAddr,
     dns: SocketAddr,
     serving: JoinHandle<()>,
-    _nameserver: Server<Answerer>,
+    _nameserver: Server<AcmeDnsHandler>,
 }
 
 impl AcmeDns {
@@ -39,7 +39,7 @@ impl AcmeDns {
         let http = listener.local_addr()?;
         let serving = tokio::spawn(api::serve(listener, Arc::clone(&state)));
         let (udp, tcp, dns) = bind_both(Ipv4Addr::LOCALHOST.into()).await?;
-        let mut nameserver = Server::new(Answerer::new(Arc::clone(&state)));
+        let mut nameserver = Server::new(AcmeDnsHandler::new(Arc::clone(&state)));
         nameserver.register_socket(udp);
         nameserver.register_listener(tcp, IDLE_CONNECTION, RESPONSE_BUFFER);
         Ok(Self { state, http, dns, serving, _nameserver: nameserver })
@@ -79,7 +79,7 @@ impl AcmeDns {
 
     /// Lets the next `times` requests at this path meet `fault`.
     pub fn fault(&self, times: usize, path: &str, fault: Fault) {
-        self.state.arm(times, path, fault);
+        self.state.inject_fault(times, path, fault);
     }
 }
 

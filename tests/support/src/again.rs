@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The environment variable that tells the part in which folder to work.
-pub const FOLDER: &str = "AUTOCERTD_TEST_FOLDER";
+pub const FOLDER_VARIABLE: &str = "AUTOCERTD_TEST_FOLDER";
 
 /// The command that runs the test of this full name, `wrapper` in front of it.
 ///
@@ -21,6 +21,6 @@ pub fn command(wrapper: &[&str], test: &str, folder: &Path) -> std::io::Result<C
             command
         }
     };
-    command.args([test, "--exact", "--ignored", "--nocapture"]).env(FOLDER, folder);
+    command.args([test, "--exact", "--ignored", "--nocapture"]).env(FOLDER_VARIABLE, folder);
     Ok(command)
 }

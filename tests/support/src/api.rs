@@ -78,10 +78,10 @@ impl ApiClient {
             if done(&seen) {
                 return Ok(seen);
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > WAIT_TIMEOUT {
                 bail!("{path} does not come to what is awaited: {seen:#}");
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -105,5 +105,5 @@ impl ApiClient {
     }
 }
 
-const PATIENCE: Duration = Duration::from_mins(1);
-const LOOK: Duration = Duration::from_millis(20);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);

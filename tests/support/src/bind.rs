@@ -147,7 +147,7 @@ impl Bind {
             .filter_map(|record| match &record.data {
                 RData::TXT(txt) => {
                     let value: Vec<u8> = txt.txt_data.concat();
-                    Some(format!("{} {}", ask::plain(&record.name), String::from_utf8_lossy(&value)))
+                    Some(format!("{} {}", ask::relative_name(&record.name), String::from_utf8_lossy(&value)))
                 }
                 _ => None,
             })
@@ -161,7 +161,7 @@ impl Bind {
     /// # Errors
     /// Where it does not answer.
     pub async fn serial(&self, zone: &str) -> anyhow::Result<u32> {
-        let answer = ask::question(self.address, zone, RecordType::SOA).await.with_context(|| self.log())?;
+        let answer = ask::query(self.address, zone, RecordType::SOA).await.with_context(|| self.log())?;
         let soa = answer.answers.iter().find_map(|record| match &record.data {
             RData::SOA(soa) => Some(soa.serial),
             _ => None,
@@ -171,14 +171,14 @@ impl Bind {
 
     async fn wait_until_running(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while begun.elapsed() < START {
+        while begun.elapsed() < START_TIMEOUT {
             if self.log().contains(RUNNING) {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
                 bail!("named ended with {status}; its log:\n{}", self.log());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         bail!("named does not come up; its log:\n{}", self.log())
     }
@@ -252,5 +252,5 @@ const LOG_FILE: &str = "named.log";
 /// The last line of a start.
 const RUNNING: &str = " running\n";
 
-const START: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(10);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -18,21 +18,21 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
 pub use self::fault::Fault;
-use self::forward::Forward;
+use self::forward::ForwardedZone;
 pub use self::lifecycle::Provisioning;
-pub use self::nameserver::Manner;
-use self::nameserver::{Answerer, View};
+pub use self::nameserver::AnswerMode;
+use self::nameserver::{CloudDnsHandler, ServerBehaviour};
 use self::state::State;
 pub use self::state::{RecordView, Request};
 
 /// A running Cloud DNS.
 pub struct CloudDns {
     state: Arc<State>,
-    primary: Arc<View>,
+    primary: Arc<ServerBehaviour>,
     http: SocketAddr,
     dns: SocketAddr,
     serving: JoinHandle<()>,
-    nameservers: Mutex<Vec<Server<Answerer>>>,
+    nameservers: Mutex<Vec<Server<CloudDnsHandler>>>,
 }
 
 impl CloudDns {
@@ -45,7 +45,7 @@ impl CloudDns {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding the API of the Cloud DNS")?;
         let http = listener.local_addr()?;
         let serving = tokio::spawn(api::serve(listener, Arc::clone(&state)));
-        let primary = Arc::new(View::default());
+        let primary = Arc::new(ServerBehaviour::default());
         let (server, dns) = start_nameserver(&state, &primary, Ipv4Addr::LOCALHOST.into()).await?;
         Ok(Self { state, primary, http, dns, serving, nameservers: Mutex::new(vec![server]) })
     }
@@ -104,37 +104,37 @@ impl CloudDns {
     /// Lets the next `times` requests with this method, and a path that begins with `path`, meet `fault`. Faults of one
     /// request come in the order in which they were set.
     pub fn fault(&self, times: usize, method: &str, path: &str, fault: Fault) {
-        self.state.arm(times, method, path, fault);
+        self.state.inject_fault(times, method, path, fault);
     }
 
     /// How new records become available. From the start it is after one read.
-    pub fn provision(&self, how: Provisioning) {
-        self.state.provision(how);
+    pub fn set_provisioning(&self, how: Provisioning) {
+        self.state.set_provisioning(how);
     }
 
     /// Lets the name server show new records so much after they became available.
     pub fn delay_records_in_dns(&self, lag: Duration) {
-        self.primary.lag(lag);
+        self.primary.set_lag(lag);
     }
 
     /// Lets the name server take so long for each answer.
-    pub fn slow_dns(&self, delay: Duration) {
-        self.primary.slow(delay);
+    pub fn delay_dns_answers(&self, delay: Duration) {
+        self.primary.set_delay(delay);
     }
 
     /// Lets the name server ask the one at `address` for names at and below `suffix`, whatever it holds or was told before.
     pub fn forward(&self, suffix: &str, address: SocketAddr) {
-        self.state.held().forwards.insert(0, Forward { suffix: suffix.to_owned(), address });
+        self.state.lock().forwards.insert(0, ForwardedZone { suffix: suffix.to_owned(), address });
     }
 
     /// Lets all name servers answer SERVFAIL for a name.
     pub fn fail_dns(&self, name: &str) {
-        self.state.held().failing.push(name.to_owned());
+        self.state.lock().failing.push(name.to_owned());
     }
 
     /// For how many seconds a resolver may remember that there is nothing. From the start not at all.
-    pub fn remember_nothing_for(&self, seconds: u32) {
-        self.state.held().negative_ttl = seconds;
+    pub fn set_negative_ttl(&self, seconds: u32) {
+        self.state.lock().negative_ttl = seconds;
     }
 
     /// Starts a further name server for the same zones, which shows no records until it is told to catch up.
@@ -143,7 +143,7 @@ impl CloudDns {
     /// Where no port can be bound.
     pub async fn add_lagging_server(&self) -> anyhow::Result<FurtherServer> {
         let server = self.add_server(Ipv4Addr::LOCALHOST.into()).await?;
-        server.view.lag(Duration::MAX);
+        server.view.set_lag(Duration::MAX);
         Ok(server)
     }
 
@@ -152,7 +152,7 @@ impl CloudDns {
     /// # Errors
     /// Where no port can be bound there.
     pub async fn add_server(&self, ip: IpAddr) -> anyhow::Result<FurtherServer> {
-        let view = Arc::new(View::default());
+        let view = Arc::new(ServerBehaviour::default());
         let (server, addr) = start_nameserver(&self.state, &view, ip).await?;
         self.nameservers.lock().unwrap_or_else(PoisonError::into_inner).push(server);
         Ok(FurtherServer { view, addr })
@@ -167,7 +167,7 @@ impl Drop for CloudDns {
 
 /// A further name server, with faults of its own.
 pub struct FurtherServer {
-    view: Arc<View>,
+    view: Arc<ServerBehaviour>,
     addr: SocketAddr,
 }
 
@@ -179,32 +179,32 @@ impl FurtherServer {
 
     /// Lets it show from now on what the others show.
     pub fn catch_up(&self) {
-        self.view.lag(Duration::ZERO);
+        self.view.set_lag(Duration::ZERO);
     }
 
     /// Lets it take so long for each answer.
-    pub fn slow_down(&self, delay: Duration) {
-        self.view.slow(delay);
+    pub fn delay_answers(&self, delay: Duration) {
+        self.view.set_delay(delay);
     }
 
     /// How many questions it has had.
     pub fn asked(&self) -> usize {
-        self.view.asked()
+        self.view.query_count()
     }
 
     /// Lets it answer in another manner from now on.
-    pub fn answer_in(&self, manner: Manner) {
-        self.view.answer_in(manner);
+    pub fn set_answer_mode(&self, manner: AnswerMode) {
+        self.view.set_mode(manner);
     }
 }
 
 async fn start_nameserver(
     state: &Arc<State>,
-    view: &Arc<View>,
+    view: &Arc<ServerBehaviour>,
     ip: IpAddr,
-) -> anyhow::Result<(Server<Answerer>, SocketAddr)> {
+) -> anyhow::Result<(Server<CloudDnsHandler>, SocketAddr)> {
     let (udp, tcp, addr) = bind_both(ip).await?;
-    let mut server = Server::new(Answerer::new(Arc::clone(state), Arc::clone(view)));
+    let mut server = Server::new(CloudDnsHandler::new(Arc::clone(state), Arc::clone(view)));
     server.register_socket(udp);
     server.register_listener(tcp, IDLE_CONNECTION, RESPONSE_BUFFER);
     Ok((server, addr))

@@ -153,21 +153,21 @@ impl Daemon {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         bail!("autocertd still runs after {patience:?}; its log:\n{}", self.log())
     }
 
     async fn wait_for_address(&mut self) -> anyhow::Result<String> {
         let begun = Instant::now();
-        while begun.elapsed() < START {
+        while begun.elapsed() < START_TIMEOUT {
             if let Some(address) = self.log().lines().find_map(address_in) {
                 return Ok(address);
             }
             if let Some(status) = self.child.try_wait()? {
                 bail!("autocertd ended with {status}; its log:\n{}", self.log());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         bail!("autocertd does not serve; its log:\n{}", self.log())
     }
@@ -216,5 +216,5 @@ fn address_in(line: &str) -> Option<String> {
     (entry.get("message")? == "serving").then(|| entry.get("address")?.as_str().map(str::to_owned))?
 }
 
-const START: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(10);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);

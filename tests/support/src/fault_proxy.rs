@@ -40,11 +40,11 @@ pub enum Action {
     /// It is forwarded, and its answer cut off in the middle of the body.
     Truncate,
     /// It is forwarded, and its answer changed.
-    Alter(Alteration),
+    Alter(ResponseAlteration),
 }
 
 /// Changes an answer before it is relayed.
-pub type Alteration = Box<dyn FnOnce(&mut Response<Bytes>) + Send>;
+pub type ResponseAlteration = Box<dyn FnOnce(&mut Response<Bytes>) + Send>;
 
 /// Run between request and answer, to kill whoever waits for the answer.
 pub type Callback = Box<dyn FnOnce() + Send>;

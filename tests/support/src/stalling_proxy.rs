@@ -22,7 +22,7 @@ impl StallingProxy {
     ///
     /// # Errors
     /// Where no address can be bound.
-    pub async fn before(socket: PathBuf) -> std::io::Result<Self> {
+    pub async fn in_front_of(socket: PathBuf) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (stalled, is_stalled) = watch::channel(false);
@@ -52,7 +52,7 @@ impl StallingProxy {
     }
 
     /// Forwards nothing from now on, or goes on.
-    pub fn stall(&self, stalled: bool) {
+    pub fn set_stalled(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
     }
 }

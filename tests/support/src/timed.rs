@@ -98,7 +98,7 @@ impl TimedChild for Child {
                 self.wait()?;
                 return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it did not end within {LIMIT:?}")));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -117,5 +117,5 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> 
     receive
 }
 
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const GRACE: Duration = Duration::from_secs(1);

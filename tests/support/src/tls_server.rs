@@ -89,7 +89,7 @@ pub struct PublishedPair {
 
 impl PublishedPair {
     /// What `folder` holds.
-    pub fn of(folder: &Path) -> Arc<Self> {
+    pub fn from_folder(folder: &Path) -> Arc<Self> {
         Arc::new(Self { folder: folder.to_owned(), deaf: AtomicBool::new(false), read: Mutex::default() })
     }
 
@@ -99,7 +99,7 @@ impl PublishedPair {
     }
 
     /// The pair of one version: the folder's link is followed once.
-    fn live(&self) -> Option<Arc<CertifiedKey>> {
+    fn current_pair(&self) -> Option<Arc<CertifiedKey>> {
         let version = std::fs::canonicalize(self.folder.join("fullchain.pem")).ok()?;
         let chain = CertificateDer::pem_file_iter(&version).ok()?.collect::<Result<_, _>>().ok()?;
         let key = PrivateKeyDer::from_pem_file(version.with_file_name("privkey.pem")).ok()?;
@@ -112,7 +112,7 @@ impl ResolvesServerCert for PublishedPair {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if read.is_none() || !self.deaf.load(Ordering::SeqCst) {
-            *read = self.live();
+            *read = self.current_pair();
         }
         read.clone()
     }

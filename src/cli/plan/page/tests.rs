@@ -2,21 +2,21 @@ use time::Duration;
 
 use super::*;
 use crate::domain::attempt::StageKind;
-use crate::domain::auto_certificate::{AutoCertificate, NewestCertificate, AutoCertificateFacts};
+use crate::domain::auto_certificate::{AutoCertificate, AutoCertificateFacts, NewestCertificate};
 use crate::domain::back_off::FailureStreak;
+use crate::domain::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::deferral::{Deferral, DeferralCause};
 use crate::domain::disposition::Failure;
-use crate::domain::finding::{Check, CheckResult, CheckSubject};
-use crate::domain::hold::{Deferral, DeferralCause};
+use crate::domain::forecast::Forecast;
 use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::ledger::LimitKind;
-use crate::domain::outlook::Forecast;
-use crate::domain::rehearsal::Preflight;
+use crate::domain::preflight::Preflight;
+use crate::domain::rate_limit_ledger::LimitKind;
 use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 use crate::domain::resource::{Actor, Audit};
 
 const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
-fn planned(number: usize, standing: AutoCertificateFacts) -> Planned {
+fn planned(number: usize, standing: AutoCertificateFacts) -> PlannedAutoCertificate {
     let name = format!("host{number:02}.example.com");
     let subject = AutoCertificate {
         id: uuid::Uuid::from_u128(number as u128).into(),
@@ -29,8 +29,8 @@ fn planned(number: usize, standing: AutoCertificateFacts) -> Planned {
         audit: Audit::new(Actor::autocertd(), NOW),
         standing,
     };
-    let outlook = Forecast::of(&subject.standing, NOW);
-    Planned { subject, outlook }
+    let outlook = Forecast::from_facts(&subject.standing, NOW);
+    PlannedAutoCertificate { auto_certificate: subject, forecast: outlook }
 }
 
 fn serving(days_left: i64) -> AutoCertificateFacts {
@@ -47,7 +47,7 @@ fn serving(days_left: i64) -> AutoCertificateFacts {
 }
 
 /// Fifty auto-certificates in mixed states.
-fn fleet() -> Vec<Planned> {
+fn fleet() -> Vec<PlannedAutoCertificate> {
     let trouble = |failure, failures| {
         let first = FailureStreak::after(None, failure, NOW - Duration::SECOND, None, 0.5);
         Some(FailureStreak { failures, ..first })
@@ -55,7 +55,7 @@ fn fleet() -> Vec<Planned> {
     let caa = "caa-check.example refused to take the order: HTTP 403, CAA record for host00.example.com prevents issuance \
                (caa). What to do: let the CA issue in the CAA records of the name, or remove them";
     let down = "ca.example could not take the order: HTTP 503, the service is down for maintenance";
-    let limit = DeferralCause::Limit {
+    let limit = DeferralCause::RateLimit {
         kind: LimitKind::Domain,
         description: "new certificates of example.com (50 in 7 d)".to_owned(),
     };
@@ -68,18 +68,21 @@ fn fleet() -> Vec<Planned> {
         AutoCertificateFacts { renewal_info: Some(info), ..serving(30 + days) }
     };
     let mut fleet = vec![
-        planned(0, AutoCertificateFacts { trouble: trouble(Failure::operator(caa), 3), ..serving(20) }),
-        planned(1, AutoCertificateFacts { trouble: trouble(Failure::retry(down), 2), ..serving(3) }),
+        planned(0, AutoCertificateFacts { failure_streak: trouble(Failure::operator(caa), 3), ..serving(20) }),
+        planned(1, AutoCertificateFacts { failure_streak: trouble(Failure::retry(down), 2), ..serving(3) }),
         planned(
             2,
-            AutoCertificateFacts { hold: Some(Deferral { until: NOW + Duration::hours(3), cause: limit }), ..AutoCertificateFacts::default() },
+            AutoCertificateFacts {
+                deferral: Some(Deferral { until: NOW + Duration::hours(3), cause: limit }),
+                ..AutoCertificateFacts::default()
+            },
         ),
         planned(3, AutoCertificateFacts { running: true, open_attempt: Some(StageKind::Ordered), ..serving(25) }),
         planned(4, AutoCertificateFacts::default()),
         planned(
             5,
             AutoCertificateFacts {
-                hold: Some(Deferral { until: NOW + Duration::minutes(4), cause: DeferralCause::ProviderDown }),
+                deferral: Some(Deferral { until: NOW + Duration::minutes(4), cause: DeferralCause::ProviderDown }),
                 ..serving(29)
             },
         ),
@@ -91,28 +94,28 @@ fn fleet() -> Vec<Planned> {
 
 #[test]
 fn fifty_in_mixed_states_read_well_in_80_columns() {
-    let page = page(&fleet(), &[], NOW, 80);
+    let page = render_page(&fleet(), &[], NOW, 80);
     assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     insta::assert_snapshot!(page);
 }
 
 #[test]
 fn a_narrow_terminal_cuts_lines_and_words_are_wrapped() {
-    let page = page(&fleet(), &[], NOW, 40);
+    let page = render_page(&fleet(), &[], NOW, 40);
     assert!(page.lines().all(|line| line.chars().count() <= 40), "{page}");
-    assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-    assert_eq!(cut("abcdef", 4), "abc…");
+    assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+    assert_eq!(truncate("abcdef", 4), "abc…");
 }
 
 #[test]
 fn nothing_is_said_to_be_nothing() {
-    assert_eq!(page(&[], &[], NOW, 80), "there are no auto-certificates\n");
+    assert_eq!(render_page(&[], &[], NOW, 80), "there are no auto-certificates\n");
 }
 
 #[test]
 fn what_ends_soon_is_said_below() {
     let caution = "the token of dns.ionos expires in 12 days at 2027-01-27T08:00:00Z; give a new one before";
-    let page = page(&fleet()[4..5], &[caution.to_owned()], NOW, 60);
+    let page = render_page(&fleet()[4..5], &[caution.to_owned()], NOW, 60);
     insta::assert_snapshot!(page, @r"
     1 about to be issued
       NAME                          WHEN        SLACK  WHY
@@ -126,11 +129,16 @@ fn what_ends_soon_is_said_below() {
 #[test]
 fn what_would_fail_as_things_are_is_told_in_full() {
     let about = CheckSubject::Name("host01.example.com".to_owned());
-    let finding =
-        CheckResult::fault(&about, Check::Caa, "CAA forbids a certificate for host01.example.com", "let ca.example issue");
-    let rehearsal = Preflight { certificate: uuid::Uuid::nil().into(), at: NOW, findings: vec![finding] };
-    let fleet = [planned(1, AutoCertificateFacts { rehearsal: Some(rehearsal), ..serving(36) }), planned(2, serving(36))];
-    insta::assert_snapshot!(page(&fleet, &[], NOW, 80), @r"
+    let finding = CheckResult::fault(
+        &about,
+        Check::Caa,
+        "CAA forbids a certificate for host01.example.com",
+        "let ca.example issue",
+    );
+    let rehearsal = Preflight { certificate: uuid::Uuid::nil().into(), at: NOW, results: vec![finding] };
+    let fleet =
+        [planned(1, AutoCertificateFacts { preflight: Some(rehearsal), ..serving(36) }), planned(2, serving(36))];
+    insta::assert_snapshot!(render_page(&fleet, &[], NOW, 80), @r"
     1 planned, but would fail as things are
       host01.example.com: in 6 d, 25 d 12 h before the last safe moment
         the renewal planned for 2027-01-21T08:00:00Z would fail: host01.example.com:

@@ -11,17 +11,17 @@ use serde_json::{Map, Value};
 
 use crate::dns::error::DnsError;
 use crate::domain::adapter_name::AdapterName;
-use crate::runtime::draft::AtomicFile;
+use crate::runtime::atomic_file::AtomicFile;
 use crate::runtime::files;
 
 /// The accounts of one adapter.
-pub(super) struct Accounts {
+pub(super) struct AccountsFile {
     adapter: AdapterName,
     path: PathBuf,
 }
 
 /// One account, which may change the values at one name.
-pub(super) struct Account {
+pub(super) struct AcmeDnsAccount {
     /// In lower case, without a trailing dot.
     pub(super) name: String,
     /// The first label of the name, as the server knows it.
@@ -30,9 +30,9 @@ pub(super) struct Account {
     pub(super) credentials: HeaderMap,
 }
 
-impl Account {
+impl AcmeDnsAccount {
     /// The account that the server described; `None` where something is missing, or is what no header can carry.
-    pub(super) fn read(described: &Map<String, Value>) -> Option<Self> {
+    pub(super) fn from_json(described: &Map<String, Value>) -> Option<Self> {
         let text = |key: &str| described.get(key)?.as_str().filter(|text| !text.is_empty());
         let mut credentials = HeaderMap::new();
         for (header, key) in [("x-api-user", "username"), ("x-api-key", "password")] {
@@ -47,15 +47,15 @@ impl Account {
     }
 }
 
-impl Accounts {
+impl AccountsFile {
     pub(super) const fn new(adapter: AdapterName, path: PathBuf) -> Self {
         Self { adapter, path }
     }
 
     /// The account whose name is that of a record.
-    pub(super) async fn of_record(&self, name: &str) -> Result<Account, DnsError> {
-        let accounts = self.read().await?;
-        let mut known = accounts.values().filter_map(|described| Account::read(described.as_object()?));
+    pub(super) async fn account_for_record(&self, name: &str) -> Result<AcmeDnsAccount, DnsError> {
+        let accounts = self.load().await?;
+        let mut known = accounts.values().filter_map(|described| AcmeDnsAccount::from_json(described.as_object()?));
         known
             .find(|account| account.name == name)
             .ok_or_else(|| DnsError::Unregistered { adapter: self.adapter.clone(), name: name.to_owned() })
@@ -63,17 +63,22 @@ impl Accounts {
 
     /// The account of a domain, and whether it is new: where there is none, that which `make` describes. It is in the file
     /// before anybody hears of it. Waits where another process makes one at the same time.
-    pub(super) async fn make<F>(&self, domain: &str, make: impl FnOnce() -> F) -> Result<(Account, bool), DnsError>
+    pub(super) async fn find_or_register<F>(
+        &self,
+        domain: &str,
+        make: impl FnOnce() -> F,
+    ) -> Result<(AcmeDnsAccount, bool), DnsError>
     where
-        F: Future<Output = Result<(Account, Map<String, Value>), DnsError>>,
+        F: Future<Output = Result<(AcmeDnsAccount, Map<String, Value>), DnsError>>,
     {
-        let _turn = self.turn().await?;
-        let mut accounts = self.read().await?;
+        let _turn = self.lock_folder().await?;
+        let mut accounts = self.load().await?;
         let known = accounts.iter().find(|(name, _)| name.eq_ignore_ascii_case(domain));
         if let Some((name, described)) = known {
-            let account = described.as_object().and_then(Account::read);
+            let account = described.as_object().and_then(AcmeDnsAccount::from_json);
             // It may be what the CNAME leads to.
-            let unreadable = || self.unusable(format!("its entry {name} lacks a field; mend or remove it by hand"));
+            let unreadable =
+                || self.setting_error(format!("its entry {name} lacks a field; mend or remove it by hand"));
             return account.map(|account| (account, false)).ok_or_else(unreadable);
         }
         // Before the call: an account that cannot be kept must not be made.
@@ -85,7 +90,7 @@ impl Accounts {
     }
 
     /// The lock under which the file is changed: that of its folder, since the file itself is replaced.
-    async fn turn(&self) -> Result<File, DnsError> {
+    async fn lock_folder(&self) -> Result<File, DnsError> {
         let folder = self.folder().to_owned();
         // Whoever has the lock may wait for the server of acme-dns.
         let locked = tokio::task::spawn_blocking(move || {
@@ -94,8 +99,9 @@ impl Accounts {
             Ok(folder)
         });
         let locked: std::io::Result<File> = locked.await.unwrap_or_else(|error| Err(error.into()));
-        locked
-            .map_err(|error| self.unusable(format!("the folder of {} cannot be locked ({error})", self.path.display())))
+        locked.map_err(|error| {
+            self.setting_error(format!("the folder of {} cannot be locked ({error})", self.path.display()))
+        })
     }
 
     fn folder(&self) -> &Path {
@@ -103,16 +109,16 @@ impl Accounts {
     }
 
     /// No file is one without accounts. No error quotes it.
-    async fn read(&self) -> Result<Map<String, Value>, DnsError> {
+    async fn load(&self) -> Result<Map<String, Value>, DnsError> {
         let path = self.path.display();
         let text = match files::read(&self.path).await {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Map::new()),
-            Err(error) => return Err(self.unusable(format!("{path} cannot be read ({error})"))),
+            Err(error) => return Err(self.setting_error(format!("{path} cannot be read ({error})"))),
         };
         serde_json::from_slice(text.strip_prefix(MARK).unwrap_or(&text)).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            self.unusable(format!("{path} is no JSON object of acme-dns accounts (line {line}, column {column})"))
+            self.setting_error(format!("{path} is no JSON object of acme-dns accounts (line {line}, column {column})"))
         })
     }
 
@@ -120,16 +126,16 @@ impl Accounts {
     async fn write(&self, text: Option<String>) -> Result<(), DnsError> {
         let path = self.path.clone();
         let written = files::work(self.folder(), move || {
-            let (draft, mut file) = AtomicFile::file(&path)?;
+            let (draft, mut file) = AtomicFile::new_file(&path)?;
             let Some(text) = text else { return Ok(()) };
             file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
-            draft.replace()
+            draft.persist()
         });
         let written: std::io::Result<()> = written.await.flatten();
-        written.map_err(|error| self.unusable(format!("{} cannot be written ({error})", self.path.display())))
+        written.map_err(|error| self.setting_error(format!("{} cannot be written ({error})", self.path.display())))
     }
 
-    fn unusable(&self, reason: String) -> DnsError {
+    fn setting_error(&self, reason: String) -> DnsError {
         DnsError::Setting { setting: format!("{}.accounts_file", self.adapter.section()), reason }
     }
 }

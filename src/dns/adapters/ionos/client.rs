@@ -10,23 +10,23 @@ use serde_json::Value;
 
 use crate::config::dns::IonosSection;
 use crate::dns::error::DnsError;
-use crate::dns::http::{ServiceBehaviour, DnsService};
+use crate::dns::http::{DnsService, ServiceBehaviour};
 use crate::domain::adapter_name::AdapterName;
 use crate::domain::moment::Moment;
 use crate::domain::secret_text::InvalidSecret;
 use crate::domain::text::RemoteMessage;
-use crate::runtime::bearer::bearer;
+use crate::runtime::bearer::bearer_header;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 
 /// The API as one token sees it.
-pub(super) struct Client {
+pub(super) struct IonosClient {
     service: DnsService,
     /// Without one nothing can be asked.
     authorization: Option<HeaderValue>,
 }
 
-impl Client {
+impl IonosClient {
     pub(super) fn new(
         name: AdapterName,
         section: &IonosSection,
@@ -35,10 +35,10 @@ impl Client {
         randomness: Randomness,
     ) -> Result<Self, DnsError> {
         let authorization = token
-            .map(authorization)
+            .map(authorization_header)
             .transpose()
             .map_err(|reason| DnsError::Setting { setting: format!("{}.token_file", name.section()), reason })?;
-        let service = DnsService::new(name, MANNER, (&section.endpoint, section.timeout), clock, randomness)?;
+        let service = DnsService::new(name, BEHAVIOUR, (&section.endpoint, section.timeout), clock, randomness)?;
         Ok(Self { service, authorization })
     }
 
@@ -79,11 +79,11 @@ impl Client {
     }
 
     /// Repeats `attempt` a few times while its fault is a passing one.
-    pub(super) async fn retried<T, A>(&self, attempt: impl FnMut() -> A) -> Result<T, DnsError>
+    pub(super) async fn with_retries<T, A>(&self, attempt: impl FnMut() -> A) -> Result<T, DnsError>
     where
         A: Future<Output = Result<T, DnsError>>,
     {
-        self.service.retried(attempt).await
+        self.service.with_retries(attempt).await
     }
 
     async fn call(
@@ -104,8 +104,8 @@ impl Client {
     }
 }
 
-fn authorization(token: &SecretString) -> Result<HeaderValue, String> {
-    bearer(token).map_err(|fault| match fault {
+fn authorization_header(token: &SecretString) -> Result<HeaderValue, String> {
+    bearer_header(token).map_err(|fault| match fault {
         InvalidSecret::Empty => {
             "the token is empty; create one in the Data Center Designer or with ionosctl".to_owned()
         }
@@ -113,8 +113,8 @@ fn authorization(token: &SecretString) -> Result<HeaderValue, String> {
     })
 }
 
-const MANNER: ServiceBehaviour = ServiceBehaviour {
-    said: RemoteMessage::from_ionos_error,
-    unauthorized: "give a token that is valid and may manage DNS",
+const BEHAVIOUR: ServiceBehaviour = ServiceBehaviour {
+    read_message: RemoteMessage::from_ionos_error,
+    unauthorized_remedy: "give a token that is valid and may manage DNS",
     first_pause: Duration::from_millis(100),
 };

@@ -58,12 +58,12 @@ impl RecordResource {
     }
 
     /// Whether this is exactly the TXT record of that zone, name and content; the filters of lists match parts.
-    pub(super) fn is(&self, zone: &str, relative_name: &str, content: &str) -> bool {
+    pub(super) fn matches(&self, zone: &str, relative_name: &str, content: &str) -> bool {
         let zone_id = self.metadata.as_ref().and_then(|metadata| metadata.zone_id.as_deref());
         zone_id.is_none_or(|id| id == zone)
             && self.properties.kind.eq_ignore_ascii_case(TXT)
             && self.properties.name.as_deref().unwrap_or_default().eq_ignore_ascii_case(relative_name)
-            && unquoted(self.properties.content.as_deref().unwrap_or_default()) == unquoted(content)
+            && unquote(self.properties.content.as_deref().unwrap_or_default()) == unquote(content)
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) fn txt_body(relative_name: &str, content: &str) -> Value {
 }
 
 /// TXT content in its raw form, whether it was written raw or as the quoted strings of a zone file.
-fn unquoted(content: &str) -> String {
+fn unquote(content: &str) -> String {
     let content = content.trim();
     content
         .strip_prefix('"')
@@ -92,10 +92,10 @@ mod tests {
     #[test]
     fn quotes_make_no_difference() {
         for content in ["abc-def", "\"abc-def\"", " \"abc\" \"-def\" "] {
-            assert_eq!(unquoted(content), "abc-def");
+            assert_eq!(unquote(content), "abc-def");
         }
-        assert_eq!(unquoted("\"say \\\"hi\\\"\""), "say \"hi\"");
-        assert_eq!(unquoted("\""), "\"");
+        assert_eq!(unquote("\"say \\\"hi\\\"\""), "say \"hi\"");
+        assert_eq!(unquote("\""), "\"");
     }
 
     #[test]
@@ -105,9 +105,9 @@ mod tests {
             "metadata": {"zoneId": "z", "state": "AVAILABLE"}
         }))
         .unwrap();
-        assert!(record.is("z", "_acme-challenge.www", "v"));
-        assert!(!record.is("y", "_acme-challenge.www", "v"));
-        assert!(!record.is("z", "_acme-challenge", "v"));
-        assert!(!record.is("z", "_acme-challenge.www", "V"));
+        assert!(record.matches("z", "_acme-challenge.www", "v"));
+        assert!(!record.matches("y", "_acme-challenge.www", "v"));
+        assert!(!record.matches("z", "_acme-challenge", "v"));
+        assert!(!record.matches("z", "_acme-challenge.www", "V"));
     }
 }

@@ -7,22 +7,22 @@ use serde::de::DeserializeOwned;
 use time::Duration;
 use tokio::sync::Mutex;
 
-use super::client::Client;
+use super::client::IonosClient;
 use super::wire::{Page, Resource, ZoneResource};
 use crate::dns::adapter::{Zone, ZoneId};
 use crate::dns::error::DnsError;
 use crate::domain::moment::Moment;
-use crate::domain::name::filter_form;
+use crate::domain::name::normalize_common_name;
 use crate::domain::zone_name::relative_name;
 
 /// The list of zones, as last read.
 #[derive(Default)]
-pub(super) struct ZoneCache(Mutex<Option<Arc<List>>>);
+pub(super) struct ZoneCache(Mutex<Option<Arc<ZoneList>>>);
 
 impl ZoneCache {
     /// The longest enabled zone that holds `name`.
-    pub(super) async fn serving(&self, client: &Client, name: &str) -> Result<Zone, DnsError> {
-        self.find(client, |list| list.serving(name).cloned()).await?.map_err(|list| DnsError::NoZone {
+    pub(super) async fn find_zone(&self, client: &IonosClient, name: &str) -> Result<Zone, DnsError> {
+        self.find_in_list(client, |list| list.zone_for(name).cloned()).await?.map_err(|list| DnsError::NoZone {
             adapter: client.name().clone(),
             name: name.to_owned(),
             zones: list.zones.len(),
@@ -30,43 +30,43 @@ impl ZoneCache {
     }
 
     /// The name of a zone, enabled or not; `None` where there is no such zone.
-    pub(super) async fn name_of(&self, client: &Client, id: &ZoneId) -> Result<Option<String>, DnsError> {
-        Ok(self.find(client, |list| list.with_id(id).map(|zone| zone.name.clone())).await?.ok())
+    pub(super) async fn zone_name(&self, client: &IonosClient, id: &ZoneId) -> Result<Option<String>, DnsError> {
+        Ok(self.find_in_list(client, |list| list.zone_with_id(id).map(|zone| zone.name.clone())).await?.ok())
     }
 
     /// What `pick` finds in the list. A miss counts only in a list that was read after the question: zones and
     /// auto-certificates are often created in the same minute. Returns the list that missed.
-    async fn find<T>(
+    async fn find_in_list<T>(
         &self,
-        client: &Client,
-        pick: impl Fn(&List) -> Option<T>,
-    ) -> Result<Result<T, Arc<List>>, DnsError> {
-        let (list, just_read) = self.list(client, |list| list.is_young(client.now())).await?;
+        client: &IonosClient,
+        pick: impl Fn(&ZoneList) -> Option<T>,
+    ) -> Result<Result<T, Arc<ZoneList>>, DnsError> {
+        let (list, just_read) = self.load_list(client, |list| list.is_fresh(client.now())).await?;
         if let Some(found) = pick(&list) {
             return Ok(Ok(found));
         }
         if just_read {
             return Ok(Err(list));
         }
-        let (newer, _) = self.list(client, |held| !Arc::ptr_eq(held, &list)).await?;
+        let (newer, _) = self.load_list(client, |held| !Arc::ptr_eq(held, &list)).await?;
         Ok(pick(&newer).ok_or(newer))
     }
 
     /// The list that is held where it is `acceptable`, else a new one; whether it is new. The lock is kept while
     /// reading, so that many askers cause one reading.
-    async fn list(
+    async fn load_list(
         &self,
-        client: &Client,
-        acceptable: impl Fn(&Arc<List>) -> bool,
-    ) -> Result<(Arc<List>, bool), DnsError> {
+        client: &IonosClient,
+        acceptable: impl Fn(&Arc<ZoneList>) -> bool,
+    ) -> Result<(Arc<ZoneList>, bool), DnsError> {
         let mut held = self.0.lock().await;
         if let Some(list) = held.as_ref().filter(|list| acceptable(list)) {
             return Ok((Arc::clone(list), false));
         }
         let read_at = client.now();
-        let resources = client.retried(|| all_pages(client, &["zones"], &[])).await?;
+        let resources = client.with_retries(|| fetch_all_pages(client, &["zones"], &[])).await?;
         let zones = resources.into_iter().map(ListedZone::from).collect();
-        let list = Arc::new(List { read_at, zones });
+        let list = Arc::new(ZoneList { read_at, zones });
         *held = Some(Arc::clone(&list));
         drop(held);
         Ok((list, true))
@@ -74,8 +74,8 @@ impl ZoneCache {
 }
 
 /// All items of a list. A page that is shorter than the limit in force is the last one.
-pub(super) async fn all_pages<P: DeserializeOwned, M: DeserializeOwned>(
-    client: &Client,
+pub(super) async fn fetch_all_pages<P: DeserializeOwned, M: DeserializeOwned>(
+    client: &IonosClient,
     path: &[&str],
     filters: &[(&str, String)],
 ) -> Result<Vec<Resource<P, M>>, DnsError> {
@@ -83,40 +83,40 @@ pub(super) async fn all_pages<P: DeserializeOwned, M: DeserializeOwned>(
     let mut seen = HashSet::new();
     let mut offset = 0;
     loop {
-        let mut query = vec![("offset", offset.to_string()), ("limit", PAGE.to_string())];
+        let mut query = vec![("offset", offset.to_string()), ("limit", PAGE_SIZE.to_string())];
         query.extend_from_slice(filters);
         let page: Page<Resource<P, M>> = client.get(path, &query).await?;
         let (before, returned) = (all.len(), page.items.len());
         all.extend(page.items.into_iter().filter(|item| seen.insert(item.id.clone())));
         offset += returned;
         // A server that ignores the offset must not keep us here for ever.
-        if returned < page.limit.unwrap_or(PAGE).min(PAGE) || all.len() == before {
+        if returned < page.limit.unwrap_or(PAGE_SIZE).min(PAGE_SIZE) || all.len() == before {
             return Ok(all);
         }
     }
 }
 
-struct List {
+struct ZoneList {
     read_at: Moment,
     zones: Vec<ListedZone>,
 }
 
 struct ListedZone {
     zone: Zone,
-    usable: bool,
+    is_usable: bool,
 }
 
-impl List {
-    fn is_young(&self, now: Moment) -> bool {
-        (Duration::ZERO..KEPT).contains(&(now - self.read_at))
+impl ZoneList {
+    fn is_fresh(&self, now: Moment) -> bool {
+        (Duration::ZERO..CACHE_TTL).contains(&(now - self.read_at))
     }
 
-    fn serving(&self, name: &str) -> Option<&Zone> {
-        let usable = self.zones.iter().filter(|listed| listed.usable).map(|listed| &listed.zone);
+    fn zone_for(&self, name: &str) -> Option<&Zone> {
+        let usable = self.zones.iter().filter(|listed| listed.is_usable).map(|listed| &listed.zone);
         usable.filter(|zone| relative_name(name, &zone.name).is_some()).max_by_key(|zone| zone.name.len())
     }
 
-    fn with_id(&self, id: &ZoneId) -> Option<&Zone> {
+    fn zone_with_id(&self, id: &ZoneId) -> Option<&Zone> {
         self.zones.iter().map(|listed| &listed.zone).find(|zone| zone.id == *id)
     }
 }
@@ -126,10 +126,10 @@ impl From<ZoneResource> for ListedZone {
         let (state, nameservers) =
             resource.metadata.map_or((None, None), |metadata| (metadata.state, metadata.nameservers));
         Self {
-            usable: resource.properties.enabled.unwrap_or(true) && state.as_deref() != Some("DESTROYING"),
+            is_usable: resource.properties.enabled.unwrap_or(true) && state.as_deref() != Some("DESTROYING"),
             zone: Zone {
                 id: resource.id.into(),
-                name: filter_form(resource.properties.zone_name.trim_end_matches('.')),
+                name: normalize_common_name(resource.properties.zone_name.trim_end_matches('.')),
                 nameservers: nameservers.unwrap_or_default(),
             },
         }
@@ -137,14 +137,14 @@ impl From<ZoneResource> for ListedZone {
 }
 
 /// The most that the API gives at once.
-const PAGE: usize = 1_000;
-const KEPT: Duration = Duration::minutes(1);
+const PAGE_SIZE: usize = 1_000;
+const CACHE_TTL: Duration = Duration::minutes(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn list(zones: &[(&str, bool)]) -> List {
+    fn list(zones: &[(&str, bool)]) -> ZoneList {
         let zones = zones
             .iter()
             .map(|(name, enabled)| {
@@ -156,7 +156,7 @@ mod tests {
                 )
             })
             .collect();
-        List { read_at: Moment::from_micros(0), zones }
+        ZoneList { read_at: Moment::from_micros(0), zones }
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
             ("off.example.com", false),
             ("com.example", true),
         ]);
-        let serving = |name: &str| list.serving(name).map(|zone| zone.name.as_str());
+        let serving = |name: &str| list.zone_for(name).map(|zone| zone.name.as_str());
         assert_eq!(serving("_acme-challenge.example.com"), Some("example.com"));
         assert_eq!(serving("example.com"), Some("example.com"));
         assert_eq!(serving("_acme-challenge.a.b.sub.example.com"), Some("sub.example.com"));
@@ -179,8 +179,8 @@ mod tests {
     #[test]
     fn a_list_from_the_future_is_not_young() {
         let list = list(&[]);
-        assert!(list.is_young(Moment::from_micros(59_000_000)));
-        assert!(!list.is_young(Moment::from_micros(60_000_000)));
-        assert!(!list.is_young(Moment::from_micros(-1)));
+        assert!(list.is_fresh(Moment::from_micros(59_000_000)));
+        assert!(!list.is_fresh(Moment::from_micros(60_000_000)));
+        assert!(!list.is_fresh(Moment::from_micros(-1)));
     }
 }

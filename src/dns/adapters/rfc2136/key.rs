@@ -11,29 +11,29 @@ use super::Section;
 use crate::config::secret;
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
-use crate::dns::question::absolute;
+use crate::dns::question::to_fqdn;
 use crate::domain::secret_text::unquoted;
 
 /// The key of the settings.
 ///
 /// # Errors
 /// [`DnsError::Setting`] where the file cannot be read, or file and settings give no usable key.
-pub(super) fn signer(given: &AdapterContext, section: &Section) -> Result<TSigner, DnsError> {
+pub(super) fn load_signer(given: &AdapterContext, section: &Section) -> Result<TSigner, DnsError> {
     let file = section.key_file.display();
-    let in_file = |reason: String| given.unusable("key_file", format!("{file}: {reason}"));
+    let in_file = |reason: String| given.setting_error("key_file", format!("{file}: {reason}"));
     let text = secret::read("key_file", &section.key_file);
-    let text = text.map_err(|error| given.unusable("key_file", error.to_string()))?;
-    let key = Key::read(text.expose_secret(), section.key_name.as_deref()).map_err(in_file)?;
-    let no_name = || given.unusable("key_name", "it is missing; the key file holds the secret alone".to_owned());
+    let text = text.map_err(|error| given.setting_error("key_file", error.to_string()))?;
+    let key = TsigKey::parse(text.expose_secret(), section.key_name.as_deref()).map_err(in_file)?;
+    let no_name = || given.setting_error("key_name", "it is missing; the key file holds the secret alone".to_owned());
     let name = section.key_name.as_deref().or(key.name).ok_or_else(no_name)?;
-    let bad_name = |_| given.unusable("key_name", format!("{name:?} can name no key"));
-    let name = Name::from_ascii(absolute(name)).map_err(bad_name)?;
-    let set = section.algorithm.as_deref().map(algorithm).transpose();
-    let set = set.map_err(|reason| given.unusable("algorithm", reason))?;
-    let stated = key.algorithm.map(algorithm).transpose().map_err(in_file)?;
+    let bad_name = |_| given.setting_error("key_name", format!("{name:?} can name no key"));
+    let name = Name::from_ascii(to_fqdn(name)).map_err(bad_name)?;
+    let set = section.algorithm.as_deref().map(parse_algorithm).transpose();
+    let set = set.map_err(|reason| given.setting_error("algorithm", reason))?;
+    let stated = key.algorithm.map(parse_algorithm).transpose().map_err(in_file)?;
     let algorithm = match (set, stated) {
         (Some(set), Some(stated)) if set != stated => {
-            return Err(given.unusable("algorithm", format!("it says {set}, but the key file says {stated}")));
+            return Err(given.setting_error("algorithm", format!("it says {set}, but the key file says {stated}")));
         }
         (set, stated) => set.or(stated).unwrap_or(TsigAlgorithm::HmacSha256),
     };
@@ -45,21 +45,21 @@ pub(super) fn signer(given: &AdapterContext, section: &Section) -> Result<TSigne
 /// A key as its file states it.
 #[derive(Clone, Copy)]
 #[cfg_attr(test, derive(Debug, PartialEq, Eq))]
-struct Key<'a> {
+struct TsigKey<'a> {
     name: Option<&'a str>,
     algorithm: Option<&'a str>,
     /// In base64.
     secret: &'a str,
 }
 
-impl<'a> Key<'a> {
+impl<'a> TsigKey<'a> {
     /// The key in a file, the one of this name where it holds several.
-    fn read(text: &'a str, name: Option<&str>) -> Result<Self, String> {
+    fn parse(text: &'a str, name: Option<&str>) -> Result<Self, String> {
         if !text.contains('{') {
             return Ok(Self { name: None, algorithm: None, secret: unquoted(text) });
         }
-        let keys = statements(text).ok_or("it is neither a secret in base64 nor what tsig-keygen prints")?;
-        let is_it = |key: &&Key<'_>| name.is_none_or(|name| same_name(name, key.name.unwrap_or_default()));
+        let keys = parse_key_statements(text).ok_or("it is neither a secret in base64 nor what tsig-keygen prints")?;
+        let is_it = |key: &&TsigKey<'_>| name.is_none_or(|name| is_same_name(name, key.name.unwrap_or_default()));
         match keys.iter().filter(is_it).collect::<Vec<_>>().as_slice() {
             [key] => Ok(**key),
             [] => Err(format!("it holds no key {:?}, which key_name asks for", name.unwrap_or_default())),
@@ -69,7 +69,7 @@ impl<'a> Key<'a> {
 }
 
 /// All `key "name" { algorithm ...; secret "..."; };` of a file in BIND's syntax; `None` where there is anything else.
-fn statements(text: &str) -> Option<Vec<Key<'_>>> {
+fn parse_key_statements(text: &str) -> Option<Vec<TsigKey<'_>>> {
     let mut tokens = Tokens(text);
     let mut keys = Vec::new();
     while let Some(token) = tokens.next() {
@@ -86,7 +86,7 @@ fn statements(text: &str) -> Option<Vec<Key<'_>>> {
             tokens.expect(";")?;
         }
         tokens.expect(";")?;
-        keys.push(Key { name: Some(name), algorithm, secret: secret? });
+        keys.push(TsigKey { name: Some(name), algorithm, secret: secret? });
     }
     Some(keys)
 }
@@ -108,7 +108,7 @@ impl<'a> Tokens<'a> {
                 self.0 = after;
                 return Some(token);
             } else {
-                let end = match rest.find(|c: char| c.is_whitespace() || MARKS.contains(&c))? {
+                let end = match rest.find(|c: char| c.is_whitespace() || PUNCTUATION.contains(&c))? {
                     0 => 1,
                     end => end,
                 };
@@ -124,7 +124,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-fn algorithm(text: &str) -> Result<TsigAlgorithm, String> {
+fn parse_algorithm(text: &str) -> Result<TsigAlgorithm, String> {
     match text.trim_end_matches('.').to_lowercase().as_str() {
         "hmac-sha256" => Ok(TsigAlgorithm::HmacSha256),
         "hmac-sha384" => Ok(TsigAlgorithm::HmacSha384),
@@ -136,11 +136,11 @@ fn algorithm(text: &str) -> Result<TsigAlgorithm, String> {
     }
 }
 
-fn same_name(one: &str, other: &str) -> bool {
+fn is_same_name(one: &str, other: &str) -> bool {
     one.trim_end_matches('.').eq_ignore_ascii_case(other.trim_end_matches('.'))
 }
 
-const MARKS: [char; 4] = ['{', '}', ';', '"'];
+const PUNCTUATION: [char; 4] = ['{', '}', ';', '"'];
 /// By how many seconds the clocks may differ (RFC 8945 section 10).
 const FUDGE: u16 = 300;
 
@@ -152,23 +152,23 @@ mod tests {
 
     #[test]
     fn a_key_is_read_as_tsig_keygen_prints_it_or_as_the_bare_secret() {
-        let office = Key { name: Some("office"), algorithm: Some("hmac-sha512"), secret: "a//b/*c=" };
-        assert_eq!(Key::read(OFFICE, None).unwrap(), office);
-        assert_eq!(Key::read(OFFICE, Some("Office.")).unwrap(), office);
+        let office = TsigKey { name: Some("office"), algorithm: Some("hmac-sha512"), secret: "a//b/*c=" };
+        assert_eq!(TsigKey::parse(OFFICE, None).unwrap(), office);
+        assert_eq!(TsigKey::parse(OFFICE, Some("Office.")).unwrap(), office);
         let tight = "# by hand\nkey office{secret a;algorithm hmac-sha512; /* { */ };// end";
-        assert_eq!(Key::read(tight, None).unwrap(), Key { secret: "a", ..office });
-        let bare = Key { name: None, algorithm: None, secret: "c2VjcmV0" };
+        assert_eq!(TsigKey::parse(tight, None).unwrap(), TsigKey { secret: "a", ..office });
+        let bare = TsigKey { name: None, algorithm: None, secret: "c2VjcmV0" };
         for text in [" c2VjcmV0\n", "\"c2VjcmV0\"\r\n"] {
-            assert_eq!(Key::read(text, Some("office")).unwrap(), bare);
+            assert_eq!(TsigKey::parse(text, Some("office")).unwrap(), bare);
         }
     }
 
     #[test]
     fn one_of_several_keys_is_chosen_by_its_name() {
         let two = format!("{OFFICE}{}", OFFICE.replace("office", "other").replace("a//", "b//"));
-        assert_eq!(Key::read(&two, Some("other")).unwrap().secret, "b//b/*c=");
-        assert!(Key::read(&two, None).unwrap_err().contains("several"));
-        assert!(Key::read(&two, Some("third")).unwrap_err().contains("\"third\""));
+        assert_eq!(TsigKey::parse(&two, Some("other")).unwrap().secret, "b//b/*c=");
+        assert!(TsigKey::parse(&two, None).unwrap_err().contains("several"));
+        assert!(TsigKey::parse(&two, Some("third")).unwrap_err().contains("\"third\""));
     }
 
     #[test]
@@ -181,9 +181,9 @@ mod tests {
             "zone office { secret a; };",
             "key office { secret a; /* };",
         ] {
-            assert!(Key::read(text, None).is_err(), "{text:?} was taken");
+            assert!(TsigKey::parse(text, None).is_err(), "{text:?} was taken");
         }
-        assert!(algorithm("hmac-md5").is_err());
-        assert_eq!(algorithm("HMAC-SHA384."), Ok(TsigAlgorithm::HmacSha384));
+        assert!(parse_algorithm("hmac-md5").is_err());
+        assert_eq!(parse_algorithm("HMAC-SHA384."), Ok(TsigAlgorithm::HmacSha384));
     }
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::key_algorithm::KeyAlgorithm;
 use crate::domain::mac_key::MacKey;
-use crate::domain::server_url::{PlainHttp, ServerUrl};
+use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
 
 /// A provider that the API made.
 fn others() -> ProviderId {
@@ -15,7 +15,7 @@ fn key(text: &str) -> DeclaredKey {
 }
 
 fn provider(text: &str, email: &str, server: &str) -> DeclaredProvider {
-    let server = ServerUrl::parse(&format!("https://{server}.example/dir"), PlainHttp::Refused).unwrap();
+    let server = ServerUrl::parse(&format!("https://{server}.example/dir"), PlainHttpPolicy::Refused).unwrap();
     let email = format!("{email}@example.com").parse().unwrap();
     let provider = NewProvider { name: text.parse().unwrap(), email, server, external_account: None, profile: None };
     DeclaredProvider { key: key(text), provider, fallbacks: Vec::new(), staging: None }
@@ -33,18 +33,18 @@ fn wish(text: &str, provider: ProviderReference, names: &[&str]) -> DeclaredAuto
     }
 }
 
-fn declared(providers: Vec<DeclaredProvider>, auto_certificates: Vec<DeclaredAutoCertificate>) -> Declared {
-    Declared { instance: "here".to_owned(), prune: false, complete: true, providers, auto_certificates }
+fn declared(providers: Vec<DeclaredProvider>, auto_certificates: Vec<DeclaredAutoCertificate>) -> DeclaredResources {
+    DeclaredResources { instance: "here".to_owned(), prune: false, complete: true, providers, auto_certificates }
 }
 
 /// `le`, and `www` that uses it.
-fn usual() -> Declared {
+fn usual() -> DeclaredResources {
     let www = wish("www", ProviderReference::Key(key("le")), &["www.example.com", "example.com"]);
     declared(vec![provider("le", "ops", "ca")], vec![www])
 }
 
 /// Does what is to be done, as the store does.
-fn apply(stored: &StoredResources, declared: &Declared, next_id: &mut u128) -> StoredResources {
+fn apply(stored: &StoredResources, declared: &DeclaredResources, next_id: &mut u128) -> StoredResources {
     let changes = compare(declared, stored);
     let mut after = stored.clone();
     let mut fresh = || {
@@ -82,26 +82,26 @@ fn apply(stored: &StoredResources, declared: &Declared, next_id: &mut u128) -> S
 
 fn apply_one<I: Copy + PartialEq, P, W: Declaration>(
     rows: &mut Vec<StoredResource<I, P>>,
-    change: &Change<'_, I, W>,
+    change: &DeclaredChange<'_, I, W>,
     by: Option<&String>,
     fresh: &mut impl FnMut() -> I,
     properties: impl Fn(&W) -> P,
 ) {
     match change {
-        Change::Create(wish) => {
+        DeclaredChange::Create(wish) => {
             let (id, key) = (fresh(), wish.key().clone());
             rows.push(StoredResource { id, key, declared_by: by.cloned(), properties: properties(wish) });
         }
-        Change::Align { id, to, .. } => {
+        DeclaredChange::Update { id, declared: to, .. } => {
             let row = rows.iter_mut().find(|row| row.id == *id).unwrap();
             (row.declared_by, row.properties) = (by.cloned(), properties(to));
         }
-        Change::Undeclare { id, .. } => rows.iter_mut().find(|row| row.id == *id).unwrap().declared_by = None,
-        Change::Delete { id, .. } => rows.retain(|row| row.id != *id),
+        DeclaredChange::Undeclare { id, .. } => rows.iter_mut().find(|row| row.id == *id).unwrap().declared_by = None,
+        DeclaredChange::Delete { id, .. } => rows.retain(|row| row.id != *id),
     }
 }
 
-fn said(declared: &Declared, stored: &StoredResources) -> Vec<String> {
+fn said(declared: &DeclaredResources, stored: &StoredResources) -> Vec<String> {
     compare(declared, stored).words().collect()
 }
 
@@ -115,7 +115,7 @@ fn what_is_new_is_made_once() {
 #[test]
 fn each_change_says_what_follows_of_it() {
     let stored = apply(&StoredResources::default(), &usual(), &mut 0);
-    let with = |change: &dyn Fn(&mut Declared)| {
+    let with = |change: &dyn Fn(&mut DeclaredResources)| {
         let mut declared = usual();
         change(&mut declared);
         said(&declared, &stored)
@@ -207,7 +207,7 @@ fn what_is_dropped_stays_without_prune_and_its_key_brings_it_back() {
 #[test]
 fn prune_takes_auto_certificates_first_and_providers_that_nothing_uses() {
     let stored = apply(&StoredResources::default(), &usual(), &mut 0);
-    let nothing = Declared { prune: true, ..declared(Vec::new(), Vec::new()) };
+    let nothing = DeclaredResources { prune: true, ..declared(Vec::new(), Vec::new()) };
     assert_eq!(
         said(&nothing, &stored),
         ["provider le is declared no longer: deleted", "auto-certificate www is declared no longer: deleted"]
@@ -222,9 +222,9 @@ fn prune_takes_auto_certificates_first_and_providers_that_nothing_uses() {
 
 #[test]
 fn what_another_instance_declares_is_left_alone_until_these_settings_have_its_key() {
-    let there = Declared { instance: "there".to_owned(), ..usual() };
+    let there = DeclaredResources { instance: "there".to_owned(), ..usual() };
     let stored = apply(&StoredResources::default(), &there, &mut 0);
-    let nothing = Declared { prune: true, ..declared(Vec::new(), Vec::new()) };
+    let nothing = DeclaredResources { prune: true, ..declared(Vec::new(), Vec::new()) };
     assert!(compare(&nothing, &stored).is_empty());
     assert_eq!(
         said(&usual(), &stored),
@@ -236,7 +236,7 @@ fn what_another_instance_declares_is_left_alone_until_these_settings_have_its_ke
 }
 
 /// What one instance may declare, out of a few values that meet often.
-fn any_declared() -> impl Strategy<Value = Declared> {
+fn any_declared() -> impl Strategy<Value = DeclaredResources> {
     let subset = || prop::sample::subsequence(vec!["a", "b", "c"], 0..=3);
     let word = |words: &'static [&'static str]| prop::sample::select(words);
     let providers = subset().prop_flat_map(move |keys| {
@@ -261,7 +261,7 @@ fn any_declared() -> impl Strategy<Value = Declared> {
                 .collect::<Vec<_>>()
         });
         (word(&["here", "there"]), any::<bool>(), Just(providers), wishes).prop_map(
-            |(instance, prune, providers, auto_certificates)| Declared {
+            |(instance, prune, providers, auto_certificates)| DeclaredResources {
                 instance: instance.to_owned(),
                 prune,
                 complete: true,

@@ -40,7 +40,7 @@ struct Update {
 
 async fn update(Shared(state): Shared<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let account = state.opened(header("x-api-user"), header("x-api-key"));
+    let account = state.authenticate(header("x-api-user"), header("x-api-key"));
     let asked = serde_json::from_slice::<Update>(&body).ok();
     let Some((account, asked)) = account.zip(asked).filter(|(account, asked)| account.subdomain == asked.subdomain)
     else {
@@ -55,7 +55,7 @@ async fn update(Shared(state): Shared<Arc<State>>, headers: HeaderMap, body: Byt
 }
 
 async fn with_faults(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    match state.log(request.uri().path()) {
+    match state.take_fault(request.uri().path()) {
         Some(Fault::Status(status)) => {
             refusal(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "asked_for")
         }

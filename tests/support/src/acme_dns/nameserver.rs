@@ -13,9 +13,9 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use super::state::State;
 use crate::cloud_dns::nameserver::{absolute, dns_record};
 
-pub(super) struct Answerer(Arc<State>);
+pub(super) struct AcmeDnsHandler(Arc<State>);
 
-impl Answerer {
+impl AcmeDnsHandler {
     pub(super) const fn new(state: Arc<State>) -> Self {
         Self(state)
     }
@@ -49,7 +49,7 @@ impl Answerer {
 }
 
 #[async_trait::async_trait]
-impl RequestHandler for Answerer {
+impl RequestHandler for AcmeDnsHandler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut handle: R) -> ResponseInfo {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         let (name, (code, data)) = match request.queries.queries() {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// One question and its answer.
-pub(super) async fn question(server: SocketAddr, name: &str, kind: RecordType) -> anyhow::Result<Message> {
+pub(super) async fn query(server: SocketAddr, name: &str, kind: RecordType) -> anyhow::Result<Message> {
     read(&mut ask(server, name, kind).await?).await
 }
 
@@ -28,7 +28,7 @@ pub(super) async fn transfer(server: SocketAddr, zone: &str) -> anyhow::Result<V
 }
 
 /// In lower case, without the final dot.
-pub(super) fn plain(name: &Name) -> String {
+pub(super) fn relative_name(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_lowercase()
 }
 

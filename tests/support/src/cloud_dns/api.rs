@@ -58,26 +58,30 @@ fn router(state: &Arc<State>) -> Router {
 
 /// The connection ends without an answer.
 #[derive(Debug)]
-struct Cut;
+struct ConnectionCut;
 
-impl std::fmt::Display for Cut {
+impl std::fmt::Display for ConnectionCut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("cut on demand")
     }
 }
 
-impl std::error::Error for Cut {}
+impl std::error::Error for ConnectionCut {}
 
-async fn answer(state: Arc<State>, router: Router, mut request: hyper::Request<Incoming>) -> Result<Response, Cut> {
-    let fault = state.log(Request {
+async fn answer(
+    state: Arc<State>,
+    router: Router,
+    mut request: hyper::Request<Incoming>,
+) -> Result<Response, ConnectionCut> {
+    let fault = state.take_fault(Request {
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
         query: request.uri().query().unwrap_or_default().to_owned(),
     });
     match &fault {
-        Some(Fault::Cut) => return Err(Cut),
+        Some(Fault::Cut) => return Err(ConnectionCut),
         Some(Fault::TooManyRequests(retry_after)) => return Ok(too_many(retry_after.as_deref())),
-        Some(Fault::Status(status)) => return Ok(ApiError::demanded(*status).into_response()),
+        Some(Fault::Status(status)) => return Ok(ApiError::from_fault(*status).into_response()),
         Some(Fault::Slow(delay)) => tokio::time::sleep(*delay).await,
         _ => {}
     }
@@ -88,8 +92,8 @@ async fn answer(state: Arc<State>, router: Router, mut request: hyper::Request<I
     request.extensions_mut().insert(fault.clone());
     let Ok(mut response) = TowerToHyperService::new(router).call(request).await;
     match fault {
-        Some(Fault::CutAfter) => return Err(Cut),
-        Some(Fault::ConflictAfter) => response = ApiError::demanded(409).into_response(),
+        Some(Fault::CutAfter) => return Err(ConnectionCut),
+        Some(Fault::ConflictAfter) => response = ApiError::from_fault(409).into_response(),
         Some(Fault::WithoutBody) => replace_body(&mut response, ""),
         Some(Fault::NotJson) => replace_body(&mut response, "<html>Accepted</html>"),
         _ => {}
@@ -98,7 +102,7 @@ async fn answer(state: Arc<State>, router: Router, mut request: hyper::Request<I
 }
 
 fn too_many(retry_after: Option<&str>) -> Response {
-    let mut response = ApiError::demanded(StatusCode::TOO_MANY_REQUESTS.as_u16()).into_response();
+    let mut response = ApiError::from_fault(StatusCode::TOO_MANY_REQUESTS.as_u16()).into_response();
     if let Some(value) = retry_after.and_then(|value| HeaderValue::from_str(value).ok()) {
         response.headers_mut().insert(RETRY_AFTER, value);
     }

@@ -31,7 +31,7 @@ pub enum Fault {
 
 /// A fault that waits for its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Armed {
+pub(super) struct InjectedFault {
     pub(super) times: usize,
     pub(super) method: String,
     pub(super) path: String,
@@ -39,7 +39,7 @@ pub(super) struct Armed {
 }
 
 /// Takes the fault of a request, if one waits for it.
-pub(super) fn take(armed: &mut Vec<Armed>, method: &str, path: &str) -> Option<Fault> {
+pub(super) fn take(armed: &mut Vec<InjectedFault>, method: &str, path: &str) -> Option<Fault> {
     let waiting = armed.iter_mut().find(|armed| armed.method == method && path.starts_with(&armed.path))?;
     waiting.times -= 1;
     let fault = waiting.fault.clone();

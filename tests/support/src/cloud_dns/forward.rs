@@ -10,13 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The name server `address` holds all names at and below `suffix`.
-pub(super) struct Forward {
+pub(super) struct ForwardedZone {
     pub(super) suffix: String,
     pub(super) address: SocketAddr,
 }
 
-impl Forward {
-    pub(super) fn holds(&self, name: &str) -> bool {
+impl ForwardedZone {
+    pub(super) fn contains(&self, name: &str) -> bool {
         name.strip_suffix(&self.suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 }
@@ -33,9 +33,9 @@ pub(super) async fn ask(address: SocketAddr, name: &str, kind: RecordType) -> an
         stream.read_exact(&mut answer).await?;
         anyhow::Ok(answer)
     };
-    let answer = Message::from_vec(&tokio::time::timeout(PATIENCE, exchange).await??)?;
+    let answer = Message::from_vec(&tokio::time::timeout(TIMEOUT, exchange).await??)?;
     ensure!(answer.authoritative, "{address} has no authority for {name}");
     Ok(answer)
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);

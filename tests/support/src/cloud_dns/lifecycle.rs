@@ -13,7 +13,7 @@ pub enum Provisioning {
 
 /// Where a record is in its life.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Life {
+pub(super) enum RecordLifecycle {
     AfterReads(u32),
     At(Instant),
     Available(Instant),
@@ -22,8 +22,8 @@ pub(super) enum Life {
     Destroying,
 }
 
-impl Life {
-    pub(super) fn begin(how: Provisioning) -> Self {
+impl RecordLifecycle {
+    pub(super) fn start(how: Provisioning) -> Self {
         match how {
             Provisioning::Reads(0) => Self::Available(Instant::now()),
             Provisioning::Reads(reads) => Self::AfterReads(reads),
@@ -42,7 +42,7 @@ impl Life {
     }
 
     /// After a read of the record itself.
-    pub(super) fn read(self) -> Self {
+    pub(super) fn after_read(self) -> Self {
         match self {
             Self::AfterReads(0 | 1) => Self::Available(Instant::now()),
             Self::AfterReads(reads) => Self::AfterReads(reads - 1),

@@ -14,24 +14,24 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 
 use super::forward;
-use super::state::{Held, NAMESERVERS, Record, State, Zone};
+use super::state::{NAMESERVERS, Record, State, StateInner, Zone};
 
 /// What one name server makes of the state.
 #[derive(Default)]
-pub(super) struct View(Mutex<Ways>);
+pub(super) struct ServerBehaviour(Mutex<BehaviourState>);
 
 /// How far it is behind, how slow, and in which manner it answers; and how often it was asked.
 #[derive(Clone, Copy, Default)]
-struct Ways {
+struct BehaviourState {
     asked: usize,
     lag: Duration,
     delay: Duration,
-    manner: Manner,
+    mode: AnswerMode,
 }
 
 /// In which manner a name server answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manner {
+pub enum AnswerMode {
     /// As one that serves the zones.
     #[default]
     Serving,
@@ -41,59 +41,59 @@ pub enum Manner {
     Lame,
 }
 
-impl View {
-    pub(super) fn lag(&self, lag: Duration) {
-        self.ways().lag = lag;
+impl ServerBehaviour {
+    pub(super) fn set_lag(&self, lag: Duration) {
+        self.lock().lag = lag;
     }
 
-    pub(super) fn slow(&self, delay: Duration) {
-        self.ways().delay = delay;
+    pub(super) fn set_delay(&self, delay: Duration) {
+        self.lock().delay = delay;
     }
 
-    pub(super) fn answer_in(&self, manner: Manner) {
-        self.ways().manner = manner;
+    pub(super) fn set_mode(&self, manner: AnswerMode) {
+        self.lock().mode = manner;
     }
 
-    pub(super) fn asked(&self) -> usize {
-        self.ways().asked
+    pub(super) fn query_count(&self) -> usize {
+        self.lock().asked
     }
 
-    fn ways(&self) -> MutexGuard<'_, Ways> {
+    fn lock(&self) -> MutexGuard<'_, BehaviourState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(super) struct Answerer {
+pub(super) struct CloudDnsHandler {
     state: Arc<State>,
-    view: Arc<View>,
+    view: Arc<ServerBehaviour>,
 }
 
-impl Answerer {
-    pub(super) const fn new(state: Arc<State>, view: Arc<View>) -> Self {
+impl CloudDnsHandler {
+    pub(super) const fn new(state: Arc<State>, view: Arc<ServerBehaviour>) -> Self {
         Self { state, view }
     }
 }
 
 #[async_trait::async_trait]
-impl RequestHandler for Answerer {
+impl RequestHandler for CloudDnsHandler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut handle: R) -> ResponseInfo {
-        self.view.ways().asked += 1;
-        let Ways { lag, delay, manner, .. } = *self.view.ways();
+        self.view.lock().asked += 1;
+        let BehaviourState { lag, delay, mode, .. } = *self.view.lock();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         let mut metadata = Metadata::response_from_request(&request.metadata);
         let recursive = request.metadata.recursion_desired;
         let answer = match request.queries.queries() {
-            _ if manner == Manner::Refusing => Answer::code(ResponseCode::Refused),
+            _ if mode == AnswerMode::Refusing => Answer::code(ResponseCode::Refused),
             [query] => {
-                let answer = answer(&self.state.held(), query.name(), query.query_type(), lag, recursive);
-                self.beyond(answer, query.query_type()).await
+                let answer = answer(&self.state.lock(), query.name(), query.query_type(), lag, recursive);
+                self.forward_outside_zones(answer, query.query_type()).await
             }
             _ => Answer::code(ResponseCode::FormErr),
         };
         metadata.response_code = answer.code;
-        metadata.authoritative = answer.code != ResponseCode::Refused && manner != Manner::Lame;
+        metadata.authoritative = answer.code != ResponseCode::Refused && mode != AnswerMode::Lame;
         let mut builder = MessageResponseBuilder::from_message_request(request);
         if let Some(edns) = &request.edns {
             builder.edns(edns);
@@ -107,9 +107,9 @@ impl RequestHandler for Answerer {
     }
 }
 
-impl Answerer {
+impl CloudDnsHandler {
     /// The answer of whoever holds the name at which ours ends.
-    async fn beyond(&self, mut answer: Answer, kind: RecordType) -> Answer {
+    async fn forward_outside_zones(&self, mut answer: Answer, kind: RecordType) -> Answer {
         let Some((name, address)) = answer.beyond.take() else { return answer };
         match forward::ask(address, &name, kind).await {
             Ok(message) => {
@@ -137,10 +137,10 @@ impl Answer {
     }
 }
 
-fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recursive: bool) -> Answer {
+fn answer(held: &StateInner, asked: &LowerName, kind: RecordType, lag: Duration, recursive: bool) -> Answer {
     let mut name = Name::from(asked).to_ascii().trim_end_matches('.').to_owned();
     let mut records = Vec::new();
-    for _ in 0..LONGEST_CHAIN {
+    for _ in 0..MAX_CNAME_CHAIN {
         if held.failing.contains(&name) {
             return Answer::code(ResponseCode::ServFail);
         }
@@ -150,7 +150,7 @@ fn answer(held: &Held, asked: &LowerName, kind: RecordType, lag: Duration, recur
             }
             return Answer { records, ..Answer::code(ResponseCode::NoError) };
         }
-        if let Some(forward) = held.forwards.iter().find(|forward| forward.holds(&name)) {
+        if let Some(forward) = held.forwards.iter().find(|forward| forward.contains(&name)) {
             let beyond = Some((name, forward.address));
             return Answer { records, beyond, ..Answer::code(ResponseCode::NoError) };
         }
@@ -205,7 +205,7 @@ fn closest_encloser(name: &str, exists: impl Fn(&str) -> bool) -> &str {
     above
 }
 
-fn zone_of<'a>(held: &'a Held, name: &str) -> Option<&'a Zone> {
+fn zone_of<'a>(held: &'a StateInner, name: &str) -> Option<&'a Zone> {
     let holds = |zone: &&Zone| {
         zone.enabled && (name == zone.name || name.strip_suffix(&zone.name).is_some_and(|rest| rest.ends_with('.')))
     };
@@ -264,6 +264,6 @@ pub(crate) fn absolute(name: &str) -> Name {
     Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).unwrap_or_else(|_| Name::root())
 }
 
-const LONGEST_CHAIN: usize = 16;
+const MAX_CNAME_CHAIN: usize = 16;
 /// Nobody may remember what a test is about to change.
 const ANSWER_TTL: u32 = 0;

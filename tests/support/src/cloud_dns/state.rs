@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::fault::{Armed, Fault, take};
-use super::forward::Forward;
-use super::lifecycle::{Life, Provisioning};
+use super::fault::{Fault, InjectedFault, take};
+use super::forward::ForwardedZone;
+use super::lifecycle::{Provisioning, RecordLifecycle};
 
 /// A record as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +37,15 @@ pub struct Request {
 }
 
 #[derive(Default)]
-pub(super) struct State(Mutex<Held>);
+pub(super) struct State(Mutex<StateInner>);
 
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct StateInner {
     pub(super) zones: Vec<Zone>,
     pub(super) records: Vec<Record>,
-    pub(super) forwards: Vec<Forward>,
+    pub(super) forwards: Vec<ForwardedZone>,
     provisioning: Option<Provisioning>,
-    faults: Vec<Armed>,
+    faults: Vec<InjectedFault>,
     /// Names for which the name servers fail.
     pub(super) failing: Vec<String>,
     /// For how many seconds resolvers may remember that there is nothing. From the start not at all: nobody may remember
@@ -68,7 +68,7 @@ pub(super) struct Record {
     pub(super) id: String,
     pub(super) zone: String,
     pub(super) fields: Fields,
-    pub(super) life: Life,
+    pub(super) life: RecordLifecycle,
 }
 
 /// What a client says of a record.
@@ -83,16 +83,16 @@ pub(super) struct Fields {
 }
 
 impl State {
-    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, StateInner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn add_zone(&self, name: &str, enabled: bool) -> String {
-        self.held().add_zone(name, "", enabled)
+        self.lock().add_zone(name, "", enabled)
     }
 
     pub(super) fn remove_zone(&self, id: &str) {
-        self.held().remove_zone(id);
+        self.lock().remove_zone(id);
     }
 
     pub(super) fn add_available_record(&self, zone: &str, name: &str, kind: &str, content: &str) -> String {
@@ -103,11 +103,11 @@ impl State {
             ttl: DEFAULT_TTL,
             enabled: true,
         };
-        self.held().add_record(zone, fields, Life::begin(Provisioning::Reads(0))).id
+        self.lock().add_record(zone, fields, RecordLifecycle::start(Provisioning::Reads(0))).id
     }
 
     pub(super) fn records(&self) -> Vec<RecordView> {
-        let held = self.held();
+        let held = self.lock();
         let view = |record: &Record| RecordView {
             id: record.id.clone(),
             zone: record.zone.clone(),
@@ -121,29 +121,29 @@ impl State {
     }
 
     pub(super) fn requests(&self) -> Vec<Request> {
-        self.held().log.clone()
+        self.lock().log.clone()
     }
 
-    pub(super) fn arm(&self, times: usize, method: &str, path: &str, fault: Fault) {
+    pub(super) fn inject_fault(&self, times: usize, method: &str, path: &str, fault: Fault) {
         if times > 0 {
-            self.held().faults.push(Armed { times, method: method.to_owned(), path: path.to_owned(), fault });
+            self.lock().faults.push(InjectedFault { times, method: method.to_owned(), path: path.to_owned(), fault });
         }
     }
 
-    pub(super) fn provision(&self, how: Provisioning) {
-        self.held().provisioning = Some(how);
+    pub(super) fn set_provisioning(&self, how: Provisioning) {
+        self.lock().provisioning = Some(how);
     }
 
     /// Writes the request down and takes its fault.
-    pub(super) fn log(&self, request: Request) -> Option<Fault> {
-        let mut held = self.held();
+    pub(super) fn take_fault(&self, request: Request) -> Option<Fault> {
+        let mut held = self.lock();
         let fault = take(&mut held.faults, &request.method, &request.path);
         held.log.push(request);
         fault
     }
 }
 
-impl Held {
+impl StateInner {
     pub(super) fn add_zone(&mut self, name: &str, description: &str, enabled: bool) -> String {
         let id = self.next_id();
         let (name, description) = (name.to_lowercase(), description.to_owned());
@@ -156,19 +156,19 @@ impl Held {
         self.records.retain(|record| record.zone != id);
     }
 
-    pub(super) fn add_record(&mut self, zone: &str, fields: Fields, life: Life) -> Record {
+    pub(super) fn add_record(&mut self, zone: &str, fields: Fields, life: RecordLifecycle) -> Record {
         let record = Record { id: self.next_id(), zone: zone.to_owned(), fields, life };
         self.records.push(record.clone());
         record
     }
 
     /// The life of a record that a client creates.
-    pub(super) fn new_life(&self, fault: Option<&Fault>) -> Life {
+    pub(super) fn new_lifecycle(&self, fault: Option<&Fault>) -> RecordLifecycle {
         match fault {
-            Some(Fault::StayProvisioning) => Life::Stuck,
-            Some(Fault::TurnFailed) => Life::Failed,
-            Some(Fault::Destroying) => Life::Destroying,
-            _ => Life::begin(self.provisioning.unwrap_or(Provisioning::Reads(1))),
+            Some(Fault::StayProvisioning) => RecordLifecycle::Stuck,
+            Some(Fault::TurnFailed) => RecordLifecycle::Failed,
+            Some(Fault::Destroying) => RecordLifecycle::Destroying,
+            _ => RecordLifecycle::start(self.provisioning.unwrap_or(Provisioning::Reads(1))),
         }
     }
 

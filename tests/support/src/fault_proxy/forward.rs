@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::body::{AnswerBody, ConnectionCut};
 use super::request::RequestInfo;
-use super::{Action, Alteration, Callback, FaultProxyOptions, Shared};
+use super::{Action, Callback, FaultProxyOptions, ResponseAlteration, Shared};
 use crate::timed;
 
 pub(super) struct Forwarder {
@@ -70,7 +70,7 @@ impl Forwarder {
         if request.kind == "certificate" {
             // Pebble notes which order a certificate came from only after it gives it out, and fails an order that
             // replaces it before that.
-            tokio::time::sleep(NOTED).await;
+            tokio::time::sleep(RECORD_DELAY).await;
         }
         match redundant_name(request) {
             Some(name) => Ok(redundant(&name)),
@@ -102,7 +102,7 @@ impl Answer {
         response(self.status, self.headers, length, body)
     }
 
-    fn altered(self, alter: Alteration) -> Self {
+    fn altered(self, alter: ResponseAlteration) -> Self {
         let mut answer = Response::new(self.body);
         (*answer.status_mut(), *answer.headers_mut()) = (self.status, self.headers);
         alter(&mut answer);
@@ -154,4 +154,4 @@ fn redundant(name: &str) -> Answer {
     Answer { status: StatusCode::BAD_REQUEST, headers, body: body.to_string().into() }
 }
 
-const NOTED: Duration = Duration::from_millis(50);
+const RECORD_DELAY: Duration = Duration::from_millis(50);

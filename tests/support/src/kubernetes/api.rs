@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::state::{Refusal, Request, State, Status};
+use super::state::{KubernetesStatus, Refusal, Request, State};
 
 /// Serves until it is dropped, and its connections with it.
 pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) {
@@ -47,12 +47,12 @@ async fn answer(state: Arc<State>, request: HttpRequest<Body>) -> Response {
 }
 
 enum Answer {
-    Status(Status),
+    Status(KubernetesStatus),
     Refusal(Refusal),
 }
 
-impl From<Status> for Answer {
-    fn from(status: Status) -> Self {
+impl From<KubernetesStatus> for Answer {
+    fn from(status: KubernetesStatus) -> Self {
         Self::Status(status)
     }
 }
@@ -64,14 +64,19 @@ async fn carried_out(state: &State, request: HttpRequest<Body>) -> Result<(Statu
     let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().unwrap_or_default().to_owned());
     state.record(Request { method: parts.method.to_string(), path: path.clone(), query: query.clone() });
     if bearer != format!("Bearer {}", state.token()) {
-        return Err(Status::new(401, "Unauthorized", "Unauthorized".to_owned()).into());
+        return Err(KubernetesStatus::new(401, "Unauthorized", "Unauthorized".to_owned()).into());
     }
-    if let Some(refusal) = state.demanded() {
+    if let Some(refusal) = state.take_refusal() {
         return Err(Answer::Refusal(refusal));
     }
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let ["api", "v1", "namespaces", namespace, "secrets", rest @ ..] = segments.as_slice() else {
-        return Err(Status::new(404, "NotFound", "the server could not find the requested resource".to_owned()).into());
+        return Err(KubernetesStatus::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource".to_owned(),
+        )
+        .into());
     };
     let body = to_bytes(body, LONGEST_BODY).await.unwrap_or_default();
     let asked = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")));
@@ -83,28 +88,31 @@ async fn carried_out(state: &State, request: HttpRequest<Body>) -> Result<(Statu
         }
         (Method::PATCH, [name]) if content_type == APPLY => {
             let Some(manager) = asked("fieldManager") else {
-                return Err(Status::invalid("fieldManager: Required value: is required for apply patch").into());
+                return Err(
+                    KubernetesStatus::invalid("fieldManager: Required value: is required for apply patch").into()
+                );
             };
             let secret = state.apply(namespace, name, &read(&body)?, manager, asked("force") == Some("true"))?;
             Ok((StatusCode::OK, secret))
         }
         (Method::PATCH, [_]) => {
             let words = format!("the body of the request was in an unknown format: {content_type}");
-            Err(Status::new(415, "UnsupportedMediaType", words).into())
+            Err(KubernetesStatus::new(415, "UnsupportedMediaType", words).into())
         }
-        _ => Err(Status::new(405, "MethodNotAllowed", "the method is not allowed".to_owned()).into()),
+        _ => Err(KubernetesStatus::new(405, "MethodNotAllowed", "the method is not allowed".to_owned()).into()),
     }
 }
 
 /// As the real one it quotes what it cannot read.
-fn read(body: &[u8]) -> Result<serde_json::Value, Status> {
-    serde_json::from_slice(body)
-        .map_err(|error| Status::new(400, "BadRequest", format!("{error}: {}", String::from_utf8_lossy(body))))
+fn read(body: &[u8]) -> Result<serde_json::Value, KubernetesStatus> {
+    serde_json::from_slice(body).map_err(|error| {
+        KubernetesStatus::new(400, "BadRequest", format!("{error}: {}", String::from_utf8_lossy(body)))
+    })
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = Status::new(self.status, "Demanded", "this was asked for".to_owned());
+        let status = KubernetesStatus::new(self.status, "Demanded", "this was asked for".to_owned());
         let mut response = status.into_response();
         if let Some(value) = self.retry_after.and_then(|value| value.parse().ok()) {
             response.headers_mut().insert(RETRY_AFTER, value);
@@ -113,7 +121,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl IntoResponse for Status {
+impl IntoResponse for KubernetesStatus {
     fn into_response(self) -> Response {
         let body = serde_json::json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

@@ -28,7 +28,7 @@ pub struct Refusal {
 
 /// An error as Kubernetes tells it.
 #[derive(Debug)]
-pub(super) struct Status {
+pub(super) struct KubernetesStatus {
     pub(super) code: u16,
     pub(super) reason: &'static str,
     pub(super) message: String,
@@ -42,13 +42,13 @@ struct Inner {
     token: Option<String>,
     denied: Vec<&'static str>,
     refusals: Vec<Refusal>,
-    meddling: Option<Value>,
+    concurrent_write: Option<Value>,
     requests: Vec<Request>,
-    secrets: BTreeMap<(String, String), Kept>,
+    secrets: BTreeMap<(String, String), StoredSecret>,
     version: u64,
 }
 
-struct Kept {
+struct StoredSecret {
     secret: Value,
     /// Who applied it last; fields of anybody else are only taken by force.
     applied_by: Option<String>,
@@ -71,7 +71,7 @@ impl State {
         self.lock().refusals.push(refusal);
     }
 
-    pub(super) fn demanded(&self) -> Option<Refusal> {
+    pub(super) fn take_refusal(&self) -> Option<Refusal> {
         self.lock().refusals.pop()
     }
 
@@ -92,27 +92,27 @@ impl State {
     }
 
     pub(super) fn put_before_next_write(&self, secret: Value) {
-        self.lock().meddling = Some(secret);
+        self.lock().concurrent_write = Some(secret);
     }
 
-    pub(super) fn get(&self, namespace: &str, name: &str) -> Result<Value, Status> {
-        self.lock().allowed("get", namespace, name)?;
-        self.secret(namespace, name).ok_or_else(|| Status::not_found("secrets", name))
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Result<Value, KubernetesStatus> {
+        self.lock().check_allowed("get", namespace, name)?;
+        self.secret(namespace, name).ok_or_else(|| KubernetesStatus::not_found("secrets", name))
     }
 
-    pub(super) fn create(&self, namespace: &str, sent: &Value) -> Result<Value, Status> {
+    pub(super) fn create(&self, namespace: &str, sent: &Value) -> Result<Value, KubernetesStatus> {
         let mut inner = self.lock();
         let name = named(sent)?;
-        inner.allowed("create", namespace, &name)?;
-        inner.meddle();
+        inner.check_allowed("create", namespace, &name)?;
+        inner.apply_concurrent_write();
         if namespace != "default" {
-            return Err(Status::not_found("namespaces", namespace));
+            return Err(KubernetesStatus::not_found("namespaces", namespace));
         }
         if inner.secrets.contains_key(&(namespace.to_owned(), name.clone())) {
-            return Err(Status::new(409, "AlreadyExists", format!("secrets {name:?} already exists")));
+            return Err(KubernetesStatus::new(409, "AlreadyExists", format!("secrets {name:?} already exists")));
         }
         check(sent, &name)?;
-        Ok(inner.keep(namespace, &name, sent.clone(), None))
+        Ok(inner.store_secret(namespace, &name, sent.clone(), None))
     }
 
     /// Server-side apply: what is sent is merged into what is there.
@@ -123,12 +123,16 @@ impl State {
         sent: &Value,
         manager: &str,
         force: bool,
-    ) -> Result<Value, Status> {
+    ) -> Result<Value, KubernetesStatus> {
         let mut inner = self.lock();
-        inner.allowed("patch", namespace, name)?;
-        inner.meddle();
+        inner.check_allowed("patch", namespace, name)?;
+        inner.apply_concurrent_write();
         if named(sent)? != name {
-            return Err(Status::new(400, "BadRequest", "the name of the object does not match that of the URL".into()));
+            return Err(KubernetesStatus::new(
+                400,
+                "BadRequest",
+                "the name of the object does not match that of the URL".into(),
+            ));
         }
         let Some(kept) = inner.secrets.get(&(namespace.to_owned(), name.to_owned())) else {
             return Err(conflict(name, "it is not there to be applied to at a version"));
@@ -146,13 +150,13 @@ impl State {
             return Err(conflict(name, "Apply failed with conflicts: .data"));
         }
         if merged["type"] != live["type"] {
-            return Err(Status::invalid("type: Invalid value: field is immutable"));
+            return Err(KubernetesStatus::invalid("type: Invalid value: field is immutable"));
         }
         if live["immutable"] == true && merged["data"] != live["data"] {
-            return Err(Status::invalid("data: Forbidden: field is immutable when `immutable` is set"));
+            return Err(KubernetesStatus::invalid("data: Forbidden: field is immutable when `immutable` is set"));
         }
         check(&merged, name)?;
-        Ok(inner.keep(namespace, name, merged, Some(manager.to_owned())))
+        Ok(inner.store_secret(namespace, name, merged, Some(manager.to_owned())))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -161,7 +165,7 @@ impl State {
 }
 
 impl Inner {
-    fn allowed(&self, verb: &'static str, namespace: &str, name: &str) -> Result<(), Status> {
+    fn check_allowed(&self, verb: &'static str, namespace: &str, name: &str) -> Result<(), KubernetesStatus> {
         if !self.denied.contains(&verb) {
             return Ok(());
         }
@@ -169,29 +173,30 @@ impl Inner {
             "secrets {name:?} is forbidden: User \"system:serviceaccount:default:autocertd\" cannot {verb} resource \
              \"secrets\" in API group \"\" in the namespace {namespace:?}"
         );
-        Err(Status::new(403, "Forbidden", words))
+        Err(KubernetesStatus::new(403, "Forbidden", words))
     }
 
-    fn meddle(&mut self) {
-        if let Some(secret) = self.meddling.take() {
+    fn apply_concurrent_write(&mut self) {
+        if let Some(secret) = self.concurrent_write.take() {
             self.put(secret);
         }
     }
 
     fn put(&mut self, secret: Value) {
         let name = secret["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        self.keep("default", &name, secret, None);
+        self.store_secret("default", &name, secret, None);
     }
 
-    fn keep(&mut self, namespace: &str, name: &str, mut secret: Value, applied_by: Option<String>) -> Value {
+    fn store_secret(&mut self, namespace: &str, name: &str, mut secret: Value, applied_by: Option<String>) -> Value {
         self.version += 1;
         secret["metadata"]["resourceVersion"] = self.version.to_string().into();
-        self.secrets.insert((namespace.to_owned(), name.to_owned()), Kept { secret: secret.clone(), applied_by });
+        self.secrets
+            .insert((namespace.to_owned(), name.to_owned()), StoredSecret { secret: secret.clone(), applied_by });
         secret
     }
 }
 
-impl Status {
+impl KubernetesStatus {
     pub(super) const fn new(code: u16, reason: &'static str, message: String) -> Self {
         Self { code, reason, message }
     }
@@ -205,18 +210,21 @@ impl Status {
     }
 }
 
-fn conflict(name: &str, words: &str) -> Status {
-    Status::new(409, "Conflict", format!("Operation cannot be fulfilled on secrets {name:?}: {words}"))
+fn conflict(name: &str, words: &str) -> KubernetesStatus {
+    KubernetesStatus::new(409, "Conflict", format!("Operation cannot be fulfilled on secrets {name:?}: {words}"))
 }
 
-fn named(sent: &Value) -> Result<String, Status> {
+fn named(sent: &Value) -> Result<String, KubernetesStatus> {
     if sent["apiVersion"] != "v1" || sent["kind"] != "Secret" {
-        return Err(Status::new(400, "BadRequest", format!("no Secret of v1: {sent}")));
+        return Err(KubernetesStatus::new(400, "BadRequest", format!("no Secret of v1: {sent}")));
     }
-    sent["metadata"]["name"].as_str().map(str::to_owned).ok_or_else(|| Status::invalid("metadata.name: Required value"))
+    sent["metadata"]["name"]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| KubernetesStatus::invalid("metadata.name: Required value"))
 }
 
-fn check(secret: &Value, name: &str) -> Result<(), Status> {
+fn check(secret: &Value, name: &str) -> Result<(), KubernetesStatus> {
     let part = |part: &str| {
         part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !part.is_empty()
@@ -224,7 +232,7 @@ fn check(secret: &Value, name: &str) -> Result<(), Status> {
             && !part.ends_with('-')
     };
     if name.len() > 253 || !name.split('.').all(part) {
-        return Err(Status::invalid(
+        return Err(KubernetesStatus::invalid(
             "metadata.name: Invalid value: a lowercase RFC 1123 subdomain must consist of ...",
         ));
     }
@@ -232,15 +240,15 @@ fn check(secret: &Value, name: &str) -> Result<(), Status> {
     let data = secret["data"].as_object().unwrap_or(&no_data);
     for (key, value) in data {
         if value.as_str().and_then(|text| BASE64_STANDARD.decode(text).ok()).is_none() {
-            return Err(Status::new(400, "BadRequest", format!("illegal base64 data in {key}: {value}")));
+            return Err(KubernetesStatus::new(400, "BadRequest", format!("illegal base64 data in {key}: {value}")));
         }
     }
     let annotations = secret["metadata"]["annotations"].as_object().unwrap_or(&no_data);
     if annotations.values().any(|value| !value.is_string()) {
-        return Err(Status::new(400, "BadRequest", "annotations are strings".to_owned()));
+        return Err(KubernetesStatus::new(400, "BadRequest", "annotations are strings".to_owned()));
     }
     if secret["type"] == "kubernetes.io/tls" && !(data.contains_key("tls.crt") && data.contains_key("tls.key")) {
-        return Err(Status::invalid("data[tls.crt]: Required value"));
+        return Err(KubernetesStatus::invalid("data[tls.crt]: Required value"));
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ impl ListQuery {
     /// The page of `all` that was asked for.
     pub(super) fn page(&self, href: &str, all: Vec<Value>) -> Result<Json<Value>, ApiError> {
         let offset = number("offset", self.offset.as_deref(), 0, 0..=usize::MAX)?;
-        let limit = number("limit", self.limit.as_deref(), DEFAULT_LIMIT, 1..=LONGEST)?;
+        let limit = number("limit", self.limit.as_deref(), DEFAULT_LIMIT, 1..=MAX_LIMIT)?;
         let end = offset.saturating_add(limit);
         let link = |offset: usize| format!("{href}?offset={offset}&limit={limit}");
         let mut links = json!({"self": link(offset)});
@@ -46,7 +46,7 @@ impl ListQuery {
 }
 
 /// Whether a filter lets a value pass: the value contains it, whatever the case.
-pub(super) fn passes(filter: Option<&str>, value: &str) -> bool {
+pub(super) fn matches_filter(filter: Option<&str>, value: &str) -> bool {
     filter.is_none_or(|part| value.to_lowercase().contains(&part.to_lowercase()))
 }
 
@@ -97,7 +97,7 @@ impl ApiError {
     }
 
     /// A fault on demand.
-    pub(super) fn demanded(status: u16) -> Self {
+    pub(super) fn from_fault(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::new(status, "dns-demanded", "this fault was asked for")
     }
@@ -118,7 +118,7 @@ impl IntoResponse for ApiError {
 }
 
 const DEFAULT_LIMIT: usize = 100;
-const LONGEST: usize = 1_000;
+const MAX_LIMIT: usize = 1_000;
 /// Clients must bear nanoseconds.
 const DATE: &str = "2026-01-02T03:04:05.123456789Z";
 const LIST_ID: &str = "00000000-0000-4000-8000-000000000000";

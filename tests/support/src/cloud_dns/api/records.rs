@@ -7,15 +7,15 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::page::{ApiError, ListQuery, metadata, passes};
+use super::page::{ApiError, ListQuery, matches_filter, metadata};
 use crate::cloud_dns::fault::Fault;
-use crate::cloud_dns::state::{DEFAULT_TTL, Fields, Held, Record, State};
+use crate::cloud_dns::state::{DEFAULT_TTL, Fields, Record, State, StateInner};
 
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    query.page("/records", filtered(&state.held(), &query))
+    query.page("/records", filtered(&state.lock(), &query))
 }
 
 pub(super) async fn list_of_zone(
@@ -23,7 +23,7 @@ pub(super) async fn list_of_zone(
     Path(zone): Path<String>,
     Query(mut query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let held = state.held();
+    let held = state.lock();
     require_zone(&held, &zone)?;
     let href = format!("/zones/{zone}/records");
     query.zone_id = Some(zone);
@@ -36,11 +36,11 @@ pub(super) async fn create(
     Path(zone): Path<String>,
     Json(body): Json<Value>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let mut held = state.held();
+    let mut held = state.lock();
     require_zone(&held, &zone)?;
     let fields = fields(&body)?;
     refuse_beside_cname(&held, &zone, None, &fields)?;
-    let life = held.new_life(fault.as_ref());
+    let life = held.new_lifecycle(fault.as_ref());
     let record = held.add_record(&zone, fields, life);
     Ok((StatusCode::ACCEPTED, Json(describe(&held, &record))))
 }
@@ -49,10 +49,10 @@ pub(super) async fn read(
     Shared(state): Shared<Arc<State>>,
     Path((zone, id)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    let mut held = state.held();
+    let mut held = state.lock();
     let at = position(&held, &zone, &id)?;
     let described = describe(&held, &held.records[at]);
-    held.records[at].life = held.records[at].life.read();
+    held.records[at].life = held.records[at].life.after_read();
     Ok(Json(described))
 }
 
@@ -61,12 +61,12 @@ pub(super) async fn replace(
     Path((zone, id)): Path<(String, String)>,
     Json(body): Json<Value>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let mut held = state.held();
+    let mut held = state.lock();
     let at = position(&held, &zone, &id)?;
     let fields = fields(&body)?;
     refuse_beside_cname(&held, &zone, Some(&id), &fields)?;
     held.records[at].fields = fields;
-    held.records[at].life = held.new_life(None);
+    held.records[at].life = held.new_lifecycle(None);
     Ok((StatusCode::ACCEPTED, Json(describe(&held, &held.records[at]))))
 }
 
@@ -74,23 +74,23 @@ pub(super) async fn remove(
     Shared(state): Shared<Arc<State>>,
     Path((zone, id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let mut held = state.held();
+    let mut held = state.lock();
     let at = position(&held, &zone, &id)?;
     held.records.remove(at);
     Ok(StatusCode::ACCEPTED)
 }
 
-fn require_zone(held: &Held, id: &str) -> Result<(), ApiError> {
+fn require_zone(held: &StateInner, id: &str) -> Result<(), ApiError> {
     if held.zones.iter().any(|zone| zone.id == id) { Ok(()) } else { Err(ApiError::not_found()) }
 }
 
-fn position(held: &Held, zone: &str, id: &str) -> Result<usize, ApiError> {
+fn position(held: &StateInner, zone: &str, id: &str) -> Result<usize, ApiError> {
     let found = held.records.iter().position(|record| record.zone == zone && record.id == id);
     found.ok_or_else(ApiError::not_found)
 }
 
 /// No other data may stand beside a CNAME (RFC 1034 section 3.6.2).
-fn refuse_beside_cname(held: &Held, zone: &str, but: Option<&str>, fields: &Fields) -> Result<(), ApiError> {
+fn refuse_beside_cname(held: &StateInner, zone: &str, but: Option<&str>, fields: &Fields) -> Result<(), ApiError> {
     let beside = held.records.iter().any(|record| {
         record.zone == zone
             && Some(record.id.as_str()) != but
@@ -100,12 +100,12 @@ fn refuse_beside_cname(held: &Held, zone: &str, but: Option<&str>, fields: &Fiel
     if beside { Err(ApiError::conflict("no record can stand beside a CNAME")) } else { Ok(()) }
 }
 
-fn filtered(held: &Held, query: &ListQuery) -> Vec<Value> {
+fn filtered(held: &StateInner, query: &ListQuery) -> Vec<Value> {
     let passes_all = |record: &&Record| {
         query.zone_id.as_deref().is_none_or(|zone| zone == record.zone)
             && query.kind.as_deref().is_none_or(|kind| kind.eq_ignore_ascii_case(&record.fields.kind))
             && query.state.as_deref().is_none_or(|state| state == record.life.state())
-            && passes(query.name.as_deref(), &record.fields.name)
+            && matches_filter(query.name.as_deref(), &record.fields.name)
     };
     held.records.iter().filter(passes_all).map(|record| describe(held, record)).collect()
 }
@@ -127,7 +127,7 @@ fn fields(body: &Value) -> Result<Fields, ApiError> {
     })
 }
 
-fn describe(held: &Held, record: &Record) -> Value {
+fn describe(held: &StateInner, record: &Record) -> Value {
     let mut metadata = metadata(record.life.state());
     metadata["fqdn"] = held.fqdn(record).into();
     metadata["zoneId"] = record.zone.clone().into();

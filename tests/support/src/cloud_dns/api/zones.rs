@@ -7,17 +7,17 @@ use axum::extract::{Path, Query, State as Shared};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::page::{ApiError, ListQuery, metadata, passes};
+use super::page::{ApiError, ListQuery, matches_filter, metadata};
 use crate::cloud_dns::state::{NAMESERVERS, State, Zone};
 
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let zones = state.held().zones.clone();
+    let zones = state.lock().zones.clone();
     let found = zones
         .iter()
-        .filter(|zone| passes(query.zone_name.as_deref(), &zone.name))
+        .filter(|zone| matches_filter(query.zone_name.as_deref(), &zone.name))
         .filter(|_| query.state.as_deref().is_none_or(|state| state == AVAILABLE))
         .map(describe)
         .collect();
@@ -29,7 +29,7 @@ pub(super) async fn create(
     Json(body): Json<Value>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let (name, description, enabled) = properties(&body)?;
-    let mut held = state.held();
+    let mut held = state.lock();
     if held.zones.iter().any(|zone| zone.name == name) {
         return Err(ApiError::conflict("the zone exists already"));
     }
@@ -38,7 +38,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn read(Shared(state): Shared<Arc<State>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let zone = state.held().zones.iter().find(|zone| zone.id == id).cloned();
+    let zone = state.lock().zones.iter().find(|zone| zone.id == id).cloned();
     zone.map(|zone| Json(describe(&zone))).ok_or_else(ApiError::not_found)
 }
 
@@ -48,14 +48,14 @@ pub(super) async fn replace(
     Json(body): Json<Value>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let (_, description, enabled) = properties(&body)?;
-    let mut held = state.held();
+    let mut held = state.lock();
     let zone = held.zones.iter_mut().find(|zone| zone.id == id).ok_or_else(ApiError::not_found)?;
     (zone.description, zone.enabled) = (description, enabled);
     Ok((StatusCode::ACCEPTED, Json(describe(zone))))
 }
 
 pub(super) async fn remove(Shared(state): Shared<Arc<State>>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    let mut held = state.held();
+    let mut held = state.lock();
     if !held.zones.iter().any(|zone| zone.id == id) {
         return Err(ApiError::not_found());
     }
