@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use autocertd::domain::leaf::Leaf;
+use autocertd::domain::certificate::leaf::Leaf;
 use autocertd_support::cloud_dns::CloudDns;
 use autocertd_support::daemon::{Daemon, Setup, binary_beside_example};
 use autocertd_support::pebble::{Pebble, PebbleOptions};

@@ -38,7 +38,7 @@ use crate::cli::renew_now::RenewOptions;
 use crate::cli::selection::UnknownNames;
 use crate::cli::serve::{LIVENESS_PATH, READINESS_PATH};
 use crate::config::Config;
-use crate::domain::text::printable;
+use crate::domain::value::text::printable;
 use crate::http::control::ISSUED_PATH;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::{descriptors, hardening};

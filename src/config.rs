@@ -36,7 +36,7 @@ use crate::config::scheduler::SchedulerSection;
 use crate::config::store::{KeysSection, StoreSection};
 use crate::config::time_span::TimeSpan;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::secret_text::InvalidSecret;
+use crate::domain::value::secret_text::InvalidSecret;
 
 /// All settings, each section with its defaults.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

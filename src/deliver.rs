@@ -21,8 +21,8 @@ use serde_json::Value;
 pub use files::{FilesDelivery, PublishOutcome, RollBackOutcome};
 pub use payload::{DeliveryPayload, DeliveryRecipient};
 
-use crate::domain::disposition::Failure;
-use crate::domain::moment::Moment;
+use crate::domain::failure::disposition::Failure;
+use crate::domain::value::moment::Moment;
 
 /// A place to which certificates are delivered. Each call is safe to repeat: what is there already is not done twice.
 #[async_trait]

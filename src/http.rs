@@ -19,7 +19,7 @@ mod patch;
 mod path;
 mod providers;
 mod query;
-pub mod request;
+pub mod request_layers;
 mod router;
 pub mod server;
 
@@ -29,7 +29,7 @@ pub use server::{LocalSocket, LocalSocketError, serve, serve_unix};
 
 use crate::config::api::LimitsSection;
 use crate::config::time_span::TimeSpan;
-use crate::domain::server_url::PlainHttpPolicy;
+use crate::domain::value::server_url::PlainHttpPolicy;
 use crate::http::list_slots::ListSlots;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::credentials::KnownCredentials;

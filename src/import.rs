@@ -21,9 +21,9 @@ pub use leftovers::{Leftover, find_leftovers};
 pub use lineage::{Fault, ImportNote, Lineage, PlannedImport};
 pub use tree::{FileTree, UnreadableTree};
 
-use crate::domain::email::Email;
-use crate::domain::moment::Moment;
-use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use crate::domain::value::email::Email;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 
 /// A tool whose tree can be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

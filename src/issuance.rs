@@ -4,10 +4,10 @@
 
 mod account;
 mod attempt_runner;
-mod challenge;
 mod confirmed_clock;
 #[cfg(test)]
 mod dispositions;
+mod dns01;
 mod dns_persist01;
 mod held_lease;
 mod key;
@@ -17,7 +17,7 @@ mod renewal_info;
 mod revocation;
 
 pub use account::AccountRegistrar;
-pub use challenge::{Cleanup, CleanupOutcome, SweepMode};
+pub use dns01::{Cleanup, CleanupOutcome, SweepMode};
 pub use held_lease::HeldLease;
 pub use provider::FallbackCandidates;
 
@@ -26,16 +26,16 @@ use crate::dns::DnsError;
 use crate::dns::caa::CaaLookup;
 use crate::dns::propagation::Propagation;
 use crate::dns::routes::DnsRoutes;
-use crate::domain::attempt::{Attempt, Planned, Stage, StageKind};
-use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::back_off::FailureStreak;
-use crate::domain::deferral::Deferral;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::failover;
-use crate::domain::id::AutoCertificateId;
-use crate::domain::moment::Moment;
-use crate::domain::plan::RenewalReason;
-use crate::domain::standing::DnsPersist;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::failure::deferral::Deferral;
+use crate::domain::failure::disposition::{Disposition, Failure};
+use crate::domain::provider::failover;
+use crate::domain::renewal::attempt::{Attempt, Planned, Stage, StageKind};
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::renewal::dns_persist::DnsPersist;
+use crate::domain::renewal::plan::RenewalReason;
+use crate::domain::value::id::AutoCertificateId;
+use crate::domain::value::moment::Moment;
 use crate::issuance::attempt_runner::AttemptRunner;
 use crate::issuance::provider::ChosenProvider;
 use crate::runtime::clock::SharedClock;

@@ -2,77 +2,46 @@
 //! Private keys and credentials are sealed on their way in and opened on their way out. It decides nothing: plans and
 //! back-offs come from `domain`, and what it is told it keeps.
 
-mod accounts;
-mod assignments;
-mod attempts;
-mod auto_certificates;
-mod backup;
-mod breakers;
-mod certificates;
-mod claims;
-mod clock_correction;
-mod clock_records;
-mod damaged;
+mod auto_certificate;
+mod certificate;
+mod clock;
 mod database;
-mod declared;
-mod deferrals;
-mod delegated;
-mod deliveries;
-mod dialect;
+mod delivery;
+mod dns;
 mod documents;
-mod error;
-mod identity;
-mod instance_lock;
-mod journal;
-mod key_check;
-mod key_ring;
-mod lease;
-mod listing;
 mod migrations;
-mod not_in_service;
-mod persist_records;
-mod preflights;
-mod progress;
-mod providers;
-mod queue;
-mod rate_limit_ledger;
-mod readiness;
-mod renaming;
-mod renewal_infos;
-mod revocations;
-mod rotation;
-mod row;
-mod seal;
-mod takeover;
+mod provider;
+mod sealing;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod transfer;
 
 pub use crate::config::store::{StoreSettings, StoreUrl};
-pub use accounts::{ProviderAccount, RegisteredAccount};
-pub use assignments::{AssignmentCandidate, AssignmentTarget, Undeclared};
-pub use auto_certificates::{AutoCertificateFilter, CreationOutcome};
-pub use backup::{Backup, BackupContents, BackupError, OmittedWork};
-pub use breakers::{ProviderLoad, RecoveryEvidence};
-pub use certificates::CertificateFilter;
-pub use claims::{ClaimedAutoCertificate, MAX_DUE, RunOutcome};
+pub use auto_certificate::auto_certificates::{AutoCertificateFilter, CreationOutcome};
+pub use auto_certificate::claims::{ClaimedAutoCertificate, MAX_DUE, RunOutcome};
+pub use auto_certificate::not_in_service::NotInService;
+pub use auto_certificate::progress::{AutoCertificateProgress, NewestCertificateSummary, RenewalRequestOutcome};
+pub use auto_certificate::queue::DueAutoCertificate;
+pub use auto_certificate::renewal_infos::NewestIssuedCertificate;
+pub use certificate::certificates::CertificateFilter;
+pub use certificate::revocations::{RevocationClaim, RevocationRequestOutcome};
+pub use database::error::StoreError;
+pub use database::lease::{AutoCertificateLease, LEASE_DURATION, LeaseState, ProviderLease};
+pub use database::listing::{ListedRow, PageRows};
 pub use database::{FaultCause, StoreFault};
-pub use deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryCursor, DeliveryLease, DeliveryRow};
-pub use error::StoreError;
-pub use journal::{IntendedCanary, IntendedRecord, JournalledRecord, RemovalStart};
-pub use key_ring::{KeyError, KeyRing};
-pub use lease::{AutoCertificateLease, LEASE_DURATION, LeaseState, ProviderLease};
-pub use listing::{ListedRow, PageRows};
-pub use not_in_service::NotInService;
-pub use persist_records::{PersistRecordLocation, StoredPersistRecord};
-pub use progress::{AutoCertificateProgress, NewestCertificateSummary, RenewalRequestOutcome};
-pub use providers::{DeletionOutcome, ProviderFilter, ProviderUsers};
-pub use queue::DueAutoCertificate;
-pub use rate_limit_ledger::{LedgerAccount, OrderCharge};
-pub use renewal_infos::NewestIssuedCertificate;
-pub use revocations::{RevocationClaim, RevocationRequestOutcome};
-pub use rotation::RotationProgress;
-pub use takeover::{Takeover, TakeoverOutcome, TakeoverProvider};
+pub use delivery::assignments::{AssignmentCandidate, AssignmentTarget, Undeclared};
+pub use delivery::deliveries::{DeliveredCertificate, DeliveryClaim, DeliveryCursor, DeliveryLease, DeliveryRow};
+pub use dns::journal::{IntendedCanary, IntendedRecord, JournalledRecord, RemovalStart};
+pub use dns::persist_records::{PersistRecordLocation, StoredPersistRecord};
+pub use provider::accounts::{ProviderAccount, RegisteredAccount};
+pub use provider::breakers::{ProviderLoad, RecoveryEvidence};
+pub use provider::providers::{DeletionOutcome, ProviderFilter, ProviderUsers};
+pub use provider::rate_limit_ledger::{LedgerAccount, OrderCharge};
+pub use sealing::key_ring::{KeyError, KeyRing};
+pub use sealing::rotation::RotationProgress;
+pub use transfer::backup::{Backup, BackupContents, BackupError, OmittedWork};
+pub use transfer::takeover::{Takeover, TakeoverOutcome, TakeoverProvider};
 
 use std::borrow::Cow;
 use std::fmt;
@@ -92,14 +61,14 @@ use sqlx::any::{AnyArguments, AnyConnectOptions};
 use sqlx::query::Query;
 use url::Url;
 
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
-use crate::store::damaged::DamagedRows;
+use crate::store::database::damaged::DamagedRows;
+use crate::store::database::dialect::Dialect;
+use crate::store::database::instance_lock::InstanceLock;
+use crate::store::database::readiness::WriteProbe;
 use crate::store::database::{Database, Transaction};
-use crate::store::dialect::Dialect;
-use crate::store::instance_lock::InstanceLock;
-use crate::store::readiness::WriteProbe;
 
 /// The store. Clones share one pool.
 #[derive(Clone)]
@@ -155,7 +124,7 @@ impl Store {
             StoreUrl::Postgres(url) => (Dialect::Postgres, url.clone(), None, None, None),
             StoreUrl::Sqlite(path) => {
                 let path = prepare_file(path)?;
-                let opening = instance_lock::lock_opening(&path).await?;
+                let opening = database::instance_lock::lock_opening(&path).await?;
                 let presence = InstanceLock::register(&path, instance)?;
                 (Dialect::Sqlite, sqlite_url(&path)?, Some(path), Some(opening), Some(presence))
             }

@@ -34,10 +34,10 @@ use crate::acme::error::AcmeError;
 use crate::acme::nonce::past_bad_nonces;
 use crate::acme::problem::{AcmeStep, ProblemKind};
 use crate::acme::transport::{CaConnection, to_bytes_response};
-use crate::domain::email::Email;
 use crate::domain::provider::ExternalAccountBinding;
-use crate::domain::server_url::ServerUrl;
-use crate::domain::text::RemoteMessage;
+use crate::domain::value::email::Email;
+use crate::domain::value::server_url::ServerUrl;
+use crate::domain::value::text::RemoteMessage;
 
 /// What an account is registered with.
 #[derive(Clone, Debug)]
@@ -320,7 +320,7 @@ const PENDING_URL: &str = "https://pending.invalid/";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::mac_key::MacKey;
+    use crate::domain::value::mac_key::MacKey;
 
     fn binding(secret: &str) -> ExternalAccountBinding {
         let key_secret = MacKey::from_stored(SecretString::from(secret.to_owned()));

@@ -13,10 +13,10 @@ use crate::acme::error::AcmeError;
 use crate::acme::problem::AcmeStep;
 use crate::acme::transport::{CaConnection, Transport};
 use crate::config::acme::AcmeSection;
-use crate::domain::moment::Moment;
-use crate::domain::rate_limit_ledger::CaLimits;
-use crate::domain::retry_after::parse_http_date;
-use crate::domain::server_url::ServerUrl;
+use crate::domain::failure::retry_after::parse_http_date;
+use crate::domain::provider::rate_limit_ledger::CaLimits;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::server_url::ServerUrl;
 use crate::runtime::clock::SharedClock;
 
 /// The client for every CA. Cheap to clone; clones share connections and directories.

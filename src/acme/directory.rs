@@ -8,8 +8,8 @@ use http::Uri;
 use serde::Deserialize;
 use time::Duration;
 
-use crate::domain::moment::Moment;
-use crate::domain::text::is_printable;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::is_printable;
 
 /// Directories by their URL. Only what could be read is kept.
 #[derive(Debug, Default)]

@@ -6,13 +6,13 @@ use instant_acme::Error as ProtocolError;
 
 use crate::acme::problem::{AcmeStep, PROVIDER_DOWN, Problem, ProblemKind};
 use crate::acme::transport::TransportError;
-use crate::domain::chain::InvalidChain;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::mac_key::InvalidMacKey;
-use crate::domain::moment::Moment;
-use crate::domain::profile::Profile;
-use crate::domain::retry_after::RetryAfter;
-use crate::domain::text::RemoteMessage;
+use crate::domain::certificate::chain::InvalidChain;
+use crate::domain::failure::disposition::{Disposition, Failure};
+use crate::domain::failure::retry_after::RetryAfter;
+use crate::domain::value::mac_key::InvalidMacKey;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::profile::Profile;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::network_fault::NetworkFault;
 
 /// Why a step with a CA did not succeed.

@@ -15,13 +15,13 @@ use crate::acme::error::{AcmeError, AwaitedState, NameProblem};
 use crate::acme::nonce::past_bad_nonces;
 use crate::acme::problem::{AcmeStep, Problem, ProblemKind};
 use crate::acme::transport::CaConnection;
-use crate::domain::chain::CertificateChain;
-use crate::domain::email::Email;
-use crate::domain::name::DnsName;
-use crate::domain::profile::Profile;
-use crate::domain::renewal_info::CertId;
-use crate::domain::server_url::{OrderUrl, ServerUrl};
-use crate::domain::text::RemoteMessage;
+use crate::domain::certificate::chain::CertificateChain;
+use crate::domain::renewal::renewal_info::CertId;
+use crate::domain::value::email::Email;
+use crate::domain::value::name::DnsName;
+use crate::domain::value::profile::Profile;
+use crate::domain::value::server_url::{OrderUrl, ServerUrl};
+use crate::domain::value::text::RemoteMessage;
 
 mod dns_persist01;
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::domain::disposition::Disposition;
-use crate::domain::text::RemoteMessage;
+use crate::domain::failure::disposition::Disposition;
+use crate::domain::value::text::RemoteMessage;
 
 /// What was being done when a problem arose; the same type of problem means different things at different steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -498,7 +498,7 @@ mod tests {
         });
         let problem = Problem::parse(document.to_string().as_bytes()).unwrap();
         let words = problem.to_string();
-        assert!(words.chars().all(crate::domain::text::is_printable), "{words:?}");
+        assert!(words.chars().all(crate::domain::value::text::is_printable), "{words:?}");
         assert!(words.chars().count() < 10_000 && problem.subproblems.len() <= MAX_SUBPROBLEMS);
         assert!(format!("{problem:?}").len() < 200_000, "what was sent is kept");
         let unpause = format!("paused; visit https://ca.example/unpause?jwt={}", "x".repeat(900));

@@ -11,10 +11,10 @@ use crate::acme::directory;
 use crate::acme::error::AcmeError;
 use crate::acme::problem::AcmeStep;
 use crate::acme::transport::CaConnection;
-use crate::domain::moment::Moment;
-use crate::domain::renewal_info::{CertId, RenewalInfoAnswer, RenewalWindow};
-use crate::domain::server_url::ServerUrl;
-use crate::domain::text::RemoteMessage;
+use crate::domain::renewal::renewal_info::{CertId, RenewalInfoAnswer, RenewalWindow};
+use crate::domain::value::moment::Moment;
+use crate::domain::value::server_url::ServerUrl;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::network_fault::NetworkFault;
 
 impl AcmeClient {

@@ -7,7 +7,7 @@ use crate::acme::error::AcmeError;
 use crate::acme::nonce::past_bad_nonces;
 use crate::acme::order::AcmeAccount;
 use crate::acme::problem::{AcmeStep, ProblemKind};
-use crate::domain::revocation::RevocationReason;
+use crate::domain::certificate::revocation::RevocationReason;
 
 impl AcmeAccount {
     /// Has a certificate revoked. One that is revoked already is as it should be.

@@ -16,9 +16,9 @@ use crate::acme::directory::DirectoryCache;
 use crate::acme::error::{Refusal, Unreachable, host_and_port};
 use crate::acme::lenient;
 use crate::acme::problem::{AcmeStep, Problem, ProblemKind};
-use crate::domain::moment::Moment;
-use crate::domain::retry_after::{RetryAfter, parse_http_date};
-use crate::domain::text::RemoteMessage;
+use crate::domain::failure::retry_after::{RetryAfter, parse_http_date};
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::network_fault::{self, NetworkFault};
 

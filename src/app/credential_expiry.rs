@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::app::{App, Integrations};
 use crate::config::{Config, secret};
 use crate::dns::routes::DnsRoutes;
-use crate::domain::credential::Credential;
-use crate::domain::moment::Moment;
+use crate::domain::value::credential::Credential;
+use crate::domain::value::moment::Moment;
 use crate::runtime::clock::{SharedClock, SystemClock};
 use crate::runtime::randomness::Randomness;
 

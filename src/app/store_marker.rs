@@ -148,7 +148,7 @@ const HEADER: &str = "\
 mod tests {
     use super::*;
     use crate::app::{App, IfStoreMissing};
-    use crate::domain::token::TokenScope;
+    use crate::domain::value::token::TokenScope;
 
     struct StorePair {
         folder: tempfile::TempDir,

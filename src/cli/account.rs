@@ -15,10 +15,10 @@ use crate::cli::owner::{self, StdoutMode};
 use crate::cli::{CommandOutcome, log, runtime};
 use crate::config::Config;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::id::ProviderId;
 use crate::domain::provider::{ImportedAccount, Provider};
-use crate::domain::state;
-use crate::domain::text::printable;
+use crate::domain::report::state;
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::text::printable;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountCommand {

@@ -21,7 +21,7 @@ use crate::config::exposure::find_exposures;
 use crate::config::store::StoreUrl;
 use crate::config::time_span::TimeSpan;
 use crate::doctor::{self, CanaryMode, CheckList, DoctorOptions, Ending};
-use crate::domain::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::randomness::Randomness;
 use crate::store::Store;

@@ -14,9 +14,9 @@ use crate::cli::import::report::ImportReport;
 use crate::cli::owner::{self, StdoutMode};
 use crate::cli::{CommandOutcome, log, runtime};
 use crate::config::Config;
-use crate::domain::email::Email;
-use crate::domain::resource::Actor;
-use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use crate::domain::value::email::Email;
+use crate::domain::value::resource::Actor;
+use crate::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use crate::import::{self, FileTree, ImportOverrides, Leftover, Lineage, PlannedImport, SourceTool, TreeAccount};
 use crate::store::{RegisteredAccount, Takeover, TakeoverOutcome};
 

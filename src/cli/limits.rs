@@ -9,12 +9,12 @@ use crate::app::{App, IfStoreMissing};
 use crate::cli::deliveries::empty_table;
 use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::human_duration::format_relative;
-use crate::domain::id::ProviderId;
-use crate::domain::moment::Moment;
 use crate::domain::provider::Provider;
-use crate::domain::rate_limit_ledger::{BucketLevel, CaLimits, RateLimit};
-use crate::domain::text::printable;
+use crate::domain::provider::rate_limit_ledger::{BucketLevel, CaLimits, RateLimit};
+use crate::domain::value::human_duration::format_relative;
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::printable;
 use crate::store::{LedgerAccount, Page, Store};
 
 #[derive(Debug, Args)]
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use time::Duration;
 
-    use crate::domain::rate_limit_ledger::RateLimitBucket;
+    use crate::domain::provider::rate_limit_ledger::RateLimitBucket;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 

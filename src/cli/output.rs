@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::domain::text::{escaped, escaped_json};
+use crate::domain::value::text::{escaped, escaped_json};
 
 macro_rules! print {
     ($($text:tt)*) => { $crate::cli::output::to_stdout(format_args!($($text)*), "") };

@@ -10,11 +10,11 @@ use crate::cli::plan::page::render_page;
 use crate::cli::selection::load_auto_certificates;
 use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::auto_certificate::{AutoCertificate, AutoCertificateFacts};
-use crate::domain::forecast::{Forecast, NextStep};
-use crate::domain::id::AutoCertificateId;
-use crate::domain::moment::Moment;
-use crate::domain::renewal_info::RenewalInfo;
+use crate::domain::renewal::auto_certificate::{AutoCertificate, AutoCertificateFacts};
+use crate::domain::renewal::renewal_info::RenewalInfo;
+use crate::domain::report::forecast::{Forecast, NextStep};
+use crate::domain::value::id::AutoCertificateId;
+use crate::domain::value::moment::Moment;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanCommand {

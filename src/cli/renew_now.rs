@@ -16,8 +16,8 @@ use crate::cli::renew_now::report::RenewalOutcome;
 pub(super) use crate::cli::renew_now::report::RenewalReport;
 use crate::cli::{CommandOutcome, log};
 use crate::config::Config;
-use crate::domain::id::AutoCertificateId;
-use crate::domain::text::printable;
+use crate::domain::value::id::AutoCertificateId;
+use crate::domain::value::text::printable;
 use crate::http::control::{
     DeliveriesAnswer, DeliveryProgress, DeliveryState, MOST_IDS, RenewalProgress, RenewalTarget,
 };

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::app::{App, IfStoreMissing, Integrations};
 use crate::cli::{CommandOutcome, log, owner, renew_now, runtime};
 use crate::config::Config;
+use crate::domain::certificate::revocation::{Revocation, RevocationReason};
+use crate::domain::certificate::serial_number::SerialNumber;
 use crate::domain::certificate::{Certificate, CertificateOrigin};
-use crate::domain::id::{AutoCertificateId, CertificateId};
-use crate::domain::revocation::{Revocation, RevocationReason};
-use crate::domain::serial_number::SerialNumber;
+use crate::domain::value::id::{AutoCertificateId, CertificateId};
 use crate::http::control::RenewalTarget;
 use crate::store::{RevocationRequestOutcome, Store, StoreError};
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::id::AutoCertificateId;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::value::id::AutoCertificateId;
 use crate::http::control::{DeliveryPage, MOST_IDS, load_page};
 use crate::store::{DeliveryRow, Store};
 

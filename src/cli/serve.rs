@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::app::{App, IfStoreMissing, Integrations, Interrupted, NameServerSockets};
 use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::text::printable;
+use crate::domain::value::text::printable;
 use crate::http::control::{ISSUED_PATH, IssuedAnswer, NotInServiceEntry};
 use crate::http::health::Readiness;
 use crate::runtime::lifecycle::{self, Lifecycle};

@@ -7,9 +7,9 @@ use secrecy::ExposeSecret;
 use crate::app::{App, IfStoreMissing};
 use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::id::TokenId;
-use crate::domain::resource::{InvalidResourceName, ResourceName};
-use crate::domain::token::{ApiToken, TokenScope};
+use crate::domain::value::id::TokenId;
+use crate::domain::value::resource::{InvalidResourceName, ResourceName};
+use crate::domain::value::token::{ApiToken, TokenScope};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {

@@ -13,9 +13,9 @@ use crate::config::Config;
 use crate::config::delivery::DeliveryEntry;
 use crate::deliver::DeliveryRecipient;
 use crate::deliver::verify::TlsVerification;
+use crate::domain::certificate::fingerprint::Fingerprint;
 use crate::domain::delivery::{DeliverableCertificate, DeliveryReason, plan_delivery};
-use crate::domain::fingerprint::Fingerprint;
-use crate::domain::id::AutoCertificateId;
+use crate::domain::value::id::AutoCertificateId;
 use crate::store::{DeliveryRow, Store};
 
 #[derive(Debug, Args)]

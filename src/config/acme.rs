@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::acme::limits::LimitsEntry;
 use crate::config::time_span::TimeSpan;
-use crate::domain::server_url::PlainHttpPolicy;
+use crate::domain::value::server_url::PlainHttpPolicy;
 
 /// Settings of the ACME client, the same for every provider.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::store::{KeysSection, StoreSection};
 use crate::config::{Config, ConfigError, secret};
-use crate::domain::auto_certificate::check_name_count;
 use crate::domain::declared::{
     DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
 };
-use crate::domain::id::ProviderId;
-use crate::domain::mac_key::MacKey;
-use crate::domain::profile::Profile;
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
-use crate::domain::resource::reject_nul;
-use crate::domain::secret_text::unquoted;
-use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use crate::domain::renewal::auto_certificate::check_name_count;
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::mac_key::MacKey;
+use crate::domain::value::profile::Profile;
+use crate::domain::value::resource::reject_nul;
+use crate::domain::value::secret_text::unquoted;
+use crate::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 
 /// `[declared]`: what holds for all declared resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

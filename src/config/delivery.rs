@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::time_span::TimeSpan;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::deploy_window::DeployWindow;
-use crate::domain::pattern::AutoCertificatePattern;
+use crate::domain::delivery::deploy_window::DeployWindow;
+use crate::domain::value::pattern::AutoCertificatePattern;
 
 /// One delivery. It says either what happens on this very machine, `files`, `hook`, `reload` and `verify` in this order,
 /// or one place that is served once per fleet, `certificate_manager` or `kubernetes`.

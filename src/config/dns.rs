@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use self::delegated::DelegatedSection;
 pub use self::propagation::{PropagationCheck, PropagationSection};
 use crate::config::time_span::TimeSpan;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::zone_name::ZoneName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::zone_name::ZoneName;
 
 /// Everything under `[dns]`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::standing::DnsPersist;
+use crate::domain::renewal::dns_persist::DnsPersist;
 
 /// Everything under `[experimental]`; all of it is off by default.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

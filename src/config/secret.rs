@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError};
-use crate::domain::secret_text::{self, InvalidSecret};
+use crate::domain::value::secret_text::{self, InvalidSecret};
 
 /// The path of the systemd credential `name`, where systemd passed it (systemd.exec(5), `LoadCredential=`). Commands that
 /// a person runs have that of the running service, as far as their user may read it.

@@ -13,7 +13,7 @@ use url::Url;
 pub use crate::config::store::tls::InvalidTls;
 use crate::config::time_span::TimeSpan;
 use crate::config::{ConfigError, secret};
-use crate::domain::secret_text::{self, InvalidSecret};
+use crate::domain::value::secret_text::{self, InvalidSecret};
 
 /// The `[store]` section.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -8,8 +8,8 @@ use crate::config::delivery::DeliveryEntry;
 use crate::config::exposure::find_exposures;
 use crate::config::{Config, ConfigError, secret};
 use crate::domain::declared::DeclaredKey;
-use crate::domain::name::DnsName;
-use crate::domain::pattern::{AutoCertificatePattern, Selection};
+use crate::domain::value::name::DnsName;
+use crate::domain::value::pattern::{AutoCertificatePattern, Selection};
 
 impl Config {
     /// Everything unwise about these settings and the files that they name, in words.
@@ -109,7 +109,7 @@ fn unmatched_pattern_warning(entry: &DeliveryEntry, pattern: &AutoCertificatePat
              such as www.example.com"
         )
     } else {
-        let pattern = crate::domain::text::quoted(&pattern.to_string());
+        let pattern = crate::domain::value::text::quoted(&pattern.to_string());
         format!(
             "[[delivery]] {delivery}: match has {pattern}, which can be neither a key nor a DNS name and matches nothing; \
              write a declared key, or DNS names such as www.example.com"

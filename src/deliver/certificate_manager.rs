@@ -16,10 +16,10 @@ use self::wire::{Page, UploadedCertificate, upload_body};
 use crate::config::delivery::CertificateManagerEntry;
 use crate::deliver::service::{AuthorizationAdvice, DeliveryService, ServiceCall, ServiceError, TokenFile};
 use crate::deliver::{Delivery, DeliveryOutcome, DeliveryPayload};
-use crate::domain::disposition::Failure;
-use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
-use crate::domain::moment::Moment;
-use crate::domain::text::RemoteMessage;
+use crate::domain::failure::disposition::Failure;
+use crate::domain::value::endpoint::{Endpoint, InvalidEndpoint};
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 
 /// A Certificate Manager to which certificates are uploaded.

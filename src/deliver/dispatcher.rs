@@ -8,15 +8,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::deliver::{Delivery, DeliveryOutcome, DeliveryPayload};
-use crate::domain::back_off::FailureStreak;
 use crate::domain::declared::DeclaredKey;
+use crate::domain::delivery::deploy_window::DeployWindow;
 use crate::domain::delivery::{
     DeliverableCertificate, DeliveryAction, DeliveryFacts, DeliveryPlan, MAX_IDLE, plan_delivery,
 };
-use crate::domain::deploy_window::DeployWindow;
-use crate::domain::disposition::Failure;
-use crate::domain::moment::Moment;
-use crate::domain::pattern::Selection;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::failure::disposition::Failure;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::pattern::Selection;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 use crate::store::{

@@ -16,8 +16,8 @@ use crate::deliver::files::access::FileAccess;
 use crate::deliver::files::certificate_folder::{CertificateFolder, PLACEHOLDER};
 use crate::deliver::files::error::FilesError;
 use crate::deliver::payload::{DeliveryPayload, DeliveryRecipient};
-use crate::domain::disposition::Failure;
-use crate::domain::moment::Moment;
+use crate::domain::failure::disposition::Failure;
+use crate::domain::value::moment::Moment;
 
 /// The folders of one delivery.
 #[derive(Clone, Debug)]

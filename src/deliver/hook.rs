@@ -8,9 +8,9 @@ use std::path::Path;
 use crate::config::delivery::{HookEntry, InvalidDelivery};
 use crate::config::time_span::TimeSpan;
 use crate::deliver::payload::DeliveryPayload;
+use crate::domain::certificate::fingerprint::Fingerprint;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::disposition::Failure;
-use crate::domain::fingerprint::Fingerprint;
+use crate::domain::failure::disposition::Failure;
 use crate::runtime::program;
 
 /// A command with its bounds.

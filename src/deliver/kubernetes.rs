@@ -21,8 +21,8 @@ use crate::config::delivery::KubernetesEntry;
 use crate::config::time_span::TimeSpan;
 use crate::deliver::service::{AuthorizationAdvice, DeliveryService, ServiceCall, TokenFile};
 use crate::deliver::{Delivery, DeliveryOutcome, DeliveryPayload};
-use crate::domain::disposition::Failure;
-use crate::domain::endpoint::{Endpoint, InvalidEndpoint};
+use crate::domain::failure::disposition::Failure;
+use crate::domain::value::endpoint::{Endpoint, InvalidEndpoint};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::files;
 

@@ -10,9 +10,9 @@ use crate::deliver::hook::{Hook, HookEnvironment, HookEvent};
 use crate::deliver::reload::{Reload, ReloadReached};
 use crate::deliver::verify::TlsVerification;
 use crate::deliver::{Delivery, DeliveryOutcome, DeliveryPayload, DeliveryRecipient};
+use crate::domain::certificate::fingerprint::Fingerprint;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::disposition::Failure;
-use crate::domain::fingerprint::Fingerprint;
+use crate::domain::failure::disposition::Failure;
 use crate::runtime::clock::SharedClock;
 
 /// What is done on this machine, in the order of the fields.

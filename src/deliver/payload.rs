@@ -2,11 +2,11 @@
 
 use secrecy::SecretString;
 
+use crate::domain::certificate::leaf::Leaf;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::id::{AutoCertificateId, CertificateId};
-use crate::domain::leaf::Leaf;
-use crate::domain::name::DnsName;
-use crate::domain::resource::ResourceName;
+use crate::domain::value::id::{AutoCertificateId, CertificateId};
+use crate::domain::value::name::DnsName;
+use crate::domain::value::resource::ResourceName;
 use crate::store::DeliveryRow;
 
 /// The auto-certificate that a delivery is about.

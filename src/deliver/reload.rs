@@ -16,7 +16,7 @@ use crate::deliver::reload::signal::{SignalJob, SignalTarget};
 use crate::deliver::reload::spool::SpoolPaths;
 use crate::deliver::reload::unit::{UnitJob, UnitName};
 use crate::domain::declared::DeclaredKey;
-use crate::domain::disposition::Failure;
+use crate::domain::failure::disposition::Failure;
 use crate::runtime::randomness::Randomness;
 
 /// How a service is told.

@@ -14,12 +14,12 @@ use zeroize::Zeroizing;
 
 use crate::config::ConfigError;
 use crate::config::time_span::TimeSpan;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::endpoint::Endpoint;
-use crate::domain::moment::Moment;
-use crate::domain::retry_after::RetryAfter;
-use crate::domain::secret_text::InvalidSecret;
-use crate::domain::text::RemoteMessage;
+use crate::domain::failure::disposition::{Disposition, Failure};
+use crate::domain::failure::retry_after::RetryAfter;
+use crate::domain::value::endpoint::Endpoint;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::secret_text::InvalidSecret;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::bearer::bearer_header;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::files;

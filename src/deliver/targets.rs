@@ -16,7 +16,7 @@ use crate::deliver::local::LocalDelivery;
 use crate::deliver::reload::{Reload, ReloadContext};
 use crate::deliver::verify::TlsVerification;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::pattern::Selection;
+use crate::domain::value::pattern::Selection;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 

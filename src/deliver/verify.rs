@@ -15,10 +15,10 @@ use crate::config::delivery::VerifyEntry;
 use crate::config::time_span::TimeSpan;
 use crate::deliver::payload::{DeliveryPayload, DeliveryRecipient};
 use crate::deliver::verify::tls_probe::TlsProbe;
-use crate::domain::disposition::Failure;
-use crate::domain::fingerprint::Fingerprint;
-use crate::domain::leaf::Leaf;
-use crate::domain::text::quoted;
+use crate::domain::certificate::fingerprint::Fingerprint;
+use crate::domain::certificate::leaf::Leaf;
+use crate::domain::failure::disposition::Failure;
+use crate::domain::value::text::quoted;
 
 /// Where a certificate should be served.
 #[derive(Clone, Debug)]

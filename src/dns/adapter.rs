@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 
 use crate::dns::error::DnsError;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::credential::Credential;
-use crate::domain::name::DnsName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::credential::Credential;
+use crate::domain::value::name::DnsName;
 
 /// A DNS service that holds zones.
 ///

@@ -17,8 +17,8 @@ use crate::dns::adapter::DnsAdapter;
 use crate::dns::error::DnsError;
 use crate::dns::lookup::DnsLookup;
 use crate::dns::zone_finder::ZoneFinder;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::zone_name::ZoneName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::zone_name::ZoneName;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 

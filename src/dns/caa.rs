@@ -4,8 +4,8 @@
 use crate::config::dns::PropagationSection;
 use crate::dns::error::DnsError;
 use crate::dns::lookup::DnsLookup;
-use crate::domain::caa::{CaaRecord, climb_tree};
-use crate::domain::name::DnsName;
+use crate::domain::provider::caa::{CaaRecord, climb_tree};
+use crate::domain::value::name::DnsName;
 
 /// Through whom CAA records are looked up.
 #[derive(Clone, Debug)]

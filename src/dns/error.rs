@@ -4,11 +4,11 @@ use std::fmt;
 
 use crate::config::time_span::TimeSpan;
 use crate::dns::question::QueryError;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::moment::Moment;
-use crate::domain::retry_after::RetryAfter;
-use crate::domain::text::RemoteMessage;
+use crate::domain::failure::disposition::{Disposition, Failure};
+use crate::domain::failure::retry_after::RetryAfter;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::network_fault::NetworkFault;
 
 /// A fault of a DNS service, or of the wait for its name servers. No text in it holds the token.

@@ -9,11 +9,11 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 
 use crate::config::time_span::TimeSpan;
 use crate::dns::error::DnsError;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::endpoint::Endpoint;
-use crate::domain::moment::Moment;
-use crate::domain::retry_after::RetryAfter;
-use crate::domain::text::RemoteMessage;
+use crate::domain::failure::retry_after::RetryAfter;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::endpoint::Endpoint;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 

@@ -13,7 +13,7 @@ use crate::dns::error::DnsError;
 use crate::dns::question::{DnsQuestion, DnsReply, QueryError, normalized_name};
 use crate::dns::resolvers::{Resolvers, query_first};
 use crate::dns::server::Server;
-use crate::domain::caa::CaaRecord;
+use crate::domain::provider::caa::CaaRecord;
 
 /// Whom to ask.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use self::https::DohClient;
 use crate::dns::question::{DnsQuestion, DnsReply, QueryError};
-use crate::domain::resolver_address::ResolverAddress;
+use crate::domain::value::resolver_address::ResolverAddress;
 use crate::runtime::descriptors;
 
 /// A DNS server at one address.

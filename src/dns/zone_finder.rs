@@ -3,8 +3,8 @@
 use crate::dns::adapter::Zone;
 use crate::dns::error::DnsError;
 use crate::dns::lookup::DnsLookup;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::zone_name::ZoneName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::zone_name::ZoneName;
 
 /// Finds the zone of a name. Its id is its name.
 pub struct ZoneFinder {

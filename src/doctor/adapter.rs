@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::doctor::Doctor;
 use crate::doctor::challenge_path::ChallengePath;
-use crate::domain::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
-use crate::domain::credential::Credential;
-use crate::domain::moment::Moment;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
+use crate::domain::value::credential::Credential;
+use crate::domain::value::moment::Moment;
 
 impl Doctor {
     /// What there is to say of the adapters that these ways lead to, with what was found of each name.

@@ -5,9 +5,9 @@ use crate::dns::caa::CaaLookup;
 use crate::doctor::challenge_path::describe_error;
 use crate::doctor::check_list::{CheckedIssuer, CheckedName};
 use crate::doctor::provider::ProviderReport;
-use crate::domain::caa::{CaaRecord, CaaRequest, check_issuance};
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
-use crate::domain::standing::DnsPersist;
+use crate::domain::provider::caa::{CaaRecord, CaaRequest, check_issuance};
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::renewal::dns_persist::DnsPersist;
 
 /// What the records say to each provider that is to issue by a method.
 pub(super) async fn check_caa(

@@ -12,8 +12,8 @@ use crate::dns::routes::RecordLocation;
 use crate::doctor::challenge_path::{ChallengePath, describe_error};
 use crate::doctor::provider::words;
 use crate::doctor::{CanaryMode, DnsView, Doctor, DoctorOptions, Ending};
-use crate::domain::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
-use crate::domain::id::ChallengeRecordId;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
+use crate::domain::value::id::ChallengeRecordId;
 use crate::runtime::randomness::Randomness;
 use crate::store::{IntendedCanary, Store, StoreError};
 

@@ -10,8 +10,8 @@ use crate::dns::routes::RecordLocation;
 use crate::doctor::check_list::CheckedName;
 use crate::doctor::provider::words;
 use crate::doctor::{DnsView, Doctor, Ending};
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
-use crate::domain::standing::DnsPersist;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::renewal::dns_persist::DnsPersist;
 
 /// Where the way of a name leads.
 pub(super) struct ChallengePath {
@@ -162,7 +162,7 @@ pub(super) fn describe_error(error: &DnsError) -> String {
 mod tests {
     use super::*;
     use crate::dns::alias::WildcardAlias;
-    use crate::domain::check_result::CheckVerdict;
+    use crate::domain::renewal::check_result::CheckVerdict;
 
     #[test]
     fn a_wildcard_that_hijacks_the_name_is_explained() {
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn the_source_of_an_error_stands_before_what_to_do() {
         let source = serde_json::from_str::<u8>("x").unwrap_err();
-        let adapter = crate::domain::adapter_name::AdapterName::ionos();
+        let adapter = crate::domain::value::adapter_name::AdapterName::ionos();
         let error = DnsError::Unreadable { adapter, call: "GET /zones".to_owned(), source };
         let expected = "ionos: the answer to GET /zones cannot be read: expected value at line 1 column 1; it is tried again, \
                         check the endpoint if this lasts";

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
 use crate::domain::declared::{
     DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
 };
-use crate::domain::id::ProviderId;
-use crate::domain::name::{DnsName, names_to_order, normalize_common_name};
-use crate::domain::profile::Profile;
 use crate::domain::provider::{NewProvider, Provider};
-use crate::domain::server_url::ServerUrl;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::name::{DnsName, names_to_order, normalize_common_name};
+use crate::domain::value::profile::Profile;
+use crate::domain::value::server_url::ServerUrl;
 use crate::store::{Store, StoreError};
 
 /// Names and providers, each once.
@@ -171,7 +171,7 @@ impl CheckList {
                 (ProviderReference::Id(_), None) => {}
             }
             let names = std::iter::once(&subject.common_name).chain(&subject.subject_alternative_names);
-            self.add_names(names_to_order(names.map(crate::domain::name::RequestedName::name)), &issuers);
+            self.add_names(names_to_order(names.map(crate::domain::value::name::RequestedName::name)), &issuers);
         }
         Ok(())
     }

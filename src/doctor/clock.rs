@@ -4,8 +4,8 @@
 use time::Duration;
 
 use crate::doctor::provider::ProviderReport;
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
-use crate::domain::human_duration::HumanDuration;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::value::human_duration::HumanDuration;
 
 /// Nothing where no CA was asked. Where they disagree, the one counts that is nearest to us.
 pub(super) fn check_clock(seen: &[ProviderReport]) -> Option<CheckResult> {

@@ -18,8 +18,8 @@ use crate::dns::server::Server;
 use crate::doctor::challenge_path::describe_error;
 use crate::doctor::provider::words;
 use crate::doctor::{DnsView, Doctor};
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
-use crate::domain::zone_name::relative_name;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::value::zone_name::relative_name;
 
 impl Doctor {
     pub(super) async fn check_delegation(
@@ -180,7 +180,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::check_result::CheckVerdict;
+    use crate::domain::renewal::check_result::CheckVerdict;
 
     fn verdict(own: &[&str], named: &[&str]) -> (CheckVerdict, String) {
         verdict_where(own, named, false)

@@ -3,7 +3,7 @@
 use crate::dns::lookup::{DnsLookup, DnssecStatus};
 use crate::doctor::DnsView;
 use crate::doctor::challenge_path::describe_error;
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
 
 /// What a resolver that validates would see of `zone`, looked at once for all its names.
 pub(super) async fn check_dnssec(view: &DnsView, about: &CheckSubject, zone: &str) -> CheckResult {

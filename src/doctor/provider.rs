@@ -7,9 +7,9 @@ use time::Duration;
 use crate::acme::{AccountCredentials, AcmeError, ProblemKind};
 use crate::doctor::check_list::{CheckedProvider, ExaminedProvider};
 use crate::doctor::{Doctor, Ending};
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
-use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::failure::disposition::{Disposition, Failure};
 use crate::domain::provider::{AccountNote, Provider};
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
 use crate::store::ProviderAccount;
 
 /// What was seen of a provider, and what the looks at names need of it.

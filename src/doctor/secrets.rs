@@ -1,7 +1,7 @@
 //! Secrets: nobody may read or change them but their owner and its group.
 
 use crate::config::exposure::Exposure;
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
 
 /// What there is to say of what is open to others.
 pub fn check_secrets(exposures: Vec<Exposure>) -> Vec<CheckResult> {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, access};
 
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
-use crate::domain::text::RemoteMessage;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::value::text::RemoteMessage;
 use crate::store::StoreUrl;
 
 /// Where things are kept.

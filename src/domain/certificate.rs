@@ -1,11 +1,18 @@
 //! A certificate of the API: uploaded by a person, or issued for an auto-certificate.
 
+pub mod chain;
+pub mod fingerprint;
+pub mod key_algorithm;
+pub mod leaf;
+pub mod revocation;
+pub mod serial_number;
+
 use secrecy::SecretString;
 
-use crate::domain::id::{AutoCertificateId, CertificateId};
-use crate::domain::leaf::Leaf;
-use crate::domain::resource::{Audit, ResourceName};
-use crate::domain::revocation::Revocation;
+use crate::domain::certificate::leaf::Leaf;
+use crate::domain::certificate::revocation::Revocation;
+use crate::domain::value::id::{AutoCertificateId, CertificateId};
+use crate::domain::value::resource::{Audit, ResourceName};
 
 /// A certificate together with its private key, read and found to match.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 
 use time::Duration;
 
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 
 /// What a clock showed after so much running time, summed over all starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

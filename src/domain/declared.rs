@@ -13,12 +13,12 @@ pub use comparison::{
     StoredResources, compare,
 };
 
-use crate::domain::id::ProviderId;
-use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::name::RequestedName;
-use crate::domain::profile::Profile;
+use crate::domain::certificate::key_algorithm::KeyAlgorithm;
 use crate::domain::provider::NewProvider;
-use crate::domain::resource::ResourceName;
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::name::RequestedName;
+use crate::domain::value::profile::Profile;
+use crate::domain::value::resource::ResourceName;
 
 /// All that the settings of one instance declare. No key is there twice in a list.
 #[derive(Clone, Debug)]

@@ -1,16 +1,18 @@
 //! The plan for one delivery of one auto-certificate: what to do now or when to look again, and why. A pure function of
 //! how it stands, the deploy window and the moment.
 
+pub mod deploy_window;
+
 use std::fmt;
 
 use time::Duration;
 
-use crate::domain::back_off::FailureStreak;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::deploy_window::DeployWindow;
-use crate::domain::id::CertificateId;
-use crate::domain::moment::Moment;
-use crate::domain::name::DnsName;
+use crate::domain::delivery::deploy_window::DeployWindow;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::value::id::CertificateId;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::name::DnsName;
 
 /// How a delivery stands: the facts on which its plan rests.
 #[derive(Clone, Debug, Default)]
@@ -193,7 +195,7 @@ const MIN_LIFETIME_SHARE: i32 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::disposition::Failure;
+    use crate::domain::failure::disposition::Failure;
 
     /// 2027-01-15 08:00 UTC, a Friday.
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);

@@ -1,16 +1,22 @@
 //! A provider: an ACME CA together with the account that autocertd has there.
 
+pub mod admission;
+pub mod breaker;
+pub mod caa;
+pub mod failover;
+pub mod rate_limit_ledger;
+
 use secrecy::SecretString;
 
-use crate::domain::back_off::FailureStreak;
-use crate::domain::email::Email;
-use crate::domain::id::ProviderId;
-use crate::domain::mac_key::MacKey;
-use crate::domain::moment::Moment;
-use crate::domain::profile::Profile;
-use crate::domain::resource::{Audit, ResourceName};
-use crate::domain::server_url::ServerUrl;
-use crate::domain::text::is_printable;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::value::email::Email;
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::mac_key::MacKey;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::profile::Profile;
+use crate::domain::value::resource::{Audit, ResourceName};
+use crate::domain::value::server_url::ServerUrl;
+use crate::domain::value::text::is_printable;
 
 /// The binding of an ACME account to an account that the CA knows already (RFC 8555 section 7.3.4).
 #[derive(Clone, Debug)]

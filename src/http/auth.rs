@@ -10,8 +10,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use uuid::Uuid;
 
-use crate::domain::resource::Actor;
-use crate::domain::token::TokenScope;
+use crate::domain::value::resource::Actor;
+use crate::domain::value::token::TokenScope;
 use crate::http::Api;
 use crate::http::errors::ApiError;
 use crate::http::listener::ConnectionActivity;

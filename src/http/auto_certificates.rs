@@ -12,15 +12,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::uuid;
 
-use crate::domain::auto_certificate::{
+use crate::domain::certificate::key_algorithm::KeyAlgorithm;
+use crate::domain::renewal::auto_certificate::{
     AutoCertificate, MAX_SUBJECT_ALTERNATIVE_NAMES, NewAutoCertificate, check_name_count,
 };
-use crate::domain::id::{AutoCertificateId, CertificateId, ProviderId};
-use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::moment::Moment;
-use crate::domain::name::RequestedName;
-use crate::domain::resource::Actor;
-use crate::domain::state;
+use crate::domain::report::state;
+use crate::domain::value::id::{AutoCertificateId, CertificateId, ProviderId};
+use crate::domain::value::moment::Moment;
+use crate::domain::value::name::RequestedName;
+use crate::domain::value::resource::Actor;
 use crate::http::Api;
 use crate::http::body::{Body, BoundedList, Field, FieldValue, InputFaults};
 use crate::http::collection::{Collection, CollectionIdentity, ListResponse, skip_damaged};

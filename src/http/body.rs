@@ -15,8 +15,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::resource::reject_nul;
-use crate::domain::text::RemoteMessage;
+use crate::domain::value::resource::reject_nul;
+use crate::domain::value::text::RemoteMessage;
 use crate::http::errors::{ApiError, Fault};
 use crate::http::listener::BodyTimedOut;
 

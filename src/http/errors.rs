@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::declared::DeclaredKey;
-use crate::domain::text::RemoteMessage;
+use crate::domain::value::text::RemoteMessage;
 use crate::store::{ProviderUsers, StoreError};
 
 /// Why a request is not answered as asked.

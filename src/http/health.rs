@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::credential::Credential;
-use crate::domain::moment::Moment;
+use crate::domain::value::credential::Credential;
+use crate::domain::value::moment::Moment;
 use crate::http::Api;
 use crate::http::errors::RETRY_AFTER_SECONDS;
 use crate::store::StoreError;

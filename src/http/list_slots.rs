@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::domain::resource::Actor;
+use crate::domain::value::resource::Actor;
 use crate::http::errors::ApiError;
 
 /// The slots of all lists. Clones share them.

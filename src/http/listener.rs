@@ -24,7 +24,7 @@ use self::connections::Connections;
 pub(crate) use self::timed_body::BodyTimedOut;
 use crate::config::MIN_STOP_GRACE;
 use crate::config::api::ApiSection;
-use crate::domain::client_network::ClientNetwork;
+use crate::domain::value::client_network::ClientNetwork;
 use crate::http::auth::Peer;
 use crate::runtime::descriptors;
 

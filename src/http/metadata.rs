@@ -5,10 +5,10 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use uuid::Uuid;
 
-use crate::domain::moment::Moment;
-use crate::domain::resource::Audit;
-use crate::domain::state::{ResourceState, StateReport};
-use crate::domain::text::RemoteMessage;
+use crate::domain::report::state::{ResourceState, StateReport};
+use crate::domain::value::moment::Moment;
+use crate::domain::value::resource::Audit;
+use crate::domain::value::text::RemoteMessage;
 
 /// The metadata of a resource.
 #[derive(Serialize, ToSchema)]

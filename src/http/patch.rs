@@ -4,7 +4,7 @@ use axum::extract::{FromRequest, Request};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::domain::resource::ResourceName;
+use crate::domain::value::resource::ResourceName;
 use crate::http::body::{Body, Field, FieldValue, InputFaults};
 use crate::http::errors::ApiError;
 use crate::http::max_lengths;

@@ -6,11 +6,11 @@ use axum::http::request::Parts;
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
-use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::name::DnsName;
-use crate::domain::state::ResourceState;
-use crate::domain::text::RemoteMessage;
+use crate::domain::certificate::key_algorithm::KeyAlgorithm;
+use crate::domain::report::state::ResourceState;
+use crate::domain::value::id::{AutoCertificateId, ProviderId};
+use crate::domain::value::name::DnsName;
+use crate::domain::value::text::RemoteMessage;
 use crate::http::errors::{ApiError, Fault};
 use crate::store::{self, Page};
 

@@ -9,7 +9,9 @@ use utoipa_axum::routes;
 
 use crate::http::body::MAX_BODY;
 use crate::http::errors::ApiError;
-use crate::http::{Api, auth, auto_certificates, certificates, control, detached, health, openapi, providers, request};
+use crate::http::{
+    Api, auth, auto_certificates, certificates, control, detached, health, openapi, providers, request_layers,
+};
 
 impl Api {
     /// The API for whoever holds a token.
@@ -37,7 +39,7 @@ impl Api {
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(middleware::from_fn(detached::run_detached))
             .with_state(self.clone());
-        collapse_leading_slashes(request::with_request_layers(operations, self))
+        collapse_leading_slashes(request_layers::with_request_layers(operations, self))
     }
 }
 

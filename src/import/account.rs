@@ -4,7 +4,7 @@
 use zeroize::Zeroizing;
 
 use crate::acme::{AccountCredentials, AccountKey, UnusableAccountKey};
-use crate::domain::server_url::ServerUrl;
+use crate::domain::value::server_url::ServerUrl;
 use crate::import::servers::successor_directory;
 
 /// The account that a tree has at the server of a lineage.
@@ -79,7 +79,7 @@ mod tests {
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 
     use super::*;
-    use crate::domain::server_url::PlainHttpPolicy;
+    use crate::domain::value::server_url::PlainHttpPolicy;
 
     fn judged(key: &str) -> TreeAccount {
         let server = ServerUrl::parse("https://ca.example/dir", PlainHttpPolicy::Refused).unwrap();

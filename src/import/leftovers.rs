@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::text::{RemoteMessage, escaped_line};
+use crate::domain::value::text::{RemoteMessage, escaped_line};
 use crate::import::tree::EMPTY_FOLDER_REASON;
 use crate::import::{FileTree, SourceTool};
 

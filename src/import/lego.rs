@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use crate::domain::email::Email;
+use crate::domain::value::email::Email;
 use crate::import::account::{RawAccount, TreeAccount};
 use crate::import::leftovers::KnownLeftover;
 use crate::import::lineage::{Fault, FoundCertificate};

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::leaf::{LeafError, is_encrypted_key};
+use crate::domain::certificate::leaf::{LeafError, is_encrypted_key};
 
 /// A block of a PEM text.
 struct PemBlock<'a> {

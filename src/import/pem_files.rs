@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::domain::fingerprint::KeyFingerprint;
-use crate::domain::leaf::{Leaf, LeafError, is_encrypted_key, read_key};
+use crate::domain::certificate::fingerprint::KeyFingerprint;
+use crate::domain::certificate::leaf::{Leaf, LeafError, is_encrypted_key, read_key};
 use crate::import::account::TreeAccount;
 use crate::import::lineage::{Fault, FoundCertificate};
 use crate::import::{FileTree, ImportOverrides, pem};

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::domain::server_url::ServerUrl;
+use crate::domain::value::server_url::ServerUrl;
 use crate::import::{Fault, ImportOverrides};
 
 /// A server, at the address that answers today.
@@ -79,7 +79,7 @@ const KNOWN_DIRECTORIES: [&str; 12] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::server_url::PlainHttpPolicy;
+    use crate::domain::value::server_url::PlainHttpPolicy;
 
     #[test]
     fn a_directory_is_known_by_its_host_alone() {

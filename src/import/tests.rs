@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use time::Duration;
 
 use super::*;
-use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::leaf::LeafError;
-use crate::domain::name::RequestedName;
+use crate::domain::certificate::key_algorithm::KeyAlgorithm;
+use crate::domain::certificate::leaf::LeafError;
+use crate::domain::value::name::RequestedName;
 
 const SERVER: &str = "https://localhost:14000/dir";
 /// 2026-12-01; the certificates of the fixtures are from shortly before, and valid for thirty years.

@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::acme::{AccountCredentials, AcmeAccount, AcmeClient, AcmeError, Registration};
-use crate::domain::back_off::FailureStreak;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::id::ProviderId;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::failure::disposition::{Disposition, Failure};
 use crate::domain::provider::{AccountNote, Provider};
+use crate::domain::value::id::ProviderId;
 use crate::issuance::{AttemptError, HeldLease};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;

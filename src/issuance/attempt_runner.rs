@@ -6,19 +6,19 @@ use backon::{ConstantBuilder, Retryable};
 use secrecy::ExposeSecret;
 
 use crate::acme::{AcmeAccount, AcmeError, NewOrder, Order, OrderState};
-use crate::domain::attempt::{
+use crate::domain::certificate::NewCertificate;
+use crate::domain::certificate::chain::CertificateChain;
+use crate::domain::certificate::leaf::{Leaf, LeafError};
+use crate::domain::clock_evidence::ClockVerdict;
+use crate::domain::failure::disposition::{Disposition, Failure};
+use crate::domain::renewal::attempt::{
     Answered, Attempt, Finalizing, Issued, Ordered, Planned, Presented, Ready, Stage, StageKind,
 };
-use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::certificate::NewCertificate;
-use crate::domain::chain::CertificateChain;
-use crate::domain::clock_evidence::ClockVerdict;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::leaf::{Leaf, LeafError};
-use crate::domain::moment::Moment;
-use crate::domain::name::DnsName;
-use crate::domain::server_url::OrderUrl;
-use crate::domain::standing::DnsPersist;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::renewal::dns_persist::DnsPersist;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::name::DnsName;
+use crate::domain::value::server_url::OrderUrl;
 use crate::issuance::key::PendingKey;
 use crate::issuance::{AttemptError, HeldLease, Issuance};
 use crate::store::{RecoveryEvidence, StoreError};

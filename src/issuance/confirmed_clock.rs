@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::domain::clock_evidence::ClockVerdict;
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 use crate::issuance::Issuance;
 use crate::store::{Page, StoreError};
 

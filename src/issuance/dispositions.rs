@@ -6,13 +6,13 @@ use std::path::Path;
 
 use crate::acme::{AcmeError, AcmeStep, AwaitedState, NameProblem, Problem, ProblemKind, Refusal, Unreachable};
 use crate::dns::{DnsError, LaggingNameserver};
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::chain::InvalidChain;
-use crate::domain::disposition::Disposition;
-use crate::domain::mac_key::InvalidMacKey;
-use crate::domain::moment::Moment;
-use crate::domain::retry_after::RetryAfter;
-use crate::domain::text::RemoteMessage;
+use crate::domain::certificate::chain::InvalidChain;
+use crate::domain::failure::disposition::Disposition;
+use crate::domain::failure::retry_after::RetryAfter;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::mac_key::InvalidMacKey;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::network_fault::NetworkFault;
 
 const NAMED: Moment = Moment::from_micros(1_800_000_000_000_000);

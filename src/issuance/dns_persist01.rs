@@ -4,12 +4,12 @@
 use crate::acme::{Authorization, ChallengeKind};
 use crate::dns::adapter::{TxtRecord, Zone};
 use crate::dns::alias::Aliases;
-use crate::domain::disposition::Failure;
-use crate::domain::name::DnsName;
-use crate::domain::standing::{DnsPersist, PersistRecord};
+use crate::domain::failure::disposition::Failure;
+use crate::domain::renewal::dns_persist::{DnsPersist, PersistRecord};
+use crate::domain::value::name::DnsName;
 use crate::issuance::AttemptError;
 use crate::issuance::attempt_runner::AttemptRunner;
-use crate::issuance::challenge::{gathered, run_bounded};
+use crate::issuance::dns01::{gathered, run_bounded};
 use crate::store::{PersistRecordLocation, StoredPersistRecord};
 
 impl AttemptRunner<'_> {

@@ -6,10 +6,10 @@ use secrecy::SecretString;
 use tokio::task::JoinHandle;
 use zeroize::Zeroize;
 
-use crate::domain::attempt::SigningRequest;
-use crate::domain::disposition::Failure;
-use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::name::DnsName;
+use crate::domain::certificate::key_algorithm::KeyAlgorithm;
+use crate::domain::failure::disposition::Failure;
+use crate::domain::renewal::attempt::SigningRequest;
+use crate::domain::value::name::DnsName;
 
 /// A key that is being made while something else is waited for.
 pub(super) struct PendingKey(JoinHandle<Result<SigningRequest, rcgen::Error>>);

@@ -3,18 +3,18 @@
 
 use time::Duration;
 
-use crate::domain::attempt::{Attempt, StageKind};
-use crate::domain::auto_certificate::{AutoCertificate, AutoCertificateFacts};
-use crate::domain::back_off::FailureStreak;
-use crate::domain::caa::{CaaRequest, check_issuance};
-use crate::domain::deferral::{Deferral, DeferralCause};
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::failover::{FailoverReason, ProviderFacts, ProviderHistory, choose_provider};
-use crate::domain::id::ProviderId;
-use crate::domain::moment::Moment;
-use crate::domain::profile::Profile;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::failure::deferral::{Deferral, DeferralCause};
+use crate::domain::failure::disposition::{Disposition, Failure};
 use crate::domain::provider::Provider;
-use crate::domain::server_url::ServerUrl;
+use crate::domain::provider::caa::{CaaRequest, check_issuance};
+use crate::domain::provider::failover::{FailoverReason, ProviderFacts, ProviderHistory, choose_provider};
+use crate::domain::renewal::attempt::{Attempt, StageKind};
+use crate::domain::renewal::auto_certificate::{AutoCertificate, AutoCertificateFacts};
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::profile::Profile;
+use crate::domain::value::server_url::ServerUrl;
 use crate::issuance::{AttemptError, HeldLease, Issuance};
 use crate::store::{RecoveryEvidence, StoreError};
 

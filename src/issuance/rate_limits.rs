@@ -1,10 +1,10 @@
 //! Orders against the limits of their CA: what would be refused is not sent, and what was sent, issued or failed counts.
 
 use crate::acme::AcmeError;
-use crate::domain::deferral::{Deferral, DeferralCause};
-use crate::domain::id::ProviderId;
-use crate::domain::name::DnsName;
-use crate::domain::rate_limit_ledger::{OrderFacts, RateLimitExemption, RateLimitLedger};
+use crate::domain::failure::deferral::{Deferral, DeferralCause};
+use crate::domain::provider::rate_limit_ledger::{OrderFacts, RateLimitExemption, RateLimitLedger};
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::name::DnsName;
 use crate::issuance::attempt_runner::AttemptRunner;
 use crate::issuance::{AttemptError, Issuance};
 use crate::store::{LedgerAccount, OrderCharge, StoreError};

@@ -1,11 +1,11 @@
 //! Asking when to renew, and what is replaced (RFC 9773): the certificate's own CA is asked, and the answer is kept with
 //! the certificate.
 
-use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::id::ProviderId;
-use crate::domain::leaf::Leaf;
-use crate::domain::name::DnsName;
-use crate::domain::renewal_info::{CertId, RenewalInfo, RenewalInfoAnswer};
+use crate::domain::certificate::leaf::Leaf;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::renewal::renewal_info::{CertId, RenewalInfo, RenewalInfoAnswer};
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::name::DnsName;
 use crate::issuance::{AttemptError, HeldLease, Issuance};
 
 impl Issuance {

@@ -5,9 +5,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 
-use crate::domain::back_off::FailureStreak;
-use crate::domain::disposition::Failure;
-use crate::domain::revocation::Revocation;
+use crate::domain::certificate::revocation::Revocation;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::failure::disposition::Failure;
 use crate::issuance::{AttemptError, Issuance};
 use crate::store::{LEASE_DURATION, RevocationClaim, StoreError};
 

@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::secret_text::{self, InvalidSecret};
+use crate::domain::value::secret_text::{self, InvalidSecret};
 
 /// The value of `Authorization` for a token, marked so that no log prints it.
 ///

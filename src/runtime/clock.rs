@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use time::Duration;
 
 use crate::domain::clock_evidence::ClockEvidence;
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 
 /// A source of moments.
 pub trait Clock: Send + Sync {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::domain::credential::Credential;
+use crate::domain::value::credential::Credential;
 
 /// A list that all clones see.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
-use crate::domain::text::RemoteMessage;
+use crate::domain::value::text::RemoteMessage;
 use crate::runtime::processes::Processes;
 
 /// A program to be [run](run) in `/`. Of the environment of this process it sees `PATH`, `HOME` and `LANG` alone: no secret.

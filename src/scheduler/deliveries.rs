@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::deliver::dispatcher::Dispatcher;
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 use crate::scheduler::lane::Lane;
 use crate::store::StoreError;
 

@@ -238,7 +238,7 @@ mod tests {
     use std::future::pending;
 
     use super::*;
-    use crate::domain::id::AttemptId;
+    use crate::domain::value::id::AttemptId;
 
     fn context() -> LaneContext {
         LaneContext { wake: Wake::default(), tasks: TaskTracker::new(), stopping: CancellationToken::new() }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use time::Duration;
 
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 use crate::issuance::{Cleanup, Issuance, SweepMode};
 use crate::scheduler::Scheduler;
 use crate::scheduler::lane::Lane;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::config::time_span::TimeSpan;
 use crate::doctor::{CanaryMode, CheckList, Doctor, DoctorOptions, Ending};
-use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::check_result::{Check, CheckResult};
-use crate::domain::id::CertificateId;
-use crate::domain::moment::Moment;
-use crate::domain::preflight::{PREFLIGHT_INTERVAL, Preflight, PreflightDecision, decide_preflight};
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::renewal::check_result::{Check, CheckResult};
+use crate::domain::renewal::preflight::{PREFLIGHT_INTERVAL, Preflight, PreflightDecision, decide_preflight};
+use crate::domain::value::id::CertificateId;
+use crate::domain::value::moment::Moment;
 use crate::scheduler::lane::Lane;
 use crate::store::{Store, StoreError};
 use time::Duration;

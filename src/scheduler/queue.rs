@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError};
 use futures_util::{StreamExt, stream};
 use time::Duration;
 
-use crate::domain::admission::{Admission, AdmissionInput, QueuedWork, WorkKind, admit};
-use crate::domain::deferral::Deferral;
-use crate::domain::id::ProviderId;
-use crate::domain::moment::Moment;
+use crate::domain::failure::deferral::Deferral;
+use crate::domain::provider::admission::{Admission, AdmissionInput, QueuedWork, WorkKind, admit};
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::moment::Moment;
 use crate::issuance::{FallbackCandidates, Issuance};
 use crate::scheduler::Scheduler;
 use crate::scheduler::lane::Lane;

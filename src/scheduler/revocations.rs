@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::domain::moment::Moment;
-use crate::domain::revocation::Revocation;
+use crate::domain::certificate::revocation::Revocation;
+use crate::domain::value::moment::Moment;
 use crate::issuance::Issuance;
 use crate::scheduler::Scheduler;
 use crate::scheduler::lane::Lane;

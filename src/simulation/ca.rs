@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use time::Duration;
 
-use crate::domain::moment::Moment;
-use crate::domain::name::DnsName;
-use crate::domain::renewal_info::RenewalWindow;
+use crate::domain::renewal::renewal_info::RenewalWindow;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::name::DnsName;
 
 /// What one account meets of the CA.
 pub(super) struct CaModel {

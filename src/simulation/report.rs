@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use time::Duration;
 
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 use crate::simulation::plot;
 use crate::simulation::scenario::{Control, START, Scenario, format_span};
 use crate::simulation::tally::Tally;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use time::Duration;
 
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 
 /// A fleet and what befalls it.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use time::Duration;
 
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 use crate::simulation::ca::CaModelLimit;
 use crate::simulation::scenario::{START, Scenario};
 

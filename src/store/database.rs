@@ -2,8 +2,18 @@
 //! faults. Statements go to it as they go to a pool of sqlx.
 
 mod connection;
+pub(super) mod damaged;
+pub(super) mod dialect;
+pub(super) mod error;
 mod fault;
+pub(super) mod identity;
+pub(super) mod instance_lock;
+pub(super) mod lease;
+pub(super) mod listing;
 mod outage;
+pub(super) mod readiness;
+pub(super) mod renaming;
+pub(super) mod row;
 
 pub(super) use connection::{Connection, Transaction};
 pub(super) use fault::describe;
@@ -22,8 +32,8 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Either, Error, Execute,
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::store::database::dialect::Dialect;
 use crate::store::database::outage::Outage;
-use crate::store::dialect::Dialect;
 
 /// The database. Everything that speaks to it goes through here.
 #[derive(Debug)]

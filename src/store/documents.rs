@@ -9,12 +9,12 @@ pub(super) mod revocation;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::back_off::FailureStreak;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::moment::Moment;
-use crate::domain::text::RemoteMessage;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::failure::disposition::{Disposition, Failure};
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::RemoteMessage;
 use crate::store::StoreError;
-use crate::store::row::RowReader;
+use crate::store::database::row::RowReader;
 
 /// Texts as a document.
 pub(super) fn texts_to_json(texts: impl Iterator<Item = String>) -> String {
@@ -23,7 +23,7 @@ pub(super) fn texts_to_json(texts: impl Iterator<Item = String>) -> String {
 
 /// Ids as a document, for a statement that asks for all of them at once (`@listed1` in [`Dialect::sql`]).
 ///
-/// [`Dialect::sql`]: crate::store::dialect::Dialect::sql
+/// [`Dialect::sql`]: crate::store::database::dialect::Dialect::sql
 pub(super) fn ids_to_json<T: ToString>(ids: &[T]) -> String {
     texts_to_json(ids.iter().map(ToString::to_string))
 }

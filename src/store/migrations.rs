@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Mig
 use tokio::time::Instant;
 
 use crate::store::database::Database;
-use crate::store::dialect::Dialect;
+use crate::store::database::dialect::Dialect;
 use crate::store::{FaultCause, StoreError};
 
 /// Brings the tables up to date, on a connection of its own: a long migration is not broken off after the time that a

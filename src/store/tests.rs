@@ -5,9 +5,9 @@ use std::sync::Arc;
 use sqlx::{Row, SqlSafeStr};
 
 use super::*;
-use crate::domain::state::ResourceState;
+use crate::domain::report::state::ResourceState;
 use crate::runtime::clock::SystemClock;
-use crate::store::listing::Conditions;
+use crate::store::database::listing::Conditions;
 
 async fn fresh(folder: &Path) -> Store {
     let keys = KeyRing::generate(&folder.join("master.key")).unwrap();
@@ -27,80 +27,84 @@ async fn what_is_narrowed_is_searched_by_an_index() {
     let folder = tempfile::tempdir().unwrap();
     let store = fresh(folder.path()).await;
     for statement in [
-        providers::USERS.to_owned(),
-        providers::SOME_USERS.to_owned(),
-        accounts::CLAIM_DUE.to_owned(),
-        auto_certificates::get_sql(),
-        auto_certificates::list_sql(),
-        listed(&auto_certificates::LISTED, &["common_name_form"]),
-        auto_certificates::list_after_sql(),
-        auto_certificates::get_listed_sql(),
-        auto_certificates::MATCHING.to_owned(),
-        certificates::GET.to_owned(),
-        certificates::list_sql(),
-        providers::list_sql(),
-        listing::TOTAL.to_owned(),
-        listed(&auto_certificates::LISTED, &["name"]),
-        listed(&auto_certificates::LISTED, &["provider_id"]),
-        listed(&auto_certificates::LISTED, &["key_algorithm"]),
-        listed(&auto_certificates::LISTED, &["key_algorithm", "provider_id", "common_name_form", "name"]),
-        listed(&certificates::LISTED, &["name"]),
-        listed(&certificates::LISTED, &["common_name_form"]),
-        listed(&providers::LISTED, &["name"]),
-        providers::LISTED.page_sql(
-            &providers::ProviderFilter { states: vec![ResourceState::Failed], ..Default::default() }.conditions(),
+        provider::providers::USERS.to_owned(),
+        provider::providers::SOME_USERS.to_owned(),
+        provider::accounts::CLAIM_DUE.to_owned(),
+        auto_certificate::auto_certificates::get_sql(),
+        auto_certificate::auto_certificates::list_sql(),
+        listed(&auto_certificate::auto_certificates::LISTED, &["common_name_form"]),
+        auto_certificate::auto_certificates::list_after_sql(),
+        auto_certificate::auto_certificates::get_listed_sql(),
+        auto_certificate::auto_certificates::MATCHING.to_owned(),
+        certificate::certificates::GET.to_owned(),
+        certificate::certificates::list_sql(),
+        provider::providers::list_sql(),
+        database::listing::TOTAL.to_owned(),
+        listed(&auto_certificate::auto_certificates::LISTED, &["name"]),
+        listed(&auto_certificate::auto_certificates::LISTED, &["provider_id"]),
+        listed(&auto_certificate::auto_certificates::LISTED, &["key_algorithm"]),
+        listed(
+            &auto_certificate::auto_certificates::LISTED,
+            &["key_algorithm", "provider_id", "common_name_form", "name"],
         ),
-        listed(&certificates::LISTED, &["auto_certificate_id"]),
-        listed(&certificates::LISTED, &["auto_certificate_id", "common_name_form"]),
-        certificates::REMOVE_EXPIRED.to_owned(),
-        progress::GET.to_owned(),
-        progress::LOCK_ALL.to_owned(),
-        progress::REQUEST_ALL.to_owned(),
-        progress::LOCK_DELIVERIES.to_owned(),
-        claims::AT_WORK.to_owned(),
-        claims::DUE.to_owned(),
-        queue::PROVIDERS_WITH_DUE_WORK.to_owned(),
-        queue::queue_sql(),
-        queue::queue_for_ids_sql(),
-        not_in_service::candidates_sql(),
-        breakers::RUNNING.to_owned(),
-        breakers::COUNT_DEFERRED_BY_LIMIT.to_owned(),
-        breakers::DEFERRED_BY_CAUSE.to_owned(),
-        breakers::END_DEFERRALS.to_owned(),
-        breakers::CLEAR_FAILURE_STREAKS.to_owned(),
-        renewal_infos::NEWEST.to_owned(),
-        claims::REPAIRS[0].1.to_owned(),
-        claims::REPAIRS[0].2.to_owned(),
-        claims::REPAIRS[1].1.to_owned(),
-        claims::REPAIRS[1].2.to_owned(),
-        claims::REPAIRS[2].1.to_owned(),
-        claims::REPAIRS[2].2.to_owned(),
-        claims::REPAIRS[3].1.to_owned(),
-        claims::REPAIRS[3].2.to_owned(),
-        claims::REPAIRS[4].1.to_owned(),
-        claims::REPAIRS[4].2.to_owned(),
-        revocations::CLAIM_DUE.to_owned(),
-        revocations::TO_REVOKE.to_owned(),
-        revocations::WAITING.to_owned(),
-        revocations::PAGE.to_owned(),
-        deliveries::CLAIM_DUE.to_owned(),
-        deliveries::EARLIEST.to_owned(),
-        deliveries::by_auto_certificates_sql(),
-        deliveries::REQUEST_DELIVERIES.to_owned(),
-        deliveries::WAKE.to_owned(),
-        assignments::ASSIGNED.to_owned(),
-        assignments::FORGET.to_owned(),
-        assignments::REMOVE_TARGETS.to_owned(),
-        attempts::GET_OPEN.to_owned(),
-        journal::list_sql(),
-        journal::orphaned_records_sql(),
-        journal::EARLIEST_ORPHAN.to_owned(),
-        journal::FORGET_IF_NEEDED.to_owned(),
-        journal::RUNNING_REMOVAL.to_owned(),
-        journal::POSTPONE.to_owned(),
-        rate_limit_ledger::BY_SCOPE.to_owned(),
-        rate_limit_ledger::FORGET_RECOVERED.to_owned(),
-        declared::WITH_OPEN_ATTEMPT.to_owned(),
+        listed(&certificate::certificates::LISTED, &["name"]),
+        listed(&certificate::certificates::LISTED, &["common_name_form"]),
+        listed(&provider::providers::LISTED, &["name"]),
+        provider::providers::LISTED.page_sql(
+            &provider::providers::ProviderFilter { states: vec![ResourceState::Failed], ..Default::default() }
+                .conditions(),
+        ),
+        listed(&certificate::certificates::LISTED, &["auto_certificate_id"]),
+        listed(&certificate::certificates::LISTED, &["auto_certificate_id", "common_name_form"]),
+        certificate::certificates::REMOVE_EXPIRED.to_owned(),
+        auto_certificate::progress::GET.to_owned(),
+        auto_certificate::progress::LOCK_ALL.to_owned(),
+        auto_certificate::progress::REQUEST_ALL.to_owned(),
+        auto_certificate::progress::LOCK_DELIVERIES.to_owned(),
+        auto_certificate::claims::AT_WORK.to_owned(),
+        auto_certificate::claims::DUE.to_owned(),
+        auto_certificate::queue::PROVIDERS_WITH_DUE_WORK.to_owned(),
+        auto_certificate::queue::queue_sql(),
+        auto_certificate::queue::queue_for_ids_sql(),
+        auto_certificate::not_in_service::candidates_sql(),
+        provider::breakers::RUNNING.to_owned(),
+        provider::breakers::COUNT_DEFERRED_BY_LIMIT.to_owned(),
+        provider::breakers::DEFERRED_BY_CAUSE.to_owned(),
+        provider::breakers::END_DEFERRALS.to_owned(),
+        provider::breakers::CLEAR_FAILURE_STREAKS.to_owned(),
+        auto_certificate::renewal_infos::NEWEST.to_owned(),
+        auto_certificate::claims::REPAIRS[0].1.to_owned(),
+        auto_certificate::claims::REPAIRS[0].2.to_owned(),
+        auto_certificate::claims::REPAIRS[1].1.to_owned(),
+        auto_certificate::claims::REPAIRS[1].2.to_owned(),
+        auto_certificate::claims::REPAIRS[2].1.to_owned(),
+        auto_certificate::claims::REPAIRS[2].2.to_owned(),
+        auto_certificate::claims::REPAIRS[3].1.to_owned(),
+        auto_certificate::claims::REPAIRS[3].2.to_owned(),
+        auto_certificate::claims::REPAIRS[4].1.to_owned(),
+        auto_certificate::claims::REPAIRS[4].2.to_owned(),
+        certificate::revocations::CLAIM_DUE.to_owned(),
+        certificate::revocations::TO_REVOKE.to_owned(),
+        certificate::revocations::WAITING.to_owned(),
+        certificate::revocations::PAGE.to_owned(),
+        delivery::deliveries::CLAIM_DUE.to_owned(),
+        delivery::deliveries::EARLIEST.to_owned(),
+        delivery::deliveries::by_auto_certificates_sql(),
+        delivery::deliveries::REQUEST_DELIVERIES.to_owned(),
+        delivery::deliveries::WAKE.to_owned(),
+        delivery::assignments::ASSIGNED.to_owned(),
+        delivery::assignments::FORGET.to_owned(),
+        delivery::assignments::REMOVE_TARGETS.to_owned(),
+        auto_certificate::attempts::GET_OPEN.to_owned(),
+        dns::journal::list_sql(),
+        dns::journal::orphaned_records_sql(),
+        dns::journal::EARLIEST_ORPHAN.to_owned(),
+        dns::journal::FORGET_IF_NEEDED.to_owned(),
+        dns::journal::RUNNING_REMOVAL.to_owned(),
+        dns::journal::POSTPONE.to_owned(),
+        provider::rate_limit_ledger::BY_SCOPE.to_owned(),
+        provider::rate_limit_ledger::FORGET_RECOVERED.to_owned(),
+        auto_certificate::declared::WITH_OPEN_ATTEMPT.to_owned(),
         tokens::LIST_NAMED.to_owned(),
     ] {
         let steps = plan(&store, &statement).await;
@@ -114,26 +118,26 @@ async fn what_is_listed_whole_follows_an_index() {
     let folder = tempfile::tempdir().unwrap();
     let store = fresh(folder.path()).await;
     for statement in [
-        listed(&providers::LISTED, &[]),
-        accounts::EARLIEST.to_owned(),
-        listed(&auto_certificates::LISTED, &[]),
+        listed(&provider::providers::LISTED, &[]),
+        provider::accounts::EARLIEST.to_owned(),
+        listed(&auto_certificate::auto_certificates::LISTED, &[]),
         in_state(&[ResourceState::Available]),
         in_state(&[ResourceState::Failed]),
         in_state(&[ResourceState::Provisioning]),
         in_state(&[ResourceState::Provisioning, ResourceState::Failed]),
         in_state(&[ResourceState::Provisioning, ResourceState::Available]),
-        listed(&certificates::LISTED, &[]),
-        not_in_service::list_sql(),
-        not_in_service::count_sql(),
-        deliveries::by_instance_sql(),
-        queue::EARLIEST.to_owned(),
-        lease::LEASE_OWNERS.to_owned(),
-        preflights::EARLIEST.to_owned(),
-        revocations::EARLIEST.to_owned(),
-        revocations::REQUESTS.to_owned(),
-        declared::PROVIDERS.to_owned(),
-        declared::AUTO_CERTIFICATES.to_owned(),
-        declared::IN_USE.to_owned(),
+        listed(&certificate::certificates::LISTED, &[]),
+        auto_certificate::not_in_service::list_sql(),
+        auto_certificate::not_in_service::count_sql(),
+        delivery::deliveries::by_instance_sql(),
+        auto_certificate::queue::EARLIEST.to_owned(),
+        database::lease::LEASE_OWNERS.to_owned(),
+        auto_certificate::preflights::EARLIEST.to_owned(),
+        certificate::revocations::EARLIEST.to_owned(),
+        certificate::revocations::REQUESTS.to_owned(),
+        auto_certificate::declared::PROVIDERS.to_owned(),
+        auto_certificate::declared::AUTO_CERTIFICATES.to_owned(),
+        auto_certificate::declared::IN_USE.to_owned(),
         tokens::LIST.to_owned(),
     ] {
         let steps = plan(&store, &statement).await;
@@ -142,15 +146,16 @@ async fn what_is_listed_whole_follows_an_index() {
 }
 
 /// The statement that chooses a page of `table` by these columns.
-fn listed(table: &listing::ListedTable, columns: &[&'static str]) -> String {
+fn listed(table: &database::listing::ListedTable, columns: &[&'static str]) -> String {
     let narrowed = |conditions: Conditions, column: &&'static str| conditions.and_any(column, [String::new()]);
     table.page_sql(&columns.iter().fold(Conditions::default(), narrowed))
 }
 
 /// The statement that chooses a page of auto-certificates by their state.
 fn in_state(states: &[ResourceState]) -> String {
-    let filter = auto_certificates::AutoCertificateFilter { states: states.to_vec(), ..Default::default() };
-    auto_certificates::LISTED.page_sql(&filter.conditions(Moment::from_micros(0)))
+    let filter =
+        auto_certificate::auto_certificates::AutoCertificateFilter { states: states.to_vec(), ..Default::default() };
+    auto_certificate::auto_certificates::LISTED.page_sql(&filter.conditions(Moment::from_micros(0)))
 }
 
 /// Whether a step reads a table or an index from one end to the other. What a statement chose itself (a page, what is
@@ -166,30 +171,33 @@ async fn each_listing_follows_the_index_that_is_meant_for_it() {
     let store = fresh(folder.path()).await;
     for (statement, index) in [
         // Of two indexes in this order SQLite takes the one that covers the question.
-        (listed(&auto_certificates::LISTED, &[]), "COVERING INDEX auto_certificates_by_state"),
-        (listed(&auto_certificates::LISTED, &["common_name_form"]), "auto_certificates_by_form"),
-        (listed(&auto_certificates::LISTED, &["name"]), "auto_certificates_by_name"),
-        (listed(&auto_certificates::LISTED, &["provider_id"]), "auto_certificates_by_provider"),
-        (listed(&auto_certificates::LISTED, &["key_algorithm"]), "auto_certificates_by_key_algorithm"),
+        (listed(&auto_certificate::auto_certificates::LISTED, &[]), "COVERING INDEX auto_certificates_by_state"),
+        (listed(&auto_certificate::auto_certificates::LISTED, &["common_name_form"]), "auto_certificates_by_form"),
+        (listed(&auto_certificate::auto_certificates::LISTED, &["name"]), "auto_certificates_by_name"),
+        (listed(&auto_certificate::auto_certificates::LISTED, &["provider_id"]), "auto_certificates_by_provider"),
+        (
+            listed(&auto_certificate::auto_certificates::LISTED, &["key_algorithm"]),
+            "auto_certificates_by_key_algorithm",
+        ),
         (in_state(&[ResourceState::Available]), "COVERING INDEX auto_certificates_by_state"),
         (in_state(&[ResourceState::Failed]), "COVERING INDEX auto_certificates_by_state"),
         (in_state(&[ResourceState::Provisioning]), "COVERING INDEX auto_certificates_by_state"),
-        (listed(&certificates::LISTED, &[]), "certificates_in_order"),
-        (listed(&certificates::LISTED, &["name"]), "certificates_by_name"),
-        (listed(&providers::LISTED, &["name"]), "providers_by_name"),
-        (listed(&certificates::LISTED, &["common_name_form"]), "certificates_by_form"),
-        (listed(&certificates::LISTED, &["auto_certificate_id"]), "certificates_issued"),
-        (listed(&providers::LISTED, &[]), "providers_in_order"),
-        (auto_certificates::list_after_sql(), "COVERING INDEX auto_certificates_by_state"),
-        (queue::EARLIEST.to_owned(), "auto_certificates_due"),
-        (claims::DUE.to_owned(), "auto_certificates_due"),
-        (preflights::CLAIM.to_owned(), "auto_certificates_to_rehearse"),
-        (preflights::EARLIEST.to_owned(), "auto_certificates_to_rehearse"),
+        (listed(&certificate::certificates::LISTED, &[]), "certificates_in_order"),
+        (listed(&certificate::certificates::LISTED, &["name"]), "certificates_by_name"),
+        (listed(&provider::providers::LISTED, &["name"]), "providers_by_name"),
+        (listed(&certificate::certificates::LISTED, &["common_name_form"]), "certificates_by_form"),
+        (listed(&certificate::certificates::LISTED, &["auto_certificate_id"]), "certificates_issued"),
+        (listed(&provider::providers::LISTED, &[]), "providers_in_order"),
+        (auto_certificate::auto_certificates::list_after_sql(), "COVERING INDEX auto_certificates_by_state"),
+        (auto_certificate::queue::EARLIEST.to_owned(), "auto_certificates_due"),
+        (auto_certificate::claims::DUE.to_owned(), "auto_certificates_due"),
+        (auto_certificate::preflights::CLAIM.to_owned(), "auto_certificates_to_rehearse"),
+        (auto_certificate::preflights::EARLIEST.to_owned(), "auto_certificates_to_rehearse"),
     ] {
         let steps = plan(&store, &statement).await;
         assert!(steps.iter().any(|step| step.contains(index)), "{statement}: {steps:#?}");
     }
-    let steps = plan(&store, &certificates::list_sql()).await;
+    let steps = plan(&store, &certificate::certificates::list_sql()).await;
     let newest = steps.iter().filter(|step| step.contains("SEARCH n USING")).collect::<Vec<_>>();
     assert!(newest.iter().any(|step| step.contains("certificates_issued")), "{steps:#?}");
 }

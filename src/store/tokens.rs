@@ -9,10 +9,10 @@ use secrecy::SecretString;
 use sqlx::any::AnyRow;
 use zeroize::Zeroizing;
 
-use crate::domain::id::TokenId;
-use crate::domain::resource::ResourceName;
-use crate::domain::token::{ApiToken, TokenScope};
-use crate::store::row::RowReader;
+use crate::domain::value::id::TokenId;
+use crate::domain::value::resource::ResourceName;
+use crate::domain::value::token::{ApiToken, TokenScope};
+use crate::store::database::row::RowReader;
 use crate::store::{KeyError, Store, StoreError};
 
 impl Store {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use autocertd::acme::{AccountCredentials, AcmeError, ProblemKind};
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd_support::fault_proxy::Action;
 use autocertd_support::pebble::PebbleOptions;
 use http::HeaderMap;

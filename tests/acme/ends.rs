@@ -1,9 +1,9 @@
 //! Accounts that end: those that the CA no longer knows, and those that a person has deactivated.
 
 use autocertd::domain::declared::{DeclaredKey, DeclaredProvider, DeclaredResources};
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd::domain::provider::{AccountNote, NewProvider};
-use autocertd::domain::state;
+use autocertd::domain::report::state;
 use autocertd::issuance::AttemptError;
 use autocertd_support::fault_proxy::Action;
 use http::StatusCode;

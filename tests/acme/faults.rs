@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use autocertd::acme::{AcmeError, AwaitedState};
 use autocertd::config::time_span::TimeSpan;
-use autocertd::domain::disposition::Disposition;
-use autocertd::domain::moment::Moment;
+use autocertd::domain::failure::disposition::Disposition;
+use autocertd::domain::value::moment::Moment;
 use autocertd::runtime::clock::ManualClock;
 use autocertd::runtime::network_fault::NetworkFault;
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};

@@ -1,8 +1,8 @@
 //! Orders: to the certificate, resumed by their URL in every state, and refused.
 
 use autocertd::acme::{AcmeError, AuthorizationState, ChallengeKind, OrderState};
-use autocertd::domain::disposition::Disposition;
-use autocertd::domain::server_url::OrderUrl;
+use autocertd::domain::failure::disposition::Disposition;
+use autocertd::domain::value::server_url::OrderUrl;
 use autocertd_support::fault_proxy::{Action, RequestInfo};
 use autocertd_support::pebble::PebbleOptions;
 use tokio_util::sync::CancellationToken;

@@ -1,8 +1,8 @@
 //! dns-persist-01 against Pebble: a standing record proves a name and its wildcard, for its own account only.
 
 use autocertd::acme::{AcmeError, Authorization, ChallengeKind, Order};
-use autocertd::domain::name::DnsName;
-use autocertd::domain::standing::PersistRecord;
+use autocertd::domain::renewal::dns_persist::PersistRecord;
+use autocertd::domain::value::name::DnsName;
 use autocertd_support::pebble::PebbleOptions;
 use tokio_util::sync::CancellationToken;
 

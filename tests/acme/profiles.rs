@@ -1,7 +1,7 @@
 //! What a CA says of itself in its directory: the profiles that it offers, and its names in CAA records.
 
 use autocertd::acme::{AcmeError, NewOrder};
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd_support::fault_proxy::Action;
 use autocertd_support::pebble::PebbleOptions;
 use x509_parser::pem::parse_x509_pem;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use autocertd::acme::{AccountCredentials, AcmeClient};
-use autocertd::domain::id::ProviderId;
 use autocertd::domain::provider::{NewProvider, Provider};
-use autocertd::domain::resource::Actor;
+use autocertd::domain::value::id::ProviderId;
+use autocertd::domain::value::resource::Actor;
 use autocertd::issuance::AccountRegistrar;
 use autocertd::runtime::clock::{ManualClock, SharedClock, SystemClock};
 use autocertd::runtime::randomness::Randomness;

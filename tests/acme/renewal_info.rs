@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use autocertd::acme::{AcmeAccount, NewOrder};
 use autocertd::config::time_span::TimeSpan;
-use autocertd::domain::moment::Moment;
-use autocertd::domain::renewal_info::{CertId, RenewalInfo, RenewalInfoAnswer, RenewalWindow};
+use autocertd::domain::renewal::renewal_info::{CertId, RenewalInfo, RenewalInfoAnswer, RenewalWindow};
+use autocertd::domain::value::moment::Moment;
 use autocertd::runtime::clock::{Clock, ManualClock, SystemClock};
 use autocertd_support::fault_proxy::{Action, ResponseAlteration};
 use http::header::{LOCATION, RETRY_AFTER};

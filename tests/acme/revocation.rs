@@ -1,9 +1,9 @@
 //! Revocation: by the account that ordered, for each reason, told twice, refused and unanswered.
 
 use autocertd::acme::{AcmeAccount, ProblemKind};
-use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::leaf::Leaf;
-use autocertd::domain::revocation::RevocationReason;
+use autocertd::domain::certificate::leaf::Leaf;
+use autocertd::domain::certificate::revocation::RevocationReason;
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd_support::fault_proxy::Action;
 use http::HeaderMap;
 use rustls_pki_types::CertificateDer;

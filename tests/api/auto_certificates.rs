@@ -1,8 +1,8 @@
 //! `/auto-certificates`.
 
-use autocertd::domain::attempt::StageKind;
-use autocertd::domain::back_off::FailureStreak;
-use autocertd::domain::disposition::Failure;
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::Failure;
+use autocertd::domain::renewal::attempt::StageKind;
 use autocertd::runtime::clock::Clock;
 use autocertd::store::RunOutcome;
 use insta::assert_json_snapshot;

@@ -1,6 +1,6 @@
 //! `/certificates`.
 
-use autocertd::domain::revocation::RevocationReason;
+use autocertd::domain::certificate::revocation::RevocationReason;
 use autocertd::runtime::clock::Clock;
 use autocertd::store::RevocationRequestOutcome;
 use insta::assert_json_snapshot;

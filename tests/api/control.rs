@@ -3,9 +3,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use autocertd::domain::back_off::FailureStreak;
-use autocertd::domain::disposition::Failure;
-use autocertd::domain::id::AutoCertificateId;
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::Failure;
+use autocertd::domain::value::id::AutoCertificateId;
 use autocertd::http::control::{
     DELIVERIES_PATH, DeliveriesAnswer, ISSUED_PATH, IdList, IssuedAnswer, MOST_IDS, OVERDUE_PATH, OverdueAnswer,
     PROGRESS_PATH, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest,

@@ -1,9 +1,9 @@
 //! What the settings declare: it looks like the rest, and is changed in the settings alone.
 
+use autocertd::domain::certificate::key_algorithm::KeyAlgorithm;
 use autocertd::domain::declared::{DeclaredAutoCertificate, DeclaredProvider, DeclaredResources, ProviderReference};
-use autocertd::domain::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::NewProvider;
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use insta::assert_json_snapshot;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use autocertd::config::time_span::TimeSpan;
-use autocertd::http::request::with_request_layers;
+use autocertd::http::request_layers::with_request_layers;
 use autocertd_support::timed::http_client;
 use axum::Router;
 use axum::routing::get;

@@ -1,6 +1,6 @@
 //! `/healthz` and `/readyz`.
 
-use autocertd::domain::credential::Credential;
+use autocertd::domain::value::credential::Credential;
 use autocertd::runtime::clock::Clock;
 use insta::assert_json_snapshot;
 use reqwest::Method;

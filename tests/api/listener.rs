@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use autocertd::http::request::with_request_layers;
+use autocertd::http::request_layers::with_request_layers;
 use autocertd::http::{ConnectionLimits, serve};
 use axum::Router;
 use axum::body::{Body, Bytes};

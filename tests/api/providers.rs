@@ -1,8 +1,8 @@
 //! `/providers`.
 
-use autocertd::domain::back_off::FailureStreak;
-use autocertd::domain::disposition::Failure;
-use autocertd::domain::id::ProviderId;
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::Failure;
+use autocertd::domain::value::id::ProviderId;
 use autocertd::runtime::clock::Clock;
 use insta::assert_json_snapshot;
 use secrecy::SecretString;

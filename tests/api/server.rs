@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use autocertd::http::request::with_request_layers;
+use autocertd::http::request_layers::with_request_layers;
 use autocertd::http::{ConnectionLimits, serve};
 use autocertd_support::timed::http_client;
 use axum::Router;

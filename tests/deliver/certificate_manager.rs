@@ -9,7 +9,7 @@ use std::process::Command;
 
 use autocertd::deliver::Delivery;
 use autocertd::deliver::certificate_manager::CertificateManagerDelivery;
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd::runtime::clock::Clock;
 use autocertd_support::fault_proxy::Action;
 use bytes::Bytes;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use autocertd::deliver::{DeliveryPayload, DeliveryRecipient};
-use autocertd::domain::leaf::Leaf;
+use autocertd::domain::certificate::leaf::Leaf;
 pub(crate) use autocertd_support::wait::{is_running, wait_for_exit, wait_for_lines, wait_for_some, write_script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

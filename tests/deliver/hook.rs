@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use autocertd::config::delivery::HookEntry;
 use autocertd::config::time_span::TimeSpan;
 use autocertd::deliver::hook::{Hook, HookEnvironment, HookEvent};
-use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::fingerprint::Fingerprint;
+use autocertd::domain::certificate::fingerprint::Fingerprint;
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 
 use crate::fixture::{any_payload, is_running, kill_process, wait_for_exit, wait_for_pids, write_script};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use autocertd::config::delivery::KubernetesEntry;
 use autocertd::deliver::kubernetes::KubernetesDelivery;
 use autocertd::deliver::{Delivery, DeliveryOutcome, DeliveryPayload};
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd::runtime::clock::ManualClock;
 use autocertd_support::kubernetes::{Kubernetes, Refusal};
 use base64::prelude::{BASE64_STANDARD, Engine};

@@ -1,8 +1,8 @@
 //! Certificates on their way.
 
 use autocertd::deliver::{DeliveryPayload, DeliveryRecipient};
-use autocertd::domain::leaf::Leaf;
-use autocertd::domain::moment::Moment;
+use autocertd::domain::certificate::leaf::Leaf;
+use autocertd::domain::value::moment::Moment;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use secrecy::SecretString;
 use time::Duration;

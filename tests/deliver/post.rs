@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use autocertd::config::delivery::ReloadEntry;
 use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
-use autocertd::domain::disposition::Failure;
+use autocertd::domain::failure::disposition::Failure;
 use autocertd::runtime::randomness::Randomness;
 use axum::Router;
 use axum::body::Bytes;

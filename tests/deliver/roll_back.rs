@@ -7,8 +7,8 @@ use autocertd::config::delivery::DeliveryEntry;
 use autocertd::deliver::dispatcher::DeliveryTarget;
 use autocertd::deliver::targets::build_targets;
 use autocertd::deliver::{DeliveryPayload, FilesDelivery};
-use autocertd::domain::disposition::Failure;
-use autocertd::domain::moment::Moment;
+use autocertd::domain::failure::disposition::Failure;
+use autocertd::domain::value::moment::Moment;
 use autocertd::runtime::clock::{ManualClock, SharedClock};
 use autocertd::runtime::randomness::Randomness;
 

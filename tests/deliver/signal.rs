@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use autocertd::config::delivery::ReloadEntry;
 use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 
 use crate::fixture::{OwnProcess, wait_for_lines, wait_for_some, write_script};

@@ -6,7 +6,7 @@ use std::path::Path;
 use autocertd::config::delivery::ReloadEntry;
 use autocertd::config::time_span::TimeSpan;
 use autocertd::deliver::reload::{Reload, ReloadContext, ReloadReached};
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd::runtime::randomness::Randomness;
 use tempfile::TempDir;
 

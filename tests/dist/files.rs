@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use autocertd::deliver::{DeliveryPayload, FilesDelivery};
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd_support::again;
 use secrecy::ExposeSecret;
 
@@ -166,7 +166,7 @@ fn assert_serves(folder: &Path, parcel: &DeliveryPayload) {
     assert_eq!(text("privkey.pem").trim_end(), parcel.private_key.expose_secret().trim_end());
 }
 
-fn assert_refused(failure: &autocertd::domain::disposition::Failure, certs: &Path) {
+fn assert_refused(failure: &autocertd::domain::failure::disposition::Failure, certs: &Path) {
     assert_eq!(failure.disposition, Disposition::Operator);
     for part in [
         format!("write in {}", certs.display()),

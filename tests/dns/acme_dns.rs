@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::{DnsAdapter, Registration};
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd_support::acme_dns::{Account, AcmeDns, Fault};
 use serde_json::{Value, json};
 use tempfile::TempDir;

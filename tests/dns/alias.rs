@@ -4,7 +4,7 @@ use autocertd::config::dns::PropagationSection;
 use autocertd::dns::DnsError;
 use autocertd::dns::alias::{Aliases, WildcardAlias};
 use autocertd::dns::lookup::DnsLookup;
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::cloud_dns::CloudDns;
 

@@ -3,7 +3,7 @@
 use autocertd::config::dns::PropagationSection;
 use autocertd::dns::DnsError;
 use autocertd::dns::caa::CaaLookup;
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd_support::cloud_dns::CloudDns;
 
 /// The values of the relevant records for a name, through the local Cloud DNS.
@@ -11,7 +11,7 @@ async fn relevant(cloud: &CloudDns, name: &str) -> Result<Vec<String>, DnsError>
     let section = PropagationSection { resolvers: vec![cloud.dns_addr().into()], ..PropagationSection::default() };
     let found = CaaLookup::new(&section).find_relevant(&name.parse().unwrap()).await?;
     let critical = |critical| if critical { "!" } else { "" };
-    let shown = |record: autocertd::domain::caa::CaaRecord| {
+    let shown = |record: autocertd::domain::provider::caa::CaaRecord| {
         format!("{}{} {}", critical(record.critical), record.tag, record.value)
     };
     let mut shown: Vec<String> = found.into_iter().map(shown).collect();

@@ -6,7 +6,7 @@ mod floods;
 use autocertd::dns::adapter::{DnsAdapter, TxtRecord, Zone};
 use autocertd::dns::adapters::delegated::DelegatedAdapter;
 use autocertd::dns::{DnsError, delegated::DnsSocketError, delegated::DnsSockets};
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use hickory_proto::op::{Edns, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, RData, RecordType};
 

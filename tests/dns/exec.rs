@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use autocertd::dns::DnsError;
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd_support::cloud_dns::CloudDns;
 use autocertd_support::wait::{read_lines, wait_for_exit, wait_for_lines, write_script};
 use tempfile::TempDir;

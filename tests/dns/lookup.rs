@@ -3,7 +3,7 @@
 use autocertd::config::dns::PropagationSection;
 use autocertd::dns::DnsError;
 use autocertd::dns::lookup::{Delegation, DnsLookup, DnssecStatus};
-use autocertd::domain::resolver_address::ResolverAddress;
+use autocertd::domain::value::resolver_address::ResolverAddress;
 use autocertd_support::cloud_dns::{AnswerMode, CloudDns};
 use autocertd_support::resolver::CachingResolver;
 

@@ -8,7 +8,7 @@ use autocertd::config::time_span::TimeSpan;
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::Zone;
 use autocertd::dns::propagation::Propagation;
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd_support::cloud_dns::{AnswerMode, CloudDns, FurtherServer};
 use autocertd_support::resolver::CachingResolver;
 use autocertd_support::wait::wait_for_some;

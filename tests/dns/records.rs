@@ -5,7 +5,7 @@ use autocertd::config::time_span::TimeSpan;
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::{DnsAdapter, RecordId};
 use autocertd::dns::propagation::Propagation;
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd_support::cloud_dns::{Fault, Provisioning};
 
 use crate::{Bench, txt, zone_id};

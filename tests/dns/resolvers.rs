@@ -7,7 +7,7 @@ use autocertd::config::time_span::TimeSpan;
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::Zone;
 use autocertd::dns::propagation::Propagation;
-use autocertd::domain::resolver_address::ResolverAddress;
+use autocertd::domain::value::resolver_address::ResolverAddress;
 use autocertd_support::cloud_dns::CloudDns;
 use autocertd_support::resolver::CachingResolver;
 use autocertd_support::wait::wait_for_some;

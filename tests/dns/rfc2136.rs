@@ -8,7 +8,7 @@ use autocertd::config::dns::DnsSection;
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::{DnsAdapter, TxtRecord};
 use autocertd::dns::routes::DnsRoutes;
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd::runtime::clock::{ManualClock, SharedClock, SystemClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd_support::bind::{Bind, BindOptions, BindZone, TsigKey};

@@ -2,7 +2,7 @@
 
 use autocertd::dns::DnsError;
 use autocertd::dns::adapter::DnsAdapter;
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use time::Duration;
 
 use crate::Bench;

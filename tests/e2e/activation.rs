@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use autocertd::domain::moment::Moment;
+use autocertd::domain::value::moment::Moment;
 use autocertd::runtime::clock::{Clock, SystemClock};
 use autocertd_support::daemon::Daemon;
 use autocertd_support::tls_server::{PublishedPair, TlsServer};

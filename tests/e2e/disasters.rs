@@ -1,7 +1,7 @@
 //! The known disasters of this field, each as a test that fails when it comes back: storms against a CA that refuses, orders
 //! made again and again, one certificate that holds up the rest.
 
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 use autocertd_support::fault_proxy::{Action, RequestInfo};
 use autocertd_support::pebble::PebbleOptions;
 use axum::body::Bytes;

@@ -5,7 +5,7 @@ use std::time::Duration as RealDuration;
 
 use autocertd::config::dns::PropagationSection;
 use autocertd::config::time_span::TimeSpan;
-use autocertd::domain::id::AutoCertificateId;
+use autocertd::domain::value::id::AutoCertificateId;
 use autocertd_support::cloud_dns::{CloudDns, Fault};
 use futures_util::future::join_all;
 use time::Duration;

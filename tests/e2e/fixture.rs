@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use autocertd::config::store::{StoreSettings, StoreUrl};
-use autocertd::domain::auto_certificate::NewAutoCertificate;
-use autocertd::domain::key_algorithm::KeyAlgorithm;
+use autocertd::domain::certificate::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::{ExternalAccountBinding, NewProvider};
-use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::renewal::auto_certificate::NewAutoCertificate;
+use autocertd::domain::value::resource::Actor;
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::runtime::clock::SystemClock;
 use autocertd::runtime::randomness::Randomness;
 use autocertd::store::{CreationOutcome, KeyRing, Store};

@@ -6,8 +6,8 @@
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use autocertd::domain::mac_key::MacKey;
 use autocertd::domain::provider::ExternalAccountBinding;
+use autocertd::domain::value::mac_key::MacKey;
 use autocertd::store::Page;
 use autocertd_support::daemon::{Setup, signal};
 use autocertd_support::fault_proxy::{Action, FaultProxy, FaultProxyOptions, RequestInfo};

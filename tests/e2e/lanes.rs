@@ -1,10 +1,10 @@
 //! The lanes of the scheduler: what is damaged in one place holds up nothing elsewhere.
 
-use autocertd::domain::auto_certificate::NewAutoCertificate;
-use autocertd::domain::key_algorithm::KeyAlgorithm;
+use autocertd::domain::certificate::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::NewProvider;
-use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::renewal::auto_certificate::NewAutoCertificate;
+use autocertd::domain::value::resource::Actor;
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::store::CreationOutcome;
 use sqlx::any::AnyPoolOptions;
 use time::Duration;
@@ -51,7 +51,7 @@ async fn a_damaged_provider_and_a_failing_lane_hold_up_no_other() {
     world.dns.add_zone("lanes.example");
     let clockwork = ManualClockDaemon::start(world).await;
     let server = ServerUrl::parse(&clockwork.world.directory(), PlainHttpPolicy::Refused).unwrap();
-    let email: autocertd::domain::email::Email = "ops@example.com".parse().unwrap();
+    let email: autocertd::domain::value::email::Email = "ops@example.com".parse().unwrap();
     let mut troubled = Vec::new();
     for name in ["damaged", "down and damaged", "not registered"] {
         let new = NewProvider {

@@ -1,10 +1,10 @@
 //! Rehearsals: some days ahead of a renewal the daemon looks whether it would succeed, says so early, and disturbs nothing.
 
 use autocertd::config::time_span::TimeSpan;
-use autocertd::domain::check_result::{Check, CheckVerdict};
-use autocertd::domain::forecast::Forecast;
-use autocertd::domain::id::AutoCertificateId;
-use autocertd::domain::state;
+use autocertd::domain::renewal::check_result::{Check, CheckVerdict};
+use autocertd::domain::report::forecast::Forecast;
+use autocertd::domain::report::state;
+use autocertd::domain::value::id::AutoCertificateId;
 use time::Duration;
 
 use crate::doctor::journal;

@@ -3,8 +3,8 @@
 use autocertd_support::timed::Timed;
 use std::sync::{Arc, Mutex};
 
-use autocertd::domain::moment::Moment;
-use autocertd::domain::renewal_info::CertId;
+use autocertd::domain::renewal::renewal_info::CertId;
+use autocertd::domain::value::moment::Moment;
 use autocertd::runtime::clock::{Clock, SystemClock};
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::{Action, FaultProxy, RequestInfo};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use autocertd::domain::leaf::Leaf;
+use autocertd::domain::certificate::leaf::Leaf;
 use autocertd_support::daemon::{Daemon, Setup};
 use autocertd_support::fault_proxy::Action;
 use reqwest::Method;

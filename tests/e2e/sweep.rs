@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use autocertd::domain::id::{AutoCertificateId, ChallengeRecordId};
+use autocertd::domain::value::id::{AutoCertificateId, ChallengeRecordId};
 use autocertd::runtime::clock::{Clock, SystemClock};
 use autocertd::store::{IntendedCanary, Page, RunOutcome, Store};
 use autocertd_support::cloud_dns::Fault;

@@ -1,15 +1,15 @@
 //! Real size: a thousand auto-certificates through the daemon and through the one-shot, and every command on such a store.
 
-use autocertd::domain::token::TokenScope;
+use autocertd::domain::value::token::TokenScope;
 use secrecy::ExposeSecret;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use autocertd::domain::auto_certificate::NewAutoCertificate;
-use autocertd::domain::key_algorithm::KeyAlgorithm;
+use autocertd::domain::certificate::key_algorithm::KeyAlgorithm;
 use autocertd::domain::provider::NewProvider;
-use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::renewal::auto_certificate::NewAutoCertificate;
+use autocertd::domain::value::resource::Actor;
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::store::CreationOutcome;
 use autocertd_support::daemon::{Daemon, Setup};
 

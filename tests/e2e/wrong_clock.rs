@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use autocertd::domain::id::CertificateId;
-use autocertd::domain::plan::{RenewalAction, plan_renewal};
+use autocertd::domain::renewal::plan::{RenewalAction, plan_renewal};
+use autocertd::domain::value::id::CertificateId;
 use autocertd::store::Page;
 use autocertd_support::timed::Timed;
 use secrecy::ExposeSecret;

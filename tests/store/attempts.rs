@@ -1,10 +1,10 @@
 //! Attempts, stage by stage.
 
-use autocertd::domain::attempt::{Attempt, Planned, SigningRequest, Stage, StageKind, Stored};
-use autocertd::domain::back_off::FailureStreak;
-use autocertd::domain::disposition::Failure;
-use autocertd::domain::renewal_info::CertId;
-use autocertd::domain::server_url::OrderUrl;
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::Failure;
+use autocertd::domain::renewal::attempt::{Attempt, Planned, SigningRequest, Stage, StageKind, Stored};
+use autocertd::domain::renewal::renewal_info::CertId;
+use autocertd::domain::value::server_url::OrderUrl;
 use autocertd::store::{AutoCertificateLease, RunOutcome, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;
@@ -110,7 +110,7 @@ async fn a_failed_attempt_leaves_no_key_and_room_for_the_next(house: Fixture) {
     let first = house.attempt(&claim);
     store.begin_attempt(lease, &first).await.unwrap();
     store.store_stage(lease, first.id, &Planned.ordered(order())).await.unwrap();
-    let ready = autocertd::domain::attempt::Ready { order: order() };
+    let ready = autocertd::domain::renewal::attempt::Ready { order: order() };
     store.store_stage(lease, first.id, &ready.finalizing(request())).await.unwrap();
     let second = house.attempt(&claim);
     assert!(store.begin_attempt(lease, &second).await.is_err(), "only one attempt is open");

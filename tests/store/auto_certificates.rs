@@ -1,6 +1,6 @@
 //! Auto-certificates: what the API asks, and how they stand.
 
-use autocertd::domain::id::ProviderId;
+use autocertd::domain::value::id::ProviderId;
 use autocertd::store::{CreationOutcome, Page, RenewalRequestOutcome, RunOutcome, StoreError};
 use time::Duration;
 
@@ -24,7 +24,7 @@ async fn an_auto_certificate_reads_back_as_it_was_sent(house: Fixture) {
     let read = house.reload(created.id).await;
     assert_eq!(read.common_name.sent(), "WWW.Example.com");
     let sent: Vec<&str> =
-        read.subject_alternative_names.iter().map(autocertd::domain::name::RequestedName::sent).collect();
+        read.subject_alternative_names.iter().map(autocertd::domain::value::name::RequestedName::sent).collect();
     assert_eq!(sent, ["Bücher.example", "WWW.Example.com"]);
     assert_eq!((read.provider, read.key_algorithm), (provider.id, created.key_algorithm));
     assert_eq!(read.audit.created_by, actor());

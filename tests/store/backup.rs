@@ -1,6 +1,6 @@
 //! Backups: from either database into either.
 
-use autocertd::domain::token::TokenScope;
+use autocertd::domain::value::token::TokenScope;
 use autocertd::store::{Backup, BackupContents, BackupError, KeyRing, Store, StoreSettings, StoreUrl};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};

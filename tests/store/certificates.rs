@@ -1,7 +1,7 @@
 //! Certificates, uploaded and issued.
 
 use autocertd::domain::certificate::CertificateOrigin;
-use autocertd::domain::moment::Moment;
+use autocertd::domain::value::moment::Moment;
 use autocertd::store::{Page, StoreError};
 use secrecy::ExposeSecret;
 use time::Duration;

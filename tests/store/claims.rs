@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use autocertd::domain::back_off::FailureStreak;
-use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::moment::Moment;
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::{Disposition, Failure};
+use autocertd::domain::value::moment::Moment;
 use autocertd::store::{LeaseState, RenewalRequestOutcome, RunOutcome, StoreError};
 use time::Duration;
 

@@ -1,12 +1,12 @@
 //! A clock that was wrong: what it wrote is mended when it is right again, and nothing else changes.
 
-use autocertd::domain::back_off::FailureStreak;
+use autocertd::domain::certificate::revocation::RevocationReason;
 use autocertd::domain::clock_evidence::{ClockReading, ClockRecord};
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd::domain::provider::AccountNote;
-use autocertd::domain::rate_limit_ledger::{CaLimits, OrderFacts, RateLimit, RateLimitExemption};
-use autocertd::domain::revocation::RevocationReason;
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::provider::rate_limit_ledger::{CaLimits, OrderFacts, RateLimit, RateLimitExemption};
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::store::{
     AssignmentTarget, LeaseState, LedgerAccount, OrderCharge, RevocationRequestOutcome, RunOutcome, Undeclared,
 };

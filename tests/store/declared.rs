@@ -1,17 +1,17 @@
 //! What settings declare, brought into the store.
 
-use autocertd::domain::back_off::FailureStreak;
+use autocertd::domain::certificate::key_algorithm::KeyAlgorithm;
 use autocertd::domain::declared::{
     DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
 };
-use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::id::{AutoCertificateId, ProviderId};
-use autocertd::domain::key_algorithm::KeyAlgorithm;
-use autocertd::domain::mac_key::MacKey;
-use autocertd::domain::plan::{RenewalAction, RenewalReason, plan_renewal};
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding};
-use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::renewal::plan::{RenewalAction, RenewalReason, plan_renewal};
+use autocertd::domain::value::id::{AutoCertificateId, ProviderId};
+use autocertd::domain::value::mac_key::MacKey;
+use autocertd::domain::value::resource::Actor;
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::store::{CreationOutcome, DeletionOutcome, IntendedRecord, LeaseState, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use time::Duration;

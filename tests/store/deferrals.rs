@@ -1,10 +1,10 @@
 //! Orders that are kept back, and what ends that.
 
-use autocertd::domain::auto_certificate::AutoCertificateFacts;
-use autocertd::domain::deferral::{Deferral, DeferralCause};
-use autocertd::domain::disposition::Failure;
-use autocertd::domain::plan::{RenewalAction, RenewalReason, plan_renewal};
-use autocertd::domain::rate_limit_ledger::LimitKind;
+use autocertd::domain::failure::deferral::{Deferral, DeferralCause};
+use autocertd::domain::failure::disposition::Failure;
+use autocertd::domain::provider::rate_limit_ledger::LimitKind;
+use autocertd::domain::renewal::auto_certificate::AutoCertificateFacts;
+use autocertd::domain::renewal::plan::{RenewalAction, RenewalReason, plan_renewal};
 use autocertd::store::{ClaimedAutoCertificate, StoreError};
 use time::Duration;
 

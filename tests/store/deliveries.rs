@@ -1,7 +1,7 @@
 //! Deliveries: who gets a row, what is due, and what is written down.
 
-use autocertd::domain::disposition::Failure;
-use autocertd::domain::id::AutoCertificateId;
+use autocertd::domain::failure::disposition::Failure;
+use autocertd::domain::value::id::AutoCertificateId;
 use autocertd::runtime::clock::Clock;
 use autocertd::store::{
     AssignmentCandidate, AssignmentTarget, DeliveredCertificate, DeliveryClaim, DeliveryRow, LeaseState, Store,

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use autocertd::domain::deferral::{Deferral, DeferralCause};
-use autocertd::domain::rate_limit_ledger::LimitKind;
+use autocertd::domain::failure::deferral::{Deferral, DeferralCause};
+use autocertd::domain::provider::rate_limit_ledger::LimitKind;
 use autocertd::runtime::clock::SystemClock;
 use autocertd::store::{AssignmentTarget, FaultCause, KeyRing, Store, StoreError, StoreSettings, StoreUrl, Undeclared};
 use autocertd_support::pgbouncer::Pgbouncer;

@@ -3,19 +3,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use autocertd::domain::attempt::{Attempt, Planned, Stage};
-use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
-use autocertd::domain::back_off::FailureStreak;
 use autocertd::domain::certificate::NewCertificate;
-use autocertd::domain::disposition::Failure;
-use autocertd::domain::id::{AutoCertificateId, CertificateId, ProviderId};
-use autocertd::domain::key_algorithm::KeyAlgorithm;
-use autocertd::domain::leaf::Leaf;
-use autocertd::domain::mac_key::MacKey;
-use autocertd::domain::moment::Moment;
+use autocertd::domain::certificate::key_algorithm::KeyAlgorithm;
+use autocertd::domain::certificate::leaf::Leaf;
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::Failure;
 use autocertd::domain::provider::{ExternalAccountBinding, NewProvider, Provider};
-use autocertd::domain::resource::{Actor, ResourceName};
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::renewal::attempt::{Attempt, Planned, Stage};
+use autocertd::domain::renewal::auto_certificate::{AutoCertificate, NewAutoCertificate};
+use autocertd::domain::value::id::{AutoCertificateId, CertificateId, ProviderId};
+use autocertd::domain::value::mac_key::MacKey;
+use autocertd::domain::value::moment::Moment;
+use autocertd::domain::value::resource::{Actor, ResourceName};
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::runtime::clock::{Clock, ManualClock};
 use autocertd::runtime::randomness::Randomness;
 use autocertd::store::{

@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
-use autocertd::domain::attempt::StageKind;
-use autocertd::domain::auto_certificate::{AutoCertificate, NewAutoCertificate};
+use autocertd::domain::certificate::key_algorithm::KeyAlgorithm;
 use autocertd::domain::certificate::{Certificate, CertificateOrigin};
 use autocertd::domain::declared::{
     DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
 };
-use autocertd::domain::disposition::Disposition;
-use autocertd::domain::key_algorithm::KeyAlgorithm;
-use autocertd::domain::mac_key::MacKey;
-use autocertd::domain::moment::Moment;
-use autocertd::domain::name::RequestedName;
+use autocertd::domain::failure::disposition::Disposition;
+use autocertd::domain::provider::rate_limit_ledger::{CaLimits, RateLimitBucket};
 use autocertd::domain::provider::{AccountNote, ExternalAccountBinding, NewProvider, Provider};
-use autocertd::domain::rate_limit_ledger::{CaLimits, RateLimitBucket};
-use autocertd::domain::resource::Actor;
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
-use autocertd::domain::standing::PersistRecord;
-use autocertd::domain::token::TokenScope;
+use autocertd::domain::renewal::attempt::StageKind;
+use autocertd::domain::renewal::auto_certificate::{AutoCertificate, NewAutoCertificate};
+use autocertd::domain::renewal::dns_persist::PersistRecord;
+use autocertd::domain::value::mac_key::MacKey;
+use autocertd::domain::value::moment::Moment;
+use autocertd::domain::value::name::RequestedName;
+use autocertd::domain::value::resource::Actor;
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::value::token::TokenScope;
 use autocertd::runtime::clock::ManualClock;
 use autocertd::store::{KeyRing, LedgerAccount, Store, StoreSettings, StoreUrl};
 use secrecy::ExposeSecret;

@@ -1,8 +1,8 @@
 //! The journal of challenge records.
 
-use autocertd::domain::disposition::Failure;
-use autocertd::domain::id::{AttemptId, ChallengeRecordId};
-use autocertd::domain::standing::PersistRecord;
+use autocertd::domain::failure::disposition::Failure;
+use autocertd::domain::renewal::dns_persist::PersistRecord;
+use autocertd::domain::value::id::{AttemptId, ChallengeRecordId};
 use autocertd::store::{
     ClaimedAutoCertificate, IntendedCanary, IntendedRecord, PersistRecordLocation, RemovalStart, RunOutcome, StoreError,
 };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use autocertd::domain::id::{AutoCertificateId, ProviderId};
-use autocertd::domain::state::{ResourceState, auto_certificate_state, provider_state};
+use autocertd::domain::report::state::{ResourceState, auto_certificate_state, provider_state};
+use autocertd::domain::value::id::{AutoCertificateId, ProviderId};
 use autocertd::store::{AutoCertificateFilter, Page, ProviderFilter, Store};
 use serde_json::json;
 use sqlx::{AnyPool, AssertSqlSafe, Row};

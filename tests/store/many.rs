@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use autocertd::domain::clock_evidence::ClockEvidence;
-use autocertd::domain::id::AutoCertificateId;
-use autocertd::domain::moment::Moment;
+use autocertd::domain::value::id::AutoCertificateId;
+use autocertd::domain::value::moment::Moment;
 use autocertd::runtime::clock::Clock;
 use autocertd::runtime::randomness::Randomness;
 use autocertd::store::{KeyRing, Store};

@@ -1,7 +1,7 @@
 //! Rehearsals: each is claimed by one, kept with its findings, and looked at again soon after settings were read anew.
 
-use autocertd::domain::check_result::{Check, CheckResult, CheckSubject};
-use autocertd::domain::preflight::Preflight;
+use autocertd::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use autocertd::domain::renewal::preflight::Preflight;
 use time::Duration;
 
 use crate::fixture::{Fixture, on_both};

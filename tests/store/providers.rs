@@ -1,7 +1,7 @@
 //! Providers and their accounts.
 
-use autocertd::domain::back_off::FailureStreak;
-use autocertd::domain::disposition::Failure;
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::Failure;
 use autocertd::domain::provider::AccountNote;
 use autocertd::store::{CreationOutcome, DeletionOutcome, LeaseState, Page, ProviderUsers, StoreError};
 use secrecy::{ExposeSecret, SecretString};

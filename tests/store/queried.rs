@@ -1,10 +1,10 @@
 //! What queries ask for has columns of its own, which are right also where the former release wrote: it knows none of them,
 //! and reads the texts and documents that are still written beside them.
 
-use autocertd::domain::deferral::{Deferral, DeferralCause};
-use autocertd::domain::disposition::{Disposition, Failure};
+use autocertd::domain::failure::deferral::{Deferral, DeferralCause};
+use autocertd::domain::failure::disposition::{Disposition, Failure};
 use autocertd::domain::provider::AccountNote;
-use autocertd::domain::rate_limit_ledger::LimitKind;
+use autocertd::domain::provider::rate_limit_ledger::LimitKind;
 use autocertd::store::RecoveryEvidence;
 use sqlx::Row;
 use time::Duration;

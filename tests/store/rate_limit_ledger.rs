@@ -1,11 +1,11 @@
 //! What counts against the limits of CAs, also where several replicas count.
 
-use autocertd::domain::moment::Moment;
-use autocertd::domain::name::DnsName;
-use autocertd::domain::rate_limit_ledger::{
+use autocertd::domain::provider::rate_limit_ledger::{
     CaLimits, LimitExceeded, OrderFacts, RateLimit, RateLimitBucket, RateLimitExemption, RateLimitLedger,
 };
-use autocertd::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use autocertd::domain::value::moment::Moment;
+use autocertd::domain::value::name::DnsName;
+use autocertd::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 use autocertd::store::{ClaimedAutoCertificate, LedgerAccount, OrderCharge, Store, StoreError};
 use futures_util::future::join_all;
 use time::Duration;

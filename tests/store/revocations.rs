@@ -1,13 +1,13 @@
 //! Revocations: wished, claimed, done or tried again; and keys that are never used again.
 
-use autocertd::domain::attempt::{Ready, SigningRequest, Stage, StageKind};
-use autocertd::domain::back_off::FailureStreak;
-use autocertd::domain::disposition::{Disposition, Failure};
-use autocertd::domain::id::{AutoCertificateId, CertificateId};
-use autocertd::domain::moment::Moment;
-use autocertd::domain::plan::{RenewalAction, RenewalReason, plan_renewal};
-use autocertd::domain::revocation::{Revocation, RevocationReason};
-use autocertd::domain::server_url::{OrderUrl, PlainHttpPolicy, ServerUrl};
+use autocertd::domain::certificate::revocation::{Revocation, RevocationReason};
+use autocertd::domain::failure::back_off::FailureStreak;
+use autocertd::domain::failure::disposition::{Disposition, Failure};
+use autocertd::domain::renewal::attempt::{Ready, SigningRequest, Stage, StageKind};
+use autocertd::domain::renewal::plan::{RenewalAction, RenewalReason, plan_renewal};
+use autocertd::domain::value::id::{AutoCertificateId, CertificateId};
+use autocertd::domain::value::moment::Moment;
+use autocertd::domain::value::server_url::{OrderUrl, PlainHttpPolicy, ServerUrl};
 use autocertd::store::{RevocationClaim, RevocationRequestOutcome, RunOutcome, StoreError, Takeover, TakeoverOutcome};
 use rcgen::{CertificateParams, KeyPair};
 use secrecy::ExposeSecret;

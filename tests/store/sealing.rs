@@ -1,7 +1,7 @@
 //! What lies in the database is sealed, and bound to its place.
 
-use autocertd::domain::attempt::{Ready, SigningRequest};
-use autocertd::domain::server_url::OrderUrl;
+use autocertd::domain::renewal::attempt::{Ready, SigningRequest};
+use autocertd::domain::value::server_url::OrderUrl;
 use autocertd::store::{KeyError, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -1,6 +1,6 @@
 //! What other tools left, taken over into the store.
 
-use autocertd::domain::plan::{RenewalAction, RenewalReason, plan_renewal};
+use autocertd::domain::renewal::plan::{RenewalAction, RenewalReason, plan_renewal};
 use autocertd::store::{RegisteredAccount, Takeover, TakeoverOutcome};
 use secrecy::ExposeSecret;
 use time::Duration;
@@ -23,9 +23,9 @@ fn takeover(house: &Fixture, common_name: &str) -> Takeover {
         common_name: common_name.parse().unwrap(),
         subject_alternative_names: vec!["Bücher.example".parse().unwrap()],
         key_algorithm: "rsa3072".parse().unwrap(),
-        server: autocertd::domain::server_url::ServerUrl::parse(
+        server: autocertd::domain::value::server_url::ServerUrl::parse(
             "https://ca.example/directory",
-            autocertd::domain::server_url::PlainHttpPolicy::Refused,
+            autocertd::domain::value::server_url::PlainHttpPolicy::Refused,
         )
         .unwrap(),
         email: Some("ops@example.com".parse().unwrap()),

@@ -1,6 +1,6 @@
 //! API tokens.
 
-use autocertd::domain::token::TokenScope;
+use autocertd::domain::value::token::TokenScope;
 use secrecy::ExposeSecret;
 use time::Duration;
 

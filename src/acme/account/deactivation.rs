@@ -9,7 +9,7 @@ use crate::acme::account::key_change::account_status;
 use crate::acme::client::AcmeClient;
 use crate::acme::error::AcmeError;
 use crate::acme::problem::AcmeStep;
-use crate::domain::server_url::ServerUrl;
+use crate::domain::value::server_url::ServerUrl;
 
 impl AcmeClient {
     /// Deactivates an account for good: the CA takes nothing from it any more, and gives up its pending orders.

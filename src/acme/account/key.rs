@@ -19,7 +19,7 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 use x509_parser::public_key::PublicKey;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::domain::leaf::is_encrypted_key;
+use crate::domain::certificate::leaf::is_encrypted_key;
 
 /// The private key of an ACME account.
 pub struct AccountKey(AccountKeyPair);

@@ -17,7 +17,7 @@ use crate::acme::client::AcmeClient;
 use crate::acme::error::{AcmeError, host_and_port};
 use crate::acme::problem::{AcmeStep, ProblemKind};
 use crate::acme::transport::CaConnection;
-use crate::domain::server_url::ServerUrl;
+use crate::domain::value::server_url::ServerUrl;
 
 /// A change of an account's key that was not sent yet.
 pub struct PreparedKeyChange {

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::acme::directory::DirectoryCache;
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 
 const ORDER_URL: &str = "https://ca.example/acme/order/1";
 

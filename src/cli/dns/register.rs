@@ -5,8 +5,8 @@ use clap::Args;
 use crate::app::{ChallengeRegistration, Integrations};
 use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::name::DnsName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::name::DnsName;
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct RegisterCommand {

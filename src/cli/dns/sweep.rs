@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::app::{App, IfStoreMissing, Integrations};
 use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::text::printable;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::text::printable;
 use crate::scheduler::{Cleanup, CleanupOutcome, SweepMode};
 
 #[derive(Debug, Args)]

@@ -2,11 +2,11 @@
 
 use crate::cli::selection::{UnknownNames, load_by_ids};
 use crate::doctor::{CheckList, declares};
-use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
 use crate::domain::declared::DeclaredResources;
-use crate::domain::name::DnsName;
-use crate::domain::text::printable;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::value::name::DnsName;
+use crate::domain::value::text::printable;
 use crate::store::Store;
 
 /// What a person asks for.

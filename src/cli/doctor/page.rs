@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use crate::cli::plan::page::{push_line, wrap};
 use crate::doctor::OUT_OF_TIME;
-use crate::domain::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
-use crate::domain::text::printable;
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject, CheckVerdict};
+use crate::domain::value::text::printable;
 
 /// What a page shows.
 pub(super) struct DoctorPage<'a> {
@@ -234,7 +234,7 @@ const MAX_ALIKE: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::check_result::Check;
+    use crate::domain::renewal::check_result::Check;
 
     fn findings() -> Vec<CheckResult> {
         let (set_up, name) = (CheckSubject::SetUp, CheckSubject::Name("www.example.com".to_owned()));

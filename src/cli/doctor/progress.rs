@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::text::printable;
+use crate::domain::value::text::printable;
 
 /// The line.
 #[derive(Clone)]

@@ -12,11 +12,11 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::certificate::{Certificate, CertificateOrigin};
-use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::name::RequestedName;
 use crate::domain::provider::Provider;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::value::id::{AutoCertificateId, ProviderId};
+use crate::domain::value::name::RequestedName;
 use crate::runtime::atomic_file::{AtomicFile, create_private_folder, sync_parent_folder};
 use crate::store::{Listing, Page, Store, StoreError};
 

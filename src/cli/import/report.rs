@@ -3,8 +3,8 @@
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::text::{RemoteMessage, printable};
+use crate::domain::value::id::{AutoCertificateId, ProviderId};
+use crate::domain::value::text::{RemoteMessage, printable};
 use crate::import::{Leftover, Lineage, PlannedImport, SourceTool, TreeAccount};
 use crate::store::{TakeoverOutcome, TakeoverProvider};
 

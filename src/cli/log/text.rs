@@ -9,7 +9,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
-use crate::domain::text::{escaped_json, escaped_line};
+use crate::domain::value::text::{escaped_json, escaped_line};
 
 /// Writes fields as tracing-subscriber does: the message, then `key=value`.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::domain::text::is_printable;
+    use crate::domain::value::text::is_printable;
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use crate::cli::plan::PlannedAutoCertificate;
-use crate::domain::forecast::{Forecast, NextStep};
-use crate::domain::human_duration::{HumanDuration, format_relative};
-use crate::domain::moment::Moment;
-use crate::domain::plan::RenewalReason;
+use crate::domain::renewal::plan::RenewalReason;
+use crate::domain::report::forecast::{Forecast, NextStep};
+use crate::domain::value::human_duration::{HumanDuration, format_relative};
+use crate::domain::value::moment::Moment;
 
 /// The page, so many columns wide, with what else is to be said below it.
 pub(super) fn render_page(

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use crate::app::{App, IfStoreMissing, Integrations};
 use crate::config::Config;
-use crate::domain::id::AutoCertificateId;
+use crate::domain::value::id::AutoCertificateId;
 use crate::http::control::{
     self, DELIVERIES_PATH, DeliveriesAnswer, DeliveriesRequest, IdList, MOST_IDS, OVERDUE_PATH, OverdueAnswer,
     PROGRESS_PATH, RENEWALS, RenewalAnswer, RenewalProgress, RenewalRequest, RenewalTarget,

@@ -1,6 +1,6 @@
 //! What keeps auto-certificates from a certificate, by cause and counted: a thousand that fail for one reason are one line.
 
-use crate::domain::text::printable;
+use crate::domain::value::text::printable;
 
 /// What keeps one auto-certificate from a certificate.
 #[derive(Clone, Debug)]

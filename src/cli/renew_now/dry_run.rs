@@ -12,13 +12,13 @@ use crate::cli::selection::{UnknownNames, load_auto_certificates as all, load_by
 use crate::cli::{CommandOutcome, log, owner, runtime};
 use crate::config::Config;
 use crate::config::declared::AutoCertificateEntry;
-use crate::domain::auto_certificate::AutoCertificate;
 use crate::domain::declared::DeclaredKey;
-use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::moment::Moment;
-use crate::domain::name::RequestedName;
-use crate::domain::plan::{RenewalAction, plan_renewal};
-use crate::domain::profile::Profile;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::renewal::plan::{RenewalAction, plan_renewal};
+use crate::domain::value::id::{AutoCertificateId, ProviderId};
+use crate::domain::value::moment::Moment;
+use crate::domain::value::name::RequestedName;
+use crate::domain::value::profile::Profile;
 use crate::store::StoreUrl;
 
 /// What would be done about one auto-certificate.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::domain::id::AutoCertificateId;
+use crate::domain::value::id::AutoCertificateId;
 use crate::http::control::{RenewalProgress, RenewalTarget};
 
 /// Shows how far renewals are.

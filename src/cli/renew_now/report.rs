@@ -9,8 +9,8 @@ use crate::cli::CommandOutcome;
 use crate::cli::renew_now::causes::{FailureCause, summarize_causes};
 use crate::cli::renew_now::dry_run::PlannedRenewal;
 use crate::cli::renew_now::progress::ProgressDisplay;
-use crate::domain::id::AutoCertificateId;
-use crate::domain::text::printable;
+use crate::domain::value::id::AutoCertificateId;
+use crate::domain::value::text::printable;
 use crate::http::control::{
     DeliveryProgress, DeliveryState, OverdueAnswer, OverdueEntry, RenewalProgress, RenewalTarget,
 };

@@ -11,8 +11,8 @@ use url::Url;
 use crate::config::ConfigError;
 use crate::config::acme::AcmeSection;
 use crate::config::time_span::TimeSpan;
-use crate::domain::rate_limit_ledger::{CaLimits, RateLimit};
-use crate::domain::server_url::ServerUrl;
+use crate::domain::provider::rate_limit_ledger::{CaLimits, RateLimit};
+use crate::domain::value::server_url::ServerUrl;
 
 /// The limits of one CA. What is left out is as it is known of that CA, which is without limit but for Let's Encrypt.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -133,7 +133,7 @@ const MAX_SPAN: Duration = Duration::days(366);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::server_url::PlainHttpPolicy;
+    use crate::domain::value::server_url::PlainHttpPolicy;
 
     fn section(text: &str) -> AcmeSection {
         toml::from_str(text).unwrap()
@@ -165,7 +165,10 @@ mod tests {
         assert_eq!(of_ca, CaLimits { orders_per_account: RateLimit::new(3, Duration::minutes(10)), ..CaLimits::NONE });
         let raised = limits(&section, "https://acme-v02.api.letsencrypt.org/directory");
         let orders = RateLimit::new(900, Duration::hours(3));
-        assert_eq!(raised, CaLimits { orders_per_account: orders, certificates_per_domain: None, ..CaLimits::LETS_ENCRYPT });
+        assert_eq!(
+            raised,
+            CaLimits { orders_per_account: orders, certificates_per_domain: None, ..CaLimits::LETS_ENCRYPT }
+        );
         assert_eq!(limits(&section, "https://other.example/dir"), CaLimits::NONE);
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
-use crate::domain::zone_name::ZoneName;
+use crate::domain::value::zone_name::ZoneName;
 
 /// `[dns.delegated]`: a zone that is delegated to autocertd itself, so that `_acme-challenge` names may be CNAMEs into it
 /// and no credentials of any DNS service are needed. Without a zone there is no name server.

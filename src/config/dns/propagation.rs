@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
 use crate::config::time_span::TimeSpan;
-use crate::domain::resolver_address::ResolverAddress;
+use crate::domain::value::resolver_address::ResolverAddress;
 
 /// `[dns.propagation]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]

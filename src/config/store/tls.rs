@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use url::{Host, Url};
 
-use crate::domain::leaf::is_encrypted_key;
+use crate::domain::certificate::leaf::is_encrypted_key;
 
 /// What is wrong with the TLS parameters of the database's URL.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::moment::Moment;
+use crate::domain::value::moment::Moment;
 
 /// What the last deliveries left there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

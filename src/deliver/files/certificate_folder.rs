@@ -24,8 +24,8 @@ use crate::deliver::files::contents::{FULL_CHAIN, NAMES, PRIVATE_KEY, PublishedF
 use crate::deliver::files::error::FilesError;
 use crate::deliver::files::folder::{Folder, FolderLock};
 use crate::deliver::files::{PublishOutcome, RollBackOutcome};
-use crate::domain::leaf::Leaf;
-use crate::domain::moment::Moment;
+use crate::domain::certificate::leaf::Leaf;
+use crate::domain::value::moment::Moment;
 
 type Result<T> = std::result::Result<T, FilesError>;
 

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::unistd::{Uid, User, geteuid};
 
 use crate::config::ConfigError;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::leaf::LeafError;
+use crate::domain::certificate::leaf::LeafError;
+use crate::domain::failure::disposition::{Disposition, Failure};
 
 /// A fault of publishing. It never holds what was to be published.
 #[derive(Debug, thiserror::Error)]

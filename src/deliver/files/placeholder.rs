@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::deliver::files::error::FilesError;
 use crate::deliver::payload::{DeliveryPayload, DeliveryRecipient};
-use crate::domain::leaf::Leaf;
+use crate::domain::certificate::leaf::Leaf;
 
 /// A fresh pair for the names of an auto-certificate.
 pub(super) fn make_placeholder(addressee: &DeliveryRecipient) -> Result<DeliveryPayload, FilesError> {

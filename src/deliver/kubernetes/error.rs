@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::deliver::service::ServiceError;
-use crate::domain::disposition::{Disposition, Failure};
+use crate::domain::failure::disposition::{Disposition, Failure};
 
 /// Why a Secret was not written.
 #[derive(Debug, thiserror::Error)]

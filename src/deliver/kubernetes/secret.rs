@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::error::KubernetesError;
 use crate::deliver::DeliveryPayload;
-use crate::domain::text::RemoteMessage;
+use crate::domain::value::text::RemoteMessage;
 
 /// The Secret as it should be.
 pub(super) struct DesiredSecret {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::time_span::TimeSpan;
 use crate::deliver::reload::spool::{ReloadAnswer, ReloadOutcome, ReloadRequest, SpoolPaths};
 use crate::domain::declared::DeclaredKey;
-use crate::domain::disposition::Failure;
+use crate::domain::failure::disposition::Failure;
 use crate::runtime::files;
 use crate::runtime::randomness::Randomness;
 

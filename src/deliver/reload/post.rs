@@ -6,9 +6,9 @@ use url::Url;
 
 use crate::config::time_span::TimeSpan;
 use crate::deliver::reload::InvalidReload;
-use crate::domain::disposition::Failure;
-use crate::domain::text::RemoteMessage;
-use crate::domain::url_text::parse_url;
+use crate::domain::failure::disposition::Failure;
+use crate::domain::value::text::RemoteMessage;
+use crate::domain::value::url_text::parse_url;
 
 /// A request on its way. It goes straight to the address: through no proxy, and along no redirect.
 #[derive(Debug)]

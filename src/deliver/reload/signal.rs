@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::config::time_span::TimeSpan;
 use crate::deliver::reload::{InvalidReload, ReloadReached};
-use crate::domain::disposition::Failure;
+use crate::domain::failure::disposition::Failure;
 use crate::runtime::processes::{Process, Processes};
 
 /// A signal on its way.

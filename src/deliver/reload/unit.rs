@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::config::delivery::ReloadEntry;
 use crate::config::time_span::TimeSpan;
 use crate::deliver::reload::InvalidReload;
-use crate::domain::disposition::Failure;
+use crate::domain::failure::disposition::Failure;
 use crate::runtime::program;
 
 /// The full name of a unit, systemd.unit(5); no option, no pattern, no path.

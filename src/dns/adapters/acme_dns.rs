@@ -24,10 +24,10 @@ use crate::dns::error::DnsError;
 use crate::dns::http::{DnsService, ServiceBehaviour};
 use crate::dns::lookup::DnsLookup;
 use crate::dns::zone_finder::ZoneFinder;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::name::DnsName;
-use crate::domain::text::RemoteMessage;
-use crate::domain::zone_name::ZoneName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::name::DnsName;
+use crate::domain::value::text::RemoteMessage;
+use crate::domain::value::zone_name::ZoneName;
 
 /// `[dns.adapter.NAME]` of the type `acme-dns`.
 #[derive(Deserialize)]

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use crate::config::dns::DelegatedSection;
 use crate::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::error::DnsError;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::zone_name::ZoneName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::zone_name::ZoneName;
 
 /// The zone of `[dns.delegated]`.
 pub struct DelegatedAdapter {

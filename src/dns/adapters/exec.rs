@@ -14,8 +14,8 @@ use crate::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
 use crate::dns::zone_finder::ZoneFinder;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::zone_name::ZoneName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::zone_name::ZoneName;
 use crate::runtime::program;
 
 /// `[dns.adapter.NAME]` of the type `exec`.

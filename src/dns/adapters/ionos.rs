@@ -18,9 +18,9 @@ use crate::config::secret;
 use crate::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::credential::Credential;
-use crate::domain::zone_name::relative_name;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::credential::Credential;
+use crate::domain::value::zone_name::relative_name;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 

@@ -22,9 +22,9 @@ use crate::dns::adapter::{DnsAdapter, RecordId, TxtRecord, Zone, ZoneId};
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
 use crate::dns::question::to_fqdn;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::text::RemoteMessage;
-use crate::domain::zone_name::ZoneName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::text::RemoteMessage;
+use crate::domain::value::zone_name::ZoneName;
 
 /// `[dns.adapter.NAME]` of the type `rfc2136`.
 #[derive(Debug, Deserialize)]

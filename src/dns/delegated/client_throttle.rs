@@ -7,7 +7,7 @@ use std::time::Duration;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::domain::client_network::ClientNetwork;
+use crate::domain::value::client_network::ClientNetwork;
 
 /// A limit for each network.
 pub(super) struct ClientThrottle {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::dns::delegated::ZoneContents;
 use crate::dns::delegated::client_throttle::ClientThrottle;
 use crate::dns::delegated::responder::Responder;
-use crate::domain::client_network::ClientNetwork;
+use crate::domain::value::client_network::ClientNetwork;
 use crate::runtime::descriptors;
 
 /// Serves connections for ever.

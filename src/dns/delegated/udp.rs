@@ -19,7 +19,7 @@ use tokio::net::UdpSocket;
 use crate::dns::delegated::ZoneContents;
 use crate::dns::delegated::client_throttle::ClientThrottle;
 use crate::dns::delegated::responder::Responder;
-use crate::domain::client_network::ClientNetwork;
+use crate::domain::value::client_network::ClientNetwork;
 
 /// Answers for ever.
 pub(super) async fn serve<C: ZoneContents>(socket: &UdpSocket, responder: &Responder<C>, limit: &ClientThrottle) {

@@ -4,8 +4,8 @@ use crate::dns::adapter::Registration;
 use crate::dns::alias::Aliases;
 use crate::dns::error::DnsError;
 use crate::dns::routes::DnsRoutes;
-use crate::domain::adapter_name::AdapterName;
-use crate::domain::name::DnsName;
+use crate::domain::value::adapter_name::AdapterName;
+use crate::domain::value::name::DnsName;
 
 /// An account for the challenges of one name, and the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hickory_proto::op::Message;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 
-use crate::domain::endpoint::Endpoint;
+use crate::domain::value::endpoint::Endpoint;
 
 /// A server that takes questions at a URL.
 #[derive(Debug)]

@@ -4,13 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use crate::domain::auto_certificate::NewAutoCertificate;
 use crate::domain::declared::{
     DeclaredAutoCertificate, DeclaredKey, DeclaredProvider, DeclaredResources, ProviderReference,
 };
-use crate::domain::id::{AutoCertificateId, ProviderId};
-use crate::domain::name::{DnsName, RequestedName, names_to_order};
 use crate::domain::provider::{ExternalAccountBinding, NewProvider};
+use crate::domain::renewal::auto_certificate::NewAutoCertificate;
+use crate::domain::value::id::{AutoCertificateId, ProviderId};
+use crate::domain::value::name::{DnsName, RequestedName, names_to_order};
 
 /// What is stored of all that settings declare, or declared once.
 #[derive(Clone, Debug, Default)]

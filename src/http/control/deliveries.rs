@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::id::AutoCertificateId;
-use crate::domain::moment::Moment;
-use crate::domain::text::RemoteMessage;
+use crate::domain::value::id::AutoCertificateId;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::RemoteMessage;
 use crate::http::Api;
 use crate::http::body::{Body, FieldValue};
 use crate::http::control::id_list::{IdList, QueryIds};

@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::id::{AutoCertificateId, ParseIdError};
+use crate::domain::value::id::{AutoCertificateId, ParseIdError};
 use crate::http::body::FieldValue;
 use crate::http::errors::{ApiError, Fault};
 use crate::http::query::QueryParameters;

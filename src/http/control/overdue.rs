@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::auto_certificate::AutoCertificate;
-use crate::domain::forecast::{Forecast, NextStep};
-use crate::domain::id::AutoCertificateId;
-use crate::domain::moment::Moment;
-use crate::domain::overdue::OverdueReason;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::report::forecast::{Forecast, NextStep};
+use crate::domain::report::overdue::OverdueReason;
+use crate::domain::value::id::AutoCertificateId;
+use crate::domain::value::moment::Moment;
 use crate::http::Api;
 use crate::http::errors::ApiError;
 use crate::store::{Store, StoreError};

@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::client_network::ClientNetwork;
+use crate::domain::value::client_network::ClientNetwork;
 use crate::http::listener::ConnectionLimits;
 use crate::http::listener::activity::{ConnectionActivity, EvictionRank};
 

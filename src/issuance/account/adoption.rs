@@ -4,9 +4,9 @@
 use secrecy::ExposeSecret;
 
 use crate::acme::{AccountCredentials, AccountKey};
-use crate::domain::disposition::Failure;
-use crate::domain::id::ProviderId;
+use crate::domain::failure::disposition::Failure;
 use crate::domain::provider::{AdoptionOutcome, ImportedAccount};
+use crate::domain::value::id::ProviderId;
 use crate::issuance::AttemptError;
 use crate::issuance::account::AccountRegistrar;
 

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 
 use crate::acme::{AccountCredentials, ProblemKind};
-use crate::domain::disposition::Failure;
-use crate::domain::id::ProviderId;
+use crate::domain::failure::disposition::Failure;
 use crate::domain::provider::AccountNote;
-use crate::domain::resource::ResourceName;
+use crate::domain::value::id::ProviderId;
+use crate::domain::value::resource::ResourceName;
 use crate::issuance::AttemptError;
 use crate::issuance::account::AccountRegistrar;
 use crate::issuance::account::request::AccountRequest;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::acme::{AccountCredentials, PreparedKeyChange};
-use crate::domain::id::ProviderId;
 use crate::domain::provider::Provider;
+use crate::domain::value::id::ProviderId;
 use crate::issuance::AttemptError;
 use crate::issuance::account::{AccountRegistrar, refuse_deactivated};
 use crate::store::ProviderLease;

@@ -5,9 +5,9 @@ use secrecy::ExposeSecret;
 use time::Duration;
 
 use crate::acme::AcmeAccount;
-use crate::domain::disposition::{Disposition, Failure};
-use crate::domain::id::ProviderId;
+use crate::domain::failure::disposition::{Disposition, Failure};
 use crate::domain::provider::AccountNote;
+use crate::domain::value::id::ProviderId;
 use crate::issuance::account::{AccountRegistrar, pause_before_recheck};
 use crate::issuance::{AttemptError, HeldLease};
 use crate::store::ProviderLease;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::domain::disposition::Failure;
-use crate::domain::id::ProviderId;
+use crate::domain::failure::disposition::Failure;
 use crate::domain::provider::Provider;
+use crate::domain::value::id::ProviderId;
 use crate::issuance::AttemptError;
 use crate::issuance::account::{AccountRegistrar, RECHECK_INTERVAL};
 use crate::store::{LEASE_DURATION, ProviderAccount, ProviderLease};

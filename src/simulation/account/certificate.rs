@@ -2,14 +2,14 @@
 
 use time::{Duration, Time};
 
-use crate::domain::auto_certificate::{AutoCertificateFacts, NewestCertificate};
-use crate::domain::back_off::FailureStreak;
-use crate::domain::deferral::DeferralCause;
-use crate::domain::disposition::Disposition;
-use crate::domain::id::CertificateId;
-use crate::domain::moment::Moment;
-use crate::domain::name::DnsName;
-use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::failure::deferral::DeferralCause;
+use crate::domain::failure::disposition::Disposition;
+use crate::domain::renewal::auto_certificate::{AutoCertificateFacts, NewestCertificate};
+use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
+use crate::domain::value::id::CertificateId;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::name::DnsName;
 use crate::runtime::randomness::Randomness;
 use crate::simulation::account::polls::{POLL_INTERVAL, renewal_info_answer};
 use crate::simulation::ca::{CaModel, IssuedCertificate};

@@ -3,8 +3,8 @@
 
 use time::Duration;
 
-use crate::domain::moment::Moment;
-use crate::domain::renewal_info::{RenewalInfo, RenewalInfoAnswer};
+use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalInfoAnswer};
+use crate::domain::value::moment::Moment;
 use crate::simulation::account::SimulatedAccount;
 use crate::simulation::account::certificate::CertificateStep;
 use crate::simulation::ca::CaModel;

@@ -4,7 +4,7 @@ use std::io;
 
 use rustls::{CertificateError, Error as TlsError};
 
-use crate::domain::text::RemoteMessage;
+use crate::domain::value::text::RemoteMessage;
 
 /// The database cannot be used. Display gives what the database or the system said, [`FaultCause`] what that means.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::moment::Moment;
 use crate::domain::provider::AccountNote;
+use crate::domain::value::moment::Moment;
 use crate::store::StoreError;
-use crate::store::row::RowReader;
+use crate::store::database::row::RowReader;
 
 /// A note on an account as a document.
 pub(in crate::store) fn account_note_to_json(note: &AccountNote) -> String {

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::breaker::Breaker;
-use crate::domain::moment::Moment;
+use crate::domain::provider::breaker::Breaker;
+use crate::domain::value::moment::Moment;
 use crate::store::StoreError;
+use crate::store::database::row::RowReader;
 use crate::store::documents::FailureDocument;
-use crate::store::row::RowReader;
 
 /// A breaker as a document.
 pub(in crate::store) fn breaker_to_json(breaker: &Breaker) -> String {

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::check_result::CheckResult;
-use crate::domain::moment::Moment;
-use crate::domain::preflight::Preflight;
+use crate::domain::renewal::check_result::CheckResult;
+use crate::domain::renewal::preflight::Preflight;
+use crate::domain::value::moment::Moment;
 use crate::store::StoreError;
-use crate::store::row::RowReader;
+use crate::store::database::row::RowReader;
 
 /// What a rehearsal found, as a document.
 pub(in crate::store) fn preflight_to_json(rehearsal: &Preflight) -> String {

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::moment::Moment;
-use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
-use crate::domain::text::RemoteMessage;
+use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
+use crate::domain::value::moment::Moment;
+use crate::domain::value::text::RemoteMessage;
 use crate::store::StoreError;
-use crate::store::row::RowReader;
+use crate::store::database::row::RowReader;
 
 /// What a CA says about a renewal, as a document.
 pub(in crate::store) fn renewal_info_to_json(info: &RenewalInfo) -> String {

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::moment::Moment;
-use crate::domain::revocation::{Revocation, UnknownRevocationReason};
+use crate::domain::certificate::revocation::{Revocation, UnknownRevocationReason};
+use crate::domain::value::moment::Moment;
 use crate::store::StoreError;
+use crate::store::database::row::RowReader;
 use crate::store::documents::FailureStreakDocument;
-use crate::store::row::RowReader;
 
 /// A revocation as a document.
 pub(in crate::store) fn revocation_to_json(revocation: &Revocation) -> String {

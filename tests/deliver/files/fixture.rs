@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use autocertd::config::delivery::FilesEntry;
 use autocertd::deliver::{DeliveryPayload, FilesDelivery};
-use autocertd::domain::leaf::Leaf;
+use autocertd::domain::certificate::leaf::Leaf;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use autocertd::config::delivery::{FileMode, FilesEntry};
 use autocertd::deliver::{DeliveryPayload, DeliveryRecipient};
-use autocertd::domain::leaf::Leaf;
+use autocertd::domain::certificate::leaf::Leaf;
 use autocertd::runtime::randomness::Randomness;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 

@@ -1,7 +1,7 @@
 //! The pair that stands in for a first certificate.
 
 use autocertd::deliver::{PublishOutcome, RollBackOutcome};
-use autocertd::domain::leaf::Leaf;
+use autocertd::domain::certificate::leaf::Leaf;
 
 use crate::files::fixture::Fixture;
 use crate::files::payloads::payload;

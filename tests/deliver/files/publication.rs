@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use autocertd::deliver::{DeliveryPayload, FilesDelivery, PublishOutcome, RollBackOutcome};
-use autocertd::domain::leaf::Leaf;
+use autocertd::domain::certificate::leaf::Leaf;
 use secrecy::ExposeSecret;
 
 use crate::files::fixture::{Fixture, names};
@@ -177,7 +177,7 @@ async fn a_reader_never_sees_a_key_beside_another_certificate() {
 async fn publish_in_turn(
     files: &FilesDelivery,
     parcels: &[DeliveryPayload],
-) -> Result<(), autocertd::domain::disposition::Failure> {
+) -> Result<(), autocertd::domain::failure::disposition::Failure> {
     for turn in 1..=300 {
         files.publish(&parcels[turn % parcels.len()]).await?;
     }

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use autocertd::config::delivery::FileMode;
-use autocertd::domain::disposition::Disposition;
+use autocertd::domain::failure::disposition::Disposition;
 
 use crate::files::fixture::Fixture;
 use crate::files::payloads::payload;

@@ -1,18 +1,18 @@
 use time::Duration;
 
 use super::*;
-use crate::domain::attempt::StageKind;
-use crate::domain::auto_certificate::{AutoCertificate, AutoCertificateFacts, NewestCertificate};
-use crate::domain::back_off::FailureStreak;
-use crate::domain::check_result::{Check, CheckResult, CheckSubject};
-use crate::domain::deferral::{Deferral, DeferralCause};
-use crate::domain::disposition::Failure;
-use crate::domain::forecast::Forecast;
-use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::preflight::Preflight;
-use crate::domain::rate_limit_ledger::LimitKind;
-use crate::domain::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
-use crate::domain::resource::{Actor, Audit};
+use crate::domain::certificate::key_algorithm::KeyAlgorithm;
+use crate::domain::failure::back_off::FailureStreak;
+use crate::domain::failure::deferral::{Deferral, DeferralCause};
+use crate::domain::failure::disposition::Failure;
+use crate::domain::provider::rate_limit_ledger::LimitKind;
+use crate::domain::renewal::attempt::StageKind;
+use crate::domain::renewal::auto_certificate::{AutoCertificate, AutoCertificateFacts, NewestCertificate};
+use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::renewal::preflight::Preflight;
+use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
+use crate::domain::report::forecast::Forecast;
+use crate::domain::value::resource::{Actor, Audit};
 
 const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 

@@ -10,7 +10,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 
 use crate::dns::error::DnsError;
-use crate::domain::adapter_name::AdapterName;
+use crate::domain::value::adapter_name::AdapterName;
 use crate::runtime::atomic_file::AtomicFile;
 use crate::runtime::files;
 

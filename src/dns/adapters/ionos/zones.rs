@@ -11,9 +11,9 @@ use super::client::IonosClient;
 use super::wire::{Page, Resource, ZoneResource};
 use crate::dns::adapter::{Zone, ZoneId};
 use crate::dns::error::DnsError;
-use crate::domain::moment::Moment;
-use crate::domain::name::normalize_common_name;
-use crate::domain::zone_name::relative_name;
+use crate::domain::value::moment::Moment;
+use crate::domain::value::name::normalize_common_name;
+use crate::domain::value::zone_name::relative_name;
 
 /// The list of zones, as last read.
 #[derive(Default)]

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
-use crate::domain::adapter_name::AdapterName;
+use crate::domain::value::adapter_name::AdapterName;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::randomness::Randomness;
 

@@ -12,7 +12,7 @@ use crate::config::secret;
 use crate::dns::adapters::AdapterContext;
 use crate::dns::error::DnsError;
 use crate::dns::question::to_fqdn;
-use crate::domain::secret_text::unquoted;
+use crate::domain::value::secret_text::unquoted;
 
 /// The key of the settings.
 ///

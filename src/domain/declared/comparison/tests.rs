@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::key_algorithm::KeyAlgorithm;
-use crate::domain::mac_key::MacKey;
-use crate::domain::server_url::{PlainHttpPolicy, ServerUrl};
+use crate::domain::certificate::key_algorithm::KeyAlgorithm;
+use crate::domain::value::mac_key::MacKey;
+use crate::domain::value::server_url::{PlainHttpPolicy, ServerUrl};
 
 /// A provider that the API made.
 fn others() -> ProviderId {

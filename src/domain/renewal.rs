@@ -1,0 +1,9 @@
+//! An auto-certificate, and the decisions about its renewal.
+
+pub mod attempt;
+pub mod auto_certificate;
+pub mod check_result;
+pub mod dns_persist;
+pub mod plan;
+pub mod preflight;
+pub mod renewal_info;

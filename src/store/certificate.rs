@@ -1,0 +1,4 @@
+//! Certificates and their revocations.
+
+pub(super) mod certificates;
+pub(super) mod revocations;
