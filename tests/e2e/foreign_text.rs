@@ -22,7 +22,8 @@ use crate::fixture::{Fixture, auto_certificate};
 async fn what_a_former_release_stored_raw_is_clean_in_every_output() {
     let world = Fixture::start().await;
     let setup = world.setup();
-    fixture(&setup).await;
+    let mut texts = Texts::default();
+    fixture(&setup, &mut || texts.next()).await;
 
     for arguments in [
         ["plan"].as_slice(),
@@ -85,6 +86,76 @@ async fn what_a_former_release_stored_raw_is_clean_in_every_output() {
     assert!(error.contains(" WARN ") || error.contains(" INFO "), "no text log: {out}{error}");
     assert_clean("the one-shot's output", &out);
     assert_clean("the text log", &error);
+}
+
+/// Whatever the texts are: proptest prints those of a case that fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_text_in_any_stored_field_reaches_an_output_raw() {
+    let world = Fixture::start().await;
+    let config =
+        ProptestConfig { cases: 2, max_shrink_iters: 4, failure_persistence: None, ..ProptestConfig::default() };
+    let texts = prop::collection::vec(hostile_text(), 16);
+    tokio::task::block_in_place(|| {
+        let outputs = |texts: Vec<String>| {
+            let folder = tempfile::tempdir().unwrap();
+            let setup = Setup { folder: folder.path().to_owned(), ..world.setup() };
+            tokio::runtime::Handle::current().block_on(assert_outputs_clean(&setup, &texts));
+            Ok(())
+        };
+        TestRunner::new(config).run(&texts, outputs).unwrap_or_else(|failure| panic!("{failure}"));
+    });
+}
+
+/// Each command that tells of the store, without the daemon and beside it; each list and each thing of the API; the log.
+async fn assert_outputs_clean(setup: &Setup, texts: &[String]) {
+    let mut next = texts.iter().cycle().cloned();
+    fixture(setup, &mut || next.next().unwrap()).await;
+    assert_commands_clean(setup);
+    std::fs::write(setup.state().join("first-token"), TOKEN).unwrap();
+    let daemon = Daemon::start(setup).await.unwrap();
+    for list in ["/providers", "/auto-certificates", "/certificates"] {
+        let found = daemon.api.get(list).await.unwrap();
+        assert_clean_json(&found);
+        assert_bounded(&found);
+        for item in found["items"].as_array().unwrap() {
+            let one = daemon.api.get(item["href"].as_str().unwrap()).await.unwrap();
+            assert_clean_json(&one);
+            assert_bounded(&one);
+        }
+    }
+    let (out, error) = run(setup, &["plan"]);
+    assert_clean("a plan beside the daemon", &(out + &error));
+    let log = daemon.log();
+    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "a line of the log is no JSON: {log}");
+    assert_clean("the JSON log", &log);
+    daemon.terminate().await.unwrap();
+}
+
+fn assert_commands_clean(setup: &Setup) {
+    for arguments in [["plan"].as_slice(), &["limits"], &["deliveries"], &["token", "list"]] {
+        let (out, error) = run(setup, arguments);
+        assert!(!out.is_empty(), "{arguments:?} says nothing: {error}");
+        assert_clean(&format!("{arguments:?}"), &(out + &error));
+        let (out, error) = run(setup, &[arguments, &["--json"]].concat());
+        assert_clean(&format!("{arguments:?} --json"), &(out.clone() + &error));
+        let json = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"));
+        assert_bounded(&json);
+    }
+}
+
+/// Any characters at all, mixed with those that steer, hide, turn, forge, pile up and go on for long.
+fn hostile_text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        3 => prop::sample::select(HOSTILE).prop_map(str::to_owned),
+        3 => prop::sample::select(HOSTILE_CHARACTERS).prop_map(String::from),
+        3 => any::<char>().prop_filter("SQL ends a text at NUL", |c| *c != '\0').prop_map(String::from),
+        1 => (0x80_u32..0xa0).prop_map(|c| char::from_u32(c).unwrap_or('\u{80}').to_string()),
+        1 => Just("e\u{301}\u{302}\u{303}\u{20dd}".repeat(40)),
+        1 => Just("a very long word ".repeat(500)),
+        1 => Just("\\u001b[31m\\r\\n\\ud800".to_owned()),
+        1 => "[a-zA-Z0-9 \"'|{}<>&%\\\\-]{1,8}",
+    ];
+    prop::collection::vec(piece, 1..12).prop_map(|pieces| pieces.concat())
 }
 
 /// A CA whose problem documents are half a megabyte of terminal control.
@@ -159,14 +230,13 @@ async fn hostile_requests_are_refused_in_clean_words() {
 }
 
 /// The database of `tests/fixtures/release-191bd97` with hostile texts.
-async fn fixture(setup: &Setup) {
+async fn fixture(setup: &Setup, texts: &mut impl FnMut() -> String) {
     std::fs::create_dir_all(setup.state()).unwrap();
     sqlx::any::install_default_drivers();
     let url = format!("sqlite://{}?mode=rwc", setup.state().join("autocertd.db").display());
     let database = AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
     sqlx::raw_sql(include_str!("../fixtures/release-191bd97/tables.sql")).execute(&database).await.unwrap();
     sqlx::raw_sql(include_str!("../fixtures/release-191bd97/rows.sql")).execute(&database).await.unwrap();
-    let mut texts = Texts::default();
     for (table, column) in [
         ("providers", "name"),
         ("providers", "created_by"),
@@ -179,13 +249,13 @@ async fn fixture(setup: &Setup) {
         ("attempts", "reason"),
         ("challenge_records", "content"),
     ] {
-        update(&database, &format!("UPDATE {table} SET {column} = $1 || id"), &texts.next()).await;
+        update(&database, &format!("UPDATE {table} SET {column} = $1 || id"), &texts()).await;
     }
     update(&database, "UPDATE providers SET server = server || $1", "\r\n2026-01-01 ERROR forged \u{1b}[31m").await;
-    update(&database, "UPDATE providers SET eab_key_id = eab_key_id || $1 WHERE eab_key_id IS NOT NULL", &texts.next())
+    update(&database, "UPDATE providers SET eab_key_id = eab_key_id || $1 WHERE eab_key_id IS NOT NULL", &texts())
         .await;
     for table in ["providers", "auto_certificates", "deliveries"] {
-        let message = texts.next().repeat(20_000).chars().take(500_000).collect::<String>();
+        let message = texts().repeat(20_000).chars().take(500_000).collect::<String>();
         let trouble = json!({
             "failures": 3, "at": 1_796_078_700_000_000_i64, "next_try": 1_796_078_700_000_000_i64,
             "last": {"disposition": "operator", "not_before": null, "message": message},
@@ -194,7 +264,7 @@ async fn fixture(setup: &Setup) {
     }
     let renewal_info = "UPDATE certificates SET renewal_info = json_set(renewal_info, '$.problem', $1) \
                         WHERE renewal_info IS NOT NULL";
-    update(&database, renewal_info, &texts.next()).await;
+    update(&database, renewal_info, &texts()).await;
     database.close().await;
     let key = setup.state().join("master.key");
     std::fs::write(&key, include_str!("../fixtures/release-191bd97/master.key")).unwrap();
