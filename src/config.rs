@@ -37,6 +37,7 @@ use crate::config::store::{KeysSection, StoreSection};
 use crate::config::time_span::TimeSpan;
 use crate::domain::declared::DeclaredKey;
 use crate::domain::value::secret_text::InvalidSecret;
+use crate::runtime::files;
 
 /// All settings, each section with its defaults.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -372,7 +373,7 @@ fn existing_path(path: &Path) -> Result<Option<&Path>, ConfigError> {
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+    files::read_text_at_once(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
 
 fn two_files(first: &Path, second: &Path) -> String {

@@ -18,6 +18,7 @@ use crate::domain::provider::rate_limit_ledger::CaLimits;
 use crate::domain::value::moment::Moment;
 use crate::domain::value::server_url::ServerUrl;
 use crate::runtime::clock::SharedClock;
+use crate::runtime::files;
 
 /// The client for every CA. Cheap to clone; clones share connections and directories.
 #[derive(Clone)]
@@ -134,8 +135,8 @@ impl AcmeClient {
 fn load_extra_roots(settings: &AcmeSection) -> Result<Vec<Certificate>, UnusableAcmeSettings> {
     let mut roots = Vec::new();
     for path in &settings.extra_roots {
-        let pem =
-            std::fs::read(path).map_err(|error| UnusableAcmeSettings::UnreadableRoot { path: path.clone(), error })?;
+        let pem = files::read_at_once(path, files::LONGEST_FILE)
+            .map_err(|error| UnusableAcmeSettings::UnreadableRoot { path: path.clone(), error })?;
         match Certificate::from_pem_bundle(&pem) {
             Ok(found) if !found.is_empty() => roots.extend(found),
             _ => return Err(UnusableAcmeSettings::NoRoot { path: path.clone() }),

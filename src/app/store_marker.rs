@@ -1,7 +1,6 @@
 //! The marker beside the master key: which store the key is used with. A database that is gone, or another one, does not
 //! pass for a first start.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::runtime::atomic_file::AtomicFile;
+use crate::runtime::files;
 use crate::store::{BackupContents, Store, StoreUrl};
 
 /// Where the marker may be: beside the key, or where that folder is not ours to write (a credential of systemd, a mounted
@@ -119,7 +119,7 @@ impl StoreMarker {
     /// A marker that holds no identity fits no store.
     fn read(&self) -> Result<Option<(PathBuf, Option<Uuid>)>, WrongStore> {
         for marker in [&self.beside_key, &self.in_state] {
-            match fs::read_to_string(marker) {
+            match files::read_text_at_once(marker) {
                 Ok(text) => {
                     let identity = text.lines().find_map(|line| Uuid::parse_str(line.trim()).ok());
                     return Ok(Some((marker.clone(), identity)));
@@ -146,6 +146,8 @@ const HEADER: &str = "\
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::app::{App, IfStoreMissing};
     use crate::domain::value::token::TokenScope;

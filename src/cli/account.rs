@@ -19,6 +19,7 @@ use crate::domain::provider::{ImportedAccount, Provider};
 use crate::domain::report::state;
 use crate::domain::value::id::ProviderId;
 use crate::domain::value::text::printable;
+use crate::runtime::files;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountCommand {
@@ -245,7 +246,7 @@ fn read_imported_key(config: &Config, path: &Path) -> anyhow::Result<OwnerFlow<S
         std::io::stdin().lock().read_to_string(&mut text).context("what was handed over cannot be read")?;
         return Ok(OwnerFlow::Continue(SecretString::from(text.as_str())));
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = files::read_text_at_once(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = SecretString::from(text);
     let handed = owner::run_as_owner(&config.state_directory(), text.expose_secret().as_bytes(), StdoutMode::Inherit)?;
     Ok(handed.map_or(OwnerFlow::Continue(text), |done| OwnerFlow::Done(done.outcome)))

@@ -1,15 +1,17 @@
 //! `autocertd restore`: what `export` wrote comes back, with the same ids, into a store that is empty. Everything is
 //! checked before anything is written, and all of it is written or nothing.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::app::{App, IfStoreMissing, UnusableSettings};
 use crate::cli::owner::{self, StdoutMode};
 use crate::cli::{CommandOutcome, log, runtime};
 use crate::config::Config;
+use crate::runtime::files;
 use crate::store::{Backup, BackupContents, BackupError, KeyRing, StoreUrl};
 
 #[derive(Debug, Args)]
@@ -24,11 +26,9 @@ pub(super) struct RestoreCommand {
 /// Root reads the file, which may be for its eyes only, and hands it to the owner of the store.
 pub(super) fn run(config: &Config, arguments: &RestoreCommand) -> anyhow::Result<CommandOutcome> {
     let content = if owner::is_owner_process() || arguments.file.as_os_str() == "-" {
-        let mut content = Vec::new();
-        io::stdin().lock().read_to_end(&mut content)?;
-        content
+        files::read_open(io::stdin().lock(), LONGEST_BACKUP).context("the standard input cannot be read")?
     } else {
-        match std::fs::read(&arguments.file) {
+        match files::read_at_once(&arguments.file, LONGEST_BACKUP) {
             Ok(content) => content,
             Err(error) => {
                 eprintln!("autocertd: {} cannot be read: {error}", arguments.file.display());
@@ -74,3 +74,6 @@ async fn restore(config: &Config, backup: &Backup, yes: bool) -> anyhow::Result<
     }
     Ok(CommandOutcome::Success)
 }
+
+/// In bytes; about 200,000 certificates.
+const LONGEST_BACKUP: u64 = 2 << 30;

@@ -2,8 +2,7 @@
 //! order. They are never part of the settings themselves. Which files those are, is known here, too.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -11,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError};
 use crate::domain::value::secret_text::{self, InvalidSecret};
+use crate::runtime::files;
 
 /// The path of the systemd credential `name`, where systemd passed it (systemd.exec(5), `LoadCredential=`). Commands that
 /// a person runs have that of the running service, as far as their user may read it.
@@ -90,14 +90,10 @@ fn read_with(
     read: impl FnOnce(&str) -> Result<&str, InvalidSecret>,
 ) -> Result<SecretString, ConfigError> {
     let unusable = |fault| ConfigError::UnusableSecret { key, path: path.to_owned(), fault };
-    let unreadable = |source| ConfigError::UnreadableSecret { key, path: path.to_owned(), source };
-    let mut bytes = Zeroizing::new(Vec::new());
-    // Whatever the path leads to, no more than that is read.
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_SIZE {
-        return Err(unusable(InvalidSecret::TooLong));
-    }
+    let bytes = Zeroizing::new(files::read_at_once(path, MAX_FILE_SIZE).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => unusable(InvalidSecret::TooLong),
+        _ => ConfigError::UnreadableSecret { key, path: path.to_owned(), source },
+    })?);
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable(InvalidSecret::NotUtf8))?;
     read(text).map(SecretString::from).map_err(unusable)
 }

@@ -2,7 +2,7 @@
 //! Bounded in time, in how much is read, and in how many threads may hang at once.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub(crate) async fn work<T: Send + 'static>(folder: &Path, work: impl FnOnce() -
 /// As of [`work`]; where it cannot be read, is no regular file, or has more than [`LONGEST_FILE`] bytes.
 pub(crate) async fn read(path: &Path) -> Result<Vec<u8>> {
     let (folder, path) = (path.parent().unwrap_or(path), path.to_owned());
-    work(folder, move || read_bounded(&path)).await?
+    work(folder, move || read_at_once(&path, LONGEST_FILE)).await?
 }
 
 async fn within<T: Send + 'static>(
@@ -52,18 +52,61 @@ async fn within<T: Send + 'static>(
     tokio::time::timeout(patience, done).await.map_err(hangs)?
 }
 
-/// Nobody waits for the other end of a pipe that lies there.
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+/// Opens a regular file for reading. Waits for no other end of a pipe, and opens no device: that alone may start or stop
+/// something.
+///
+/// # Errors
+/// Where it cannot be opened, or is something else than a regular file.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    let irregular = || Error::new(ErrorKind::InvalidInput, "it is no regular file");
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(irregular());
     }
+    // Another file may have taken the place meanwhile.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(irregular()) }
+}
+
+/// The content of a regular file, read on this thread: at a start, in a reload, and in commands. What runs beside others
+/// calls [`read`].
+///
+/// # Errors
+/// As of [`open_regular`]; where it has more than `longest` bytes.
+pub(crate) fn read_at_once(path: &Path, longest: u64) -> Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    // A giant is refused unread. Files of /proc and /sys tell no size, so that what is read is bounded all the same.
+    if file.metadata()?.len() > longest {
+        return Err(too_long(longest));
+    }
+    read_open(file, longest)
+}
+
+/// The text of a file of settings, certificates or keys; as [`read_at_once`].
+///
+/// # Errors
+/// As of [`read_at_once`], with [`LONGEST_FILE`]; where it is no UTF-8.
+pub(crate) fn read_text_at_once(path: &Path) -> Result<String> {
+    let text = String::from_utf8(read_at_once(path, LONGEST_FILE)?);
+    // The bytes may be secret, and go into no error.
+    text.map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
+/// What `file` holds from where it stands, up to its end.
+///
+/// # Errors
+/// Where it cannot be read, or has more than `longest` bytes.
+pub(crate) fn read_open(mut file: impl Read, longest: u64) -> Result<Vec<u8>> {
     let mut content = Vec::new();
-    file.take(LONGEST_FILE + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LONGEST_FILE {
-        return Err(Error::new(ErrorKind::FileTooLarge, format!("it has more than {LONGEST_FILE} bytes")));
+    file.by_ref().take(longest.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > longest {
+        return Err(too_long(longest));
     }
     Ok(content)
+}
+
+fn too_long(longest: u64) -> Error {
+    Error::new(ErrorKind::FileTooLarge, format!("it has more than {longest} bytes"))
 }
 
 /// By folder, of which the settings name a few: a dead mount takes no other folder along, and of the 512 threads that tokio
@@ -76,7 +119,7 @@ const THREADS_OF_FOLDER: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// In bytes: more than any token, list of resolvers or bundle of roots, and than the accounts of many thousand names.
-const LONGEST_FILE: u64 = 16 << 20;
+pub(crate) const LONGEST_FILE: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -110,5 +153,12 @@ mod tests {
         assert_eq!(read(Path::new("/dev/zero")).await.unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(read(&at("giant")).await.unwrap_err().kind(), ErrorKind::FileTooLarge);
         assert_eq!(read(&at("none")).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(read(folder.path()).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        std::os::unix::fs::symlink("/dev/zero", at("link")).unwrap();
+        assert_eq!(read_text_at_once(&at("link")).unwrap_err().kind(), ErrorKind::InvalidInput);
+        // It tells no size.
+        assert!(!read_at_once(Path::new("/proc/self/status"), LONGEST_FILE).unwrap().is_empty());
+        assert_eq!(read_open(std::io::repeat(1), 9).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        assert_eq!(read_open(&b"123456789"[..], 9).unwrap(), b"123456789");
     }
 }

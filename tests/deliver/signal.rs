@@ -111,7 +111,7 @@ async fn what_is_no_plain_file_is_not_waited_for() {
     for path in [pipe.as_path(), folder.path()] {
         let entry = format!("pid_file = '{}'", path.display());
         let failure = tokio::time::timeout(Duration::from_secs(20), reload(&entry)).await.unwrap().unwrap_err();
-        assert!(failure.message.contains("it is no plain file"), "{failure}");
+        assert!(failure.message.contains("it is no regular file"), "{failure}");
     }
 }
 

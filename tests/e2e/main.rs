@@ -29,6 +29,7 @@ mod limits;
 mod manual_clock_daemon;
 mod many_names;
 mod moves;
+mod odd_files;
 mod one_shot;
 mod persist;
 mod preflights;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("runtime", &["domain"]),
-    ("config", &["domain"]),
+    ("config", &["domain", "runtime"]),
     ("acme", &["config", "domain", "runtime"]),
     ("dns", &["config", "domain", "runtime"]),
     ("store", &["config", "domain", "runtime"]),

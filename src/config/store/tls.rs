@@ -9,6 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use url::{Host, Url};
 
 use crate::domain::certificate::leaf::is_encrypted_key;
+use crate::runtime::files;
 
 /// What is wrong with the TLS parameters of the database's URL.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +88,11 @@ fn check_files(url: &str) -> Result<(), InvalidTls> {
         ("sslkey", ["sslkey", "ssl-key", ""], false),
     ] {
         let Some(path) = url_parameter(url, &spellings).map(PathBuf::from) else { continue };
-        let content =
-            std::fs::read(&path).map_err(|source| InvalidTls::File { parameter: name, path: path.clone(), source })?;
+        let content = files::read_at_once(&path, files::LONGEST_FILE).map_err(|source| InvalidTls::File {
+            parameter: name,
+            path: path.clone(),
+            source,
+        })?;
         let mut certificates = CertificateDer::pem_slice_iter(&content);
         if !is_certificate && is_encrypted_key(&String::from_utf8_lossy(&content)) {
             return Err(InvalidTls::EncryptedKey(path));

@@ -69,7 +69,8 @@ impl HelperClient {
     async fn await_answer(&self, request: &ReloadRequest) -> ReloadOutcome {
         let mut pause = FIRST_PAUSE;
         loop {
-            let text = tokio::fs::read_to_string(self.spool.answers_file()).await.unwrap_or_default();
+            let text = files::read(&self.spool.answers_file()).await.unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
             let mut answers = text.lines().filter_map(|line| line.parse::<ReloadAnswer>().ok());
             if let Some(answer) = answers.find(|answer| answer.number == request.number) {
                 return answer.outcome;

@@ -1,19 +1,17 @@
 //! A signal to a process, found by a file with its number or by its name.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{Error, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::config::time_span::TimeSpan;
 use crate::deliver::reload::{InvalidReload, ReloadReached};
 use crate::domain::failure::disposition::Failure;
+use crate::runtime::files;
 use crate::runtime::processes::{Process, Processes};
 
 /// A signal on its way.
@@ -140,13 +138,8 @@ fn process_from_pid_file(path: &Path) -> Result<Process, TargetAbsence> {
     })
 }
 
-/// Reads a plain file. Not to wait for the other end of a pipe that somebody put there.
 fn read_plain_file(path: &Path, text: &mut String) -> std::io::Result<usize> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(Error::new(ErrorKind::InvalidInput, "it is no plain file"));
-    }
-    file.take(MAX_PID_FILE_SIZE).read_to_string(text)
+    files::open_regular(path)?.take(MAX_PID_FILE_SIZE).read_to_string(text)
 }
 
 fn process_by_name(name: &str) -> Result<Process, TargetAbsence> {

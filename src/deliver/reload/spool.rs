@@ -166,11 +166,11 @@ impl RequestSpool {
     }
 
     fn read_answers(&self) -> String {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let mut text = String::new();
         if let Ok(file) = openat(&self.answers, ANSWERS_FILE, flags, Mode::empty()) {
             // What cannot be read is what nobody waits for any more.
-            let _ = File::from(file).read_to_string(&mut text);
+            let _ = File::from(file).take(LONGEST_ANSWERS).read_to_string(&mut text);
         }
         text
     }
@@ -242,6 +242,8 @@ pub const MAX_REQUESTS: usize = 256;
 const MAX_ANSWERS: usize = 2 * MAX_REQUESTS;
 
 const ANSWERS_FILE: &str = "answers";
+/// In bytes; more than all answers that are kept have.
+const LONGEST_ANSWERS: u64 = 16 << 20;
 const UNFINISHED_FILE: &str = ".answers";
 
 const ROOT: u32 = 0;

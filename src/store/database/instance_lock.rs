@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use uuid::Uuid;
 
 use crate::runtime::files;
@@ -79,7 +80,7 @@ pub(in crate::store) struct DeadInstance {
 
 impl DeadInstance {
     fn find(path: PathBuf) -> Result<Option<Self>, StoreError> {
-        let file = match File::open(&path) {
+        let file = match files::open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Self { path, file: None })),
             Err(source) => return Err(StoreError::File { path, source }),
@@ -125,7 +126,14 @@ fn instances_folder(database: &Path) -> Result<PathBuf, StoreError> {
 }
 
 fn open_lock_file(path: &Path) -> Result<File, StoreError> {
-    let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let options = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        // A pipe in its place is an error, and not waited for.
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path);
     options.map_err(|source| StoreError::File { path: path.to_owned(), source })
 }
 

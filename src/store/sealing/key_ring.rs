@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::config::store::StoreUrl;
 use crate::domain::value::secret_text::without_mark;
+use crate::runtime::files;
 
 /// The keys that seal what must stay secret. Clones share them.
 #[derive(Clone)]
@@ -309,27 +310,29 @@ fn read_file(path: &Path) -> Result<LoadedKeys, KeyError> {
         io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
         _ => KeyError::File { path: path.to_owned(), source },
     };
-    let file = File::open(path).map_err(file_error)?;
+    let file = files::open_regular(path).map_err(file_error)?;
     let metadata = file.metadata().map_err(file_error)?;
     let mode = metadata.mode() & 0o7777;
     if mode & forbidden_mode(metadata.uid()) != 0 {
         return Err(KeyError::OpenToOthers { path: path.to_owned(), mode });
     }
     let version = FileVersion::from_metadata(&metadata);
-    let text = Zeroizing::new(io::read_to_string(file.take(LONGEST_FILE)).map_err(file_error)?);
+    let bytes = Zeroizing::new(files::read_open(file, LONGEST_FILE).map_err(file_error)?);
+    let malformed = |line| KeyError::Malformed { path: path.to_owned(), line };
+    let text = std::str::from_utf8(&bytes).map_err(|_| malformed(1))?;
     let mut keys: Vec<Arc<MasterKey>> = Vec::new();
-    for (index, line) in without_mark(&text).lines().enumerate() {
+    for (index, line) in without_mark(text).lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         match MasterKey::parse(line).filter(|key| find_key(&keys, &key.id).is_none()) {
             Some(key) => keys.push(Arc::new(key)),
-            None => return Err(KeyError::Malformed { path: path.to_owned(), line: index + 1 }),
+            None => return Err(malformed(index + 1)),
         }
     }
     if keys.is_empty() {
-        return Err(KeyError::Malformed { path: path.to_owned(), line: text.lines().count() + 1 });
+        return Err(malformed(text.lines().count() + 1));
     }
     Ok(LoadedKeys { keys, version })
 }
