@@ -186,6 +186,9 @@ async fn a_damaged_row_is_named(house: Fixture) {
     let other = house.auto_certificate(provider.id, "other.example.com").await.id;
     let listed = house.store.auto_certificates(ALL, None).await.unwrap().items;
     assert_eq!(listed.iter().map(|found| found.id).collect::<Vec<_>>(), [other], "it hides no other");
+    let after = house.store.auto_certificates_after(None, 1).await.unwrap();
+    assert_eq!(after.iter().map(|found| found.id).collect::<Vec<_>>(), [other], "a sound one takes its place");
+    assert!(house.store.auto_certificates_after(after.last(), 1).await.unwrap().is_empty());
     house.execute_sql("UPDATE auto_certificates SET next_look = 0").await;
     let queue = house.store.queue_at(provider.id, house.now(), 10).await.unwrap();
     assert_eq!(queue.iter().map(|due| due.auto_certificate.id).collect::<Vec<_>>(), [other]);

@@ -101,8 +101,8 @@ impl Store {
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
-    /// At most `limit` auto-certificates in the order of their making, those after `last`. Unlike [`Store::auto_certificates`]
-    /// it passes over nothing, so that reading all of them costs each once.
+    /// At most `limit` auto-certificates in the order of their making, those after `last`. Damaged ones are logged and
+    /// passed over; others take their places, so that fewer than `limit` always mean the end.
     ///
     /// # Errors
     /// Where the database fails.
@@ -111,10 +111,20 @@ impl Store {
         last: Option<&AutoCertificate>,
         limit: u32,
     ) -> Result<Vec<AutoCertificate>, StoreError> {
-        let (created, id) =
+        let mut after =
             last.map_or((i64::MIN, String::new()), |last| (last.audit.created.micros(), last.id.to_string()));
-        let query = self.query(list_after_sql()).bind(created).bind(id).bind(i64::from(limit));
-        query.fetch_all(&self.0.pool).await?.iter().map(read).collect()
+        let mut page = Vec::new();
+        loop {
+            let lacking = i64::from(limit) - i64::try_from(page.len()).unwrap_or(i64::MAX);
+            let query = self.query(list_after_sql()).bind(after.0).bind(after.1).bind(lacking);
+            let rows = query.fetch_all(&self.0.pool).await?;
+            let readable = self.read_undamaged(&rows, read)?;
+            let is_whole = readable.len() == rows.len();
+            page.extend(readable);
+            let Some(row) = rows.last().filter(|_| !is_whole) else { return Ok(page) };
+            let row = RowReader::new(row, TABLE);
+            after = (row.number("created_at")?, row.text("id")?);
+        }
     }
 
     /// A page of auto-certificates, of those with this common name where one is given.
