@@ -201,7 +201,7 @@ impl App {
             }
             (_, IfStoreMissing::Fail) => {}
             (_, IfStoreMissing::Create | IfStoreMissing::CreateForRestore) => {
-                create_state_directory(&config.state_directory())?
+                create_state_directory(&config.state_directory())?;
             }
         }
         let marker = StoreMarker::from_config(config);

@@ -373,6 +373,10 @@ fn existing_path(path: &Path) -> Result<Option<&Path>, ConfigError> {
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
+    // An empty file by the name that everybody knows.
+    if fragment::is_null(path) {
+        return Ok(String::new());
+    }
     files::read_text_at_once(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
 

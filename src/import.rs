@@ -1,4 +1,4 @@
-//! What other ACME tools left on the disk, read and judged: a [`Tree`] of their files, and in it the [`Lineage`]s, each
+//! What other ACME tools left on the disk, read and judged: a [`FileTree`] of their files, and in it the [`Lineage`]s, each
 //! of them a certificate with its key and the wish behind it. A file for each tool knows where that tool keeps things;
 //! everything else is the same for all. Nothing is ever written, and nothing is asked over the network.
 

@@ -278,7 +278,7 @@ pub struct Problem {
     pub detail: RemoteMessage,
     /// A page for the account's owner, with `userActionRequired`.
     pub instance: Option<RemoteMessage>,
-    /// The problems of single names, RFC 8555 section 6.7.1; the first `MOST_SUBPROBLEMS` of them.
+    /// The problems of single names, RFC 8555 section 6.7.1; the first `MAX_SUBPROBLEMS` of them.
     pub subproblems: Vec<Subproblem>,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<CommandOutcome> {
     Ok(CommandOutcome::Success)
 }
 
-/// Asks the daemon over its Unix socket: [`READY`], [`ALIVE`], or whether every auto-certificate is in service.
+/// Asks the daemon over its Unix socket: [`READINESS_PATH`], [`LIVENESS_PATH`], or whether every auto-certificate is in service.
 pub(super) fn healthcheck(config: &Config, path: &str) -> anyhow::Result<CommandOutcome> {
     let socket = config.socket();
     runtime()?.block_on(async {

@@ -226,7 +226,7 @@ fn is_file(path: &Path) -> Result<bool, ConfigError> {
     }
 }
 
-fn is_null(path: &Path) -> bool {
+pub(super) fn is_null(path: &Path) -> bool {
     path.canonicalize().is_ok_and(|target| target == Path::new("/dev/null"))
 }
 

@@ -14,7 +14,7 @@ use crate::domain::value::name::DnsName;
 
 /// A DNS service that holds zones.
 ///
-/// The caller journals the zone before [`present`](Adapter::present) and the record after it, so that whatever was
+/// The caller journals the zone before [`present`](DnsAdapter::present) and the record after it, so that whatever was
 /// published is removed even after a crash.
 #[async_trait]
 pub trait DnsAdapter: Send + Sync {
@@ -65,7 +65,7 @@ pub trait DnsAdapter: Send + Sync {
         Ok(None)
     }
 
-    /// Whether [`present`](Adapter::present) does no harm where the record is there already. Else it is called once for
+    /// Whether [`present`](DnsAdapter::present) does no harm where the record is there already. Else it is called once for
     /// each record, as long as its end was seen.
     fn is_repeatable(&self) -> bool {
         true
@@ -76,7 +76,7 @@ pub trait DnsAdapter: Send + Sync {
         REMOVAL_TIMEOUT
     }
 
-    /// Whether [`zone_for`](Adapter::zone_for) asks the service, so that an answer shows that it is there.
+    /// Whether [`zone_for`](DnsAdapter::zone_for) asks the service, so that an answer shows that it is there.
     fn asks_service_for_zones(&self) -> bool {
         false
     }

@@ -73,7 +73,7 @@ impl FileTree {
         })
     }
 
-    /// What cannot be read, each with the reason; [`EMPTY`] folders too.
+    /// What cannot be read, each with the reason; [`EMPTY_FOLDER_REASON`] folders too.
     pub(super) fn unreadable(&self) -> impl Iterator<Item = (&str, &str)> {
         self.unreadable.iter().map(|(path, reason)| (path.as_str(), reason.as_str()))
     }

@@ -63,7 +63,7 @@ impl Preflights {
                 match decide_preflight(&subject.standing, ahead, now) {
                     PreflightDecision::CheckAgainAt(next) => store.postpone_preflight(id, next).await?,
                     PreflightDecision::RunNow(certificate) => {
-                        self.run_preflight(store, doctor, &subject, certificate).await?
+                        self.run_preflight(store, doctor, &subject, certificate).await?;
                     }
                 }
             }

@@ -85,7 +85,7 @@ fn run(home: &Path, odd: &Path, settings: &str, arguments: &[&str]) -> (Option<i
     let put = |text: &str| text.replace("PATH", odd.to_str().unwrap()).replace("FOLDER", home.to_str().unwrap());
     let file = home.join("autocertd.toml");
     let state = home.join("state");
-    let text = format!("state_directory = {state:?}\n{}\n[log]\nformat = \"text\"\n", put(settings));
+    let text = format!("state_directory = \"{}\"\n{}\n[log]\nformat = \"text\"\n", state.display(), put(settings));
     fs::write(&file, text).unwrap();
     // Less than the giant has.
     let mut command = Command::new("sh");

@@ -30,7 +30,7 @@ impl IssuedFixture {
         let path = auto_certificate(&daemon, &provider, "secp256r1", &[&format!("www.{zone}")]).await;
         let auto = daemon.api.wait_until_available(&path).await.unwrap();
         let certificate = newest(&daemon, &auto).await;
-        Self { fixture: fixture, daemon, path, certificate }
+        Self { fixture, daemon, path, certificate }
     }
 
     fn id(&self) -> &str {

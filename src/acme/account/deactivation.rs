@@ -15,7 +15,7 @@ impl AcmeClient {
     /// Deactivates an account for good: the CA takes nothing from it any more, and gives up its pending orders.
     ///
     /// # Errors
-    /// Where the CA refuses or cannot be reached. Unless [`AcmeError::is_certain`], the account may be deactivated.
+    /// Where the CA refuses or cannot be reached. Unless [`AcmeError::had_no_effect`], the account may be deactivated.
     pub async fn deactivate_account(&self, credentials: &AccountCredentials) -> Result<(), AcmeError> {
         let server = ServerUrl::from_stored(credentials.server())
             .map_err(|_| AcmeError::UnusableServer(credentials.server().to_owned()))?;

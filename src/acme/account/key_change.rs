@@ -109,7 +109,7 @@ impl AcmeClient {
     /// Asks the CA for a change of key whose credentials are stored.
     ///
     /// # Errors
-    /// Where the CA refuses or cannot be reached. Unless [`AcmeError::is_certain`], the CA may know the new key.
+    /// Where the CA refuses or cannot be reached. Unless [`AcmeError::had_no_effect`], the CA may know the new key.
     pub async fn send_key_change(&self, prepared: &PreparedKeyChange) -> Result<AccountCredentials, AcmeError> {
         let PreparedKeyChange {
             connection: exchange,

@@ -33,10 +33,10 @@ pub(super) fn render_page(
         match next {
             _ if foreseen => write_full_section(&mut page, &section, now, width),
             NextStep::NeedsPerson | NextStep::Retry | NextStep::Wait => {
-                write_full_section(&mut page, &section, now, width)
+                write_full_section(&mut page, &section, now, width);
             }
             NextStep::Running | NextStep::Issue | NextStep::Renew | NextStep::Remove => {
-                write_table_section(&mut page, &section, now, width)
+                write_table_section(&mut page, &section, now, width);
             }
         }
     }

@@ -116,7 +116,7 @@ impl RequestSpool {
         Ok(Self { paths: paths.clone(), requests, answers })
     }
 
-    /// Takes what lies on the desk, at most [`AT_ONCE`] pieces; what comes later wakes the helper again. Nothing is
+    /// Takes what lies on the desk, at most [`MAX_REQUESTS`] pieces; what comes later wakes the helper again. Nothing is
     /// opened or followed, only names are read and removed.
     ///
     /// # Errors

@@ -163,7 +163,7 @@ impl fmt::Display for CheckResult {
         match &self.about {
             CheckSubject::SetUp => {}
             CheckSubject::Provider(name) | CheckSubject::Adapter(name) | CheckSubject::Name(name) => {
-                write!(f, "{name}: ")?
+                write!(f, "{name}: ")?;
             }
         }
         f.write_str(&self.detail)?;

@@ -9,24 +9,24 @@ use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use serde::{Deserialize, Serialize};
 
-/// Foreign text on one printable line of at most [`LONGEST_MESSAGE`] characters; `…` stands where it was cut. Empty where
+/// Foreign text on one printable line of at most [`MAX_MESSAGE_LENGTH`] characters; `…` stands where it was cut. Empty where
 /// nothing printable was said.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "String")]
 pub struct RemoteMessage(String);
 
 impl RemoteMessage {
-    /// One statement: at most [`LONGEST_STATEMENT`] characters.
+    /// One statement: at most [`MAX_STATEMENT_LENGTH`] characters.
     pub fn new(text: &str) -> Self {
         Self(truncate_printable(text, MAX_STATEMENT_LENGTH))
     }
 
-    /// A paragraph, such as the `detail` of a problem document: at most [`LONGEST_PARAGRAPH`] characters.
+    /// A paragraph, such as the `detail` of a problem document: at most [`MAX_PARAGRAPH_LENGTH`] characters.
     pub fn from_paragraph(text: &str) -> Self {
         Self(truncate_printable(text, MAX_PARAGRAPH_LENGTH))
     }
 
-    /// Several statements, or our own words around them: at most [`LONGEST_MESSAGE`] characters.
+    /// Several statements, or our own words around them: at most [`MAX_MESSAGE_LENGTH`] characters.
     pub fn from_statements(text: &str) -> Self {
         Self(truncate_printable(text, MAX_MESSAGE_LENGTH))
     }

@@ -33,7 +33,7 @@ pub enum RunOutcome {
 }
 
 impl Store {
-    /// At most [`MOST_DUE`] of what is due at `now` and not being worked on, the most urgent first.
+    /// At most [`MAX_DUE`] of what is due at `now` and not being worked on, the most urgent first.
     ///
     /// # Errors
     /// Where the database fails.
@@ -171,7 +171,7 @@ impl Store {
     /// Removes the last trace of a deleted auto-certificate. Its certificates stay until they expire.
     ///
     /// # Errors
-    /// [`StoreError::RecordsLeft`] where its journal is not empty or it is not deleted, [`StoreError::LostLease`], or
+    /// [`StoreError::RecordsRemaining`] where its journal is not empty or it is not deleted, [`StoreError::LostLease`], or
     /// where the database fails.
     pub async fn purge_auto_certificate(&self, lease: &AutoCertificateLease) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;

@@ -50,9 +50,9 @@ impl Store {
     }
 
     /// At most `limit` auto-certificates after `cursor`, by id, that may be overdue at `now`: without a certificate that is
-    /// valid and not revoked, or failed, or held back. [`Overdue::of`] decides.
+    /// valid and not revoked, or failed, or held back. [`OverdueReason::from_facts`] decides.
     ///
-    /// [`Overdue::of`]: crate::domain::report::overdue::Overdue::of
+    /// [`OverdueReason::from_facts`]: crate::domain::report::overdue::OverdueReason::from_facts
     ///
     /// # Errors
     /// Where the database fails.

@@ -155,7 +155,7 @@ impl Store {
     /// an older one now, or none. `false` where there is none.
     ///
     /// # Errors
-    /// [`StoreError::RevocationLeft`], or where the database fails.
+    /// [`StoreError::RevocationPending`], or where the database fails.
     pub async fn delete_certificate(&self, id: CertificateId) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         let row = self.query(DELETE).bind(id.to_string()).fetch_optional(&mut *transaction).await?;

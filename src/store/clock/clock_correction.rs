@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 
 impl Store {
     /// Mends what was written by a clock that was ahead by so much and shows `now` again; says how many rows that were.
-    /// What it planned is mended by [`Store::mend_looks`].
+    /// What it planned is mended by [`Store::repair_next_checks`].
     ///
     /// # Errors
     /// Where the database fails. Then it is to be done again, which does no harm.

@@ -44,7 +44,7 @@ pub enum LeaseState {
 }
 
 impl Store {
-    /// Renews the lease for another [`LEASE`].
+    /// Renews the lease for another [`LEASE_DURATION`].
     ///
     /// # Errors
     /// Where the database fails.
@@ -55,7 +55,7 @@ impl Store {
         Ok(tenure)
     }
 
-    /// Renews the lease of a provider for another [`LEASE`]; [`Hold::Lost`] also where the provider was deleted.
+    /// Renews the lease of a provider for another [`LEASE_DURATION`]; [`LeaseState::Lost`] also where the provider was deleted.
     ///
     /// # Errors
     /// Where the database fails.

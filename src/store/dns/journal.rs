@@ -186,7 +186,7 @@ impl Store {
 
     /// Begins the removal of a record, or where an open attempt of whatever auto-certificate needs an equal one, forgets
     /// only this entry. For a minute, or until its end is noted, attempts that come to need an equal record
-    /// [wait](Store::removal_is_under_way) for the removal.
+    /// [wait](Store::is_removal_running) for the removal.
     ///
     /// # Errors
     /// Where the database fails.

@@ -23,7 +23,7 @@ pub async fn wait_for_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -
 /// Waits until the file holds this many lines, and gives them.
 ///
 /// # Panics
-/// As [`await_some`].
+/// As [`wait_for_some`].
 pub async fn wait_for_lines(path: &Path, count: usize) -> Vec<String> {
     let what = format!("line {count} of {}", path.display());
     wait_for_some(&what, || Some(read_lines(path)).filter(|lines| lines.len() >= count)).await
@@ -32,7 +32,7 @@ pub async fn wait_for_lines(path: &Path, count: usize) -> Vec<String> {
 /// Waits until the process with this number has ended; whoever inherited it may not have reaped it.
 ///
 /// # Panics
-/// As [`await_some`].
+/// As [`wait_for_some`].
 pub async fn wait_for_exit(pid: impl Display) {
     wait_for_some(&format!("the end of process {pid}"), || (!is_running(&pid)).then_some(())).await;
 }
