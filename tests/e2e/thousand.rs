@@ -55,8 +55,9 @@ async fn the_daemon_obtains_a_thousand_certificates_and_every_command_bears_them
     await_all_in_service(&setup).await;
 
     let log = daemon.log();
-    let polls = log.lines().filter(|line| line.contains("/control/progress")).count();
-    assert_eq!(polls, 0, "polls are no news at info");
+    // One that was not answered in time, on a machine that is busy with other tests, is news.
+    let polls = log.lines().filter(|line| line.contains("/control/progress") && line.contains("\"status\":200"));
+    assert_eq!(polls.count(), 0, "polls are no news at info");
     assert!(!log.contains("sqlx"), "SQL is for trace");
     assert!(log.lines().count() < COUNT * 15, "{} lines for {COUNT} certificates", log.lines().count());
 

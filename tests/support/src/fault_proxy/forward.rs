@@ -154,4 +154,4 @@ fn redundant(name: &str) -> Answer {
     Answer { status: StatusCode::BAD_REQUEST, headers, body: body.to_string().into() }
 }
 
-const RECORD_DELAY: Duration = Duration::from_millis(50);
+const RECORD_DELAY: Duration = Duration::from_millis(150);
