@@ -15,7 +15,7 @@ use autocertd::domain::failure::disposition::Disposition;
 use autocertd_support::again;
 use secrecy::ExposeSecret;
 
-use payloads::{LABEL, entry, parcel, parcel_of};
+use payloads::{LABEL, entry, payload, payload_from};
 
 #[test]
 fn a_full_disk_leaves_the_old_files_and_heals() {
@@ -28,7 +28,7 @@ fn a_full_disk_leaves_the_old_files_and_heals() {
 #[ignore = "the child of another test, on a small disk of its own"]
 async fn on_a_small_disk() {
     let folder = folder();
-    let (files, old, new) = (FilesDelivery::new(&entry(&folder.join("certs"))), parcel(), parcel());
+    let (files, old, new) = (FilesDelivery::new(&entry(&folder.join("certs"))), payload(), payload());
     files.publish(&old).await.unwrap();
     // Full before the first file, then behind it, and so on, until there is room for all.
     let mut faults = 0;
@@ -62,7 +62,7 @@ fn a_read_only_folder_leaves_the_old_files_and_names_the_drop_in() {
 async fn on_a_read_only_disk() {
     let folder = folder();
     let certs = folder.join("certs");
-    let (files, old, new) = (FilesDelivery::new(&entry(&certs)), parcel(), parcel());
+    let (files, old, new) = (FilesDelivery::new(&entry(&certs)), payload(), payload());
     files.publish(&old).await.unwrap();
     let mounted = Command::new("mount").args(["-o", "remount,ro", certs.to_str().unwrap()]).timed_status().unwrap();
     assert!(mounted.success());
@@ -97,7 +97,7 @@ fn a_folder_of_somebody_else_is_refused_with_advice() {
 #[ignore = "the child of another test, as a user without rights"]
 async fn in_a_folder_of_somebody_else() {
     let certs = folder().join("certs");
-    let failure = FilesDelivery::new(&entry(&certs)).publish(&parcel()).await.unwrap_err();
+    let failure = FilesDelivery::new(&entry(&certs)).publish(&payload()).await.unwrap_err();
     assert!(failure.message.starts_with(&format!("cannot make the folder {}/www", certs.display())), "{failure}");
     assert_refused(&failure, &certs);
     assert_eq!(std::fs::read_dir(&certs).unwrap().count(), 0);
@@ -110,11 +110,11 @@ async fn java_reads_the_bundle() {
     std::fs::write(&password, "changeit\n").unwrap();
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
     let params = rcgen::CertificateParams::new(vec!["www.example.com".to_owned()]).unwrap();
-    let rsa = parcel_of(params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+    let rsa = payload_from(params.self_signed(&key).unwrap().pem(), key.serialize_pem());
     let mut entry = entry(&folder.path().join("certs"));
     entry.pkcs12_password_file = Some(password);
-    for parcel in [parcel(), rsa] {
-        FilesDelivery::new(&entry).publish(&parcel).await.unwrap();
+    for payload in [payload(), rsa] {
+        FilesDelivery::new(&entry).publish(&payload).await.unwrap();
         let bundle = folder.path().join("certs/www/bundle.p12");
         let listed = Command::new("keytool")
             .args(["-list", "-v", "-storetype", "PKCS12", "-storepass", "changeit", "-keystore"])
@@ -160,10 +160,10 @@ fn fill(path: &Path, room: u64) {
     ballast.set_len(ballast.metadata().unwrap().size().saturating_sub(room)).unwrap();
 }
 
-fn assert_serves(folder: &Path, parcel: &DeliveryPayload) {
+fn assert_serves(folder: &Path, payload: &DeliveryPayload) {
     let text = |name: &str| std::fs::read_to_string(folder.join("certs").join(LABEL).join(name)).unwrap();
-    assert_eq!(text("fullchain.pem"), parcel.full_chain_pem());
-    assert_eq!(text("privkey.pem").trim_end(), parcel.private_key.expose_secret().trim_end());
+    assert_eq!(text("fullchain.pem"), payload.full_chain_pem());
+    assert_eq!(text("privkey.pem").trim_end(), payload.private_key.expose_secret().trim_end());
 }
 
 fn assert_refused(failure: &autocertd::domain::failure::disposition::Failure, certs: &Path) {
