@@ -1,6 +1,4 @@
-//! A plot of counts over the days, in bars of eighths of a character.
-
-use crate::simulation::report::group_thousands;
+//! A plot of counts over the days, in bars of eighths of a character, and how counts are written.
 
 /// The counts of the days, the highest of those that share a column, with an axis; 80 columns wide.
 pub(super) fn render_bars(by_day: &[u64]) -> String {
@@ -27,6 +25,19 @@ fn block(count: u64, top: u64, row: u64) -> char {
     BLOCKS[usize::try_from(here).unwrap_or_default()]
 }
 
+/// `1,000,000`.
+pub(super) fn group_thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 const COLUMNS: usize = 68;
 const LABEL: usize = 10;
 const ROWS: u64 = 8;
@@ -44,6 +55,11 @@ mod tests {
         let rows: Vec<&str> = plot.lines().skip(1).take(8).collect();
         assert!(rows[..7].iter().all(|row| row.matches('█').count() == 1), "{plot}");
         assert_eq!(rows[7].matches('█').count(), 61, "{plot}");
+    }
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(group_thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use time::Duration;
 
 use crate::domain::value::moment::Moment;
-use crate::simulation::plot;
+use crate::simulation::plot::{self, group_thousands};
 use crate::simulation::scenario::{Control, START, Scenario, format_span};
 use crate::simulation::tally::Tally;
 
@@ -298,19 +298,6 @@ fn find_peak(counts: &[u64]) -> Peak {
     most.map_or(Peak { orders: 0, day: 0 }, |(day, orders)| Peak { orders, day })
 }
 
-/// `1,000,000`.
-pub(super) fn group_thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 const LABEL: usize = 22;
 const FLEET_DESCRIPTION: &str = "in mid-life: ages spread evenly from fresh to due";
 /// What the model of the CA enforces.
@@ -326,11 +313,6 @@ const CA_LIMITS: [&str; 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(group_thousands), ["0", "999", "1,000", "1,234,567"]);
-    }
 
     #[test]
     fn slack_reads_as_days_also_where_it_is_negative() {
