@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use time::Duration;
 
-use crate::domain::renewal::renewal_info::RenewalWindow;
+use crate::domain::renewal::renewal_info::{RenewalInfoAnswer, RenewalWindow};
 use crate::domain::value::moment::Moment;
 use crate::domain::value::name::DnsName;
 
@@ -103,6 +103,15 @@ impl CaModel {
     /// The newest certificate of a member of the fleet.
     pub(super) fn newest(&self, certificate: u32) -> &IssuedCertificate {
         &self.issued[certificate as usize]
+    }
+
+    /// What it says about the renewal of the newest certificate of a member (RFC 9773).
+    pub(super) fn renewal_info(&self, certificate: u32, now: Moment) -> RenewalInfoAnswer {
+        RenewalInfoAnswer::Window {
+            window: self.newest(certificate).window,
+            explanation_url: None,
+            retry_after: Some(now + POLL_INTERVAL),
+        }
     }
 
     /// Announces that each certificate which is alive is going to be revoked.
@@ -251,6 +260,8 @@ fn registered_domain(name: &DnsName) -> &str {
     dots.take(2).nth(1).map_or(base, |start| &base[start..])
 }
 
+/// How long Let's Encrypt asks its clients to wait before they ask for renewal information again.
+pub(super) const POLL_INTERVAL: Duration = Duration::hours(6);
 /// <https://letsencrypt.org/docs/rate-limits/>, as of late 2026.
 const ORDERS: BucketSize = (300, Duration::hours(3));
 const DOMAIN: BucketSize = (50, Duration::days(7));

@@ -11,8 +11,7 @@ use crate::domain::value::id::CertificateId;
 use crate::domain::value::moment::Moment;
 use crate::domain::value::name::DnsName;
 use crate::runtime::randomness::Randomness;
-use crate::simulation::account::polls::{POLL_INTERVAL, renewal_info_answer};
-use crate::simulation::ca::{CaModel, IssuedCertificate};
+use crate::simulation::ca::{CaModel, IssuedCertificate, POLL_INTERVAL};
 use crate::simulation::scenario::{START, Scenario};
 
 /// One certificate of the fleet.
@@ -59,8 +58,7 @@ pub(super) fn create_fleet(
         let (age, draw) = (randomness.fraction(), randomness.fraction());
         let not_before = START - (ca.renewal_age(draw) * age);
         let issued = ca.add_existing(&names, not_before);
-        let mut info =
-            RenewalInfo::after(None, renewal_info_answer(ca, index, issued.not_before), issued.not_before, draw);
+        let mut info = RenewalInfo::after(None, ca.renewal_info(index, issued.not_before), issued.not_before, draw);
         info.ask_at = START + POLL_INTERVAL * randomness.fraction();
         let standing = AutoCertificateFacts {
             newest: Some(to_newest_certificate(&issued, randomness.uuid().into())),

@@ -1,13 +1,11 @@
 //! The polls of an account: what the CA says by ARI about each certificate. A million certificates ask four times a day;
 //! those polls that would only bring what is known are counted and not carried out.
 
-use time::Duration;
-
 use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalInfoAnswer};
 use crate::domain::value::moment::Moment;
 use crate::simulation::account::SimulatedAccount;
 use crate::simulation::account::certificate::CertificateStep;
-use crate::simulation::ca::CaModel;
+use crate::simulation::ca::POLL_INTERVAL;
 use crate::simulation::scenario::{Control, MassRevocation, midnight_of_day};
 
 impl SimulatedAccount<'_> {
@@ -41,7 +39,7 @@ impl SimulatedAccount<'_> {
         let last = info.ask_at + POLL_INTERVAL * i32::try_from(more).unwrap_or(i32::MAX);
         self.tally.polls += 1 + more.unsigned_abs();
         certificate.facts.renewal_info =
-            Some(RenewalInfo::after(Some(info), renewal_info_answer(&self.ca, index, last), last, 0.0));
+            Some(RenewalInfo::after(Some(info), self.ca.renewal_info(index, last), last, 0.0));
     }
 
     /// Asks the CA, if it is there.
@@ -52,21 +50,9 @@ impl SimulatedAccount<'_> {
             RenewalInfoAnswer::Unreachable("HTTP 503".to_owned(), None)
         } else {
             self.certificates[index as usize].has_unread_window = false;
-            renewal_info_answer(&self.ca, index, now)
+            self.ca.renewal_info(index, now)
         };
         let standing = &mut self.certificates[index as usize].facts;
         standing.renewal_info = Some(RenewalInfo::after(standing.renewal_info.as_ref(), answer, now, draw));
     }
 }
-
-/// What the CA says about the renewal of a certificate.
-pub(super) fn renewal_info_answer(ca: &CaModel, index: u32, now: Moment) -> RenewalInfoAnswer {
-    RenewalInfoAnswer::Window {
-        window: ca.newest(index).window,
-        explanation_url: None,
-        retry_after: Some(now + POLL_INTERVAL),
-    }
-}
-
-/// What Let's Encrypt asks for.
-pub(super) const POLL_INTERVAL: Duration = Duration::hours(6);
