@@ -6,6 +6,7 @@ mod account;
 mod acme_sh;
 mod certbot;
 mod dehydrated;
+mod fault;
 mod leftovers;
 mod lego;
 mod lineage;
@@ -17,8 +18,9 @@ mod tests;
 mod tree;
 
 pub use account::TreeAccount;
+pub use fault::Fault;
 pub use leftovers::{Leftover, find_leftovers};
-pub use lineage::{Fault, ImportNote, Lineage, PlannedImport};
+pub use lineage::{ImportNote, Lineage, PlannedImport};
 pub use tree::{FileTree, UnreadableTree};
 
 use crate::domain::value::email::Email;

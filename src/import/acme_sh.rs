@@ -4,8 +4,9 @@
 use url::Url;
 
 use crate::import::account::{RawAccount, TreeAccount};
+use crate::import::fault::Fault;
 use crate::import::leftovers::KnownLeftover;
-use crate::import::lineage::{Fault, FoundCertificate};
+use crate::import::lineage::FoundCertificate;
 use crate::import::servers::LineageServer;
 use crate::import::{FileTree, ImportOverrides, pem};
 

@@ -5,8 +5,9 @@
 use serde::Deserialize;
 
 use crate::import::account::{RawAccount, TreeAccount};
+use crate::import::fault::Fault;
 use crate::import::leftovers::KnownLeftover;
-use crate::import::lineage::{Fault, FoundCertificate};
+use crate::import::lineage::FoundCertificate;
 use crate::import::servers::LineageServer;
 use crate::import::{FileTree, ImportOverrides, pem};
 

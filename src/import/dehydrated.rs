@@ -6,8 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::import::account::{RawAccount, TreeAccount};
+use crate::import::fault::Fault;
 use crate::import::leftovers::KnownLeftover;
-use crate::import::lineage::{Fault, FoundCertificate};
+use crate::import::lineage::FoundCertificate;
 use crate::import::servers::successor_directory;
 use crate::import::{FileTree, ImportOverrides, pem};
 

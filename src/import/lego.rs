@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use crate::domain::value::email::Email;
 use crate::import::account::{RawAccount, TreeAccount};
+use crate::import::fault::Fault;
 use crate::import::leftovers::KnownLeftover;
-use crate::import::lineage::{Fault, FoundCertificate};
+use crate::import::lineage::FoundCertificate;
 use crate::import::servers::{LineageServer, host_and_port, known_directory, successor_directory};
 use crate::import::{FileTree, ImportOverrides, pem};
 

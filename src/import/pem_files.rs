@@ -13,7 +13,8 @@ use x509_parser::prelude::FromDer;
 use crate::domain::certificate::fingerprint::KeyFingerprint;
 use crate::domain::certificate::leaf::{Leaf, LeafError, is_encrypted_key, read_key};
 use crate::import::account::TreeAccount;
-use crate::import::lineage::{Fault, FoundCertificate};
+use crate::import::fault::Fault;
+use crate::import::lineage::FoundCertificate;
 use crate::import::{FileTree, ImportOverrides, pem};
 
 /// What the files say, folder by folder. A lineage has the name of its folder, or of the certificate's file where the
