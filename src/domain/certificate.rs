@@ -4,6 +4,7 @@ pub mod chain;
 pub mod fingerprint;
 pub mod key_algorithm;
 pub mod leaf;
+pub mod leaf_error;
 pub mod revocation;
 pub mod serial_number;
 

@@ -14,7 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::uuid;
 
-use crate::domain::certificate::leaf::{Leaf, LeafError, read_key};
+use crate::domain::certificate::leaf::{Leaf, read_key};
+use crate::domain::certificate::leaf_error::LeafError;
 use crate::domain::certificate::{Certificate, CertificateOrigin, NewCertificate};
 use crate::domain::report::state;
 use crate::domain::value::id::{AutoCertificateId, CertificateId};

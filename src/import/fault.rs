@@ -1,6 +1,6 @@
 //! Why a certificate of another tool cannot be imported.
 
-use crate::domain::certificate::leaf::LeafError;
+use crate::domain::certificate::leaf_error::LeafError;
 use crate::domain::renewal::auto_certificate::MAX_SUBJECT_ALTERNATIVE_NAMES;
 use crate::domain::value::email::InvalidEmail;
 use crate::domain::value::name::InvalidDnsName;

@@ -12,7 +12,8 @@ use x509_parser::public_key::PublicKey;
 
 use crate::domain::certificate::NewCertificate;
 use crate::domain::certificate::key_algorithm::KeyAlgorithm;
-use crate::domain::certificate::leaf::{Leaf, LeafError};
+use crate::domain::certificate::leaf::Leaf;
+use crate::domain::certificate::leaf_error::LeafError;
 use crate::domain::renewal::auto_certificate::MAX_SUBJECT_ALTERNATIVE_NAMES;
 use crate::domain::value::email::Email;
 use crate::domain::value::moment::Moment;

@@ -2,7 +2,8 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::certificate::leaf::{LeafError, is_encrypted_key};
+use crate::domain::certificate::leaf::is_encrypted_key;
+use crate::domain::certificate::leaf_error::LeafError;
 
 /// A block of a PEM text.
 struct PemBlock<'a> {

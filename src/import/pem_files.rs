@@ -11,7 +11,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::domain::certificate::fingerprint::KeyFingerprint;
-use crate::domain::certificate::leaf::{Leaf, LeafError, is_encrypted_key, read_key};
+use crate::domain::certificate::leaf::{Leaf, is_encrypted_key, read_key};
+use crate::domain::certificate::leaf_error::LeafError;
 use crate::import::account::TreeAccount;
 use crate::import::fault::Fault;
 use crate::import::lineage::FoundCertificate;

@@ -13,7 +13,7 @@ use time::Duration;
 
 use super::*;
 use crate::domain::certificate::key_algorithm::KeyAlgorithm;
-use crate::domain::certificate::leaf::LeafError;
+use crate::domain::certificate::leaf_error::LeafError;
 use crate::domain::value::name::RequestedName;
 
 const SERVER: &str = "https://localhost:14000/dir";

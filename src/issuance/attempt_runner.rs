@@ -8,7 +8,8 @@ use secrecy::ExposeSecret;
 use crate::acme::{AcmeAccount, AcmeError, NewOrder, Order, OrderState};
 use crate::domain::certificate::NewCertificate;
 use crate::domain::certificate::chain::CertificateChain;
-use crate::domain::certificate::leaf::{Leaf, LeafError};
+use crate::domain::certificate::leaf::Leaf;
+use crate::domain::certificate::leaf_error::LeafError;
 use crate::domain::clock_evidence::ClockVerdict;
 use crate::domain::failure::disposition::{Disposition, Failure};
 use crate::domain::renewal::attempt::{

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::{Uid, User, geteuid};
 
 use crate::config::ConfigError;
-use crate::domain::certificate::leaf::LeafError;
+use crate::domain::certificate::leaf_error::LeafError;
 use crate::domain::failure::disposition::{Disposition, Failure};
 
 /// A fault of publishing. It never holds what was to be published.

@@ -9,7 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
-use crate::domain::certificate::leaf::LeafError;
+use crate::domain::certificate::leaf_error::LeafError;
 
 /// The SHA-256 of a certificate in DER. Displayed as `openssl x509 -fingerprint -sha256` does: upper-case hex byte pairs
 /// joined by colons.
