@@ -9,6 +9,7 @@ mod lenient;
 mod nonce;
 mod order;
 mod problem;
+mod refusal;
 mod renewal_info;
 mod revocation;
 mod transport;
@@ -17,8 +18,9 @@ pub use account::{
     AccountCredentials, AccountKey, PreparedAccount, PreparedKeyChange, Registration, UnusableAccountKey,
 };
 pub use client::{AcmeClient, UnusableAcmeSettings};
-pub use error::{AcmeError, AwaitedState, NameProblem, Refusal, Unreachable};
+pub use error::{AcmeError, AwaitedState, NameProblem};
 pub use order::{
     AcmeAccount, Authorization, AuthorizationState, ChallengeKind, Dns01, DnsPersist01, NewOrder, Order, OrderState,
 };
 pub use problem::{AcmeStep, Problem, ProblemKind, Subproblem};
+pub use refusal::{Refusal, Unreachable};

@@ -13,9 +13,9 @@ use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, Error as ProtocolError, HttpClient};
 
 use crate::acme::directory::DirectoryCache;
-use crate::acme::error::{Refusal, Unreachable, host_and_port};
 use crate::acme::lenient;
 use crate::acme::problem::{AcmeStep, Problem, ProblemKind};
+use crate::acme::refusal::{Refusal, Unreachable, host_and_port};
 use crate::domain::failure::retry_after::{RetryAfter, parse_http_date};
 use crate::domain::value::moment::Moment;
 use crate::domain::value::text::RemoteMessage;

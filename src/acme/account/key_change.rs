@@ -14,8 +14,9 @@ use zeroize::Zeroizing;
 use crate::acme::account::jws::Signer;
 use crate::acme::account::{AccountCredentials, AccountKey, StoredAccount, serialize};
 use crate::acme::client::AcmeClient;
-use crate::acme::error::{AcmeError, host_and_port};
+use crate::acme::error::AcmeError;
 use crate::acme::problem::{AcmeStep, ProblemKind};
+use crate::acme::refusal::host_and_port;
 use crate::acme::transport::CaConnection;
 use crate::domain::value::server_url::ServerUrl;
 
