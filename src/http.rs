@@ -20,6 +20,7 @@ mod path;
 mod providers;
 mod query;
 pub mod request_layers;
+mod responses;
 mod router;
 pub mod server;
 

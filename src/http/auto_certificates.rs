@@ -27,10 +27,10 @@ use crate::http::collection::{Collection, CollectionIdentity, ListResponse, skip
 use crate::http::errors::{ApiError, ResourceLimit};
 use crate::http::max_lengths;
 use crate::http::metadata::{Metadata, enumeration};
-use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::PathId;
 use crate::http::query::{AutoCertificateFilter, ListQuery, Paging};
+use crate::http::responses::{CreateErrors, DeleteErrors, ListErrors, PatchHeldErrors, ReadErrors};
 use crate::store::CreationOutcome;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {

@@ -28,10 +28,10 @@ use crate::http::collection::{Collection, CollectionIdentity, ListResponse, skip
 use crate::http::errors::{ApiError, Fault, ResourceLimit};
 use crate::http::max_lengths;
 use crate::http::metadata::{Metadata, as_text};
-use crate::http::openapi::{CreateErrors, DeleteErrors, ListErrors, PatchErrors, ReadErrors};
 use crate::http::patch::{Patch, PatchName};
 use crate::http::path::PathId;
 use crate::http::query::{CertificateFilter, ListQuery, Paging};
+use crate::http::responses::{CreateErrors, DeleteErrors, ListErrors, PatchErrors, ReadErrors};
 use crate::store::StoreError;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {

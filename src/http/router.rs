@@ -3,12 +3,13 @@
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::body::MAX_BODY;
 use crate::http::errors::ApiError;
+use crate::http::openapi::OpenApiDocument;
 use crate::http::{
     Api, auth, auto_certificates, certificates, control, detached, health, openapi, providers, request_layers,
 };
@@ -16,30 +17,35 @@ use crate::http::{
 impl Api {
     /// The API for whoever holds a token.
     pub fn router(self) -> Router {
-        let guarded = Router::from(resource_routes())
-            .layer(middleware::from_fn_with_state(self.clone(), auth::authenticate_token));
-        self.with_common_layers(Router::from(public_routes()).merge(guarded))
+        let (public, mut operations) = public_routes().split_for_parts();
+        let (resources, resource_operations) = resource_routes().split_for_parts();
+        operations.merge(resource_operations);
+        let guarded = resources.layer(middleware::from_fn_with_state(self.clone(), auth::authenticate_token));
+        self.with_common_layers(public.merge(guarded), operations)
     }
 
     /// The API for root and the user `owner` on the same machine, with `/control` beside it.
     pub fn local_router(self, owner: u32) -> Router {
-        let all = Router::from(documented_routes()).merge(control::routes());
+        let (documented, operations) = public_routes().merge(resource_routes()).split_for_parts();
+        let all = documented.merge(control::routes());
         self.with_common_layers(
             all.layer(middleware::from_fn(move |peer, request, next| {
                 auth::authenticate_peer(owner, peer, request, next)
             })),
+            operations,
         )
     }
 
-    /// What both doors have in common.
-    fn with_common_layers(self, operations: Router<Self>) -> Router {
-        let operations = operations
+    /// What both doors have in common; `operations` are what the document describes.
+    fn with_common_layers(self, routes: Router<Self>, operations: utoipa::openapi::OpenApi) -> Router {
+        let routes = routes
+            .layer(Extension(OpenApiDocument::from_operations(operations)))
             .fallback(async || ApiError::NoRoute)
             .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(middleware::from_fn(detached::run_detached))
             .with_state(self.clone());
-        collapse_leading_slashes(request_layers::with_request_layers(operations, self))
+        collapse_leading_slashes(request_layers::with_request_layers(routes, self))
     }
 }
 
@@ -59,11 +65,6 @@ fn collapse_leading_slashes(router: Router) -> Router {
         }
         request
     }))
-}
-
-/// Every operation of the document.
-pub(crate) fn documented_routes() -> OpenApiRouter<Api> {
-    public_routes().merge(resource_routes())
 }
 
 /// What needs a token.
