@@ -9,10 +9,12 @@ pub mod revocation;
 pub mod serial_number;
 
 use secrecy::SecretString;
+use time::Duration;
 
 use crate::domain::certificate::leaf::Leaf;
 use crate::domain::certificate::revocation::Revocation;
-use crate::domain::value::id::{AutoCertificateId, CertificateId};
+use crate::domain::value::id::{AutoCertificateId, CertificateId, ProviderId};
+use crate::domain::value::moment::Moment;
 use crate::domain::value::resource::{Audit, ResourceName};
 
 /// A certificate together with its private key, read and found to match.
@@ -65,4 +67,26 @@ pub enum CertificateOrigin {
         /// The newest certificate of the same auto-certificate: itself, or the one that superseded it.
         newest: CertificateId,
     },
+}
+
+/// The facts of the newest certificate that a decision needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewestCertificate {
+    /// Its identity.
+    pub id: CertificateId,
+    /// The start of its validity.
+    pub not_before: Moment,
+    /// The end of its validity.
+    pub not_after: Moment,
+    /// Whether it is revoked, or a person asked for that, whether the CA has heard of it or not.
+    pub revoked: bool,
+    /// Who issued it; nothing where that is not known.
+    pub issuer: Option<ProviderId>,
+}
+
+impl NewestCertificate {
+    /// How long it is valid in all.
+    pub fn lifetime(&self) -> Duration {
+        self.not_after - self.not_before
+    }
 }

@@ -53,7 +53,7 @@ impl AttemptRunner<'_> {
     async fn exemption(&self, books: &LedgerAccount) -> Result<RateLimitExemption, StoreError> {
         let newest = self.issuance.store.newest_issued(self.auto_certificate.id).await?;
         let same_ca = newest.and_then(|newest| newest.server).is_some_and(|server| server == books.server);
-        Ok(match RateLimitExemption::from_facts(&self.auto_certificate.standing, same_ca, self.issuance.clock.now()) {
+        Ok(match self.auto_certificate.standing.rate_limit_exemption(same_ca, self.issuance.clock.now()) {
             // All is spared to none but an order that names the certificate which it replaces.
             RateLimitExemption::InRenewalWindow if !self.replaces => RateLimitExemption::SameNames,
             allowance => allowance,

@@ -154,7 +154,7 @@ impl Scheduler {
 
 /// What another provider is asked for is not this one's business; its limits are looked at when the order is sent.
 fn to_queued_work(due: &DueAutoCertificate, stand_ins: &FallbackCandidates, now: Moment) -> QueuedWork {
-    let usual = due.auto_certificate.queued_work(now);
+    let usual = QueuedWork::from_auto_certificate(&due.auto_certificate, now);
     if usual.work_kind != WorkKind::Maintenance && stand_ins.should_take_over(&due.auto_certificate.standing, now) {
         return QueuedWork { work_kind: WorkKind::AtFallback, ..usual };
     }

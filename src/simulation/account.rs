@@ -17,7 +17,7 @@ use crate::domain::provider::admission::{Admission, AdmissionInput, QueuedWork, 
 use crate::domain::provider::breaker::Breaker;
 use crate::domain::provider::rate_limit_ledger::{CaLimits, OrderFacts, RateLimitExemption, RateLimitLedger};
 use crate::domain::renewal::attempt::StageKind;
-use crate::domain::renewal::auto_certificate::AutoCertificateFacts;
+use crate::domain::renewal::facts::AutoCertificateFacts;
 use crate::domain::renewal::plan::{RenewalAction, RenewalReason, plan_renewal, renewal_moment};
 use crate::domain::value::moment::Moment;
 use crate::domain::value::text::RemoteMessage;
@@ -201,11 +201,8 @@ impl<'a> SimulatedAccount<'a> {
         let errand = if standing.open_attempt.is_some() {
             WorkKind::Resume
         } else {
-            let allowance = if replaces {
-                RateLimitExemption::from_facts(standing, true, now)
-            } else {
-                RateLimitExemption::SameNames
-            };
+            let allowance =
+                if replaces { standing.rate_limit_exemption(true, now) } else { RateLimitExemption::SameNames };
             WorkKind::Order(OrderFacts::new(names, allowance))
         };
         QueuedWork { work_kind: errand, requested: false, expiry }

@@ -3,7 +3,7 @@
 use autocertd::domain::failure::deferral::{Deferral, DeferralCause};
 use autocertd::domain::failure::disposition::Failure;
 use autocertd::domain::provider::rate_limit_ledger::LimitKind;
-use autocertd::domain::renewal::auto_certificate::AutoCertificateFacts;
+use autocertd::domain::renewal::facts::AutoCertificateFacts;
 use autocertd::domain::renewal::plan::{RenewalAction, RenewalReason, plan_renewal};
 use autocertd::store::{ClaimedAutoCertificate, StoreError};
 use time::Duration;

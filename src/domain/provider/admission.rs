@@ -8,6 +8,9 @@ use time::Duration;
 use crate::domain::failure::deferral::{Deferral, DeferralCause};
 use crate::domain::provider::breaker::Breaker;
 use crate::domain::provider::rate_limit_ledger::{LimitExceeded, OrderFacts, RateLimitBucket, RateLimitLedger};
+use crate::domain::renewal::attempt::StageKind;
+use crate::domain::renewal::auto_certificate::AutoCertificate;
+use crate::domain::renewal::plan::{RenewalAction, plan_renewal};
 use crate::domain::value::moment::Moment;
 
 /// What somebody in the queue wants of the provider.
@@ -32,6 +35,26 @@ pub struct QueuedWork {
     pub requested: bool,
     /// When the certificate that serves expires; absent where none does.
     pub expiry: Option<Moment>,
+}
+
+impl QueuedWork {
+    /// What an auto-certificate currently needs from its provider.
+    pub fn from_auto_certificate(auto_certificate: &AutoCertificate, now: Moment) -> Self {
+        let facts = &auto_certificate.standing;
+        let work_kind = match plan_renewal(facts, now).action {
+            RenewalAction::Start | RenewalAction::Resume(StageKind::Planned) => {
+                let issuer = facts.newest.and_then(|newest| newest.issuer);
+                let same_ca = issuer.is_none_or(|issuer| issuer == auto_certificate.provider);
+                let exemption = facts.rate_limit_exemption(same_ca, now);
+                WorkKind::Order(OrderFacts::new(&auto_certificate.names_to_order(), exemption))
+            }
+            RenewalAction::Resume(_) => WorkKind::Resume,
+            RenewalAction::Idle | RenewalAction::AskRenewalInfo | RenewalAction::CleanUp | RenewalAction::Purge => {
+                WorkKind::Maintenance
+            }
+        };
+        Self { work_kind, requested: facts.renewal_requested, expiry: facts.valid_until() }
+    }
 }
 
 /// The provider by now.

@@ -5,9 +5,9 @@ use std::fmt;
 
 use time::Duration;
 
+use crate::domain::certificate::NewestCertificate;
 use crate::domain::failure::back_off::FailureStreak;
 use crate::domain::provider::breaker::LONG_OUTAGE;
-use crate::domain::renewal::auto_certificate::NewestCertificate;
 use crate::domain::value::id::ProviderId;
 use crate::domain::value::moment::Moment;
 

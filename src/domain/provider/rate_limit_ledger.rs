@@ -7,7 +7,6 @@ use std::fmt;
 
 use time::Duration;
 
-use crate::domain::renewal::auto_certificate::AutoCertificateFacts;
 use crate::domain::value::moment::Moment;
 use crate::domain::value::name::DnsName;
 
@@ -245,20 +244,6 @@ pub enum RateLimitExemption {
     SameNames,
     /// Nothing.
     None,
-}
-
-impl RateLimitExemption {
-    /// What the next order for an auto-certificate is spared; `same_ca` tells whether it goes to the CA that issued the
-    /// newest certificate. In a mass revocation the window is over, so that those orders count; so does one of which it is
-    /// not sure that the window is still there: the last question failed, or an order did, maybe for a limit.
-    pub fn from_facts(standing: &AutoCertificateFacts, same_ca: bool, now: Moment) -> Self {
-        let Some(newest) = standing.newest.filter(|_| same_ca && !standing.intent_changed) else { return Self::None };
-        let sure =
-            standing.renewal_info.as_ref().filter(|info| info.failures == 0 && standing.failure_streak.is_none());
-        let suggestion = sure.and_then(|info| info.suggestion.as_ref());
-        let in_window = suggestion.is_some_and(|suggestion| suggestion.window.contains(now));
-        if in_window && now < newest.not_after { Self::InRenewalWindow } else { Self::SameNames }
-    }
 }
 
 /// What an order takes from the buckets.

@@ -5,9 +5,10 @@ use std::fmt;
 
 use time::Duration;
 
+use crate::domain::certificate::NewestCertificate;
 use crate::domain::failure::deferral::{Deferral, DeferralCause};
 use crate::domain::renewal::attempt::StageKind;
-use crate::domain::renewal::auto_certificate::{AutoCertificateFacts, NewestCertificate};
+use crate::domain::renewal::facts::AutoCertificateFacts;
 use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 use crate::domain::value::moment::Moment;
 

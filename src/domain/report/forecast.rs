@@ -5,7 +5,7 @@ use time::Duration;
 
 use crate::domain::failure::back_off::FailureStreak;
 use crate::domain::failure::disposition::Disposition;
-use crate::domain::renewal::auto_certificate::AutoCertificateFacts;
+use crate::domain::renewal::facts::AutoCertificateFacts;
 use crate::domain::renewal::plan::{RenewalReason, backstop, plan_attempt};
 use crate::domain::value::human_duration::HumanDuration;
 use crate::domain::value::moment::Moment;
@@ -118,11 +118,11 @@ fn next_step(standing: &AutoCertificateFacts, reason: RenewalReason) -> NextStep
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::certificate::NewestCertificate;
     use crate::domain::failure::deferral::{Deferral, DeferralCause};
     use crate::domain::failure::disposition::Failure;
     use crate::domain::provider::rate_limit_ledger::LimitKind;
     use crate::domain::renewal::attempt::StageKind;
-    use crate::domain::renewal::auto_certificate::NewestCertificate;
     use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
     use crate::domain::renewal::preflight::Preflight;
     use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};

@@ -1,6 +1,6 @@
 //! What an auto-certificate that should be in service lacks: the question behind the exit code of `--renew-now`.
 
-use crate::domain::renewal::auto_certificate::AutoCertificateFacts;
+use crate::domain::renewal::facts::AutoCertificateFacts;
 use crate::domain::renewal::plan::renewal_moment;
 use crate::domain::report::forecast::Forecast;
 use crate::domain::value::moment::Moment;
@@ -59,10 +59,10 @@ mod tests {
     use time::Duration;
 
     use super::*;
+    use crate::domain::certificate::NewestCertificate;
     use crate::domain::failure::back_off::FailureStreak;
     use crate::domain::failure::deferral::{Deferral, DeferralCause};
     use crate::domain::failure::disposition::Failure;
-    use crate::domain::renewal::auto_certificate::NewestCertificate;
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 

@@ -4,7 +4,7 @@ use crate::domain::certificate::revocation::Revocation;
 use crate::domain::failure::back_off::FailureStreak;
 use crate::domain::failure::disposition::Disposition;
 use crate::domain::provider::{AccountNote, Provider};
-use crate::domain::renewal::auto_certificate::AutoCertificateFacts;
+use crate::domain::renewal::facts::AutoCertificateFacts;
 use crate::domain::renewal::plan::RenewalReason;
 use crate::domain::report::forecast::Forecast;
 use crate::domain::value::moment::Moment;
@@ -147,11 +147,11 @@ mod tests {
     use time::Duration;
 
     use super::*;
+    use crate::domain::certificate::NewestCertificate;
     use crate::domain::certificate::revocation::RevocationReason;
     use crate::domain::failure::deferral::{Deferral, DeferralCause};
     use crate::domain::failure::disposition::Failure;
     use crate::domain::provider::rate_limit_ledger::LimitKind;
-    use crate::domain::renewal::auto_certificate::NewestCertificate;
     use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);

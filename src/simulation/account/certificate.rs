@@ -2,10 +2,11 @@
 
 use time::{Duration, Time};
 
+use crate::domain::certificate::NewestCertificate;
 use crate::domain::failure::back_off::FailureStreak;
 use crate::domain::failure::deferral::DeferralCause;
 use crate::domain::failure::disposition::Disposition;
-use crate::domain::renewal::auto_certificate::{AutoCertificateFacts, NewestCertificate};
+use crate::domain::renewal::facts::AutoCertificateFacts;
 use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 use crate::domain::value::id::CertificateId;
 use crate::domain::value::moment::Moment;

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use crate::store::database::Transaction;
 use sqlx::any::AnyRow;
 
+use crate::domain::certificate::NewestCertificate;
 use crate::domain::certificate::key_algorithm::KeyAlgorithm;
 use crate::domain::failure::deferral::{Deferral, DeferralCause};
 use crate::domain::renewal::attempt::StageKind;
-use crate::domain::renewal::auto_certificate::{
-    AutoCertificate, AutoCertificateFacts, NewAutoCertificate, NewestCertificate,
-};
+use crate::domain::renewal::auto_certificate::{AutoCertificate, NewAutoCertificate};
+use crate::domain::renewal::facts::AutoCertificateFacts;
 use crate::domain::renewal::renewal_info::RenewalInfo;
 use crate::domain::report::state::ResourceState;
 use crate::domain::value::id::{AutoCertificateId, ProviderId};

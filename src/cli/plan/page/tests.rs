@@ -1,14 +1,16 @@
 use time::Duration;
 
 use super::*;
+use crate::domain::certificate::NewestCertificate;
 use crate::domain::certificate::key_algorithm::KeyAlgorithm;
 use crate::domain::failure::back_off::FailureStreak;
 use crate::domain::failure::deferral::{Deferral, DeferralCause};
 use crate::domain::failure::disposition::Failure;
 use crate::domain::provider::rate_limit_ledger::LimitKind;
 use crate::domain::renewal::attempt::StageKind;
-use crate::domain::renewal::auto_certificate::{AutoCertificate, AutoCertificateFacts, NewestCertificate};
+use crate::domain::renewal::auto_certificate::AutoCertificate;
 use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
+use crate::domain::renewal::facts::AutoCertificateFacts;
 use crate::domain::renewal::preflight::Preflight;
 use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 use crate::domain::report::forecast::Forecast;

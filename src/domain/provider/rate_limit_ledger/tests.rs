@@ -1,10 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::failure::back_off::FailureStreak;
-use crate::domain::failure::disposition::Failure;
-use crate::domain::renewal::auto_certificate::NewestCertificate;
-use crate::domain::renewal::renewal_info::{RenewalInfo, RenewalSuggestion, RenewalWindow};
 
 const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
@@ -64,28 +60,6 @@ fn a_renewal_in_its_window_neither_waits_nor_counts() {
     let mut ledger = lets_encrypt();
     assert_eq!(burst(&mut ledger, |_| "a.example.com".to_owned(), RateLimitExemption::InRenewalWindow), (1_000, None));
     assert!(ledger.levels(NOW).is_empty());
-}
-
-#[test]
-fn a_window_exempts_only_while_it_is_sure() {
-    let at = |hours| NOW + Duration::hours(hours);
-    let id = uuid::Uuid::nil().into();
-    let window = RenewalWindow::new(at(-1), at(1)).unwrap();
-    let suggestion = RenewalSuggestion { window, moment: NOW, explanation_url: None };
-    let info = RenewalInfo { suggestion: Some(suggestion), ask_at: at(6), failures: 0, problem: None };
-    let sure = AutoCertificateFacts {
-        newest: Some(NewestCertificate { id, not_before: at(-700), not_after: at(300), revoked: false, issuer: None }),
-        renewal_info: Some(info.clone()),
-        ..AutoCertificateFacts::default()
-    };
-    assert_eq!(RateLimitExemption::from_facts(&sure, true, NOW), RateLimitExemption::InRenewalWindow);
-    assert_eq!(RateLimitExemption::from_facts(&sure, true, at(1)), RateLimitExemption::SameNames);
-    assert_eq!(RateLimitExemption::from_facts(&sure, false, NOW), RateLimitExemption::None);
-    let unanswered = AutoCertificateFacts { renewal_info: Some(RenewalInfo { failures: 1, ..info }), ..sure.clone() };
-    assert_eq!(RateLimitExemption::from_facts(&unanswered, true, NOW), RateLimitExemption::SameNames);
-    let refused = FailureStreak::after(None, Failure::retry("HTTP 429"), NOW, None, 0.5);
-    let refused = AutoCertificateFacts { failure_streak: Some(refused), ..sure };
-    assert_eq!(RateLimitExemption::from_facts(&refused, true, NOW), RateLimitExemption::SameNames);
 }
 
 #[test]
