@@ -4,6 +4,7 @@
 
 mod adapters;
 mod blocking_files;
+mod circles;
 mod endings;
 
 use std::collections::BTreeSet;
