@@ -15,12 +15,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, auto_certificate};
 
 /// The least grace, what follows it, and time for a busy machine.
 const LONGEST_STOP: Duration = Duration::from_secs(25);
 /// Where nothing is waited for.
 const SHORT_STOP: Duration = Duration::from_secs(8);
+
+/// Several time-outs of the store.
+const AWAY: Duration = Duration::from_secs(12);
+/// One look of each lane and one request each second, and no more.
+const MAX_OUTAGE_LINES: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_is_heeded_while_the_database_hangs_under_requests_and_a_reload() {
@@ -87,6 +92,48 @@ async fn a_reload_waits_for_no_pipe_in_the_place_of_a_file() {
     assert!(!daemon.log().contains("settings read anew"), "{}", daemon.log());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_away_for_a_while_holds_up_no_reload_and_fills_no_log_and_then_everything_goes_on() {
+    let world = Fixture::start().await;
+    world.dns.add_zone("away.example");
+    let database = HangingDatabase::start(world.folder.path());
+    let mut setup = database.setup(&world);
+    setup.more = setup.more.replace("[keys]", "timeout = \"2s\"\n[keys]");
+    assert!(setup.command(&["keys", "create"]).unwrap().timed_output().unwrap().status.success());
+    let daemon = Daemon::start(&setup).await.unwrap();
+    let provider = world.provider(&daemon).await;
+    let before = auto_certificate(&daemon, &provider, "secp256r1", &["before.away.example"]).await;
+    daemon.api.wait_until_available(&before).await.unwrap();
+
+    let lines_before = daemon.log().lines().count();
+    database.set_hanging(true);
+    let away = Instant::now();
+    signal(daemon.pid(), "HUP").unwrap();
+    let pass = setup.command(&["--renew-now", "for before.away.example"]).unwrap().timed_output().unwrap();
+    assert_eq!(pass.status.code(), Some(1), "{pass:?}");
+    let words = String::from_utf8_lossy(&pass.stderr).into_owned();
+    assert!(!words.trim().is_empty() && !words.contains("panicked"), "{words}");
+    tokio::time::sleep(AWAY.saturating_sub(away.elapsed())).await;
+    let lines = daemon.log().lines().count() - lines_before;
+    assert!(lines < MAX_OUTAGE_LINES, "{lines} lines in {:?}: {}", away.elapsed(), daemon.log());
+
+    database.set_hanging(false);
+    let back = Instant::now();
+    let after = wait_for_some_answer(&daemon, &provider).await;
+    daemon.api.wait_until_available(&after).await.unwrap();
+    assert!(back.elapsed() < Duration::from_mins(1), "it took {:?}", back.elapsed());
+}
+
+/// An auto-certificate, made as soon as the API takes one again.
+async fn wait_for_some_answer(daemon: &Daemon, provider: &str) -> String {
+    let begun = Instant::now();
+    while daemon.api.get("/providers").await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the API does not come back: {}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    auto_certificate(daemon, provider, "secp256r1", &["after.away.example"]).await
+}
+
 /// A way to PostgreSQL that can be told to pass nothing on.
 struct HangingDatabase {
     url: String,
@@ -124,7 +171,11 @@ impl HangingDatabase {
     }
 
     fn hang(&self) {
-        self.hangs.send_replace(true);
+        self.set_hanging(true);
+    }
+
+    fn set_hanging(&self, hangs: bool) {
+        self.hangs.send_replace(hangs);
     }
 
     fn connections(&self) -> usize {
