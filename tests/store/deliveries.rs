@@ -24,6 +24,7 @@ on_both! {
     a_person_who_asks_ends_the_pause
     a_purge_takes_the_rows_along
     the_roster_changes_with_every_coming_going_and_naming
+    a_damaged_auto_certificate_keeps_its_deliveries
 }
 
 async fn rows_follow_what_is_declared(house: Fixture) {
@@ -193,6 +194,23 @@ async fn the_roster_changes_with_every_coming_going_and_naming(house: Fixture) {
     house.store.rename_auto_certificate(one, &name("another"), &crate::fixture::actor()).await.unwrap();
     let renamed = house.store.auto_certificates_version().await.unwrap();
     assert!(before < made && made < renamed, "{before} {made} {renamed}");
+}
+
+async fn a_damaged_auto_certificate_keeps_its_deliveries(fixture: Fixture) {
+    let (damaged, sound) = two(&fixture).await;
+    sync(&fixture.store, "here", &[("web", &|_| true)]).await;
+    let before = rows(&fixture, damaged).await.remove(0);
+
+    let damage = "UPDATE auto_certificates SET subject_alternative_names = '[' WHERE common_name = 'a.example.com'";
+    fixture.execute_sql(damage).await;
+    sync(&fixture.store, "here", &[("web", &|_| true), ("mail", &|_| true)]).await;
+    assert_eq!(targets(&fixture, sound).await, ["mail", "web"], "the others go on");
+
+    let repair = "UPDATE auto_certificates SET subject_alternative_names = '[]' WHERE common_name = 'a.example.com'";
+    fixture.execute_sql(repair).await;
+    assert_eq!(rows(&fixture, damaged).await.iter().map(|row| row.id).collect::<Vec<_>>(), [before.id]);
+    sync(&fixture.store, "here", &[("web", &|_| true), ("mail", &|_| true)]).await;
+    assert_eq!(targets(&fixture, damaged).await, ["mail", "web"]);
 }
 
 type Wants<'a> = &'a (dyn Fn(&AssignmentCandidate) -> bool + Send + Sync);

@@ -42,6 +42,14 @@ pub struct AssignmentCandidate {
     pub names: Vec<DnsName>,
 }
 
+/// All auto-certificates that are not deleted.
+struct Candidates {
+    /// In the order of their making.
+    readable: Vec<AssignmentCandidate>,
+    /// Nobody knows whether these are still wanted: what they have stays.
+    damaged: HashSet<AutoCertificateId>,
+}
+
 /// A target with what it has and what it wants.
 struct Assignment<'a> {
     target: &'a AssignmentTarget<'a>,
@@ -106,10 +114,10 @@ impl Store {
             let long_ago = (until - MAX_INSTANCE_ABSENCE).micros();
             self.query(FORGET).bind(instance.to_owned()).bind(long_ago).execute(&mut *transaction).await?;
         }
-        let roster = self.load_candidates(&mut transaction).await?;
+        let candidates = self.load_candidates(&mut transaction).await?;
         let mut assignments = Vec::with_capacity(targets.len());
         for target in targets {
-            assignments.push(self.assignment(&mut transaction, target, &roster).await?);
+            assignments.push(self.assignment(&mut transaction, target, &candidates).await?);
         }
         let mut labels = Labels::default();
         // All declared ones first, whichever target they are of.
@@ -155,19 +163,20 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         target: &'a AssignmentTarget<'a>,
-        roster: &'a [AssignmentCandidate],
+        candidates: &'a Candidates,
     ) -> Result<Assignment<'a>, StoreError> {
-        let wanted: Vec<&AssignmentCandidate> = roster.iter().filter(|entry| (target.accepts)(entry)).collect();
+        let Candidates { readable, damaged } = candidates;
+        let wanted: Vec<&AssignmentCandidate> = readable.iter().filter(|entry| (target.accepts)(entry)).collect();
         let ids: HashSet<AutoCertificateId> = wanted.iter().map(|entry| entry.id).collect();
         let (present, unwanted): (Vec<_>, Vec<_>) = self
             .load_assigned(transaction, target)
             .await?
             .into_iter()
-            .partition(|row| ids.contains(&row.auto_certificate));
+            .partition(|row| ids.contains(&row.auto_certificate) || damaged.contains(&row.auto_certificate));
         for row in &unwanted {
             self.remove_delivery(transaction, row).await?;
         }
-        warn_of_unwanted(target, &unwanted, roster);
+        warn_of_unwanted(target, &unwanted, readable);
         Ok(Assignment { target, present, wanted })
     }
 
@@ -200,8 +209,7 @@ impl Store {
         Ok(())
     }
 
-    /// All that is not deleted, in the order of its making.
-    async fn load_candidates(&self, transaction: &mut Transaction) -> Result<Vec<AssignmentCandidate>, StoreError> {
+    async fn load_candidates(&self, transaction: &mut Transaction) -> Result<Candidates, StoreError> {
         let rows = self.query(CANDIDATES).fetch_all(&mut **transaction).await?;
         let read = |row: &AnyRow| {
             let record = RowReader::new(row, "auto_certificates");
@@ -215,7 +223,11 @@ impl Store {
                 common_name,
             })
         };
-        self.read_undamaged(&rows, read)
+        let readable = self.read_undamaged(&rows, read)?;
+        let read_ids: HashSet<AutoCertificateId> = readable.iter().map(|candidate| candidate.id).collect();
+        let ids = rows.iter().filter_map(|row| RowReader::new(row, "auto_certificates").parsed("id").ok());
+        let damaged = ids.filter(|id| !read_ids.contains(id)).collect();
+        Ok(Candidates { readable, damaged })
     }
 
     async fn load_assigned(
@@ -304,9 +316,9 @@ fn place_of(target: &AssignmentTarget<'_>) -> String {
     target.place.map_or_else(|| format!("target {}", target.key), |place| format!("place {place}"))
 }
 
-fn warn_of_unwanted(target: &AssignmentTarget<'_>, unwanted: &[AssignedRow], roster: &[AssignmentCandidate]) {
+fn warn_of_unwanted(target: &AssignmentTarget<'_>, unwanted: &[AssignedRow], candidates: &[AssignmentCandidate]) {
     let ids: HashSet<AutoCertificateId> = unwanted.iter().map(|row| row.auto_certificate).collect();
-    let left: Vec<&AssignmentCandidate> = roster.iter().filter(|entry| ids.contains(&entry.id)).collect();
+    let left: Vec<&AssignmentCandidate> = candidates.iter().filter(|entry| ids.contains(&entry.id)).collect();
     for entry in left.iter().take(MOST_WARNINGS) {
         tracing::warn!(
             delivery = %target.key, auto_certificate = %entry.id, name = %entry.name,
