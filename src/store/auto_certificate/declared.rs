@@ -66,6 +66,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownProvider`], or where the database fails; then nothing was changed.
     pub async fn reconcile<'a>(&self, declared: &'a DeclaredResources) -> Result<DeclaredChanges<'a>, StoreError> {
+        // Rows change in the order in which they are declared, which differs from one instance to the next.
+        self.retry_deadlocks(|| Box::pin(self.reconcile_once(declared))).await
+    }
+
+    async fn reconcile_once<'a>(&self, declared: &'a DeclaredResources) -> Result<DeclaredChanges<'a>, StoreError> {
         let mut transaction = self.begin().await?;
         self.lock_auto_certificates(&mut transaction).await?;
         self.check_providers(&mut transaction, declared).await?;

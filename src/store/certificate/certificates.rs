@@ -177,9 +177,12 @@ impl Store {
     /// Where the database fails.
     pub async fn remove_expired(&self, now: Moment) -> Result<u64, StoreError> {
         self.forget_recovered(now).await?;
-        let removed =
-            self.query(REMOVE_EXPIRED).bind((now - RETENTION_AFTER_EXPIRY).micros()).execute(&self.0.pool).await?;
-        Ok(removed.rows_affected())
+        // A trigger locks the auto-certificate after its certificate; whoever stores a new certificate does the reverse.
+        let removed = self.retry_deadlocks(|| {
+            let remove = self.query(REMOVE_EXPIRED).bind((now - RETENTION_AFTER_EXPIRY).micros());
+            Box::pin(async move { Ok(remove.execute(&self.0.pool).await?) })
+        });
+        Ok(removed.await?.rows_affected())
     }
 }
 
