@@ -47,4 +47,46 @@ async fn two_replicas_share_the_work_and_never_do_it_twice() {
     one.api.wait_until("/auto-certificates", |_| world.challenge_records().is_empty()).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_key_goes_with_one_database_and_says_so_of_an_empty_or_another_one() {
+    let world = Fixture::start().await;
+    let key = world.folder.path().join("shared.key");
+    let fresh = || Postgres::shared().unwrap().fresh_database().unwrap();
+    let (own, empty, foreign) = (fresh(), fresh(), fresh());
+    let setup = |name: &str, database: &str, key: &std::path::Path| Setup {
+        folder: world.folder.path().join(name),
+        more: format!("[store]\nurl = \"{database}\"\n[keys]\nfile = \"{}\"\n", key.display()),
+        ..world.setup()
+    };
+    let create =
+        |setup: &Setup| assert!(setup.command(&["keys", "create"]).unwrap().timed_output().unwrap().status.success());
+    let first = setup("own", &own, &key);
+    create(&first);
+    let daemon = Daemon::start(&first).await.unwrap();
+    world.provider(&daemon).await;
+    drop(daemon);
+
+    let other_key = world.folder.path().join("other.key");
+    let second = setup("foreign", &foreign, &other_key);
+    create(&second);
+    drop(Daemon::start(&second).await.unwrap());
+
+    for (database, words) in
+        [(&empty, "the database is empty, but"), (&foreign, "under which the store is sealed; bring that key back")]
+    {
+        for arguments in [&["serve"][..], &["--renew-now"]] {
+            let refused = setup("own", database, &key).command(arguments).unwrap().timed_output().unwrap();
+            let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {told}");
+            assert!(told.contains(words) && told.contains("shared.key"), "{arguments:?}: {told}");
+        }
+    }
+    let daemon = Daemon::start(&first).await.unwrap();
+    assert_eq!(
+        daemon.api.get("/providers").await.unwrap()["items"].as_array().unwrap().len(),
+        1,
+        "nothing was changed"
+    );
+}
+
 const AUTO_CERTIFICATES: usize = 8;
