@@ -291,6 +291,57 @@ async fn a_provider_with_many_users_names_some() {
     assert!(message.ends_with(", and others") && !message.contains("n20.example"), "{message}");
 }
 
+/// Each write waits for the database when its client leaves.
+#[tokio::test]
+async fn a_write_whose_client_leaves_is_carried_out_whole() {
+    let fixture = Fixture::start().await;
+    let renamed_provider = fixture.provider().await;
+    let (renamed, deleted) =
+        (fixture.auto_certificate("www.example.com").await, fixture.auto_certificate("deleted.example.com").await);
+    let (renamed_upload, deleted_upload) =
+        (fixture.upload("one.example.com").await, fixture.upload("two.example.com").await);
+    let count = |answer: &TestResponse| answer.json()["items"].as_array().unwrap().len();
+    let providers = count(&fixture.get("/providers").await);
+    let _ = fixture.was_notified().await;
+
+    let name = json!({ "properties": { "name": "renamed" } }).to_string();
+    let made = auto_certificate(&renamed_provider, "made.example.com").to_string();
+    let (uploaded, _) = upload(fixture.clock.now(), "uploaded.example.com");
+    for (method, path, body) in [
+        ("PATCH", renamed_provider.as_str(), name.as_str()),
+        ("PATCH", &renamed, &name),
+        ("PATCH", &renamed_upload, &name),
+        ("POST", "/providers", &provider().to_string()),
+        ("POST", "/auto-certificates", &made),
+        ("POST", "/certificates", &uploaded.to_string()),
+        ("DELETE", &deleted, ""),
+        ("DELETE", &deleted_upload, ""),
+    ] {
+        let lock = fixture.lock_database().await;
+        let mut stream = TcpStream::connect(fixture.base.trim_start_matches("http://")).await.unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n", fixture.token);
+        let length = body.len();
+        let request = format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // It is waiting by then; a slower machine makes the test weaker, and not wrong.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(stream);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        lock.release().await;
+    }
+
+    for path in [&renamed_provider, &renamed, &renamed_upload] {
+        fixture.wait_for(path, |answer| answer.at("/properties/name") == "renamed").await;
+    }
+    for path in [&deleted, &deleted_upload] {
+        fixture.wait_for(path, |answer| answer.status == 404).await;
+    }
+    for (path, expected) in [("/providers", providers + 1), ("/auto-certificates", 2), ("/certificates", 2)] {
+        fixture.wait_for(path, |answer| count(answer) == expected).await;
+    }
+    assert!(fixture.was_notified().await, "the scheduler hears of it");
+}
+
 /// Status and body of what a client sends that checks nothing.
 async fn raw(daemon: &Fixture, request: &str) -> (u16, String) {
     let exchange = async {

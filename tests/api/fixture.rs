@@ -24,7 +24,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
 use time::Duration;
@@ -197,10 +197,32 @@ impl Fixture {
 
     /// Runs a statement beside the store.
     pub(crate) async fn change(&self, statement: &str) {
+        execute(&mut self.connect().await, statement).await;
+    }
+
+    /// Keeps everybody else from writing.
+    pub(crate) async fn lock_database(&self) -> DatabaseLock {
+        let mut connection = self.connect().await;
+        execute(&mut connection, "BEGIN IMMEDIATE").await;
+        DatabaseLock(connection)
+    }
+
+    async fn connect(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.folder.path().join("test.db"));
-        let options = options.busy_timeout(std::time::Duration::from_secs(30));
-        let mut database = options.connect().await.unwrap();
-        sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut database).await.unwrap();
+        options.busy_timeout(std::time::Duration::from_secs(30)).connect().await.unwrap()
+    }
+
+    /// Reads again until what is read is as it should be.
+    pub(crate) async fn wait_for(&self, path: &str, is_right: impl Fn(&TestResponse) -> bool) {
+        let begun = std::time::Instant::now();
+        loop {
+            let answer = self.get(path).await;
+            if is_right(&answer) {
+                return;
+            }
+            assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{path} does not become right");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     /// Whether the scheduler was nudged since the last time someone asked.
@@ -220,6 +242,19 @@ pub(crate) async fn listen(router: Router, stopping: CancellationToken) -> Strin
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(serve(listener, router, ConnectionLimits::default(), stopping));
     base
+}
+
+async fn execute(connection: &mut SqliteConnection, statement: &str) {
+    sqlx::query(AssertSqlSafe(statement.to_owned())).execute(connection).await.unwrap();
+}
+
+/// The write lock of the database; without [`release`](Self::release) it ends with the connection.
+pub(crate) struct DatabaseLock(SqliteConnection);
+
+impl DatabaseLock {
+    pub(crate) async fn release(mut self) {
+        execute(&mut self.0, "COMMIT").await;
+    }
 }
 
 /// What came back.
