@@ -222,7 +222,9 @@ impl AcmeError {
         let kinds = [ProblemKind::AlreadyReplaced, ProblemKind::Malformed, ProblemKind::Unauthorized];
         match refusal.status {
             404 | 409 => true,
-            429 | 500.. => false,
+            // A fault of the CA with what is replaced: nothing else of a new order is about a certificate.
+            500 => refusal.detail_contains(&["certificate", "replac"]),
+            429 | 501.. => false,
             _ => refusal.kind().is_some_and(|kind| kinds.contains(&kind)),
         }
     }

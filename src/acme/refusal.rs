@@ -86,7 +86,7 @@ impl Refusal {
             ])
     }
 
-    fn detail_contains(&self, words: &[&str]) -> bool {
+    pub(super) fn detail_contains(&self, words: &[&str]) -> bool {
         let detail = self.problem.as_ref().map(|problem| problem.detail.as_str().to_lowercase()).unwrap_or_default();
         words.iter().any(|words| detail.contains(words))
     }

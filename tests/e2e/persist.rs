@@ -59,7 +59,9 @@ async fn a_published_record_stands_and_renewals_need_no_dns() {
     let failed = tokio::task::spawn_blocking(move || renew.timed_output().unwrap()).await.unwrap();
     assert_eq!(failed.status.code(), Some(1), "{}", String::from_utf8_lossy(&failed.stdout));
     assert_ne!(renewed(&setup, &daemon, &path).await, first);
-    assert_eq!(persist_records(&world), stands);
+    // A name whose record the CA saw in the very last moment needs none by now.
+    let again = persist_records(&world);
+    assert!(!again.is_empty() && again.iter().all(|record| stands.contains(record)), "{again:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
