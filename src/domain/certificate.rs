@@ -90,3 +90,17 @@ impl NewestCertificate {
         self.not_after - self.not_before
     }
 }
+
+#[cfg(test)]
+impl NewestCertificate {
+    /// One that lives for `lifetime` and has `left` of it at `now`.
+    pub(in crate::domain) fn with_left(lifetime: time::Duration, left: time::Duration, now: Moment) -> Self {
+        Self {
+            id: uuid::Uuid::nil().into(),
+            not_before: now + left - lifetime,
+            not_after: now + left,
+            revoked: false,
+            issuer: None,
+        }
+    }
+}

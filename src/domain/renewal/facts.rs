@@ -64,6 +64,14 @@ impl AutoCertificateFacts {
 }
 
 #[cfg(test)]
+impl AutoCertificateFacts {
+    /// Those of one whose certificate lives for `lifetime` and has `left` of it at `now`.
+    pub(in crate::domain) fn in_service(lifetime: time::Duration, left: time::Duration, now: Moment) -> Self {
+        Self { newest: Some(NewestCertificate::with_left(lifetime, left, now)), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use time::Duration;
 

@@ -54,13 +54,7 @@ mod tests {
 
     #[test]
     fn what_is_foreseen_is_said_of_its_own_certificate() {
-        let newest = NewestCertificate {
-            id: uuid::Uuid::nil().into(),
-            not_before: NOW - Duration::days(54),
-            not_after: NOW + Duration::days(36),
-            revoked: false,
-            issuer: None,
-        };
+        let newest = NewestCertificate::with_left(Duration::days(90), Duration::days(36), NOW);
         let one = rehearsed(vec![fault()]);
         assert_eq!(
             one.predict_failure(&newest, NOW).unwrap(),

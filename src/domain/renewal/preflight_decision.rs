@@ -49,7 +49,6 @@ const RECHECK_INTERVAL: Duration = Duration::hours(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::certificate::NewestCertificate;
     use crate::domain::failure::back_off::FailureStreak;
     use crate::domain::failure::disposition::Failure;
     use crate::domain::renewal::check_result::{Check, CheckResult, CheckSubject};
@@ -60,14 +59,7 @@ mod tests {
 
     /// A certificate that lives for so long and has so much left.
     fn serving(lifetime: Duration, left: Duration) -> AutoCertificateFacts {
-        let newest = NewestCertificate {
-            id: uuid::Uuid::nil().into(),
-            not_before: NOW + left - lifetime,
-            not_after: NOW + left,
-            revoked: false,
-            issuer: None,
-        };
-        AutoCertificateFacts { newest: Some(newest), ..AutoCertificateFacts::default() }
+        AutoCertificateFacts::in_service(lifetime, left, NOW)
     }
 
     fn rehearsed(findings: Vec<CheckResult>) -> Preflight {

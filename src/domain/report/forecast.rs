@@ -118,7 +118,6 @@ fn next_step(standing: &AutoCertificateFacts, reason: RenewalReason) -> NextStep
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::certificate::NewestCertificate;
     use crate::domain::failure::deferral::{Deferral, DeferralCause};
     use crate::domain::failure::disposition::Failure;
     use crate::domain::provider::rate_limit_ledger::LimitKind;
@@ -130,15 +129,11 @@ mod tests {
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
     fn serving(left: Duration) -> AutoCertificateFacts {
-        let newest = NewestCertificate {
-            id: uuid::Uuid::nil().into(),
-            not_before: NOW + left - Duration::days(90),
-            not_after: NOW + left,
-            revoked: false,
-            issuer: None,
-        };
         let info = RenewalInfo { suggestion: None, ask_at: NOW + Duration::HOUR, failures: 0, problem: None };
-        AutoCertificateFacts { newest: Some(newest), renewal_info: Some(info), ..AutoCertificateFacts::default() }
+        AutoCertificateFacts {
+            renewal_info: Some(info),
+            ..AutoCertificateFacts::in_service(Duration::days(90), left, NOW)
+        }
     }
 
     fn sentence(standing: &AutoCertificateFacts) -> String {

@@ -59,7 +59,6 @@ mod tests {
     use time::Duration;
 
     use super::*;
-    use crate::domain::certificate::NewestCertificate;
     use crate::domain::failure::back_off::FailureStreak;
     use crate::domain::failure::deferral::{Deferral, DeferralCause};
     use crate::domain::failure::disposition::Failure;
@@ -67,14 +66,7 @@ mod tests {
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
     fn serving(left: Duration) -> AutoCertificateFacts {
-        let newest = NewestCertificate {
-            id: uuid::Uuid::nil().into(),
-            not_before: NOW + left - Duration::days(90),
-            not_after: NOW + left,
-            revoked: false,
-            issuer: None,
-        };
-        AutoCertificateFacts { newest: Some(newest), ..AutoCertificateFacts::default() }
+        AutoCertificateFacts::in_service(Duration::days(90), left, NOW)
     }
 
     fn failed(standing: AutoCertificateFacts) -> AutoCertificateFacts {

@@ -157,13 +157,7 @@ mod tests {
     const NOW: Moment = Moment::from_micros(1_800_000_000_000_000);
 
     fn newest(left: Duration) -> NewestCertificate {
-        NewestCertificate {
-            id: uuid::Uuid::nil().into(),
-            not_before: NOW + left - Duration::days(90),
-            not_after: NOW + left,
-            revoked: false,
-            issuer: None,
-        }
+        NewestCertificate::with_left(Duration::days(90), left, NOW)
     }
 
     fn trouble(failure: Failure) -> FailureStreak {
